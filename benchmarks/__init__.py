@@ -1,0 +1,1 @@
+"""Measurements behind the figures of BENCHMARKS.md, one file a claim."""

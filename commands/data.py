@@ -1,0 +1,155 @@
+"""`hotstart data info | convert | verify | download`: look at data sets, convert, check and fetch them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+
+from ..datasets.check import is_error, verify
+from ..datasets.download import SOURCES, download
+from ..datasets.formats.replay_buffer import LayoutName, ReplayBuffer, convert, is_pusht, read_replay_buffer
+from ..datasets.store import Store
+from ..spec import ConfigError
+from .words import Word, help_text, parse_words, wants_help
+
+LayoutChoice = Literal["auto", "plain", "pusht"]
+
+
+@dataclass(frozen=True)
+class Info:
+    """Print what a data set holds: episodes, steps, hours, and every key with its shape, dtype and range."""
+
+    path: Annotated[Path, Word("the data set's folder", positional=True)]
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Make a data set of a Diffusion Policy replay buffer (.zarr folder, .zarr.zip or .npz)."""
+
+    source: Annotated[Path, Word("what to convert", positional=True)]
+    target: Annotated[Path, Word("the new data set's folder", positional=True)]
+    layout: Annotated[LayoutChoice, Word("what the arrays mean; auto knows Push-T's by its shapes")] = "auto"
+    keys: Annotated[dict[str, str] | None, Word("arrays to take, ours:theirs, as in action:actions,state:obs")] = None
+    fps: Annotated[float | None, Word("steps per second; must be given unless the layout fixes it")] = None
+    task: Annotated[str, Word("what is demonstrated, in words")] = ""
+    images: Annotated[bool, Word("take the images too")] = False
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Look through a data set for what would spoil training; the exit status is 1 when there are errors."""
+
+    path: Annotated[Path, Word("the data set's folder", positional=True)]
+
+
+@dataclass(frozen=True)
+class Download:
+    """Fetch a published data set, check it against its known contents, and convert it."""
+
+    name: Annotated[str, Word(f"which one: {', '.join(sorted(SOURCES))}", positional=True)]
+    folder: Annotated[Path, Word("where to put it; the data set becomes FOLDER/NAME")] = Path("data")
+    address: Annotated[str | None, Word("another place that has the same file")] = None
+    images: Annotated[bool, Word("take the images too")] = False
+
+
+def run(words: Sequence[str]) -> int:
+    """Do one action; returns the exit status. Raises ConfigError for wrong words and DataError for wrong data."""
+    if not words or words[0] in ("--help", "-h", "help"):
+        print("\n\n".join(help_text(cls, f"hotstart data {name}") for name, (cls, _) in ACTIONS.items()))
+        return 0
+    if words[0] not in ACTIONS:
+        raise ConfigError(f"`hotstart data` cannot {words[0]!r}; it can {', '.join(ACTIONS)}")
+    cls, act = ACTIONS[words[0]]
+    if wants_help(words[1:]):
+        print(help_text(cls, f"hotstart data {words[0]}"))
+        return 0
+    return act(parse_words(words[1:], cls))
+
+
+def info(choice: Info) -> int:
+    """Print the table of a data set."""
+    store = Store.open(choice.path)
+    size = sum(file.stat().st_size for file in choice.path.rglob("*") if file.is_file())
+    print(f"{choice.path}  {store.task or '(no task given)'}  from {store.attrs['source'] or '(no source given)'}")
+    print(_counts(store, size))
+    rows = [("key", "shape", "dtype", "kind", "min", "max"), *(_key_row(store, key) for key in store.keys)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+def convert_data(choice: Convert) -> int:
+    """Convert a replay buffer and say what came of it."""
+    buffer = read_replay_buffer(choice.source)
+    store = _converted(buffer, choice)
+    print(f"{choice.target}: {_counts(store)}")
+    return 0
+
+
+def verify_data(choice: Verify) -> int:
+    """Print the findings; 1 when there are errors."""
+    findings = verify(Store.open(choice.path))
+    for finding in findings:
+        print(finding)
+    errors = sum(map(is_error, findings))
+    print(f"{choice.path}: {errors} errors, {len(findings) - errors} warnings")
+    return 1 if errors else 0
+
+
+def download_data(choice: Download) -> int:
+    """Fetch, check and convert; what is there already is not done again."""
+    found = download(choice.name, choice.folder, address=choice.address)
+    target = choice.folder / choice.name
+    if target.exists():
+        store = Store.open(target)
+    else:
+        layout = SOURCES[choice.name].layout
+        store = convert(found, target, layout=layout, task=choice.name, images=choice.images)
+    print(f"{target}: {_counts(store)}")
+    return 0
+
+
+def _converted(buffer: ReplayBuffer, choice: Convert) -> Store:
+    """The store that the choices ask for."""
+    known: LayoutName = "pusht" if choice.keys is None and is_pusht(buffer) else "plain"
+    layout = known if choice.layout == "auto" else choice.layout
+    return convert(
+        buffer, choice.target, keys=choice.keys, layout=layout, fps=choice.fps, task=choice.task, images=choice.images
+    )
+
+
+def _counts(store: Store, size: int | None = None) -> str:
+    """Episodes, steps, hours and rate in one line."""
+    hours = len(store) / store.fps / 3600
+    lengths = f" of {store.lengths.min()} to {store.lengths.max()} steps" if len(store) else ""
+    on_disk = "" if size is None else f", {size / 1e6:.1f} MB on disk"
+    return f"{len(store.lengths)} episodes{lengths}, {len(store):,} steps, {hours:.2f} h at {store.fps:g} fps{on_disk}"
+
+
+def _key_row(store: Store, key: str) -> tuple[str, ...]:
+    """A key's line of the table; ranges are over all steps and dimensions."""
+    first = store.rows(key, 0, 1)
+    kind = store.obs_spec.keys[key].kind if key in store.obs_spec.keys else key
+    low, high = _range(store, key)
+    shape = " x ".join(map(str, first.shape[1:])) or "one number"
+    return key, shape, str(first.dtype), kind, low, high
+
+
+def _range(store: Store, key: str, block: int = 1024) -> tuple[str, str]:
+    """Least and greatest number, read in blocks since images may not fit into memory."""
+    blocks = (store.rows(key, start, start + block) for start in range(0, len(store), block))
+    ranges = np.array([(part.min(), part.max()) for part in blocks], np.float64).reshape(-1, 2)
+    return (f"{ranges[:, 0].min():g}", f"{ranges[:, 1].max():g}") if len(ranges) else ("-", "-")
+
+
+ACTIONS: dict[str, tuple[type[Any], Callable[[Any], int]]] = {
+    "info": (Info, info),
+    "convert": (Convert, convert_data),
+    "verify": (Verify, verify_data),
+    "download": (Download, download_data),
+}

@@ -1,0 +1,1 @@
+"""Configuration: one folder per axis, structured by the dataclasses of `schema`."""

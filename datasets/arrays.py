@@ -1,0 +1,110 @@
+"""A data set in memory, for people's own arrays: no file, no format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..spec import ActionSpec, DataError, IntArray, ObsKey, ObsSpec
+from .episodes import ACTION, EXTRAS, check_choice, check_episode, content_hash, episode_slice, expected_arrays, lengths_of
+
+
+class Arrays:
+    """Episodes given as dicts of arrays (n, ...): an `action` of shape (n, A), observations, and perhaps the extras.
+
+    Without specifications they are deduced: actions get plain names; an observation of dtype uint8 and shape (n, H, W, C)
+    is an image, everything else is a state in float32. Raises DataError as `Store.append` does.
+    """
+
+    def __init__(
+        self,
+        episodes: Sequence[Mapping[str, NDArray[Any]]],
+        fps: float,
+        action_spec: ActionSpec | None = None,
+        obs_spec: ObsSpec | None = None,
+    ) -> None:
+        if not episodes:
+            raise DataError("there are no episodes; give at least one dict of arrays with the key 'action'")
+        self.fps = check_fps(fps)
+        self.action_spec = action_spec or deduce_action_spec(episodes[0])
+        self.obs_spec = obs_spec or deduce_obs_spec(episodes[0])
+        wanted = expected_arrays(self.action_spec, self.obs_spec)
+        checked = [check_episode(episode, wanted, number, self.fps) for number, episode in enumerate(episodes)]
+        self.keys = tuple(key for key in (*wanted, *EXTRAS) if key in checked[0])
+        self._arrays = {key: _joined(key, checked) for key in self.keys}
+        self.episode_ends: IntArray = np.cumsum([len(episode[ACTION]) for episode in checked]).astype(np.int64)
+
+    def __len__(self) -> int:
+        return int(self.episode_ends[-1])
+
+    @property
+    def lengths(self) -> IntArray:
+        """Steps per episode, (E,) int64."""
+        return lengths_of(self.episode_ends)
+
+    def array(self, key: str) -> NDArray[Any]:
+        """All steps of one key, (N, ...)."""
+        check_choice(key, self.keys)
+        return self._arrays[key]
+
+    def rows(self, key: str, start: int, stop: int) -> NDArray[Any]:
+        """The steps start..stop of one key."""
+        return self.array(key)[start:stop]
+
+    def episode(self, number: int) -> dict[str, NDArray[Any]]:
+        """All keys of one episode."""
+        steps = episode_slice(self.episode_ends, number)
+        return {key: self._arrays[key][steps] for key in self.keys}
+
+    def content_hash(self) -> str:
+        """Hex digest of every array and of the episode ends; the same as that of a store with the same content."""
+        return content_hash(self)
+
+
+def check_fps(fps: float) -> float:
+    """The rate as a float; DataError unless it is a positive, finite number."""
+    if not (isinstance(fps, int | float | np.number) and np.isfinite(fps) and fps > 0):
+        raise DataError(f"fps is {fps!r}; it must be a positive number of steps per second")
+    return float(fps)
+
+
+def deduce_action_spec(episode: Mapping[str, NDArray[Any]]) -> ActionSpec:
+    """Plain names for the A numbers of the episode's actions (n, A); DataError when there are none."""
+    if ACTION not in episode:
+        raise DataError(f"the first episode has no key 'action'; it has {list(episode)}")
+    shape = np.shape(episode[ACTION])
+    if len(shape) != 2 or shape[1] == 0:
+        raise DataError(f"'action' has shape {shape} in episode 0; it must be (steps, A)")
+    return ActionSpec.plain(shape[1])
+
+
+def deduce_obs_spec(episode: Mapping[str, NDArray[Any]]) -> ObsSpec:
+    """Images where the dtype is uint8 and the shape (n, H, W, C), states in float32 elsewhere."""
+    names = [name for name in episode if name != ACTION and name not in EXTRAS]
+    if not names:
+        raise DataError(
+            f"the first episode has no observation, only {list(episode)}; add at least one key, for instance 'state'"
+        )
+    return ObsSpec({name: _deduce_key(name, np.asarray(episode[name])) for name in names})
+
+
+def _deduce_key(name: str, array: NDArray[Any]) -> ObsKey:
+    """What kind of observation an array (n, ...) holds."""
+    if array.ndim == 0 or array.dtype.kind not in "fiub":
+        raise DataError(
+            f"{name!r} is {array.dtype} of shape {array.shape} in episode 0; observations are numbers of shape (steps, ...)"
+        )
+    if array.dtype == np.uint8 and array.ndim == 4:
+        return ObsKey(array.shape[1:], "uint8", "image")
+    return ObsKey(array.shape[1:])
+
+
+def _joined(key: str, episodes: Sequence[Mapping[str, NDArray[Any]]]) -> NDArray[Any]:
+    """One key of all episodes in a row; DataError where an episode lacks it or has it alone."""
+    have = [key in episode for episode in episodes]
+    if not all(have):
+        raise DataError(f"episode {have.index(False)} has no {key!r}, but episode 0 has it; give it in all episodes or in none")
+    return np.concatenate([episode[key] for episode in episodes])

@@ -1,0 +1,181 @@
+"""What one episode must look like, and what every data set offers: the store on disk and the user's own arrays alike."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..spec import ActionSpec, DataError, IntArray, ObsKey, ObsSpec
+
+ACTION = "action"
+TIMESTAMP = "timestamp"
+EXTRAS = {"reward": np.dtype(np.float32), "success": np.dtype(np.bool_), TIMESTAMP: np.dtype(np.float64)}
+"""Keys an episode may hold besides its observations and actions, each of shape (n,): key -> dtype on disk."""
+BLOCK_ROWS = 4096
+
+
+class Dataset(Protocol):
+    """Episodes joined along time, key by key: N steps in all, E episodes."""
+
+    @property
+    def fps(self) -> float:
+        """Steps per second, as intended; what really passed stands in `timestamp`."""
+        ...
+
+    @property
+    def action_spec(self) -> ActionSpec:
+        """What the A numbers of an action mean."""
+        ...
+
+    @property
+    def obs_spec(self) -> ObsSpec:
+        """What an observation holds."""
+        ...
+
+    @property
+    def episode_ends(self) -> IntArray:
+        """First step after each episode, (E,) int64."""
+        ...
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Observation keys in the order of the specification, then `action` and the extras."""
+        ...
+
+    def array(self, key: str) -> NDArray[Any]:
+        """All steps of one key, (N, ...)."""
+        ...
+
+    def rows(self, key: str, start: int, stop: int) -> NDArray[Any]:
+        """The steps start..stop of one key, (stop - start, ...)."""
+        ...
+
+    def content_hash(self) -> str:
+        """Hex digest of every array and of the episode ends."""
+        ...
+
+
+def expected_arrays(action_spec: ActionSpec, obs_spec: ObsSpec) -> dict[str, ObsKey]:
+    """The keys that every episode must hold: those of the observation, then `action`; raises DataError on a wrong key."""
+    for name, key in obs_spec.keys.items():
+        _check_key(name, key)
+    return {**obs_spec.keys, ACTION: ObsKey((action_spec.width,))}
+
+
+def check_episode(
+    episode: Mapping[str, NDArray[Any]], wanted: Mapping[str, ObsKey], number: int, fps: float
+) -> dict[str, NDArray[Any]]:
+    """The episode with the dtypes of the specification and with timestamps [s], checked.
+
+    `number` is the episode's place in the data set, for messages. Timestamps that are not given become frame / fps.
+    Raises DataError on missing or unknown keys, wrong shapes, lengths or dtypes, and numbers that are not finite.
+    """
+    _check_names(episode, wanted, number)
+    keys = {**wanted, **{name: ObsKey((), str(dtype)) for name, dtype in EXTRAS.items() if name in episode}}
+    checked = {name: _checked_array(name, np.asarray(episode[name]), key, number) for name, key in keys.items()}
+    length = _common_length(checked, number)
+    checked.setdefault(TIMESTAMP, np.arange(length, dtype=np.float64) / fps)
+    return checked
+
+
+def content_hash(dataset: Dataset) -> str:
+    """sha256 over names, dtypes, shapes and numbers, in blocks: it does not depend on chunks, codecs or the place on disk."""
+    digest = hashlib.sha256(dataset.episode_ends.astype("<i8").tobytes())
+    steps = int(dataset.episode_ends[-1]) if len(dataset.episode_ends) else 0
+    for key in sorted(dataset.keys):
+        for start in range(0, steps, BLOCK_ROWS):
+            block = dataset.rows(key, start, min(start + BLOCK_ROWS, steps))
+            if start == 0:
+                digest.update(f"{key} {block.dtype.str} {block.shape[1:]} ".encode())
+            digest.update(np.ascontiguousarray(block).tobytes())
+    return digest.hexdigest()
+
+
+def first_not_finite(array: NDArray[Any]) -> tuple[tuple[int, ...], str] | None:
+    """Where the first NaN or infinite number of an array lies and which of the two it is; None where all are finite."""
+    if array.dtype.kind != "f" or np.isfinite(array).all():
+        return None
+    place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+    return place, "NaN" if np.isnan(array[place]) else "infinite"
+
+
+def _check_key(name: str, key: ObsKey) -> None:
+    """Refuse observation keys that cannot be stored."""
+    if name == ACTION or name in EXTRAS or not name or "/" in name or name.startswith((".", "__")):
+        raise DataError(f"an observation cannot be called {name!r}: {[ACTION, *EXTRAS]} are taken, and '/' is not possible")
+    kind = np.dtype(key.dtype).kind
+    if kind not in "fiub":
+        raise DataError(f"{name!r} has dtype {key.dtype}; numbers are stored (store text as tokens, or as the data set's task)")
+    if key.kind == "image" and (key.dtype != "uint8" or len(key.shape) != 3):
+        raise DataError(f"image {name!r} is {key.dtype} {key.shape}; images are uint8 of shape (height, width, channels)")
+
+
+def _check_names(episode: Mapping[str, Any], wanted: Mapping[str, ObsKey], number: int) -> None:
+    """Refuse missing and unknown keys."""
+    missing = [name for name in wanted if name not in episode]
+    unknown = [name for name in episode if name not in wanted and name not in EXTRAS]
+    if missing or unknown:
+        raise DataError(
+            f"episode {number}: missing keys {missing}, unknown keys {unknown}; "
+            f"an episode holds {list(wanted)} and may hold {list(EXTRAS)}"
+        )
+
+
+def _checked_array(name: str, array: NDArray[Any], key: ObsKey, number: int) -> NDArray[Any]:
+    """One key of an episode in its dtype; DataError where shape, dtype or a number is wrong."""
+    if array.ndim == 0 or array.shape[1:] != tuple(key.shape):
+        wanted = ", ".join(["steps", *map(str, key.shape)])
+        raise DataError(f"{name!r} has shape {array.shape} in episode {number}; it must be ({wanted})")
+    cast = _cast(name, array, np.dtype(key.dtype), number)
+    bad = first_not_finite(cast)
+    if bad:
+        raise DataError(
+            f"{name}[{', '.join(map(str, bad[0]))}] is {bad[1]} in episode {number}; only finite numbers are stored"
+        )
+    return cast
+
+
+def _cast(name: str, array: NDArray[Any], dtype: np.dtype[Any], number: int) -> NDArray[Any]:
+    """Convert within a kind (float64 to float32) or upwards (int to float), never in a way that changes whole numbers."""
+    if not np.can_cast(array.dtype, dtype, "same_kind"):
+        raise DataError(f"{name!r} is {array.dtype} in episode {number}; the data set holds it as {dtype}: convert it first")
+    with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, and is refused as such
+        cast = array.astype(dtype)
+    if dtype.kind in "iu" and not np.array_equal(cast, array):
+        raise DataError(f"{name!r} holds numbers in episode {number} that {dtype} cannot hold")
+    return cast
+
+
+def _common_length(arrays: Mapping[str, NDArray[Any]], number: int) -> int:
+    """The number of steps; DataError when keys disagree or there is no step."""
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        raise DataError(f"episode {number}: the keys have different numbers of steps: {lengths}")
+    length = next(iter(lengths.values()))
+    if length == 0:
+        raise DataError(f"episode {number} has no steps; leave it out")
+    return length
+
+
+def episode_slice(ends: IntArray, number: int) -> slice:
+    """The steps of one episode, counted from the end when negative; DataError when there is no such episode."""
+    count = len(ends)
+    if not -count <= number < count:
+        raise DataError(f"there is no episode {number}; the data set has {count} (0 to {count - 1})")
+    number %= count
+    return slice(int(ends[number - 1]) if number else 0, int(ends[number]))
+
+
+def lengths_of(ends: IntArray) -> IntArray:
+    """Steps per episode, (E,) int64."""
+    return np.diff(ends, prepend=0).astype(np.int64)
+
+
+def check_choice(key: str, keys: Iterable[str]) -> None:
+    """Raise DataError for a key that the data set does not hold."""
+    if key not in keys:
+        raise DataError(f"the data set has no key {key!r}; it has {list(keys)}")

@@ -1,0 +1,50 @@
+"""Ranges and moments of actions and states: what the normaliser is made from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..spec import DataError, IntArray
+from .episodes import ACTION, Dataset, first_not_finite
+
+Statistics = dict[str, NDArray[Any]]
+"""min, max, mean, std, q01, q99 over the first axis, float64, and count, int64 of shape ()."""
+
+
+def statistics(array: NDArray[Any]) -> Statistics:
+    """Statistics over the first axis of (N, ...), in float64; std is the population's (divided by N).
+
+    q01 and q99 are the 1 % and 99 % quantiles (linear between neighbours): a range that single outliers do not stretch.
+    Raises DataError for no rows and for numbers that are not finite.
+    """
+    array = np.asarray(array)
+    if array.ndim == 0 or len(array) == 0:
+        raise DataError(f"statistics need at least one row; the array has shape {array.shape}")
+    bad = first_not_finite(array)
+    if bad:
+        raise DataError(f"[{', '.join(map(str, bad[0]))}] is {bad[1]}: statistics need finite numbers (`hotstart data verify`)")
+    values = array.astype(np.float64)
+    q01, q99 = np.quantile(values, (0.01, 0.99), axis=0)
+    found = {"min": values.min(0), "max": values.max(0), "mean": values.mean(0), "std": values.std(0), "q01": q01, "q99": q99}
+    return {**{name: np.asarray(value) for name, value in found.items()}, "count": np.asarray(len(values), np.int64)}
+
+
+def dataset_statistics(dataset: Dataset, index: IntArray | None = None) -> dict[str, Statistics]:
+    """Statistics of `action` and of every state; images have a fixed range and need none.
+
+    `index` holds the steps that count, for instance the windows (N, T) of the training episodes; each step counts once, however
+    many windows share it.
+    """
+    keys = [name for name, key in dataset.obs_spec.keys.items() if key.kind == "state"]
+    steps = None if index is None else np.unique(index)
+    found: dict[str, Statistics] = {}
+    for key in [*keys, ACTION]:
+        values = dataset.array(key)
+        try:
+            found[key] = statistics(values if steps is None else values[steps])
+        except DataError as error:
+            raise DataError(f"{key}: {error}") from error
+    return found

@@ -1,0 +1,99 @@
+"""Which steps make a training window, what stands in for steps that do not exist, which episodes are kept for validation."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from ..spec import ConfigError, DataError, Horizon, IntArray
+from .episodes import lengths_of
+
+LEAST_STEPS = 2
+
+
+def window_index(
+    episode_ends: IntArray,
+    horizon: Horizon,
+    *,
+    episodes: Sequence[int] | IntArray | None = None,
+    pad_after: int | None = None,
+    short: Literal["pad", "refuse"] = "pad",
+) -> IntArray:
+    """Steps of every window as indices into the joined arrays, (N, T) int64.
+
+    Column To - 1 is the newest observation, columns 0 .. To - 1 the observed steps and all T columns the planned actions.
+    Steps before an episode's first and after its last are that first or last one, repeated (Diffusion Policy's edge padding,
+    2303.04137). Every real step is the newest observation of exactly one window, so N is the number of steps.
+
+    Diffusion Policy ends an episode's windows at most Ta - 1 steps past its end instead, which drops the windows whose newest
+    observation is one of the last T - To - (Ta - 1) steps: the policy never learns there to come to rest. `pad_after=Ta - 1`
+    gives that choice; at least one window is kept per episode.
+
+    Raises DataError for no steps at all, ends that do not increase, an episode of fewer than two steps, and, with
+    `short="refuse"`, an episode shorter than T; with "pad" such episodes are padded and a warning says how many there are.
+    """
+    ends = np.asarray(episode_ends, np.int64)
+    chosen = _chosen(ends, episodes)
+    lengths = lengths_of(ends)
+    _check_lengths(lengths[chosen], chosen, horizon, short)
+    parts = [_episode_windows(int(ends[i] - lengths[i]), int(lengths[i]), horizon, pad_after) for i in chosen]
+    return np.concatenate(parts)
+
+
+def split_episodes(count: int, validation_share: float, seed: int) -> tuple[IntArray, IntArray]:
+    """Episodes for training and for validation, each ascending; the same for the same seed.
+
+    With a share above 0 and at least two episodes there is at least one on each side. Raises ConfigError unless 0 <= share < 1.
+    """
+    if not 0 <= validation_share < 1:
+        raise ConfigError(f"validation_share is {validation_share}; it must lie in [0, 1), for instance 0.1")
+    if count < 1:
+        raise DataError("there are no episodes to split")
+    order = np.random.default_rng(seed).permutation(count)
+    held_out = min(max(round(count * validation_share), 1), count - 1) if validation_share > 0 else 0
+    return np.sort(order[held_out:]).astype(np.int64), np.sort(order[:held_out]).astype(np.int64)
+
+
+def _chosen(ends: IntArray, episodes: Sequence[int] | IntArray | None) -> IntArray:
+    """The numbers of the episodes to take; DataError when there is none or one that does not exist."""
+    count = len(ends)
+    chosen = np.arange(count) if episodes is None else np.asarray(episodes, np.int64)
+    if len(chosen) == 0:
+        raise DataError("there are no episodes to cut windows from; record or convert at least one")
+    if chosen.min() < 0 or chosen.max() >= count:
+        raise DataError(f"episodes {chosen.min()} to {chosen.max()} are wanted; the data set has {count} (0 to {count - 1})")
+    if (np.diff(ends, prepend=0) <= 0).any():
+        place = int(np.argmax(np.diff(ends, prepend=0) <= 0))
+        raise DataError(f"episode {place} has no steps: episode_ends must increase (see `hotstart data verify`)")
+    return chosen
+
+
+def _check_lengths(lengths: IntArray, chosen: IntArray, horizon: Horizon, short: Literal["pad", "refuse"]) -> None:
+    """Refuse episodes that cannot serve; warn about those that are mostly padding."""
+    least = horizon.planned if short == "refuse" else LEAST_STEPS
+    if lengths.min() < least:
+        place = int(np.argmax(lengths < least))
+        mend = f"lower horizon.planned to {lengths.min()} or less, or pad short episodes with short='pad'"
+        raise DataError(
+            f"episode {chosen[place]} has {lengths[place]} steps, at least {least} are needed: leave it out"
+            + (f", {mend}" if least > LEAST_STEPS else " (one observation and one action are not a demonstration)")
+        )
+    few = int((lengths < horizon.planned).sum())
+    if few:
+        warnings.warn(
+            f"{few} of {len(lengths)} episodes are shorter than a window of {horizon.planned} steps (the shortest has "
+            f"{lengths.min()}); their last step is repeated. Lower horizon.planned if that is most of the data.",
+            stacklevel=3,
+        )
+
+
+def _episode_windows(start: int, length: int, horizon: Horizon, pad_after: int | None) -> IntArray:
+    """The windows of one episode, (n, T)."""
+    count = length
+    if pad_after is not None:
+        count = min(max(length - horizon.planned + pad_after + horizon.past + 1, 1), length)
+    steps = np.arange(count)[:, None] - horizon.past + np.arange(horizon.planned)  # (n, T)
+    return start + np.clip(steps, 0, length - 1)

@@ -1,0 +1,132 @@
+"""What every simulated task has in common: specifications, counting of steps, the best score of an episode."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import ArrayLike, NDArray
+
+from ..spec import ActionSpec, ConfigError, FloatArray, ObsKey, ObsSpec
+
+Observations = dict[str, NDArray[Any]]
+"""Key -> array of one row, shapes as in the observation specification (no batch axis)."""
+
+
+def key_space(name: str, key: ObsKey) -> spaces.Box:
+    """The gymnasium space of one observation key: numbers without bounds, whole numbers within their type's range."""
+    dtype = np.dtype(key.dtype)
+    if np.issubdtype(dtype, np.floating):
+        return spaces.Box(-np.inf, np.inf, key.shape, dtype.type)
+    if np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        return spaces.Box(limits.min, limits.max, key.shape, dtype.type)
+    raise ConfigError(f"observation key {name!r} has dtype {key.dtype!r}; environments may give float and integer arrays")
+
+
+def observation_space(spec: ObsSpec) -> spaces.Dict:
+    """The gymnasium space of an observation specification."""
+    return spaces.Dict({name: key_space(name, key) for name, key in spec.keys.items()})
+
+
+def action_space(spec: ActionSpec, low: ArrayLike, high: ArrayLike) -> spaces.Box:
+    """The box between `low` and `high`, each one number or (A,); raises ConfigError if they do not fit the specification."""
+    try:
+        bounds = [np.broadcast_to(np.asarray(bound, np.float32), (spec.width,)).copy() for bound in (low, high)]
+    except ValueError:
+        shapes = f"{np.shape(low)} and {np.shape(high)}"
+        raise ConfigError(f"action bounds have shapes {shapes}; the action has {spec.width} numbers") from None
+    return spaces.Box(bounds[0], bounds[1], dtype=np.float32)
+
+
+class TaskEnv(gymnasium.Env[Any, Any]):
+    """A simulated task with a score, a success and a clock.
+
+    A suite sets the specifications through `__init__` and writes five methods: `_begin`, `_advance`, `_observe`,
+    `_judge` and `render`. The episode ends with success (terminated) or after `max_steps` (truncated).
+    `info` of every reset and step holds `success` (the task is fulfilled now) and `score` (the best of the episode so far);
+    the reward is the score of the present state.
+    """
+
+    obs_spec: ObsSpec
+    action_spec: ActionSpec
+    rate_hz: float
+    max_steps: int
+
+    def __init__(
+        self,
+        *,
+        obs_spec: ObsSpec,
+        action_spec: ActionSpec,
+        action_low: ArrayLike,
+        action_high: ArrayLike,
+        rate_hz: float,
+        max_steps: int,
+    ) -> None:
+        if max_steps < 1:
+            raise ConfigError(f"max_steps is {max_steps}; an episode needs at least 1 step")
+        self.obs_spec, self.action_spec = obs_spec, action_spec
+        self.rate_hz, self.max_steps = float(rate_hz), int(max_steps)
+        self.observation_space = observation_space(obs_spec)
+        self.action_space = action_space(action_spec, action_low, action_high)
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": self.rate_hz}
+        self.render_mode = "rgb_array"
+        self.steps = 0
+        self.best_score: float | None = None  # None until the first reset
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observations, dict[str, Any]]:
+        """Begin an episode; the seed fixes all that is random in it, `options` are the suite's own."""
+        super().reset(seed=seed)
+        self._begin(options or {})
+        self.steps, self.best_score = 0, 0.0
+        _, info = self._result()
+        return self._observe(), info
+
+    def step(self, action: ArrayLike) -> tuple[Observations, float, bool, bool, dict[str, Any]]:
+        """One control period with `action` (A,) in the units of the action specification.
+
+        Raises ConfigError for an action of the wrong shape or with a number that is not finite.
+        """
+        if self.best_score is None:
+            raise RuntimeError("step was called before reset")
+        self._advance(self._checked(action))
+        self.steps += 1
+        reward, info = self._result()
+        return self._observe(), reward, info["success"], self.steps >= self.max_steps, info
+
+    def _checked(self, action: ArrayLike) -> FloatArray:
+        """The action as (A,) float64."""
+        array = np.asarray(action, np.float64)
+        if array.shape != (self.action_spec.width,) or not np.isfinite(array).all():
+            names = ", ".join(dim.name for dim in self.action_spec.dims)
+            raise ConfigError(f"the action is {action!r}; it must hold {self.action_spec.width} finite numbers: {names}")
+        return array
+
+    def _result(self) -> tuple[float, dict[str, Any]]:
+        """Judge the present state: (its score, info)."""
+        score, success = self._judge()
+        self.best_score = max(self.best_score or 0.0, float(score))
+        return float(score), {"success": bool(success), "score": self.best_score}
+
+    @abstractmethod
+    def _begin(self, options: dict[str, Any]) -> None:
+        """Set up a new episode, drawing all that is random from `self.np_random`."""
+
+    @abstractmethod
+    def _advance(self, action: FloatArray) -> None:
+        """Simulate one control period with `action` (A,)."""
+
+    @abstractmethod
+    def _observe(self) -> Observations:
+        """The present observation, as `obs_spec` says."""
+
+    @abstractmethod
+    def _judge(self) -> tuple[float, bool]:
+        """(score of the present state, whether the task is fulfilled)."""
+
+    @abstractmethod
+    def render(self) -> NDArray[np.uint8]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The present scene as a picture (H, W, 3), RGB."""

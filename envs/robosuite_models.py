@@ -1,0 +1,143 @@
+"""Building robosuite's simulations quickly: the physics without the meshes and textures that are only looked at.
+
+Compiling the drawn meshes (182,000 faces for the Panda) takes nine tenths of a reset. They have no mass of their own and
+touch nothing, so the physics is the same to the bit without them; the full model is compiled only for a picture.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from typing import Any
+
+from ..spec import ConfigError
+from .rendering import choose_gl, load_mujoco
+
+
+@functools.cache
+def load_robosuite() -> Any:
+    """Import robosuite without its warnings and without what it does to MUJOCO_GL (it forces egl on everybody).
+
+    Raises ConfigError if it is not installed.
+    """
+    choose_gl()
+    logging.getLogger("robosuite_logs").addFilter(lambda record: record.levelno >= logging.ERROR)
+    with _kept_environment("MUJOCO_GL"):
+        try:
+            import robosuite
+        except ImportError as error:
+            raise ConfigError(
+                f"robosuite cannot be imported ({error}); install it: pip install 'robosuite>=1.5.2,<1.6'"
+            ) from error
+        return robosuite
+
+
+@contextlib.contextmanager
+def _kept_environment(name: str) -> Iterator[None]:
+    """Leave an environment variable as it was, whatever is done to it inside."""
+    before = os.environ.get(name)
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
+
+
+def build(task: str, robot: str, seed: int, rate_hz: float) -> Any:
+    """A new robosuite simulation of `task`; everything random in it comes from `seed`, its model included.
+
+    Its `full_xml` is the scene with everything that is drawn.
+    """
+    suite = load_robosuite()
+    with _no_unread_models():
+        return _bare_task(task)(
+            robots=robot,
+            controller_configs=suite.load_composite_controller_config(controller="BASIC", robot=robot),
+            control_freq=rate_hz,
+            seed=seed,
+            hard_reset=False,  # the model was just built; only this build decides its sizes
+            reward_shaping=True,
+            ignore_done=True,  # the episode's end is `TaskEnv`'s business
+            use_camera_obs=False,
+            has_renderer=False,
+            has_offscreen_renderer=False,
+            renderer="mujoco",
+        )
+
+
+@functools.cache
+def _bare_task(task: str) -> Any:
+    """robosuite's class for `task`, which compiles only what the physics needs."""
+    load_robosuite()
+    from robosuite.environments.base import REGISTERED_ENVS
+
+    class BareTask(REGISTERED_ENVS[task]):  # type: ignore[misc]
+        """The task without its looks."""
+
+        def edit_model_xml(self, xml_str: str) -> str:
+            """robosuite's hook between the written scene and its compilation."""
+            self.full_xml = super().edit_model_xml(xml_str)
+            return without_looks(self.full_xml)
+
+    return BareTask
+
+
+@contextlib.contextmanager
+def _no_unread_models() -> Iterator[None]:
+    """Keep robosuite from compiling the arm once more by itself: only its inverse kinematics, not used here, reads that."""
+    from robosuite.models.robots.robot_model import RobotModel
+
+    original = RobotModel.set_mujoco_model
+    RobotModel.set_mujoco_model = lambda self, mujoco_model=None: None
+    try:
+        yield
+    finally:
+        RobotModel.set_mujoco_model = original
+
+
+def without_looks(scene_xml: str) -> str:
+    """The scene with its drawn meshes shrunk to points and its textures gone.
+
+    Changed are only meshes that touch nothing, on bodies whose inertia is written down, so that none of it follows from
+    them. Names and numbers of all geoms stay, as robosuite looks them up.
+    """
+    root = ElementTree.fromstring(scene_xml)
+    for body in root.iter("body"):
+        if body.find("inertial") is not None:
+            for geom in filter(_only_drawn, body.findall("geom")):
+                geom.attrib.pop("mesh")
+                geom.attrib.update(type="sphere", size="0.001")
+    used = {geom.get("mesh") for geom in root.iter("geom")}
+    for asset in root.iter("asset"):
+        for item in list(asset):
+            if item.tag == "texture" or (item.tag == "mesh" and item.get("name") not in used):
+                asset.remove(item)
+            item.attrib.pop("texture", None)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _only_drawn(geom: ElementTree.Element) -> bool:
+    return geom.get("type") == "mesh" and geom.get("contype") == "0" and geom.get("conaffinity") == "0"
+
+
+class Picture:
+    """The full model of a scene, posed like a bare one: what the renderer draws."""
+
+    def __init__(self, full_xml: str) -> None:
+        """Compile the scene (about half a second)."""
+        mujoco = load_mujoco()
+        self.model = mujoco.MjModel.from_xml_string(full_xml)
+        self.data = mujoco.MjData(self.model)
+
+    def pose(self, bare_model: Any, bare_data: Any) -> None:
+        """Take over the joints' positions and the sites' visibility of the bare simulation."""
+        mujoco = load_mujoco()
+        self.model.site_rgba[:] = bare_model.site_rgba  # robosuite hides its marker sites after building
+        self.data.qpos[:] = bare_data.qpos
+        mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_camlight(self.model, self.data)

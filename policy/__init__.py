@@ -1,0 +1,1 @@
+"""Policies: encoders, denoisers, diffusion, normalisation, checkpoints."""

@@ -1,0 +1,216 @@
+"""Checkpoints on disk: a folder of safetensors, YAML and JSON; no pickle anywhere.
+
+    model.safetensors   EMA weights and the normaliser's statistics
+    config.yaml         what the model is built from
+    meta.json           versions, data set hash, steps, trained level regimes, task
+    training_state/     weights, optimiser and counters to go on from
+
+A folder is written under another name, flushed, and takes the old one's place by renaming: whatever happens while it is
+written (a full disk, a kill), a whole checkpoint is left.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..spec import ActionSpec, CheckpointError, Horizon, HotstartError, ObsSpec
+from .model import ModelConfig, PolicyModel
+
+FORMAT = 1
+MODEL, CONFIG, META, STATE = "model.safetensors", "config.yaml", "meta.json", "training_state"
+STATISTICS_PREFIX = "normalizer."
+
+
+def config_to_plain(config: ModelConfig) -> dict[str, Any]:
+    """A model's configuration as plain YAML values."""
+    return {
+        "encoder": dict(config.encoder),
+        "denoiser": dict(config.denoiser),
+        "schedule": dict(config.schedule),
+        "prediction": config.prediction,
+        "horizon": asdict(config.horizon),
+        "obs_spec": config.obs_spec.to_json(),
+        "action_spec": config.action_spec.to_json(),
+    }
+
+
+def config_from_plain(plain: Mapping[str, Any]) -> ModelConfig:
+    """Read back what `config_to_plain` wrote; raises CheckpointError naming what is missing or odd."""
+    try:
+        return ModelConfig(
+            encoder=plain["encoder"],
+            denoiser=plain["denoiser"],
+            schedule=plain["schedule"],
+            prediction=plain["prediction"],
+            horizon=Horizon(**plain["horizon"]),
+            obs_spec=ObsSpec.from_json(plain["obs_spec"]),
+            action_spec=ActionSpec.from_json(plain["action_spec"]),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{CONFIG} of the checkpoint is not complete: {error!r}") from error
+
+
+def save(
+    folder: Path,
+    model: PolicyModel,
+    meta: Mapping[str, Any],
+    state_tensors: Mapping[str, Tensor] | None = None,
+    state: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a checkpoint in place of the one at `folder`; raises CheckpointError when it cannot, the old one is then whole."""
+    fresh = folder.with_name(folder.name + ".writing")
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        _write(fresh, model, meta, state_tensors, state)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        kept = "the one before it is untouched" if folder.exists() else "there is none before it"
+        raise CheckpointError(
+            f"the checkpoint {folder} could not be written ({error}); {kept}: make room, then go on"
+        ) from error
+    _take_place(fresh, folder)
+
+
+def _write(
+    folder: Path,
+    model: PolicyModel,
+    meta: Mapping[str, Any],
+    state_tensors: Mapping[str, Tensor] | None,
+    state: Mapping[str, Any] | None,
+) -> None:
+    folder.mkdir(parents=True)
+    _save_tensors(model.state_dict(), folder / MODEL)
+    _save_text(yaml.safe_dump(config_to_plain(model.config), sort_keys=False), folder / CONFIG)
+    _save_text(json.dumps({"format": FORMAT, **meta}, indent=2), folder / META)
+    if state_tensors is not None:
+        (folder / STATE).mkdir()
+        _save_tensors(state_tensors, folder / STATE / "tensors.safetensors")
+        _save_text(json.dumps(state or {}), folder / STATE / "state.json")
+
+
+def _save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    _flush(path)
+
+
+def _save_text(text: str, path: Path) -> None:
+    path.write_text(text)
+    _flush(path)
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _take_place(fresh: Path, folder: Path) -> None:
+    """Rename `fresh` to `folder`; between the two renames the old one is `folder`.before, where `recover` finds it."""
+    before = folder.with_name(folder.name + ".before")
+    shutil.rmtree(before, ignore_errors=True)
+    if folder.exists():
+        folder.rename(before)
+    fresh.rename(folder)
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def recover(folder: Path) -> Path:
+    """The checkpoint at `folder`, put back if a kill came between the two renames."""
+    before = folder.with_name(folder.name + ".before")
+    if not folder.exists() and before.exists():
+        before.rename(folder)
+    return folder
+
+
+def find(path: Path | str) -> Path:
+    """The checkpoint folder that `path` means: itself, or the `best` or `last` one of a run."""
+    path = Path(path)
+    for candidate in (path, path / "checkpoints" / "best", path / "checkpoints" / "last", path / "best", path / "last"):
+        if (recover(candidate) / META).is_file():
+            return candidate
+    raise CheckpointError(
+        f"{path} is no checkpoint: a folder with {MODEL}, {CONFIG} and {META}, or a run that holds one, is wanted"
+    )
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """The checkpoint's meta.json; raises CheckpointError for one that is broken or of a newer format."""
+    try:
+        meta = json.loads((folder / META).read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{folder / META} cannot be read: {error}") from error
+    if meta.get("format", 0) > FORMAT:
+        raise CheckpointError(f"{folder} has format {meta['format']}, this hotstart reads up to {FORMAT}: upgrade hotstart")
+    return meta
+
+
+def load(path: Path | str, device: str = "cpu") -> tuple[PolicyModel, dict[str, Any]]:
+    """EMA model (in evaluation mode) and meta of a checkpoint.
+
+    Raises CheckpointError when files are missing or broken, a target is foreign, or weights or statistics are missing or
+    do not fit the specification; the message names the key.
+    """
+    folder = find(path)
+    meta = read_meta(folder)
+    try:
+        plain = yaml.safe_load((folder / CONFIG).read_text())
+        model = PolicyModel(config_from_plain(plain))
+        _fill(model, load_file(folder / MODEL), folder)
+    except CheckpointError:
+        raise
+    except (OSError, SafetensorError, yaml.YAMLError, HotstartError) as error:
+        raise CheckpointError(f"{folder} cannot be loaded: {error}") from error
+    model.normalizer.check()
+    return model.to(device).eval().requires_grad_(False), meta
+
+
+def _fill(model: PolicyModel, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """Copy tensors into the model, refusing anything missing, left over or of another shape."""
+    wanted = model.state_dict()
+    for name, tensor in wanted.items():
+        what = "statistics" if name.startswith(STATISTICS_PREFIX) else "weights"
+        label = name.removeprefix(STATISTICS_PREFIX).replace("__", ".") if what == "statistics" else name
+        if name not in tensors:
+            raise CheckpointError(f"{folder / MODEL} holds no {what} for {label!r}: the checkpoint cannot be used without them")
+        if tensors[name].shape != tensor.shape:
+            raise CheckpointError(
+                f"{what} of {label!r} have shape {tuple(tensors[name].shape)}; the specification in {CONFIG} says "
+                f"{tuple(tensor.shape)}"
+            )
+    extra = sorted(set(tensors) - set(wanted))
+    if extra:
+        raise CheckpointError(f"{folder / MODEL} holds {extra[0]!r}, which the configuration does not know")
+    model.load_state_dict(dict(tensors))
+
+
+def load_training_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and counters of `training_state/`; raises CheckpointError when there is none."""
+    try:
+        tensors = load_file(folder / STATE / "tensors.safetensors")
+        return tensors, json.loads((folder / STATE / "state.json").read_text())
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{folder} holds no training state to go on from: {error}") from error
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result depends on."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"torch": torch.__version__}
+    for name in ("hotstart", "numpy", "mujoco", "robosuite", "pymunk", "gymnasium"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

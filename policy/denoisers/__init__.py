@@ -1,0 +1,1 @@
+"""Denoisers: networks under one contract, with a noise level per action step."""

@@ -1,0 +1,82 @@
+"""What every denoiser network has in common: the network contract, level embeddings, tables of prepared levels.
+
+context = network.encode_context(tokens)         once per observation
+table   = network.prepare(levels)                once per grid of levels
+out     = network(x, level, context, prepared)   every evaluation; `prepared` is `table.at(step)` or None
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...spec import ConfigError
+
+
+@dataclass(frozen=True)
+class LevelTable:
+    """Everything of a network that depends on levels alone, for a grid of S steps; tied to the weights it was made with."""
+
+    levels: Tensor  # (S,) or (S, T)
+    version: int
+    entries: tuple[Any, ...]  # one per step: what `forward` takes as `prepared`
+
+    def at(self, step: int) -> Any:
+        """The prepared entry of one step."""
+        return self.entries[step]
+
+
+class Network(nn.Module, ABC):
+    """A denoiser network F: reads noisy actions, a level per action step and a context, writes one number per action."""
+
+    width: int
+    """A."""
+
+    @abstractmethod
+    def encode_context(self, tokens: Tensor) -> Any:
+        """Whatever the network needs of the condition tokens (B, K, E), worked out once per observation."""
+
+    @abstractmethod
+    def modulation(self, level: Tensor) -> Any:
+        """Whatever the network needs of the levels (B, T), or (1, T) for all rows."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, level: Tensor, context: Any, prepared: Any = None) -> Tensor:
+        """F(x (B, T, A), level (B, T), context) -> (B, T, A); `prepared` stands in for the levels' modulation."""
+
+    @property
+    def weights_version(self) -> int:
+        """Changes whenever a weight is written to (optimiser step, EMA swap, load_state_dict)."""
+        return sum(p._version for p in self.parameters())
+
+    @torch.no_grad()
+    def prepare(self, levels: Tensor, horizon: int) -> LevelTable:
+        """Table of the modulations of every step of a grid: levels (S,) constant along T, or (S, T)."""
+        rows = levels if levels.dim() == 2 else levels.unsqueeze(1).expand(-1, horizon)  # (S, T)
+        entries = tuple(self.modulation(row.unsqueeze(0)) for row in rows)
+        return LevelTable(levels, self.weights_version, entries)
+
+    def check_table(self, table: LevelTable) -> None:
+        """Raise ConfigError when the weights have changed since the table was prepared."""
+        if table.version != self.weights_version:
+            raise ConfigError("the weights have changed since these levels were prepared: call prepare() again")
+
+
+class LevelEmbedding(nn.Module):
+    """Sinusoid of the level, then a small network: (B, T) -> (B, T, E)."""
+
+    def __init__(self, width: int, out: int, scale: float = 1000.0) -> None:
+        super().__init__()
+        half = width // 2
+        self.register_buffer("frequencies", torch.exp(-math.log(10000.0) * torch.arange(half) / (half - 1)) * scale, False)
+        self.layers = nn.Sequential(nn.Linear(2 * half, 4 * width), nn.Mish(), nn.Linear(4 * width, out))
+
+    def forward(self, level: Tensor) -> Tensor:
+        """Embed levels of any shape; a trailing axis is added."""
+        angle = level.unsqueeze(-1) * self.frequencies
+        return self.layers(torch.cat((angle.sin(), angle.cos()), -1))

@@ -1,0 +1,136 @@
+"""Diffusion transformer over action tokens: self-attention, cross-attention to the observation's tokens, one level per token.
+
+Each action token carries its own level: the embedding is added to the token, and it modulates the norms through one shared
+projection plus a learned offset per layer (PixArt's adaLN-single, 2310.00426, section 2.3), so that a level per token costs
+one projection for the whole network. Keys and values of the context are worked out once per observation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from ...spec import ConfigError
+from .base import LevelEmbedding, Network
+
+
+def _heads(x: Tensor, heads: int) -> Tensor:
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)  # (B, heads, T, E / heads)
+
+
+def _join(x: Tensor) -> Tensor:
+    return x.transpose(1, 2).flatten(2)  # (B, T, E)
+
+
+class Block(nn.Module):
+    """Pre-norm block: self-attention, cross-attention, MLP; the first and last are scaled, shifted and gated by the level."""
+
+    def __init__(self, embed: int, heads: int, causal: bool) -> None:
+        super().__init__()
+        self.heads, self.causal = heads, causal
+        self.norm_self, self.norm_mlp = (nn.LayerNorm(embed, elementwise_affine=False) for _ in range(2))
+        self.norm_cross = nn.LayerNorm(embed)
+        self.qkv = nn.Linear(embed, 3 * embed)
+        self.out_self = nn.Linear(embed, embed)
+        self.query = nn.Linear(embed, embed)
+        self.key_value = nn.Linear(embed, 2 * embed)
+        self.out_cross = nn.Linear(embed, embed)
+        self.mlp = nn.Sequential(nn.Linear(embed, 4 * embed), nn.GELU(approximate="tanh"), nn.Linear(4 * embed, embed))
+        self.offset = nn.Parameter(torch.zeros(6, embed))
+
+    def context(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, heads, K, E / heads) of the condition tokens."""
+        key, value = self.key_value(tokens).chunk(2, -1)
+        return _heads(key, self.heads), _heads(value, self.heads)
+
+    def forward(self, h: Tensor, modulation: Tensor, context: tuple[Tensor, Tensor]) -> Tensor:
+        """h (B, T, E), modulation (B or 1, T, 6, E) -> (B, T, E)."""
+        scale_a, shift_a, gate_a, scale_m, shift_m, gate_m = (modulation + self.offset).unbind(-2)
+        h = h + gate_a * self._self_attention(self.norm_self(h) * (1 + scale_a) + shift_a)
+        query = _heads(self.query(self.norm_cross(h)), self.heads)
+        h = h + self.out_cross(_join(scaled_dot_product_attention(query, *context)))
+        return h + gate_m * self.mlp(self.norm_mlp(h) * (1 + scale_m) + shift_m)
+
+    def _self_attention(self, h: Tensor) -> Tensor:
+        query, key, value = (_heads(part, self.heads) for part in self.qkv(h).chunk(3, -1))
+        return self.out_self(_join(scaled_dot_product_attention(query, key, value, is_causal=self.causal)))
+
+
+@dataclass(frozen=True)
+class TransformerContext:
+    """Keys and values of every layer."""
+
+    layers: tuple[tuple[Tensor, Tensor], ...]
+
+
+@dataclass(frozen=True)
+class TokenModulation:
+    """What the levels do to the tokens: added to them at the input, (B, T, E), and to every norm, (B, T, 6, E)."""
+
+    added: Tensor
+    norms: Tensor
+
+
+class DiffusionTransformer(Network):
+    """Transformer denoiser; `steps` is the longest plan its positions reach, `causal` hides later actions from earlier ones."""
+
+    def __init__(
+        self,
+        width: int,
+        tokens: int,
+        token_width: int,
+        embed: int = 128,
+        layers: int = 6,
+        heads: int = 4,
+        steps: int = 64,
+        causal: bool = False,
+        level_width: int = 64,
+    ) -> None:
+        super().__init__()
+        if embed % heads:
+            raise ConfigError(f"denoiser.embed ({embed}) must be divisible by denoiser.heads ({heads})")
+        self.width, self.embed = width, embed
+        self.embedding = LevelEmbedding(level_width, embed)
+        self.to_norms = nn.Sequential(nn.Mish(), nn.Linear(embed, 6 * embed))
+        self.actions = nn.Linear(width, embed)
+        self.position = nn.Parameter(torch.zeros(steps, embed))
+        self.observations = nn.Sequential(nn.Linear(token_width, embed), nn.Mish(), nn.Linear(embed, embed))
+        self.observation_position = nn.Parameter(torch.zeros(tokens, embed))
+        self.blocks = nn.ModuleList(Block(embed, heads, causal) for _ in range(layers))
+        self.norm_out = nn.LayerNorm(embed)
+        self.out = nn.Linear(embed, width)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Small positions; gates near 1 / layers, so that every block matters from the first step but none dominates."""
+        nn.init.normal_(self.position, std=0.02)
+        nn.init.normal_(self.observation_position, std=0.02)
+        last = self.to_norms[1]
+        nn.init.normal_(last.weight, std=0.02)  # type: ignore[arg-type]
+        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        for block in self.blocks:
+            with torch.no_grad():
+                block.offset[[2, 5]] = 1.0 / len(self.blocks) ** 0.5  # type: ignore[index, operator]
+
+    def encode_context(self, tokens: Tensor) -> TransformerContext:
+        """Keys and values of the condition tokens (B, K, E) in every layer."""
+        embedded = self.observations(tokens) + self.observation_position
+        return TransformerContext(tuple(block.context(embedded) for block in self.blocks))  # type: ignore[operator]
+
+    def modulation(self, level: Tensor) -> TokenModulation:
+        """What the levels (B, T) do to every token."""
+        added = self.embedding(level)  # (B, T, E)
+        return TokenModulation(added, self.to_norms(added).unflatten(-1, (6, self.embed)))
+
+    def forward(self, x: Tensor, level: Tensor, context: TransformerContext, prepared: TokenModulation | None = None) -> Tensor:
+        """F(x (B, T, A), level (B, T), context) -> (B, T, A)."""
+        if x.shape[1] > len(self.position):
+            raise ConfigError(f"the plan has {x.shape[1]} steps, denoiser.steps allows {len(self.position)}")
+        modulation = self.modulation(level) if prepared is None else prepared
+        h = self.actions(x) + self.position[: x.shape[1]] + modulation.added
+        for block, layer in zip(self.blocks, context.layers, strict=True):
+            h = block(h, modulation.norms, layer)
+        return self.out(self.norm_out(h))

@@ -1,0 +1,1 @@
+"""Diffusion: levels, objectives, solvers and plans."""

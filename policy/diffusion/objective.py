@@ -1,0 +1,86 @@
+"""The training objective: which noise levels the steps of a training plan get, and the loss.
+
+Three regimes, drawn per sample (one checkpoint then serves every way of inference):
+  constant   one level for the whole plan: fresh sampling (Diffusion Policy) and warm starts (RTI)
+  staircase  SDP's stairs: block c of h has schedule time (c + 1 - u) / h with one u for the plan (2406.04806, section 3)
+  prefix     a random number of first steps is clean, the rest has one level: continuing a committed prefix (2512.05964)
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...spec import ConfigError, Horizon
+from .contract import Denoiser
+from .schedule import Schedule, add_noise
+
+TIME_LEAST = 1e-3
+"""No training level lies nearer to clean than this schedule time: there is nothing to learn there."""
+
+
+@dataclass(frozen=True)
+class Regimes:
+    """Shares of the three level regimes; they are scaled to sum to one, and 0 turns one off."""
+
+    staircase: float = 0.5
+    constant: float = 0.4
+    prefix: float = 0.1
+
+    def __post_init__(self) -> None:
+        shares = asdict(self)
+        if min(shares.values()) < 0 or sum(shares.values()) <= 0:
+            raise ConfigError(f"training.regimes are {shares}; shares must be 0 or more and not all 0")
+
+    def shares(self) -> Tensor:
+        """(3,) probabilities of staircase, constant, prefix."""
+        raw = torch.tensor([self.staircase, self.constant, self.prefix], dtype=torch.float64)
+        return raw / raw.sum()
+
+    def trained(self) -> list[str]:
+        """Names of the regimes with a share: what the checkpoint was trained for."""
+        return [name for name, share in asdict(self).items() if share > 0]
+
+
+def block_index(horizon: Horizon) -> Tensor:
+    """Stair of each planned step, (T,): past steps share the first block, a left-over tail joins the last one."""
+    step = torch.arange(horizon.planned) - horizon.past
+    return torch.div(step, horizon.executed, rounding_mode="floor").clamp(0, horizon.blocks - 1)
+
+
+def staircase_times(horizon: Horizon, progress: Tensor) -> Tensor:
+    """Schedule times (B, T) of SDP's staircase, `progress` (B,) in [0, 1) of a block's stair already removed."""
+    return (block_index(horizon).to(progress) + 1 - progress.unsqueeze(-1)) / horizon.blocks
+
+
+def draw_times(regimes: Regimes, horizon: Horizon, batch: int, generator: torch.Generator) -> Tensor:
+    """Schedule times (B, T) in [0, 1]: exactly 0 on the clean prefix, at least TIME_LEAST elsewhere."""
+    if regimes.staircase > 0:
+        horizon.check_streaming()
+    regime = torch.multinomial(regimes.shares(), batch, True, generator=generator)  # (B,)
+    uniform = torch.rand(batch, generator=generator)
+    longest = horizon.past + horizon.executed  # a prefix of at most one chunk is ever committed
+    clean = torch.randint(1, longest + 1, (batch, 1), generator=generator)
+    constant = uniform.unsqueeze(1).expand(-1, horizon.planned).clamp_min(TIME_LEAST)
+    stairs = staircase_times(horizon, uniform).clamp_min(TIME_LEAST)
+    prefixed = torch.where(torch.arange(horizon.planned) < clean, 0.0, constant)
+    choices = torch.stack((stairs, constant, prefixed))  # (3, B, T)
+    return choices[regime, torch.arange(batch)]
+
+
+def denoising_loss(
+    denoiser: Denoiser, schedule: Schedule, context: Any, x0: Tensor, time: Tensor, noise: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Weighted mean squared error in v over the noisy steps of normalised plans x0 (B, T, A) at schedule times (B, T).
+
+    Clean steps are given, not asked for, and do not count. Returns the loss and detached numbers to log.
+    """
+    level = schedule.level(time)
+    predicted = denoiser(add_noise(x0, noise, level), level, context)
+    error = denoiser.preconditioner.v_error(predicted, x0, level).square().mean(-1)  # (B, T)
+    weight = schedule.weight(level) * (time > 0)
+    loss = (weight * error).sum() / (time > 0).sum()
+    return loss, {"loss": loss.detach()}

@@ -1,0 +1,120 @@
+"""Noise levels: one number in [0, 1] for every family of diffusion.
+
+level = sigma / (alpha + sigma): 0 is clean, 1 is pure noise. The working variable is variance-preserving,
+x = alpha x0 + sigma eps with alpha^2 + sigma^2 = 1, whatever the family; a flow-matching interpolation
+(1 - t) x0 + t eps is the same variable up to a known factor, and its t IS the level.
+A schedule therefore only says how schedule time maps to levels (training draws times uniformly, inference walks
+down a grid of times) and how the error is weighted.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ...spec import ConfigError
+
+
+def alpha_sigma(level: Tensor) -> tuple[Tensor, Tensor]:
+    """Signal and noise scale (alpha, sigma) of the variance-preserving variable at `level` (any shape)."""
+    signal = 1 - level
+    norm = torch.sqrt(signal * signal + level * level)
+    return signal / norm, level / norm
+
+
+def level_of_alpha_bar(alpha_bar: Tensor) -> Tensor:
+    """Level of DDPM's alpha-bar = alpha^2 (any shape)."""
+    alpha, sigma = torch.sqrt(alpha_bar), torch.sqrt(1 - alpha_bar)
+    return sigma / (alpha + sigma)
+
+
+def add_noise(x0: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+    """Forward process: alpha x0 + sigma noise; x0, noise (B, T, A), level (B, T)."""
+    alpha, sigma = alpha_sigma(level.unsqueeze(-1))
+    return alpha * x0 + sigma * noise
+
+
+class Schedule(Protocol):
+    """A monotone map between schedule time in [0, 1] and level, and the weight of the error in v."""
+
+    def level(self, time: Tensor) -> Tensor:
+        """Level at schedule time (any shape); 0 -> 0 and 1 -> 1."""
+        ...
+
+    def time(self, level: Tensor) -> Tensor:
+        """Schedule time at a level: the inverse of `level`."""
+        ...
+
+    def weight(self, level: Tensor) -> Tensor:
+        """Weight of the squared error in v (any shape)."""
+        ...
+
+
+class VPCosine:
+    """Cosine schedule of Improved DDPM (2102.09672, eq. 17), as Diffusion Policy trains with, in continuous time."""
+
+    def __init__(self, offset: float = 0.008) -> None:
+        if not 0 <= offset < 1:
+            raise ConfigError(f"schedule.offset is {offset}; it must lie in [0, 1)")
+        self.offset = offset
+
+    def _angle(self, time: Tensor) -> Tensor:
+        return (time + self.offset) / (1 + self.offset) * (math.pi / 2)
+
+    def _start(self) -> float:
+        return math.cos(self.offset / (1 + self.offset) * math.pi / 2)
+
+    def level(self, time: Tensor) -> Tensor:
+        """Level at which alpha = cos(angle(time)) / cos(angle(0))."""
+        alpha = (torch.cos(self._angle(time)) / self._start()).clamp(0, 1)
+        sigma = torch.sqrt((1 - alpha * alpha).clamp_min(0))
+        return sigma / (alpha + sigma)
+
+    def time(self, level: Tensor) -> Tensor:
+        """Schedule time at which `level` is reached."""
+        alpha = alpha_sigma(level)[0] * self._start()
+        time = torch.acos(alpha.clamp(0, 1)) * (2 / math.pi) * (1 + self.offset) - self.offset
+        return time.clamp(0, 1)
+
+    def weight(self, level: Tensor) -> Tensor:
+        """One: plain error in v (2202.00512, appendix D)."""
+        return torch.ones_like(level)
+
+
+class Flow:
+    """Rectified flow (2209.03003): levels are drawn uniformly, and the error counts as an error in u = eps - x0."""
+
+    def level(self, time: Tensor) -> Tensor:
+        """The level is the time."""
+        return time
+
+    def time(self, level: Tensor) -> Tensor:
+        """The time is the level."""
+        return level
+
+    def weight(self, level: Tensor) -> Tensor:
+        """(alpha + sigma)^2, since u's error is (alpha + sigma) times v's at the same noisy x."""
+        alpha, sigma = alpha_sigma(level)
+        return (alpha + sigma) ** 2
+
+
+def grid(schedule: Schedule, steps: int, start: float = 1.0) -> Tensor:
+    """Falling levels (steps + 1,), evenly spaced in schedule time, from `start` (a time) down to clean."""
+    if steps < 1:
+        raise ConfigError(f"inference.steps is {steps}; at least one step is needed")
+    times = torch.linspace(start, 0.0, steps + 1, dtype=torch.float64)
+    return schedule.level(times).float()
+
+
+def ddpm_levels(schedule_steps: int = 100, beta_max: float = 0.999, offset: float = 0.008) -> Tensor:
+    """Exact level of each index k of DDPM's discrete cosine table, (schedule_steps,), float64.
+
+    The table that imported networks were trained with: beta_k = min(1 - abar(k+1)/abar(k), beta_max), multiplied up.
+    """
+    edges = torch.arange(schedule_steps + 1, dtype=torch.float64) / schedule_steps
+    alpha_bar = torch.cos((edges + offset) / (1 + offset) * math.pi / 2) ** 2
+    beta = (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp_max(beta_max)
+    return level_of_alpha_bar(torch.cumprod(1 - beta, 0))

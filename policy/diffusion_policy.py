@@ -1,0 +1,153 @@
+"""A trained model with a way of inference: the `Policy` that the control loop and people's own loops run.
+
+The policy object holds weights and settings and hides nothing else: what is remembered between ticks is a PolicyState.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..spec import ActionSpec, ConfigError, FloatArray, Horizon, IntArray, Observation, ObsSpec, Planned
+from . import checkpoint
+from .diffusion.noise import RowNoise
+from .diffusion.plans import Fresh, PlanRequest, Way, check_finite
+from .model import PolicyModel
+from .normalizer import ACTION
+from .registry import build
+
+
+@dataclass(frozen=True)
+class PolicyState:
+    """All that a policy remembers, per row (B); a value that nobody changes in place."""
+
+    history: Mapping[str, NDArray[Any]]  # key -> (B, To, ...) newest last; a row's first observation fills its window
+    seen: IntArray  # (B,) observations taken in since the row's reset
+    seeds: IntArray  # (B,) key of the row's noise
+    plans: IntArray  # (B,) plans made since the row's reset: counter of its noise
+    plan: FloatArray  # (B, T, A) newest normalised plan; NaN where there is none yet
+
+
+class DiffusionPolicy:
+    """Observations in, chunks out; see `hotstart.spec.Policy`."""
+
+    def __init__(self, model: PolicyModel, way: Way | None = None) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.way = way or Fresh()
+        self.horizon: Horizon = model.config.horizon
+        self.obs_spec: ObsSpec = model.config.obs_spec
+        self.action_spec: ActionSpec = model.config.action_spec
+        self._acting: PolicyState | None = None
+
+    @classmethod
+    def load(cls, path: Path | str, inference: Mapping[str, Any] | Way | None = None, device: str = "cpu") -> DiffusionPolicy:
+        """A policy from a checkpoint or a run; `inference` is a way, or a configuration of one (default: DDIM in 10 steps)."""
+        model, _ = checkpoint.load(path, device)
+        return cls(model, build_way(inference) if isinstance(inference, Mapping) else inference)
+
+    def initial_state(self, seeds: Sequence[int]) -> PolicyState:
+        """One row per seed, nothing seen and nothing planned."""
+        rows, horizon = len(seeds), self.horizon
+        history = {name: np.zeros((rows, horizon.observed, *key.shape), key.dtype) for name, key in self.obs_spec.keys.items()}
+        plan = np.full((rows, horizon.planned, self.action_spec.width), np.nan, np.float32)
+        return PolicyState(history, np.zeros(rows, np.int64), np.array(seeds, np.int64), np.zeros(rows, np.int64), plan)
+
+    def reset_rows(self, state: PolicyState, rows: IntArray, seeds: Sequence[int]) -> PolicyState:
+        """Forget everything in `rows` and give them new seeds; the other rows stay bit-equal."""
+        return _put_rows(state, np.asarray(rows), self.initial_state(seeds))
+
+    def observe(self, state: PolicyState, observation: Observation) -> PolicyState:
+        """Push one tick's observation (B, ...) onto the histories."""
+        missing = [name for name in self.obs_spec.keys if name not in observation]
+        if missing:
+            raise ConfigError(
+                f"the policy wants {list(self.obs_spec.keys)}; the observation has no {missing}, only {list(observation)}"
+            )
+        history = {name: _push(window, observation[name], state.seen) for name, window in state.history.items()}
+        return replace(state, history=history, seen=state.seen + 1)
+
+    @torch.no_grad()
+    def plan(self, state: PolicyState, rows: IntArray, executed: IntArray) -> Planned:
+        """New plans for `rows` (R,), and the Ta actions (R, Ta, A) from the newest observation on, in the robot's units."""
+        if bool((state.seen[rows] == 0).any()):
+            raise ConfigError("plan() was asked for a row that has observed nothing: call observe() first")
+        device = next(self.model.parameters()).device
+        observed = {name: torch.as_tensor(window[rows]).to(device) for name, window in state.history.items()}
+        request = PlanRequest(
+            denoiser=self.model.denoiser,
+            schedule=self.model.schedule,
+            context=self.model.encode(observed),
+            horizon=self.horizon,
+            width=self.action_spec.width,
+            noise=RowNoise(state.seeds[rows], state.plans[rows], device),
+            previous=torch.as_tensor(state.plan[rows]).to(device),
+            executed=executed,
+        )
+        outcome = self.way(request)
+        check_finite(outcome.plan)
+        first = self.horizon.past
+        chunk = self.model.normalizer.denormalize(ACTION, outcome.plan[:, first : first + self.horizon.executed])
+        plan, plans = state.plan.copy(), state.plans.copy()
+        plan[rows], plans[rows] = outcome.plan.cpu().numpy(), plans[rows] + 1
+        return Planned(rows, chunk.cpu().numpy(), replace(state, plan=plan, plans=plans), outcome.nfe.cpu().numpy())
+
+    def adopt(self, state: PolicyState, planned: Planned) -> PolicyState:
+        """`state` with the plans of `planned` in its rows; histories stay the newer ones."""
+        plan, plans = state.plan.copy(), state.plans.copy()
+        plan[planned.rows], plans[planned.rows] = planned.state.plan[planned.rows], planned.state.plans[planned.rows]
+        return replace(state, plan=plan, plans=plans)
+
+    def reset(self, seed: int = 0) -> None:
+        """Begin an episode of `act`."""
+        self._acting = self.initial_state([seed])
+
+    def act(self, observation: Observation) -> FloatArray:
+        """A chunk (Ta, A) for one environment without a batch axis; a convenience that keeps the state for you.
+
+        Call it when the last chunk is used up, or with every observation through `observe` for the full history.
+        """
+        if self._acting is None:
+            self.reset()
+        assert self._acting is not None
+        batched = {name: np.asarray(value)[None] for name, value in observation.items()}
+        state = self.observe(self._acting, batched)
+        planned = self.plan(state, np.zeros(1, np.int64), np.full(1, self.horizon.executed))
+        self._acting = planned.state
+        return planned.actions[0]
+
+
+def build_way(node: Mapping[str, Any]) -> Way:
+    """A way of inference from its configuration, the solver inside it included."""
+    solver = node.get("solver")
+    given = {"solver": build("solver", solver)} if isinstance(solver, Mapping) else {}
+    return build("inference", {k: v for k, v in node.items() if k not in given}, **given)
+
+
+def _push(window: NDArray[Any], newest: NDArray[Any], seen: IntArray) -> NDArray[Any]:
+    """Shift (B, To, ...) by one and append (B, ...); a row's first observation fills the whole window."""
+    newest = np.asarray(newest, window.dtype)
+    if newest.shape != (len(window), *window.shape[2:]):
+        raise ConfigError(f"an observation has shape {newest.shape}; {(len(window), *window.shape[2:])} was expected")
+    shifted = np.concatenate((window[:, 1:], newest[:, None]), 1)
+    shifted[seen == 0] = newest[seen == 0][:, None]
+    return shifted
+
+
+def _put_rows(state: PolicyState, rows: IntArray, fresh: PolicyState) -> PolicyState:
+    """`state` with `rows` replaced by the rows of `fresh`."""
+
+    def put(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
+        out = old.copy()
+        out[rows] = new
+        return out
+
+    return PolicyState(
+        {name: put(window, fresh.history[name]) for name, window in state.history.items()},
+        *(put(getattr(state, name), getattr(fresh, name)) for name in ("seen", "seeds", "plans", "plan")),
+    )

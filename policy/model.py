@@ -1,0 +1,58 @@
+"""What is trained and saved: encoder, denoiser network and normaliser, built from one plain configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..spec import ActionSpec, CheckpointError, Horizon, ObsSpec
+from .diffusion.contract import Denoiser, Preconditioner
+from .diffusion.schedule import Schedule
+from .normalizer import Normalizer, expected_shapes
+from .registry import build
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that fixes a model but its weights; plain values, written to and read from a checkpoint."""
+
+    encoder: Mapping[str, Any]
+    denoiser: Mapping[str, Any]
+    schedule: Mapping[str, Any]
+    obs_spec: ObsSpec
+    action_spec: ActionSpec
+    horizon: Horizon = field(default_factory=Horizon)
+    prediction: str = "v"
+
+
+class PolicyModel(nn.Module):
+    """Encoder + denoiser + normaliser; the parts that have weights or statistics."""
+
+    def __init__(self, config: ModelConfig, normalizer: Normalizer | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = build("encoder", config.encoder, obs_spec=config.obs_spec, observed=config.horizon.observed)
+        sizes = {"width": config.action_spec.width, "tokens": self.encoder.tokens, "token_width": self.encoder.token_width}
+        self.network = build("denoiser", config.denoiser, **sizes)
+        self.schedule: Schedule = build("schedule", config.schedule)
+        self.normalizer = normalizer or Normalizer(expected_shapes(config.obs_spec, config.action_spec))
+        self.denoiser = Denoiser(self.network, Preconditioner(config.prediction))
+
+    def encode(self, observation: Mapping[str, Tensor]) -> Any:
+        """Context for the denoiser from an observation in its own units, key -> (B, To, ...)."""
+        missing = [name for name in self.config.obs_spec.keys if name not in observation]
+        if missing:
+            raise CheckpointError(f"the policy was trained with {list(self.config.obs_spec.keys)}; {missing} are not observed")
+        normalised = {
+            name: self.normalizer.normalize(name, observation[name]) if key.kind == "state" else observation[name]
+            for name, key in self.config.obs_spec.keys.items()
+        }
+        return self.network.encode_context(self.encoder(normalised))
+
+    @property
+    def parameter_count(self) -> int:
+        """Trainable numbers."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)

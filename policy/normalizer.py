@@ -1,0 +1,79 @@
+"""Normalisation: actions and states between their own units and [-1, 1]; the statistics live in the checkpoint.
+
+There is no silent identity: a key without statistics, or with statistics of another shape, is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..datasets.statistics import Statistics
+from ..spec import ActionSpec, CheckpointError, ConfigError, ObsSpec
+
+CONSTANT = 1e-5
+"""A number whose range is below this share of its size is constant: it is centred and not blown up."""
+ACTION = "action"
+
+
+def expected_shapes(obs_spec: ObsSpec, action_spec: ActionSpec) -> dict[str, tuple[int, ...]]:
+    """Key -> shape of its statistics: the action's, and those of every state (images have a fixed range)."""
+    states = {name: tuple(key.shape) for name, key in obs_spec.keys.items() if key.kind == "state"}
+    return {**states, ACTION: (action_spec.width,)}
+
+
+class Normalizer(nn.Module):
+    """Per number: (value - centre) / half_range, which maps [min, max] onto [-1, 1]."""
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        super().__init__()
+        self.shapes = dict(shapes)
+        for key, shape in self.shapes.items():
+            self.register_buffer(f"{key}__centre", torch.full(shape, torch.nan))
+            self.register_buffer(f"{key}__half_range", torch.full(shape, torch.nan))
+
+    @classmethod
+    def fit(cls, statistics: Mapping[str, Statistics], shapes: Mapping[str, tuple[int, ...]]) -> Normalizer:
+        """A normaliser from the data set's statistics; raises ConfigError for a key that has none or has another shape."""
+        normalizer = cls(shapes)
+        for key, shape in shapes.items():
+            if key not in statistics:
+                raise ConfigError(f"there are no statistics for {key!r}; there are some for {sorted(statistics)}")
+            low, high = np.asarray(statistics[key]["min"]), np.asarray(statistics[key]["max"])
+            if low.shape != shape:
+                raise ConfigError(f"statistics of {key!r} have shape {low.shape}; its specification says {shape}")
+            normalizer._set(key, low, high)
+        return normalizer
+
+    def _set(self, key: str, low: np.ndarray, high: np.ndarray) -> None:
+        centre, half = (high + low) / 2, (high - low) / 2
+        constant = half < CONSTANT * np.maximum(1.0, np.abs(centre))
+        self.get_buffer(f"{key}__centre").copy_(torch.as_tensor(centre))
+        self.get_buffer(f"{key}__half_range").copy_(torch.as_tensor(np.where(constant, 1.0, half)))
+
+    def check(self) -> None:
+        """Raise CheckpointError naming the first key whose statistics are missing or impossible."""
+        for key in self.shapes:
+            half, centre = self.get_buffer(f"{key}__half_range"), self.get_buffer(f"{key}__centre")
+            if not bool((torch.isfinite(half) & (half > 0) & torch.isfinite(centre)).all()):
+                raise CheckpointError(
+                    f"the statistics of {key!r} are missing or impossible: centre {centre}, half range {half}"
+                )
+
+    def _pair(self, key: str) -> tuple[Tensor, Tensor]:
+        if key not in self.shapes:
+            raise ConfigError(f"no statistics for {key!r}; there are some for {sorted(self.shapes)}")
+        return self.get_buffer(f"{key}__centre"), self.get_buffer(f"{key}__half_range")
+
+    def normalize(self, key: str, value: Tensor) -> Tensor:
+        """From the key's own units to [-1, 1] on the data; value (..., *shape)."""
+        centre, half = self._pair(key)
+        return (value - centre) / half
+
+    def denormalize(self, key: str, value: Tensor) -> Tensor:
+        """Back to the key's own units; value (..., *shape)."""
+        centre, half = self._pair(key)
+        return value * half + centre

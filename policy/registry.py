@@ -1,0 +1,57 @@
+"""The one place where a configuration's `_target_` becomes an object, and only one of ours.
+
+A downloaded configuration is somebody else's text: a target that is not registered here, or by an installed package through
+the entry-point group `hotstart.encoders`, is refused before anything is imported.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from ..spec import ConfigError
+
+_HERE = __name__.rsplit(".", 1)[0]  # hotstart.policy
+TARGETS: dict[str, tuple[str, ...]] = {
+    "encoder": (f"{_HERE}.encoders.state.StateEncoder",),
+    "denoiser": (f"{_HERE}.denoisers.unet.ConditionalUnet", f"{_HERE}.denoisers.transformer.DiffusionTransformer"),
+    "schedule": (f"{_HERE}.diffusion.schedule.VPCosine", f"{_HERE}.diffusion.schedule.Flow"),
+    "solver": (f"{_HERE}.diffusion.solvers.DDIM", f"{_HERE}.diffusion.solvers.DPMSolverPP"),
+    "inference": (f"{_HERE}.diffusion.plans.Fresh",),
+}
+
+
+def targets(axis: str) -> tuple[str, ...]:
+    """Dotted names that the axis may hold, ours first, then those of installed packages."""
+    if axis not in TARGETS:
+        raise ConfigError(f"unknown axis {axis!r}; there are {', '.join(TARGETS)}")
+    added = tuple(point.value.replace(":", ".") for point in entry_points(group=f"hotstart.{axis}s"))
+    return TARGETS[axis] + added
+
+
+def build(axis: str, node: Mapping[str, Any], **given: Any) -> Any:
+    """Make the object that `node` describes: its `_target_`, called with its other keys and with `given`.
+
+    Raises ConfigError for a missing or foreign target and for keys its constructor does not know.
+    """
+    target = node.get("_target_")
+    if target not in targets(axis):
+        raise ConfigError(
+            f"the configuration's {axis} names the target {target!r}, which is not one of hotstart's: "
+            f"{', '.join(targets(axis))}. Nothing was imported."
+        )
+    module, _, name = str(target).rpartition(".")
+    factory = getattr(import_module(module), name)
+    chosen = {key: value for key, value in node.items() if key != "_target_"}
+    _check_keys(axis, factory, {**chosen, **given})
+    return factory(**chosen, **given)
+
+
+def _check_keys(axis: str, factory: Any, chosen: Mapping[str, Any]) -> None:
+    known = inspect.signature(factory).parameters
+    unknown = [key for key in chosen if key not in known]
+    if unknown:
+        raise ConfigError(f"{axis}.{unknown[0]} is unknown; {factory.__name__} takes {', '.join(known)}")

@@ -1,0 +1,299 @@
+"""The training loop: one function for every network, objective and data set.
+
+Everything random in a step (which windows, levels, noise) is drawn from the seed and the step's number, so a run that was
+killed and resumed goes on as if it had never stopped, bit for bit on the CPU. Needs no simulator.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ..datasets.episodes import Dataset
+from ..datasets.statistics import dataset_statistics
+from ..datasets.windows import split_episodes, window_index
+from ..spec import CheckpointError, ConfigError, DataError
+from . import checkpoint
+from .batches import WindowBatches
+from .diffusion.objective import Regimes, denoising_loss, draw_times
+from .ema import EMA
+from .metrics import MetricsLog
+from .model import ModelConfig, PolicyModel
+from .normalizer import ACTION, Normalizer, expected_shapes
+
+PRECISIONS = ("auto", "fp32", "bf16")
+VALIDATION_BATCHES = 4
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train; lengths are in optimiser steps."""
+
+    steps: int = 10_000
+    batch: int = 128
+    learning_rate: float = 3e-4
+    warmup: int = 250
+    weight_decay: float = 1e-4
+    clip_norm: float = 1.0
+    ema_power: float = 0.75
+    regimes: Regimes = field(default_factory=Regimes)
+    validation_share: float = 0.05
+    log_every: int = 50
+    validate_every: int = 500
+    save_every: int = 500
+    seed: int = 0
+    precision: str = "auto"
+    device: str = "auto"
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "log_every", "validate_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"training.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"training.precision is {self.precision!r}; choose one of {', '.join(PRECISIONS)}")
+
+    def resolved_device(self) -> str:
+        """`auto` is the GPU where there is one."""
+        return ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+
+    def autocast_bf16(self) -> bool:
+        """`auto` is bf16 on a GPU that has it; on a CPU it is slower than fp32 at these sizes (measured: BENCHMARKS.md)."""
+        on_gpu = self.resolved_device() == "cuda"
+        return self.precision == "bf16" or (self.precision == "auto" and on_gpu and torch.cuda.is_bf16_supported())
+
+    def rate(self, step: int) -> float:
+        """Learning rate at a step: linear warm-up, then a cosine down to zero."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+class Trainer:
+    """Model, average, optimiser and data of one run; `run` trains, saving to and resuming from `folder`/checkpoints."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        config: ModelConfig,
+        settings: TrainingSettings,
+        folder: Path,
+        meta: Mapping[str, Any] | None = None,
+    ) -> None:
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        check_specs(dataset, config)
+        self.settings, self.folder, self.device = settings, Path(folder), settings.resolved_device()
+        train, held_out = split_episodes(len(dataset.episode_ends), settings.validation_share, settings.seed)
+        index = window_index(dataset.episode_ends, config.horizon, episodes=train)
+        normalizer = Normalizer.fit(dataset_statistics(dataset, index), expected_shapes(config.obs_spec, config.action_spec))
+        torch.manual_seed(settings.seed)
+        self.model = PolicyModel(config, normalizer).to(self.device)
+        self.ema = EMA(self.model, settings.ema_power)
+        self.optimizer = _optimizer(self.model, settings)
+        self.batches = WindowBatches(dataset, config, index, settings.batch, settings.seed, self.device)
+        held_index = window_index(dataset.episode_ends, config.horizon, episodes=held_out) if len(held_out) else None
+        self.held_out = (
+            None
+            if held_index is None
+            else WindowBatches(dataset, config, held_index, settings.batch, settings.seed, self.device)
+        )
+        self.meta = {
+            **(meta or {}),
+            "dataset_hash": dataset.content_hash(),
+            "rate_hz": dataset.fps,
+            "regimes": settings.regimes.trained(),
+            "training": asdict(settings),
+            "parameters": self.model.parameter_count,
+            "versions": checkpoint.versions(),
+        }
+        self.step, self.seconds, self.best = 0, 0.0, math.inf
+
+    def run(self, progress: bool = True, on_log: Callable[[int, Mapping[str, float]], None] | None = None) -> PolicyModel:
+        """Train to `settings.steps` and return the EMA model; SIGINT and SIGTERM save first, then stop the run."""
+        self._resume()
+        log = MetricsLog(self.folder, self.step)
+        bar = tqdm(total=self.settings.steps, initial=self.step, desc="training", unit="step", disable=not progress)
+        with _stop_flag() as stopped, log, bar:
+            while self.step < self.settings.steps:
+                began = time.monotonic()
+                numbers = self._train_step()
+                self.seconds += time.monotonic() - began
+                self.step += 1
+                bar.update()
+                self._report(numbers, log, bar, on_log)
+                if stopped() and self.step < self.settings.steps:
+                    self._save("last")
+                    raise KeyboardInterrupt(f"stopped at step {self.step}; the same command goes on from there")
+        return self.ema.model
+
+    def _train_step(self) -> dict[str, Tensor]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.rate(self.step)
+        self.model.train()
+        loss, numbers = self._loss(self.model, self.batches, self.step)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.ema.update(self.model, self.step)
+        return {**numbers, "gradient_norm": norm}
+
+    def _loss(self, model: PolicyModel, batches: WindowBatches, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Objective on the batch of `step`, with levels and noise drawn from the seed and the step."""
+        generator = torch.Generator().manual_seed((self.settings.seed << 32) + step)
+        observation, actions = batches.at(step)
+        horizon = model.config.horizon
+        time_ = draw_times(self.settings.regimes, horizon, len(actions), generator).to(self.device)
+        noise = torch.randn(actions.shape, generator=generator).to(self.device)
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.settings.autocast_bf16()):
+            context = model.encode(observation)
+            x0 = model.normalizer.normalize(ACTION, actions)
+            return denoising_loss(model.denoiser, model.schedule, context, x0, time_, noise)
+
+    @torch.no_grad()
+    def validate(self) -> float | None:
+        """Loss of the EMA model on held-out episodes, always on the same windows, levels and noise."""
+        if self.held_out is None:
+            return None
+        losses = [self._loss(self.ema.model, self.held_out, step)[0] for step in range(VALIDATION_BATCHES)]
+        return float(torch.stack(losses).mean())
+
+    def _report(
+        self,
+        numbers: Mapping[str, Tensor],
+        log: MetricsLog,
+        bar: tqdm[Any],
+        on_log: Callable[[int, Mapping[str, float]], None] | None,
+    ) -> None:
+        """Write metrics and checkpoints where they are due; a loss that is not a number stops the run."""
+        last = self.step == self.settings.steps
+        record: dict[str, float] = {}
+        if self.step % self.settings.log_every == 0 or last:
+            record = {name: float(value) for name, value in numbers.items()}
+            record |= {"learning_rate": self.settings.rate(self.step - 1), "seconds": self.seconds}
+            if not math.isfinite(record["loss"]):
+                raise DataError(
+                    f"the loss is {record['loss']} at step {self.step}: lower training.learning_rate, check the data"
+                )
+            bar.set_postfix(loss=f"{record['loss']:.4f}")
+        if self.step % self.settings.validate_every == 0 or last:
+            record |= self._validated()
+        if record:
+            log.write(self.step, record)
+            if on_log is not None:
+                on_log(self.step, record)
+        if self.step % self.settings.save_every == 0 or last:
+            self._save("last")
+
+    def _validated(self) -> dict[str, float]:
+        loss = self.validate()
+        if loss is None:
+            return {}
+        if loss < self.best:
+            self.best = loss
+            self._save("best")
+        return {"validation_loss": loss}
+
+    def _save(self, name: str) -> None:
+        """Write a checkpoint; `best` is for use only, `last` holds the training state too."""
+        meta = {**self.meta, "step": self.step, "training_seconds": round(self.seconds, 1)}
+        target = self.folder / "checkpoints" / name
+        if name == "best":
+            checkpoint.save(target, self.ema.model, {**meta, "validation_loss": self.best})
+            return
+        state = {"step": self.step, "seconds": self.seconds, "best": self.best if math.isfinite(self.best) else None}
+        checkpoint.save(target, self.ema.model, meta, self._tensors(), state)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        weights = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        optimizer = self.optimizer.state_dict()["state"]
+        return weights | {f"optimizer.{i}.{name}": torch.as_tensor(t) for i, s in optimizer.items() for name, t in s.items()}
+
+    def _resume(self) -> None:
+        """Go on from `checkpoints/last`, if it is there; refuse one of other data, model or settings."""
+        folder = checkpoint.recover(self.folder / "checkpoints" / "last")
+        if not folder.exists():
+            return
+        self._check_same_run(checkpoint.read_meta(folder), folder)
+        tensors, state = checkpoint.load_training_state(folder)
+        self.ema.model.load_state_dict(checkpoint.load(folder, self.device)[0].state_dict())
+        self.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+        self._load_optimizer(tensors)
+        self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        self.best = math.inf if state["best"] is None else float(state["best"])
+
+    def _load_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            if key.startswith("optimizer."):
+                _, number, name = key.split(".", 2)
+                state.setdefault(int(number), {})[name] = tensor
+        whole = self.optimizer.state_dict()
+        self.optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
+
+    def _check_same_run(self, meta: Mapping[str, Any], folder: Path) -> None:
+        mend = f"choose another run name, or delete {self.folder} to begin anew"
+        if meta["dataset_hash"] != self.meta["dataset_hash"]:
+            raise CheckpointError(f"{folder} was trained on other data: {mend}")
+        free = {"log_every", "validate_every", "save_every", "threads", "device"}
+        now = json.loads(json.dumps(self.meta["training"]))
+        other = [k for k, v in meta["training"].items() if k not in free and now.get(k) != v]
+        if other:
+            raise CheckpointError(f"{folder} was trained with another training.{other[0]}: {mend}")
+
+
+def train(dataset: Dataset, config: ModelConfig, settings: TrainingSettings, folder: Path | str, **run: Any) -> PolicyModel:
+    """Train a policy on a data set and return the EMA model; the run lives in `folder` and is resumed if it is there."""
+    return Trainer(dataset, config, settings, Path(folder)).run(**run)
+
+
+def check_specs(dataset: Dataset, config: ModelConfig) -> None:
+    """Raise DataError when the data set's action or observations are not what the model is to be built for."""
+    if dataset.action_spec.width != config.action_spec.width:
+        raise DataError(
+            f"actions of the data set are {dataset.action_spec.width} wide, the model's specification says "
+            f"{config.action_spec.width}: use the data set of this task, or another task"
+        )
+    for name, key in config.obs_spec.keys.items():
+        have = dataset.obs_spec.keys.get(name)
+        if have is None:
+            raise DataError(f"the data set has no observation {name!r}; it has {list(dataset.obs_spec.keys)}")
+        if have.shape != key.shape:
+            raise DataError(f"observation {name!r} has shape {have.shape} in the data set, {key.shape} in the specification")
+
+
+def _optimizer(model: PolicyModel, settings: TrainingSettings) -> torch.optim.AdamW:
+    """AdamW; no decay on biases, norms, positions and other vectors and tables."""
+    decayed = [p for p in model.parameters() if p.dim() >= 2 and p.shape[0] != 6]
+    chosen = {id(p) for p in decayed}
+    kept = [p for p in model.parameters() if id(p) not in chosen]
+    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": kept, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.99), fused=True)
+
+
+@contextmanager
+def _stop_flag() -> Iterator[Callable[[], bool]]:
+    """Turn SIGINT and SIGTERM into a flag that is looked at between steps (main thread only)."""
+    asked: list[int] = []
+    try:
+        before = {s: signal.signal(s, lambda number, _: asked.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: signals are somebody else's business
+        before = {}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

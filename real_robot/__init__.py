@@ -1,0 +1,1 @@
+"""Real robots: drivers, safety and timing."""

@@ -1,0 +1,244 @@
+"""Central types and protocols: what an action, an observation, a policy and a robot are.
+
+Numpy only, and nothing of ours is imported here: every other folder may import this one.
+Letters of the shapes: B batch (rows), R chosen rows, To observed steps, T planned steps, Ta executed steps, A action width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.floating[Any]]
+IntArray = NDArray[np.integer[Any]]
+BoolArray = NDArray[np.bool_]
+Observation = Mapping[str, NDArray[Any]]
+"""Key -> array whose first axis is the row: (B, ...)."""
+
+ActionKind = Literal["continuous", "rotation", "discrete"]
+ObsKind = Literal["state", "image", "language"]
+
+
+class HotstartError(ValueError):
+    """A mistake that the user can mend: the message says what was wrong, where, and what would be right."""
+
+
+class ConfigError(HotstartError):
+    """A choice or a value of the configuration is wrong."""
+
+
+class DataError(HotstartError):
+    """A data set cannot be used as it is."""
+
+
+class CheckpointError(HotstartError):
+    """A checkpoint cannot be loaded or written."""
+
+
+@dataclass(frozen=True)
+class Horizon:
+    """Steps a policy sees, plans and executes: To, T, Ta, and the delay it must be able to bridge (all in ticks)."""
+
+    observed: int = 2
+    planned: int = 24
+    executed: int = 8
+    delay: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("observed", 1), ("planned", 1), ("executed", 1), ("delay", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise ConfigError(f"horizon.{name} is {value!r}; it must be a whole number of at least {least}")
+        if self.planned < self.needed:
+            raise ConfigError(
+                f"horizon.planned is {self.planned}, but observed - 1 + executed + delay = {self.needed} steps are needed: "
+                f"raise horizon.planned to {self.needed} or more, or lower horizon.executed"
+            )
+
+    @property
+    def needed(self) -> int:
+        """Least T: To - 1 + Ta + delay."""
+        return self.observed - 1 + self.executed + self.delay
+
+    @property
+    def past(self) -> int:
+        """Planned steps that lie before the newest observation: To - 1."""
+        return self.observed - 1
+
+    @property
+    def blocks(self) -> int:
+        """Complete blocks of Ta steps after the past ones: the stairs of SDP's staircase (2406.04806, section 3)."""
+        return (self.planned - self.past) // self.executed
+
+    def check_streaming(self) -> None:
+        """Raise ConfigError unless the plan holds the two blocks that streaming needs: T >= To - 1 + 2 Ta."""
+        if self.blocks < 2:
+            least = self.past + 2 * self.executed
+            raise ConfigError(f"streaming needs two blocks: horizon.planned is {self.planned}, it must be at least {least}")
+
+
+@dataclass(frozen=True)
+class ActionDim:
+    """One number of an action."""
+
+    name: str
+    unit: str = ""
+    kind: ActionKind = "continuous"
+    absolute: bool = True
+
+
+@dataclass(frozen=True)
+class ActionSpec:
+    """What each number of an action means."""
+
+    dims: tuple[ActionDim, ...]
+
+    @property
+    def width(self) -> int:
+        """A."""
+        return len(self.dims)
+
+    @classmethod
+    def plain(cls, width: int) -> ActionSpec:
+        """A specification for numbers nobody has named: action_0, action_1, ..."""
+        return cls(tuple(ActionDim(f"action_{i}") for i in range(width)))
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Plain lists and dicts, for the store and the checkpoint."""
+        return [asdict(dim) for dim in self.dims]
+
+    @classmethod
+    def from_json(cls, dims: Sequence[Mapping[str, Any]]) -> ActionSpec:
+        """Read back what `to_json` wrote."""
+        return cls(tuple(ActionDim(**dim) for dim in dims))
+
+
+@dataclass(frozen=True)
+class ObsKey:
+    """One entry of an observation: its shape without row and time axes, its numpy dtype and what kind of thing it is."""
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    kind: ObsKind = "state"
+
+
+@dataclass(frozen=True)
+class ObsSpec:
+    """What an observation holds, key by key, in a fixed order."""
+
+    keys: Mapping[str, ObsKey]
+
+    def to_json(self) -> dict[str, dict[str, Any]]:
+        """Plain dicts, for the store and the checkpoint."""
+        return {name: {**asdict(key), "shape": list(key.shape)} for name, key in self.keys.items()}
+
+    @classmethod
+    def from_json(cls, keys: Mapping[str, Mapping[str, Any]]) -> ObsSpec:
+        """Read back what `to_json` wrote."""
+        return cls({name: ObsKey(**{**key, "shape": tuple(key["shape"])}) for name, key in keys.items()})
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What a robot says after a tick, per row; hardware says `Feedback.silent(rows)`."""
+
+    done: BoolArray  # (B,) the episode is over
+    success: BoolArray  # (B,) the task is fulfilled now
+    score: FloatArray  # (B,) the task's own score, so far
+
+    @classmethod
+    def silent(cls, rows: int) -> Feedback:
+        """No end, no success, no score."""
+        return cls(np.zeros(rows, bool), np.zeros(rows, bool), np.zeros(rows, np.float64))
+
+
+class Robot(Protocol):
+    """B rows of something that observes and acts: simulated environments (B of them) or one arm (B = 1)."""
+
+    rows: int
+    rate_hz: float
+    obs_spec: ObsSpec
+    action_spec: ActionSpec
+
+    def reset(self, seeds: Sequence[int]) -> None:
+        """Begin an episode in every row; the seed fixes all that is random in it, the model of the scene included."""
+        ...
+
+    def observe(self) -> Observation:
+        """The newest observation, key -> (B, ...)."""
+        ...
+
+    def act(self, actions: FloatArray) -> Feedback:
+        """Hand over one tick's actions (B, A) in the units of the action specification."""
+        ...
+
+    def stop(self) -> None:
+        """Bring every row to a safe rest; called however the loop ends."""
+        ...
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A policy's answer: chunks for some rows, and the state to go on with.
+
+    `actions[:, 0]` belongs to the tick of the newest observation the policy saw.
+    """
+
+    rows: IntArray  # (R,)
+    actions: FloatArray  # (R, Ta, A) in the robot's units
+    state: Any  # opaque: the policy's own
+    nfe: IntArray  # (R,) denoiser evaluations spent on each row
+
+
+class Policy(Protocol):
+    """Turns observations into chunks. All that it remembers lies in the state, a value that is handed in and out."""
+
+    horizon: Horizon
+
+    def initial_state(self, seeds: Sequence[int]) -> Any:
+        """A fresh state with one row per seed; the seed fixes the row's noise."""
+        ...
+
+    def reset_rows(self, state: Any, rows: IntArray, seeds: Sequence[int]) -> Any:
+        """Begin anew in `rows` only; the other rows stay as they are, bit for bit."""
+        ...
+
+    def observe(self, state: Any, observation: Observation) -> Any:
+        """Take in one tick's observation (B, ...); cheap, called every tick."""
+        ...
+
+    def plan(self, state: Any, rows: IntArray, executed: IntArray) -> Planned:
+        """Chunks for `rows`, given how many actions of its last chunk each of them really executed, (R,)."""
+        ...
+
+    def adopt(self, state: Any, planned: Planned) -> Any:
+        """Put the plans of `planned.state` into the newer `state`, for `planned.rows` only."""
+        ...
+
+
+class Clock(Protocol):
+    """Monotonic seconds, real or virtual."""
+
+    def now_s(self) -> float:
+        """Seconds since some fixed moment."""
+        ...
+
+    def sleep_until(self, time_s: float) -> None:
+        """Return when `now_s()` has reached `time_s`."""
+        ...
+
+
+class Planner(Protocol):
+    """Asks a policy for chunks: at once, after a virtual latency, in a thread or in a process."""
+
+    def submit(self, state: Any, rows: IntArray, executed: IntArray, now_s: float) -> None:
+        """Ask for chunks for `rows`, from the state as it is at `now_s`."""
+        ...
+
+    def poll(self, now_s: float) -> Sequence[Planned]:
+        """The answers that are there by `now_s`, oldest first; each once."""
+        ...

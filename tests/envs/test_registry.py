@@ -1,0 +1,126 @@
+"""Finding environments by name: real imports, real entry points, and what a mistake says."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+from hotstart.envs import registry
+from hotstart.envs.base import TaskEnv
+from hotstart.spec import ConfigError
+
+PLUGIN = """
+import numpy as np
+from hotstart.envs.base import TaskEnv
+from hotstart.spec import ActionSpec, ObsKey, ObsSpec
+
+
+class CountEnv(TaskEnv):
+    def __init__(self, limit: int = 3) -> None:
+        spec = ObsSpec({"count": ObsKey((1,), "int64")})
+        super().__init__(
+            obs_spec=spec, action_spec=ActionSpec.plain(1), action_low=-1, action_high=1, rate_hz=5, max_steps=limit
+        )
+
+    def _begin(self, options):
+        self.count = 0
+
+    def _advance(self, action):
+        self.count += 1
+
+    def _observe(self):
+        return {"count": np.array([self.count])}
+
+    def _judge(self):
+        return self.count / 10, False
+
+    def render(self):
+        return np.zeros((4, 4, 3), np.uint8)
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """An installed distribution `counting` whose entry points add environments."""
+    (tmp_path / "counting_env.py").write_text(PLUGIN)
+    info = tmp_path / "counting-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: counting\nVersion: 1.0\n")
+    points = ("count = counting_env:CountEnv", "lost = counting_env:Gone", "broken = counting_not_there:Env")
+    (info / "entry_points.txt").write_text("\n".join(["[hotstart.envs]", *points, "pusht = counting_env:CountEnv", ""]))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.invalidate_caches()
+    yield
+    sys.modules.pop("counting_env", None)
+
+
+def test_our_names_are_listed():
+    assert {"lift", "pusht"} <= set(registry.names())
+    assert registry.names() == sorted(registry.names())
+
+
+def test_make_builds_with_options():
+    pytest.importorskip("pymunk")
+    env = registry.make("pusht", obs="state", max_steps=7)
+    assert isinstance(env, TaskEnv)
+    assert list(env.obs_spec.keys) == ["state"]
+    assert env.max_steps == 7
+
+
+def test_unknown_name_gives_the_nearest_and_all():
+    with pytest.raises(ConfigError, match=r"unknown environment 'push_t' \(did you mean 'pusht'\?\); valid: .*lift.*pusht"):
+        registry.make("push_t")
+
+
+def test_unknown_option_gives_the_valid_ones():
+    pytest.importorskip("pymunk")
+    with pytest.raises(
+        ConfigError, match=r"'render_siz' \(did you mean 'render_size'\?\); valid: goal, max_steps, obs, render_size"
+    ):
+        registry.make("pusht", render_siz=96)
+
+
+def test_missing_simulator_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pymunk", None)  # python's own way to say: not installed
+    monkeypatch.delitem(sys.modules, "hotstart.envs.pusht", raising=False)
+    with pytest.raises(ConfigError, match=r'pymunk.*pip install "hotstart\[pusht\]"'):
+        registry.make("pusht")
+
+
+def test_fault_in_our_own_import_is_not_hidden(monkeypatch):
+    monkeypatch.setitem(registry.BUILT_IN, "absent", registry.Entry("hotstart.envs.absent:Env", "nothing"))
+    with pytest.raises(ModuleNotFoundError):
+        registry.make("absent")
+
+
+def test_simulators_are_imported_only_when_made():
+    """A fresh interpreter that lists the names has loaded no simulator."""
+    loaded = "{'pymunk', 'robosuite', 'mujoco'} & set(sys.modules)"
+    code = f"import sys; from hotstart.envs import registry; registry.names(); print({loaded})"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+@pytest.mark.usefixtures("plugin")
+def test_entry_points_add_environments():
+    assert {"count", "pusht"} <= set(registry.names())
+    env = registry.make("count", limit=2)
+    observation, info = env.reset(seed=0)
+    assert env.observation_space.contains(observation)
+    assert info == {"success": False, "score": 0.0}
+    assert env.step([0.0])[3] is False
+    assert env.step([0.0])[1:] == (0.2, False, True, {"success": False, "score": 0.2})
+    assert env.metadata["render_fps"] == 5
+
+
+@pytest.mark.usefixtures("plugin")
+def test_plugins_cannot_take_our_names():
+    assert registry.entries()["pusht"].target == "hotstart.envs.pusht:PushTEnv"
+
+
+@pytest.mark.usefixtures("plugin")
+@pytest.mark.parametrize(
+    ("name", "message"), [("lost", "has no 'Gone'"), ("broken", 'counting_not_there.*pip install "counting"')]
+)
+def test_broken_plugins_are_named(name, message):
+    with pytest.raises(ConfigError, match=message):
+        registry.make(name)
