@@ -6,6 +6,7 @@ Letters of the shapes: B batch (rows), R chosen rows, To observed steps, T plann
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
@@ -37,6 +38,17 @@ class DataError(HotstartError):
 
 class CheckpointError(HotstartError):
     """A checkpoint cannot be loaded or written."""
+
+
+def unknown(what: str, word: str, valid: Sequence[str]) -> str:
+    """The message for a word that is not among the valid ones, with the nearest of them where one is near."""
+    return f"unknown {what} {word!r}{nearest(word, valid)}; valid: {', '.join(valid) or 'none'}"
+
+
+def nearest(word: str, valid: Sequence[str]) -> str:
+    """A guess at what was meant, to put into a message; empty when nothing is near."""
+    near = difflib.get_close_matches(word, valid, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 @dataclass(frozen=True)

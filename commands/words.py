@@ -8,7 +8,6 @@ X | None, tuple[X, ...] (written a,b,c) and dict[str, X] (written name:value,nam
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +15,7 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union
 
-from ..spec import ConfigError
+from ..spec import ConfigError, nearest
 
 T = TypeVar("T")
 TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -51,7 +50,7 @@ def parse_words(words: Sequence[str], cls: type[T]) -> T:
     values: dict[str, Any] = {}
     for name, text in _named(words, fields):
         if name not in fields:
-            raise ConfigError(f"there is no {name!r} here{_nearest(name, list(fields))}; valid are {_listed(fields)}")
+            raise ConfigError(f"there is no {name!r} here{nearest(name, list(fields))}; valid are {_listed(fields)}")
         if name in values:
             raise ConfigError(f"{name!r} is given twice; give it once")
         values[name] = read_value(name, text, fields[name].hint)
@@ -138,7 +137,7 @@ def _read_choice(name: str, text: str, choices: tuple[Any, ...]) -> Any:
         if str(choice) == text:
             return choice
     names = [str(choice) for choice in choices]
-    raise ConfigError(f"{name}={text} is not possible{_nearest(text, names)}; valid are {_listed(names)}")
+    raise ConfigError(f"{name}={text} is not possible{nearest(text, names)}; valid are {_listed(names)}")
 
 
 def _read_pair(name: str, text: str, wanted: Any) -> tuple[str, Any]:
@@ -147,12 +146,6 @@ def _read_pair(name: str, text: str, wanted: Any) -> tuple[str, Any]:
     if not (key and colon and value):
         raise ConfigError(f"{name} has {text!r}; it is written {name}=name:value,name:value")
     return key, read_value(name, value, wanted)
-
-
-def _nearest(name: str, valid: Sequence[str]) -> str:
-    """A guess at what was meant."""
-    near = difflib.get_close_matches(name, valid, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _listed(names: Iterable[str]) -> str:

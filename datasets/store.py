@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -139,16 +139,22 @@ class Store:
 
         Raises DataError, before anything is written, when the episode does not fit the specifications.
         """
-        number = len(self._ends)
-        checked = check_episode(episode, self._wanted, number, self.fps)
+        self.extend([episode])
+
+    def extend(self, episodes: Sequence[Mapping[str, NDArray[Any]]]) -> None:
+        """Add several episodes at once, which is faster than one by one; after a kill all of them are there or none."""
+        if not episodes:
+            return
+        first = len(self._ends)
+        checked = [check_episode(episode, self._wanted, first + i, self.fps) for i, episode in enumerate(episodes)]
         self._settle_extras(checked)
         if not self._swept:
             self._sweep()
-        start, stop = len(self), len(self) + len(checked[TIMESTAMP])
-        for name, values in checked.items():
-            _write(self._array(f"data/{name}"), values, start)
-        _write(self._array("meta/episode_ends"), np.array([stop], np.int64), number)
-        self._ends = np.append(self._ends, np.int64(stop))
+        ends = len(self) + np.cumsum([len(episode[TIMESTAMP]) for episode in checked]).astype(np.int64)
+        for key in self.keys:
+            _write(self._array(f"data/{key}"), np.concatenate([episode[key] for episode in checked]), len(self))
+        _write(self._array("meta/episode_ends"), ends, first)
+        self._ends = np.append(self._ends, ends)
 
     def _array(self, name: str) -> zarr.Array[Any]:
         """One array of the group, opened once."""
@@ -157,22 +163,19 @@ class Store:
                 self._opened[name] = cast("zarr.Array[Any]", self._group[name])
         return self._opened[name]
 
-    def _settle_extras(self, episode: Mapping[str, Any]) -> None:
+    def _settle_extras(self, episodes: Sequence[Mapping[str, Any]]) -> None:
         """The first episode decides which extras the store holds; DataError when a later one differs."""
-        held, given = set(self._extras), set(episode) & set(EXTRAS)
-        if len(self._ends):
-            if held != given:
-                number = len(self._ends)
-                raise DataError(
-                    f"episode {number} has the extras {sorted(given)}, the store's other episodes have {sorted(held)}"
-                )
-            return
-        for name in held - given:  # left over from an append that was cut off
+        first = len(self._ends)
+        wanted = set(self._extras) if first else set(episodes[0]) & set(EXTRAS)
+        for number, episode in enumerate(episodes, first):
+            if (given := set(episode) & set(EXTRAS)) != wanted:
+                raise DataError(f"episode {number} has the extras {sorted(given)}, the other episodes have {sorted(wanted)}")
+        for name in set(self._extras) - wanted:  # left over from an append that was cut off
             del self._group[f"data/{name}"]
             self._opened.pop(f"data/{name}", None)
-        for name in given - held:
+        for name in wanted - set(self._extras):
             _create_array(self._group, name, ObsKey((), str(EXTRAS[name])))
-        self._extras = tuple(name for name in EXTRAS if name in given)
+        self._extras = tuple(name for name in EXTRAS if name in wanted)
 
     def _sweep(self) -> None:
         """Remove the half-written files of an append that was cut off."""
@@ -228,7 +231,7 @@ def _open_group(path: Path) -> zarr.Group:
         raise DataError(f"{path} is another format's data set; `hotstart data convert {path} TARGET` makes a store of it")
     try:
         group = zarr.open_group(str(path), mode="r+", zarr_format=3)
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path} is not a hotstart data set ({error}); give the folder that holds zarr.json, data/ and meta/"
         ) from error
@@ -250,6 +253,12 @@ def _read_ends(path: Path, array: zarr.Array[Any]) -> IntArray:
         raise DataError(f"{path}: meta/episode_ends is damaged ({error}); {_MEND}") from error
     unfinished = np.flatnonzero(ends == UNFINISHED)
     finished = ends[: unfinished[0]] if len(unfinished) else ends
-    if len(finished) < len(ends) - 1 or (np.diff(finished, prepend=0) <= 0).any():  # an append leaves at most one entry open
+    if (ends[len(finished) :] != UNFINISHED).any() or (np.diff(finished, prepend=0) <= 0).any() or _lost(path, ends):
         raise DataError(f"{path}: meta/episode_ends does not increase or has lost a part; {_MEND}")
     return finished
+
+
+def _lost(path: Path, ends: IntArray) -> bool:
+    """Whether a chunk of ends is gone that older episodes stand in; the last one may not have been written yet."""
+    chunks = math.ceil(len(ends) / ENDS_PER_CHUNK)
+    return any(not (path / "meta" / "episode_ends" / "c" / str(chunk)).is_file() for chunk in range(chunks - 1))

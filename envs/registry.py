@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
 
-from ..spec import ConfigError
+from ..spec import ConfigError, unknown
 from .base import TaskEnv
 
 GROUP = "hotstart.envs"
@@ -55,13 +54,6 @@ def make(name: str, **options: object) -> TaskEnv:
     factory = _load(name, entry)
     _check_options(name, factory, options)
     return factory(**options)
-
-
-def unknown(what: str, word: str, valid: list[str]) -> str:
-    """The message for a word that is not among the valid ones, with the nearest of them where one is near."""
-    near = difflib.get_close_matches(word, valid, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"unknown {what} {word!r}{hint}; valid: {', '.join(valid) or 'none'}"
 
 
 def _load(name: str, entry: Entry) -> Callable[..., TaskEnv]:

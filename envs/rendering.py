@@ -1,6 +1,6 @@
 """Pictures of MuJoCo scenes without a screen: which OpenGL library to use, and a renderer with cheap settings.
 
-MuJoCo reads MUJOCO_GL once, when it is imported; `choose_gl` must have run before that, so nothing here imports it early.
+MuJoCo reads MUJOCO_GL once, when it is imported, and fails there if the library is missing; so `choose_gl` runs before that.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def load_mujoco() -> Any:
 
 def draws(name: str) -> bool:
     """Whether MuJoCo opens a drawing surface with this value of MUJOCO_GL (about half a second)."""
-    program = "import mujoco; surface = mujoco.GLContext(8, 8); surface.make_current(); surface.free()"
+    program = f"from mujoco.{_module(name)} import GLContext; surface = GLContext(8, 8); surface.make_current(); surface.free()"
     environment = {key: value for key, value in os.environ.items() if key != "PYOPENGL_PLATFORM"} | {"MUJOCO_GL": name}
     try:
         attempt = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, timeout=60)
@@ -83,46 +83,74 @@ def missing_gl_message() -> str:
 class SceneRenderer:
     """Draws one MuJoCo model from a fixed view, cheaply: no shadows, no reflections, no multisampling (3 to 4 times faster).
 
-    Raises RenderingError if no OpenGL library works.
+    It opens its drawing surface itself, so that it works whoever imported MuJoCo first, and with what setting.
     """
 
     def __init__(self, model: Any, camera: CameraView, size: tuple[int, int] = (256, 256), hidden: Sequence[int] = ()) -> None:
-        """Draw `model` (an mjModel) in pictures of `size` = (height, width), leaving out the `hidden` groups of geoms."""
-        if choose_gl() is None:
-            raise RenderingError(missing_gl_message())
-        mujoco = load_mujoco()
+        """Draw `model` (an mjModel) in pictures of `size` = (height, width), leaving out the `hidden` groups of geoms.
+
+        Raises RenderingError if no OpenGL library works.
+        """
+        mujoco = self._mujoco = load_mujoco()
+        self._surface = _open_surface(size)
         height, width = size
         model.vis.quality.offsamples = 0
         model.vis.global_.offheight, model.vis.global_.offwidth = height, width
-        self._camera = self._free_camera(camera)
-        self._options = mujoco.MjvOption()
+        self._model, self._camera = model, _free_camera(camera)
+        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
+        self._area = mujoco.MjrRect(0, 0, width, height)
+        self._scene = mujoco.MjvScene(model, maxgeom=10_000)
+        for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
+            self._scene.flags[flag] = 0
+        self._options, self._untouched = mujoco.MjvOption(), mujoco.MjvPerturb()
         for group in hidden:
             self._options.geomgroup[group] = 0
-        try:
-            self._renderer = mujoco.Renderer(model, height, width)
-        except Exception as error:  # each OpenGL library fails in its own way; the cause stays attached
-            raise RenderingError(missing_gl_message()) from error
-        for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
-            self._renderer.scene.flags[flag] = 0
         _remember(self)
-
-    @staticmethod
-    def _free_camera(view: CameraView) -> Any:
-        mujoco = load_mujoco()
-        camera = mujoco.MjvCamera()
-        camera.lookat[:] = view.lookat_m
-        camera.distance, camera.azimuth, camera.elevation = view.distance_m, view.azimuth_deg, view.elevation_deg
-        return camera
 
     def frame(self, data: Any) -> NDArray[np.uint8]:
         """The scene in the state `data` (an mjData), as (H, W, 3) RGB, right side up."""
-        self._renderer.update_scene(data, self._camera, self._options)
-        return self._renderer.render()
+        mujoco = self._mujoco
+        self._surface.make_current()
+        shown = mujoco.mjtCatBit.mjCAT_ALL.value
+        mujoco.mjv_updateScene(self._model, data, self._options, self._untouched, self._camera, shown, self._scene)
+        mujoco.mjr_render(self._area, self._scene, self._context)
+        picture = np.empty((self._area.height, self._area.width, 3), np.uint8)
+        mujoco.mjr_readPixels(picture, None, self._area, self._context)
+        return np.ascontiguousarray(picture[::-1])  # OpenGL's first row is the lowest
 
     def close(self) -> None:
-        """Give back the drawing surface."""
-        _open.discard(self)
-        self._renderer.close()
+        """Give back the drawing surface; may be called twice."""
+        if self in _open:
+            _open.discard(self)
+            self._surface.make_current()
+            self._context.free()
+            self._surface.free()
+
+
+def _open_surface(size: tuple[int, int]) -> Any:
+    """MuJoCo's drawing surface of the chosen OpenGL library."""
+    chosen = choose_gl()
+    if chosen is None:
+        raise RenderingError(missing_gl_message())
+    try:
+        surface = import_module(f"mujoco.{_module(chosen)}").GLContext(size[1], size[0])
+        surface.make_current()
+    except Exception as error:  # each OpenGL library fails in its own way; the cause stays attached
+        raise RenderingError(missing_gl_message()) from error
+    return surface
+
+
+def _module(name: str) -> str:
+    """MuJoCo's module for a value of MUJOCO_GL."""
+    return name if name in (*LIBRARIES, "cgl") else "glfw"
+
+
+def _free_camera(view: CameraView) -> Any:
+    camera = load_mujoco().MjvCamera()
+    camera.lookat[:] = view.lookat_m
+    camera.distance, camera.azimuth, camera.elevation = view.distance_m, view.azimuth_deg, view.elevation_deg
+    return camera
 
 
 _open: weakref.WeakSet[SceneRenderer] = weakref.WeakSet()

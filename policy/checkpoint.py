@@ -207,7 +207,7 @@ def versions() -> dict[str, str]:
     """Versions that a result depends on."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {"torch": torch.__version__}
+    found = {"torch": str(torch.__version__)}
     for name in ("hotstart", "numpy", "mujoco", "robosuite", "pymunk", "gymnasium"):
         try:
             found[name] = version(name)

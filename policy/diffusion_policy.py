@@ -37,10 +37,12 @@ class PolicyState:
 class DiffusionPolicy:
     """Observations in, chunks out; see `hotstart.spec.Policy`."""
 
-    def __init__(self, model: PolicyModel, way: Way | None = None) -> None:
+    def __init__(self, model: PolicyModel, way: Way | None = None, executed: int | None = None) -> None:
+        """`executed` is another number of steps to execute than the Ta that the model was trained with."""
         self.model = model.eval().requires_grad_(False)
         self.way = way or Fresh()
-        self.horizon: Horizon = model.config.horizon
+        trained = model.config.horizon
+        self.horizon: Horizon = trained if executed is None else replace(trained, executed=executed)
         self.obs_spec: ObsSpec = model.config.obs_spec
         self.action_spec: ActionSpec = model.config.action_spec
         self._acting: PolicyState | None = None

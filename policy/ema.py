@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+from typing import Generic, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
-class EMA:
+class EMA(Generic[Model]):
     """Average with decay min(most, 1 - (1 + step)^-power): short memory at first, long later (Diffusion Policy's rule)."""
 
-    def __init__(self, model: nn.Module, power: float = 0.75, most: float = 0.9999) -> None:
+    def __init__(self, model: Model, power: float = 0.75, most: float = 0.9999) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.power, self.most = power, most
 
@@ -23,7 +26,8 @@ class EMA:
     def update(self, model: nn.Module, step: int) -> None:
         """Move the average towards the model's weights; buffers are copied."""
         share = 1 - self.decay(step)
-        averages, weights = list(self.model.parameters()), list(model.parameters())
-        torch._foreach_lerp_(averages, [w.detach() for w in weights], share)
+        averages: list[Tensor] = [*self.model.parameters()]
+        weights = [w.detach() for w in model.parameters()]
+        torch._foreach_lerp_(averages, weights, share)  # pyright: ignore[reportPrivateImportUsage]
         for average, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
             average.copy_(buffer)

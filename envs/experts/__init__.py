@@ -1,1 +1,1 @@
-"""Scripted experts with privileged state."""
+"""Scripted experts that see the simulation's state, one file per task."""

@@ -70,6 +70,8 @@ class Network(nn.Module, ABC):
 class LevelEmbedding(nn.Module):
     """Sinusoid of the level, then a small network: (B, T) -> (B, T, E)."""
 
+    frequencies: Tensor
+
     def __init__(self, width: int, out: int, scale: float = 1000.0) -> None:
         super().__init__()
         half = width // 2

@@ -1,0 +1,75 @@
+"""The door: one command, one verb, and errors in plain words."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from .spec import HotstartError, nearest
+
+COMPOSED = ("demo", "collect", "train", "evaluate")
+"""Verbs with choices, composed by Hydra."""
+VERBS = {
+    "demo": "collect, train and evaluate robosuite Lift, and write a report: the first thing to run",
+    "collect": "collect demonstrations from a scripted expert",
+    "data": "look at, convert, check and download data sets",
+    "train": "train a policy on a data set",
+    "evaluate": "run a checkpoint in simulation and measure it",
+    "compare": "compare results of evaluations, paired by seed",
+    "bench": "measure a claim of BENCHMARKS.md again",
+}
+HELP = ("-h", "--help", "help")
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run `hotstart VERB [argument] [key=value ...]`; returns the exit status (2 for a mistake that the user can mend)."""
+    words = list(sys.argv[1:] if words is None else words)
+    if not words or words[0] in HELP:
+        print(_usage())
+        return 0 if words else 2
+    verb, rest = words[0], words[1:]
+    try:
+        return _call(verb, rest)
+    except HotstartError as error:
+        print(f"hotstart {verb}: {error}" if verb in VERBS else f"hotstart: {error}", file=sys.stderr)
+        if os.environ.get("HOTSTART_TRACEBACK"):
+            raise
+        return 2
+    except KeyboardInterrupt as interrupt:
+        print(f"\nhotstart {verb}: {interrupt or 'interrupted'}", file=sys.stderr)
+        return 130
+
+
+def _call(verb: str, words: list[str]) -> int:
+    """Import the verb's own file, and only that."""
+    if verb not in VERBS:
+        raise HotstartError(f"there is no verb {verb!r}{nearest(verb, list(VERBS))}; valid are {', '.join(VERBS)}")
+    if verb not in COMPOSED:
+        return import_module(f".commands.{verb}", __package__).run(words)
+    return _composed(verb, words)
+
+
+def _composed(verb: str, words: list[str]) -> int:
+    """Compose the configuration (once, or once per combination of a `--multirun`) and run the verb on it."""
+    from .configs import compose
+
+    if any(text in HELP for text in words):
+        print(compose.help_text(verb))
+        return 0
+    many = "--multirun" in words
+    plain = [text for text in words if text != "--multirun"]
+    runs = compose.sweep(plain) if many else [plain]
+    configs = [compose.composed(verb, run) for run in runs]  # all before the first starts: a typing error costs nothing
+    command = import_module(f".commands.{verb}", __package__)
+    for config in configs:
+        status = command.run(config)
+        if status:
+            return status
+    return 0
+
+
+def _usage() -> str:
+    lines = ["hotstart VERB [argument] [key=value ...]", "", *(f"  {verb:<10} {text}" for verb, text in VERBS.items()), ""]
+    return "\n".join([*lines, "`hotstart VERB --help` shows choices and defaults. The README begins at the beginning."])

@@ -1,0 +1,88 @@
+"""`hotstart demo`: from nothing to a measured policy and a report, in one go and resumable at every stage."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..configs.compose import composed
+from ..datasets.store import Store
+from ..policy.metrics import read_metrics
+from ..policy.training import Trainer
+from . import collect, evaluate, report, train
+
+
+def run(config: Mapping[str, Any]) -> int:
+    """Collect, train, evaluate by every way of inference, and write the report."""
+    began, folder = time.monotonic(), Path(config["runs"]) / config["name"]
+    film, notes = _can_film()
+    for note in notes:
+        print(note)
+    _say(1, f"demonstrations: {config['demonstrations']} of {config['task']['name']}, from a scripted expert")
+    collected = _collect(config, folder)
+    _say(2, "training a small diffusion policy")
+    trainer = train.build(config, Store.open(folder / "demonstrations.zarr"), folder)
+    trainer.run()
+    found, videos = [], []
+    for name in config["inferences"]:
+        _say(3, f"evaluating on {config['episodes']} fresh seeds: {name}")
+        result, filmed = evaluate.evaluate(_evaluation(config, folder, name, film and not found))
+        print(f"    {evaluate.headline(result)}")
+        found.append(result)
+        videos += filmed
+    _say(4, "writing the report")
+    page = folder / "report.html"
+    _write(page, config, collected, trainer, found, videos, notes, time.monotonic() - began)
+    print(f"\n{page} is ready after {(time.monotonic() - began) / 60:.1f} minutes: open it in a browser")
+    return 0
+
+
+def _say(stage: int, text: str) -> None:
+    print(f"\n[{stage}/4] {text}", flush=True)
+
+
+def _can_film() -> tuple[bool, list[str]]:
+    """Whether a GL library draws here, and what to tell the user where none does."""
+    from ..envs.rendering import choose_gl, missing_gl_message
+
+    return (True, []) if choose_gl() else (False, [f"There will be no video. {missing_gl_message()}"])
+
+
+def _collect(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    own = {name: config[name] for name in ("task", "noise", "workers", "choices")}
+    own |= {"episodes": config["demonstrations"], "seed": 0, "out": str(folder / "demonstrations.zarr")}
+    folder.mkdir(parents=True, exist_ok=True)
+    return collect.collect(own)
+
+
+def _evaluation(config: Mapping[str, Any], folder: Path, name: str, film: bool) -> dict[str, Any]:
+    """The configuration that `hotstart evaluate` would compose for this run."""
+    words = [f"inference={name}", f"out={folder / f'result_{name}.json'}", f"workers={config['workers']}"]
+    words += [f"{key}={config[key]}" for key in ("episodes", "seed")]
+    words += [f"video={folder / 'videos'}"] if film else []
+    return composed("evaluate", [str(folder / "checkpoints" / "last"), *words])
+
+
+def _write(
+    page: Path,
+    config: Mapping[str, Any],
+    collected: Mapping[str, Any],
+    trainer: Trainer,
+    found: Sequence[Mapping[str, Any]],
+    videos: Sequence[Path],
+    notes: Sequence[str],
+    seconds: float,
+) -> None:
+    facts = {
+        "demonstrations": f"{collected['episodes']} scripted episodes, {collected['steps']} steps",
+        "network": f"{config['choices']['denoiser']}, {trainer.model.parameter_count / 1e6:.2f} M parameters",
+        "training": f"{trainer.step} steps, {trainer.seconds / 60:.1f} minutes",
+        "everything": f"{seconds / 60:.1f} minutes",
+    }
+    title = f"{config['task']['name'].capitalize()}: a diffusion policy from {collected['episodes']} demonstrations"
+    metrics = read_metrics(page.parent)
+    report.write_report(
+        page, title=title, task=config["task"]["name"], results=found, metrics=metrics, videos=videos, facts=facts, notes=notes
+    )

@@ -1,0 +1,141 @@
+"""`hotstart evaluate`: a checkpoint in simulation, on seeds of its own, with intervals."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ..control import ImmediatePlanner, LoopSettings, RowLog, VirtualClock
+from ..control import run as run_loop
+from ..envs.vectorised import SimulatedRobot
+from ..policy import checkpoint
+from ..policy.diffusion_policy import DiffusionPolicy, build_way
+from ..policy.normalizer import ACTION
+from ..spec import ConfigError, Feedback
+from . import results
+from .processes import worker_count
+from .video import write_video
+
+
+@dataclass
+class Measured:
+    """What the episodes of an evaluation left behind."""
+
+    logs: list[RowLog] = field(default_factory=list)
+    calls: list[tuple[int, float]] = field(default_factory=list)  # (rows, seconds) of each planning call
+    seconds: float = 0.0
+    videos: list[Path] = field(default_factory=list)
+
+
+def run(config: Mapping[str, Any]) -> int:
+    """Evaluate, write the result and print it."""
+    result, _ = evaluate(config)
+    print(f"{result['task']}, {result['inference']}: {headline(result)}")
+    return 0
+
+
+def evaluate(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path]]:
+    """The result of a composed configuration (see DESIGN: command line) and the videos that were asked for."""
+    _check(config)
+    model, meta = checkpoint.load(config["checkpoint"], config["device"])
+    task = config["task"] or meta["task"]
+    policy = DiffusionPolicy(model, build_way(config["inference"]), config["executed"])
+    measured = measure(policy, task, config)
+    result = results.summarise(
+        measured.logs,
+        measured.calls,
+        rate_hz=float(meta["rate_hz"]),
+        executed=policy.horizon.executed,
+        action_spec=policy.action_spec,
+        scale=model.normalizer.get_buffer(f"{ACTION}__half_range").cpu().numpy(),
+        task=task["name"],
+        checkpoint=str(config["checkpoint"]),
+        inference=label(config),
+        seed=int(config["seed"]),
+        versions=checkpoint.versions(),
+        wall_seconds=measured.seconds,
+    )
+    result["checkpoint_step"] = meta.get("step")
+    if config["out"]:
+        results.save(result, Path(config["out"]))
+    return result, measured.videos
+
+
+def headline(result: Mapping[str, Any]) -> str:
+    """Success and score with their intervals, in one line."""
+    success, score = result["success"], result["score"]
+    return (
+        f"success {success['rate']:.3f} [{success['low']:.3f}, {success['high']:.3f}], "
+        f"score {score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}], n = {result['episodes']}"
+    )
+
+
+def label(config: Mapping[str, Any]) -> str:
+    """The way of inference with its steps, as `ddim-10`."""
+    steps = config["inference"].get("steps")
+    return config["choices"]["inference"] + (f"-{steps}" if steps else "")
+
+
+def measure(policy: DiffusionPolicy, task: Mapping[str, Any], config: Mapping[str, Any]) -> Measured:
+    """Run the episodes, `slots` rows in step; seed k always runs in slot k % slots, whatever the number of workers."""
+    seeds = [int(config["seed"]) + i for i in range(config["episodes"])]
+    slots = min(config["slots"], len(seeds))
+    filmed = tuple(range(min(config["videos"], slots))) if config["video"] else ()
+    options = {**task["options"], "max_steps": task["max_steps"]}
+    measured, began = Measured(), time.monotonic()
+    with (
+        torch.inference_mode(),
+        SimulatedRobot(task["env"], options, slots, worker_count(config["workers"]), filmed) as robot,
+        tqdm(total=len(seeds), desc=f"evaluating {label(config)}", unit="episode") as bar,
+    ):
+        for first in range(0, len(seeds), slots):
+            _wave(robot, policy, seeds[first : first + slots], measured, bar)
+            if first == 0 and filmed:
+                measured.videos = _film(robot, measured.logs, filmed, config)
+    measured.seconds = time.monotonic() - began
+    return measured
+
+
+def _wave(robot: SimulatedRobot, policy: DiffusionPolicy, seeds: Sequence[int], measured: Measured, bar: Any) -> None:
+    """One episode in every slot."""
+    planner, done = ImmediatePlanner(policy), 0
+
+    def show(_: int, __: Any, ___: Any, feedback: Feedback) -> None:
+        nonlocal done
+        ended = int(feedback.done[: len(seeds)].sum())
+        bar.update(ended - done)
+        done = ended
+
+    logs = run_loop(robot, policy, planner, VirtualClock(), seeds, LoopSettings(robot.max_steps), [show])
+    measured.logs += logs
+    measured.calls += planner.seconds
+    bar.set_postfix(
+        success=f"{np.mean([log.success for log in measured.logs]):.2f}",
+        score=f"{np.mean([log.score for log in measured.logs]):.3f}",
+    )
+
+
+def _film(robot: SimulatedRobot, logs: Sequence[RowLog], filmed: Sequence[int], config: Mapping[str, Any]) -> list[Path]:
+    """Write the videos of the first rows; the name says how it went."""
+    written = []
+    for row in filmed:
+        outcome = "success" if logs[row].success else "failure"
+        path = Path(config["video"]) / f"{label(config)}_{logs[row].seed}_{outcome}.mp4"
+        write_video(path, robot.frames(row), robot.rate_hz)
+        written.append(path)
+    return written
+
+
+def _check(config: Mapping[str, Any]) -> None:
+    for name in ("episodes", "slots"):
+        if config[name] < 1:
+            raise ConfigError(f"{name} is {config[name]}; it must be at least 1")
+    if config["latency"] != "none":
+        raise ConfigError(f"latency={config['latency']} is not possible; valid are none")

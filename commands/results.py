@@ -1,0 +1,306 @@
+"""The result of an evaluation: intervals, paired tests, smoothness, and the JSON file that `hotstart compare` reads."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..control import RowLog
+from ..spec import ActionSpec, BoolArray, ConfigError, DataError, FloatArray
+
+CONFIDENCE = 0.95
+RESAMPLES = 10_000
+AT_ONCE = 500
+"""Resamples drawn at a time, so that memory stays small whatever the number of episodes."""
+PACKAGES = ("hotstart", "torch", "numpy", "gymnasium", "mujoco", "robosuite", "pymunk")
+SHAPE: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("task", "checkpoint", "inference", "episodes", "seed"), ()),
+    "success": ("rate", "low", "high"),
+    "score": ("mean", "low", "high"),
+    "nfe": ("cold", "warm", "per_action"),
+    "inference_ms": ("p50", "p95", "per_second_of_motion"),
+    **dict.fromkeys(("latency_s", "late_actions", "starved_ticks", "reaction_s"), ()),
+    "smoothness": ("jerk_rms", "max_step"),
+    **dict.fromkeys(("per_episode", "versions"), ()),
+}
+"""What a result must hold: every key, and the keys under it."""
+
+
+class Interval(NamedTuple):
+    """An estimate with its confidence interval; for a share the estimate is the rate."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def rate(self) -> float:
+        """The estimate of a share."""
+        return self.mean
+
+
+class McNemar(NamedTuple):
+    """Paired successes: how often only one of the two succeeded, the exact p, and the difference of the rates a - b."""
+
+    only_a: int
+    only_b: int
+    p: float
+    difference: Interval
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What was evaluated, and how.
+
+    `executed` is the number of ticks from one plan of a row to its next one: Ta, less the actions still pending when the
+    next plan is asked for.
+    """
+
+    task: str
+    checkpoint: str
+    inference: str
+    rate_hz: float
+    executed: int
+    latency_s: float = 0.0
+    reaction_s: float | None = None  # null when not measured
+    wall_seconds: float = 0.0
+    device: str = "cpu"
+
+
+def wilson(successes: int, n: int, confidence: float = CONFIDENCE) -> Interval:
+    """Wilson's score interval for a share (Wilson 1927; Brown, Cai and DasGupta 2001, equation 4)."""
+    if not 0 <= successes <= n or n == 0:
+        raise ConfigError(f"{successes} successes of {n} episodes are impossible; at least one episode is wanted")
+    z, p = NormalDist().inv_cdf((1 + confidence) / 2), successes / n
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return Interval(p, 0.0 if successes == 0 else middle - half, 1.0 if successes == n else middle + half)
+
+
+def bootstrap_mean(values: ArrayLike, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+    """Mean with its 95 % percentile bootstrap interval (Efron 1979); the same seed gives the same interval.
+
+    One value, or equal values, give an interval of no width: there is nothing to resample.
+    """
+    data = np.asarray(values, np.float64).ravel()
+    if data.size == 0 or not np.isfinite(data).all():
+        raise DataError(f"a mean needs at least one value and only finite ones; these are {data.tolist()[:8]}")
+    if np.ptp(data) == 0:
+        return Interval(*[float(data[0])] * 3)
+    rng, means = np.random.default_rng(seed), np.empty(resamples)
+    for begin in range(0, resamples, AT_ONCE):
+        end = min(begin + AT_ONCE, resamples)
+        means[begin:end] = data[rng.integers(data.size, size=(end - begin, data.size))].mean(axis=1)
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(float(data.mean()), float(low), float(high))
+
+
+def paired_bootstrap(a: ArrayLike, b: ArrayLike, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+    """Mean of a - b with its 95 % interval; the pairs are resampled, so what both find hard cancels out."""
+    first, second = _pair(a, b, np.dtype(np.float64))
+    return bootstrap_mean(first - second, seed, resamples)
+
+
+def mcnemar(a: ArrayLike, b: ArrayLike) -> McNemar:
+    """McNemar's exact two-sided test of paired successes (n,), (n,), and the difference of the rates.
+
+    p is the binomial one of the discordant pairs (1 when there are none). The interval is Newcombe's for paired shares
+    (Newcombe 1998, Statistics in Medicine 17, 2635-2650, method 10).
+    """
+    first, second = _pair(a, b, np.dtype(np.bool_))
+    only_a, only_b = int((first & ~second).sum()), int((~first & second).sum())
+    discordant, fewer = only_a + only_b, min(only_a, only_b)
+    tail = sum(math.comb(discordant, k) for k in range(fewer + 1)) / 2**discordant
+    both, neither = int((first & second).sum()), int((~first & ~second).sum())
+    return McNemar(only_a, only_b, min(1.0, 2 * tail), _newcombe(both, only_a, only_b, neither))
+
+
+def _newcombe(both: int, only_a: int, only_b: int, neither: int) -> Interval:
+    """Difference of two paired shares with Newcombe's interval: two Wilson intervals, joined by their correlation."""
+    n = both + only_a + only_b + neither
+    a, b = wilson(both + only_a, n), wilson(both + only_b, n)
+    product = (both + only_a) * (only_b + neither) * (both + only_b) * (only_a + neither)
+    excess = both * neither - only_a * only_b
+    phi = 0.0 if product == 0 else (max(excess - n / 2, 0.0) if excess > 0 else excess) / math.sqrt(product)
+    difference = (only_a - only_b) / n
+
+    def reach(x: float, y: float) -> float:
+        return math.sqrt(max(x * x - 2 * phi * x * y + y * y, 0.0))
+
+    low = difference - reach(a.mean - a.low, b.high - b.mean)
+    return Interval(difference, max(low, -1.0), min(difference + reach(a.high - a.mean, b.mean - b.low), 1.0))
+
+
+def _pair(a: ArrayLike, b: ArrayLike, dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """Both as arrays (n,) of one length."""
+    first, second = np.asarray(a, dtype).ravel(), np.asarray(b, dtype).ravel()
+    if len(first) != len(second) or len(first) == 0:
+        raise DataError(
+            f"pairs are wanted, but there are {len(first)} and {len(second)} values; both need the same, at least 1"
+        )
+    return first, second
+
+
+def smoothness(
+    commands: Sequence[ArrayLike], rate_hz: float, scale: FloatArray, continuous: BoolArray, absolute: BoolArray
+) -> dict[str, float | None]:
+    """How smooth the commands of some episodes, (n, A) each, were: root mean square jerk, and the largest step.
+
+    Commands count in half ranges h: divided by `scale` (A,), half the range of each number in the training data, so that
+    tasks compare. An absolute number is a position: its jerk is the third difference times rate^3 [h / s^3]. A relative
+    one is a velocity already: the second difference times rate^2 [h / s^2, h being a speed]. `max_step` is the largest
+    change from one tick to the next [h]. Numbers that are discrete, or that never change in the training data, stay out.
+    None where no episode is long enough.
+    """
+    used = continuous & (scale > 0)
+    jerks: list[FloatArray] = [np.zeros(0)]
+    steps: list[FloatArray] = [np.zeros(0)]
+    for episode in commands:
+        path = np.asarray(episode, np.float64).reshape(-1, len(scale))
+        for kind, order in ((used & absolute, 3), (used & ~absolute, 2)):
+            scaled = path[:, kind] / scale[kind]
+            jerks.append(np.diff(scaled, n=order, axis=0).ravel() * rate_hz**order)
+            steps.append(np.abs(np.diff(scaled, axis=0)).ravel())
+    jerk, step = np.concatenate(jerks), np.concatenate(steps)
+    return {
+        "jerk_rms": float(np.sqrt(np.mean(jerk**2))) if jerk.size else None,
+        "max_step": float(step.max()) if step.size else None,
+    }
+
+
+def summarise(
+    logs: Sequence[RowLog],
+    call_seconds: Sequence[tuple[int, float]],
+    setting: Setting,
+    action_spec: ActionSpec,
+    scale: FloatArray,
+) -> dict[str, Any]:
+    """The result of an evaluation as plain JSON values; `call_seconds` holds (rows, seconds) of every call of the policy.
+
+    One call serves many rows: `p50` and `p95` are of whole calls, `rows` is the mean number of rows in one, and
+    `per_second_of_motion` is what one row's share of the calls costs for a second of its motion. `scale` (A,) as in
+    `smoothness`. Raises DataError when there are no episodes.
+    """
+    if not logs:
+        raise DataError("there are no episodes to summarise; evaluate at least one")
+    continuous = np.array([dim.kind != "discrete" for dim in action_spec.dims])
+    absolute = np.array([dim.absolute for dim in action_spec.dims])
+    commands = [np.asarray(log.commands) for log in logs]
+    success = wilson(sum(log.success for log in logs), len(logs))
+    return {
+        "task": setting.task,
+        "checkpoint": setting.checkpoint,
+        "inference": setting.inference,
+        "episodes": len(logs),
+        "seed": min(log.seed for log in logs),
+        "success": {"rate": success.rate, "low": success.low, "high": success.high},
+        "score": bootstrap_mean([log.score for log in logs])._asdict(),
+        "nfe": _nfe(logs, setting.executed),
+        "inference_ms": _milliseconds(call_seconds, setting),
+        "latency_s": setting.latency_s,
+        "late_actions": sum(log.late_actions for log in logs),
+        "starved_ticks": sum(log.starved_ticks for log in logs),
+        "reaction_s": setting.reaction_s,
+        "smoothness": smoothness(commands, setting.rate_hz, scale, continuous, absolute),
+        "per_episode": [_episode(log) for log in logs],
+        "versions": versions(),
+        "wall_seconds": setting.wall_seconds,
+        "machine": machine(setting.device),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _episode(log: RowLog) -> dict[str, Any]:
+    return {"seed": log.seed, "success": bool(log.success), "score": float(log.score), "steps": log.steps}
+
+
+def _nfe(logs: Sequence[RowLog], executed: int) -> dict[str, float | None]:
+    """Mean evaluations of a row's first plan, of its later ones, and per action in steady motion (where there is any)."""
+    cold = [log.nfe[0] for log in logs if log.nfe]
+    warm = [nfe for log in logs for nfe in log.nfe[1:]]
+    steady = warm or cold
+    return {
+        "cold": float(np.mean(cold)) if cold else None,
+        "warm": float(np.mean(warm)) if warm else None,
+        "per_action": float(np.mean(steady)) / executed if steady else None,
+    }
+
+
+def _milliseconds(call_seconds: Sequence[tuple[int, float]], setting: Setting) -> dict[str, float | None]:
+    """What a call takes, how many rows it serves, and what a row's share of it costs per second of motion."""
+    if not call_seconds:
+        return dict.fromkeys(("p50", "p95", "per_second_of_motion", "rows"))
+    rows, seconds = (np.array(column, np.float64) for column in zip(*call_seconds, strict=True))
+    per_plan_ms = 1000 * seconds.sum() / rows.sum()
+    return {
+        "p50": float(1000 * np.quantile(seconds, 0.50)),
+        "p95": float(1000 * np.quantile(seconds, 0.95)),
+        "per_second_of_motion": float(per_plan_ms * setting.rate_hz / setting.executed),
+        "rows": float(rows.mean()),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on, those that are installed."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def machine(device: str = "cpu") -> dict[str, str | int]:
+    """The processor's name, its number of cores and the device used; never the machine's own name."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = models[0] if models else platform.processor() or platform.machine()
+    return {"cpu": name, "cores": os.cpu_count() or 1, "device": device}
+
+
+def save(result: Mapping[str, Any], path: Path) -> None:
+    """Write a result in one piece: after a kill there is the old file or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    half.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
+    half.replace(path)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a result; DataError that names what is missing when the file is not one."""
+    if not path.is_file():
+        raise DataError(f"there is no result {path}; `hotstart evaluate CHECKPOINT out={path}` writes one")
+    try:
+        result = json.loads(path.read_text())
+    except ValueError as error:  # no JSON, or no text at all
+        raise DataError(f"{path} is not a result of `hotstart evaluate`: {error}") from None
+    missing = _missing(result)
+    if missing:
+        raise DataError(f"{path} is not a result of `hotstart evaluate`: it lacks {', '.join(missing)}")
+    return result
+
+
+def _missing(result: Any) -> list[str]:
+    """Keys of a result, dotted, that are not there."""
+    if not isinstance(result, dict):
+        return list(SHAPE)
+    lacking = [key for key in SHAPE if key not in result]
+    parts = [(key, part) for key, wanted in SHAPE.items() if key in result for part in wanted]
+    lacking += [f"{key}.{part}" for key, part in parts if not isinstance(result[key], dict) or part not in result[key]]
+    episodes = result.get("per_episode", [])
+    whole = isinstance(episodes, list) and all({"seed", "success", "score", "steps"} <= set(one) for one in episodes)
+    return lacking if whole else [*lacking, "seed, success, score or steps in per_episode"]

@@ -1,0 +1,55 @@
+"""`hotstart train`: a policy from a store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..configs.schema import filled
+from ..datasets.store import Store
+from ..policy.model import ModelConfig
+from ..policy.training import Trainer, TrainingSettings
+from ..spec import DataError, Horizon, ObsSpec
+
+
+def run(config: Mapping[str, Any]) -> int:
+    """Train as the configuration says, or go on where the run of that name stopped."""
+    trainer = build(config, Store.open(config["data"]), Path(config["runs"]) / config["name"])
+    print(
+        f"{trainer.folder}: {trainer.model.parameter_count / 1e6:.2f} M parameters, {len(trainer.batches.index)} windows, "
+        f"{trainer.settings.steps} steps on {trainer.device}"
+    )
+    trainer.run()
+    print(f"done in {trainer.seconds / 60:.1f} minutes; next: hotstart evaluate {trainer.folder}")
+    return 0
+
+
+def build(config: Mapping[str, Any], store: Store, folder: Path) -> Trainer:
+    """The trainer of a composed configuration; the resolved configuration is written beside the checkpoints."""
+    settings = filled(TrainingSettings, config["training"])
+    trainer = Trainer(store, model_config(config, store), settings, folder, {"task": config["task"]})
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
+    return trainer
+
+
+def model_config(config: Mapping[str, Any], store: Store) -> ModelConfig:
+    """What the model is built from: the configuration's parts and the store's specifications."""
+    wanted = config["task"]["obs_keys"]
+    missing = [name for name in wanted if name not in store.obs_spec.keys]
+    if missing:
+        raise DataError(
+            f"{store.path} has no observation {missing[0]!r}; it has {list(store.obs_spec.keys)}: set task.obs_keys"
+        )
+    return ModelConfig(
+        encoder=config["encoder"],
+        denoiser=config["denoiser"],
+        schedule=config["schedule"],
+        prediction=config["prediction"],
+        horizon=filled(Horizon, config["horizon"]),
+        obs_spec=ObsSpec({name: store.obs_spec.keys[name] for name in wanted}),
+        action_spec=store.action_spec,
+    )

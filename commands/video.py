@@ -1,0 +1,24 @@
+"""Videos of rollouts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+
+def write_video(path: Path, frames: Sequence[NDArray[np.uint8]], fps: float) -> None:
+    """Frames (H, W, 3) as an MP4 (H.264, 4:2:0) that every browser plays; odd sizes lose a row or column."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    height, width = (side - side % 2 for side in frames[0].shape[:2])
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as file:
+        stream: Any = file.add_stream("libx264", rate=round(fps))
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.options = {"crf": "23"}
+        for frame in frames:
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")))
+        file.mux(stream.encode())

@@ -1,0 +1,178 @@
+"""Hydra, and nothing but Hydra: compose a verb's configuration from words, or say in plain words what was wrong with them."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import fields
+from importlib import import_module, resources
+from importlib.metadata import entry_points
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ..policy.registry import TARGETS
+from ..policy.training import TrainingSettings
+from ..spec import ConfigError, Horizon, nearest
+from .schema import VERBS, node_of
+
+MODULE = __name__.rsplit(".", 1)[0]
+
+
+def choices(group: str) -> list[str]:
+    """Names of a group's files, and of what installed packages add to it."""
+    folder = resources.files(MODULE) / group
+    files = [p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")] if folder.is_dir() else []
+    return sorted(
+        {*files, *(point.name for point in entry_points(group=f"hotstart.{group}s"))} if group == "encoder" else files
+    )
+
+
+def groups() -> list[str]:
+    """The axes."""
+    return sorted(p.name for p in resources.files(MODULE).iterdir() if p.is_dir() and not p.name.startswith("__"))
+
+
+def positional(verb: str) -> str | None:
+    """The key that a word without `=` fills."""
+    return next((f.name for f in fields(VERBS[verb]) if f.metadata.get("positional")), None)
+
+
+def composed(verb: str, words: Sequence[str]) -> dict[str, Any]:
+    """The verb's whole configuration as plain values, and under `choices` which file each axis was taken from.
+
+    ConfigError names the word that is wrong and the valid choices.
+    """
+    named = _named(verb, words)
+    _register()
+    with initialize_config_module(MODULE, version_base="1.3"):
+        try:
+            config = compose(verb, overrides=named, return_hydra_config=True)
+            chosen = dict(config.hydra.runtime.choices)
+            OmegaConf.set_struct(config, False)
+            del config["hydra"]
+            OmegaConf.resolve(config)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(_explain(error, verb, named)) from error
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ConfigError(f"{missing[0]} must be given: hotstart {verb} {_usage(verb, missing[0])}")
+    plain = OmegaConf.to_container(config)
+    return {**plain, "choices": {group: chosen[group] for group in groups() if chosen.get(group)}}  # type: ignore[dict-item]
+
+
+def sweep(words: Sequence[str]) -> list[list[str]]:
+    """`--multirun`: every combination of the words that hold several values (a=1,2,3 or a=range(1,4))."""
+    parsed = OverridesParser.create().parse_overrides(list(words))
+    lists = [
+        [f"{o.key_or_group}={value}" for value in o.sweep_string_iterator()] if o.is_sweep_override() else [o.input_line or ""]
+        for o in parsed
+    ]
+    return [list(combination) for combination in itertools.product(*lists)]
+
+
+def help_text(verb: str) -> str:
+    """Choices, keys and defaults of a verb, in plain words."""
+    cls = VERBS[verb]
+    name = positional(verb)
+    lines = [f"hotstart {verb} {f'[{name.upper()}] ' if name else ''}[key=value ...]", "", (cls.__doc__ or "").strip(), ""]
+    used = [f.name for f in fields(cls) if f.name in groups()]
+    lines += [f"  {group + '=':<14} one of {', '.join(choices(group))}" for group in used]
+    lines += [f"  {f.name + '=':<14} {f.metadata['help']} [{_shown(f)}]" for f in fields(cls) if "help" in f.metadata]
+    lines += ["", "Everything that can be set, with its default (write it with dots, as training.steps=2000):", ""]
+    return "\n".join([*lines, _defaults(verb)])
+
+
+def _defaults(verb: str) -> str:
+    _register()
+    with initialize_config_module(MODULE, version_base="1.3"):
+        text = OmegaConf.to_yaml(compose(verb))
+    kept = [line for line in text.splitlines() if "_target_" not in line and "???" not in line]
+    return "\n".join("  " + line for line in kept)
+
+
+def _shown(item: Any) -> str:
+    default = item.default if not callable(getattr(item, "default_factory", None)) else item.default_factory()
+    return "must be given" if default == "???" else f"default {default if default not in (None, '') else 'none'}"
+
+
+def _named(verb: str, words: Sequence[str]) -> list[str]:
+    """Words as overrides: the positional one gets its name, dashes are refused."""
+    named, key = [], positional(verb)
+    for text in words:
+        if text.startswith("-"):
+            raise ConfigError(
+                f"{text!r} is not understood; choices are written key=value, and `hotstart {verb} --help` lists them"
+            )
+        if "=" not in text:
+            if key is None or any(n.startswith(f"{key}=") for n in named):
+                raise ConfigError(f"{text!r} is one word too many; choices are written key=value")
+            text = f"{key}='{text}'"
+        named.append(text)
+    return named
+
+
+def _usage(verb: str, name: str) -> str:
+    return name.upper() if positional(verb) == name else f"{name}=..."
+
+
+def _register() -> None:
+    """Put the structure of every verb and of every registered target into Hydra's store."""
+    GlobalHydra.instance().clear()
+    store = ConfigStore.instance()
+    for verb, cls in VERBS.items():
+        store.store(name=f"schema_{verb}", node=cls)
+    store.store(name="schema_horizon", node=node_of(Horizon))
+    store.store(name="schema_training", node=node_of(TrainingSettings))
+    for axis, targets in TARGETS.items():
+        for target in targets:
+            _store_target(store, axis, target, f"schema_{target.rsplit('.', 1)[1]}")
+    for point in entry_points(group="hotstart.encoders"):
+        _store_target(store, "encoder", point.value.replace(":", "."), point.name)
+
+
+def _store_target(store: ConfigStore, axis: str, target: str, name: str) -> None:
+    module, _, attribute = target.rpartition(".")
+    store.store(group=axis, name=name, node=node_of(getattr(import_module(module), attribute), target))
+
+
+def _explain(error: Exception, verb: str, words: Sequence[str]) -> str:
+    """Hydra's complaint in plain words, with the valid choices and the nearest of them."""
+    text = str(error.__cause__ or error)
+    option = re.search(r"Could not find '(\w+)/([\w.-]+)'", str(error))
+    if option:
+        group, name = option.groups()
+        valid = choices(group)
+        return f"{group}={name} is unknown{nearest(name, valid)}; valid: {', '.join(valid)}"
+    key = re.search(r"Key '([\w]+)' (?:is not in struct|not in '\w+')", text) or re.search(r"key '(\w+)'", text)
+    if key and ("not in" in text):
+        full = re.search(r"full_key: ([\w.]+)", text)
+        path = full.group(1) if full else key.group(1)
+        valid = _siblings(verb, path, words)
+        near = nearest(path.rsplit(".", 1)[-1], valid)
+        return f"there is no {path!r} in hotstart {verb}{near}; valid there: {', '.join(valid)}"
+    return text.splitlines()[0] + _where(text)
+
+
+def _where(text: str) -> str:
+    full = re.search(r"full_key: ([\w.\[\]]+)", text)
+    return f" (at {full.group(1)})" if full else ""
+
+
+def _siblings(verb: str, path: str, words: Sequence[str]) -> list[str]:
+    """The keys that exist beside `path`."""
+    known = groups()
+    try:
+        node: Any = compose(verb, overrides=[w for w in words if w.split("=")[0] in known])
+    except (HydraException, OmegaConfBaseException):
+        return []
+    for part in path.split(".")[:-1]:
+        node = node.get(part)
+    return [str(k) for k in node if k != "_target_"] if isinstance(node, DictConfig) else []

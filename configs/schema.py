@@ -1,0 +1,152 @@
+"""The structure of every configuration: which keys there are, their types, their defaults and what they mean.
+
+Verbs are dataclasses here. A part that becomes an object (denoiser, schedule, solver ...) takes its keys and types from the
+constructor it is for, so that they are written down once.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING as NO_DEFAULT
+from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
+from typing import Any, Union
+
+from omegaconf import MISSING
+
+PLAIN = (int, float, bool, str)
+
+
+def word(meaning: str, default: Any = NO_DEFAULT, positional: bool = False) -> Any:
+    """A key of a verb with its meaning for `--help`; `positional` may be given without its name."""
+    notes = {"help": meaning, "positional": positional}
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: type(default)(default), metadata=notes)
+    return field(default=MISSING if default is NO_DEFAULT else default, metadata=notes)
+
+
+@dataclass
+class TaskConfig:
+    """A task: the environment that simulates it and what the policy sees of it."""
+
+    name: str = word("the task's name; data and runs are named after it")
+    env: str = word("which environment (see `hotstart collect --help`)")
+    options: dict[str, Any] = word("options of the environment", {})
+    obs_keys: list[str] = word("which observations the policy sees, in this order")
+    max_steps: int = word("ticks until an episode ends", 300)
+
+
+@dataclass
+class CollectConfig:
+    """Collect demonstrations from a scripted expert into a store; a killed collection goes on where it stopped."""
+
+    task: TaskConfig = field(default_factory=TaskConfig)
+    out: str = word("the store to write", "data/${task.name}.zarr", positional=True)
+    episodes: int = word("successful episodes to keep", 100)
+    seed: int = word("first seed; each attempt takes the next one", 0)
+    noise: float = word("standard deviation of the disturbance injected into the expert's actions", 0.0)
+    workers: int = word("processes to simulate in; 0 is this one, -1 one per core", -1)
+
+
+@dataclass
+class TrainConfig:
+    """Train a policy on a store; the same command goes on with a run that was stopped."""
+
+    data: str = word("the store to learn from", "data/${task.name}.zarr", positional=True)
+    name: str = word("the run's name", "${task.name}")
+    runs: str = word("folder of all runs", "runs")
+    task: TaskConfig = field(default_factory=TaskConfig)
+    encoder: Any = MISSING
+    denoiser: Any = MISSING
+    schedule: Any = MISSING
+    prediction: str = word("what the network predicts: v, eps, x0 or edm", "v")
+    horizon: Any = MISSING
+    training: Any = MISSING
+
+
+@dataclass
+class EvaluateConfig:
+    """Run a checkpoint in simulation on seeds of its own and write success, score, cost and smoothness with intervals."""
+
+    checkpoint: str = word("a checkpoint or a run", positional=True)
+    inference: Any = MISSING
+    task: Any = word("another task than the checkpoint's own", None)
+    episodes: int = word("episodes; each has a seed of its own", 100)
+    seed: int = word("seed of the first episode; never one that was trained or tuned on", 100000)
+    slots: int = word("rows that run in step; part of what makes a result reproducible to the bit", 50)
+    workers: int = word("processes to simulate in; 0 is this one, -1 one per core", -1)
+    executed: Any = word("actions of each chunk to execute instead of the checkpoint's own Ta", None)
+    latency: str = word("time a plan is charged with; only `none` so far", "none")
+    device: str = word("where the network runs: cpu or cuda", "cpu")
+    out: str = word("result file; empty: not written", "result.json")
+    video: str = word("folder for videos of the first episodes; empty: none", "")
+    videos: int = word("how many episodes to film", 4)
+
+
+@dataclass
+class DemoConfig:
+    """Collect, train and evaluate robosuite Lift, and write the report: runs/demo/report.html."""
+
+    name: str = word("the run's name", "demo", positional=True)
+    runs: str = word("folder of all runs", "runs")
+    task: TaskConfig = field(default_factory=TaskConfig)
+    demonstrations: int = word("scripted demonstrations to collect", 100)
+    noise: float = word("disturbance injected into the expert's actions", 0.3)
+    episodes: int = word("episodes of each evaluation", 50)
+    seed: int = word("seed of the first evaluation episode", 100000)
+    workers: int = word("processes to simulate in; 0 is this one, -1 one per core", -1)
+    inferences: list[str] = word("ways of inference to evaluate", ["ddim", "dpmpp", "ddpm"])
+    encoder: Any = MISSING
+    denoiser: Any = MISSING
+    schedule: Any = MISSING
+    prediction: str = word("what the network predicts: v, eps, x0 or edm", "v")
+    horizon: Any = MISSING
+    training: Any = MISSING
+
+
+VERBS: dict[str, type] = {"collect": CollectConfig, "train": TrainConfig, "evaluate": EvaluateConfig, "demo": DemoConfig}
+
+
+def node_of(factory: Callable[..., Any], target: str = "") -> type:
+    """A dataclass with the constructor's plain parameters: their types and defaults, and `_target_` where one is given."""
+    hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) and not is_dataclass(factory) else factory)
+    made: list[tuple[str, Any, Any]] = [("_target_", str, field(default=target))] if target else []
+    for name, parameter in inspect.signature(factory).parameters.items():
+        hint = _plain(hints.get(name, Any))
+        if hint is None and parameter.default is None:
+            hint = Any  # a part with a configuration of its own, as the solver inside a way of inference
+        if hint is not None and parameter.default is not parameter.empty:
+            made.append((name, hint, _default(hint, parameter.default)))
+    return make_dataclass(getattr(factory, "__name__", "Node") + "Config", made)
+
+
+def _plain(hint: Any) -> Any:
+    """The hint as OmegaConf knows it, or None for what no configuration can hold."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hint in PLAIN:
+        return hint
+    if is_dataclass(hint) and isinstance(hint, type):
+        return node_of(hint)
+    if origin in (Sequence, list, tuple):
+        return list[args[0]] if args[0] in PLAIN else None  # type: ignore[valid-type]
+    if origin in (Union, types.UnionType) and type(None) in args:
+        inner = [a for a in args if a is not type(None)]
+        return Union[inner[0], None] if len(inner) == 1 and inner[0] in PLAIN else None  # noqa: UP007
+    return None
+
+
+def _default(hint: Any, default: Any) -> Any:
+    if is_dataclass(hint):
+        return field(default_factory=hint)  # type: ignore[arg-type]
+    if isinstance(default, list | tuple):
+        return field(default_factory=lambda: list(default))
+    return field(default=default)
+
+
+def filled(cls: type, plain: dict[str, Any]) -> Any:
+    """The dataclass `cls`, dataclasses inside it included, from plain values."""
+    hints = typing.get_type_hints(cls)
+    known = {f.name: hints[f.name] for f in fields(cls)}
+    return cls(**{k: filled(known[k], v) if is_dataclass(known[k]) else v for k, v in plain.items()})

@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+from hotstart.datasets.check import is_error, verify
+from hotstart.datasets.store import Arrays, Store
+from hotstart.spec import ActionSpec, ObsKey, ObsSpec
+
+
+def walk(seed, steps=40):
+    """A smooth random motion without faults."""
+    rng = np.random.default_rng(seed)
+    state = np.cumsum(rng.normal(size=(steps, 2)), axis=0)
+    return {
+        "state": state,
+        "action": state + rng.normal(size=(steps, 2)),
+        "image": rng.integers(0, 256, (steps, 4, 4, 3), dtype=np.uint8),
+    }
+
+
+def findings(*episodes):
+    return verify(Arrays(episodes, fps=10))
+
+
+def changed(seed, **changes):
+    return {**walk(seed), **changes}
+
+
+def test_sound_data_has_no_findings():
+    assert findings(walk(0), walk(1)) == []
+
+
+def expect(found, *parts):
+    assert len(found) == 1, found
+    assert all(part in found[0] for part in parts), found
+
+
+def test_episodes_that_are_short_still_or_double():
+    expect(findings(walk(0), walk(1), walk(0)), "warning: episode 2 is the same as episode 0")
+    expect(findings(walk(0), walk(1, 1)), "warning: episode 1 has 1 step")
+    frozen = walk(1)
+    for key in ("state", "action"):
+        frozen[key][10:] = frozen[key][10]
+    expect(findings(walk(0), frozen), "warning: in episode 1 nothing changes in 74% of the steps")
+
+
+def test_dimensions_and_outliers():
+    flat = [walk(0), walk(1)]
+    for episode in flat:
+        episode["action"][:, 1] = 3
+    expect(findings(*flat), "warning: action never changes in dimensions [1]")
+    far = walk(0)
+    far["state"][17, 0] = 1e6
+    expect(findings(far, walk(1)), "warning: state[:, 0] is 1e+06 at step 17 and 0 more outliers")
+
+
+def test_timestamps():
+    stamps = np.arange(40) / 10
+    back = stamps.copy()
+    back[7] = stamps[6]
+    expect(
+        findings(changed(0, timestamp=stamps), changed(1, timestamp=back)), "error: timestamps of episode 1", "at its step 7"
+    )
+    slow = findings(changed(0, timestamp=stamps), changed(1, timestamp=stamps * 1.25))
+    expect(slow, "warning: 1 episodes do not run at 10 fps; the worst, episode 1, at 8.00")
+    assert findings(changed(0, timestamp=1e9 + stamps), changed(1, timestamp=stamps * 1.01)) == []
+
+
+def test_cameras():
+    still = walk(1)
+    still["image"][5:20] = still["image"][5]
+    expect(findings(walk(0), still), "warning: image repeats its frames", "of episodes 1")
+    black = walk(0)
+    black["image"][3] = 0
+    expect(findings(black, walk(1)), "warning: image holds frames of one colour only in episodes 0")
+
+
+@pytest.fixture
+def store(tmp_path):
+    spec = ObsSpec({"state": ObsKey((2,)), "image": ObsKey((4, 4, 3), "uint8", "image")})
+    store = Store.create(tmp_path / "data", fps=10, action_spec=ActionSpec.plain(2), obs_spec=spec)
+    for seed in range(2):
+        store.append(walk(seed))
+    return store
+
+
+def test_numbers_that_went_bad_on_disk_are_errors(store):
+    assert verify(store) == []
+    store._group["data/action"][50, 1] = np.inf
+    expect(verify(Store.open(store.path)), "error: action[50, 1] is infinite")
+
+
+def test_damaged_images_are_errors_and_come_first(store):
+    store._group["data/state"][:, 1] = 2
+    chunk = store.path / "data/image/c/3/0/0/0"
+    chunk.write_bytes(chunk.read_bytes()[:-9])
+    found = verify(Store.open(store.path))
+    assert [is_error(text) for text in found] == [True, False]
+    assert "data/image is damaged" in found[0]
+
+
+def test_an_empty_data_set_is_an_error(tmp_path):
+    spec = ObsSpec({"state": ObsKey((2,))})
+    store = Store.create(tmp_path / "data", fps=10, action_spec=ActionSpec.plain(2), obs_spec=spec)
+    expect(verify(store), "error: there are no episodes")

@@ -1,0 +1,204 @@
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+import zarr
+from hotstart.datasets.formats.replay_buffer import ReplayBuffer, convert, read_replay_buffer
+from hotstart.spec import ConfigError, DataError
+from numcodecs import Blosc
+
+ENDS = np.array([7, 19, 30])
+
+
+def arrays():
+    rng = np.random.default_rng(0)
+    return {
+        "action": rng.normal(size=(30, 3)).astype(np.float32),
+        "obs": rng.normal(size=(30, 5)),
+        "camera": rng.integers(0, 256, (30, 8, 9, 3)).astype(np.float32),
+        "reward": rng.normal(size=(30, 1)).astype(np.float32),
+    }
+
+
+def write_zarr(path, data, ends=ENDS):
+    """A version 2 group as zarr 2 wrote it: chunks in time only, Blosc zstd with bit shuffling."""
+    group = zarr.open_group(str(path), mode="w", zarr_format=2)
+    codec = Blosc("zstd", 5, Blosc.BITSHUFFLE)
+    for key, values in data.items():
+        made = group.create_array(
+            f"data/{key}", shape=values.shape, dtype=values.dtype, chunks=(9, *values.shape[1:]), compressors=codec
+        )
+        made[:] = values
+    if ends is not None:
+        group.create_array("meta/episode_ends", shape=ends.shape, dtype=ends.dtype, compressors=None)[:] = ends
+    return path
+
+
+def pack(folder, target, prefix=""):
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as packed:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                packed.write(file, prefix + str(file.relative_to(folder)))
+    return target
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_zarr(tmp_path / "buffer.zarr", arrays())
+
+
+@pytest.fixture(params=["folder", "parent", "zip", "zip with a prefix", "npz"])
+def source(request, tmp_path, folder):
+    if request.param == "npz":
+        np.savez(tmp_path / "buffer.npz", episode_ends=ENDS, **arrays())
+    return {
+        "folder": lambda: folder,
+        "parent": lambda: shutil.copytree(folder, tmp_path / "outer" / "inner.zarr").parent,
+        "zip": lambda: pack(folder, tmp_path / "buffer.zarr.zip"),
+        "zip with a prefix": lambda: pack(folder, tmp_path / "a.zip", "outer/inner.zarr/"),
+        "npz": lambda: tmp_path / "buffer.npz",
+    }[request.param]()
+
+
+def test_every_form_reads_the_same(source):
+    buffer = read_replay_buffer(source)
+    assert set(buffer.keys) == set(arrays())
+    np.testing.assert_array_equal(buffer.episode_ends, ENDS)
+    for key, values in arrays().items():
+        np.testing.assert_array_equal(buffer.array(key), values)
+        np.testing.assert_array_equal(buffer.episode(1, (key,))[key], values[7:19])
+
+
+def test_plain_conversion_keeps_the_numbers(source, tmp_path):
+    store = convert(source, tmp_path / "data", fps=20, images=True, task="lift")
+    assert store.lengths.tolist() == [7, 12, 11] and store.fps == 20 and store.task == "lift"
+    np.testing.assert_array_equal(store.array("action"), arrays()["action"])
+    np.testing.assert_array_equal(store.array("obs"), arrays()["obs"].astype(np.float32))
+    np.testing.assert_array_equal(store.array("reward"), arrays()["reward"][:, 0])
+    np.testing.assert_array_equal(store.array("camera"), arrays()["camera"])
+    assert store.obs_spec.keys["camera"].kind == "image" and store.array("camera").dtype == np.uint8
+
+
+def test_keys_can_be_chosen_and_renamed_and_images_are_optional(folder, tmp_path):
+    assert "camera" not in convert(folder, tmp_path / "a", fps=10).keys
+    store = convert(folder, tmp_path / "b", fps=10, keys={"action": "action", "state": "obs", "front": "camera"})
+    assert list(store.obs_spec.keys) == ["state", "front"]
+
+
+def test_conversion_refuses_what_it_cannot_know(folder, tmp_path):
+    with pytest.raises(ConfigError, match="fps=10"):
+        convert(folder, tmp_path / "data")
+    with pytest.raises(DataError, match="is not Push-T's data"):
+        convert(folder, tmp_path / "data", layout="pusht")
+    with pytest.raises(ConfigError, match="which key holds the actions"):
+        convert(folder, tmp_path / "data", fps=10, keys={"state": "obs"})
+    with pytest.raises(DataError, match="no key 'actions'"):
+        convert(folder, tmp_path / "data", fps=10, keys={"action": "actions", "state": "obs"})
+    assert not (tmp_path / "data").exists()
+    convert(folder, tmp_path / "data", fps=10)
+    with pytest.raises(DataError, match="is there already"):
+        convert(folder, tmp_path / "data", fps=10)
+
+
+def test_a_conversion_that_fails_leaves_no_data_set_and_can_be_repeated(tmp_path):
+    data = arrays()
+    data["obs"][25, 2] = np.nan
+    with pytest.raises(DataError, match=r"obs\[6, 2\] is NaN in episode 2"):
+        convert(write_zarr(tmp_path / "bad.zarr", data), tmp_path / "data", fps=10)
+    assert not (tmp_path / "data").exists()
+    assert len(convert(write_zarr(tmp_path / "good.zarr", arrays()), tmp_path / "data", fps=10)) == 30
+
+
+def test_images_that_are_not_bytes_are_refused(tmp_path):
+    data = arrays()
+    data["camera"] /= 255
+    with pytest.raises(DataError, match="whole numbers from 0 to 255"):
+        convert(write_zarr(tmp_path / "bad.zarr", data), tmp_path / "data", fps=10, images=True)
+
+
+@pytest.mark.parametrize(
+    ("ends", "message"),
+    [
+        (None, r"no meta/episode_ends"),
+        (np.array([7, 19, 31]), "has shape .30.*episodes end at step 31"),
+        (np.array([7, 7, 30]), r"episode_ends\[1\] is 7, not above the one before"),
+        (np.array([0, 7, 30]), r"episode_ends\[0\] is 0"),
+        (np.array([7.0, 30.0]), "one whole number per episode"),
+        (np.array([], np.int64), "one whole number per episode"),
+    ],
+)
+def test_wrong_ends_are_refused(tmp_path, ends, message):
+    with pytest.raises(DataError, match=message):
+        read_replay_buffer(write_zarr(tmp_path / "bad.zarr", arrays(), ends))
+
+
+def test_keys_of_different_lengths_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"'obs' has shape \(29, 5\)"):
+        read_replay_buffer(write_zarr(tmp_path / "bad.zarr", {**arrays(), "obs": arrays()["obs"][:29]}))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_truncated_zips_ask_for_another_download(folder, tmp_path, share):
+    for whole in (pack(folder, tmp_path / "a.zarr.zip"), tmp_path / "b.npz"):
+        if whole.suffix == ".npz":
+            np.savez(whole, episode_ends=ENDS, **arrays())
+        content = whole.read_bytes()
+        whole.write_bytes(content[: int(len(content) * share)])
+        with pytest.raises(DataError, match="download or copy it again"):
+            read_replay_buffer(whole)
+
+
+def test_a_damaged_entry_of_a_zip_is_noticed(folder, tmp_path):
+    packed = pack(folder, tmp_path / "a.zarr.zip")
+    with zipfile.ZipFile(packed) as archive:
+        entry = archive.getinfo("data/action/1.0")
+    content = bytearray(packed.read_bytes())
+    content[entry.header_offset + 30 + len(entry.filename) + entry.file_size // 2] ^= 0xFF
+    packed.write_bytes(content)
+    with pytest.raises(DataError, match="'action' cannot be read"):
+        read_replay_buffer(packed).array("action")
+
+
+def test_lost_chunks_are_not_read_as_zeros(folder):
+    (folder / "data" / "action" / "2.0").unlink()
+    with pytest.raises(DataError, match="1 of 4 chunks of 'action' are missing"):
+        read_replay_buffer(folder)
+
+
+def test_other_things_are_refused(tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        read_replay_buffer(tmp_path / "nothing.zarr")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="cannot be read as a replay buffer"):
+        read_replay_buffer(tmp_path / "empty")
+    np.savez(tmp_path / "a.npz", action=np.zeros((3, 2)))
+    with pytest.raises(DataError, match="has no episode_ends"):
+        read_replay_buffer(tmp_path / "a.npz")
+    np.savez(tmp_path / "b.npz", episode_ends=ENDS, action=np.array([{}], dtype=object))
+    with pytest.raises(DataError, match="not a whole npz of plain numbers"):
+        read_replay_buffer(tmp_path / "b.npz")
+
+
+def test_pusht_zip_and_npz_give_the_same_data_set(pusht_data, tmp_path):
+    zipped = convert(pusht_data / "pusht_cchi_v7_replay.zarr.zip", tmp_path / "a", layout="pusht")
+    plain = convert(pusht_data / "pusht_cchi_v7_replay_lowdim.npz", tmp_path / "b", layout="pusht")
+    assert zipped.content_hash() == plain.content_hash()
+    assert (len(zipped.lengths), len(zipped), zipped.lengths.min(), zipped.lengths.max()) == (206, 25_650, 49, 246)
+    assert zipped.fps == 10 and [dim.unit for dim in zipped.action_spec.dims] == ["px", "px"]
+    with np.load(pusht_data / "pusht_cchi_v7_replay_lowdim.npz") as raw:
+        state = raw["state"]
+        np.testing.assert_array_equal(zipped.array("action"), raw["action"])
+        np.testing.assert_array_equal(zipped.array("keypoints"), raw["keypoint"].reshape(-1, 18))
+    np.testing.assert_array_equal(zipped.array("agent_pos"), state[:, :2])
+    np.testing.assert_array_equal(zipped.array("state")[:, :4], state[:, :4])
+    turned = zipped.array("state")[:, 4:].astype(np.float64)
+    np.testing.assert_allclose(np.exp(1j * state[:, 4].astype(np.float64)), turned[:, 1] + 1j * turned[:, 0], atol=1e-6)
+
+
+def test_pusht_images_are_kept_whole(pusht_data, tmp_path):
+    whole = read_replay_buffer(pusht_data / "pusht_cchi_v7_replay.zarr.zip")
+    first = {key: whole.rows(key, 0, 161) for key in whole.keys}  # one episode: all 206 take half a minute
+    store = convert(ReplayBuffer(whole.path, first, whole.episode_ends[:1]), tmp_path / "data", layout="pusht", images=True)
+    assert store.obs_spec.keys["image"].kind == "image" and store.array("image").dtype == np.uint8
+    np.testing.assert_array_equal(store.array("image"), first["img"])
