@@ -30,6 +30,8 @@ def main(words: Sequence[str] | None = None) -> int:
         print(_usage())
         return 0 if words else 2
     verb, rest = words[0], words[1:]
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_MININTERVAL", "10")  # a log file wants a line now and then, not ten a second
     try:
         return _call(verb, rest)
     except HotstartError as error:

@@ -48,20 +48,17 @@ def evaluate(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path]]:
     task = config["task"] or meta["task"]
     policy = DiffusionPolicy(model, build_way(config["inference"]), config["executed"])
     measured = measure(policy, task, config)
-    result = results.summarise(
-        measured.logs,
-        measured.calls,
-        rate_hz=float(meta["rate_hz"]),
-        executed=policy.horizon.executed,
-        action_spec=policy.action_spec,
-        scale=model.normalizer.get_buffer(f"{ACTION}__half_range").cpu().numpy(),
+    setting = results.Setting(
         task=task["name"],
         checkpoint=str(config["checkpoint"]),
         inference=label(config),
-        seed=int(config["seed"]),
-        versions=checkpoint.versions(),
+        rate_hz=float(meta["rate_hz"]),
+        executed=policy.horizon.executed,
         wall_seconds=measured.seconds,
+        device=config["device"],
     )
+    scale = model.normalizer.get_buffer(f"{ACTION}__half_range").cpu().numpy()
+    result = results.summarise(measured.logs, measured.calls, setting, policy.action_spec, scale)
     result["checkpoint_step"] = meta.get("step")
     if config["out"]:
         results.save(result, Path(config["out"]))
@@ -93,7 +90,7 @@ def measure(policy: DiffusionPolicy, task: Mapping[str, Any], config: Mapping[st
     with (
         torch.inference_mode(),
         SimulatedRobot(task["env"], options, slots, worker_count(config["workers"]), filmed) as robot,
-        tqdm(total=len(seeds), desc=f"evaluating {label(config)}", unit="episode") as bar,
+        tqdm(total=-(-len(seeds) // slots) * task["max_steps"], desc=f"evaluating {label(config)}", unit="tick") as bar,
     ):
         for first in range(0, len(seeds), slots):
             _wave(robot, policy, seeds[first : first + slots], measured, bar)
@@ -105,21 +102,23 @@ def measure(policy: DiffusionPolicy, task: Mapping[str, Any], config: Mapping[st
 
 def _wave(robot: SimulatedRobot, policy: DiffusionPolicy, seeds: Sequence[int], measured: Measured, bar: Any) -> None:
     """One episode in every slot."""
-    planner, done = ImmediatePlanner(policy), 0
+    planner, end = ImmediatePlanner(policy), bar.n + robot.max_steps
 
     def show(_: int, __: Any, ___: Any, feedback: Feedback) -> None:
-        nonlocal done
-        ended = int(feedback.done[: len(seeds)].sum())
-        bar.update(ended - done)
-        done = ended
+        bar.update()
+        bar.set_postfix(running=int((~feedback.done).sum()), refresh=False)
 
     logs = run_loop(robot, policy, planner, VirtualClock(), seeds, LoopSettings(robot.max_steps), [show])
     measured.logs += logs
     measured.calls += planner.seconds
-    bar.set_postfix(
-        success=f"{np.mean([log.success for log in measured.logs]):.2f}",
-        score=f"{np.mean([log.score for log in measured.logs]):.3f}",
+    bar.update(end - bar.n)
+    tqdm.write(
+        f"  {len(measured.logs)} episodes: success {_mean(measured, 'success'):.2f}, score {_mean(measured, 'score'):.3f}"
     )
+
+
+def _mean(measured: Measured, name: str) -> float:
+    return float(np.mean([getattr(log, name) for log in measured.logs]))
 
 
 def _film(robot: SimulatedRobot, logs: Sequence[RowLog], filmed: Sequence[int], config: Mapping[str, Any]) -> list[Path]:

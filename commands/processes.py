@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from itertools import islice
 from multiprocessing import get_context
@@ -20,7 +20,7 @@ def worker_count(workers: int) -> int:
 
 def ordered(
     build: Callable[..., Callable[[T], Any]], arguments: tuple[Any, ...], items: Iterable[T], workers: int
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """build(*arguments)(item) for every item, in order; the callable is built once per process, `workers` 0 is this one.
 
     Only a few items are under way at a time, so a caller that stops listening wastes little.

@@ -7,9 +7,10 @@ import json
 import math
 import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any, NamedTuple
@@ -254,22 +255,15 @@ def _milliseconds(call_seconds: Sequence[tuple[int, float]], setting: Setting) -
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that results depend on, those that are installed."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    installed = {distribution.name: distribution.version for distribution in distributions()}
+    return {"python": platform.python_version(), **{name: installed[name] for name in PACKAGES if name in installed}}
 
 
 def machine(device: str = "cpu") -> dict[str, str | int]:
     """The processor's name, its number of cores and the device used; never the machine's own name."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    name = models[0] if models else platform.processor() or platform.machine()
-    return {"cpu": name, "cores": os.cpu_count() or 1, "device": device}
+    names = re.findall(r"model name\s*: (.+)", info.read_text()) if info.exists() else []
+    return {"cpu": [*names, platform.processor() or platform.machine()][0], "cores": os.cpu_count() or 1, "device": device}
 
 
 def save(result: Mapping[str, Any], path: Path) -> None:

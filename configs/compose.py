@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import fields
 from importlib import import_module, resources
-from importlib.metadata import entry_points
 from typing import Any
 
 from hydra import compose, initialize_config_module
@@ -18,6 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ..plugins import added
 from ..policy.registry import TARGETS
 from ..policy.training import TrainingSettings
 from ..spec import ConfigError, Horizon, nearest
@@ -30,9 +30,7 @@ def choices(group: str) -> list[str]:
     """Names of a group's files, and of what installed packages add to it."""
     folder = resources.files(MODULE) / group
     files = [p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")] if folder.is_dir() else []
-    return sorted(
-        {*files, *(point.name for point in entry_points(group=f"hotstart.{group}s"))} if group == "encoder" else files
-    )
+    return sorted({*files, *(added("hotstart.encoders") if group == "encoder" else ())})
 
 
 def groups() -> list[str]:
@@ -134,8 +132,8 @@ def _register() -> None:
     for axis, targets in TARGETS.items():
         for target in targets:
             _store_target(store, axis, target, f"schema_{target.rsplit('.', 1)[1]}")
-    for point in entry_points(group="hotstart.encoders"):
-        _store_target(store, "encoder", point.value.replace(":", "."), point.name)
+    for name, entry in added("hotstart.encoders").items():
+        _store_target(store, "encoder", entry.target.replace(":", "."), name)
 
 
 def _store_target(store: ConfigStore, axis: str, target: str, name: str) -> None:

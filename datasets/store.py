@@ -71,14 +71,7 @@ class Store:
         group = zarr.open_group(str(making), mode="w-", zarr_format=3, attributes=attrs)
         for name, key in {**wanted, TIMESTAMP: ObsKey((), "float64")}.items():
             _create_array(group, name, key)
-        group.create_array(
-            "meta/episode_ends",
-            shape=(0,),
-            chunks=(ENDS_PER_CHUNK,),
-            dtype="int64",
-            fill_value=UNFINISHED,
-            compressors=_codec(),
-        )
+        _create_ends(group)
         making.rename(path)
         return cls.open(path)
 
@@ -142,7 +135,10 @@ class Store:
         self.extend([episode])
 
     def extend(self, episodes: Sequence[Mapping[str, NDArray[Any]]]) -> None:
-        """Add several episodes at once, which is faster than one by one; after a kill all of them are there or none."""
+        """Add several episodes at once, which is faster than one by one; after a kill all of them are there or none.
+
+        Raises DataError as `append` does.
+        """
         if not episodes:
             return
         first = len(self._ends)
@@ -215,6 +211,14 @@ def _create_array(group: zarr.Group, name: str, key: ObsKey) -> None:
     group.create_array(f"data/{name}", shape=(0, *key.shape), chunks=chunks, dtype=key.dtype, compressors=_codec())
 
 
+def _create_ends(group: zarr.Group) -> None:
+    """meta/episode_ends with one unfinished entry: so its first chunk is always on disk, and its loss is noticed."""
+    chunks = {"chunks": (ENDS_PER_CHUNK,), "fill_value": UNFINISHED, "compressors": _codec()}
+    with zarr.config.set(KEEP_ZEROS):
+        ends = group.create_array("meta/episode_ends", shape=(1,), dtype="int64", **chunks)
+        ends[:] = UNFINISHED
+
+
 def _write(array: zarr.Array[Any], values: NDArray[Any], start: int) -> None:
     """Make the array end at start + n and put the values there."""
     array.resize((start + len(values), *array.shape[1:]))
@@ -259,6 +263,6 @@ def _read_ends(path: Path, array: zarr.Array[Any]) -> IntArray:
 
 
 def _lost(path: Path, ends: IntArray) -> bool:
-    """Whether a chunk of ends is gone that older episodes stand in; the last one may not have been written yet."""
-    chunks = math.ceil(len(ends) / ENDS_PER_CHUNK)
-    return any(not (path / "meta" / "episode_ends" / "c" / str(chunk)).is_file() for chunk in range(chunks - 1))
+    """Whether a chunk of ends is gone that episodes stand in; the last of several may not have been written yet."""
+    chunks = max(math.ceil(len(ends) / ENDS_PER_CHUNK) - 1, 1)
+    return any(not (path / "meta" / "episode_ends" / "c" / str(chunk)).is_file() for chunk in range(chunks))

@@ -45,7 +45,6 @@ class DiffusionPolicy:
         self.horizon: Horizon = trained if executed is None else replace(trained, executed=executed)
         self.obs_spec: ObsSpec = model.config.obs_spec
         self.action_spec: ActionSpec = model.config.action_spec
-        self._acting: PolicyState | None = None
 
     @classmethod
     def load(cls, path: Path | str, inference: Mapping[str, Any] | Way | None = None, device: str = "cpu") -> DiffusionPolicy:
@@ -104,24 +103,6 @@ class DiffusionPolicy:
         plan, plans = state.plan.copy(), state.plans.copy()
         plan[planned.rows], plans[planned.rows] = planned.state.plan[planned.rows], planned.state.plans[planned.rows]
         return replace(state, plan=plan, plans=plans)
-
-    def reset(self, seed: int = 0) -> None:
-        """Begin an episode of `act`."""
-        self._acting = self.initial_state([seed])
-
-    def act(self, observation: Observation) -> FloatArray:
-        """A chunk (Ta, A) for one environment without a batch axis; a convenience that keeps the state for you.
-
-        Call it when the last chunk is used up, or with every observation through `observe` for the full history.
-        """
-        if self._acting is None:
-            self.reset()
-        assert self._acting is not None
-        batched = {name: np.asarray(value)[None] for name, value in observation.items()}
-        state = self.observe(self._acting, batched)
-        planned = self.plan(state, np.zeros(1, np.int64), np.full(1, self.horizon.executed))
-        self._acting = planned.state
-        return planned.actions[0]
 
 
 def build_way(node: Mapping[str, Any]) -> Way:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any
 
+from ..plugins import added
 from ..spec import ConfigError
 
 _HERE = __name__.rsplit(".", 1)[0]  # hotstart.policy
@@ -28,8 +28,7 @@ def targets(axis: str) -> tuple[str, ...]:
     """Dotted names that the axis may hold, ours first, then those of installed packages."""
     if axis not in TARGETS:
         raise ConfigError(f"unknown axis {axis!r}; there are {', '.join(TARGETS)}")
-    added = tuple(point.value.replace(":", ".") for point in entry_points(group=f"hotstart.{axis}s"))
-    return TARGETS[axis] + added
+    return TARGETS[axis] + tuple(entry.target.replace(":", ".") for entry in added(f"hotstart.{axis}s").values())
 
 
 def build(axis: str, node: Mapping[str, Any], **given: Any) -> Any:

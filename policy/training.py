@@ -255,11 +255,6 @@ class Trainer:
             raise CheckpointError(f"{folder} was trained with another training.{other[0]}: {mend}")
 
 
-def train(dataset: Dataset, config: ModelConfig, settings: TrainingSettings, folder: Path | str, **run: Any) -> PolicyModel:
-    """Train a policy on a data set and return the EMA model; the run lives in `folder` and is resumed if it is there."""
-    return Trainer(dataset, config, settings, Path(folder)).run(**run)
-
-
 def check_specs(dataset: Dataset, config: ModelConfig) -> None:
     """Raise DataError when the data set's action or observations are not what the model is to be built for."""
     if dataset.action_spec.width != config.action_spec.width:

@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import shutil
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from ..store import Store
 
 Episode = dict[str, NDArray[Any]]
 LayoutName = Literal["plain", "pusht"]
+BATCH_BYTES = 1 << 25
 PUSHT_FPS = 10.0
 PUSHT_SHAPES = {"action": (2,), "state": (5,), "keypoint": (9, 2)}
 _AGAIN = "download or copy it again"
@@ -125,10 +126,22 @@ def convert(
     store = Store.create(
         making, fps=rate, action_spec=chosen.action_spec, obs_spec=chosen.obs_spec, task=task, source=buffer.path.name
     )
-    for number in tqdm(range(len(buffer.episode_ends)), desc=f"converting {buffer.path.name}", unit="episode", disable=None):
-        store.append(chosen.translate(buffer.episode(number, chosen.reads)))
+    for batch in _batches(buffer, chosen):
+        store.extend(batch)
     making.rename(target)
     return Store.open(target)
+
+
+def _batches(buffer: ReplayBuffer, layout: Layout) -> Iterator[list[Episode]]:
+    """Translated episodes, as many at a time as fit into BATCH_BYTES, with a progress bar."""
+    batch: list[Episode] = []
+    for number in tqdm(range(len(buffer.episode_ends)), desc=f"converting {buffer.path.name}", unit="episode", disable=None):
+        batch.append(layout.translate(buffer.episode(number, layout.reads)))
+        if sum(array.nbytes for episode in batch for array in episode.values()) > BATCH_BYTES:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def pusht_layout(buffer: ReplayBuffer, images: bool = False) -> Layout:
@@ -226,7 +239,7 @@ def _npz_arrays(path: Path) -> dict[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays: dict[str, Any] = {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is not a whole npz of plain numbers ({error}); {_AGAIN}") from error
     if "episode_ends" not in arrays:
         raise DataError(f"{path} has no episode_ends, only {list(arrays)}; it must say where each episode ends")

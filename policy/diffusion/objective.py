@@ -60,9 +60,12 @@ def draw_times(regimes: Regimes, horizon: Horizon, batch: int, generator: torch.
     """Schedule times (B, T) in [0, 1]: exactly 0 on the clean prefix, at least TIME_LEAST elsewhere."""
     if regimes.staircase > 0:
         horizon.check_streaming()
+    if regimes.prefix > 0 and horizon.planned < 2:
+        raise ConfigError("a clean prefix needs a plan of two steps or more: set training.regimes.prefix to 0")
     regime = torch.multinomial(regimes.shares(), batch, True, generator=generator)  # (B,)
     uniform = torch.rand(batch, generator=generator)
-    longest = horizon.past + horizon.executed  # a prefix of at most one chunk is ever committed
+    chunk = horizon.past + horizon.executed  # a prefix of at most one chunk is ever committed
+    longest = max(1, min(chunk, horizon.planned - 1))  # and one step is left to learn: a plan all clean has no loss
     clean = torch.randint(1, longest + 1, (batch, 1), generator=generator)
     constant = uniform.unsqueeze(1).expand(-1, horizon.planned).clamp_min(TIME_LEAST)
     stairs = staircase_times(horizon, uniform).clamp_min(TIME_LEAST)

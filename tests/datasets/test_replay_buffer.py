@@ -180,6 +180,17 @@ def test_other_things_are_refused(tmp_path):
         read_replay_buffer(tmp_path / "b.npz")
 
 
+def test_pusht_layout_turns_the_angle_into_sine_and_cosine(tmp_path):
+    state = np.array([[10, 20, 30, 40, np.pi / 2], [11, 21, 31, 41, 2 * np.pi]], np.float32)
+    keypoint = np.arange(36, dtype=np.float32).reshape(2, 9, 2)
+    np.savez(tmp_path / "a.npz", action=state[:, :2] + 1, state=state, keypoint=keypoint, episode_ends=np.array([2]))
+    store = convert(tmp_path / "a.npz", tmp_path / "data", layout="pusht")
+    np.testing.assert_allclose(store.array("state"), [[10, 20, 30, 40, 1, 0], [11, 21, 31, 41, 0, 1]], atol=1e-6)
+    np.testing.assert_array_equal(store.array("agent_pos"), state[:, :2])
+    np.testing.assert_array_equal(store.array("keypoints")[1], np.arange(18, 36))  # x, y of a point stay side by side
+    np.testing.assert_array_equal(store.array("action"), state[:, :2] + 1)
+
+
 def test_pusht_zip_and_npz_give_the_same_data_set(pusht_data, tmp_path):
     zipped = convert(pusht_data / "pusht_cchi_v7_replay.zarr.zip", tmp_path / "a", layout="pusht")
     plain = convert(pusht_data / "pusht_cchi_v7_replay_lowdim.npz", tmp_path / "b", layout="pusht")

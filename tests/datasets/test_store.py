@@ -210,6 +210,17 @@ def test_chunks_of_zeros_are_kept_on_disk(tmp_path):
     assert not Store.open(store.path).array("image").any()
 
 
+def test_several_episodes_at_once_are_the_same_as_one_by_one(store, tmp_path, episodes, specs):
+    together = Store.create(tmp_path / "together", fps=20, **specs)
+    together.extend(episodes[:1])
+    together.extend([])
+    together.extend(episodes[1:])
+    assert together.content_hash() == Store.open(together.path).content_hash() == store.content_hash()
+    with pytest.raises(DataError, match="episode 5: missing keys"):
+        together.extend([episodes[0], {"action": episodes[0]["action"]}])
+    assert len(Store.open(together.path).lengths) == 4
+
+
 def test_an_empty_store_opens(tmp_path, specs):
     store = Store.create(tmp_path / "data", fps=10, **specs)
     assert len(store) == 0 and len(Store.open(store.path).lengths) == 0

@@ -7,6 +7,7 @@ import sys
 import pytest
 from hotstart.envs import registry
 from hotstart.envs.base import TaskEnv
+from hotstart.plugins import Entry
 from hotstart.spec import ConfigError
 
 PLUGIN = """
@@ -88,7 +89,7 @@ def test_missing_simulator_says_what_to_install(monkeypatch):
 
 
 def test_fault_in_our_own_import_is_not_hidden(monkeypatch):
-    monkeypatch.setitem(registry.BUILT_IN, "absent", registry.Entry("hotstart.envs.absent:Env", "nothing"))
+    monkeypatch.setitem(registry.REGISTRY.built_in, "absent", Entry("hotstart.envs.absent:Env", "nothing"))
     with pytest.raises(ModuleNotFoundError):
         registry.make("absent")
 
@@ -114,7 +115,7 @@ def test_entry_points_add_environments():
 
 @pytest.mark.usefixtures("plugin")
 def test_plugins_cannot_take_our_names():
-    assert registry.entries()["pusht"].target == "hotstart.envs.pusht:PushTEnv"
+    assert registry.REGISTRY.entries()["pusht"].target == "hotstart.envs.pusht:PushTEnv"
 
 
 @pytest.mark.usefixtures("plugin")

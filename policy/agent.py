@@ -1,0 +1,41 @@
+"""Ten lines to act in one's own environment: an agent is a policy with its state and its queue of actions, for one row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..spec import FloatArray, Observation
+from .diffusion.plans import Way
+from .diffusion_policy import DiffusionPolicy
+
+
+class Agent:
+    """`reset` before every episode, `act` once per tick; a new chunk is planned whenever the last one is used up."""
+
+    def __init__(self, policy: DiffusionPolicy, seed: int = 0) -> None:
+        self.policy = policy
+        self.reset(seed)
+
+    def reset(self, seed: int = 0) -> None:
+        """Forget the last episode; the seed fixes the noise of the next one."""
+        self._state = self.policy.initial_state([seed])
+        self._queue: list[FloatArray] = []
+
+    def act(self, observation: Observation) -> FloatArray:
+        """The action (A,) for this tick, in the robot's units, from an observation without a batch axis."""
+        batched = {name: np.asarray(value)[None] for name, value in observation.items()}
+        self._state = self.policy.observe(self._state, batched)
+        if not self._queue:
+            executed = np.full(1, self.policy.horizon.executed)
+            planned = self.policy.plan(self._state, np.zeros(1, np.int64), executed)
+            self._state, self._queue = planned.state, list(planned.actions[0])
+        return self._queue.pop(0)
+
+
+def load(path: Path | str, inference: Way | Mapping[str, Any] | None = None, device: str = "cpu") -> Agent:
+    """An agent from a checkpoint or a run, with a way of inference (default: DDIM in 10 steps)."""
+    return Agent(DiffusionPolicy.load(path, inference, device))

@@ -1,0 +1,189 @@
+"""Statistics against scipy and closed forms; the result file against its own promise."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hotstart.commands import results
+from hotstart.control import RowLog
+from hotstart.spec import ActionDim, ActionSpec, ConfigError, DataError
+from scipy import stats
+
+YES = np.array([True])
+NO = np.array([False])
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 1), (0, 50), (1, 1), (3, 7), (47, 50), (50, 50)])
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+def test_wilson_agrees_with_scipy(successes, n, confidence):
+    ours = results.wilson(successes, n, confidence)
+    theirs = stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    assert ours.rate == successes / n
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 0), (3, 2), (-1, 5)])
+def test_wilson_refuses_impossible_counts(successes, n):
+    with pytest.raises(ConfigError, match="impossible"):
+        results.wilson(successes, n)
+
+
+def test_bootstrap_agrees_with_scipy_and_is_deterministic():
+    values = np.random.default_rng(3).beta(2, 1, 60)
+    ours = results.bootstrap_mean(values)
+    theirs = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=10_000, rng=1).confidence_interval
+    assert ours.mean == pytest.approx(values.mean())
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.004)
+    assert results.bootstrap_mean(values) == ours
+    assert results.bootstrap_mean(values, seed=1) != ours
+
+
+def test_bootstrap_of_nothing_to_resample():
+    assert results.bootstrap_mean([0.7]) == (0.7, 0.7, 0.7)
+    assert results.bootstrap_mean([0.1] * 9) == (0.1, 0.1, 0.1)
+    with pytest.raises(DataError, match="at least one"):
+        results.bootstrap_mean([])
+    with pytest.raises(DataError, match="finite"):
+        results.bootstrap_mean([1.0, math.nan])
+
+
+def test_pairing_takes_out_what_both_share():
+    rng = np.random.default_rng(0)
+    hard = rng.uniform(size=80)
+    a, b = hard + 0.05 + 0.01 * rng.normal(size=80), hard
+    paired = results.paired_bootstrap(a, b)
+    assert paired.low < 0.05 < paired.high
+    assert paired.high - paired.low < 0.1 * (results.bootstrap_mean(a).high - results.bootstrap_mean(a).low)
+    assert results.paired_bootstrap(b, a).mean == pytest.approx(-paired.mean)
+    with pytest.raises(DataError, match="80 and 79"):
+        results.paired_bootstrap(a, b[:-1])
+
+
+def _outcomes(both, only_a, only_b, neither):
+    table = [(1, 1)] * both + [(1, 0)] * only_a + [(0, 1)] * only_b + [(0, 0)] * neither
+    return np.array(table, bool).T
+
+
+@pytest.mark.parametrize("table", [(20, 12, 2, 16), (5, 0, 7, 1), (3, 4, 4, 3), (0, 1, 0, 0), (40, 1, 3, 6)])
+def test_mcnemar_is_the_binomial_test_of_the_discordant_pairs(table):
+    test = results.mcnemar(*_outcomes(*table))
+    assert (test.only_a, test.only_b) == table[1:3]
+    assert test.p == pytest.approx(stats.binomtest(table[1], table[1] + table[2]).pvalue)
+    assert test.difference.mean == pytest.approx((table[1] - table[2]) / sum(table))
+    assert test.difference.low <= test.difference.mean <= test.difference.high
+
+
+def test_mcnemar_of_the_textbook():
+    """Two media for the same 50 specimens (Armitage and Berry 1994): exact p 0.0129."""
+    assert results.mcnemar(*_outcomes(20, 12, 2, 16)).p == pytest.approx(0.0129, abs=5e-5)
+
+
+def test_paired_interval_at_its_limits():
+    same = results.mcnemar(*_outcomes(8, 0, 0, 12))
+    assert (same.p, same.difference) == (1.0, pytest.approx((0, 0, 0), abs=0.2))
+    there, back = (results.mcnemar(*pair).difference for pair in (_outcomes(9, 6, 2, 3), _outcomes(9, 2, 6, 3)))
+    assert there == pytest.approx((-back.mean, -back.high, -back.low))
+    opposite = results.mcnemar(*_outcomes(0, 10, 0, 0)).difference
+    assert opposite.high == 1.0
+    assert 0 < opposite.low < 1
+
+
+def test_paired_interval_covers_the_truth():
+    """Of many simulated comparisons about 95 % hold the true difference; binomial sampling of pairs is the oracle."""
+    shares = np.array([0.45, 0.25, 0.10, 0.20])
+    drawn = np.random.default_rng(5).multinomial(50, shares, size=1500)
+    intervals = [results.mcnemar(*_outcomes(*row)).difference for row in drawn.tolist()]
+    covered = np.mean([i.low <= 0.15 <= i.high for i in intervals])
+    assert 0.93 < covered < 0.985
+
+
+def test_jerk_of_a_cubic_is_its_third_derivative():
+    """x = c t^3 has the jerk 6 c everywhere, and third differences of a cubic are exact."""
+    rate_hz, c, half_range = 10.0, 0.7, 2.0
+    t = np.arange(30) / rate_hz
+    path = (c * t**3)[:, None]
+    found = results.smoothness([path, path[:20]], rate_hz, np.array([half_range]), YES, YES)
+    assert found["jerk_rms"] == pytest.approx(6 * c / half_range)
+    assert found["max_step"] == pytest.approx(np.abs(np.diff(path[:, 0])).max() / half_range)
+
+
+def test_a_relative_number_is_a_velocity():
+    """v = c t^2 has the jerk 2 c."""
+    t = np.arange(12) / 20.0
+    found = results.smoothness([(3.0 * t**2)[:, None]], 20.0, np.array([0.5]), YES, NO)
+    assert found["jerk_rms"] == pytest.approx(2 * 3.0 / 0.5)
+
+
+def test_what_cannot_jerk_stays_out():
+    rough = np.random.default_rng(0).normal(size=(9, 3))
+    rough[:, 0] = np.arange(9)  # a straight line: no jerk, steps of 1
+    flags = np.array([True, False, True])
+    found = results.smoothness([rough], 10.0, np.array([1.0, 1.0, 0.0]), flags, np.array([True] * 3))
+    assert found["jerk_rms"] == pytest.approx(0.0, abs=1e-9)
+    assert found["max_step"] == pytest.approx(1.0)
+
+
+def test_short_episodes_are_left_out():
+    line = np.zeros((3, 1))
+    assert results.smoothness([line[:1], line[:0]], 10.0, np.ones(1), YES, YES) == {"jerk_rms": None, "max_step": None}
+    assert results.smoothness([line], 10.0, np.ones(1), YES, YES) == {"jerk_rms": None, "max_step": 0.0}
+
+
+def _summary():
+    spec = ActionSpec((ActionDim("x"), ActionDim("gripper", kind="discrete")))
+    logs = [
+        RowLog(100_000, True, 1.0, 40, [np.array([i / 40, i % 2]) for i in range(40)], [10, 2, 2, 2, 2], 3, 1),
+        RowLog(100_001, False, 0.25, 40, [np.array([i / 20, 1.0]) for i in range(40)], [10, 4, 4, 4, 4], 0, 2),
+    ]
+    setting = results.Setting("pusht", "runs/pusht", "rti", rate_hz=10.0, executed=8, latency_s=0.05)
+    return results.summarise(logs, [(2, 0.1), (2, 0.02), (1, 0.03)], setting, spec, np.array([1.0, 1.0]))
+
+
+def test_summary_counts_what_happened():
+    found = _summary()
+    assert (found["task"], found["checkpoint"], found["inference"]) == ("pusht", "runs/pusht", "rti")
+    assert (found["episodes"], found["seed"], found["late_actions"], found["starved_ticks"]) == (2, 100_000, 3, 3)
+    assert found["success"]["rate"] == 0.5
+    assert found["score"]["mean"] == pytest.approx(0.625)
+    assert found["nfe"] == {"cold": 10.0, "warm": 3.0, "per_action": 3 / 8}
+    assert found["inference_ms"]["p50"] == pytest.approx(30.0)
+    assert found["inference_ms"]["rows"] == pytest.approx(5 / 3)
+    assert found["inference_ms"]["per_second_of_motion"] == pytest.approx(150 / 5 * 10 / 8)
+    assert found["smoothness"]["max_step"] == pytest.approx(0.05)
+    assert found["per_episode"][1] == {"seed": 100_001, "success": False, "score": 0.25, "steps": 40}
+    assert found["reaction_s"] is None
+    assert found["versions"]["numpy"] == np.__version__
+    assert found["machine"]["cores"] >= 1
+
+
+def test_a_result_survives_the_disk(tmp_path):
+    path = tmp_path / "deep" / "result.json"
+    results.save(_summary(), path)
+    assert results.load(path) == json.loads(json.dumps(_summary() | {"date": results.load(path)["date"]}))
+    assert [file.name for file in path.parent.iterdir()] == ["result.json"]
+
+
+def test_what_cannot_be_written_leaves_the_old_result(tmp_path):
+    path = tmp_path / "result.json"
+    results.save(_summary(), path)
+    before = path.read_text()
+    with pytest.raises(ValueError, match="JSON compliant"):
+        results.save({"score": math.nan}, path)
+    assert path.read_text() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_loading_says_what_is_missing(tmp_path):
+    path = tmp_path / "result.json"
+    with pytest.raises(DataError, match="there is no result"):
+        results.load(path)
+    for text, wanted in (("no json", "not a result"), ("[1]", "lacks task, checkpoint"), ("{}", "lacks task")):
+        path.write_text(text)
+        with pytest.raises(DataError, match=wanted):
+            results.load(path)
+    broken = _summary()
+    del broken["nfe"]["warm"], broken["smoothness"], broken["per_episode"][0]["seed"]
+    path.write_text(json.dumps(broken))
+    with pytest.raises(DataError, match=r"lacks smoothness, nfe\.warm, seed, success, score or steps in per_episode"):
+        results.load(path)
