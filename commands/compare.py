@@ -1,0 +1,228 @@
+"""`hotstart compare A.json B.json ...`: results of evaluations in one table, and differences paired by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+
+from ..spec import ConfigError
+from . import plots, results
+from .results import Interval
+from .words import Word, help_text, parse_words, wants_help
+
+USAGE = "hotstart compare A.json B.json ..."
+COLUMNS = ("name", "task", "n", "success", "score", "NFE cold/warm", "ms p50/p95", "rows", "ms per s", "jerk")
+LEGEND = """  [ ]       95 % interval
+  NFE       denoiser evaluations of a row's first plan and of its later ones
+  ms        one inference call, which serves so many rows (mean)
+  ms per s  a row's share of inference per second of motion
+  jerk      RMS of the commands, in half ranges of the training data's actions"""
+EXAMPLES = """
+Every result file is one row. Differences are paired: only seeds that both results have count, so that what is hard about a
+scene cancels out. p is McNemar's exact one for success; the interval of the score's difference is bootstrapped.
+
+  hotstart compare runs/demo/result_ddim.json runs/demo/result_ddpm.json
+  hotstart compare runs/demo/result_*.json baseline=ddpm-100 out=runs/demo/comparison"""
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Compare results of `hotstart evaluate`, the files that its word out= names, with intervals."""
+
+    out: Annotated[Path | None, Word("folder for plots (PNG and SVG) and the table; none: only print")] = None
+    baseline: Annotated[str | None, Word("file or name of the result to compare with; none: the first file")] = None
+    measure: Annotated[plots.Measure, Word("what the plots show")] = "success"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A result and what it is called in the table."""
+
+    name: str
+    path: Path
+    result: dict[str, Any]
+
+
+def run(words: Sequence[str]) -> int:
+    """Print the comparison; returns the exit status. Raises ConfigError for wrong words, DataError for wrong files."""
+    if wants_help(words) or not words:
+        print(help_text(Compare, USAGE) + "\n" + EXAMPLES)
+        return 0 if words else 2
+    files = [Path(word) for word in words if not _is_choice(word)]
+    choice = parse_words([word for word in words if _is_choice(word)], Compare)
+    if not files:
+        raise ConfigError(f"there is nothing to compare; give result files: {USAGE}")
+    entries = read(files)
+    base = _baseline(entries, choice.baseline)
+    text = comparison(entries, base)
+    print(text)
+    if choice.out:
+        written = write_plots(entries, choice.out, choice.measure)
+        (choice.out / "comparison.txt").write_text(text + "\n")
+        print(f"\n{choice.out}: {', '.join(['comparison.txt', *written])}")
+    return 0
+
+
+def read(files: Sequence[Path]) -> list[Entry]:
+    """Load results and give them names that tell them apart; the same file twice is refused."""
+    if len({file.resolve() for file in files}) < len(files):
+        raise ConfigError("a result file is given twice; give each once")
+    loaded = [results.load(file) for file in files]
+    return [Entry(*three) for three in zip(names(loaded, files), files, loaded, strict=True)]
+
+
+def names(loaded: Sequence[Mapping[str, Any]], files: Sequence[Path]) -> list[str]:
+    """The shortest names that differ: the way of inference, with the task, with the checkpoint, with the file."""
+    ways = [str(result["inference"]) for result in loaded]
+    parts: tuple[list[str], ...] = (
+        [""] * len(ways),
+        [str(result["task"]) for result in loaded],
+        [str(result["checkpoint"]) for result in loaded],
+        [file.stem for file in files],
+        [str(file) for file in files],
+    )
+    tries = [[f"{way} {part}".strip() for way, part in zip(ways, other, strict=True)] for other in parts]
+    return next((names for names in tries if len(set(names)) == len(names)), tries[-1])
+
+
+def comparison(entries: Sequence[Entry], base: Entry) -> str:
+    """Table, paired differences with `base`, and what forbids or weakens the comparison, in plain words."""
+    checkpoints = list(dict.fromkeys(str(entry.result["checkpoint"]) for entry in entries))
+    head = f"{len(entries)} results of {_counted(checkpoints, 'checkpoint')}"
+    parts = [head, "", _aligned([COLUMNS, *map(_row, entries)]), "", LEGEND]
+    others = [entry for entry in entries if entry is not base]
+    pairs = [_paired_row(entry, base) for entry in others if not _hindrance(entry, base)]
+    if pairs:
+        header = ("name", "seeds", "success", "p", "score", "only this / only base succeeded")
+        parts += ["", f"Difference from {base.name}, same seeds (more than 0: better than {base.name})"]
+        parts += ["", _aligned([header, *pairs])]
+    remarks = [*(line for entry in others if (line := _hindrance(entry, base))), *_cautions(entries)]
+    return "\n".join([*parts, *(["", *(f"Note: {line}" for line in remarks)] if remarks else [])])
+
+
+def write_plots(entries: Sequence[Entry], folder: Path, measure: plots.Measure = "success") -> list[str]:
+    """Success or score against both costs, and smoothness, each as PNG and SVG; returns the file names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found, called = [entry.result for entry in entries], [entry.name for entry in entries]
+    figures = {
+        f"{measure}_nfe": plots.tradeoff(found, called, "nfe", measure),
+        f"{measure}_ms": plots.tradeoff(found, called, "ms", measure),
+        "smoothness": plots.smoothness_bars(found, called),
+    }
+    for name, figure in figures.items():
+        (folder / f"{name}.png").write_bytes(plots.to_png(figure))
+        (folder / f"{name}.svg").write_text(plots.to_svg(figure))
+    return [f"{name}.{ending}" for name in figures for ending in ("png", "svg")]
+
+
+def _is_choice(word: str) -> bool:
+    """Whether a word is key=value (or an option, which is refused later) and not a file."""
+    name, equals, _ = word.partition("=")
+    return word.startswith("-") or bool(equals and name.isidentifier())
+
+
+def _baseline(entries: Sequence[Entry], wanted: str | None) -> Entry:
+    """The result that the others are compared with: by name, by file, or the first."""
+    if wanted is None:
+        return entries[0]
+    for entry in entries:
+        if wanted in (entry.name, entry.result["inference"], str(entry.path), entry.path.name, entry.path.stem):
+            return entry
+    raise ConfigError(f"baseline={wanted} is none of the results; valid are {', '.join(entry.name for entry in entries)}")
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    """One result's line of the table."""
+    result = entry.result
+    nfe, ms, success, score = (result[key] for key in ("nfe", "inference_ms", "success", "score"))
+    return (
+        entry.name,
+        str(result["task"]),
+        str(result["episodes"]),
+        _interval(Interval(success["rate"], success["low"], success["high"])),
+        _interval(Interval(score["mean"], score["low"], score["high"])),
+        f"{_short(nfe['cold'])} / {_short(nfe['warm'])}",
+        f"{_short(ms['p50'])} / {_short(ms['p95'])}",
+        _short(ms.get("rows")),
+        _short(ms["per_second_of_motion"]),
+        _short(result["smoothness"]["jerk_rms"]),
+    )
+
+
+def _paired_row(entry: Entry, base: Entry) -> tuple[str, ...]:
+    """One result's difference from the baseline, over the seeds that both have."""
+    seeds = _shared(entry, base)
+    ours, theirs = (_by_seed(one) for one in (entry, base))
+    test = results.mcnemar([ours[s]["success"] for s in seeds], [theirs[s]["success"] for s in seeds])
+    score = results.paired_bootstrap([ours[s]["score"] for s in seeds], [theirs[s]["score"] for s in seeds])
+    episodes = max(len(ours), len(theirs))
+    count = str(len(seeds)) if len(seeds) == episodes else f"{len(seeds)} of {episodes}"
+    p = "< 0.001" if test.p < 0.001 else f"{test.p:.3f}"
+    discordant = f"{test.only_a} / {test.only_b}"
+    return (entry.name, count, _interval(test.difference, "+"), p, _interval(score, "+"), discordant)
+
+
+def _hindrance(entry: Entry, base: Entry) -> str:
+    """Why two results cannot be paired; empty where they can."""
+    if entry.result["task"] != base.result["task"]:
+        return f"{entry.name} is not paired with {base.name}: the tasks differ ({entry.result['task']}, {base.result['task']})"
+    if not _shared(entry, base):
+        ours, theirs = (f"{min(_by_seed(one))}..{max(_by_seed(one))}" for one in (entry, base))
+        return (
+            f"{entry.name} is not paired with {base.name}: they share no seed ({ours}, {theirs}); evaluate with the same seed="
+        )
+    return ""
+
+
+def _cautions(entries: Sequence[Entry]) -> list[str]:
+    """What weakens a comparison of times."""
+
+    def differs(read: Callable[[Mapping[str, Any]], Any]) -> bool:
+        return len({str(read(entry.result)) for entry in entries}) > 1
+
+    checks = (
+        (lambda r: r.get("machine"), "times come from different machines; compare NFE instead"),
+        (
+            lambda r: round(r["inference_ms"].get("rows") or 0),
+            "calls served different numbers of rows (mean in the table): p50 and p95 do not compare",
+        ),
+        (lambda r: r["versions"].get("torch"), "times come from different versions of torch"),
+    )
+    return [text for read, text in checks if differs(read)]
+
+
+def _shared(a: Entry, b: Entry) -> list[int]:
+    """Seeds that both results have, in order."""
+    return sorted(_by_seed(a).keys() & _by_seed(b).keys())
+
+
+def _by_seed(entry: Entry) -> dict[int, dict[str, Any]]:
+    return {episode["seed"]: episode for episode in entry.result["per_episode"]}
+
+
+def _interval(interval: Interval, sign: str = "") -> str:
+    return f"{interval.mean:{sign}.3f} [{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"
+
+
+def _short(value: float | None) -> str:
+    """Three digits, or a dash for what was not measured."""
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _counted(items: Sequence[str], name: str) -> str:
+    """`checkpoint X`, or how many there are."""
+    return f"{name} {items[0]}" if len(items) == 1 else f"{len(items)} {name}s: {', '.join(items)}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as a table with aligned columns: the first to the left, the others to the right."""
+    widths = np.array([[len(cell) for cell in row] for row in rows]).max(axis=0)
+    lines = [[row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))] for row in rows]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join("  " + "  ".join(line) for line in lines)

@@ -1,0 +1,189 @@
+"""Figures of runs and results: one plain style, colours that colour-blind people tell apart, SVG text or PNG bytes.
+
+Figures are made without pyplot: nothing is shown, nothing is kept.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+Measure = Literal["success", "score"]
+Cost = Literal["nfe", "ms"]
+Result = Mapping[str, Any]
+
+INK, PAPER = "#1b1e24", "#ffffff"
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""Okabe and Ito's colours, the strongest ones first."""
+MARKERS = "osD^vP"
+STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": INK,
+    "grid.alpha": 0.12,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "legend.frameon": False,
+    "svg.fonttype": "none",  # text stays text: small, searchable, in the page's own letters
+    "svg.hashsalt": "hotstart",
+}
+COSTS: dict[Cost, tuple[str, str, str]] = {
+    "nfe": ("nfe", "per_action", "denoiser evaluations (NFE) per action"),
+    "ms": ("inference_ms", "per_second_of_motion", "inference per second of motion [ms]"),
+}
+ESTIMATES: dict[Measure, str] = {"success": "rate", "score": "mean"}
+
+
+def learning_curve(metrics: Sequence[Mapping[str, float]]) -> Figure:
+    """Training and validation loss over the steps, on a log axis; records may lack either."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _empty("training step", "loss")
+        curves = (("loss", "training", 1.2), ("validation_loss", "validation", 1.8))
+        for (key, name, width), color in zip(curves, SERIES, strict=False):
+            points = [(record["step"], record[key]) for record in metrics if record.get(key, 0) > 0]
+            if points:
+                few = "o" if len(points) < 3 else None
+                axes.plot(*zip(*points, strict=True), color=color, lw=width, label=name, marker=few, ms=4)
+        axes.set_yscale("log")
+        axes.grid(True, which="minor", alpha=0.05)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.legend(loc="upper right")
+        return figure
+
+
+def success_bars(results: Sequence[Result], names: Sequence[str], measure: Measure = "success") -> Figure:
+    """Success rate or mean score of each result with its 95 % interval."""
+    values, reaches = _estimates(results, measure)
+    figure = _bars(names, values, measure, lambda value: f"{value:.2f}", whiskers=reaches)
+    figure.axes[0].set_xlim(0, max(1.0, float((values + reaches[1]).max()) * 1.02))
+    return figure
+
+
+def latency_bars(results: Sequence[Result], names: Sequence[str]) -> Figure:
+    """Milliseconds of a call: the median as a bar, the 95th percentile as a whisker."""
+    p50, p95 = (np.array([_number(r["inference_ms"][key]) for r in results]) for key in ("p50", "p95"))
+    reaches = np.stack([np.zeros(len(p50)), np.maximum(p95 - p50, 0)])
+    return _bars(names, p50, "inference call, median and 95th percentile [ms]", lambda value: f"{value:.3g} ms", reaches)
+
+
+def smoothness_bars(results: Sequence[Result], names: Sequence[str]) -> Figure:
+    """Root mean square jerk of each result's commands."""
+    jerk = np.array([_number(result["smoothness"]["jerk_rms"]) for result in results])
+    return _bars(names, jerk, "jerk of the commands, RMS (less is smoother)", lambda value: f"{value:.3g}")
+
+
+def tradeoff(results: Sequence[Result], names: Sequence[str], cost: Cost, measure: Measure = "success") -> Figure:
+    """Success or score with its interval against what it costs; up and to the left is better."""
+    group, key, label = COSTS[cost]
+    values, reaches = _estimates(results, measure)
+    costs = np.array([_number(result[group][key]) for result in results])
+    with mpl.rc_context(STYLE):
+        figure, axes = _empty(label, f"{measure}, 95 % interval")
+        for i in np.flatnonzero(np.isfinite(costs)):
+            reach, color = reaches[:, i : i + 1], SERIES[i % len(SERIES)]
+            style = {"fmt": MARKERS[i % len(MARKERS)], "color": color, "ms": 6, "capsize": 3, "lw": 1.4}
+            axes.errorbar(costs[i], values[i], yerr=reach, label=names[i], **style)
+        known = costs[np.isfinite(costs) & (costs > 0)]
+        if known.size and known.max() > 8 * known.min():
+            axes.set_xscale("log")
+        else:
+            axes.set_xlim(left=0)
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, 0.0) if low > -0.05 else low, min(high, 1.03) if high < 1.1 else high)
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.3)
+        return figure
+
+
+def to_svg(figure: Figure, prefix: str = "", themed: bool = False) -> str:
+    """The figure as an SVG element without size of its own (it fills its place), ready to stand inside a page.
+
+    `prefix` keeps the ids of several figures on one page apart. `themed` hands the colours to the page: text and lines take
+    `currentColor`, series take `--series-1` and so on, so that one figure serves light and dark.
+    """
+    buffer = io.StringIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(buffer, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None})
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}", text) if prefix else text
+    return _themed(text) if themed else text
+
+
+def to_png(figure: Figure, dpi: int = 160) -> bytes:
+    """The figure as a PNG on white."""
+    buffer = io.BytesIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(buffer, format="png", dpi=dpi, facecolor=PAPER, bbox_inches="tight")
+    return buffer.getvalue()
+
+
+def _themed(text: str) -> str:
+    """Fixed colours replaced by the page's."""
+    text = text.replace(INK, "currentColor")
+    for i, color in enumerate(SERIES, start=1):
+        text = text.replace(color, f"var(--series-{i}, {color})")
+    return text
+
+
+def _empty(x_label: str, y_label: str, height: float = 2.9) -> tuple[Figure, Axes]:
+    """Axes of the one size that all figures share; call within the style."""
+    figure = Figure(figsize=(4.8, height))
+    axes = figure.add_subplot()
+    axes.set(xlabel=x_label, ylabel=y_label)
+    return figure, axes
+
+
+def _bars(names: Sequence[str], values: Any, label: str, write: Any, whiskers: Any = None) -> Figure:
+    """Lying bars, the first on top, each with its value written at the end of its whisker."""
+    places, colors = np.arange(len(values)), [SERIES[i % len(SERIES)] for i in range(len(values))]
+    known = np.isfinite(values)
+    shown = np.where(known, values, 0.0)
+    ends = shown if whiskers is None else shown + np.nan_to_num(whiskers[1])
+    with mpl.rc_context(STYLE):
+        figure, axes = _empty(label, "", height=0.75 + 0.42 * len(values))
+        axes.barh(places, shown, color=colors, height=0.58)
+        if whiskers is not None:
+            axes.errorbar(shown, places, xerr=np.nan_to_num(whiskers), fmt="none", ecolor=INK, elinewidth=1.2, capsize=3)
+        for place, value, end in zip(places, values, ends, strict=True):
+            text = write(value) if np.isfinite(value) else "not measured"
+            axes.annotate(text, (end, place), (5, 0), textcoords="offset points", va="center", annotation_clip=False)
+        axes.set_yticks(places, names)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(False, axis="y")
+        axes.set_ylim(len(values) - 0.5, -0.5)
+        axes.set_xlim(0, 1.15 * max(float(ends.max()), 1e-9))
+        return figure
+
+
+def _estimates(results: Sequence[Result], measure: Measure) -> tuple[Any, Any]:
+    """Estimates (n,) and how far their intervals reach below and above, (2, n)."""
+    triples = np.array([[r[measure][key] for key in (ESTIMATES[measure], "low", "high")] for r in results], np.float64)
+    values, low, high = triples.T
+    return values, np.maximum(np.stack([values - low, high - values]), 0.0)
+
+
+def _number(value: float | None) -> float:
+    """NaN for what was not measured."""
+    return float("nan") if value is None else float(value)

@@ -1,0 +1,147 @@
+"""The verbs one after the other, on tiny sizes: collect, train, evaluate, demo."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hotstart.cli import main
+from hotstart.datasets.store import Store
+from hotstart.policy import checkpoint
+
+TINY = ["denoiser.channels=[8,16]", "denoiser.groups=4", "denoiser.level_width=8", "encoder.token_width=8"]
+
+
+@pytest.fixture(scope="module")
+def pusht_run(tmp_path_factory):
+    """A run trained for a few steps on random pushing."""
+    pytest.importorskip("pymunk")
+    from hotstart.envs.pusht import PushTEnv
+
+    folder, env, rng = tmp_path_factory.mktemp("pusht"), PushTEnv(), np.random.default_rng(0)
+    store = Store.create(folder / "data.zarr", fps=10, action_spec=env.action_spec, obs_spec=env.obs_spec, task="pusht")
+    for seed in range(4):
+        observation, _ = env.reset(seed=seed)
+        rows = {name: [] for name in (*env.obs_spec.keys, "action")}
+        for _ in range(30):
+            action = rng.uniform(50, 450, 2).astype(np.float32)
+            for name, value in {**observation, "action": action}.items():
+                rows[name].append(value)
+            observation = env.step(action)[0]
+        store.append({name: np.stack(values) for name, values in rows.items()})
+    words = [
+        str(folder / "data.zarr"),
+        "task=pusht",
+        f"runs={folder}",
+        "name=run",
+        "training.steps=6",
+        "training.batch=8",
+        *TINY,
+    ]
+    assert main(["train", *words]) == 0
+    return folder / "run", words
+
+
+def evaluated(run, out, *words):
+    """The result of an evaluation."""
+    assert main(["evaluate", str(run), "task.max_steps=40", "task=pusht", f"out={out}", *words]) == 0
+    return json.loads(out.read_text())
+
+
+def test_run_folder_holds_what_is_needed(pusht_run):
+    run, _ = pusht_run
+    assert {"config.yaml", "metrics.jsonl", "tensorboard", "checkpoints"} <= {path.name for path in run.iterdir()}
+    meta = checkpoint.read_meta(run / "checkpoints" / "last")
+    assert meta["step"] == 6
+    assert meta["regimes"] == ["staircase", "constant", "prefix"]
+    assert meta["task"]["name"] == "pusht"
+
+
+def test_training_again_has_nothing_left_to_do(pusht_run):
+    run, words = pusht_run
+    before = (run / "checkpoints" / "last" / "model.safetensors").read_bytes()
+    assert main(["train", *words]) == 0
+    assert (run / "checkpoints" / "last" / "model.safetensors").read_bytes() == before
+
+
+def test_results_do_not_depend_on_the_number_of_workers(pusht_run, tmp_path):
+    run, _ = pusht_run
+    found = [
+        evaluated(run, tmp_path / f"{workers}.json", "episodes=5", "slots=3", "inference.steps=2", f"workers={workers}")
+        for workers in (0, 1, 3)
+    ]
+    assert len(found[0]["per_episode"]) == 5
+    assert [episode["seed"] for episode in found[0]["per_episode"]] == list(range(100000, 100005))
+    assert len({episode["score"] for episode in found[0]["per_episode"]}) > 1
+    for other in found[1:]:
+        assert other["per_episode"] == found[0]["per_episode"]
+        assert other["smoothness"] == found[0]["smoothness"]
+
+
+def test_videos_and_nfe(pusht_run, tmp_path):
+    run, _ = pusht_run
+    words = [
+        "episodes=2",
+        "slots=2",
+        "inference=dpmpp",
+        "inference.steps=3",
+        "workers=0",
+        f"video={tmp_path / 'v'}",
+        "videos=1",
+    ]
+    result = evaluated(run, tmp_path / "r.json", *words)
+    assert result["inference"] == "dpmpp-3"
+    assert result["nfe"]["cold"] == 3
+    assert result["nfe"]["per_action"] == pytest.approx(3 / 8)
+    (video,) = (tmp_path / "v").iterdir()
+    import av
+
+    with av.open(str(video)) as file:
+        assert sum(1 for _ in file.decode(video=0)) == result["per_episode"][0]["steps"] + 1
+
+
+def test_executing_more_than_was_planned_is_refused(pusht_run, capsys):
+    run, _ = pusht_run
+    assert main(["evaluate", str(run), "executed=24", "episodes=1", "workers=0", "out=''"]) == 2
+    assert "horizon.planned" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["episodes=0", "slots=0", "latency=0.1s"])
+def test_impossible_values_are_refused(pusht_run, word, capsys):
+    assert main(["evaluate", str(pusht_run[0]), word]) == 2
+    assert word.partition("=")[0] in capsys.readouterr().err
+
+
+def test_collection_goes_on_after_a_kill(tmp_path):
+    out = tmp_path / "lift.zarr"
+    assert main(["collect", f"out={out}", "episodes=1", "seed=7", "workers=0"]) == 0
+    first = Store.open(out).episode(0)
+    assert main(["collect", f"out={out}", "episodes=2", "seed=7", "workers=0"]) == 0
+    store = Store.open(out)
+    assert json.loads((out / "seeds.json").read_text()) == [7, 8]
+    assert len(store.episode_ends) == 2
+    for name, values in first.items():
+        np.testing.assert_array_equal(store.episode(0)[name], values)
+    assert main(["collect", f"out={out}", "episodes=3", "noise=0.2"]) == 2
+
+
+def test_demo_from_nothing_to_a_report(tmp_path):
+    words = [
+        "demonstrations=2",
+        "episodes=2",
+        "workers=0",
+        "inferences=[ddim]",
+        "training.steps=4",
+        "training.batch=8",
+        f"runs={tmp_path}",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "hotstart", "demo", *words, *TINY], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "demo" / "report.html").read_text()
+    assert "report.html is ready" in done.stdout
+    assert "ddim" in page
+    result = json.loads((tmp_path / "demo" / "result_ddim.json").read_text())
+    assert len(result["per_episode"]) == 2

@@ -1,0 +1,79 @@
+"""The door: what is understood, what is refused, and how."""
+
+import pytest
+from hotstart.cli import main
+from hotstart.configs import compose
+from hotstart.spec import ConfigError
+
+
+def refused(capsys, *words):
+    """The message of a command line that is refused."""
+    assert main(words) == 2
+    return capsys.readouterr().err
+
+
+def test_without_words_it_says_what_there_is(capsys):
+    assert main([]) == 2
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for verb in ("demo", "collect", "data", "train", "evaluate", "compare", "bench"):
+        assert f"  {verb}" in shown
+
+
+@pytest.mark.parametrize("verb", ["demo", "collect", "train", "evaluate"])
+def test_help_of_composed_verbs_shows_choices_and_defaults(verb, capsys):
+    assert main([verb, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "one of" in shown
+    assert "[default" in shown
+    assert "???" not in shown
+
+
+def test_unknown_verb_names_the_nearest(capsys):
+    assert "did you mean 'train'" in refused(capsys, "trian")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["train", "task=push"], r"task=push is unknown (did you mean 'pusht'?); valid: lift, pusht, pusht_state"),
+        (["train", "denoiser.chanels=[8]"], "did you mean 'channels'?"),
+        (["train", "training.stps=5"], "did you mean 'steps'?"),
+        (["train", "training.steps=many"], "(at training.steps)"),
+        (["train", "colour=red"], "there is no 'colour'"),
+        (["evaluate"], "checkpoint must be given"),
+        (["evaluate", "a", "b"], "one word too many"),
+        (["evaluate", "a", "--fast"], "is not understood"),
+        (["evaluate", "nowhere"], "nowhere is no checkpoint"),
+        (["evaluate", "nowhere", "inference=magic"], "valid: ddim, ddpm, dpmpp, euler"),
+        (["train", "nowhere.zarr"], "nowhere.zarr"),
+        (["collect", "task=pusht", "out=/tmp/never.zarr"], "unknown expert for environment 'pusht'"),
+        (["bench", "nothing"], "there is no benchmark"),
+    ],
+)
+def test_mistakes_are_explained(words, expected, capsys):
+    assert expected in refused(capsys, *words)
+
+
+def test_a_sweep_is_every_combination():
+    runs = compose.sweep(["inference=ddim,dpmpp", "seed=1,2"])
+    assert runs == [
+        ["inference=ddim", "seed=1"],
+        ["inference=ddim", "seed=2"],
+        ["inference=dpmpp", "seed=1"],
+        ["inference=dpmpp", "seed=2"],
+    ]
+
+
+def test_configuration_is_plain_and_says_what_was_chosen():
+    config = compose.composed("train", ["denoiser=transformer", "experiment=constant_levels", "horizon.planned=16"])
+    assert config["choices"]["denoiser"] == "transformer"
+    assert config["training"]["regimes"] == {"staircase": 0.0, "constant": 1.0, "prefix": 0.0}
+    assert config["horizon"]["planned"] == 16
+    assert config["denoiser"]["_target_"].startswith("hotstart.policy.denoisers.")
+
+
+def test_a_wrong_choice_raises_and_leaves_hydra_usable():
+    with pytest.raises(ConfigError):
+        compose.composed("train", ["schedule=linear"])
+    assert compose.composed("train", [])["choices"]["schedule"] == "vp_cosine"
