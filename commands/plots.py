@@ -14,7 +14,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.axis import Axis
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 Measure = Literal["success", "score"]
 Cost = Literal["nfe", "ms"]
@@ -65,7 +66,7 @@ def learning_curve(metrics: Sequence[Mapping[str, float]]) -> Figure:
                 few = "o" if len(points) < 3 else None
                 axes.plot(*zip(*points, strict=True), color=color, lw=width, label=name, marker=few, ms=4)
         axes.set_yscale("log")
-        axes.grid(True, which="minor", alpha=0.05)
+        _plain_numbers(axes.yaxis)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.legend(loc="upper right")
         return figure
@@ -106,6 +107,7 @@ def tradeoff(results: Sequence[Result], names: Sequence[str], cost: Cost, measur
         known = costs[np.isfinite(costs) & (costs > 0)]
         if known.size and known.max() > 8 * known.min():
             axes.set_xscale("log")
+            _plain_numbers(axes.xaxis)
         else:
             axes.set_xlim(left=0)
         low, high = axes.get_ylim()
@@ -153,6 +155,13 @@ def _empty(x_label: str, y_label: str, height: float = 2.9) -> tuple[Figure, Axe
     axes = figure.add_subplot()
     axes.set(xlabel=x_label, ylabel=y_label)
     return figure, axes
+
+
+def _plain_numbers(axis: Axis) -> None:
+    """Label a log axis 0.1, 0.2, 0.5, 1: our ranges are too narrow for powers of ten."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _bars(names: Sequence[str], values: Any, label: str, write: Any, whiskers: Any = None) -> Figure:

@@ -167,11 +167,16 @@ class PushTEnv(TaskEnv):
         self.set_state(state[:2], state[2:])
 
     def _draw(self) -> FloatArray:
-        """A random start (5,) from Diffusion Policy's distribution."""
+        """A random start (5,) from Diffusion Policy's distribution.
+
+        There the block is put upright with the middle of its bar at whole numbers, then turned about its centre of gravity:
+        so it is the centre of gravity that is uniform, as it is in the first states of the human data.
+        """
         agent = self.np_random.integers(50, 450, size=2)
-        block = self.np_random.integers(100, 400, size=2)
+        centre = self.np_random.integers(100, 400, size=2) + np.array(CENTRE_OF_GRAVITY)
         angle = self.np_random.standard_normal() * 2 * np.pi - np.pi
-        return np.array([*agent, *block, angle], np.float64)
+        turned = to_world(np.array([CENTRE_OF_GRAVITY]), (0.0, 0.0, angle))[0]
+        return np.array([*agent, *(centre - turned), angle], np.float64)
 
     def _advance(self, action: FloatArray) -> None:
         """Ten substeps of a PD controller that sets the agent's velocity: a = k_p (target - p) - k_v v."""

@@ -25,6 +25,7 @@ class LevelTable:
     levels: Tensor  # (S,) or (S, T)
     version: int
     entries: tuple[Any, ...]  # one per step: what `forward` takes as `prepared`
+    network: int  # id of the network that made it
 
     def at(self, step: int) -> Any:
         """The prepared entry of one step."""
@@ -51,18 +52,28 @@ class Network(nn.Module, ABC):
 
     @property
     def weights_version(self) -> int:
-        """Changes whenever a weight is written to (optimiser step, EMA swap, load_state_dict)."""
+        """Changes whenever a weight is written to (optimiser step, EMA swap, load_state_dict).
+
+        Fused optimisers write without a trace: call `note_written` after their step.
+        """
         return sum(p._version for p in self.parameters())
+
+    def note_written(self) -> None:
+        """Change `weights_version` after a write that torch does not count."""
+        for weight in self.parameters():
+            torch.autograd.graph.increment_version(weight)
 
     @torch.no_grad()
     def prepare(self, levels: Tensor, horizon: int) -> LevelTable:
         """Table of the modulations of every step of a grid: levels (S,) constant along T, or (S, T)."""
         rows = levels if levels.dim() == 2 else levels.unsqueeze(1).expand(-1, horizon)  # (S, T)
         entries = tuple(self.modulation(row.unsqueeze(0)) for row in rows)
-        return LevelTable(levels, self.weights_version, entries)
+        return LevelTable(levels, self.weights_version, entries, id(self))
 
     def check_table(self, table: LevelTable) -> None:
-        """Raise ConfigError when the weights have changed since the table was prepared."""
+        """Raise ConfigError when the table was prepared by another network, or the weights have changed since."""
+        if table.network != id(self):
+            raise ConfigError("these levels were prepared by another network: call prepare() of this one")
         if table.version != self.weights_version:
             raise ConfigError("the weights have changed since these levels were prepared: call prepare() again")
 

@@ -1,8 +1,8 @@
 """Conditional 1D U-Net over the action steps (Diffusion Policy, 2303.04137) with a noise level per action step.
 
 The level enters through a FiLM of its own at every position, apart from the observation's FiLM, which is the same at
-all positions. With one level for all positions the sum of both is the ordinary U-Net's FiLM of the joint vector, to the bit.
-Coarser scales see the mean of the level embeddings below them.
+all positions. With one level for all positions the sum of both is the ordinary U-Net's FiLM of the joint vector (up to the
+order of additions). Coarser scales see the mean of the level embeddings below them.
 """
 
 from __future__ import annotations
@@ -104,6 +104,7 @@ class ConditionalUnet(Network):
 
     def modulation(self, level: Tensor) -> tuple[Tensor, ...]:
         """Every block's FiLM of the levels (B, T): (B, 2C, T') each, T' the block's own resolution."""
+        self._check_steps(level.shape[1])
         embedded = [self.embedding(level)]  # (B, T, E)
         for _ in self.channels[1:]:
             pairs = embedded[-1].unflatten(1, (-1, 2))

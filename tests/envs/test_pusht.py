@@ -187,18 +187,35 @@ def test_seed_fixes_the_trajectory():
     assert not np.array_equal(first[0], other[0])
 
 
-def test_starts_are_drawn_from_the_stated_ranges():
+def centres_of_gravity(states):
+    """The block's centre of gravity, (..., 2), 45 px down its stem from the pose's origin."""
+    angle = states[..., 4]
+    return states[..., 2:4] + 45.0 * np.stack((-np.sin(angle), np.cos(angle)), -1)
+
+
+def test_starts_are_drawn_as_in_the_human_data():
+    """Agent in [50, 450)^2; the block's centre of gravity on whole numbers in [100, 400) x [145, 445)."""
     env = pusht.PushTEnv()
     states = []
     for seed in range(200):
         env.reset(seed=seed)
         states.append(env.state)
-    places = np.round(states, 9)[:, :4]
-    assert np.array_equal(places, np.round(places))
-    assert (places[:, :2].min(), places[:, :2].max()) >= (50, 440)
-    assert places[:, :2].max() < 450
-    assert places[:, 2:].min() >= 100
-    assert places[:, 2:].max() < 400
+    states = np.array(states)
+    centres = centres_of_gravity(states)
+    np.testing.assert_allclose(centres, np.round(centres), atol=1e-6)
+    assert (centres.min(0) >= [100, 145]).all()
+    assert (centres.max(0) < [400, 445]).all()
+    assert (np.ptp(centres, axis=0) > 280).all()
+    assert states[:, :2].min() >= 50
+    assert states[:, :2].max() < 450
+
+
+def test_recorded_starts_have_whole_centres_of_gravity(human):
+    first = human["state"][np.r_[0, human["episode_ends"][:-1]]]
+    centres = centres_of_gravity(first.astype(np.float64))
+    np.testing.assert_allclose(centres, np.round(centres), atol=1e-3)
+    assert (centres.min(0) >= [100, 145]).all()
+    assert (centres.max(0) < [400, 445]).all()
 
 
 @pytest.mark.parametrize("obs", ["keypoints", "state"])
