@@ -51,7 +51,7 @@ class Download:
     """Fetch a published data set, check it against its known contents, and convert it."""
 
     name: Annotated[str, Word(f"which one: {', '.join(sorted(SOURCES))}", positional=True)]
-    folder: Annotated[Path, Word("where to put it; the data set becomes FOLDER/NAME")] = Path("data")
+    folder: Annotated[Path, Word("where to put it; the data set becomes FOLDER/NAME.zarr")] = Path("data")
     address: Annotated[str | None, Word("another place that has the same file")] = None
     images: Annotated[bool, Word("take the images too")] = False
 
@@ -104,7 +104,7 @@ def verify_data(choice: Verify) -> int:
 def download_data(choice: Download) -> int:
     """Fetch, check and convert; what is there already is not done again."""
     found = download(choice.name, choice.folder, address=choice.address)
-    target = choice.folder / choice.name
+    target = choice.folder / f"{choice.name}.zarr"
     if target.exists():
         store = Store.open(target)
     else:

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.axis import Axis
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 Measure = Literal["success", "score"]
@@ -58,7 +58,7 @@ ESTIMATES: dict[Measure, str] = {"success": "rate", "score": "mean"}
 def learning_curve(metrics: Sequence[Mapping[str, float]]) -> Figure:
     """Training and validation loss over the steps, on a log axis; records may lack either."""
     with mpl.rc_context(STYLE):
-        figure, axes = _empty("training step", "loss")
+        figure, axes = _empty("training step", "loss", height=3.7)
         curves = (("loss", "training", 1.2), ("validation_loss", "validation", 1.8))
         for (key, name, width), color in zip(curves, SERIES, strict=False):
             points = [(record["step"], record[key]) for record in metrics if record.get(key, 0) > 0]
@@ -75,7 +75,7 @@ def learning_curve(metrics: Sequence[Mapping[str, float]]) -> Figure:
 def success_bars(results: Sequence[Result], names: Sequence[str], measure: Measure = "success") -> Figure:
     """Success rate or mean score of each result with its 95 % interval."""
     values, reaches = _estimates(results, measure)
-    figure = _bars(names, values, measure, lambda value: f"{value:.2f}", whiskers=reaches)
+    figure = _bars(names, values, f"{measure}, 95 % interval", lambda value: f"{value:.2f}", whiskers=reaches)
     figure.axes[0].set_xlim(0, max(1.0, float((values + reaches[1]).max()) * 1.02))
     return figure
 

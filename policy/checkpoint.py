@@ -180,7 +180,7 @@ def _fill(model: PolicyModel, tensors: Mapping[str, Tensor], folder: Path) -> No
     wanted = model.state_dict()
     for name, tensor in wanted.items():
         what = "statistics" if name.startswith(STATISTICS_PREFIX) else "weights"
-        label = name.removeprefix(STATISTICS_PREFIX).replace("__", ".") if what == "statistics" else name
+        label = name.removeprefix(STATISTICS_PREFIX).replace("__", ".").replace("/", ".") if what == "statistics" else name
         if name not in tensors:
             raise CheckpointError(f"{folder / MODEL} holds no {what} for {label!r}: the checkpoint cannot be used without them")
         if tensors[name].shape != tensor.shape:

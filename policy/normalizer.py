@@ -25,6 +25,11 @@ def expected_shapes(obs_spec: ObsSpec, action_spec: ActionSpec) -> dict[str, tup
     return {**states, ACTION: (action_spec.width,)}
 
 
+def _buffer(key: str, part: str) -> str:
+    """Name of a key's buffer: torch allows no dots, which LeRobot's keys have, and no key has a slash."""
+    return f"{key.replace('.', '/')}__{part}"
+
+
 class Normalizer(nn.Module):
     """Per number: (value - centre) / half_range, which maps [min, max] onto [-1, 1]."""
 
@@ -32,8 +37,8 @@ class Normalizer(nn.Module):
         super().__init__()
         self.shapes = dict(shapes)
         for key, shape in self.shapes.items():
-            self.register_buffer(f"{key}__centre", torch.full(shape, torch.nan))
-            self.register_buffer(f"{key}__half_range", torch.full(shape, torch.nan))
+            self.register_buffer(_buffer(key, "centre"), torch.full(shape, torch.nan))
+            self.register_buffer(_buffer(key, "half_range"), torch.full(shape, torch.nan))
 
     @classmethod
     def fit(cls, statistics: Mapping[str, Statistics], shapes: Mapping[str, tuple[int, ...]]) -> Normalizer:
@@ -51,13 +56,13 @@ class Normalizer(nn.Module):
     def _set(self, key: str, low: np.ndarray, high: np.ndarray) -> None:
         centre, half = (high + low) / 2, (high - low) / 2
         constant = half < CONSTANT * np.maximum(1.0, np.abs(centre))
-        self.get_buffer(f"{key}__centre").copy_(torch.as_tensor(centre))
-        self.get_buffer(f"{key}__half_range").copy_(torch.as_tensor(np.where(constant, 1.0, half)))
+        self.get_buffer(_buffer(key, "centre")).copy_(torch.as_tensor(centre))
+        self.get_buffer(_buffer(key, "half_range")).copy_(torch.as_tensor(np.where(constant, 1.0, half)))
 
     def check(self) -> None:
         """Raise CheckpointError naming the first key whose statistics are missing or impossible."""
         for key in self.shapes:
-            half, centre = self.get_buffer(f"{key}__half_range"), self.get_buffer(f"{key}__centre")
+            centre, half = self._pair(key)
             if not bool((torch.isfinite(half) & (half > 0) & torch.isfinite(centre)).all()):
                 raise CheckpointError(
                     f"the statistics of {key!r} are missing or impossible: centre {centre}, half range {half}"
@@ -66,7 +71,7 @@ class Normalizer(nn.Module):
     def _pair(self, key: str) -> tuple[Tensor, Tensor]:
         if key not in self.shapes:
             raise ConfigError(f"no statistics for {key!r}; there are some for {sorted(self.shapes)}")
-        return self.get_buffer(f"{key}__centre"), self.get_buffer(f"{key}__half_range")
+        return self.get_buffer(_buffer(key, "centre")), self.get_buffer(_buffer(key, "half_range"))
 
     def normalize(self, key: str, value: Tensor) -> Tensor:
         """From the key's own units to [-1, 1] on the data; value (..., *shape)."""

@@ -80,7 +80,7 @@ def test_a_pusht_zip_fetched_by_hand_becomes_a_data_set(pusht, tmp_path, capsys)
     for _ in range(2):  # the second time all is there already
         assert run(["download", "pusht", f"folder={tmp_path}"]) == 0
         assert "206 episodes of 49 to 246 steps, 25,650 steps, 0.71 h at 10 fps" in capsys.readouterr().out
-    assert Store.open(tmp_path / "pusht").keys == ("keypoints", "agent_pos", "state", "action", "timestamp")
+    assert Store.open(tmp_path / "pusht.zarr").keys == ("keypoints", "agent_pos", "state", "action", "timestamp")
 
 
 def test_a_pusht_npz_is_known_by_its_shapes(pusht, tmp_path):

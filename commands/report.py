@@ -1,0 +1,295 @@
+"""The report of a run: one self-contained HTML page with the result, videos, table, plots and what to try next."""
+
+from __future__ import annotations
+
+import base64
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from . import plots, results
+from .compare import names as names_of
+
+HERE = Path(__file__).parent
+VIDEO_BYTES = 5_500_000
+"""Videos of one page together; base64 makes a third more of them, and the page is to stay below 8 MB."""
+NO_VIDEO = (
+    "There is no video: nothing was filmed. Filming needs a GL library; Debian and Ubuntu have `libegl1` and `libosmesa6`."
+)
+Result = Mapping[str, Any]
+
+
+def write_report(
+    path: Path,
+    *,
+    title: str,
+    task: str,
+    results: Sequence[Result],
+    metrics: Sequence[Mapping[str, float]],
+    videos: Sequence[Path],
+    facts: Mapping[str, str],
+    notes: Sequence[str],
+) -> None:
+    """Write the page in one piece; it loads nothing, so it can be mailed, archived and read without a network.
+
+    The first result is the headline. `metrics` are records of `metrics.jsonl`; `facts` are short lines on what was done, by
+    name; `notes` are remarks for the reader. A video's name may end in `_SEED_success` or `_SEED_failure`.
+    """
+    names = names_of(results, [Path(str(result["checkpoint"])) for result in results])
+    figures, left_out = _videos(videos)
+    sections = [
+        _headline(results, names),
+        _watch(figures, [*notes, *left_out]),
+        _done(results, facts),
+        _table(results, names),
+        _plots(results, names, metrics),
+        _meaning(results, names),
+        _next(results, path.parent),
+    ]
+    page = Template((HERE / "report.html").read_text(encoding="utf-8")).substitute(
+        title=escape(title),
+        task=escape(task),
+        css=(HERE / "report.css").read_text(encoding="utf-8"),
+        sections="\n".join(section for section in sections if section),
+        foot=_foot(results),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_name(f".{path.name}.half")
+    half.write_text(page, encoding="utf-8")
+    half.replace(path)
+
+
+def _headline(found: Sequence[Result], names: Sequence[str]) -> str:
+    """The success rate in large type, with its interval as words and as a strip."""
+    if not found:
+        return '<section><p class="note">Nothing was evaluated yet, so there is no success rate.</p></section>'
+    success, score = found[0]["success"], found[0]["score"]
+    low, high, rate = (100 * success[key] for key in ("low", "high", "rate"))
+    mean = f"Mean score {score['mean']:.3f}, 95 % interval {score['low']:.3f} to {score['high']:.3f}."
+    more = f'\n<p class="soft">{mean}</p>' if _scored(found) else ""
+    return f"""<section class="hero">
+<div class="rate">{rate:.0f}<small>%</small></div>
+<div>
+<p class="lead">of {found[0]["episodes"]} episodes that it had never seen succeeded.</p>
+<p class="soft">95 % interval: {low:.0f} to {high:.0f} %. Way of inference: {escape(names[0])}.</p>{more}
+<div class="strip" role="img" aria-label="Success rate {rate:.0f} %, 95 % interval {low:.0f} to {high:.0f} %">
+<i class="all"></i><i class="range" style="left:{low:.1f}%;width:{high - low:.1f}%"></i>
+<i class="point" style="left:{rate:.1f}%"></i>
+<span>0</span><span>100 %</span></div>
+</div>
+</section>"""
+
+
+def _watch(figures: Sequence[str], notes: Sequence[str]) -> str:
+    """Videos, and the notes under them."""
+    if not figures and not any("video" in note.lower() for note in notes):
+        notes = [NO_VIDEO, *notes]
+    kind = "videos few" if len(figures) < 4 else "videos"
+    shown = f'<h2>Watch it</h2>\n<div class="{kind}">\n' + "\n".join(figures) + "\n</div>" if figures else ""
+    remarks = "\n".join(f'<p class="note">{_inline(note)}</p>' for note in notes)
+    return f"<section>\n{shown}\n{remarks}\n</section>" if shown or remarks else ""
+
+
+def _videos(videos: Sequence[Path]) -> tuple[list[str], list[str]]:
+    """Figures with the videos inside, as many as the page can carry, and a note on those that it cannot."""
+    figures, left_out, room = [], [], VIDEO_BYTES
+    for video in videos:
+        data = video.read_bytes()
+        if len(data) > room:
+            left_out.append(video)
+            continue
+        room -= len(data)
+        source = "data:video/mp4;base64," + base64.b64encode(data).decode()
+        tags = "autoplay loop muted playsinline controls"
+        figures.append(f'<figure><video {tags} src="{source}"></video><figcaption>{_caption(video)}</figcaption></figure>')
+    many = "1 video was" if len(left_out) == 1 else f"{len(left_out)} videos were"
+    where = ", ".join(dict.fromkeys(str(video.parent) for video in left_out))
+    return figures, [f"{many} too large for this page; see {where}."] if left_out else []
+
+
+def _caption(video: Path) -> str:
+    """How the episode went, and which it was."""
+    parts = re.fullmatch(r"(.+)_(\d+)_(success|failure)", video.stem)
+    if not parts:
+        return escape(video.stem)
+    way, seed, outcome = parts.groups()
+    mark = {"success": "\u2713 Success", "failure": "\u2715 Failure"}[outcome]
+    return f'<span class="badge {outcome}">{mark}</span> <span>seed {seed}, {escape(way)}</span>'
+
+
+def _done(found: Sequence[Result], facts: Mapping[str, str]) -> str:
+    """What was done, in a few short lines."""
+    lines = dict(facts)
+    if found:
+        minutes = sum(result.get("wall_seconds") or 0 for result in found) / 60
+        ways = "1 way" if len(found) == 1 else f"{len(found)} ways"
+        whole = {"everything": lines.pop("everything")} if "everything" in lines else {}
+        lines["evaluation"] = f"{sum(r['episodes'] for r in found)} episodes, {ways} of inference, {minutes:.1f} minutes"
+        lines |= whole
+    items = "\n".join(f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>" for name, text in lines.items())
+    return f"<section>\n<h2>What was done</h2>\n<dl>\n{items}\n</dl>\n</section>" if lines else ""
+
+
+def _table(found: Sequence[Result], names: Sequence[str]) -> str:
+    """Every way of inference with its success, score and cost."""
+    if not found:
+        return ""
+    heads = ("", "success", "score", "NFE per plan", "call p50", "call p95", "per second<br>of motion")
+    head = "".join(f'<th scope="col">{text}</th>' for text in heads)
+    rows = "\n".join(_table_row(result, name) for result, name in zip(found, names, strict=True))
+    return f"""<section>
+<h2>One checkpoint, every way of running it</h2>
+<div class="scroll"><table>
+<thead><tr>{head}</tr></thead>
+<tbody>
+{rows}
+</tbody>
+</table></div>
+<p class="remark">In brackets: 95 % intervals (Wilson for success, bootstrap for the score).
+NFE: denoiser evaluations of a plan. {_rows_remark(found)}</p>
+</section>"""
+
+
+def _table_row(result: Result, name: str) -> str:
+    success, score, ms, nfe = (result[key] for key in ("success", "score", "inference_ms", "nfe"))
+    later = nfe["cold"] if nfe["warm"] is None else nfe["warm"]
+    plan = _short(later) if later == nfe["cold"] else f"{_short(nfe['cold'])} then {_short(later)}"
+    interval = f"{100 * success['low']:.0f}\u2013{100 * success['high']:.0f}"
+    cells = (
+        f"{100 * success['rate']:.0f} % <small>[{interval}]</small>",
+        f"{score['mean']:.3f} <small>[{score['low']:.3f}, {score['high']:.3f}]</small>",
+        plan,
+        *(f"{_short(ms[key])} ms" for key in ("p50", "p95", "per_second_of_motion")),
+    )
+    return f'<tr><th scope="row">{escape(name)}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def _rows_remark(found: Sequence[Result]) -> str:
+    """How many robots one call plans for: without it the milliseconds mean nothing."""
+    rows = found[0]["inference_ms"].get("rows")
+    if rows is None:
+        return ""
+    if rows < 1.5:
+        return "A call plans for one robot."
+    return (
+        f"A call plans for many robots at once, {rows:.0f} on average; the last column is one robot's share, "
+        "so a single robot's call costs more than that."
+    )
+
+
+def _plots(found: Sequence[Result], names: Sequence[str], metrics: Sequence[Mapping[str, float]]) -> str:
+    """Success, latency and learning, side by side where there is room."""
+    bars = (
+        [("Success", plots.success_bars(found, names)), ("Inference time", plots.latency_bars(found, names))] if found else []
+    )
+    known = any("loss" in record or "validation_loss" in record for record in metrics)
+    curve = [("Learning curve", plots.learning_curve(metrics))] if known else []
+    columns = ["\n".join(_figure(*pair) for pair in pairs) for pairs in (bars, curve) if pairs]
+    return (
+        '<section class="plots">\n' + "\n".join(f"<div>{column}</div>" for column in columns) + "\n</section>"
+        if columns
+        else ""
+    )
+
+
+def _figure(heading: str, figure: Figure) -> str:
+    """A plot under its heading, in the page's colours."""
+    drawing = plots.to_svg(figure, prefix=heading.split()[0].lower() + "-", themed=True)
+    return f'<figure role="img" aria-label="{heading}"><h3>{heading}</h3>{drawing}</figure>'
+
+
+def _meaning(found: Sequence[Result], names: Sequence[str]) -> str:
+    """The figures in plain words."""
+    if not found:
+        return ""
+    first = found[0]
+    low, high = (100 * first["success"][key] for key in ("low", "high"))
+    lines = [
+        f"With {first['episodes']} episodes, a true success rate between {low:.0f} and {high:.0f} % fits what was seen. "
+        "Four times as many episodes halve that range."
+    ]
+    others = zip(found[1:], names[1:], strict=True)
+    lines += [line for result, name in others if (line := _difference(result, name, first, names[0]))]
+    items = "\n".join(f"<li>{escape(line)}</li>" for line in lines)
+    return f"<section>\n<h2>What this means</h2>\n<ul>\n{items}\n</ul>\n</section>"
+
+
+def _difference(result: Result, name: str, first: Result, first_name: str) -> str:
+    """One way of inference against the headline's, on the seeds that both have: success, then cost."""
+    ours, theirs = ({e["seed"]: e["success"] for e in one["per_episode"]} for one in (result, first))
+    seeds = sorted(ours.keys() & theirs.keys())
+    if not seeds:
+        return ""
+    test = results.mcnemar([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
+    points, low, high = (100 * value for value in test.difference)
+    if test.p >= 0.05:
+        text = f"{name} and {first_name} cannot be told apart by success on the same {len(seeds)} scenes"
+    else:
+        more = "more" if points > 0 else "less"
+        text = f"{name} succeeded {more} often than {first_name} on the same {len(seeds)} scenes"
+    text += f" (difference {points:+.0f} points, 95 % interval {low:+.0f} to {high:+.0f}, p = {test.p:.2g})"
+    return text + _cost(result["inference_ms"]["p50"], first["inference_ms"]["p50"], first_name)
+
+
+def _cost(ours: float | None, theirs: float | None, first_name: str) -> str:
+    """How much longer or shorter a call takes."""
+    if not ours or not theirs:
+        return "."
+    times = max(ours, theirs) / min(ours, theirs)
+    if times < 1.1:
+        return "; a call takes as long."
+    return f"; its calls are {times:.2g} times {'slower' if ours > theirs else 'faster'} than those of {first_name}."
+
+
+def _next(found: Sequence[Result], folder: Path) -> str:
+    """Commands worth trying now."""
+    checkpoint = shlex.quote(str(found[0]["checkpoint"])) if found else shlex.quote(str(folder / "checkpoints" / "last"))
+    own = shlex.quote(str(folder))
+    commands = {
+        "A narrower interval, with fewer steps per plan, and four new videos:": f"hotstart evaluate {checkpoint} "
+        f"inference=ddim inference.steps=4 episodes=500 out={own}/ddim4.json video={own}/videos4",
+        "Results side by side, paired by seed, with plots:": f"hotstart compare {own}/result_*.json out={own}/comparison",
+        "The same with another network, in a run of its own:": "hotstart demo transformer denoiser=transformer",
+        "Everything that can be chosen:": "hotstart train --help",
+    }
+    if len(found) < 2:
+        del commands["Results side by side, paired by seed, with plots:"]
+    blocks = "\n".join(f"<p>{escape(why)}</p>\n<pre><code>{escape(text)}</code></pre>" for why, text in commands.items())
+    return f'<section class="commands">\n<h2>What to try next</h2>\n{blocks}\n</section>'
+
+
+def _foot(found: Sequence[Result]) -> str:
+    """Machine, versions, date and checkpoint."""
+    if not found:
+        return "<p>Written by hotstart.</p>"
+    machine, versions = found[0].get("machine") or {}, found[0]["versions"]
+    cores = (
+        f"{machine['cpu']}, {machine['cores']} cores, inference on {machine['device']}" if machine else "Machine not recorded"
+    )
+    used = ", ".join(f"{name} {number}" for name, number in versions.items())
+    when = f"{str(found[0].get('date', ''))[:10]} \u00b7 " if found[0].get("date") else ""
+    checkpoint = f"Seeds from {found[0]['seed']} \u00b7 checkpoint {found[0]['checkpoint']}"
+    return f"<p>{escape(when + cores)}</p>\n<p>{escape(checkpoint)}</p>\n<p>{escape(used)}</p>"
+
+
+def _scored(found: Sequence[Result]) -> bool:
+    """Whether the score says more than success does."""
+    return any(episode["score"] != float(episode["success"]) for result in found for episode in result["per_episode"])
+
+
+def _inline(text: str) -> str:
+    """Text with `code` set as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+
+
+def _short(value: float | None) -> str:
+    """Three digits, or a dash for what was not measured."""
+    if value is None:
+        return "\u2013"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
