@@ -40,6 +40,7 @@ STYLE: dict[Any, Any] = {
     "grid.alpha": 0.12,
     "grid.linewidth": 0.6,
     "text.color": INK,
+    "text.parse_math": False,  # a name with dollars in it is a name
     "xtick.color": INK,
     "ytick.color": INK,
     "xtick.major.width": 0.6,
@@ -112,7 +113,8 @@ def tradeoff(results: Sequence[Result], names: Sequence[str], cost: Cost, measur
             axes.set_xlim(left=0)
         low, high = axes.get_ylim()
         axes.set_ylim(max(low, 0.0) if low > -0.05 else low, min(high, 1.03) if high < 1.1 else high)
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.3)
+        if np.isfinite(costs).any():
+            axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.3)
         return figure
 
 

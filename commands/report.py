@@ -185,17 +185,12 @@ def _rows_remark(found: Sequence[Result]) -> str:
 
 def _plots(found: Sequence[Result], names: Sequence[str], metrics: Sequence[Mapping[str, float]]) -> str:
     """Success, latency and learning, side by side where there is room."""
-    bars = (
-        [("Success", plots.success_bars(found, names)), ("Inference time", plots.latency_bars(found, names))] if found else []
-    )
+    bars = {"Success": plots.success_bars, "Inference time": plots.latency_bars} if found else {}
+    left = [_figure(heading, draw(found, names)) for heading, draw in bars.items()]
     known = any("loss" in record or "validation_loss" in record for record in metrics)
-    curve = [("Learning curve", plots.learning_curve(metrics))] if known else []
-    columns = ["\n".join(_figure(*pair) for pair in pairs) for pairs in (bars, curve) if pairs]
-    return (
-        '<section class="plots">\n' + "\n".join(f"<div>{column}</div>" for column in columns) + "\n</section>"
-        if columns
-        else ""
-    )
+    right = [_figure("Learning curve", plots.learning_curve(metrics))] if known else []
+    columns = "\n".join("<div>" + "\n".join(column) + "</div>" for column in (left, right) if column)
+    return f'<section class="plots">\n{columns}\n</section>' if columns else ""
 
 
 def _figure(heading: str, figure: Figure) -> str:
@@ -233,7 +228,8 @@ def _difference(result: Result, name: str, first: Result, first_name: str) -> st
     else:
         more = "more" if points > 0 else "less"
         text = f"{name} succeeded {more} often than {first_name} on the same {len(seeds)} scenes"
-    text += f" (difference {points:+.0f} points, 95 % interval {low:+.0f} to {high:+.0f}, p = {test.p:.2g})"
+    range_text = f"{points:+.0f} points, 95 % interval {low:+.0f} to {high:+.0f}".replace("-", "\u2212")
+    text += f" (difference {range_text}, p = {test.p:.2g})"
     return text + _cost(result["inference_ms"]["p50"], first["inference_ms"]["p50"], first_name)
 
 

@@ -23,8 +23,7 @@ from ..spec import ActionSpec, BoolArray, ConfigError, DataError, FloatArray
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
-AT_ONCE = 500
-"""Resamples drawn at a time, so that memory stays small whatever the number of episodes."""
+AT_ONCE = 500  # resamples drawn at a time, so that memory stays small whatever the number of episodes
 PACKAGES = ("hotstart", "torch", "numpy", "gymnasium", "mujoco", "robosuite", "pymunk")
 SHAPE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("task", "checkpoint", "inference", "episodes", "seed"), ()),

@@ -25,12 +25,24 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..spec import ActionSpec, CheckpointError, Horizon, HotstartError, ObsSpec
+from ..spec import ActionSpec, CheckpointError, Horizon, ObsSpec
 from .model import ModelConfig, PolicyModel
 
 FORMAT = 1
 MODEL, CONFIG, META, STATE = "model.safetensors", "config.yaml", "meta.json", "training_state"
 STATISTICS_PREFIX = "normalizer."
+BROKEN = (
+    OSError,
+    SafetensorError,
+    yaml.YAMLError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+)
+"""What the values of a damaged or a stranger's checkpoint may make readers and constructors raise."""
 
 
 def config_to_plain(config: ModelConfig) -> dict[str, Any]:
@@ -62,6 +74,17 @@ def config_from_plain(plain: Mapping[str, Any]) -> ModelConfig:
         raise CheckpointError(f"{CONFIG} of the checkpoint is not complete: {error!r}") from error
 
 
+def differing_part(one: ModelConfig, other: ModelConfig) -> str | None:
+    """The first part in which two configurations differ, as they would stand in a file; None where they are the same."""
+
+    def plain(config: ModelConfig) -> dict[str, Any]:
+        parts = {**config_to_plain(config), "obs_spec": list(config.obs_spec.to_json().items())}  # the order of keys counts
+        return yaml.safe_load(yaml.safe_dump(parts))
+
+    mine, others = plain(one), plain(other)
+    return next((part for part in mine if mine[part] != others[part]), None)
+
+
 def save(
     folder: Path,
     model: PolicyModel,
@@ -70,7 +93,7 @@ def save(
     state: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a checkpoint in place of the one at `folder`; raises CheckpointError when it cannot, the old one is then whole."""
-    fresh = folder.with_name(folder.name + ".writing")
+    fresh = recover(folder).with_name(folder.name + ".writing")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
         _write(fresh, model, meta, state_tensors, state)
@@ -148,8 +171,10 @@ def read_meta(folder: Path) -> dict[str, Any]:
     """The checkpoint's meta.json; raises CheckpointError for one that is broken or of a newer format."""
     try:
         meta = json.loads((folder / META).read_text())
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder / META} cannot be read: {error}") from error
+    if not isinstance(meta, dict) or not isinstance(meta.get("format", 0), int):
+        raise CheckpointError(f"{folder / META} is not the meta.json of a checkpoint")
     if meta.get("format", 0) > FORMAT:
         raise CheckpointError(f"{folder} has format {meta['format']}, this hotstart reads up to {FORMAT}: upgrade hotstart")
     return meta
@@ -169,7 +194,7 @@ def load(path: Path | str, device: str = "cpu") -> tuple[PolicyModel, dict[str, 
         _fill(model, load_file(folder / MODEL), folder)
     except CheckpointError:
         raise
-    except (OSError, SafetensorError, yaml.YAMLError, HotstartError) as error:
+    except BROKEN as error:
         raise CheckpointError(f"{folder} cannot be loaded: {error}") from error
     model.normalizer.check()
     return model.to(device).eval().requires_grad_(False), meta
@@ -199,7 +224,7 @@ def load_training_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]
     try:
         tensors = load_file(folder / STATE / "tensors.safetensors")
         return tensors, json.loads((folder / STATE / "state.json").read_text())
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError, ValueError) as error:
         raise CheckpointError(f"{folder} holds no training state to go on from: {error}") from error
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,13 +104,10 @@ class Trainer:
         self.model = PolicyModel(config, normalizer).to(self.device)
         self.ema = EMA(self.model, settings.ema_power)
         self.optimizer = _optimizer(self.model, settings)
-        self.batches = WindowBatches(dataset, config, index, settings.batch, settings.seed, self.device)
+        batches = partial(WindowBatches, dataset, config, batch=settings.batch, seed=settings.seed, device=self.device)
+        self.batches = batches(index)
         held_index = window_index(dataset.episode_ends, config.horizon, episodes=held_out) if len(held_out) else None
-        self.held_out = (
-            None
-            if held_index is None
-            else WindowBatches(dataset, config, held_index, settings.batch, settings.seed, self.device)
-        )
+        self.held_out = None if held_index is None else batches(held_index)
         self.meta = {
             **(meta or {}),
             "dataset_hash": dataset.content_hash(),
@@ -147,6 +145,7 @@ class Trainer:
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.optimizer.step()
+        self.model.network.note_written()
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update(self.model, self.step)
         return {**numbers, "gradient_norm": norm}
@@ -179,24 +178,34 @@ class Trainer:
         on_log: Callable[[int, Mapping[str, float]], None] | None,
     ) -> None:
         """Write metrics and checkpoints where they are due; a loss that is not a number stops the run."""
-        last = self.step == self.settings.steps
+        log_due, validate_due, save_due = (
+            self.step % every == 0 or self.step == self.settings.steps
+            for every in (self.settings.log_every, self.settings.validate_every, self.settings.save_every)
+        )
         record: dict[str, float] = {}
-        if self.step % self.settings.log_every == 0 or last:
+        if log_due or validate_due or save_due:
+            self._check_finite(numbers)
+        if log_due:
             record = {name: float(value) for name, value in numbers.items()}
             record |= {"learning_rate": self.settings.rate(self.step - 1), "seconds": self.seconds}
-            if not math.isfinite(record["loss"]):
-                raise DataError(
-                    f"the loss is {record['loss']} at step {self.step}: lower training.learning_rate, check the data"
-                )
             bar.set_postfix(loss=f"{record['loss']:.4f}")
-        if self.step % self.settings.validate_every == 0 or last:
+        if validate_due:
             record |= self._validated()
         if record:
             log.write(self.step, record)
             if on_log is not None:
                 on_log(self.step, record)
-        if self.step % self.settings.save_every == 0 or last:
+        if save_due:
             self._save("last")
+
+    def _check_finite(self, numbers: Mapping[str, Tensor]) -> None:
+        """Raise DataError for a loss or a gradient that is not a number: its weights must not replace the last good ones."""
+        for name in ("loss", "gradient_norm"):
+            if not math.isfinite(float(numbers[name])):
+                raise DataError(
+                    f"the {name.replace('_', ' ')} is {float(numbers[name])} at step {self.step}: lower training.learning_rate, "
+                    f"check the data"
+                )
 
     def _validated(self) -> dict[str, float]:
         loss = self.validate()
@@ -227,9 +236,10 @@ class Trainer:
         folder = checkpoint.recover(self.folder / "checkpoints" / "last")
         if not folder.exists():
             return
-        self._check_same_run(checkpoint.read_meta(folder), folder)
+        saved, meta = checkpoint.load(folder, self.device)
+        self._check_same_run(meta, saved.config, folder)
         tensors, state = checkpoint.load_training_state(folder)
-        self.ema.model.load_state_dict(checkpoint.load(folder, self.device)[0].state_dict())
+        self.ema.model.load_state_dict(saved.state_dict())
         self.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
         self._load_optimizer(tensors)
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
@@ -244,10 +254,13 @@ class Trainer:
         whole = self.optimizer.state_dict()
         self.optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
 
-    def _check_same_run(self, meta: Mapping[str, Any], folder: Path) -> None:
+    def _check_same_run(self, meta: Mapping[str, Any], config: ModelConfig, folder: Path) -> None:
         mend = f"choose another run name, or delete {self.folder} to begin anew"
         if meta["dataset_hash"] != self.meta["dataset_hash"]:
             raise CheckpointError(f"{folder} was trained on other data: {mend}")
+        part = checkpoint.differing_part(self.model.config, config)
+        if part:
+            raise CheckpointError(f"{folder} was trained with another {part}: {mend}")
         free = {"log_every", "validate_every", "save_every", "threads", "device"}
         now = json.loads(json.dumps(self.meta["training"]))
         other = [k for k, v in meta["training"].items() if k not in free and now.get(k) != v]

@@ -2,7 +2,9 @@
 
 Each action token carries its own level: the embedding is added to the token, and it modulates the norms through one shared
 projection plus a learned offset per layer (PixArt's adaLN-single, 2310.00426, section 2.3), so that a level per token costs
-one projection for the whole network. Keys and values of the context are worked out once per observation.
+one projection for the whole network. The observation reaches the tokens twice: through cross-attention, and, as in the U-Net,
+through a modulation of its own beside the level's (with cross-attention alone the policy learned far more slowly:
+BENCHMARKS.md). Keys, values and that modulation are worked out once per observation.
 """
 
 from __future__ import annotations
@@ -60,18 +62,19 @@ class Block(nn.Module):
 
 
 @dataclass(frozen=True)
-class TransformerContext:
-    """Keys and values of every layer."""
-
-    layers: tuple[tuple[Tensor, Tensor], ...]
-
-
-@dataclass(frozen=True)
 class TokenModulation:
-    """What the levels do to the tokens: added to them at the input, (B, T, E), and to every norm, (B, T, 6, E)."""
+    """What levels or observation do to the tokens: added at the input, (B, T, E), and to every norm, (B, T, 6, E)."""
 
     added: Tensor
     norms: Tensor
+
+
+@dataclass(frozen=True)
+class TransformerContext:
+    """Keys and values of every layer, and the observation's modulation, the same for all tokens (T is 1 there)."""
+
+    layers: tuple[tuple[Tensor, Tensor], ...]
+    modulation: TokenModulation
 
 
 class DiffusionTransformer(Network):
@@ -99,6 +102,8 @@ class DiffusionTransformer(Network):
         self.position = nn.Parameter(torch.zeros(steps, embed))
         self.observations = nn.Sequential(nn.Linear(token_width, embed), nn.Mish(), nn.Linear(embed, embed))
         self.observation_position = nn.Parameter(torch.zeros(tokens, embed))
+        self.observation_embedding = nn.Sequential(nn.Flatten(), nn.Linear(tokens * token_width, embed))
+        self.observation_to_norms = nn.Sequential(nn.Mish(), nn.Linear(embed, 6 * embed, bias=False))
         self.blocks = nn.ModuleList(Block(embed, heads, causal) for _ in range(layers))
         self.norm_out = nn.LayerNorm(embed)
         self.out = nn.Linear(embed, width)
@@ -108,17 +113,20 @@ class DiffusionTransformer(Network):
         """Small positions; gates near 1 / layers, so that every block matters from the first step but none dominates."""
         nn.init.normal_(self.position, std=0.02)
         nn.init.normal_(self.observation_position, std=0.02)
-        last = self.to_norms[1]
-        nn.init.normal_(last.weight, std=0.02)  # type: ignore[arg-type]
-        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        for projection in (self.to_norms[1], self.observation_to_norms[1]):
+            nn.init.normal_(projection.weight, std=0.02)  # type: ignore[arg-type]
+        nn.init.zeros_(self.to_norms[1].bias)  # type: ignore[arg-type]
         for block in self.blocks:
             with torch.no_grad():
                 block.offset[[2, 5]] = 1.0 / len(self.blocks) ** 0.5  # type: ignore[index, operator]
 
     def encode_context(self, tokens: Tensor) -> TransformerContext:
-        """Keys and values of the condition tokens (B, K, E) in every layer."""
+        """Keys and values of the condition tokens (B, K, E) in every layer, and their modulation."""
         embedded = self.observations(tokens) + self.observation_position
-        return TransformerContext(tuple(block.context(embedded) for block in self.blocks))  # type: ignore[operator]
+        joined = self.observation_embedding(tokens).unsqueeze(1)  # (B, 1, E)
+        norms = self.observation_to_norms(joined).unflatten(-1, (6, self.embed))  # (B, 1, 6, E)
+        layers = tuple(block.context(embedded) for block in self.blocks)  # type: ignore[operator]
+        return TransformerContext(layers, TokenModulation(joined, norms))
 
     def modulation(self, level: Tensor) -> TokenModulation:
         """What the levels (B, T) do to every token."""
@@ -130,7 +138,8 @@ class DiffusionTransformer(Network):
         if x.shape[1] > len(self.position):
             raise ConfigError(f"the plan has {x.shape[1]} steps, denoiser.steps allows {len(self.position)}")
         modulation = self.modulation(level) if prepared is None else prepared
-        h = self.actions(x) + self.position[: x.shape[1]] + modulation.added
+        h = self.actions(x) + self.position[: x.shape[1]] + modulation.added + context.modulation.added
+        norms = modulation.norms + context.modulation.norms
         for block, layer in zip(self.blocks, context.layers, strict=True):
-            h = block(h, modulation.norms, layer)
+            h = block(h, norms, layer)
         return self.out(self.norm_out(h))

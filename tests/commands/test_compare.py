@@ -1,0 +1,147 @@
+"""`hotstart compare` on results with known differences; the figures as files."""
+
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from hotstart.commands import compare, plots, results
+from hotstart.control import RowLog
+from hotstart.spec import ActionSpec, ConfigError, DataError
+
+
+def _save(path, way, wins, task="lift", first_seed=100_000, rows=4, warm=2):
+    """A result whose episode i succeeds when wins[i]; moves are a straight line, calls take 10 ms."""
+    logs = [
+        RowLog(first_seed + i, bool(win), 1.0 if win else 0.5, 24, [np.array([t / 24]) for t in range(24)], [10, warm, warm])
+        for i, win in enumerate(wins)
+    ]
+    setting = results.Setting(task, "runs/demo", way, rate_hz=20.0, executed=8)
+    found = results.summarise(logs, [(rows, 0.01)] * 3, setting, ActionSpec.plain(1), np.ones(1))
+    results.save(found, path)
+    return str(path)
+
+
+def _line(text, start):
+    return next(line.split() for line in text.splitlines() if line.strip().startswith(start))
+
+
+def test_table_and_paired_difference(tmp_path, capsys):
+    base = _save(tmp_path / "a.json", "ddim-10", [1] * 6 + [0] * 14, warm=10)
+    other = _save(tmp_path / "b.json", "rti", [1] * 14 + [0] * 6)
+    assert compare.run([base, other]) == 0
+    text = capsys.readouterr().out
+    assert "runs/demo" in text.splitlines()[0]
+    assert _line(text, "ddim-10")[:4] == ["ddim-10", "lift", "20", "0.300"]
+    assert "10 / 2 " in text
+    seeds, difference = _line(text.partition("Difference from ddim-10")[2], "rti")[1:3]
+    assert (seeds, difference) == ("20", "+0.400")
+    assert "0.008" in text  # eight discordant pairs, all one way: p = 2 / 2**8
+    assert "8 / 0" in text
+    assert "+0.200" in text  # mean score
+
+
+def test_baseline_by_name_or_file_turns_the_difference_round(tmp_path, capsys):
+    files = [_save(tmp_path / "a.json", "ddim-10", [1, 0, 0, 0]), _save(tmp_path / "b.json", "rti", [1, 1, 0, 0])]
+    for wanted in ("rti", "b", "b.json", files[1]):
+        assert compare.run([*files, f"baseline={wanted}"]) == 0
+        assert "-0.250" in _line(capsys.readouterr().out.partition("Difference from rti")[2], "ddim-10")
+    with pytest.raises(ConfigError, match="valid are ddim-10, rti"):
+        compare.run([*files, "baseline=sdp"])
+
+
+def test_only_shared_seeds_count(tmp_path, capsys):
+    base = _save(tmp_path / "a.json", "ddim-10", [1, 1, 1, 1])
+    shifted = _save(tmp_path / "b.json", "rti", [0, 0, 1, 1], first_seed=100_002)
+    compare.run([base, shifted])
+    text = capsys.readouterr().out
+    assert "2 of 4" in text
+    assert "-1.000" in text.partition("Difference")[2]
+
+
+def test_what_cannot_be_paired_is_said(tmp_path, capsys):
+    base = _save(tmp_path / "a.json", "ddim-10", [1, 0])
+    strange = _save(tmp_path / "b.json", "rti", [1, 0], first_seed=7)
+    elsewhere = _save(tmp_path / "c.json", "sdp", [1, 0], task="pusht", rows=1)
+    compare.run([base, strange, elsewhere])
+    text = capsys.readouterr().out
+    assert "Difference" not in text
+    assert "share no seed (7..8, 100000..100001)" in text
+    assert "the tasks differ (pusht, lift)" in text
+    assert "different numbers of rows" in text
+
+
+def test_names_grow_until_they_differ(tmp_path):
+    files = [tmp_path / name for name in ("a.json", "b.json")]
+    plain = [{"inference": "ddim", "task": "lift", "checkpoint": "x"}, {"inference": "rti", "task": "lift", "checkpoint": "x"}]
+    assert compare.names(plain, files) == ["ddim", "rti"]
+    assert compare.names([plain[0], plain[0] | {"checkpoint": "y"}], files) == ["ddim x", "ddim y"]
+    assert compare.names([plain[0], plain[0]], files) == ["ddim a", "ddim b"]
+
+
+def test_wrong_words(tmp_path, capsys):
+    path = _save(tmp_path / "a.json", "ddim-10", [1])
+    for words, wanted in (
+        ([], None),
+        (["out=x"], "nothing to compare"),
+        ([path, path], "given twice"),
+        ([path, "colour=red"], "no 'colour'"),
+        ([path, "measure=speed"], "success, score"),
+    ):
+        if wanted is None:
+            assert compare.run(words) == 2
+            continue
+        with pytest.raises(ConfigError, match=wanted):
+            compare.run(words)
+    with pytest.raises(DataError, match="there is no result"):
+        compare.run([path, str(tmp_path / "b.json")])
+    assert compare.run(["--help"]) == 0
+    assert "McNemar" in capsys.readouterr().out
+
+
+def test_out_writes_plots_and_the_table(tmp_path, capsys):
+    files = [_save(tmp_path / f"{way}.json", way, [1, 0, 1]) for way in ("ddim-10", "rti")]
+    assert compare.run([*files, f"out={tmp_path / 'cmp'}", "measure=score"]) == 0
+    written = {path.name: path.read_bytes() for path in (tmp_path / "cmp").iterdir()}
+    stems = ("score_nfe", "score_ms", "smoothness")
+    assert set(written) == {"comparison.txt", *(f"{stem}.{ending}" for stem in stems for ending in ("png", "svg"))}
+    assert written["comparison.txt"].decode().strip() in capsys.readouterr().out
+    for stem in stems:
+        assert written[f"{stem}.png"].startswith(b"\x89PNG")
+        words = "".join(ElementTree.fromstring(written[f"{stem}.svg"]).itertext())
+        assert "ddim-10" in words
+        assert "rti" in words
+
+
+def test_bars_are_as_long_as_their_values(tmp_path):
+    found = [results.load(compare.Path(_save(tmp_path / f"{i}.json", "ddim", wins))) for i, wins in enumerate(([1, 0], [1, 1]))]
+    figure = plots.success_bars(found, ["half", "all"])
+    assert [bar.get_width() for bar in figure.axes[0].patches] == pytest.approx([0.5, 1.0])
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["half", "all"]
+    assert figure.axes[0].get_ylim()[0] > figure.axes[0].get_ylim()[1]  # the first is on top
+
+
+def test_what_was_not_measured_is_not_drawn_as_zero(tmp_path):
+    found = results.load(compare.Path(_save(tmp_path / "a.json", "ddim", [1, 0])))
+    found["smoothness"]["jerk_rms"] = None
+    found["inference_ms"]["per_second_of_motion"] = None
+    assert "not measured" in plots.to_svg(plots.smoothness_bars([found], ["ddim"]))
+    assert not plots.tradeoff([found], ["ddim"], "ms").axes[0].containers
+
+
+def test_learning_curve_takes_records_that_lack_a_loss():
+    metrics = [{"step": 10, "loss": 1.0}, {"step": 20, "loss": 0.5, "validation_loss": 0.7}, {"step": 30, "loss": 0.0}]
+    lines = plots.learning_curve(metrics).axes[0].lines
+    assert [line.get_xydata().tolist() for line in lines] == [[[10, 1.0], [20, 0.5]], [[20, 0.7]]]
+
+
+def test_svgs_of_one_page_do_not_get_in_each_others_way():
+    figure = plots.learning_curve([{"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5}])
+    first, second = (plots.to_svg(figure, prefix=prefix, themed=True) for prefix in ("a-", "b-"))
+    ids, others = (set(re.findall(r'\bid="([^"]+)"', text)) for text in (first, second))
+    assert ids
+    assert not ids & others
+    used = set(re.findall(r'href="#([^"]+)"', first)) | set(re.findall(r"url\(#([^)]+)\)", first))
+    assert used <= ids
+    assert "currentColor" in first
+    assert plots.INK not in first
