@@ -47,7 +47,7 @@ def _can_film() -> tuple[bool, list[str]]:
     """Whether a GL library draws here, and what to tell the user where none does."""
     from ..envs.rendering import choose_gl, missing_gl_message
 
-    return (True, []) if choose_gl() else (False, [f"There will be no video. {missing_gl_message()}"])
+    return (True, []) if choose_gl() else (False, [f"There will be no video: {missing_gl_message()}"])
 
 
 def _collect(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:

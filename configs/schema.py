@@ -39,6 +39,18 @@ class TaskConfig:
 
 
 @dataclass
+class Learning:
+    """What is trained and how: the keys that every training verb has."""
+
+    encoder: Any = MISSING
+    denoiser: Any = MISSING
+    schedule: Any = MISSING
+    prediction: str = word("what the network predicts: v, eps, x0 or edm", "v")
+    horizon: Any = MISSING
+    training: Any = MISSING
+
+
+@dataclass
 class CollectConfig:
     """Collect demonstrations from a scripted expert into a store; a killed collection goes on where it stopped."""
 
@@ -51,19 +63,13 @@ class CollectConfig:
 
 
 @dataclass
-class TrainConfig:
+class TrainConfig(Learning):
     """Train a policy on a store; the same command goes on with a run that was stopped."""
 
     data: str = word("the store to learn from", "data/${task.name}.zarr", positional=True)
     name: str = word("the run's name", "${task.name}")
     runs: str = word("folder of all runs", "runs")
     task: TaskConfig = field(default_factory=TaskConfig)
-    encoder: Any = MISSING
-    denoiser: Any = MISSING
-    schedule: Any = MISSING
-    prediction: str = word("what the network predicts: v, eps, x0 or edm", "v")
-    horizon: Any = MISSING
-    training: Any = MISSING
 
 
 @dataclass
@@ -86,7 +92,7 @@ class EvaluateConfig:
 
 
 @dataclass
-class DemoConfig:
+class DemoConfig(Learning):
     """Collect, train and evaluate robosuite Lift, and write the report: runs/demo/report.html."""
 
     name: str = word("the run's name", "demo", positional=True)
@@ -98,12 +104,6 @@ class DemoConfig:
     seed: int = word("seed of the first evaluation episode", 100000)
     workers: int = word("processes to simulate in; 0 is this one, -1 one per core", -1)
     inferences: list[str] = word("ways of inference to evaluate", ["ddim", "dpmpp", "ddpm"])
-    encoder: Any = MISSING
-    denoiser: Any = MISSING
-    schedule: Any = MISSING
-    prediction: str = word("what the network predicts: v, eps, x0 or edm", "v")
-    horizon: Any = MISSING
-    training: Any = MISSING
 
 
 VERBS: dict[str, type] = {"collect": CollectConfig, "train": TrainConfig, "evaluate": EvaluateConfig, "demo": DemoConfig}

@@ -157,9 +157,12 @@ def recover(folder: Path) -> Path:
 
 
 def find(path: Path | str) -> Path:
-    """The checkpoint folder that `path` means: itself, or the `best` or `last` one of a run."""
+    """The checkpoint folder that `path` means: itself, or the `last` or `best` one of a run.
+
+    `last` comes first: the loss on held-out episodes, which `best` is chosen by, says little about success in closed loop.
+    """
     path = Path(path)
-    for candidate in (path, path / "checkpoints" / "best", path / "checkpoints" / "last", path / "best", path / "last"):
+    for candidate in (path, path / "checkpoints" / "last", path / "checkpoints" / "best", path / "last", path / "best"):
         if (recover(candidate) / META).is_file():
             return candidate
     raise CheckpointError(

@@ -35,6 +35,8 @@ from .normalizer import ACTION, Normalizer, expected_shapes
 
 PRECISIONS = ("auto", "fp32", "bf16")
 VALIDATION_BATCHES = 4
+OnLog = Callable[[int, Mapping[str, float]], None]
+"""Called with the step and what is logged there."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class Trainer:
         }
         self.step, self.seconds, self.best = 0, 0.0, math.inf
 
-    def run(self, progress: bool = True, on_log: Callable[[int, Mapping[str, float]], None] | None = None) -> PolicyModel:
+    def run(self, progress: bool = True, on_log: OnLog | None = None) -> PolicyModel:
         """Train to `settings.steps` and return the EMA model; SIGINT and SIGTERM save first, then stop the run."""
         self._resume()
         log = MetricsLog(self.folder, self.step)
@@ -133,6 +135,7 @@ class Trainer:
                 bar.update()
                 self._report(numbers, log, bar, on_log)
                 if stopped() and self.step < self.settings.steps:
+                    self._check_finite(numbers)
                     self._save("last")
                     raise KeyboardInterrupt(f"stopped at step {self.step}; the same command goes on from there")
         return self.ema.model
@@ -154,8 +157,7 @@ class Trainer:
         """Objective on the batch of `step`, with levels and noise drawn from the seed and the step."""
         generator = torch.Generator().manual_seed((self.settings.seed << 32) + step)
         observation, actions = batches.at(step)
-        horizon = model.config.horizon
-        time_ = draw_times(self.settings.regimes, horizon, len(actions), generator).to(self.device)
+        time_ = draw_times(self.settings.regimes, model.config.horizon, len(actions), generator).to(self.device)
         noise = torch.randn(actions.shape, generator=generator).to(self.device)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.settings.autocast_bf16()):
             context = model.encode(observation)
@@ -170,18 +172,10 @@ class Trainer:
         losses = [self._loss(self.ema.model, self.held_out, step)[0] for step in range(VALIDATION_BATCHES)]
         return float(torch.stack(losses).mean())
 
-    def _report(
-        self,
-        numbers: Mapping[str, Tensor],
-        log: MetricsLog,
-        bar: tqdm[Any],
-        on_log: Callable[[int, Mapping[str, float]], None] | None,
-    ) -> None:
+    def _report(self, numbers: Mapping[str, Tensor], log: MetricsLog, bar: tqdm[Any], on_log: OnLog | None) -> None:
         """Write metrics and checkpoints where they are due; a loss that is not a number stops the run."""
-        log_due, validate_due, save_due = (
-            self.step % every == 0 or self.step == self.settings.steps
-            for every in (self.settings.log_every, self.settings.validate_every, self.settings.save_every)
-        )
+        s, last = self.settings, self.step == self.settings.steps
+        log_due, validate_due, save_due = (last or self.step % n == 0 for n in (s.log_every, s.validate_every, s.save_every))
         record: dict[str, float] = {}
         if log_due or validate_due or save_due:
             self._check_finite(numbers)
@@ -201,11 +195,9 @@ class Trainer:
     def _check_finite(self, numbers: Mapping[str, Tensor]) -> None:
         """Raise DataError for a loss or a gradient that is not a number: its weights must not replace the last good ones."""
         for name in ("loss", "gradient_norm"):
-            if not math.isfinite(float(numbers[name])):
-                raise DataError(
-                    f"the {name.replace('_', ' ')} is {float(numbers[name])} at step {self.step}: lower training.learning_rate, "
-                    f"check the data"
-                )
+            value, mend = float(numbers[name]), "lower training.learning_rate, check the data"
+            if not math.isfinite(value):
+                raise DataError(f"the {name.replace('_', ' ')} is {value} at step {self.step}: {mend}")
 
     def _validated(self) -> dict[str, float]:
         loss = self.validate()

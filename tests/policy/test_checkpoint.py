@@ -82,14 +82,14 @@ def test_every_part_of_a_configuration_survives_yaml(tiny_config):
     assert list(back.obs_spec.keys) == ["b", "a", "cam"]  # the encoder joins them in this order
 
 
-def test_a_run_stands_for_its_best_checkpoint_then_its_last(good, tmp_path):
+def test_a_run_stands_for_its_last_checkpoint_then_its_best(good, tmp_path):
     run = tmp_path / "run"
-    shutil.copytree(good, run / "checkpoints" / "last")
-    assert checkpoint.find(run) == run / "checkpoints" / "last"
     shutil.copytree(good, run / "checkpoints" / "best")
-    assert checkpoint.find(str(run)) == run / "checkpoints" / "best"
-    assert checkpoint.find(run / "checkpoints") == run / "checkpoints" / "best"
-    assert checkpoint.find(run / "checkpoints" / "last") == run / "checkpoints" / "last"
+    assert checkpoint.find(run) == run / "checkpoints" / "best"
+    shutil.copytree(good, run / "checkpoints" / "last")
+    assert checkpoint.find(str(run)) == run / "checkpoints" / "last"
+    assert checkpoint.find(run / "checkpoints") == run / "checkpoints" / "last"
+    assert checkpoint.find(run / "checkpoints" / "best") == run / "checkpoints" / "best"
     with pytest.raises(CheckpointError, match=r"nowhere is no checkpoint: a folder with model\.safetensors"):
         checkpoint.find(tmp_path / "nowhere")
 
@@ -237,7 +237,9 @@ def test_a_foreign_target_is_refused_and_nothing_is_imported(folder, tmp_path, m
     monkeypatch.syspath_prepend(tmp_path)
     edit_config(folder, lambda plain: plain.update({axis: {"_target_": target, "command": f"touch {tmp_path}/ran"}}))
     before = set(sys.modules)
-    with pytest.raises(CheckpointError, match=rf"{axis} names the target .*not one of hotstart's: hotstart\.policy.*Nothing was"):
+    with pytest.raises(
+        CheckpointError, match=rf"{axis} names the target .*not one of hotstart's: hotstart\.policy.*Nothing was"
+    ):
         checkpoint.load(folder)
     assert not (tmp_path / "ran").exists()
     assert set(sys.modules) == before
