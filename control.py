@@ -214,6 +214,8 @@ class _Episode:
         for planned in self.planner.poll(now_s):
             self.state = self.policy.adopt(self.state, planned)
             for row, actions, nfe in zip(planned.rows.tolist(), planned.actions, planned.nfe.tolist(), strict=True):
+                if self.done[row]:  # its log is that of a run by itself, which would have ended before
+                    continue
                 times_s = self.observed_s[row] + period_s * np.arange(len(actions))
                 chunk = TimedActions(times_s, np.asarray(actions, np.float64))
                 self.pending[row], late = splice(self.pending[row], chunk, now_s)

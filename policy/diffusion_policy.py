@@ -61,6 +61,8 @@ class DiffusionPolicy:
 
     def reset_rows(self, state: PolicyState, rows: IntArray, seeds: Sequence[int]) -> PolicyState:
         """Forget everything in `rows` and give them new seeds; the other rows stay bit-equal."""
+        if len(seeds) != len(rows):
+            raise ConfigError(f"{len(rows)} rows are to be reset with {len(seeds)} seeds; give one seed per row")
         return _put_rows(state, np.asarray(rows), self.initial_state(seeds))
 
     def observe(self, state: PolicyState, observation: Observation) -> PolicyState:
@@ -70,7 +72,7 @@ class DiffusionPolicy:
             raise ConfigError(
                 f"the policy wants {list(self.obs_spec.keys)}; the observation has no {missing}, only {list(observation)}"
             )
-        history = {name: _push(window, observation[name], state.seen) for name, window in state.history.items()}
+        history = {name: _push(name, window, observation[name], state.seen) for name, window in state.history.items()}
         return replace(state, history=history, seen=state.seen + 1)
 
     @torch.no_grad()
@@ -112,11 +114,14 @@ def build_way(node: Mapping[str, Any]) -> Way:
     return build("inference", {k: v for k, v in node.items() if k not in given}, **given)
 
 
-def _push(window: NDArray[Any], newest: NDArray[Any], seen: IntArray) -> NDArray[Any]:
+def _push(name: str, window: NDArray[Any], newest: NDArray[Any], seen: IntArray) -> NDArray[Any]:
     """Shift (B, To, ...) by one and append (B, ...); a row's first observation fills the whole window."""
-    newest = np.asarray(newest, window.dtype)
-    if newest.shape != (len(window), *window.shape[2:]):
-        raise ConfigError(f"an observation has shape {newest.shape}; {(len(window), *window.shape[2:])} was expected")
+    newest, wanted = np.asarray(newest), (len(window), *window.shape[2:])
+    if newest.shape != wanted:
+        raise ConfigError(f"observation {name!r} has shape {newest.shape}; {wanted} was expected")
+    if not np.can_cast(newest.dtype, window.dtype, "same_kind"):  # an image in [0, 1] would become all zeros as uint8
+        raise ConfigError(f"observation {name!r} is {newest.dtype}; the policy was trained with {window.dtype}: convert it")
+    newest = newest.astype(window.dtype)
     shifted = np.concatenate((window[:, 1:], newest[:, None]), 1)
     shifted[seen == 0] = newest[seen == 0][:, None]
     return shifted

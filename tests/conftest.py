@@ -3,12 +3,18 @@
 torch is imported where it is needed, so that tests without it start quickly.
 """
 
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from hotstart.control import ImmediatePlanner, LoopSettings, VirtualClock, run
 from hotstart.datasets.arrays import Arrays
-from hotstart.spec import Horizon
+from hotstart.spec import ActionDim, ActionSpec, Feedback, Horizon, ObsKey, ObsSpec, Planned, Policy
 
 HORIZON = Horizon(observed=2, planned=12, executed=4)
 DENOISERS: dict[str, dict[str, Any]] = {
@@ -70,19 +76,136 @@ def make_model(kind: str = "unet", seed: int = 0, dataset: Any = None, **changes
     return PolicyModel(config, normalizer).eval().requires_grad_(False)
 
 
+RATE_HZ = 10.0
+ACTION_SPEC = ActionSpec(
+    (ActionDim("x"), ActionDim("y"), ActionDim("vx", absolute=False), ActionDim("grip", "", "discrete", False))
+)
+WIDTH = ACTION_SPEC.width
+
+
+class ScriptedRobot:
+    """Observes the number of its ticks; a row is done after `ends[row]` of them and succeeds there."""
+
+    def __init__(self, rows: int, ends: Sequence[int] = (), fails_at: int | None = None) -> None:
+        self.rows, self.rate_hz, self.action_spec = rows, RATE_HZ, ACTION_SPEC
+        self.obs_spec = ObsSpec({"tick": ObsKey((1,), "float64")})
+        self.ends, self.fails_at = np.array([*ends, *[10**9] * (rows - len(ends))]), fails_at
+        self.commands: list[np.ndarray] = []
+        self.calls: list[str] = []
+
+    def reset(self, seeds):
+        self.calls.append("reset")
+        self.seeds, self.tick = list(seeds), 0
+
+    def observe(self):
+        return {"tick": np.full((self.rows, 1), float(self.tick))}
+
+    def act(self, actions):
+        if self.tick == self.fails_at:
+            raise RuntimeError("the cable came off")
+        self.commands.append(actions.copy())
+        self.tick += 1
+        done = self.tick >= self.ends
+        return Feedback(done, done, np.full(self.rows, 0.1 * self.tick))
+
+    def stop(self):
+        self.calls.append("stop")
+
+
+class ScriptedPolicy:
+    """Its action for tick n is n (plus 1000 times the number of the plan in the third number); the state is all it has."""
+
+    def __init__(self, executed: int = 4, nfe: int = 3) -> None:
+        self.horizon = Horizon(observed=1, planned=2 * executed, executed=executed)
+        self.nfe = nfe
+        self.asked: list[tuple[int, list[int], list[int]]] = []  # (tick seen, rows, executed)
+
+    def initial_state(self, seeds):
+        return {"tick": np.zeros(len(seeds)), "plans": np.zeros(len(seeds))}
+
+    def reset_rows(self, state, rows, seeds):
+        raise AssertionError("the loop has no business resetting rows within an episode")
+
+    def observe(self, state, observation):
+        return {**state, "tick": observation["tick"][:, 0]}
+
+    def plan(self, state, rows, executed):
+        now = state["tick"][rows]
+        self.asked.append((int(now[0]), rows.tolist(), executed.tolist()))
+        ticks = now[:, None] + np.arange(self.horizon.executed)  # (R, Ta)
+        actions = np.stack((ticks, -ticks, np.broadcast_to(1000 * state["plans"][rows, None], ticks.shape), 0 * ticks + 1), -1)
+        plans = state["plans"].copy()
+        plans[rows] += 1
+        return Planned(rows, actions, {**state, "plans": plans}, np.full(len(rows), self.nfe))
+
+    def adopt(self, state, planned):
+        plans = state["plans"].copy()
+        plans[planned.rows] = planned.state["plans"][planned.rows]
+        return {**state, "plans": plans}
+
+
+class LatePlanner:
+    """Answers `latency_s` after it was asked, by the loop's own clock."""
+
+    def __init__(self, policy: Policy, latency_s: float) -> None:
+        self.policy, self.latency_s = policy, latency_s
+        self._due: list[tuple[float, Planned]] = []
+
+    def submit(self, state, rows, executed, now_s):
+        self._due.append((now_s + self.latency_s, self.policy.plan(state, rows, executed)))
+
+    def poll(self, now_s):
+        ready = [planned for due_s, planned in self._due if due_s <= now_s + 1e-9]
+        self._due = [(due_s, planned) for due_s, planned in self._due if due_s > now_s + 1e-9]
+        return ready
+
+
+def run_episode(ticks: int, latency: int = 0, executed: int = 4, replan_at: int = 0, rows: int = 1, ends: Sequence[int] = ()):
+    """One run with a planner that is `latency` ticks late."""
+    robot, policy = ScriptedRobot(rows, ends), ScriptedPolicy(executed)
+    planner = LatePlanner(policy, latency / RATE_HZ) if latency else ImmediatePlanner(policy)
+    logs = run(robot, policy, planner, VirtualClock(), list(range(rows)), LoopSettings(ticks, replan_at))
+    return robot, policy, logs
+
+
+@pytest.fixture(scope="session")
+def scripted() -> Any:
+    """A robot, a policy and a late planner that do what a test can foresee, and one episode with them."""
+    return SimpleNamespace(Robot=ScriptedRobot, Policy=ScriptedPolicy, LatePlanner=LatePlanner, episode=run_episode)
+
+
 @pytest.fixture(scope="session")
 def tiny_dataset() -> Arrays:
     """The same few episodes for everybody."""
     return make_dataset()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def tiny_problem() -> Any:
+    """`make_dataset`, for other sizes, and `right_action`."""
+    return SimpleNamespace(make_dataset=make_dataset, right_action=right_action)
+
+
+@pytest.fixture(scope="session")
+def fresh_python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a text in a Python of its own, with the names of this file and the arguments (strings) in `args`."""
+    head = "import runpy, sys\nargs = sys.argv[2:]\nglobals().update(runpy.run_path(sys.argv[1]))\n"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def run(text: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", head + text, __file__, *map(str, arguments)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def tiny_config() -> Any:
     """`make_config`."""
     return make_config
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_model() -> Any:
     """`make_model`."""
     return make_model

@@ -3,12 +3,14 @@
 Each action token carries its own level: the embedding is added to the token, and it modulates the norms through one shared
 projection plus a learned offset per layer (PixArt's adaLN-single, 2310.00426, section 2.3), so that a level per token costs
 one projection for the whole network. The observation reaches the tokens twice: through cross-attention, and, as in the U-Net,
-through a modulation of its own beside the level's (with cross-attention alone the policy learned far more slowly:
-BENCHMARKS.md). Keys, values and that modulation are worked out once per observation.
+through a modulation of its own beside the level's, which learns faster. Keys, values and that modulation are worked out once
+per observation. Positions begin as sinusoids about as large as the embedded actions: begun near zero, the network took five
+times as many steps to tell the action steps apart (BENCHMARKS.md).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -19,12 +21,22 @@ from ...spec import ConfigError
 from .base import LevelEmbedding, Network
 
 
+POSITION_SIZE = 0.5
+
+
 def _heads(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)  # (B, heads, T, E / heads)
 
 
 def _join(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)  # (B, T, E)
+
+
+def _sinusoids(steps: int, embed: int, longest: float = 100.0) -> Tensor:
+    """Positions 0 .. steps - 1 as sines and cosines, (steps, E), with periods from 2 pi to 2 pi `longest`."""
+    rates = torch.exp(-math.log(longest) * torch.arange(embed // 2) / (embed // 2 - 1))
+    angles = torch.arange(steps).unsqueeze(1) * rates
+    return torch.cat((angles.sin(), angles.cos()), -1)
 
 
 class Block(nn.Module):
@@ -93,8 +105,8 @@ class DiffusionTransformer(Network):
         level_width: int = 64,
     ) -> None:
         super().__init__()
-        if embed % heads:
-            raise ConfigError(f"denoiser.embed ({embed}) must be divisible by denoiser.heads ({heads})")
+        if embed % heads or embed % 2 or embed < 4:
+            raise ConfigError(f"denoiser.embed ({embed}) must be even, at least 4 and divisible by denoiser.heads ({heads})")
         self.width, self.embed = width, embed
         self.embedding = LevelEmbedding(level_width, embed)
         self.to_norms = nn.Sequential(nn.Mish(), nn.Linear(embed, 6 * embed))
@@ -110,15 +122,15 @@ class DiffusionTransformer(Network):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Small positions; gates near 1 / layers, so that every block matters from the first step but none dominates."""
-        nn.init.normal_(self.position, std=0.02)
-        nn.init.normal_(self.observation_position, std=0.02)
+        """Positions that can be told apart at once, small modulations, open gates."""
+        with torch.no_grad():
+            self.position.copy_(POSITION_SIZE * _sinusoids(len(self.position), self.embed))
+            for block in self.blocks:
+                block.offset[[2, 5]] = 1.0  # type: ignore[index, operator]
+        nn.init.normal_(self.observation_position, std=POSITION_SIZE)
         for projection in (self.to_norms[1], self.observation_to_norms[1]):
             nn.init.normal_(projection.weight, std=0.02)  # type: ignore[arg-type]
         nn.init.zeros_(self.to_norms[1].bias)  # type: ignore[arg-type]
-        for block in self.blocks:
-            with torch.no_grad():
-                block.offset[[2, 5]] = 1.0 / len(self.blocks) ** 0.5  # type: ignore[index, operator]
 
     def encode_context(self, tokens: Tensor) -> TransformerContext:
         """Keys and values of the condition tokens (B, K, E) in every layer, and their modulation."""

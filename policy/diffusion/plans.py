@@ -52,12 +52,16 @@ Way = Callable[[PlanRequest], PlanOutcome]
 
 
 def descend(denoise: BoundDenoiser, solver: Solver, x: Tensor, levels: Sequence[Tensor], noise: Callable[[], Tensor]) -> Tensor:
-    """Move x (R, T, A) through `levels`, a falling sequence of (R, T); noise is drawn only where a solver asks for it."""
+    """Move x (R, T, A) through `levels`, a falling sequence of (R, T).
+
+    A stochastic solver draws noise at every step, used or not: were a step without noise skipped, which of its draws a row
+    gets would depend on the levels of the rows beside it.
+    """
     history = None
     for number, (level_from, level_to) in enumerate(pairwise(levels)):
         denoise.step = number
         x, std, history = solver.step(denoise, x, level_from, level_to, history)
-        if solver.stochastic and bool(std.any()):
+        if solver.stochastic:
             x = x + std * noise()
     return x
 

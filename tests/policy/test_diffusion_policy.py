@@ -1,0 +1,248 @@
+"""A policy in the loop: windows, states that are values, plans, and what mistakes say."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hotstart.policy import checkpoint
+from hotstart.policy.agent import Agent, load
+from hotstart.policy.diffusion.plans import Fresh, PlanOutcome
+from hotstart.policy.diffusion.solvers import DDIM, DPMSolverPP
+from hotstart.policy.diffusion_policy import DiffusionPolicy, build_way
+from hotstart.policy.normalizer import ACTION
+from hotstart.spec import ConfigError, ObsKey, ObsSpec
+
+ROWS = 7
+WAYS = [Fresh(3), Fresh(3, DDIM(1.0)), Fresh(3, DPMSolverPP())]
+
+
+# --- windows and values
+
+
+def test_the_first_observation_fills_the_window_and_later_ones_shift_it(policy, observation):
+    state = policy.initial_state([0, 1])
+    seen = [observation(2, tick)["state"] for tick in range(4)]
+    state = policy.observe(state, {"state": seen[0]})
+    assert np.array_equal(state.history["state"], np.stack((seen[0], seen[0]), 1))
+    for tick in range(1, 4):
+        state = policy.observe(state, {"state": seen[tick]})
+        assert np.array_equal(state.history["state"], np.stack((seen[tick - 1], seen[tick]), 1))
+    state = policy.observe(policy.reset_rows(state, np.array([1]), [7]), {"state": seen[0]})  # one row begins anew
+    assert np.array_equal(state.history["state"][0], np.stack((seen[3][0], seen[0][0])))
+    assert np.array_equal(state.history["state"][1], np.stack((seen[0][1], seen[0][1])))
+
+
+def test_states_are_values(policy, observation, plan, same_rows):
+    state = policy.initial_state(list(range(ROWS)))
+    for call in (
+        lambda s: policy.observe(s, observation()),
+        lambda s: plan(policy, s).state,
+        lambda s: policy.adopt(s, plan(policy, s)),
+        lambda s: policy.reset_rows(s, np.array([1]), [8]),
+    ):
+        before = copy.deepcopy(state)
+        after = call(state)
+        assert same_rows(state, before, range(ROWS))
+        assert not same_rows(after, state, range(ROWS))
+        state = after
+
+
+def test_an_observation_that_is_reused_by_its_owner_does_not_change_the_past(policy, observation):
+    buffer = observation()["state"]
+    state = policy.observe(policy.initial_state(list(range(ROWS))), {"state": buffer})
+    before = state.history["state"].copy()
+    buffer += 1.0
+    assert np.array_equal(state.history["state"], before)
+
+
+def test_adopt_takes_plans_into_the_newer_state(policy, observation, watched, plan, same_rows):
+    asked = watched(policy)
+    newer = policy.observe(asked, observation(ROWS, 9))
+    planned = plan(policy, asked, [1, 4])
+    adopted = policy.adopt(newer, planned)
+    assert np.array_equal(adopted.history["state"], newer.history["state"])
+    assert np.array_equal(adopted.seen, newer.seen)
+    assert np.array_equal(adopted.plan[[1, 4]], planned.state.plan[[1, 4]])
+    assert adopted.plans.tolist() == [0, 1, 0, 0, 1, 0, 0]
+    assert same_rows(adopted, newer, [0, 2, 3, 5, 6])
+    # answers of two planners that overlapped, in either order
+    other = plan(policy, asked, [2])
+    both = [policy.adopt(policy.adopt(newer, a), b) for a, b in ((planned, other), (other, planned))]
+    assert same_rows(both[0], both[1], range(ROWS))
+
+
+# --- plans
+
+
+def test_actions_are_the_executed_part_of_the_plan_in_the_robots_units(policy, watched, plan):
+    planned = plan(policy, watched(policy), [2, 5])
+    first, last = policy.horizon.past, policy.horizon.past + policy.horizon.executed
+    part = torch.as_tensor(planned.state.plan[[2, 5], first:last])
+    assert planned.actions.shape == (2, 4, 2)
+    np.testing.assert_array_equal(planned.actions, policy.model.normalizer.denormalize(ACTION, part).numpy())
+    assert planned.rows.tolist() == [2, 5]
+    assert np.isnan(planned.state.plan[[0, 1, 3, 4, 6]]).all()
+
+
+def test_another_number_of_executed_steps_gives_a_longer_chunk_of_the_same_plan(policy, watched, plan):
+    state = watched(policy)
+    longer = DiffusionPolicy(policy.model, policy.way, executed=9)
+    np.testing.assert_array_equal(plan(longer, state).actions[:, :4], plan(policy, state).actions)
+    assert plan(longer, state).actions.shape[1] == longer.horizon.executed == 9
+    with pytest.raises(ConfigError, match=r"planned is 12.*= 13 steps are needed"):
+        DiffusionPolicy(policy.model, policy.way, executed=12)
+
+
+@pytest.mark.parametrize("solver", [DDIM(), DDIM(1.0), DPMSolverPP()])
+@pytest.mark.parametrize("steps", [1, 4])
+def test_evaluations_are_counted_per_row(steps, solver, tiny_model, watched, plan):
+    model = tiny_model()
+    calls = []
+    model.network.register_forward_hook(lambda *_: calls.append(1))
+    policy = DiffusionPolicy(model, Fresh(steps, solver))
+    planned = plan(policy, watched(policy), [0, 2, 5])
+    assert planned.nfe.tolist() == [steps] * 3
+    assert len(calls) == steps  # one network call for all rows
+
+
+def test_plans_are_clipped_to_the_range_of_the_data_unless_told_otherwise(tiny_model, watched, plan):
+    model = tiny_model()
+    with torch.no_grad():
+        model.network.out[1].bias += 5
+    state = watched(DiffusionPolicy(model))
+    clipped, free = (plan(DiffusionPolicy(model, Fresh(4, clip=clip)), state).state.plan for clip in (1.0, None))
+    assert np.abs(clipped).max() <= 1
+    assert np.abs(free).max() > 1.5
+
+
+def test_a_way_is_handed_all_it_needs_and_its_outcome_is_used(tiny_model, watched, plan):
+    """A way of one's own: what it is told of the last plan, and that its plan is what is executed."""
+    requests = []
+
+    def way(request):
+        requests.append(request)
+        return PlanOutcome(torch.full((request.rows, 12, 2), 0.5), torch.tensor([7] * request.rows))
+
+    policy = DiffusionPolicy(tiny_model(), way)
+    first = plan(policy, watched(policy), [1, 3])
+    second = policy.plan(first.state, np.array([1, 2]), np.array([4, 0]))
+    assert second.nfe.tolist() == [7, 7]
+    np.testing.assert_allclose(second.actions, policy.model.normalizer.denormalize(ACTION, torch.full((2, 4, 2), 0.5)))
+    assert torch.isnan(requests[0].previous).all()
+    assert requests[1].previous[0].eq(0.5).all()
+    assert torch.isnan(requests[1].previous[1]).all()
+    assert requests[1].executed.tolist() == [4, 0]
+    assert requests[1].noise.seeds.tolist() == [1, 2]
+    assert requests[1].noise.plans.tolist() == [1, 0]
+
+
+# --- mistakes
+
+
+def test_numbers_that_are_not_finite_never_become_actions(policy, observation, watched, plan):
+    state = watched(policy)
+    seen = observation(ROWS, 3)
+    for value in (np.nan, np.inf):
+        seen["state"][4, 1] = value
+        bad = policy.observe(state, seen)
+        with pytest.raises(ConfigError, match=r"plan is not finite: the observation or the weights hold NaN or infinity"):
+            plan(policy, bad)
+        assert np.isfinite(plan(policy, bad, [0, 3]).actions).all()  # the other rows are as well as before
+
+
+def test_wrong_observations_are_named(policy):
+    state = policy.initial_state([0, 1])
+    with pytest.raises(ConfigError, match=r"wants \['state'\]; the observation has no \['state'\], only \['pose'\]"):
+        policy.observe(state, {"pose": np.zeros((2, 2))})
+    for shape in ((2, 3), (3, 2), (2,), (1, 2, 2)):
+        with pytest.raises(ConfigError, match=r"'state' has shape .*; \(2, 2\) was expected"):
+            policy.observe(state, {"state": np.zeros(shape)})
+    more = policy.observe(state, {"state": np.zeros((2, 2)), "unused": np.zeros(5)})  # what it does not use is let be
+    assert list(more.history) == ["state"]
+
+
+def test_planning_before_seeing_is_refused(policy, observation, plan):
+    state = policy.observe(policy.initial_state([0, 1]), observation(2))
+    state = policy.reset_rows(state, np.array([1]), [5])
+    with pytest.raises(ConfigError, match=r"observed nothing: call observe\(\) first"):
+        plan(policy, state)
+    assert plan(policy, state, [0]).actions.shape == (1, 4, 2)
+
+
+def test_an_observation_of_another_dtype_is_converted(policy):
+    state = policy.initial_state([0])
+    from_double = policy.observe(state, {"state": np.array([[1.5, 2.5]])})
+    assert from_double.history["state"].dtype == np.float32
+
+
+def test_whole_number_observations_are_not_cut_from_fractions(tiny_model, tiny_problem):
+    """A camera image given in [0, 1] where 0 to 255 is wanted would be all black, without a word."""
+    dataset = tiny_problem.make_dataset()
+    spec = ObsSpec({**dataset.obs_spec.keys, "pixels": ObsKey((2,), "uint8", "image")})
+    policy = DiffusionPolicy(tiny_model())
+    policy.obs_spec = spec
+    state = policy.initial_state([0])
+    with pytest.raises(ConfigError, match=r"'pixels' is float64.*uint8"):
+        policy.observe(state, {"state": np.zeros((1, 2)), "pixels": np.array([[0.5, 0.9]])})
+
+
+def test_steps_of_a_way_are_checked():
+    with pytest.raises(ConfigError, match=r"inference\.steps is 0"):
+        Fresh(0)
+
+
+# --- from a file to the agent
+
+
+def test_a_way_is_built_from_its_configuration():
+    home = "hotstart.policy.diffusion"
+    way = build_way(
+        {
+            "_target_": f"{home}.plans.Fresh",
+            "steps": 4,
+            "solver": {"_target_": f"{home}.solvers.DDIM", "eta": 0.5},
+            "clip": None,
+        }
+    )
+    assert (way.steps, way.clip, way.solver.eta) == (4, None, 0.5)
+    with pytest.raises(ConfigError, match=r"solver names the target 'os\.system'"):
+        build_way({"_target_": f"{home}.plans.Fresh", "solver": {"_target_": "os.system"}})
+    with pytest.raises(ConfigError, match=r"inference\.step is unknown; Fresh takes steps, solver, clip"):
+        build_way({"_target_": f"{home}.plans.Fresh", "step": 4})
+
+
+def test_a_loaded_policy_does_what_the_saved_one_did(tmp_path, policy, watched, plan):
+    checkpoint.save(tmp_path / "c", policy.model, {})
+    back = DiffusionPolicy.load(tmp_path / "c", policy.way)
+    assert np.array_equal(plan(back, watched(back)).actions, plan(policy, watched(policy)).actions)
+
+
+def test_an_agent_executes_its_chunks_one_action_a_tick(tmp_path, policy, observation, plan):
+    """Every action is the one that the policy, fed by hand, plans for that tick."""
+    checkpoint.save(tmp_path / "c", policy.model, {})
+    agent = load(tmp_path / "c", policy.way)
+    agent.reset(seed=5)
+    got, expected = [], []
+    state = policy.initial_state([5])
+    for tick in range(10):
+        seen = observation(1, tick)
+        got.append(agent.act({"state": seen["state"][0]}))
+        state = policy.observe(state, seen)
+        if tick % 4 == 0:
+            planned = plan(policy, state)
+            state, chunk = planned.state, planned.actions[0]
+        expected.append(chunk[tick % 4])
+    np.testing.assert_array_equal(got, expected)
+    with pytest.raises(ConfigError, match="shape"):
+        Agent(policy).act({"state": seen["state"]})  # with a batch axis
+
+
+def test_nothing_is_remembered_outside_the_state(policy, watched, plan):
+    """Two episodes by turns are two episodes one after the other."""
+    a, b = (watched(policy, [seed]) for seed in (1, 2))
+    alone = plan(policy, plan(policy, a).state).actions
+    first = plan(policy, a)
+    plan(policy, replace(b, plans=b.plans + 3))
+    assert np.array_equal(plan(policy, first.state).actions, alone)

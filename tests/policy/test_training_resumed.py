@@ -1,0 +1,219 @@
+"""Runs that stop and go on: to the bit, and only where data, model and settings are the same."""
+
+import json
+import signal
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hotstart.datasets.arrays import Arrays
+from hotstart.policy import checkpoint
+from hotstart.policy.diffusion.objective import Regimes
+from hotstart.policy.metrics import read_metrics
+from hotstart.policy.training import Trainer, TrainingSettings
+from hotstart.spec import ActionSpec, CheckpointError, ConfigError, DataError, Horizon, ObsKey, ObsSpec
+
+SETTINGS = TrainingSettings(
+    steps=14,
+    batch=16,
+    warmup=4,
+    validation_share=0.2,
+    log_every=1,
+    validate_every=4,
+    save_every=3,
+    threads=1,
+)
+KINDS = ["unet", "transformer"]
+
+
+def run(dataset, config, settings, folder, **options):
+    return Trainer(dataset, config, settings, folder).run(progress=False, **options)
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    assert one.keys() == other.keys()
+    return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+# --- stopping and going on
+
+TRAIN_UNTIL_KILLED = """
+import json, os, signal
+from pathlib import Path
+from hotstart.policy.training import Trainer, TrainingSettings
+
+def on_log(step, numbers):
+    if step == 8:  # the last checkpoint is of step 6
+        os.kill(os.getpid(), signal.SIGKILL)
+
+settings = TrainingSettings(**json.loads(args[2]))
+dataset = make_dataset()
+Trainer(dataset, make_config(args[1], dataset), settings, Path(args[0])).run(progress=False, on_log=on_log)
+"""
+PLAIN = json.dumps({name: value for name, value in vars(SETTINGS).items() if name != "regimes"})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_killed_run_goes_on_to_the_bit(kind, tmp_path, tiny_dataset, tiny_config, fresh_python):
+    config = tiny_config(kind)
+    done = fresh_python(TRAIN_UNTIL_KILLED, tmp_path / "killed", kind, PLAIN)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    last = tmp_path / "killed" / "checkpoints" / "last"
+    assert checkpoint.read_meta(last)["step"] == 6
+    assert [r["step"] for r in read_metrics(tmp_path / "killed")] == list(range(1, 9))
+    with (tmp_path / "killed" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 9, "lo')  # the kill came in the middle of a line
+
+    killed, whole = (Trainer(tiny_dataset, config, SETTINGS, tmp_path / name) for name in ("killed", "whole"))
+    seen: list[int] = []
+    resumed_model = killed.run(progress=False, on_log=lambda step, _: seen.append(step))
+    whole_model = whole.run(progress=False)
+    assert seen == list(range(7, 15))  # it did go on, not begin anew
+    assert equal(resumed_model.state_dict(), whole_model.state_dict())
+    assert equal(killed.model.state_dict(), whole.model.state_dict())
+    assert equal(killed._tensors(), whole._tensors())  # the optimiser too
+    assert not equal(killed.model.state_dict(), resumed_model.state_dict())
+    for name in ("last", "best"):
+        saved, again = (checkpoint.load(tmp_path / folder / "checkpoints" / name)[0] for folder in ("killed", "whole"))
+        assert equal(saved.state_dict(), again.state_dict())
+
+    records, expected = (read_metrics(tmp_path / name) for name in ("killed", "whole"))
+    assert [r["step"] for r in records] == list(range(1, 15))  # each step once: what came after step 6 was cut off
+    for record, other in zip(records, expected, strict=True):
+        assert {**record, "seconds": 0} == {**other, "seconds": 0}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_then_stops(number, tmp_path, tiny_dataset, tiny_config):
+    before = signal.getsignal(number)
+
+    def on_log(step, numbers):
+        if step == 8:  # the last checkpoint is of step 6
+            assert signal.getsignal(number) is not before  # or the next line would end pytest
+            signal.raise_signal(number)
+
+    with pytest.raises(KeyboardInterrupt, match="stopped at step 8; the same command goes on from there"):
+        run(tiny_dataset, tiny_config(), SETTINGS, tmp_path, on_log=on_log)
+    assert signal.getsignal(number) is before
+    last = tmp_path / "checkpoints" / "last"
+    assert checkpoint.read_meta(last)["step"] == 8
+    assert checkpoint.load_training_state(last)[1]["step"] == 8
+    seen: list[int] = []
+    run(tiny_dataset, tiny_config(), SETTINGS, tmp_path, on_log=lambda step, _: seen.append(step))
+    assert seen == list(range(9, 15))
+
+
+def test_it_trains_in_a_thread_too(tmp_path, tiny_dataset, tiny_config):
+    settings = replace(SETTINGS, steps=1)
+    thread = threading.Thread(target=run, args=(tiny_dataset, tiny_config(), settings, tmp_path))
+    thread.start()
+    thread.join()
+    assert checkpoint.read_meta(tmp_path / "checkpoints" / "last")["step"] == 1
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path, tiny_dataset, tiny_config):
+    settings = replace(SETTINGS, steps=3)
+    first = run(tiny_dataset, tiny_config(), settings, tmp_path)
+    stamp = (tmp_path / "checkpoints" / "last" / "model.safetensors").stat().st_mtime_ns
+    again = run(tiny_dataset, tiny_config(), settings, tmp_path, on_log=lambda *_: pytest.fail("it trained"))
+    assert equal(first.state_dict(), again.state_dict())
+    assert (tmp_path / "checkpoints" / "last" / "model.safetensors").stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize("threads", [1, 0])
+def test_the_seed_fixes_the_run(threads, tmp_path, tiny_dataset, tiny_config):
+    settings = replace(SETTINGS, steps=3, threads=threads)
+    torch.rand(3)  # what others draw does not matter
+    one = run(tiny_dataset, tiny_config(), settings, tmp_path / "a")
+    torch.manual_seed(99)
+    two = run(tiny_dataset, tiny_config(), settings, tmp_path / "b")
+    other = run(tiny_dataset, tiny_config(), replace(settings, seed=1), tmp_path / "c")
+    assert equal(one.state_dict(), two.state_dict())
+    assert not equal(one.state_dict(), other.state_dict())
+
+
+# --- refusing what does not belong together
+
+
+def test_other_data_are_refused(tmp_path, tiny_dataset, tiny_config):
+    run(tiny_dataset, tiny_config(), replace(SETTINGS, steps=1), tmp_path)
+    episodes = [tiny_dataset.episode(i) for i in range(8)]
+    episodes[3]["state"] = episodes[3]["state"].copy()
+    episodes[3]["state"][2, 1] += 1e-3  # one number
+    with pytest.raises(CheckpointError, match=rf"other data: choose another run name, or delete {tmp_path}"):
+        run(Arrays(episodes, fps=10.0), tiny_config(), SETTINGS, tmp_path)
+
+
+def test_other_settings_are_refused_and_named(tmp_path, tiny_dataset, tiny_config):
+    run(tiny_dataset, tiny_config(), replace(SETTINGS, steps=1), tmp_path)
+    for changes in ({"learning_rate": 1e-3}, {"batch": 8}, {"seed": 1}, {"regimes": Regimes(0, 1, 0)}, {"steps": 2}):
+        with pytest.raises(CheckpointError, match=rf"another training\.{next(iter(changes))}: choose another run name"):
+            run(tiny_dataset, tiny_config(), replace(SETTINGS, **{"steps": 1, **changes}), tmp_path)
+    free = {"log_every": 2, "validate_every": 3, "save_every": 7, "threads": 0}  # these change no weight
+    run(tiny_dataset, tiny_config(), replace(SETTINGS, **{"steps": 1, **free}), tmp_path)
+
+
+def test_another_model_is_refused_and_named(tmp_path, tiny_dataset, tiny_config):
+    plain = tiny_config()
+    run(tiny_dataset, plain, replace(SETTINGS, steps=1), tmp_path)
+    others = {
+        "denoiser": {"denoiser": {**plain.denoiser, "channels": [8, 16]}},
+        "schedule": {"schedule": {"_target_": "hotstart.policy.diffusion.schedule.Flow"}},  # the weights would fit
+        "prediction": {"prediction": "x0"},
+        "horizon": {"horizon": replace(plain.horizon, planned=10)},
+    }
+    for part, change in others.items():
+        with pytest.raises(CheckpointError, match=f"another {part}: choose another run name"):
+            run(tiny_dataset, tiny_config(**change), replace(SETTINGS, steps=1), tmp_path)
+
+
+def test_observations_in_another_order_are_another_model(tmp_path, tiny_config):
+    rng = np.random.default_rng(0)
+    episodes = [{name: rng.normal(size=(14, 2)).astype(np.float32) for name in ("a", "b", "action")} for _ in range(4)]
+    dataset, settings = Arrays(episodes, 10.0), replace(SETTINGS, steps=1)
+    run(dataset, tiny_config(dataset=dataset), settings, tmp_path)
+    swapped = ObsSpec({name: dataset.obs_spec.keys[name] for name in ("b", "a")})
+    with pytest.raises(CheckpointError, match="another obs_spec"):
+        run(dataset, tiny_config(dataset=dataset, obs_spec=swapped), settings, tmp_path)
+
+
+def test_options_given_as_tuples_are_those_given_as_lists(tmp_path, tiny_dataset, tiny_config):
+    plain, settings = tiny_config(), replace(SETTINGS, steps=1)
+    tuples = tiny_config(denoiser={**plain.denoiser, "channels": tuple(plain.denoiser["channels"])})
+    run(tiny_dataset, tuples, settings, tmp_path)
+    run(tiny_dataset, tuples, settings, tmp_path)
+    run(tiny_dataset, plain, settings, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"action_spec": ActionSpec.plain(3)}, r"actions of the data set are 2 wide, the model's specification says 3"),
+        ({"obs_spec": ObsSpec({"pose": ObsKey((2,))})}, r"no observation 'pose'; it has \['state'\]"),
+        ({"obs_spec": ObsSpec({"state": ObsKey((4,))})}, r"'state' has shape \(2,\) in the data set, \(4,\)"),
+    ],
+)
+def test_data_that_do_not_fit_the_specification_are_refused(change, message, tmp_path, tiny_dataset, tiny_config):
+    with pytest.raises(DataError, match=message):
+        Trainer(tiny_dataset, tiny_config(**change), SETTINGS, tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, r"training\.steps is 0"),
+        ({"batch": 0}, r"training\.batch is 0"),
+        ({"precision": "fp8"}, r"'fp8'; choose one of auto, fp32, bf16"),
+    ],
+)
+def test_impossible_settings_are_refused(change, message):
+    with pytest.raises(ConfigError, match=message):
+        replace(SETTINGS, **change)
+
+
+def test_a_horizon_that_the_network_cannot_take_is_refused_at_the_first_step(tmp_path, tiny_dataset, tiny_config):
+    with pytest.raises(ConfigError, match=r"horizon\.planned is 13.*multiple of 2: try 14"):
+        run(tiny_dataset, tiny_config(horizon=Horizon(2, 13, 4)), SETTINGS, tmp_path)
