@@ -62,7 +62,7 @@ def _composed(verb: str, words: list[str]) -> int:
         return 0
     many = "--multirun" in words
     plain = [text for text in words if text != "--multirun"]
-    runs = compose.sweep(plain) if many else [plain]
+    runs = compose.sweep(verb, plain) if many else [plain]
     configs = [compose.composed(verb, run) for run in runs]  # all before the first starts: a typing error costs nothing
     command = import_module(f".commands.{verb}", __package__)
     for config in configs:

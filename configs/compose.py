@@ -24,6 +24,8 @@ from ..spec import ConfigError, Horizon, nearest
 from .schema import VERBS, node_of
 
 MODULE = __name__.rsplit(".", 1)[0]
+OUTPUT = {"collect": "out", "train": "name", "evaluate": "out", "demo": "name"}
+"""Verb -> the key that says where it writes."""
 
 
 def choices(group: str) -> list[str]:
@@ -66,14 +68,34 @@ def composed(verb: str, words: Sequence[str]) -> dict[str, Any]:
     return {**plain, "choices": {group: chosen[group] for group in groups() if chosen.get(group)}}  # type: ignore[dict-item]
 
 
-def sweep(words: Sequence[str]) -> list[list[str]]:
-    """`--multirun`: every combination of the words that hold several values (a=1,2,3 or a=range(1,4))."""
-    parsed = OverridesParser.create().parse_overrides(list(words))
-    lists = [
-        [f"{o.key_or_group}={value}" for value in o.sweep_string_iterator()] if o.is_sweep_override() else [o.input_line or ""]
-        for o in parsed
-    ]
-    return [list(combination) for combination in itertools.product(*lists)]
+def sweep(verb: str, words: Sequence[str]) -> list[list[str]]:
+    """`--multirun`: every combination of the words that hold several values (a=1,2,3 or a=range(1,4)).
+
+    Each combination writes to a place of its own: the values are added to the name of what the verb writes.
+    """
+    try:
+        parsed = OverridesParser.create().parse_overrides(_named(verb, words))
+    except HydraException as error:
+        raise ConfigError(str(error).splitlines()[0]) from error
+    varied = [o for o in parsed if o.is_sweep_override()]
+    fixed = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
+    values = [list(o.sweep_string_iterator()) for o in varied]
+    runs = []
+    for combination in itertools.product(*values):
+        chosen = [f"{o.key_or_group}={value}" for o, value in zip(varied, combination, strict=True)]
+        runs.append([*fixed, *chosen, *_own_place(verb, fixed, combination)])
+    return runs
+
+
+def _own_place(verb: str, fixed: Sequence[str], combination: Sequence[str]) -> list[str]:
+    """The word that gives a combination its own output; none where the user's own word already differs, by `${...}`."""
+    key = OUTPUT[verb]
+    given = next((w.partition("=")[2].strip("'") for w in fixed if w.startswith(f"{key}=")), None)
+    if not combination or (given is not None and "${" in given):
+        return []
+    default = next(f.default for f in fields(VERBS[verb]) if f.name == key)
+    stem, ending = re.fullmatch(r"(.*?)(\.json|\.zarr)?", str(default if given is None else given)).groups()  # type: ignore[union-attr]
+    return [f"{key}='{'_'.join([stem, *combination])}{ending or ''}'"]
 
 
 def help_text(verb: str) -> str:

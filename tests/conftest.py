@@ -1,4 +1,4 @@
-"""A tiny data set and tiny models, for tests that need the real parts at a size that runs in seconds.
+"""A tiny data set and tiny models, and a robot and a policy that do what a test can foresee.
 
 torch is imported where it is needed, so that tests without it start quickly.
 """
@@ -80,7 +80,6 @@ RATE_HZ = 10.0
 ACTION_SPEC = ActionSpec(
     (ActionDim("x"), ActionDim("y"), ActionDim("vx", absolute=False), ActionDim("grip", "", "discrete", False))
 )
-WIDTH = ACTION_SPEC.width
 
 
 class ScriptedRobot:

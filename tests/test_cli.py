@@ -55,14 +55,26 @@ def test_mistakes_are_explained(words, expected, capsys):
     assert expected in refused(capsys, *words)
 
 
-def test_a_sweep_is_every_combination():
-    runs = compose.sweep(["inference=ddim,dpmpp", "seed=1,2"])
-    assert runs == [
-        ["inference=ddim", "seed=1"],
-        ["inference=ddim", "seed=2"],
-        ["inference=dpmpp", "seed=1"],
-        ["inference=dpmpp", "seed=2"],
+def test_a_sweep_is_every_combination_each_with_its_own_output():
+    runs = compose.sweep("evaluate", ["runs/x", "inference=ddim,dpmpp", "seed=range(1,3)", "out=o/r.json"])
+    configs = [compose.composed("evaluate", run) for run in runs]
+    assert [(c["choices"]["inference"], c["seed"], c["out"]) for c in configs] == [
+        ("ddim", 1, "o/r_ddim_1.json"),
+        ("ddim", 2, "o/r_ddim_2.json"),
+        ("dpmpp", 1, "o/r_dpmpp_1.json"),
+        ("dpmpp", 2, "o/r_dpmpp_2.json"),
     ]
+    assert all(c["checkpoint"] == "runs/x" for c in configs)
+
+
+def test_a_sweep_leaves_names_alone_that_differ_already():
+    runs = compose.sweep("evaluate", ["x", "inference.steps=3,4", "out='s${inference.steps}.json'"])
+    assert [compose.composed("evaluate", run)["out"] for run in runs] == ["s3.json", "s4.json"]
+
+
+def test_a_sweep_of_trainings_gives_each_its_own_run():
+    runs = compose.sweep("train", ["training.seed=0,1"])
+    assert [compose.composed("train", run)["name"] for run in runs] == ["pusht_0", "pusht_1"]
 
 
 def test_configuration_is_plain_and_says_what_was_chosen():

@@ -4,21 +4,8 @@ import time
 
 import numpy as np
 import pytest
-from hotstart.control import (
-    ImmediatePlanner,
-    LoopSettings,
-    RealClock,
-    VirtualClock,
-    run,
-)
-from hotstart.spec import (
-    Clock,
-    ConfigError,
-    Feedback,
-    Planner,
-    Policy,
-    Robot,
-)
+from hotstart.control import ImmediatePlanner, LoopSettings, RealClock, VirtualClock, run
+from hotstart.spec import Clock, ConfigError, Feedback, Planner, Policy, Robot
 
 
 def test_the_parts_of_this_test_are_what_the_protocols_say(scripted):

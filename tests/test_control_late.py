@@ -2,13 +2,7 @@
 
 import numpy as np
 import pytest
-from hotstart.control import (
-    LoopSettings,
-    VirtualClock,
-    run,
-)
-
-# --- a planner that is late
+from hotstart.control import LoopSettings, VirtualClock, run
 
 
 @pytest.mark.parametrize("latency", [1, 2, 3])

@@ -3,23 +3,13 @@
 import time
 
 import numpy as np
-from hotstart.control import (
-    RealClock,
-    TimedActions,
-    VirtualClock,
-    hold,
-    splice,
-)
-from hotstart.spec import (
-    ActionDim,
-    ActionSpec,
-)
+from hotstart.control import RealClock, TimedActions, VirtualClock, hold, splice
+from hotstart.spec import ActionDim, ActionSpec
 
 RATE_HZ = 10.0
 ACTION_SPEC = ActionSpec(
     (ActionDim("x"), ActionDim("y"), ActionDim("vx", absolute=False), ActionDim("grip", "", "discrete", False))
 )
-WIDTH = ACTION_SPEC.width
 
 
 # --- splice

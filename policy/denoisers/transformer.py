@@ -20,7 +20,6 @@ from torch.nn.functional import scaled_dot_product_attention
 from ...spec import ConfigError
 from .base import LevelEmbedding, Network
 
-
 POSITION_SIZE = 0.5
 
 
