@@ -10,7 +10,6 @@ import platform
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import distributions
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any, NamedTuple
@@ -19,12 +18,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..control import RowLog
+from ..policy.versions import versions
 from ..spec import ActionSpec, BoolArray, ConfigError, DataError, FloatArray
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
 AT_ONCE = 500  # resamples drawn at a time, so that memory stays small whatever the number of episodes
-PACKAGES = ("hotstart", "torch", "numpy", "gymnasium", "mujoco", "robosuite", "pymunk")
 SHAPE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("task", "checkpoint", "inference", "episodes", "seed"), ()),
     "success": ("rate", "low", "high"),
@@ -250,12 +249,6 @@ def _milliseconds(call_seconds: Sequence[tuple[int, float]], setting: Setting) -
         "per_second_of_motion": float(per_plan_ms * setting.rate_hz / setting.executed),
         "rows": float(rows.mean()),
     }
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on, those that are installed."""
-    installed = {distribution.name: distribution.version for distribution in distributions()}
-    return {"python": platform.python_version(), **{name: installed[name] for name in PACKAGES if name in installed}}
 
 
 def machine(device: str = "cpu") -> dict[str, str | int]:

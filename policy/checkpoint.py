@@ -19,7 +19,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -229,16 +228,3 @@ def load_training_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]
         return tensors, json.loads((folder / STATE / "state.json").read_text())
     except (OSError, SafetensorError, ValueError) as error:
         raise CheckpointError(f"{folder} holds no training state to go on from: {error}") from error
-
-
-def versions() -> dict[str, str]:
-    """Versions that a result depends on."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {"torch": str(torch.__version__)}
-    for name in ("hotstart", "numpy", "mujoco", "robosuite", "pymunk", "gymnasium"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -32,6 +32,7 @@ from .ema import EMA
 from .metrics import MetricsLog
 from .model import ModelConfig, PolicyModel
 from .normalizer import ACTION, Normalizer, expected_shapes
+from .versions import versions
 
 PRECISIONS = ("auto", "fp32", "bf16")
 VALIDATION_BATCHES = 4
@@ -117,7 +118,7 @@ class Trainer:
             "regimes": settings.regimes.trained(),
             "training": asdict(settings),
             "parameters": self.model.parameter_count,
-            "versions": checkpoint.versions(),
+            "versions": versions(),
         }
         self.step, self.seconds, self.best = 0, 0.0, math.inf
 

@@ -226,6 +226,21 @@ def test_with_one_level_the_unet_is_the_ordinary_one(dtype, most):
     assert differ(got, expected) < most
 
 
+def test_coarser_scales_see_the_mean_of_the_levels_below_them():
+    """Levels that change places within a pair are nothing to the coarser scales, within four to the coarsest; else they are."""
+    net = make("unet")
+    level = torch.rand(1, STEPS, generator=torch.Generator().manual_seed(0))
+    pairs, fours = torch.arange(STEPS) ^ 1, torch.arange(STEPS) ^ 2
+    scales = [scale for scale, _ in net._placed_blocks()]
+    with torch.no_grad():
+        plain, in_pairs, in_fours = (net.modulation(level[:, order]) for order in (torch.arange(STEPS), pairs, fours))
+    assert sorted(set(scales)) == [0, 1, 2]
+    for scale, film, paired, foured in zip(scales, plain, in_pairs, in_fours, strict=True):
+        assert film.shape[2] == STEPS >> scale
+        assert (differ(film, paired) < 1e-6) == (scale >= 1)
+        assert (differ(film, foured) < 1e-6) == (scale == 2)
+
+
 @pytest.mark.parametrize("resolutions", [1, 2, 3])
 def test_a_unet_says_which_plans_it_can_take(resolutions):
     net = make("unet", channels=(8, 16, 24)[:resolutions])

@@ -2,13 +2,16 @@
 
 import copy
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from hotstart.policy import checkpoint
 from hotstart.policy.agent import Agent, load
+from hotstart.policy.diffusion.noise import RowNoise
 from hotstart.policy.diffusion.plans import Fresh, PlanOutcome
+from hotstart.policy.diffusion.schedule import VPCosine, grid
 from hotstart.policy.diffusion.solvers import DDIM, DPMSolverPP
 from hotstart.policy.diffusion_policy import DiffusionPolicy, build_way
 from hotstart.policy.normalizer import ACTION
@@ -93,6 +96,24 @@ def test_another_number_of_executed_steps_gives_a_longer_chunk_of_the_same_plan(
     assert plan(longer, state).actions.shape[1] == longer.horizon.executed == 9
     with pytest.raises(ConfigError, match=r"planned is 12.*= 13 steps are needed"):
         DiffusionPolicy(policy.model, policy.way, executed=12)
+
+
+@pytest.mark.parametrize("solver", [DDIM(), DDIM(1.0), DPMSolverPP()])
+@pytest.mark.parametrize("kind", ["unet", "transformer"])
+def test_a_fresh_plan_is_the_loop_written_out(kind, solver, tiny_model, watched, plan):
+    """From the row's noise down the grid, each estimate clipped, no level prepared beforehand."""
+    model = tiny_model(kind)
+    policy = DiffusionPolicy(model, Fresh(5, solver, clip=0.4))
+    state = watched(policy)
+    noise, history = RowNoise(state.seeds, state.plans), None
+    x, context = noise.normal(12, 2), model.encode({"state": torch.as_tensor(state.history["state"])})
+    for level_from, level_to in pairwise(grid(VPCosine(), 5)):
+        levels = (level_from.expand(len(x), 12), level_to.expand(len(x), 12))
+        step = solver.step(lambda x, level: model.denoiser(x, level, context).clamp(-0.4, 0.4), x, *levels, history)
+        x, history = step.mean, step.history
+        if solver.stochastic:
+            x = x + step.std * noise.normal(12, 2)
+    np.testing.assert_allclose(plan(policy, state).state.plan, x, atol=1e-5)
 
 
 @pytest.mark.parametrize("solver", [DDIM(), DDIM(1.0), DPMSolverPP()])

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from hotstart.datasets.arrays import Arrays
-from hotstart.policy import checkpoint
+from hotstart.policy import checkpoint, training
 from hotstart.policy.batches import WindowBatches
+from hotstart.policy.diffusion.objective import denoising_loss
 from hotstart.policy.diffusion.plans import Fresh
 from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.policy.metrics import read_metrics
@@ -167,6 +168,23 @@ def test_a_batch_is_windows_of_the_data(tiny_config):
             wanted = (newest - 1 + torch.arange(12)).clamp(0, 13) + 100 * episode
             assert torch.equal(planned, wanted)
             assert torch.equal(seen, wanted[:2])
+
+
+def test_every_step_has_levels_and_noise_of_its_own_and_the_same_again(tmp_path, tiny_dataset, tiny_config, monkeypatch):
+    drawn = []
+
+    def spy(denoiser, schedule, context, x0, time, noise):
+        drawn.append((time, noise))
+        return denoising_loss(denoiser, schedule, context, x0, time, noise)
+
+    monkeypatch.setattr(training, "denoising_loss", spy)
+    for name in ("a", "b"):
+        run(tiny_dataset, tiny_config(), replace(SETTINGS, steps=3, validation_share=0.0), tmp_path / name)
+    first, again = drawn[:3], drawn[3:]
+    for i in range(3):
+        assert all(torch.equal(one, other) for one, other in zip(first[i], again[i], strict=True))
+        for j in range(i):
+            assert all((one == other).float().mean() < 0.1 for one, other in zip(first[i], first[j], strict=True))
 
 
 # --- learning
