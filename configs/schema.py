@@ -100,7 +100,7 @@ class DemoConfig(Learning):
     task: TaskConfig = field(default_factory=TaskConfig)
     demonstrations: int = word("scripted demonstrations to collect", 100)
     noise: float = word("disturbance injected into the expert's actions", 0.3)
-    episodes: int = word("episodes of each evaluation", 50)
+    episodes: int = word("episodes of each evaluation", 100)
     seed: int = word("seed of the first evaluation episode", 100000)
     workers: int = word("processes to simulate in; 0 is this one, -1 one per core", -1)
     inferences: list[str] = word("ways of inference to evaluate", ["ddim", "dpmpp", "ddpm"])

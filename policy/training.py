@@ -36,8 +36,7 @@ from .versions import versions
 
 PRECISIONS = ("auto", "fp32", "bf16")
 VALIDATION_BATCHES = 4
-OnLog = Callable[[int, Mapping[str, float]], None]
-"""Called with the step and what is logged there."""
+OnLog = Callable[[int, Mapping[str, float]], None]  # called with the step and what is logged there
 
 
 @dataclass(frozen=True)
@@ -196,9 +195,9 @@ class Trainer:
     def _check_finite(self, numbers: Mapping[str, Tensor]) -> None:
         """Raise DataError for a loss or a gradient that is not a number: its weights must not replace the last good ones."""
         for name in ("loss", "gradient_norm"):
-            value, mend = float(numbers[name]), "lower training.learning_rate, check the data"
-            if not math.isfinite(value):
-                raise DataError(f"the {name.replace('_', ' ')} is {value} at step {self.step}: {mend}")
+            if not math.isfinite(value := float(numbers[name])):
+                what = f"the {name.replace('_', ' ')} is {value} at step {self.step}"
+                raise DataError(f"{what}: lower training.learning_rate, check the data")
 
     def _validated(self) -> dict[str, float]:
         loss = self.validate()

@@ -69,6 +69,7 @@ def make_model(kind: str = "unet", seed: int = 0, dataset: Any = None, **changes
     from hotstart.policy.model import PolicyModel
     from hotstart.policy.normalizer import Normalizer, expected_shapes
 
+    torch.set_num_threads(1)  # nets this small gain nothing from threads, and those of two test workers wait for each other
     dataset = dataset or make_dataset()
     config = make_config(kind, dataset, **changes)
     normalizer = Normalizer.fit(dataset_statistics(dataset), expected_shapes(config.obs_spec, config.action_spec))

@@ -4,12 +4,14 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from hotstart.policy.diffusion.plans import Fresh
 from hotstart.policy.diffusion.solvers import DDIM
 from hotstart.policy.diffusion_policy import DiffusionPolicy, PolicyState
 from hotstart.spec import Planned
 
 ROWS = 7
+torch.set_num_threads(1)  # nets this small gain nothing from threads, and those of two test workers wait for each other
 
 
 @pytest.fixture
