@@ -24,15 +24,16 @@ class Agent:
         """Forget the last episode; the seed fixes the noise of the next one."""
         self._state = self.policy.initial_state([seed])
         self._queue: list[FloatArray] = []
+        self._executed = 0
 
     def act(self, observation: Observation) -> FloatArray:
         """The action (A,) for this tick, in the robot's units, from an observation without a batch axis."""
         batched = {name: np.asarray(value)[None] for name, value in observation.items()}
         self._state = self.policy.observe(self._state, batched)
         if not self._queue:
-            executed = np.full(1, self.policy.horizon.executed)
-            planned = self.policy.plan(self._state, np.zeros(1, np.int64), executed)
-            self._state, self._queue = planned.state, list(planned.actions[0])
+            planned = self.policy.plan(self._state, np.zeros(1, np.int64), np.full(1, self._executed))
+            self._state, self._queue, self._executed = planned.state, list(planned.actions[0]), 0
+        self._executed += 1
         return self._queue.pop(0)
 
 

@@ -276,9 +276,10 @@ def check_specs(dataset: Dataset, config: ModelConfig) -> None:
 
 
 def _optimizer(model: PolicyModel, settings: TrainingSettings) -> torch.optim.AdamW:
-    """AdamW; no decay on biases, norms, positions and other vectors and tables."""
-    decayed = [p for p in model.parameters() if p.dim() >= 2 and p.shape[0] != 6]
-    chosen = {id(p) for p in decayed}
+    """AdamW; only the weights of linear layers and convolutions decay, not biases, norms, positions and other tables."""
+    layers = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.ConvTranspose1d)
+    chosen = {id(m.weight) for m in model.modules() if isinstance(m, layers)}
+    decayed = [p for p in model.parameters() if id(p) in chosen]
     kept = [p for p in model.parameters() if id(p) not in chosen]
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": kept, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.99), fused=True)

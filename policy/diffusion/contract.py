@@ -45,10 +45,13 @@ class Preconditioner:
         total = sigma**2 + (alpha * self.sigma_data) ** 2  # variance of x
         return 1 / total.sqrt(), alpha * self.sigma_data**2 / total, sigma * self.sigma_data / total.sqrt()
 
-    def v_error(self, predicted_x0: Tensor, x0: Tensor, level: Tensor) -> Tensor:
-        """Error in v at a common noisy x: v^ - v = (x0 - x0^) / sigma, (B, T, A)."""
-        sigma = alpha_sigma(level.unsqueeze(-1))[1]
-        return (x0 - predicted_x0) / sigma.clamp_min(1e-6)
+    def error(self, predicted_x0: Tensor, x0: Tensor, level: Tensor) -> Tensor:
+        """Error of the network's own output at a common noisy x, (x0^ - x0) / c_out, (B, T, A): in v, eps, x0 or EDM's F.
+
+        At clean positions nothing is asked of the network, and c_out may be 0 there: the caller leaves them out.
+        """
+        c_out = self.coefficients(level)[2]
+        return (predicted_x0 - x0) / torch.where(c_out.abs() < 1e-6, torch.ones_like(c_out), c_out)
 
 
 class Denoiser:

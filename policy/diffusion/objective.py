@@ -77,13 +77,13 @@ def draw_times(regimes: Regimes, horizon: Horizon, batch: int, generator: torch.
 def denoising_loss(
     denoiser: Denoiser, schedule: Schedule, context: Any, x0: Tensor, time: Tensor, noise: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Weighted mean squared error in v over the noisy steps of normalised plans x0 (B, T, A) at schedule times (B, T).
+    """Weighted mean squared error over the noisy steps of normalised plans x0 (B, T, A) at schedule times (B, T).
 
     Clean steps are given, not asked for, and do not count. Returns the loss and detached numbers to log.
     """
     level = schedule.level(time)
     predicted = denoiser(add_noise(x0, noise, level), level, context)
-    error = denoiser.preconditioner.v_error(predicted, x0, level).square().mean(-1)  # (B, T)
+    error = denoiser.preconditioner.error(predicted, x0, level).square().mean(-1)  # (B, T)
     weight = schedule.weight(level) * (time > 0)
     loss = (weight * error).sum() / (time > 0).sum()
     return loss, {"loss": loss.detach()}

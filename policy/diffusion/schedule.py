@@ -38,7 +38,7 @@ def add_noise(x0: Tensor, noise: Tensor, level: Tensor) -> Tensor:
 
 
 class Schedule(Protocol):
-    """A monotone map between schedule time in [0, 1] and level, and the weight of the error in v."""
+    """A monotone map between schedule time in [0, 1] and level, and the weight of the error."""
 
     def level(self, time: Tensor) -> Tensor:
         """Level at schedule time (any shape); 0 -> 0 and 1 -> 1."""
@@ -49,7 +49,7 @@ class Schedule(Protocol):
         ...
 
     def weight(self, level: Tensor) -> Tensor:
-        """Weight of the squared error in v (any shape)."""
+        """Weight of the squared error of the network's output (any shape)."""
         ...
 
 

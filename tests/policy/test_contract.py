@@ -77,3 +77,17 @@ def test_evaluations_are_counted_per_row_and_clean_rows_are_free():
     level[1] = 0.0
     bound(x0, level)
     assert bound.nfe.tolist() == [2, 1] + [0] * 14
+
+
+@pytest.mark.parametrize("prediction", ["v", "eps", "x0", "edm"])
+def test_the_loss_weighs_the_networks_own_output(prediction):
+    """The error that is trained is that of F itself, so no prediction is blown up at either end of the levels."""
+    preconditioner = Preconditioner(prediction)
+    generator = torch.Generator().manual_seed(0)
+    level = torch.tensor([[0.002, 0.1, 0.5, 0.9, 1.0]])
+    x0, x, wrong = (torch.randn(1, 5, 3, generator=generator, dtype=torch.float64) for _ in range(3))
+    c_in, c_skip, c_out = preconditioner.coefficients(level.double())
+    right = (x0 - c_skip * x) / c_out  # the F that gives x0
+    error = preconditioner.error(c_skip * x + c_out * (right + wrong), x0, level.double())
+    torch.testing.assert_close(error, wrong)
+    assert c_in.isfinite().all()
