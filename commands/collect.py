@@ -52,7 +52,7 @@ def collect(config: Mapping[str, Any]) -> dict[str, Any]:
                 kept += 1
                 _keep(store, seeds, first + attempts - 1, episode)
                 bar.update()
-            bar.set_postfix(success=f"{kept}/{attempts}")
+            bar.set_postfix(success=f"{kept}/{attempts}", refresh=False)
             _check_hope(kept, attempts, task["env"])
         results.close()
     seconds = time.monotonic() - began

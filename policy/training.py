@@ -182,7 +182,7 @@ class Trainer:
         if log_due:
             record = {name: float(value) for name, value in numbers.items()}
             record |= {"learning_rate": self.settings.rate(self.step - 1), "seconds": self.seconds}
-            bar.set_postfix(loss=f"{record['loss']:.4f}")
+            bar.set_postfix(loss=f"{record['loss']:.4f}", refresh=False)
         if validate_due:
             record |= self._validated()
         if record:
