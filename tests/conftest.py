@@ -3,10 +3,12 @@
 torch is imported where it is needed, so that tests without it start quickly.
 """
 
+import importlib
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -209,3 +211,24 @@ def tiny_config() -> Any:
 def tiny_model() -> Any:
     """`make_model`."""
     return make_model
+
+
+@pytest.fixture
+def plugin_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes a package as pip would install it: `plugin_package(module, code, {group: [entry points]})`."""
+    made: list[str] = []
+
+    def install(module: str, code: str, points: dict[str, list[str]]) -> Path:
+        (tmp_path / f"{module}.py").write_text(code)
+        info = tmp_path / f"{module}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text("\n".join(f"[{group}]\n" + "\n".join(lines) for group, lines in points.items()))
+        monkeypatch.syspath_prepend(str(tmp_path))
+        importlib.invalidate_caches()
+        made.append(module)
+        return tmp_path
+
+    yield install
+    for module in made:
+        sys.modules.pop(module, None)

@@ -1,6 +1,5 @@
 """What the README promises in Python: train on one's own arrays, act in one's own environment, add one's own encoder."""
 
-import importlib
 import subprocess
 import sys
 
@@ -84,17 +83,9 @@ def test_the_agent_plans_only_when_its_chunk_is_used_up(tmp_path):
 
 
 @pytest.fixture
-def encoder_plugin(tmp_path, monkeypatch):
+def encoder_plugin(plugin_package):
     """An installed package that names an encoder in the entry-point group."""
-    (tmp_path / "last_only.py").write_text(ENCODER)
-    info = tmp_path / "last_only-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: last-only\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[hotstart.encoders]\nlast_only = last_only:LastOnly\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    importlib.invalidate_caches()
-    yield
-    sys.modules.pop("last_only", None)
+    plugin_package("last_only", ENCODER, {"hotstart.encoders": ["last_only = last_only:LastOnly"]})
 
 
 @pytest.mark.usefixtures("encoder_plugin")

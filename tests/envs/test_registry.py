@@ -1,6 +1,5 @@
 """Finding environments by name: real imports, real entry points, and what a mistake says."""
 
-import importlib
 import subprocess
 import sys
 
@@ -41,18 +40,10 @@ class CountEnv(TaskEnv):
 
 
 @pytest.fixture
-def plugin(tmp_path, monkeypatch):
-    """An installed distribution `counting` whose entry points add environments."""
-    (tmp_path / "counting_env.py").write_text(PLUGIN)
-    info = tmp_path / "counting-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: counting\nVersion: 1.0\n")
-    points = ("count = counting_env:CountEnv", "lost = counting_env:Gone", "broken = counting_not_there:Env")
-    (info / "entry_points.txt").write_text("\n".join(["[hotstart.envs]", *points, "pusht = counting_env:CountEnv", ""]))
-    monkeypatch.syspath_prepend(str(tmp_path))
-    importlib.invalidate_caches()
-    yield
-    sys.modules.pop("counting_env", None)
+def plugin(plugin_package):
+    """An installed distribution `counting_env` whose entry points add environments, broken ones and one with our name."""
+    points = ["count = counting_env:CountEnv", "lost = counting_env:Gone", "broken = counting_not_there:Env"]
+    plugin_package("counting_env", PLUGIN, {"hotstart.envs": [*points, "pusht = counting_env:CountEnv"]})
 
 
 def test_our_names_are_listed():
@@ -120,7 +111,7 @@ def test_plugins_cannot_take_our_names():
 
 @pytest.mark.usefixtures("plugin")
 @pytest.mark.parametrize(
-    ("name", "message"), [("lost", "has no 'Gone'"), ("broken", 'counting_not_there.*pip install "counting"')]
+    ("name", "message"), [("lost", "has no 'Gone'"), ("broken", 'counting_not_there.*pip install "counting_env"')]
 )
 def test_broken_plugins_are_named(name, message):
     with pytest.raises(ConfigError, match=message):

@@ -48,14 +48,8 @@ class Walk(TaskEnv):
 
 
 @pytest.fixture
-def walk(tmp_path, monkeypatch):
-    (tmp_path / "walk_task.py").write_text(TASK)
-    info = tmp_path / "walk_task-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: walk-task\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[hotstart.envs]\nwalk = walk_task:Walk\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    return tmp_path
+def walk(plugin_package):
+    return plugin_package("walk_task", TASK, {"hotstart.envs": ["walk = walk_task:Walk"]})
 
 
 def trajectory(task, workers, rows, seeds, actions):
