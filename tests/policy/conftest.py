@@ -1,10 +1,12 @@
 """Policies with a few rows that have seen something, for the tests of policies."""
 
+import shutil
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
+from hotstart.policy import checkpoint
 from hotstart.policy.diffusion.plans import Fresh
 from hotstart.policy.diffusion.solvers import DDIM
 from hotstart.policy.diffusion_policy import DiffusionPolicy, PolicyState
@@ -12,6 +14,20 @@ from hotstart.spec import Planned
 
 ROWS = 7
 torch.set_num_threads(1)  # nets this small gain nothing from threads, and those of two test workers wait for each other
+
+
+@pytest.fixture(scope="session")
+def good(tmp_path_factory, tiny_model):
+    """A whole checkpoint; copied by those who break it."""
+    folder = tmp_path_factory.mktemp("good") / "last"
+    checkpoint.save(folder, tiny_model(), {"step": 7, "task": "toy"})
+    return folder
+
+
+@pytest.fixture
+def folder(good, tmp_path):
+    """A copy of it, to be broken."""
+    return shutil.copytree(good, tmp_path / "last")
 
 
 @pytest.fixture

@@ -15,19 +15,6 @@ from hotstart.policy.checkpoint import CONFIG, MODEL
 from hotstart.spec import CheckpointError
 
 
-@pytest.fixture(scope="module")
-def good(tmp_path_factory, tiny_model):
-    """A whole checkpoint; copied by those who break it."""
-    folder = tmp_path_factory.mktemp("good") / "last"
-    checkpoint.save(folder, tiny_model(), {"step": 7, "task": "toy"})
-    return folder
-
-
-@pytest.fixture
-def folder(good, tmp_path):
-    return shutil.copytree(good, tmp_path / "last")
-
-
 def edit_config(folder: Path, change) -> None:
     plain = yaml.safe_load((folder / CONFIG).read_text())
     change(plain)
