@@ -128,10 +128,7 @@ class Trainer:
         bar = tqdm(total=self.settings.steps, initial=self.step, desc="training", unit="step", disable=not progress)
         with _stop_flag() as stopped, log, bar:
             while self.step < self.settings.steps:
-                began = time.monotonic()
-                numbers = self._train_step()
-                self.seconds += time.monotonic() - began
-                self.step += 1
+                numbers = self.advance()
                 bar.update()
                 self._report(numbers, log, bar, on_log)
                 if stopped() and self.step < self.settings.steps:
@@ -139,6 +136,14 @@ class Trainer:
                     self._save("last")
                     raise KeyboardInterrupt(f"stopped at step {self.step}; the same command goes on from there")
         return self.ema.model
+
+    def advance(self) -> dict[str, Tensor]:
+        """One optimiser step; returns its numbers, the loss among them."""
+        began = time.monotonic()
+        numbers = self._train_step()
+        self.seconds += time.monotonic() - began
+        self.step += 1
+        return numbers
 
     def _train_step(self) -> dict[str, Tensor]:
         for group in self.optimizer.param_groups:

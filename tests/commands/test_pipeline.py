@@ -145,3 +145,17 @@ def test_demo_from_nothing_to_a_report(tmp_path):
     assert "ddim" in page
     result = json.loads((tmp_path / "demo" / "result_ddim.json").read_text())
     assert len(result["per_episode"]) == 2
+
+
+def test_benchmarks_print_their_tables(pusht_run, capsys):
+    run, words = pusht_run
+    assert main(["bench", "call_time", str(run), "ways=ddim:2,dpmpp:3", "rows=1,2", "calls=2", "threads=1"]) == 0
+    table = capsys.readouterr().out
+    assert [line.split()[:3] for line in table.splitlines()[1:]] == [
+        [way, rows, nfe] for rows in "12" for way, nfe in (("ddim:2", "2"), ("dpmpp:3", "3"))
+    ]
+    settings = "encoder.token_width=8+denoiser=transformer+denoiser.embed=16"
+    assert main(["bench", "first_steps", words[0], f"settings={settings}", "steps=4", "every=2", "batch=4"]) == 0
+    header, line = capsys.readouterr().out.splitlines()
+    assert header.split() == ["2", "4"]
+    assert all(float(number) > 0 for number in line.split()[:2])
