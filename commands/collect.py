@@ -1,4 +1,4 @@
-"""`hotstart collect`: demonstrations from a scripted expert, over several processes, resumable."""
+"""`hotstart collect`: demonstrations from an expert or a policy, over several processes, resumable."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 from tqdm import tqdm
 
 from ..datasets.store import Store
-from ..envs.experts.demonstrate import Demonstrator, make_expert
-from ..envs.registry import make
-from ..spec import ConfigError, DataError
+from ..envs.base import TaskEnv
+from ..envs.experts.demonstrate import KINDS, Demonstration, Demonstrator, Kind, make_expert
+from ..envs.experts.play import bounds
+from ..spec import ConfigError, DataError, FloatArray, unknown
 from .processes import ordered, worker_count
 
+KEEP = ("success", "all")
 SEEDS = "seeds.json"
 """Beside the arrays: the seeds of the episodes kept, so that a collection can go on."""
 HOPELESS = 0.05
@@ -28,49 +31,88 @@ def run(config: Mapping[str, Any]) -> int:
     facts = collect(config)
     print(
         f"{config['out']}: {facts['episodes']} episodes, {facts['steps']} steps; the expert succeeded in "
-        f"{facts['kept']} of {facts['attempts']} attempts, {facts['seconds']:.0f} s"
+        f"{facts['succeeded']} of {facts['attempts']} attempts, {facts['seconds']:.0f} s"
     )
     print(f"next: hotstart train {config['out']} task={config['choices']['task']}")
     return 0
 
 
 def collect(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Fill the store up to `episodes` successes, taking seeds in order; returns counts and seconds."""
+    """Fill the store up to `episodes`, taking seeds in order; returns counts and seconds."""
     began, task = time.monotonic(), config["task"]
     if config["episodes"] < 1:
         raise ConfigError(f"episodes is {config['episodes']}; at least 1 is wanted")
+    if config["keep"] not in KEEP:
+        raise ConfigError(unknown("choice for keep", config["keep"], KEEP))
     store, seeds = _open(config)
     first = seeds[-1] + 1 if seeds else int(config["seed"])
-    attempts, kept = 0, 0
-    arguments = (task["env"], {**task["options"], "max_steps": task["max_steps"]}, config["noise"])
-    results = ordered(Demonstrator, arguments, itertools.count(first), worker_count(config["workers"]))
+    attempts, succeeded = 0, 0
+    arguments = (task["env"], _options(task), config["expert"], config["noise"])
+    results = ordered(demonstrator, arguments, itertools.count(first), worker_count(config["workers"]))
     with tqdm(total=config["episodes"], initial=len(seeds), desc="collecting", unit="episode") as bar:
         while len(seeds) < config["episodes"]:
-            episode, success = next(results)
-            attempts += 1
-            if success:
-                kept += 1
-                _keep(store, seeds, first + attempts - 1, episode)
+            shown: Demonstration = next(results)
+            attempts, succeeded = attempts + 1, succeeded + shown.success
+            if shown.success or config["keep"] == "all":
+                _keep(store, seeds, first + attempts - 1, shown.arrays)
                 bar.update()
-            bar.set_postfix(success=f"{kept}/{attempts}", refresh=False)
-            _check_hope(kept, attempts, task["env"])
+            bar.set_postfix(success=f"{succeeded}/{attempts}", steps=len(store), refresh=False)
+            if config["keep"] == "success":
+                _check_hope(succeeded, attempts, task["env"])
         results.close()
     seconds = time.monotonic() - began
-    return {"episodes": len(seeds), "steps": len(store), "attempts": attempts, "kept": kept, "seconds": seconds}
+    return {"episodes": len(seeds), "steps": len(store), "attempts": attempts, "succeeded": succeeded, "seconds": seconds}
+
+
+def _options(task: Mapping[str, Any]) -> dict[str, Any]:
+    """What the environment is built with."""
+    return {**task["options"], "max_steps": task["max_steps"]}
+
+
+def demonstrator(env: str, options: dict[str, Any], expert: str, noise: float) -> Demonstrator:
+    """The environment and who acts in it: one of our experts, or the policy of a checkpoint."""
+    acting = make_expert(env, noise, cast("Kind", expert)) if expert in KINDS else PolicyExpert(expert, noise)
+    return Demonstrator(env, options, acting)
+
+
+class PolicyExpert:
+    """A trained policy as an expert: its success need not be certain, and `noise` disturbs it."""
+
+    def __init__(self, checkpoint: str, noise: float) -> None:
+        """Load a checkpoint or a run; `noise` is a share of the actions' range, standard deviation."""
+        from ..policy.agent import load  # torch is imported only where a policy acts
+
+        self.agent, self.noise = load(checkpoint), noise
+        self.intended: FloatArray = np.zeros(0)
+
+    def reset(self, rng: np.random.Generator) -> None:
+        """Begin an episode; `rng` draws the policy's noise and the disturbance."""
+        self._rng = rng
+        self.agent.reset(int(rng.integers(2**31)))
+
+    def act(self, env: TaskEnv) -> FloatArray:
+        """The action (A,) to execute now."""
+        self.intended = self.agent.act(env.observe())
+        low, high, discrete = bounds(env)
+        push = self.noise * (high - low) / 2 * self._rng.standard_normal(len(low))
+        return np.clip(self.intended + np.where(discrete, 0.0, push), low, high)
 
 
 def _open(config: Mapping[str, Any]) -> tuple[Store, list[int]]:
     """The store to go on with, or a new one, and the seeds of the episodes that it holds."""
     path, task = Path(config["out"]), config["task"]
-    source = f"expert {task['env']}, noise {config['noise']}, options {json.dumps(task['options'], sort_keys=True)}"
+    source = (
+        f"{config['expert']} expert in {task['env']}, keep {config['keep']}, noise {config['noise']}, "
+        f"options {json.dumps(_options(task), sort_keys=True)}"
+    )
     if path.exists():
         store = Store.open(path)
         if store.attrs["source"] != source:
             raise DataError(f"{path} holds other data ({store.attrs['source']}): choose another out=, or delete it")
         listed = json.loads((path / SEEDS).read_text()) if (path / SEEDS).exists() else []
         return store, listed[: len(store.episode_ends)]
-    make_expert(task["env"], config["noise"])  # fails early where there is none
-    env = make(task["env"], **task["options"])
+    try_out = demonstrator(task["env"], _options(task), config["expert"], config["noise"])  # fails early where it cannot be
+    env = try_out.env
     spec = {"fps": env.rate_hz, "action_spec": env.action_spec, "obs_spec": env.obs_spec}
     env.close()
     return Store.create(path, **spec, task=task["name"], source=source), []
@@ -85,8 +127,9 @@ def _keep(store: Store, seeds: list[int], seed: int, episode: Mapping[str, Any])
     store.append(episode)
 
 
-def _check_hope(kept: int, attempts: int, env: str) -> None:
-    if attempts >= 40 and kept < HOPELESS * attempts:
+def _check_hope(succeeded: int, attempts: int, env: str) -> None:
+    if attempts >= 40 and succeeded < HOPELESS * attempts:
         raise DataError(
-            f"the expert of {env!r} succeeded in {kept} of {attempts} attempts: lower noise=, or look at the options"
+            f"the expert of {env!r} succeeded in {succeeded} of {attempts} attempts: "
+            "lower noise=, look at the options, or keep=all"
         )

@@ -52,7 +52,13 @@ def _can_film() -> tuple[bool, list[str]]:
 
 def _collect(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     own = {name: config[name] for name in ("task", "noise", "workers", "choices")}
-    own |= {"episodes": config["demonstrations"], "seed": 0, "out": str(folder / "demonstrations.zarr")}
+    own |= {
+        "expert": "scripted",
+        "keep": "success",
+        "episodes": config["demonstrations"],
+        "seed": 0,
+        "out": str(folder / "demonstrations.zarr"),
+    }
     folder.mkdir(parents=True, exist_ok=True)
     return collect.collect(own)
 

@@ -38,7 +38,7 @@ def build(config: Mapping[str, Any], store: Store, folder: Path) -> Trainer:
 
 def model_config(config: Mapping[str, Any], store: Store) -> ModelConfig:
     """What the model is built from: the configuration's parts and the store's specifications."""
-    wanted = config["task"]["obs_keys"]
+    wanted = config["task"]["obs_keys"] or list(store.obs_spec.keys)
     missing = [name for name in wanted if name not in store.obs_spec.keys]
     if missing:
         raise DataError(

@@ -26,6 +26,8 @@ from .schema import VERBS, node_of
 MODULE = __name__.rsplit(".", 1)[0]
 OUTPUT = {"collect": "out", "train": "name", "evaluate": "out", "demo": "name"}
 """Verb -> the key that says where it writes."""
+OPTIONS = "task.options."
+"""Keys below this belong to the environment: a task's file need not name all of them."""
 
 
 def choices(group: str) -> list[str]:
@@ -124,7 +126,7 @@ def _shown(item: Any) -> str:
 
 
 def _named(verb: str, words: Sequence[str]) -> list[str]:
-    """Words as overrides: the positional one gets its name, dashes are refused."""
+    """Words as overrides: the positional one gets its name, dashes are refused; an environment judges its options itself."""
     named, key = [], positional(verb)
     for text in words:
         if text.startswith("-"):
@@ -135,7 +137,7 @@ def _named(verb: str, words: Sequence[str]) -> list[str]:
             if key is None or any(n.startswith(f"{key}=") for n in named):
                 raise ConfigError(f"{text!r} is one word too many; choices are written key=value")
             text = f"{key}='{text}'"
-        named.append(text)
+        named.append(f"++{text}" if text.startswith(OPTIONS) else text)
     return named
 
 

@@ -34,8 +34,8 @@ class TaskConfig:
     name: str = word("the task's name; data and runs are named after it")
     env: str = word("which environment (see `hotstart collect --help`)")
     options: dict[str, Any] = word("options of the environment", {})
-    obs_keys: list[str] = word("which observations the policy sees, in this order")
-    max_steps: int = word("ticks until an episode ends", 300)
+    obs_keys: list[str] = word("which observations the policy sees, in this order; none named: all", [])
+    max_steps: int = word("ticks until an episode ends; 0: as many as the environment itself says", 300)
 
 
 @dataclass
@@ -52,11 +52,13 @@ class Learning:
 
 @dataclass
 class CollectConfig:
-    """Collect demonstrations from a scripted expert into a store; a killed collection goes on where it stopped."""
+    """Collect demonstrations into a store; a killed collection goes on where it stopped."""
 
     task: TaskConfig = field(default_factory=TaskConfig)
     out: str = word("the store to write", "data/${task.name}.zarr", positional=True)
-    episodes: int = word("successful episodes to keep", 100)
+    expert: str = word("who acts: scripted, play (scripted, wandering off in between), random, or a checkpoint", "scripted")
+    keep: str = word("which episodes: success, or all (each step says whether the task was fulfilled)", "success")
+    episodes: int = word("episodes to keep", 100)
     seed: int = word("first seed; each attempt takes the next one", 0)
     noise: float = word("standard deviation of the disturbance injected into the expert's actions", 0.0)
     workers: int = word("processes to simulate in; 0 is this one, -1 one per core", -1)

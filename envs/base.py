@@ -46,15 +46,19 @@ class TaskEnv(gymnasium.Env[Any, Any]):
     """A simulated task with a score, a success and a clock.
 
     A suite sets the specifications through `__init__` and writes five methods: `_begin`, `_advance`, `_observe`,
-    `_judge` and `render`. The episode ends with success (terminated) or after `max_steps` (truncated).
-    `info` of every reset and step holds `success` (the task is fulfilled now) and `score` (the best of the episode so far);
-    the reward is the score of the present state.
+    `_judge` and `render`. The episode ends with success, or where `_over` says so (terminated), or after `max_steps`
+    (truncated). `info` of every reset and step holds `success` (the task is fulfilled now), `score` (the best of the episode
+    so far, see `keeps_best`) and `instruction` (the task in words); the reward is the score of the present state.
     """
 
     obs_spec: ObsSpec
     action_spec: ActionSpec
     rate_hz: float
     max_steps: int
+    instruction: str = ""
+    """The task in words."""
+    keeps_best: bool = True
+    """Whether an episode's score is the best of its states; otherwise it is that of the present one."""
 
     def __init__(
         self,
@@ -95,7 +99,11 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         self._advance(self._checked(action))
         self.steps += 1
         reward, info = self._result()
-        return self._observe(), reward, info["success"], self.steps >= self.max_steps, info
+        return self._observe(), reward, info["success"] or self._over(), self.steps >= self.max_steps, info
+
+    def observe(self) -> Observations:
+        """The present observation once more, as the last reset or step returned it."""
+        return self._observe()
 
     def _checked(self, action: ArrayLike) -> FloatArray:
         """The action as (A,) float64."""
@@ -108,8 +116,12 @@ class TaskEnv(gymnasium.Env[Any, Any]):
     def _result(self) -> tuple[float, dict[str, Any]]:
         """Judge the present state: (its score, info)."""
         score, success = self._judge()
-        self.best_score = max(self.best_score or 0.0, float(score))
-        return float(score), {"success": bool(success), "score": self.best_score}
+        self.best_score = max(self.best_score or 0.0, float(score)) if self.keeps_best else float(score)
+        return float(score), {"success": bool(success), "score": self.best_score, "instruction": self.instruction}
+
+    def _over(self) -> bool:
+        """Whether the episode has ended without success."""
+        return False
 
     @abstractmethod
     def _begin(self, options: dict[str, Any]) -> None:

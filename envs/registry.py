@@ -5,12 +5,24 @@ from __future__ import annotations
 from ..plugins import PACKAGE, Entry, Registry
 from .base import TaskEnv
 
+ROBOSUITE = {
+    "lift": "LiftEnv",
+    "can": "CanEnv",
+    "square": "SquareEnv",
+    "stack": "StackEnv",
+    "door": "DoorEnv",
+    "tool_hang": "ToolHangEnv",
+    "two_arm_lift": "TwoArmLiftEnv",
+}
+"""Our name of a robosuite task -> its class."""
 REGISTRY = Registry(
     "environment",
     "hotstart.envs",
     {
         "pusht": Entry(f"{PACKAGE}.envs.pusht:PushTEnv", f'pip install "{PACKAGE}[pusht]"'),
-        "lift": Entry(f"{PACKAGE}.envs.robosuite:LiftEnv", f'pip install "{PACKAGE}"'),
+        **{name: Entry(f"{PACKAGE}.envs.robosuite:{env}", f'pip install "{PACKAGE}"') for name, env in ROBOSUITE.items()},
+        "metaworld": Entry(f"{PACKAGE}.envs.metaworld:MetaWorldEnv", f'pip install "{PACKAGE}[metaworld]"'),
+        "gymnasium": Entry(f"{PACKAGE}.envs.gymnasium:GymnasiumEnv", f'pip install "{PACKAGE}"'),
     },
 )
 

@@ -28,13 +28,23 @@ UPRIGHT = (0.0, 0.0, 0.0, 1.0)
 COLLISION_GROUP = 0
 TABLE_VIEW = CameraView(lookat_m=(-0.15, 0.0, 0.98), distance_m=0.95, azimuth_deg=135.0, elevation_deg=-25.0)
 
-ACTION_SPEC = ActionSpec(
-    (
-        *(ActionDim(f"eef_d{axis}", f"{STEP_M} m", absolute=False) for axis in "xyz"),
-        *(ActionDim(f"eef_rot_{axis}", f"{STEP_RAD} rad", "rotation", absolute=False) for axis in "xyz"),
-        ActionDim("gripper", "-1 open, 1 close", "discrete"),
-    )
-)
+
+def arm_prefixes(arms: int) -> list[str]:
+    """What the names of each arm's observations and actions begin with: nothing for a single arm."""
+    return [""] if arms == 1 else [f"robot{number}_" for number in range(arms)]
+
+
+def delta_pose_spec(arms: int = 1) -> ActionSpec:
+    """Change of the hand's position and orientation, and the gripper, for each arm in turn: 7 numbers an arm."""
+    return ActionSpec(tuple(dim for prefix in arm_prefixes(arms) for dim in _arm_dims(prefix)))
+
+
+def _arm_dims(prefix: str) -> list[ActionDim]:
+    return [
+        *(ActionDim(f"{prefix}eef_d{axis}", f"{STEP_M} m", absolute=False) for axis in "xyz"),
+        *(ActionDim(f"{prefix}eef_rot_{axis}", f"{STEP_RAD} rad", "rotation", absolute=False) for axis in "xyz"),
+        ActionDim(f"{prefix}gripper", "-1 open, 1 close", "discrete"),
+    ]
 
 
 def canonical_quat(quat: NDArray[Any], reference: tuple[float, ...]) -> NDArray[Any]:
@@ -47,10 +57,11 @@ def canonical_quat(quat: NDArray[Any], reference: tuple[float, ...]) -> NDArray[
 
 
 class RobosuiteEnv(TaskEnv):
-    """A one-armed robosuite task.
+    """A robosuite task of one arm, or of `arms` equal ones.
 
     Observations, float32: `eef_pos` (3) [m], `eef_quat` (4) xyzw with canonical sign, `gripper_qpos` (2 for the Panda) [m],
-    `object`: the task's own object observations, joined. Actions (7) in [-1, 1]: see `ACTION_SPEC`.
+    each with `robot0_`, `robot1_` before it where there are two arms; `object`: the task's own object observations, joined.
+    Actions (7 an arm) in [-1, 1]: see `delta_pose_spec`.
     Every reset builds the simulation anew from a seed drawn from `self.np_random`: robosuite draws the sizes of objects
     when it builds the model, so only this makes an episode depend on its seed and on nothing that was run before.
     The score is robosuite's staged reward, in [0, 1].
@@ -59,6 +70,7 @@ class RobosuiteEnv(TaskEnv):
     task: ClassVar[str]
     objects: ClassVar[Mapping[str, int]]
     references: ClassVar[Mapping[str, tuple[float, ...]]] = {}
+    arms: ClassVar[int] = 1
     default_steps: ClassVar[int]
     view: ClassVar[CameraView] = TABLE_VIEW
 
@@ -66,10 +78,12 @@ class RobosuiteEnv(TaskEnv):
         """Choose the arm, the length of an episode (ticks) and the side of rendered pictures (pixels)."""
         if robot not in FINGERS:
             raise ConfigError(f"robot is {robot!r}; choose one of {', '.join(FINGERS)}")
-        keys = {"eef_pos": 3, "eef_quat": 4, "gripper_qpos": FINGERS[robot], "object": sum(self.objects.values())}
+        own = {"eef_pos": 3, "eef_quat": 4, "gripper_qpos": FINGERS[robot]}
+        keys = {prefix + name: size for prefix in arm_prefixes(self.arms) for name, size in own.items()}
+        keys["object"] = sum(self.objects.values())
         super().__init__(
             obs_spec=ObsSpec({name: ObsKey((size,)) for name, size in keys.items()}),
-            action_spec=ACTION_SPEC,
+            action_spec=delta_pose_spec(self.arms),
             action_low=-1.0,
             action_high=1.0,
             rate_hz=RATE_HZ,
@@ -91,7 +105,7 @@ class RobosuiteEnv(TaskEnv):
 
     def _begin(self, options: dict[str, Any]) -> None:
         self._release()
-        self._sim = build(self.task, self.robot, int(self.np_random.integers(2**31)), RATE_HZ)
+        self._sim = build(self.task, [self.robot] * self.arms, int(self.np_random.integers(2**31)), RATE_HZ)
         self._seen = self._sim.reset()
         self._reward = float(self._sim.reward(None))
 
@@ -99,14 +113,12 @@ class RobosuiteEnv(TaskEnv):
         self._seen, self._reward, _, _ = self.simulation.step(np.clip(action, -1.0, 1.0))
 
     def _observe(self) -> Observations:
-        seen = self._seen
-        parts = {
-            "eef_pos": seen["robot0_eef_pos"],
-            "eef_quat": canonical_quat(seen["robot0_eef_quat"], HAND_DOWN),
-            "gripper_qpos": seen["robot0_gripper_qpos"],
-            "object": np.concatenate([self._object(name) for name in self.objects]),
-        }
-        return {name: part.astype(np.float32) for name, part in parts.items()}
+        parts = {"object": np.concatenate([np.atleast_1d(self._object(name)) for name in self.objects])}
+        for number, prefix in enumerate(arm_prefixes(self.arms)):
+            seen = {name: self._seen[f"robot{number}_{name}"] for name in ("eef_pos", "eef_quat", "gripper_qpos")}
+            seen["eef_quat"] = canonical_quat(seen["eef_quat"], HAND_DOWN)
+            parts |= {prefix + name: value for name, value in seen.items()}
+        return {name: parts[name].astype(np.float32) for name in self.obs_spec.keys}
 
     def _object(self, name: str) -> NDArray[Any]:
         value = self._seen[name]
@@ -145,6 +157,106 @@ class LiftEnv(RobosuiteEnv):
     """Pick up a cube of 4 to 4.4 cm and raise it 4 cm above the table; `object` is its position, orientation and offset."""
 
     task = "Lift"
+    instruction = "lift the cube"
     objects: ClassVar[Mapping[str, int]] = {"cube_pos": 3, "cube_quat": 4, "gripper_to_cube_pos": 3}
     references: ClassVar[Mapping[str, tuple[float, ...]]] = {"cube_quat": UPRIGHT}
     default_steps = 100
+
+
+class CanEnv(RobosuiteEnv):
+    """Carry a can from one bin into its quarter of the other; `object` is its pose, in the world and seen from the hand."""
+
+    task = "PickPlaceCan"
+    objects: ClassVar[Mapping[str, int]] = {
+        "Can_pos": 3,
+        "Can_quat": 4,
+        "Can_to_robot0_eef_pos": 3,
+        "Can_to_robot0_eef_quat": 4,
+    }
+    references: ClassVar[Mapping[str, tuple[float, ...]]] = {"Can_quat": UPRIGHT, "Can_to_robot0_eef_quat": HAND_DOWN}
+    default_steps = 250
+    instruction = "put the can into its bin"
+
+
+class SquareEnv(RobosuiteEnv):
+    """Put a square nut over the square peg; `object` is the nut's pose, in the world and seen from the hand."""
+
+    task = "NutAssemblySquare"
+    objects: ClassVar[Mapping[str, int]] = {
+        "SquareNut_pos": 3,
+        "SquareNut_quat": 4,
+        "SquareNut_to_robot0_eef_pos": 3,
+        "SquareNut_to_robot0_eef_quat": 4,
+    }
+    references: ClassVar[Mapping[str, tuple[float, ...]]] = {
+        "SquareNut_quat": UPRIGHT,
+        "SquareNut_to_robot0_eef_quat": HAND_DOWN,
+    }
+    default_steps = 300
+    instruction = "put the square nut over the square peg"
+
+
+class StackEnv(RobosuiteEnv):
+    """Put the small red cube on the larger green one; `object` holds both poses and what lies between them and the hand."""
+
+    task = "Stack"
+    objects: ClassVar[Mapping[str, int]] = {
+        "cubeA_pos": 3,
+        "cubeA_quat": 4,
+        "cubeB_pos": 3,
+        "cubeB_quat": 4,
+        "cubeA_to_cubeB": 3,
+        "gripper_to_cubeA": 3,
+        "gripper_to_cubeB": 3,
+    }
+    references: ClassVar[Mapping[str, tuple[float, ...]]] = {"cubeA_quat": UPRIGHT, "cubeB_quat": UPRIGHT}
+    default_steps = 200
+    instruction = "stack the red cube on the green cube"
+
+
+class DoorEnv(RobosuiteEnv):
+    """Turn the handle of a latched door and pull the door open."""
+
+    task = "Door"
+    objects: ClassVar[Mapping[str, int]] = {
+        "door_pos": 3,
+        "handle_pos": 3,
+        "hinge_qpos": 1,
+        "handle_qpos": 1,
+        "door_to_eef_pos": 3,
+        "handle_to_eef_pos": 3,
+    }
+    default_steps = 250
+    instruction = "open the door"
+
+
+class ToolHangEnv(RobosuiteEnv):
+    """Put a frame together and hang a tool on it."""
+
+    task = "ToolHang"
+    objects: ClassVar[Mapping[str, int]] = {
+        **{f"{part}_{what}": size for part in ("base", "frame", "tool") for what, size in (("pos", 3), ("quat", 4))},
+        **{f"{part}_to_robot0_eef_{what}": size for part in ("frame", "tool") for what, size in (("pos", 3), ("quat", 4))},
+        "frame_is_assembled": 1,
+        "tool_on_frame": 1,
+    }
+    default_steps = 700
+    instruction = "assemble the frame and hang the tool on it"
+
+
+class TwoArmLiftEnv(RobosuiteEnv):
+    """Lift a pot by both handles, with two arms, and keep it level."""
+
+    task = "TwoArmLift"
+    objects: ClassVar[Mapping[str, int]] = {
+        "pot_pos": 3,
+        "pot_quat": 4,
+        "handle0_xpos": 3,
+        "handle1_xpos": 3,
+        "gripper0_to_handle0": 3,
+        "gripper1_to_handle1": 3,
+    }
+    references: ClassVar[Mapping[str, tuple[float, ...]]] = {"pot_quat": UPRIGHT}
+    arms = 2
+    default_steps = 300
+    instruction = "lift the pot with both arms and keep it level"

@@ -11,7 +11,7 @@ import functools
 import logging
 import os
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..spec import ConfigError
@@ -48,16 +48,16 @@ def _kept_environment(name: str) -> Iterator[None]:
             os.environ[name] = before
 
 
-def build(task: str, robot: str, seed: int, rate_hz: float) -> Any:
-    """A new robosuite simulation of `task`; everything random in it comes from `seed`, its model included.
+def build(task: str, robots: Sequence[str], seed: int, rate_hz: float) -> Any:
+    """A new robosuite simulation of `task` with the arms `robots`; all that is random comes from `seed`, the model included.
 
     Its `full_xml` is the scene with everything that is drawn.
     """
     suite = load_robosuite()
     with _no_unread_models():
         return _bare_task(task)(
-            robots=robot,
-            controller_configs=suite.load_composite_controller_config(controller="BASIC", robot=robot),
+            robots=list(robots),
+            controller_configs=[suite.load_composite_controller_config(controller="BASIC", robot=robot) for robot in robots],
             control_freq=rate_hz,
             seed=seed,
             hard_reset=False,  # the model was just built; only this build decides its sizes

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,20 @@ from numpy.typing import NDArray
 from ...spec import ConfigError, FloatArray, unknown
 from ..base import TaskEnv
 from ..registry import make
+from .play import PlayExpert, RandomExpert
+
+Kind = Literal["scripted", "play", "random"]
+KINDS: tuple[Kind, ...] = ("scripted", "play", "random")
 
 _HERE = __name__.rsplit(".", 1)[0]
-EXPERTS = {"lift": f"{_HERE}.lift:LiftExpert"}
+EXPERTS = {
+    "lift": f"{_HERE}.lift:LiftExpert",
+    "can": f"{_HERE}.pick_place:CanExpert",
+    "square": f"{_HERE}.pick_place:SquareExpert",
+    "stack": f"{_HERE}.pick_place:StackExpert",
+    "door": f"{_HERE}.door:DoorExpert",
+    "metaworld": f"{_HERE}.metaworld:MetaWorldExpert",
+}
 """Environment -> the expert for it, "module:Class"."""
 
 
@@ -31,40 +43,54 @@ class Expert(Protocol):
         ...
 
 
-def make_expert(env: str, noise: float) -> Expert:
-    """The expert of an environment; ConfigError when there is none."""
+def make_expert(env: str, noise: float, kind: Kind = "scripted") -> Expert:
+    """The expert of an environment; ConfigError when there is none of this kind for it."""
+    if kind == "random":
+        return RandomExpert()
     if env not in EXPERTS:
-        raise ConfigError(unknown("expert for environment", env, sorted(EXPERTS)))
+        known = unknown("scripted expert for environment", env, sorted(EXPERTS))
+        raise ConfigError(f"{known}; or use expert=random, or the checkpoint of a policy")
     module, _, name = EXPERTS[env].partition(":")
-    return getattr(import_module(module), name)(noise=noise)
+    scripted = getattr(import_module(module), name)(noise=noise)
+    return scripted if kind == "scripted" else PlayExpert(scripted)
 
 
-def demonstrate(env: TaskEnv, expert: Expert, seed: int) -> tuple[dict[str, NDArray[Any]], bool]:
-    """One episode: observations and intended actions, key -> (n, ...), and whether it succeeded.
+@dataclass(frozen=True)
+class Demonstration:
+    """One episode: what was seen and done, and how it went."""
+
+    arrays: dict[str, NDArray[Any]]  # observations, `action`, `reward` and `success`, (n, ...) each
+    success: bool
+    score: float
+
+
+def demonstrate(env: TaskEnv, expert: Expert, seed: int) -> Demonstration:
+    """One episode: observations and intended actions, the reward and the success that followed each.
 
     The action that is written down is the intended one: the disturbance is no part of the skill (DART, 1703.09327).
     """
     observation, info = env.reset(seed=seed)
     expert.reset(np.random.default_rng(seed))
-    rows: dict[str, list[NDArray[Any]]] = {name: [] for name in (*env.obs_spec.keys, "action")}
+    rows: dict[str, list[NDArray[Any]]] = {name: [] for name in (*env.obs_spec.keys, "action", "reward", "success")}
     over = False
     while not over:
         for name in env.obs_spec.keys:
             rows[name].append(np.array(observation[name]))
         action = expert.act(env)
         rows["action"].append(np.asarray(expert.intended, np.float32))
-        observation, _, terminated, truncated, info = env.step(action)
+        observation, reward, terminated, truncated, info = env.step(action)
+        rows["reward"].append(np.float32(reward))  # type: ignore[arg-type]
+        rows["success"].append(np.bool_(info["success"]))  # type: ignore[arg-type]
         over = terminated or truncated
-    return {name: np.stack(values) for name, values in rows.items()}, bool(info["success"])
+    return Demonstration({name: np.stack(values) for name, values in rows.items()}, bool(info["success"]), info["score"])
 
 
 class Demonstrator:
     """An environment with its expert, kept between episodes: building one costs seconds."""
 
-    def __init__(self, env: str, options: dict[str, Any], noise: float) -> None:
-        self.expert = make_expert(env, noise)
-        self.env = make(env, **options)
+    def __init__(self, env: str, options: dict[str, Any], expert: Expert) -> None:
+        self.expert, self.env = expert, make(env, **options)
 
-    def __call__(self, seed: int) -> tuple[dict[str, NDArray[Any]], bool]:
+    def __call__(self, seed: int) -> Demonstration:
         """The episode of a seed."""
         return demonstrate(self.env, self.expert, seed)

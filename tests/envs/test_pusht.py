@@ -165,7 +165,7 @@ def test_restart_begins_an_episode_at_the_state():
     _, info = env.restart_from(state)
     assert env.state == pytest.approx(state, abs=1e-9)
     assert env.steps == 0
-    assert info == {"success": True, "score": 1.0}
+    assert (info["success"], info["score"]) == (True, 1.0)
 
 
 def test_same_start_moves_on_alike_whatever_happened_before():
@@ -245,7 +245,7 @@ def test_reaching_the_goal_terminates():
     env.restart_from([30, 30, *pusht.GOAL_POSE])
     _, reward, terminated, truncated, info = env.step([30, 30])
     assert (reward, terminated, truncated) == (1.0, True, False)
-    assert info == {"success": True, "score": 1.0}
+    assert (info["success"], info["score"]) == (True, 1.0)
 
 
 def test_goal_option_moves_the_goal():

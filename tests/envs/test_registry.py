@@ -98,9 +98,9 @@ def test_entry_points_add_environments():
     env = registry.make("count", limit=2)
     observation, info = env.reset(seed=0)
     assert env.observation_space.contains(observation)
-    assert info == {"success": False, "score": 0.0}
+    assert info == {"success": False, "score": 0.0, "instruction": ""}
     assert env.step([0.0])[3] is False
-    assert env.step([0.0])[1:] == (0.2, False, True, {"success": False, "score": 0.2})
+    assert env.step([0.0])[1:] == (0.2, False, True, {"success": False, "score": 0.2, "instruction": ""})
     assert env.metadata["render_fps"] == 5
 
 

@@ -4,6 +4,7 @@ import sys
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
+from hotstart.envs.registry import ROBOSUITE, make
 from hotstart.envs.rendering import choose_gl, load_mujoco
 from hotstart.envs.robosuite import HAND_DOWN, UPRIGHT, LiftEnv, canonical_quat
 from hotstart.envs.robosuite_models import Picture, without_looks
@@ -149,3 +150,26 @@ def test_picture_is_right_side_up_and_leaves_the_physics_alone(env):
         moved = env.render()
     assert same(list(observation.values()), plain[-len(observation) :])
     assert np.abs(moved.astype(int) - picture).mean() > 0.5
+
+
+@pytest.mark.parametrize("name", ROBOSUITE)
+def test_every_task_resets_steps_and_repeats(name):
+    task = make(name, max_steps=4)
+    check_env(task, skip_render_check=True)
+    ends = []
+    for seed in (1, 1, 2):
+        observation, info = task.reset(seed=seed)
+        assert info["instruction"]
+        for action in np.random.default_rng(0).uniform(-1, 1, (4, task.action_spec.width)):
+            observation, *_ = task.step(action)
+        ends.append(list(observation.values()))
+    task.close()
+    assert same(ends[0], ends[1])
+    assert not same(ends[0], ends[2])
+
+
+def test_two_arms_have_names_of_their_own():
+    task = make("two_arm_lift", max_steps=4)
+    assert task.action_spec.width == 14
+    assert {"robot0_eef_pos", "robot1_eef_pos"} <= set(task.obs_spec.keys)
+    assert task.action_spec.dims[13].name == "robot1_gripper"

@@ -1,0 +1,164 @@
+"""Meta-World's 50 tasks (1910.10897) as `TaskEnv`: a Sawyer arm moved by its hand's position and gripper at 80 Hz.
+
+Goals and objects are drawn anew at every reset, from the seed; the goal is part of the observation.
+"""
+
+from __future__ import annotations
+
+import functools
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..spec import ActionDim, ActionSpec, ConfigError, FloatArray, ObsKey, ObsSpec, unknown
+from .base import Observations, TaskEnv
+from .rendering import CameraView, SceneRenderer, choose_gl
+
+RATE_HZ = 80.0
+STATE = 39
+STEP_M = 0.01
+"""What an action of 1 moves the hand's goal by."""
+MOST_REWARD = 10.0
+"""Every task's reward ends here."""
+VIEW = CameraView(lookat_m=(0.0, 0.65, 0.15), distance_m=1.15, azimuth_deg=140.0, elevation_deg=-28.0)
+ACTION_SPEC = ActionSpec(
+    (
+        *(ActionDim(f"hand_d{axis}", f"{STEP_M} m", absolute=False) for axis in "xyz"),
+        ActionDim("gripper", "effort, 1 closes"),
+    )
+)
+INSTRUCTIONS = {
+    "assembly-v3": "put the ring over the peg",
+    "basketball-v3": "throw the ball through the hoop",
+    "bin-picking-v3": "move the cube into the other bin",
+    "box-close-v3": "put the lid on the box",
+    "button-press-topdown-v3": "press the button from above",
+    "button-press-topdown-wall-v3": "press the button behind the wall from above",
+    "button-press-v3": "press the button",
+    "button-press-wall-v3": "press the button behind the wall",
+    "coffee-button-v3": "press the button of the coffee machine",
+    "coffee-pull-v3": "pull the mug away from the coffee machine",
+    "coffee-push-v3": "push the mug under the coffee machine",
+    "dial-turn-v3": "turn the dial",
+    "disassemble-v3": "lift the ring off the peg",
+    "door-close-v3": "close the door",
+    "door-lock-v3": "lock the door by turning the lock",
+    "door-open-v3": "open the door",
+    "door-unlock-v3": "unlock the door by turning the lock",
+    "drawer-close-v3": "push the drawer shut",
+    "drawer-open-v3": "pull the drawer open",
+    "faucet-close-v3": "turn the faucet off",
+    "faucet-open-v3": "turn the faucet on",
+    "hammer-v3": "hammer the nail in",
+    "hand-insert-v3": "put the hand into the hole",
+    "handle-press-side-v3": "press the handle down from the side",
+    "handle-press-v3": "press the handle down",
+    "handle-pull-side-v3": "pull the handle up from the side",
+    "handle-pull-v3": "pull the handle up",
+    "lever-pull-v3": "pull the lever up",
+    "peg-insert-side-v3": "put the peg into the hole in the side",
+    "peg-unplug-side-v3": "pull the plug out of the side",
+    "pick-out-of-hole-v3": "take the puck out of the hole",
+    "pick-place-v3": "take the puck to the goal",
+    "pick-place-wall-v3": "take the puck over the wall to the goal",
+    "plate-slide-back-side-v3": "slide the plate back out sideways",
+    "plate-slide-back-v3": "slide the plate back out",
+    "plate-slide-side-v3": "slide the plate sideways into the net",
+    "plate-slide-v3": "slide the plate into the net",
+    "push-back-v3": "pull the puck back to the goal",
+    "push-v3": "push the puck to the goal",
+    "push-wall-v3": "push the puck around the wall to the goal",
+    "reach-v3": "reach the goal",
+    "reach-wall-v3": "reach the goal behind the wall",
+    "shelf-place-v3": "put the cube on the shelf",
+    "soccer-v3": "push the ball into the goal",
+    "stick-pull-v3": "pull the box with the stick",
+    "stick-push-v3": "push the box with the stick",
+    "sweep-into-v3": "sweep the cube into the hole",
+    "sweep-v3": "sweep the cube off the table",
+    "window-close-v3": "slide the window shut",
+    "window-open-v3": "slide the window open",
+}
+
+
+@functools.cache
+def load_metaworld(module: str = "env_dict") -> Any:
+    """A module of the metaworld package; raises ConfigError that says how to install it."""
+    choose_gl()
+    try:
+        return import_module(f"metaworld.{module}")
+    except ImportError as error:
+        raise ConfigError(f"metaworld cannot be imported ({error}); install it: pip install 'hotstart[metaworld]'") from error
+
+
+class MetaWorldEnv(TaskEnv):
+    """One of the 50 tasks, chosen by name, as `reach-v3`.
+
+    Observation `state`, float32 (39,): hand and gripper (4), up to two objects (14), the same one step before (18), goal (3).
+    Actions (4) in [-1, 1]: see `ACTION_SPEC`. The score is the task's reward over the most it can be.
+    """
+
+    def __init__(self, task: str = "reach-v3", max_steps: int = 500, render_size: int = 256) -> None:
+        """Choose the task, the length of an episode (ticks) and the side of rendered pictures (pixels)."""
+        if task not in INSTRUCTIONS:
+            raise ConfigError(unknown("Meta-World task", task, sorted(INSTRUCTIONS)))
+        super().__init__(
+            obs_spec=ObsSpec({"state": ObsKey((STATE,))}),
+            action_spec=ACTION_SPEC,
+            action_low=-1.0,
+            action_high=1.0,
+            rate_hz=RATE_HZ,
+            max_steps=max_steps,
+        )
+        self.task, self.instruction, self.render_size = task, INSTRUCTIONS[task], render_size
+        self._sim: Any = None
+        self._renderer: SceneRenderer | None = None
+
+    @property
+    def simulation(self) -> Any:
+        """Meta-World's own environment."""
+        if self._sim is None:
+            raise RuntimeError("there is no simulation before the first reset")
+        return self._sim
+
+    @property
+    def state(self) -> FloatArray:
+        """The newest observation (39,) in float64, as Meta-World's own policies want it."""
+        return self._seen
+
+    def _begin(self, options: dict[str, Any]) -> None:
+        if self._sim is None:
+            self._sim = load_metaworld().ALL_V3_ENVIRONMENTS[self.task]()
+            # What `set_task` would do: let the goal be seen, and draw it anew, from the seed, at every reset.
+            self._sim._partially_observable, self._sim._freeze_rand_vec = False, False
+            self._sim.seeded_rand_vec = self._sim._set_task_called = True
+            del self._sim.sawyer_observation_space  # cached with no room for the goal, and observations are clipped to it
+        self._sim.seed(int(self.np_random.integers(2**31)))
+        self._seen, _ = self._sim.reset()
+        self._reward, self._success = 0.0, False
+
+    def _advance(self, action: FloatArray) -> None:
+        sim = self.simulation
+        sim.curr_path_length = 0  # the episode's end is `TaskEnv`'s business
+        self._seen, self._reward, _, _, info = sim.step(np.clip(action, -1.0, 1.0).astype(np.float32))
+        self._success = bool(info["success"])
+
+    def _observe(self) -> Observations:
+        return {"state": np.asarray(self._seen, np.float32)}
+
+    def _judge(self) -> tuple[float, bool]:
+        return float(np.clip(self._reward / MOST_REWARD, 0.0, 1.0)), self._success
+
+    def render(self) -> NDArray[np.uint8]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The scene from the front, (H, W, 3) RGB. Raises RenderingError if no OpenGL library works."""
+        if self._renderer is None:
+            self._renderer = SceneRenderer(self.simulation.model, VIEW, (self.render_size, self.render_size))
+        return self._renderer.frame(self.simulation.data)
+
+    def close(self) -> None:
+        """Free the simulation and the drawing surface."""
+        if self._renderer is not None:
+            self._renderer.close()
+        self._renderer = self._sim = None
