@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from typing import Any
 
@@ -11,6 +12,7 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
 from ..spec import ActionSpec, ConfigError, FloatArray, ObsKey, ObsSpec
+from .snapshots import Snapshot
 
 Observations = dict[str, NDArray[Any]]
 """Key -> array of one row, shapes as in the observation specification (no batch axis)."""
@@ -104,6 +106,38 @@ class TaskEnv(gymnasium.Env[Any, Any]):
     def observe(self) -> Observations:
         """The present observation once more, as the last reset or step returned it."""
         return self._observe()
+
+    def snapshot(self) -> Snapshot:
+        """The present state of the episode, to go on from with `restore`. Raises ConfigError where a suite cannot save."""
+        if self.best_score is None:
+            raise RuntimeError("snapshot was called before reset")
+        rng_state = copy.deepcopy(self.np_random.bit_generator.state)
+        return Snapshot(self._identity(), self.steps, self.best_score, rng_state, self._save())
+
+    def restore(self, snapshot: Snapshot) -> tuple[Observations, dict[str, Any]]:
+        """Go on from a snapshot of this environment or of an equal one: what follows is the same to the bit.
+
+        Returns observation and info of the moment it was made. Raises ConfigError for a snapshot of another task.
+        """
+        if snapshot.made_by != self._identity():
+            raise ConfigError(f"the snapshot was made by {snapshot.made_by}; this environment is {self._identity()}")
+        self.np_random.bit_generator.state = copy.deepcopy(snapshot.rng_state)
+        self._load(snapshot.state)
+        self.steps, self.best_score = snapshot.steps, snapshot.best_score
+        _, info = self._result()
+        return self._observe(), info
+
+    def _identity(self) -> tuple[Any, ...]:
+        """What an environment must have in common with another to take its snapshots."""
+        return (type(self).__name__,)
+
+    def _save(self) -> Any:
+        """The suite's own state, as a value of its own."""
+        raise ConfigError(f"{type(self).__name__} cannot save its state in the middle of an episode")
+
+    def _load(self, state: Any) -> None:
+        """Put back what `_save` returned; it may be put back more than once."""
+        raise ConfigError(f"{type(self).__name__} cannot be put back into a saved state")
 
     def _checked(self, action: ArrayLike) -> FloatArray:
         """The action as (A,) float64."""

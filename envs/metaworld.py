@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..spec import ActionDim, ActionSpec, ConfigError, FloatArray, ObsKey, ObsSpec, unknown
 from .base import Observations, TaskEnv
 from .rendering import CameraView, SceneRenderer, choose_gl
+from .snapshots import physics_state, plain_fields, set_physics_state, set_plain_fields
 
 RATE_HZ = 80.0
 STATE = 39
@@ -22,6 +23,8 @@ STEP_M = 0.01
 """What an action of 1 moves the hand's goal by."""
 MOST_REWARD = 10.0
 """Every task's reward ends here."""
+MOVED = ("body_pos", "body_quat", "site_pos", "site_quat", "geom_pos", "geom_quat", "geom_size", "eq_data")
+"""Arrays of the model that tasks write to when an episode begins."""
 VIEW = CameraView(lookat_m=(0.0, 0.65, 0.15), distance_m=1.15, azimuth_deg=140.0, elevation_deg=-28.0)
 ACTION_SPEC = ActionSpec(
     (
@@ -144,6 +147,25 @@ class MetaWorldEnv(TaskEnv):
         sim.curr_path_length = 0  # the episode's end is `TaskEnv`'s business
         self._seen, self._reward, _, _, info = sim.step(np.clip(action, -1.0, 1.0).astype(np.float32))
         self._success = bool(info["success"])
+
+    def _identity(self) -> tuple[Any, ...]:
+        return (*super()._identity(), self.task)
+
+    def _save(self) -> Any:
+        sim = self.simulation
+        model = {name: np.array(getattr(sim.model, name)) for name in MOVED}
+        own = (np.array(self._seen), self._reward, self._success)
+        return physics_state(sim.model, sim.data), model, plain_fields(sim), own
+
+    def _load(self, state: Any) -> None:
+        if self._sim is None:
+            self.reset()  # builds it
+        sim, (physics, model, fields, (seen, self._reward, self._success)) = self.simulation, state
+        for name, values in model.items():
+            getattr(sim.model, name)[...] = values
+        set_plain_fields(sim, fields)
+        set_physics_state(sim.model, sim.data, physics)
+        self._seen = np.array(seen)
 
     def _observe(self) -> Observations:
         return {"state": np.asarray(self._seen, np.float32)}

@@ -155,6 +155,8 @@ class PushTEnv(TaskEnv):
         for body in (self._agent, self._block):
             self._space.reindex_shapes_for_body(body)
         self._target = agent_xy
+        self._origin = np.concatenate([agent_xy, block_pose])
+        self._since: list[FloatArray] = []
 
     def restart_from(self, state: ArrayLike) -> tuple[Observations, dict[str, Any]]:
         """Begin an episode at a recorded state (5,)."""
@@ -181,6 +183,7 @@ class PushTEnv(TaskEnv):
     def _advance(self, action: FloatArray) -> None:
         """Ten substeps of a PD controller that sets the agent's velocity: a = k_p (target - p) - k_v v."""
         self._target = action
+        self._since.append(action)
         (vx, vy), (ax, ay) = self._agent.velocity, action.tolist()
         for _ in range(SUBSTEPS):
             x, y = self._agent.position
@@ -188,6 +191,19 @@ class PushTEnv(TaskEnv):
             vy += (POSITION_GAIN * (ay - y) - VELOCITY_GAIN * vy) * SUBSTEP_S
             self._agent.velocity = (vx, vy)
             self._space.step(SUBSTEP_S)
+
+    def _identity(self) -> tuple[Any, ...]:
+        return (*super()._identity(), self.obs_mode, *self.goal.tolist())
+
+    def _save(self) -> Any:
+        return self._origin, tuple(action.copy() for action in self._since)
+
+    def _load(self, state: Any) -> None:
+        # The space remembers its contacts, and a copy of it forgets part of them: what led here is simulated again.
+        origin, since = state
+        self.set_state(origin[:2], origin[2:])
+        for action in since:
+            self._advance(action)
 
     def _observe(self) -> Observations:
         return dict(observations_from_states(self.state, self.obs_mode))

@@ -6,6 +6,7 @@ A new task is a subclass with a name, the sizes of its object observations and a
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from ..spec import ActionDim, ActionSpec, ConfigError, FloatArray, ObsKey, ObsSpec
 from .base import Observations, TaskEnv
 from .rendering import CameraView, SceneRenderer
-from .robosuite_models import Picture, build
+from .robosuite_models import Picture, build, set_simulation_state, simulation_state
 
 RATE_HZ = 20.0
 STEP_M, STEP_RAD = 0.05, 0.5
@@ -94,7 +95,7 @@ class RobosuiteEnv(TaskEnv):
         self._renderer: SceneRenderer | None = None
         self._picture: Picture | None = None
         self._seen: Mapping[str, NDArray[Any]] = {}
-        self._reward = 0.0
+        self._reward, self._built_from = 0.0, -1
 
     @property
     def simulation(self) -> Any:
@@ -104,13 +105,32 @@ class RobosuiteEnv(TaskEnv):
         return self._sim
 
     def _begin(self, options: dict[str, Any]) -> None:
+        self._build(int(self.np_random.integers(2**31)))
+
+    def _build(self, seed: int) -> None:
         self._release()
-        self._sim = build(self.task, [self.robot] * self.arms, int(self.np_random.integers(2**31)), RATE_HZ)
+        self._sim, self._built_from = build(self.task, [self.robot] * self.arms, seed, RATE_HZ), seed
         self._seen = self._sim.reset()
         self._reward = float(self._sim.reward(None))
 
     def _advance(self, action: FloatArray) -> None:
         self._seen, self._reward, _, _ = self.simulation.step(np.clip(action, -1.0, 1.0))
+
+    def _identity(self) -> tuple[Any, ...]:
+        return (*super()._identity(), self.robot)
+
+    def _save(self) -> Any:
+        own = (self._built_from, copy.deepcopy(dict(self._seen)), self._reward)
+        return own, self.simulation.full_xml, simulation_state(self.simulation)
+
+    def _load(self, state: Any) -> None:
+        (seed, seen, reward), scene, simulation = state
+        if self._sim is None or self._built_from != seed:
+            self._build(seed)
+        if self.simulation.full_xml != scene:
+            raise ConfigError("the snapshot's scene cannot be built any more: it was made by another version of robosuite")
+        set_simulation_state(self.simulation, simulation)
+        self._seen, self._reward = copy.deepcopy(seen), reward
 
     def _observe(self) -> Observations:
         parts = {"object": np.concatenate([np.atleast_1d(self._object(name)) for name in self.objects])}

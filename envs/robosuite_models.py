@@ -14,8 +14,9 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..spec import ConfigError
+from ..spec import ConfigError, FloatArray
 from .rendering import choose_gl, load_mujoco
+from .snapshots import Fields, physics_state, plain_fields, set_physics_state, set_plain_fields
 
 
 @functools.cache
@@ -98,6 +99,35 @@ def _no_unread_models() -> Iterator[None]:
         yield
     finally:
         RobotModel.set_mujoco_model = original
+
+
+def simulation_state(simulation: Any) -> tuple[FloatArray, list[Fields]]:
+    """What the next step of a robosuite simulation depends on: the physics, and what its Python parts remember."""
+    sim = simulation.sim
+    remembered = [plain_fields(part, _is_buffer) for part in _parts(simulation)]
+    return physics_state(sim.model._model, sim.data._data), remembered
+
+
+def set_simulation_state(simulation: Any, state: tuple[FloatArray, list[Fields]]) -> None:
+    """Put back what `simulation_state` took, into a simulation of the same task, arms and seed."""
+    physics, remembered = state
+    sim = simulation.sim
+    for part, fields in zip(_parts(simulation), remembered, strict=True):
+        set_plain_fields(part, fields)
+    set_physics_state(sim.model._model, sim.data._data, physics)
+
+
+def _parts(simulation: Any) -> list[Any]:
+    """The Python objects of a simulation that remember something from tick to tick, in a fixed order."""
+    parts = [simulation, *simulation._observables.values()]
+    for robot in simulation.robots:
+        controllers = robot.composite_controller.part_controllers
+        parts += [robot, robot.composite_controller, *controllers.values(), *robot.gripper.values()]
+    return parts
+
+
+def _is_buffer(value: Any) -> bool:
+    return type(value).__module__.endswith("utils.buffers")
 
 
 def without_looks(scene_xml: str) -> str:
