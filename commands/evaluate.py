@@ -17,8 +17,9 @@ from ..control import run as run_loop
 from ..envs.vectorised import SimulatedRobot
 from ..policy import checkpoint
 from ..policy.diffusion_policy import DiffusionPolicy, build_way
+from ..policy.model import PolicyModel
 from ..policy.normalizer import ACTION
-from ..spec import ConfigError, Feedback
+from ..spec import ConfigError, Feedback, FloatArray
 from . import results
 from .processes import worker_count
 from .video import write_video
@@ -57,12 +58,17 @@ def evaluate(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path]]:
         wall_seconds=measured.seconds,
         device=config["device"],
     )
-    scale = model.normalizer.get_buffer(f"{ACTION}__half_range").cpu().numpy()
+    scale = np.asarray(meta["action_half_range"], np.float64) if "action_half_range" in meta else _half_range(model)
     result = results.summarise(measured.logs, measured.calls, setting, policy.action_spec, scale)
     result["checkpoint_step"] = meta.get("step")
     if config["out"]:
         results.save(result, Path(config["out"]))
     return result, measured.videos
+
+
+def _half_range(model: PolicyModel) -> FloatArray:
+    """Half ranges (A,) of the training data's actions, from a checkpoint that names them only in its statistics."""
+    return model.normalizer.get_buffer(f"{ACTION}__half_range").cpu().numpy()
 
 
 def headline(result: Mapping[str, Any]) -> str:

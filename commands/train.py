@@ -48,6 +48,7 @@ def model_config(config: Mapping[str, Any], store: Store) -> ModelConfig:
         encoder=config["encoder"],
         denoiser=config["denoiser"],
         schedule=config["schedule"],
+        actions=config["actions"],
         prediction=config["prediction"],
         horizon=filled(Horizon, config["horizon"]),
         obs_spec=ObsSpec({name: store.obs_spec.keys[name] for name in wanted}),

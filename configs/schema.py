@@ -45,6 +45,7 @@ class Learning:
     encoder: Any = MISSING
     denoiser: Any = MISSING
     schedule: Any = MISSING
+    actions: Any = MISSING
     prediction: str = word("what the network predicts: v, eps, x0 or edm", "v")
     horizon: Any = MISSING
     training: Any = MISSING

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from ..spec import ActionDim, ActionSpec, ConfigError, FloatArray, ObsKey, ObsSpec
 from .base import Observations, TaskEnv
@@ -23,6 +24,9 @@ STEP_M, STEP_RAD = 0.05, 0.5
 """What an action of 1 moves the controller's goal by: OSC_POSE's output_max."""
 FINGERS = {"Panda": 2, "UR5e": 6}
 """Robot -> joints of its default gripper."""
+Control = Literal["delta", "absolute"]
+WORKSPACE = ([-0.5, -0.6, 0.7, *[-np.pi] * 3, -1.0], [0.5, 0.6, 1.5, *[np.pi] * 3, 1.0])
+"""Where absolute actions of an arm are looked for, not where they end: position [m], rotation vector [rad], gripper."""
 HAND_DOWN = (1.0, 0.0, 0.0, 0.0)
 UPRIGHT = (0.0, 0.0, 0.0, 1.0)
 """Reference orientations, xyzw: a hand that points at the table, an object that stands as it was made."""
@@ -35,15 +39,16 @@ def arm_prefixes(arms: int) -> list[str]:
     return [""] if arms == 1 else [f"robot{number}_" for number in range(arms)]
 
 
-def delta_pose_spec(arms: int = 1) -> ActionSpec:
-    """Change of the hand's position and orientation, and the gripper, for each arm in turn: 7 numbers an arm."""
-    return ActionSpec(tuple(dim for prefix in arm_prefixes(arms) for dim in _arm_dims(prefix)))
+def pose_spec(arms: int = 1, control: Control = "delta") -> ActionSpec:
+    """The hand's position and rotation vector, or their changes, and the gripper, for each arm in turn: 7 numbers an arm."""
+    return ActionSpec(tuple(dim for prefix in arm_prefixes(arms) for dim in _arm_dims(prefix, control == "absolute")))
 
 
-def _arm_dims(prefix: str) -> list[ActionDim]:
+def _arm_dims(prefix: str, absolute: bool) -> list[ActionDim]:
+    name, units = ("", ("m", "rad")) if absolute else ("d", (f"{STEP_M} m", f"{STEP_RAD} rad"))
     return [
-        *(ActionDim(f"{prefix}eef_d{axis}", f"{STEP_M} m", absolute=False) for axis in "xyz"),
-        *(ActionDim(f"{prefix}eef_rot_{axis}", f"{STEP_RAD} rad", "rotation", absolute=False) for axis in "xyz"),
+        *(ActionDim(f"{prefix}eef_{name}{axis}", units[0], absolute=absolute) for axis in "xyz"),
+        *(ActionDim(f"{prefix}eef_rot_{axis}", units[1], "rotation", absolute) for axis in "xyz"),
         ActionDim(f"{prefix}gripper", "-1 open, 1 close", "discrete"),
     ]
 
@@ -60,9 +65,11 @@ def canonical_quat(quat: NDArray[Any], reference: tuple[float, ...]) -> NDArray[
 class RobosuiteEnv(TaskEnv):
     """A robosuite task of one arm, or of `arms` equal ones.
 
-    Observations, float32: `eef_pos` (3) [m], `eef_quat` (4) xyzw with canonical sign, `gripper_qpos` (2 for the Panda) [m],
+    Observations, float32: `eef_pos` (3) [m], `eef_quat` (4) xyzw of the hand's body and `eef_quat_site` (4) of the frame that
+    is controlled, both with canonical sign, `gripper_qpos` (2 for the Panda) [m],
     each with `robot0_`, `robot1_` before it where there are two arms; `object`: the task's own object observations, joined.
-    Actions (7 an arm) in [-1, 1]: see `delta_pose_spec`.
+    Actions (7 an arm): with `control="delta"` changes of the hand's pose in [-1, 1], with `control="absolute"` the pose
+    itself, in the world, as position [m] and rotation vector [rad]: see `pose_spec`.
     Every reset builds the simulation anew from a seed drawn from `self.np_random`: robosuite draws the sizes of objects
     when it builds the model, so only this makes an episode depend on its seed and on nothing that was run before.
     The score is robosuite's staged reward, in [0, 1].
@@ -75,22 +82,27 @@ class RobosuiteEnv(TaskEnv):
     default_steps: ClassVar[int]
     view: ClassVar[CameraView] = TABLE_VIEW
 
-    def __init__(self, robot: str = "Panda", max_steps: int | None = None, render_size: int = 256) -> None:
-        """Choose the arm, the length of an episode (ticks) and the side of rendered pictures (pixels)."""
+    def __init__(
+        self, robot: str = "Panda", max_steps: int | None = None, render_size: int = 256, control: Control = "delta"
+    ) -> None:
+        """Choose the arm, the length of an episode (ticks), the side of rendered pictures (pixels) and what actions are."""
+        if control not in get_args(Control):
+            raise ConfigError(f"control is {control!r}; choose one of {', '.join(get_args(Control))}")
         if robot not in FINGERS:
             raise ConfigError(f"robot is {robot!r}; choose one of {', '.join(FINGERS)}")
-        own = {"eef_pos": 3, "eef_quat": 4, "gripper_qpos": FINGERS[robot]}
+        own = {"eef_pos": 3, "eef_quat": 4, "eef_quat_site": 4, "gripper_qpos": FINGERS[robot]}
+        low, high = ([-1.0] * 7, [1.0] * 7) if control == "delta" else WORKSPACE
         keys = {prefix + name: size for prefix in arm_prefixes(self.arms) for name, size in own.items()}
         keys["object"] = sum(self.objects.values())
         super().__init__(
             obs_spec=ObsSpec({name: ObsKey((size,)) for name, size in keys.items()}),
-            action_spec=delta_pose_spec(self.arms),
-            action_low=-1.0,
-            action_high=1.0,
+            action_spec=pose_spec(self.arms, control),
+            action_low=low * self.arms,
+            action_high=high * self.arms,
             rate_hz=RATE_HZ,
             max_steps=self.default_steps if max_steps is None else max_steps,
         )
-        self.robot, self.render_size = robot, render_size
+        self.robot, self.render_size, self.control = robot, render_size, control
         self._sim: Any = None
         self._renderer: SceneRenderer | None = None
         self._picture: Picture | None = None
@@ -109,15 +121,16 @@ class RobosuiteEnv(TaskEnv):
 
     def _build(self, seed: int) -> None:
         self._release()
-        self._sim, self._built_from = build(self.task, [self.robot] * self.arms, seed, RATE_HZ), seed
+        self._sim, self._built_from = build(self.task, [self.robot] * self.arms, seed, RATE_HZ, self.control), seed
         self._seen = self._sim.reset()
         self._reward = float(self._sim.reward(None))
 
     def _advance(self, action: FloatArray) -> None:
-        self._seen, self._reward, _, _ = self.simulation.step(np.clip(action, -1.0, 1.0))
+        bounded = np.clip(action, -1.0, 1.0) if self.control == "delta" else action
+        self._seen, self._reward, _, _ = self.simulation.step(bounded)
 
     def _identity(self) -> tuple[Any, ...]:
-        return (*super()._identity(), self.robot)
+        return (*super()._identity(), self.robot, self.control)
 
     def _save(self) -> Any:
         own = (self._built_from, copy.deepcopy(dict(self._seen)), self._reward)
@@ -132,11 +145,22 @@ class RobosuiteEnv(TaskEnv):
         set_simulation_state(self.simulation, simulation)
         self._seen, self._reward = copy.deepcopy(seen), reward
 
+    def commanded(self, change: FloatArray) -> FloatArray:
+        """The action (7,) of this environment that a change (7,) in [-1, 1] of the one arm's present pose amounts to."""
+        if self.control == "delta":
+            return change
+        data, gripper = self.simulation.sim.data, self.simulation.robots[0].gripper["right"]
+        site = gripper.important_sites["grip_site"]
+        position_m = data.get_site_xpos(site) + STEP_M * change[:3]
+        turned = Rotation.from_rotvec(STEP_RAD * change[3:6]).as_matrix() @ data.get_site_xmat(site)
+        return np.array([*position_m, *Rotation.from_matrix(turned).as_rotvec(), change[6]])
+
     def _observe(self) -> Observations:
         parts = {"object": np.concatenate([np.atleast_1d(self._object(name)) for name in self.objects])}
         for number, prefix in enumerate(arm_prefixes(self.arms)):
-            seen = {name: self._seen[f"robot{number}_{name}"] for name in ("eef_pos", "eef_quat", "gripper_qpos")}
-            seen["eef_quat"] = canonical_quat(seen["eef_quat"], HAND_DOWN)
+            names = ("eef_pos", "eef_quat", "eef_quat_site", "gripper_qpos")
+            seen = {name: self._seen[f"robot{number}_{name}"] for name in names}
+            seen |= {name: canonical_quat(seen[name], HAND_DOWN) for name in ("eef_quat", "eef_quat_site")}
             parts |= {prefix + name: value for name, value in seen.items()}
         return {name: parts[name].astype(np.float32) for name in self.obs_spec.keys}
 

@@ -49,7 +49,7 @@ def _kept_environment(name: str) -> Iterator[None]:
             os.environ[name] = before
 
 
-def build(task: str, robots: Sequence[str], seed: int, rate_hz: float) -> Any:
+def build(task: str, robots: Sequence[str], seed: int, rate_hz: float, control: str = "delta") -> Any:
     """A new robosuite simulation of `task` with the arms `robots`; all that is random comes from `seed`, the model included.
 
     Its `full_xml` is the scene with everything that is drawn.
@@ -58,7 +58,7 @@ def build(task: str, robots: Sequence[str], seed: int, rate_hz: float) -> Any:
     with _no_unread_models():
         return _bare_task(task)(
             robots=list(robots),
-            controller_configs=[suite.load_composite_controller_config(controller="BASIC", robot=robot) for robot in robots],
+            controller_configs=[_controller(suite, robot, control) for robot in robots],
             control_freq=rate_hz,
             seed=seed,
             hard_reset=False,  # the model was just built; only this build decides its sizes
@@ -69,6 +69,14 @@ def build(task: str, robots: Sequence[str], seed: int, rate_hz: float) -> Any:
             has_offscreen_renderer=False,
             renderer="mujoco",
         )
+
+
+def _controller(suite: Any, robot: str, control: str) -> dict[str, Any]:
+    """robosuite's own settings of the arm's controller: changes of the pose, or poses in the world."""
+    config = suite.load_composite_controller_config(controller="BASIC", robot=robot)
+    if control == "absolute":
+        config["body_parts"]["right"] |= {"input_type": "absolute", "input_ref_frame": "world"}
+    return config
 
 
 @functools.cache

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..spec import FloatArray
 from .rendering import load_mujoco
@@ -50,16 +51,16 @@ def set_plain_fields(thing: Any, fields: Fields) -> None:
     """Put back what `plain_fields` took; arrays that others may hold on to are written to, not replaced."""
     for name, value in copy.deepcopy(fields).items():
         present = getattr(thing, name, None)
-        if _fits_into(value, present):
+        if isinstance(present, np.ndarray) and _fits_into(value, present):
             present[...] = value
         else:
             setattr(thing, name, value)
 
 
-def _fits_into(value: Any, present: Any) -> bool:
-    """Whether an array can be written over the present one."""
-    arrays = isinstance(present, np.ndarray) and isinstance(value, np.ndarray)
-    return arrays and present.flags.writeable and (present.shape, present.dtype) == (value.shape, value.dtype)
+def _fits_into(value: Any, present: NDArray[Any]) -> bool:
+    """Whether a value is an array that can be written over the present one."""
+    same = isinstance(value, np.ndarray) and (present.shape, present.dtype) == (value.shape, value.dtype)
+    return same and present.flags.writeable
 
 
 def physics_state(model: Any, data: Any) -> FloatArray:

@@ -11,7 +11,7 @@ from ..spec import Horizon
 from .denoisers.unet import ConditionalUnet
 from .diffusion.schedule import VPCosine
 from .encoders.state import StateEncoder
-from .model import ModelConfig, PolicyModel
+from .model import AS_GIVEN, ModelConfig, PolicyModel
 from .training import Trainer, TrainingSettings
 
 
@@ -25,6 +25,7 @@ def default_config(
     *,
     denoiser: Mapping[str, Any] | None = None,
     encoder: Mapping[str, Any] | None = None,
+    actions: Mapping[str, Any] | None = None,
     horizon: Horizon | None = None,
 ) -> ModelConfig:
     """A model for the data set: state encoder, U-Net, cosine schedule, v-prediction, unless something else is given."""
@@ -32,6 +33,7 @@ def default_config(
         encoder=encoder or node(StateEncoder),
         denoiser=denoiser or node(ConditionalUnet),
         schedule=node(VPCosine),
+        actions=actions or AS_GIVEN,
         obs_spec=dataset.obs_spec,
         action_spec=dataset.action_spec,
         horizon=horizon or Horizon(),

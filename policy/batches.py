@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -24,7 +26,15 @@ class WindowBatches:
 
     def at(self, step: int) -> tuple[dict[str, Tensor], Tensor]:
         """Observation key -> (B, To, ...) and actions (B, T, A), in their own units."""
-        windows = self.index[self._rows(step)]  # (B, T)
+        return self._of(self.index[self._rows(step)])
+
+    def all(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        """Every window once, in order, as many at a time as in a batch, with the states of its observation."""
+        for first in range(0, len(self.index), self.batch):
+            yield self._of(self.index[first : first + self.batch])
+
+    def _of(self, windows: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """What lies in windows (B, T)."""
         seen = windows[:, : self.observed]  # (B, To)
         observation = {key: self.arrays[key][seen] for key in self.arrays if key != ACTION}
         return observation, self.arrays[ACTION][windows].float()

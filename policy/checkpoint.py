@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..spec import ActionSpec, CheckpointError, Horizon, ObsSpec
-from .model import ModelConfig, PolicyModel
+from .model import AS_GIVEN, ModelConfig, PolicyModel
 
 FORMAT = 1
 MODEL, CONFIG, META, STATE = "model.safetensors", "config.yaml", "meta.json", "training_state"
@@ -50,6 +50,7 @@ def config_to_plain(config: ModelConfig) -> dict[str, Any]:
         "encoder": dict(config.encoder),
         "denoiser": dict(config.denoiser),
         "schedule": dict(config.schedule),
+        "actions": dict(config.actions),
         "prediction": config.prediction,
         "horizon": asdict(config.horizon),
         "obs_spec": config.obs_spec.to_json(),
@@ -64,6 +65,7 @@ def config_from_plain(plain: Mapping[str, Any]) -> ModelConfig:
             encoder=plain["encoder"],
             denoiser=plain["denoiser"],
             schedule=plain["schedule"],
+            actions=plain.get("actions", AS_GIVEN),  # older checkpoints know nothing else
             prediction=plain["prediction"],
             horizon=Horizon(**plain["horizon"]),
             obs_spec=ObsSpec.from_json(plain["obs_spec"]),

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..spec import ActionSpec, ConfigError, FloatArray, Horizon, IntArray, Observation, ObsSpec, Planned
 from . import checkpoint
@@ -31,7 +32,7 @@ class PolicyState:
     seen: IntArray  # (B,) observations taken in since the row's reset
     seeds: IntArray  # (B,) key of the row's noise
     plans: IntArray  # (B,) plans made since the row's reset: counter of its noise
-    plan: FloatArray  # (B, T, A) newest normalised plan; NaN where there is none yet
+    plan: FloatArray  # (B, T, A') newest normalised plan, as the network sees actions; NaN where there is none yet
 
 
 class DiffusionPolicy:
@@ -56,7 +57,7 @@ class DiffusionPolicy:
         """One row per seed, nothing seen and nothing planned."""
         rows, horizon = len(seeds), self.horizon
         history = {name: np.zeros((rows, horizon.observed, *key.shape), key.dtype) for name, key in self.obs_spec.keys.items()}
-        plan = np.full((rows, horizon.planned, self.action_spec.width), np.nan, np.float32)
+        plan = np.full((rows, horizon.planned, self.model.actions.spec.width), np.nan, np.float32)
         return PolicyState(history, np.zeros(rows, np.int64), np.array(seeds, np.int64), np.zeros(rows, np.int64), plan)
 
     def reset_rows(self, state: PolicyState, rows: IntArray, seeds: Sequence[int]) -> PolicyState:
@@ -87,7 +88,7 @@ class DiffusionPolicy:
             schedule=self.model.schedule,
             context=self.model.encode(observed),
             horizon=self.horizon,
-            width=self.action_spec.width,
+            width=self.model.actions.spec.width,
             noise=RowNoise(state.seeds[rows], state.plans[rows], device),
             previous=torch.as_tensor(state.plan[rows]).to(device),
             executed=executed,
@@ -95,10 +96,17 @@ class DiffusionPolicy:
         outcome = self.way(request)
         check_finite(outcome.plan)
         first = self.horizon.past
-        chunk = self.model.normalizer.denormalize(ACTION, outcome.plan[:, first : first + self.horizon.executed])
+        chunk = self._actions(outcome.plan[:, first : first + self.horizon.executed], observed)
         plan, plans = state.plan.copy(), state.plans.copy()
         plan[rows], plans[rows] = outcome.plan.cpu().numpy(), plans[rows] + 1
         return Planned(rows, chunk.cpu().numpy(), replace(state, plan=plan, plans=plans), outcome.nfe.cpu().numpy())
+
+    def _actions(self, plan: Tensor, observed: Mapping[str, Tensor]) -> Tensor:
+        """Normalised steps (R, Ta, A') as the robot's actions (R, Ta, A); what is discrete takes one of its two ends."""
+        snapped = torch.where(plan < 0, -1.0, 1.0)
+        discrete = torch.as_tensor(self.model.actions.discrete, device=plan.device)
+        settled = torch.where(discrete, snapped.to(plan.dtype), plan)
+        return self.model.actions.decode(self.model.normalizer.denormalize(ACTION, settled), observed)
 
     def adopt(self, state: PolicyState, planned: Planned) -> PolicyState:
         """`state` with the plans of `planned` in its rows; histories stay the newer ones."""

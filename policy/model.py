@@ -9,10 +9,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..spec import ActionSpec, CheckpointError, Horizon, ObsSpec
+from .actions import Representation
 from .diffusion.contract import Denoiser, Preconditioner
 from .diffusion.schedule import Schedule
 from .normalizer import Normalizer, expected_shapes
 from .registry import build
+
+AS_GIVEN = {"_target_": f"{Representation.__module__}.{Representation.__qualname__}"}
+"""Actions as the robot takes them."""
 
 
 @dataclass(frozen=True)
@@ -26,19 +30,22 @@ class ModelConfig:
     action_spec: ActionSpec
     horizon: Horizon = field(default_factory=Horizon)
     prediction: str = "v"
+    actions: Mapping[str, Any] = field(default_factory=lambda: dict(AS_GIVEN))
 
 
 class PolicyModel(nn.Module):
-    """Encoder + denoiser + normaliser; the parts that have weights or statistics."""
+    """Encoder, denoiser and normaliser, the parts that have weights or statistics, and how actions are represented."""
 
     def __init__(self, config: ModelConfig, normalizer: Normalizer | None = None) -> None:
         super().__init__()
         self.config = config
         self.encoder = build("encoder", config.encoder, obs_spec=config.obs_spec, observed=config.horizon.observed)
-        sizes = {"width": config.action_spec.width, "tokens": self.encoder.tokens, "token_width": self.encoder.token_width}
+        specs = {"action_spec": config.action_spec, "obs_spec": config.obs_spec}
+        self.actions: Representation = build("actions", config.actions, **specs)
+        sizes = {"width": self.actions.spec.width, "tokens": self.encoder.tokens, "token_width": self.encoder.token_width}
         self.network = build("denoiser", config.denoiser, **sizes)
         self.schedule: Schedule = build("schedule", config.schedule)
-        self.normalizer = normalizer or Normalizer(expected_shapes(config.obs_spec, config.action_spec))
+        self.normalizer = normalizer or Normalizer(expected_shapes(config.obs_spec, self.actions.spec))
         self.denoiser = Denoiser(self.network, Preconditioner(config.prediction))
 
     def encode(self, observation: Mapping[str, Tensor]) -> Any:

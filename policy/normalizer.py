@@ -82,3 +82,12 @@ class Normalizer(nn.Module):
         """Back to the key's own units; value (..., *shape)."""
         centre, half = self._pair(key)
         return value * half + centre
+
+    def disturbed(self, values: Mapping[str, Tensor], share: float, generator: torch.Generator) -> dict[str, Tensor]:
+        """Values in their own units, key -> (..., *shape), with noise of `share` half ranges; keys without statistics stay."""
+
+        def noisy(key: str, value: Tensor) -> Tensor:
+            noise = torch.randn(value.shape, generator=generator).to(value.device)
+            return value + share * self._pair(key)[1] * noise
+
+        return {key: noisy(key, value) if key in self.shapes else value for key, value in values.items()}

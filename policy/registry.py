@@ -20,6 +20,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "denoiser": (f"{_HERE}.denoisers.unet.ConditionalUnet", f"{_HERE}.denoisers.transformer.DiffusionTransformer"),
     "schedule": (f"{_HERE}.diffusion.schedule.VPCosine", f"{_HERE}.diffusion.schedule.Flow"),
     "solver": (f"{_HERE}.diffusion.solvers.DDIM", f"{_HERE}.diffusion.solvers.DPMSolverPP"),
+    "actions": (f"{_HERE}.actions.Representation",),
     "inference": (f"{_HERE}.diffusion.plans.Fresh",),
 }
 

@@ -17,12 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from ..datasets.episodes import Dataset
-from ..datasets.statistics import dataset_statistics
+from ..datasets.statistics import Statistics, dataset_statistics, statistics
 from ..datasets.windows import split_episodes, window_index
 from ..spec import CheckpointError, ConfigError, DataError
 from . import checkpoint
@@ -31,7 +32,7 @@ from .diffusion.objective import Regimes, denoising_loss, draw_times
 from .ema import EMA
 from .metrics import MetricsLog
 from .model import ModelConfig, PolicyModel
-from .normalizer import ACTION, Normalizer, expected_shapes
+from .normalizer import ACTION, Normalizer
 from .versions import versions
 
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -41,7 +42,11 @@ OnLog = Callable[[int, Mapping[str, float]], None]  # called with the step and w
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How to train; lengths are in optimiser steps."""
+    """How to train; lengths are in optimiser steps.
+
+    `observation_noise` is the standard deviation of noise on the observed states, drawn apart for each observed step, in half
+    ranges of the data: it keeps a policy from reading its next action off its last motion.
+    """
 
     steps: int = 10_000
     batch: int = 128
@@ -50,6 +55,7 @@ class TrainingSettings:
     weight_decay: float = 1e-4
     clip_norm: float = 1.0
     ema_power: float = 0.75
+    observation_noise: float = 0.0
     regimes: Regimes = field(default_factory=Regimes)
     validation_share: float = 0.05
     log_every: int = 50
@@ -64,6 +70,8 @@ class TrainingSettings:
         for name in ("steps", "batch", "log_every", "validate_every", "save_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"training.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.observation_noise < 0:
+            raise ConfigError(f"training.observation_noise is {self.observation_noise}; it must not be negative")
         if self.precision not in PRECISIONS:
             raise ConfigError(f"training.precision is {self.precision!r}; choose one of {', '.join(PRECISIONS)}")
 
@@ -101,19 +109,20 @@ class Trainer:
         self.settings, self.folder, self.device = settings, Path(folder), settings.resolved_device()
         train, held_out = split_episodes(len(dataset.episode_ends), settings.validation_share, settings.seed)
         index = window_index(dataset.episode_ends, config.horizon, episodes=train)
-        normalizer = Normalizer.fit(dataset_statistics(dataset, index), expected_shapes(config.obs_spec, config.action_spec))
-        torch.manual_seed(settings.seed)
-        self.model = PolicyModel(config, normalizer).to(self.device)
-        self.ema = EMA(self.model, settings.ema_power)
-        self.optimizer = _optimizer(self.model, settings)
+        found = dataset_statistics(dataset, index)
         batches = partial(WindowBatches, dataset, config, batch=settings.batch, seed=settings.seed, device=self.device)
         self.batches = batches(index)
+        torch.manual_seed(settings.seed)
+        self.model = build_model(config, found, self.batches).to(self.device)
+        self.ema = EMA(self.model, settings.ema_power)
+        self.optimizer = _optimizer(self.model, settings)
         held_index = window_index(dataset.episode_ends, config.horizon, episodes=held_out) if len(held_out) else None
         self.held_out = None if held_index is None else batches(held_index)
         self.meta = {
             **(meta or {}),
             "dataset_hash": dataset.content_hash(),
             "rate_hz": dataset.fps,
+            "action_half_range": ((found[ACTION]["max"] - found[ACTION]["min"]) / 2).tolist(),
             "regimes": settings.regimes.trained(),
             "training": asdict(settings),
             "parameters": self.model.parameter_count,
@@ -149,7 +158,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.rate(self.step)
         self.model.train()
-        loss, numbers = self._loss(self.model, self.batches, self.step)
+        loss, numbers = self._loss(self.model, self.batches, self.step, self.settings.observation_noise)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.optimizer.step()
@@ -158,12 +167,17 @@ class Trainer:
         self.ema.update(self.model, self.step)
         return {**numbers, "gradient_norm": norm}
 
-    def _loss(self, model: PolicyModel, batches: WindowBatches, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def _loss(
+        self, model: PolicyModel, batches: WindowBatches, step: int, disturbance: float = 0.0
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Objective on the batch of `step`, with levels and noise drawn from the seed and the step."""
         generator = torch.Generator().manual_seed((self.settings.seed << 32) + step)
-        observation, actions = batches.at(step)
+        observation, commands = batches.at(step)
+        actions = model.actions.encode(commands, observation)  # (B, T, A')
         time_ = draw_times(self.settings.regimes, model.config.horizon, len(actions), generator).to(self.device)
         noise = torch.randn(actions.shape, generator=generator).to(self.device)
+        if disturbance:
+            observation = model.normalizer.disturbed(observation, disturbance, generator)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.settings.autocast_bf16()):
             context = model.encode(observation)
             x0 = model.normalizer.normalize(ACTION, actions)
@@ -263,6 +277,17 @@ class Trainer:
         other = [k for k, v in meta["training"].items() if k not in free and now.get(k) != v]
         if other:
             raise CheckpointError(f"{folder} was trained with another training.{other[0]}: {mend}")
+
+
+def build_model(config: ModelConfig, found: Mapping[str, Statistics], batches: WindowBatches) -> PolicyModel:
+    """A new model, its normaliser fitted to the data's statistics: of the actions, as the network will see them."""
+    model = PolicyModel(config)
+    if model.actions.changes:
+        encoded = [model.actions.encode(actions, observation).cpu().numpy() for observation, actions in batches.all()]
+        flat = np.concatenate([part.reshape(-1, part.shape[-1]) for part in encoded])
+        found = {**found, ACTION: model.actions.known_range(statistics(flat))}
+    model.normalizer.load_state_dict(Normalizer.fit(found, model.normalizer.shapes).state_dict())
+    return model
 
 
 def check_specs(dataset: Dataset, config: ModelConfig) -> None:

@@ -36,7 +36,7 @@ def test_unknown_verb_names_the_nearest(capsys):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["train", "task=push"], r"task=push is unknown (did you mean 'pusht'?); valid: lift, pusht, pusht_state"),
+        (["train", "task=push"], r"task=push is unknown (did you mean 'pusht'?); valid: can, door, gymnasium"),
         (["train", "denoiser.chanels=[8]"], "did you mean 'channels'?"),
         (["train", "training.stps=5"], "did you mean 'steps'?"),
         (["train", "training.steps=many"], "(at training.steps)"),
@@ -47,7 +47,7 @@ def test_unknown_verb_names_the_nearest(capsys):
         (["evaluate", "nowhere"], "nowhere is no checkpoint"),
         (["evaluate", "nowhere", "inference=magic"], "valid: ddim, ddpm, dpmpp, euler"),
         (["train", "nowhere.zarr"], "nowhere.zarr"),
-        (["collect", "task=pusht", "out=/tmp/never.zarr"], "unknown expert for environment 'pusht'"),
+        (["collect", "task=pusht", "out=/tmp/never.zarr"], "unknown scripted expert for environment 'pusht'"),
         (["bench", "nothing"], "there is no benchmark"),
     ],
 )

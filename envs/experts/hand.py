@@ -89,13 +89,14 @@ class HandExpert(ABC):
         self.intended: FloatArray = np.zeros(7)
 
     def act(self, env: RobosuiteEnv) -> FloatArray:
-        """The action (7,) in [-1, 1] for the present state of `env`."""
+        """The action (7,) for the present state of `env`, as its control wants it."""
         goal = self._goal(env, Hand.of(env))
         move = limited(self.drive.gain * goal.offset_m / STEP_M, self.drive.max_speed)
         turn = limited(self.drive.gain * goal.turn_rad / STEP_RAD, self.drive.max_speed)
-        self.intended = np.array([*move, *turn, 1.0 if goal.close else -1.0])
+        intended = np.array([*move, *turn, 1.0 if goal.close else -1.0])
         push = self._next_push() * min(1.0, goal.calm)
-        return np.append(np.clip(self.intended[:6] + push, -1.0, 1.0), self.intended[6])
+        self.intended = env.commanded(intended)
+        return env.commanded(np.append(np.clip(intended[:6] + push, -1.0, 1.0), intended[6]))
 
     @abstractmethod
     def _goal(self, env: RobosuiteEnv, hand: Hand) -> Goal:

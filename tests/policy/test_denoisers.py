@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from hotstart.policy.denoisers.transformer import DiffusionTransformer
+from hotstart.policy.denoisers.transformer import DiffusionTransformer, TemporalLinear
 from hotstart.policy.denoisers.unet import ConditionalUnet
 from hotstart.policy.diffusion.contract import Denoiser, Preconditioner
 from hotstart.policy.diffusion.schedule import VPCosine, grid
@@ -23,9 +23,12 @@ def make(kind: str, seed: int = 0, **options):
     return DiffusionTransformer(**SIZES, **{"embed": 32, "layers": 2, "heads": 4, "level_width": 16, **options}).eval()
 
 
-@pytest.fixture(params=["unet", "transformer", "causal"])
+VARIANTS = {"causal": {"causal": True}, "without convolution": {"kernel": 1}}
+
+
+@pytest.fixture(params=["unet", "transformer", *VARIANTS])
 def network(request):
-    return make(request.param) if request.param != "causal" else make("transformer", causal=True)
+    return make("transformer", **VARIANTS[request.param]) if request.param in VARIANTS else make(request.param)
 
 
 def inputs(rows: int, steps: int = STEPS, seed: int = 1):
@@ -294,3 +297,18 @@ def test_a_transformer_says_how_long_a_plan_may_be():
 def test_heads_must_divide_the_width():
     with pytest.raises(ConfigError, match=r"denoiser\.embed \(32\).*denoiser\.heads \(5\)"):
         make("transformer", heads=5)
+
+
+@pytest.mark.parametrize("kernel", [0, 2])
+def test_a_convolution_has_a_middle(kernel):
+    with pytest.raises(ConfigError, match="must be odd"):
+        make("transformer", kernel=kernel)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_convolution_is_torchs_own(causal):
+    layer = TemporalLinear(5, 7, 3, causal)
+    h = torch.randn(2, 9, 5, generator=torch.Generator().manual_seed(0))
+    weight = layer.weight.unflatten(1, (3, 5)).transpose(1, 2)  # (7, 5, 3)
+    padded = F.pad(h.transpose(1, 2), (2, 0) if causal else (1, 1))
+    torch.testing.assert_close(layer(h), F.conv1d(padded, weight, layer.bias).transpose(1, 2))

@@ -99,3 +99,14 @@ def test_statistics_travel_in_the_state_dict_under_any_name():
         values = torch.as_tensor(array)
         assert torch.equal(other.normalize(key, values), normalizer.normalize(key, values))
         assert float(other.normalize(key, values).abs().max()) == pytest.approx(1, abs=1e-4)
+
+
+def test_disturbed_states_are_off_by_the_share_asked_for_and_images_by_nothing():
+    normalizer = Normalizer({"state": (2,)})
+    normalizer._set("state", np.array([-1.0, 100.0]), np.array([1.0, 500.0]))
+    clean = {"state": torch.zeros(20_000, 2), "image": torch.zeros(2, 3, dtype=torch.uint8)}
+    noisy = normalizer.disturbed(clean, 0.05, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(noisy["state"].std(0), torch.tensor([0.05, 10.0]), rtol=0.03, atol=0)
+    assert noisy["image"] is clean["image"]
+    again = normalizer.disturbed(clean, 0.05, torch.Generator().manual_seed(0))
+    assert torch.equal(again["state"], noisy["state"])
