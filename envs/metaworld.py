@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..spec import ActionDim, ActionSpec, ConfigError, FloatArray, ObsKey, ObsSpec, unknown
 from .base import Observations, TaskEnv
+from .cameras import CameraChoice, Cameras
 from .rendering import CameraView, SceneRenderer, choose_gl
 from .snapshots import physics_state, plain_fields, set_physics_state, set_plain_fields
 
@@ -103,12 +104,18 @@ class MetaWorldEnv(TaskEnv):
     Actions (4) in [-1, 1]: see `ACTION_SPEC`. The score is the task's reward over the most it can be.
     """
 
-    def __init__(self, task: str = "reach-v3", max_steps: int = 500, render_size: int = 256) -> None:
-        """Choose the task, the length of an episode (ticks) and the side of rendered pictures (pixels)."""
+    def __init__(
+        self, task: str = "reach-v3", max_steps: int = 500, render_size: int = 256, cameras: CameraChoice = None
+    ) -> None:
+        """Choose the task, the length of an episode (ticks), the side of videos (pixels) and the cameras that are observed.
+
+        Cameras: corner, corner2, corner3, corner4, topview, behindGripper, gripperPOV.
+        """
         if task not in INSTRUCTIONS:
             raise ConfigError(unknown("Meta-World task", task, sorted(INSTRUCTIONS)))
+        self.cameras = Cameras.of(cameras)
         super().__init__(
-            obs_spec=ObsSpec({"state": ObsKey((STATE,))}),
+            obs_spec=ObsSpec({"state": ObsKey((STATE,)), **self.cameras.keys}),
             action_spec=ACTION_SPEC,
             action_low=-1.0,
             action_high=1.0,
@@ -149,7 +156,7 @@ class MetaWorldEnv(TaskEnv):
         self._success = bool(info["success"])
 
     def _identity(self) -> tuple[Any, ...]:
-        return (*super()._identity(), self.task)
+        return (*super()._identity(), self.task, *self.cameras.sizes.items())
 
     def _save(self) -> Any:
         sim = self.simulation
@@ -168,16 +175,23 @@ class MetaWorldEnv(TaskEnv):
         self._seen = np.array(seen)
 
     def _observe(self) -> Observations:
-        return {"state": np.asarray(self._seen, np.float32)}
+        pictures = self.cameras.pictures(self._opened(), self.simulation.data) if self.cameras else {}
+        return {"state": np.asarray(self._seen, np.float32), **pictures}
 
     def _judge(self) -> tuple[float, bool]:
         return float(np.clip(self._reward / MOST_REWARD, 0.0, 1.0)), self._success
 
     def render(self) -> NDArray[np.uint8]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The scene from the front, (H, W, 3) RGB. Raises RenderingError if no OpenGL library works."""
+        return self._opened().frame(self.simulation.data, VIEW, (self.render_size, self.render_size))
+
+    def _opened(self) -> SceneRenderer:
+        """The renderer, opened when it is first needed."""
         if self._renderer is None:
-            self._renderer = SceneRenderer(self.simulation.model, VIEW, (self.render_size, self.render_size))
-        return self._renderer.frame(self.simulation.data)
+            height, width = self.cameras.largest if self.cameras else (0, 0)
+            size = (max(self.render_size, height), max(self.render_size, width))
+            self._renderer = SceneRenderer(self.simulation.model, VIEW, size)
+        return self._renderer
 
     def close(self) -> None:
         """Free the simulation and the drawing surface."""

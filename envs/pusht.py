@@ -19,12 +19,14 @@ from numpy.typing import ArrayLike, NDArray
 from ..spec import ActionDim, ActionSpec, ConfigError, FloatArray, ObsKey, ObsSpec
 from .base import Observations, TaskEnv
 
-ObsMode = Literal["keypoints", "state"]
+ObsMode = Literal["keypoints", "state", "image"]
 
 WORLD_PX = 512.0
 GOAL_POSE = (256.0, 256.0, np.pi / 4)
 SUCCESS_COVERAGE = 0.95
 RATE_HZ = 10.0
+IMAGE_PX = 96
+"""Side of the pictures that are observed, as in the human data."""
 SUBSTEPS = 10
 SUBSTEP_S = 1.0 / (RATE_HZ * SUBSTEPS)
 AGENT_RADIUS = 15.0
@@ -94,21 +96,32 @@ def score_of_states(
     return np.maximum.reduceat(scores[: ends[-1]], np.concatenate([[0], ends[:-1]]))
 
 
-def observations_from_states(states: ArrayLike, obs: ObsMode) -> dict[str, FloatArray]:
-    """What the environment would show in states (..., 5): the keys of `observation_spec(obs)`, float32 (..., width)."""
+def observations_from_states(states: ArrayLike, obs: ObsMode, goal: ArrayLike = GOAL_POSE) -> dict[str, NDArray[Any]]:
+    """What the environment would show in states (..., 5): the keys of `observation_spec(obs)`, (..., *shape) each."""
     states = np.asarray(states, np.float64)
     agent, pose = states[..., :2], states[..., 2:5]
     if _checked_mode(obs) == "keypoints":
         flat = keypoints(pose).reshape(*states.shape[:-1], 2 * len(KEYPOINTS))
         return {"keypoints": flat.astype(np.float32), "agent_pos": agent.astype(np.float32)}
+    if obs == "image":
+        flat = states.reshape(-1, 5)
+        frames = [draw(state, goal, None, IMAGE_PX) for state in flat]
+        return {
+            "image": np.stack(frames).reshape(*states.shape[:-1], IMAGE_PX, IMAGE_PX, 3),
+            "agent_pos": agent.astype(np.float32),
+        }
     angle = pose[..., 2:]
     return {"state": np.concatenate([agent, pose[..., :2], np.sin(angle), np.cos(angle)], axis=-1).astype(np.float32)}
 
 
 def observation_spec(obs: ObsMode) -> ObsSpec:
-    """Keys of the observation: `keypoints` (18,) and `agent_pos` (2,), or `state` (6,) with sine and cosine of the angle."""
+    """Keys of the observation: `keypoints` (18,) and `agent_pos` (2,); `state` (6,) with sine and cosine of the angle; or
+    `image` (96, 96, 3) and `agent_pos`.
+    """
     if _checked_mode(obs) == "keypoints":
         return ObsSpec({"keypoints": ObsKey((2 * len(KEYPOINTS),)), "agent_pos": ObsKey((2,))})
+    if obs == "image":
+        return ObsSpec({"image": ObsKey((IMAGE_PX, IMAGE_PX, 3), "uint8", "image"), "agent_pos": ObsKey((2,))})
     return ObsSpec({"state": ObsKey((6,))})
 
 
@@ -206,7 +219,7 @@ class PushTEnv(TaskEnv):
             self._advance(action)
 
     def _observe(self) -> Observations:
-        return dict(observations_from_states(self.state, self.obs_mode))
+        return dict(observations_from_states(self.state, self.obs_mode, self.goal))
 
     def _judge(self) -> tuple[float, bool]:
         covered = coverage(self.state[2:], self.goal)
@@ -217,8 +230,8 @@ class PushTEnv(TaskEnv):
         return draw(self.state, self.goal, self._target, self.render_size)
 
 
-def draw(state: ArrayLike, goal: ArrayLike, target: ArrayLike, size: int) -> NDArray[np.uint8]:
-    """A picture (size, size, 3) of state (5,), goal pose (3,) and target (2,)."""
+def draw(state: ArrayLike, goal: ArrayLike, target: ArrayLike | None, size: int) -> NDArray[np.uint8]:
+    """A picture (size, size, 3) of state (5,), goal pose (3,) and, where one is given, target (2,)."""
     import cv2  # only pictures need it
 
     bits = 4  # OpenCV takes fixed-point coordinates: sixteenths of a pixel
@@ -228,19 +241,20 @@ def draw(state: ArrayLike, goal: ArrayLike, target: ArrayLike, size: int) -> NDA
     def fixed(points: ArrayLike) -> NDArray[np.int32]:
         return np.round((np.asarray(points, np.float64) * scale) * 2**bits).astype(np.int32)
 
-    state, target = np.asarray(state, np.float64), np.asarray(target, np.float64)
+    state = np.asarray(state, np.float64)
     image = np.full((wide, wide, 3), 255, np.uint8)
     width = max(1, round(4 * scale))
     corner = [tuple(map(int, fixed(point))) for point in ((5, 5), (506, 506))]
     cv2.rectangle(image, corner[0], corner[1], (211, 211, 211), width, cv2.LINE_AA, bits)
-    for pose, colour, edge in ((goal, (170, 230, 170), (150, 215, 150)), (state[2:], (119, 136, 153), (84, 99, 115))):
+    for pose, colour, edge in ((goal, (144, 238, 144), (144, 238, 144)), (state[2:], (143, 163, 184), (119, 136, 153))):
         corners = fixed(to_world(OUTLINE, pose))
         cv2.fillPoly(image, [corners], colour, cv2.LINE_AA, bits)
-        cv2.polylines(image, [corners], True, edge, max(1, round(2 * scale)), cv2.LINE_AA, bits)
+        cv2.polylines(image, [corners], True, edge, wide // size, cv2.LINE_AA, bits)
     centre, radius = tuple(map(int, fixed(state[:2]))), int(fixed(AGENT_RADIUS))
-    cv2.circle(image, centre, radius, (65, 105, 225), -1, cv2.LINE_AA, bits)
-    for arm in ((7.0, 7.0), (7.0, -7.0)):
-        ends = [tuple(map(int, fixed(target + sign * np.array(arm)))) for sign in (-1, 1)]
+    cv2.circle(image, centre, radius, (78, 126, 255), -1, cv2.LINE_AA, bits)
+    cv2.circle(image, centre, radius, (65, 105, 225), wide // size, cv2.LINE_AA, bits)
+    for arm in () if target is None else ((7.0, 7.0), (7.0, -7.0)):
+        ends = [tuple(map(int, fixed(np.asarray(target) + sign * np.array(arm)))) for sign in (-1, 1)]
         cv2.line(image, ends[0], ends[1], (220, 50, 47), max(1, round(3 * scale)), cv2.LINE_AA, bits)
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA).astype(np.uint8)
 

@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from ..spec import ActionDim, ActionSpec, ConfigError, FloatArray, ObsKey, ObsSpec
 from .base import Observations, TaskEnv
+from .cameras import CameraChoice, Cameras
 from .rendering import CameraView, SceneRenderer
 from .robosuite_models import Picture, build, set_simulation_state, simulation_state
 
@@ -83,9 +84,17 @@ class RobosuiteEnv(TaskEnv):
     view: ClassVar[CameraView] = TABLE_VIEW
 
     def __init__(
-        self, robot: str = "Panda", max_steps: int | None = None, render_size: int = 256, control: Control = "delta"
+        self,
+        robot: str = "Panda",
+        max_steps: int | None = None,
+        render_size: int = 256,
+        control: Control = "delta",
+        cameras: CameraChoice = None,
     ) -> None:
-        """Choose the arm, the length of an episode (ticks), the side of rendered pictures (pixels) and what actions are."""
+        """Choose the arm, the length of an episode (ticks), the side of videos (pixels), what actions are, and the cameras.
+
+        `cameras` are names, or names with sizes, of those whose pictures are observed: agentview, robot0_eye_in_hand, ...
+        """
         if control not in get_args(Control):
             raise ConfigError(f"control is {control!r}; choose one of {', '.join(get_args(Control))}")
         if robot not in FINGERS:
@@ -94,8 +103,9 @@ class RobosuiteEnv(TaskEnv):
         low, high = ([-1.0] * 7, [1.0] * 7) if control == "delta" else WORKSPACE
         keys = {prefix + name: size for prefix in arm_prefixes(self.arms) for name, size in own.items()}
         keys["object"] = sum(self.objects.values())
+        self.cameras = Cameras.of(cameras)
         super().__init__(
-            obs_spec=ObsSpec({name: ObsKey((size,)) for name, size in keys.items()}),
+            obs_spec=ObsSpec({**{name: ObsKey((size,)) for name, size in keys.items()}, **self.cameras.keys}),
             action_spec=pose_spec(self.arms, control),
             action_low=low * self.arms,
             action_high=high * self.arms,
@@ -130,7 +140,7 @@ class RobosuiteEnv(TaskEnv):
         self._seen, self._reward, _, _ = self.simulation.step(bounded)
 
     def _identity(self) -> tuple[Any, ...]:
-        return (*super()._identity(), self.robot, self.control)
+        return (*super()._identity(), self.robot, self.control, *self.cameras.sizes.items())
 
     def _save(self) -> Any:
         own = (self._built_from, copy.deepcopy(dict(self._seen)), self._reward)
@@ -159,10 +169,12 @@ class RobosuiteEnv(TaskEnv):
         parts = {"object": np.concatenate([np.atleast_1d(self._object(name)) for name in self.objects])}
         for number, prefix in enumerate(arm_prefixes(self.arms)):
             names = ("eef_pos", "eef_quat", "eef_quat_site", "gripper_qpos")
-            seen = {name: self._seen[f"robot{number}_{name}"] for name in names}
-            seen |= {name: canonical_quat(seen[name], HAND_DOWN) for name in ("eef_quat", "eef_quat_site")}
-            parts |= {prefix + name: value for name, value in seen.items()}
-        return {name: parts[name].astype(np.float32) for name in self.obs_spec.keys}
+            own = {name: self._seen[f"robot{number}_{name}"] for name in names}
+            own |= {name: canonical_quat(own[name], HAND_DOWN) for name in ("eef_quat", "eef_quat_site")}
+            parts |= {prefix + name: value for name, value in own.items()}
+        states = {name: part.astype(np.float32) for name, part in parts.items()}
+        seen = {**states, **(self._pictures() if self.cameras else {})}
+        return {name: seen[name] for name in self.obs_spec.keys}
 
     def _object(self, name: str) -> NDArray[Any]:
         value = self._seen[name]
@@ -172,22 +184,36 @@ class RobosuiteEnv(TaskEnv):
         return float(np.clip(self._reward, 0.0, 1.0)), bool(self.simulation._check_success())
 
     def render(self) -> NDArray[np.uint8]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The scene from the front, (H, W, 3) RGB; the drawing surface is opened at the first picture of an episode.
+        """The scene from the front, (H, W, 3) RGB; the drawing surface is opened at the first picture.
 
         Raises RenderingError if no OpenGL library works.
         """
-        if self._renderer is None or self._picture is None:
+        renderer, picture = self._posed()
+        return renderer.frame(picture.data, self.view, (self.render_size, self.render_size))
+
+    def _pictures(self) -> dict[str, NDArray[np.uint8]]:
+        """What the cameras see."""
+        renderer, picture = self._posed()
+        return self.cameras.pictures(renderer, picture.data)
+
+    def _posed(self) -> tuple[SceneRenderer, Picture]:
+        """The renderer and the full scene, posed as the simulation is now; kept as long as the scene stays the same."""
+        if self._renderer is None or self._picture is None or self._picture.full_xml != self.simulation.full_xml:
+            self._release_picture()
             self._picture = Picture(self.simulation.full_xml)
-            size = (self.render_size, self.render_size)
+            height, width = self.cameras.largest if self.cameras else (0, 0)
+            size = (max(self.render_size, height), max(self.render_size, width))
             self._renderer = SceneRenderer(self._picture.model, self.view, size, hidden=[COLLISION_GROUP])
         sim = self.simulation.sim
         self._picture.pose(sim.model._model, sim.data._data)
-        return self._renderer.frame(self._picture.data)
+        return self._renderer, self._picture
 
-    def _release(self) -> None:
+    def _release_picture(self) -> None:
         if self._renderer is not None:
             self._renderer.close()
-            self._renderer = self._picture = None
+        self._renderer = self._picture = None
+
+    def _release(self) -> None:
         if self._sim is not None:
             self._sim.close()
             self._sim = None
@@ -195,6 +221,7 @@ class RobosuiteEnv(TaskEnv):
     def close(self) -> None:
         """Free the simulation and the drawing surface."""
         self._release()
+        self._release_picture()
 
 
 class LiftEnv(RobosuiteEnv):

@@ -169,6 +169,7 @@ class Picture:
     def __init__(self, full_xml: str) -> None:
         """Compile the scene (about half a second)."""
         mujoco = load_mujoco()
+        self.full_xml = full_xml
         self.model = mujoco.MjModel.from_xml_string(full_xml)
         self.data = mujoco.MjData(self.model)
 

@@ -57,6 +57,11 @@ class Representation:
         self.discrete: BoolArray = np.array([dim.kind == "discrete" for dim in self.spec.dims])
 
     @property
+    def reads(self) -> tuple[str, ...]:
+        """Observations that encoding and decoding need."""
+        return self.pose if self.frame == "hand" else ()
+
+    @property
     def changes(self) -> bool:
         """Whether encoding does anything."""
         return self.rotation == "matrix" and bool(self.groups)

@@ -2,42 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..datasets.episodes import Dataset
+from ..datasets.frames import Frames, open_frames
 from ..spec import IntArray
 from .model import ModelConfig
 from .normalizer import ACTION
+
+Batch = tuple[dict[str, Tensor], Tensor]
 
 
 class WindowBatches:
     """The batch of step s is the s-th slice of an endless row of shuffles of all windows; each shuffle has its own seed."""
 
-    def __init__(self, dataset: Dataset, config: ModelConfig, index: IntArray, batch: int, seed: int, device: str) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        config: ModelConfig,
+        index: IntArray,
+        batch: int,
+        seed: int,
+        device: str,
+        frames: dict[str, Frames] | None = None,
+    ) -> None:
+        """`frames` holds the pictures of every image key (default: all of them decoded in memory)."""
         self.index = torch.as_tensor(np.asarray(index))  # (N, T)
-        self.observed, self.batch, self.seed = config.horizon.observed, batch, seed
-        keys = (*config.obs_spec.keys, ACTION)
+        self.observed, self.batch, self.seed, self.device = config.horizon.observed, batch, seed, device
+        images = image_keys(config)
+        self.frames = open_frames(dataset, images, "ram", 1 << 62) if frames is None and images else frames or {}
+        keys = (*(key for key in config.obs_spec.keys if key not in images), ACTION)
         self.arrays = {key: torch.as_tensor(np.asarray(dataset.array(key))).to(device) for key in keys}
+        self.names = tuple(config.obs_spec.keys)
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
 
-    def at(self, step: int) -> tuple[dict[str, Tensor], Tensor]:
+    def at(self, step: int) -> Batch:
         """Observation key -> (B, To, ...) and actions (B, T, A), in their own units."""
-        return self._of(self.index[self._rows(step)])
+        return self.of(self.windows(step))
 
-    def all(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-        """Every window once, in order, as many at a time as in a batch, with the states of its observation."""
+    def windows(self, step: int) -> Tensor:
+        """The steps (B, T) that the batch of a step is made of."""
+        return self.index[self._rows(step)]
+
+    def all(self, names: Sequence[str]) -> Iterator[Batch]:
+        """Every window once, in order, as many at a time as in a batch, with some keys of its observation."""
         for first in range(0, len(self.index), self.batch):
-            yield self._of(self.index[first : first + self.batch])
+            yield self.of(self.index[first : first + self.batch], names)
 
-    def _of(self, windows: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """What lies in windows (B, T)."""
+    def of(self, windows: Tensor, names: Sequence[str] | None = None) -> Batch:
+        """What lies in windows (B, T): the chosen keys of the observation, and the actions."""
         seen = windows[:, : self.observed]  # (B, To)
-        observation = {key: self.arrays[key][seen] for key in self.arrays if key != ACTION}
+        observation = {name: self._seen(name, seen) for name in (self.names if names is None else names)}
         return observation, self.arrays[ACTION][windows].float()
+
+    def _seen(self, name: str, seen: Tensor) -> Tensor:
+        if name not in self.frames:
+            return self.arrays[name][seen]
+        return torch.from_numpy(self.frames[name].take(seen.numpy())).to(self.device)
 
     def _rows(self, step: int) -> Tensor:
         """Which windows the step takes; shuffles follow each other without a gap, so no window is left out."""
@@ -55,3 +81,29 @@ class WindowBatches:
             generator = torch.Generator().manual_seed((self.seed << 20) + epoch)
             self._epoch, self._order = epoch, torch.randperm(len(self.index), generator=generator)
         return self._order
+
+
+class Ahead:
+    """Batches that threads put together while the step before is computed; the same batches, in any number of threads."""
+
+    def __init__(self, batches: WindowBatches, threads: int) -> None:
+        self.batches, self.threads = batches, threads
+        self._pool = ThreadPoolExecutor(threads, "frames") if threads else None
+        self._waiting: dict[int, Future[Batch]] = {}
+
+    def at(self, step: int) -> Batch:
+        """As `WindowBatches.at`; the next ones are begun."""
+        if self._pool is None:
+            return self.batches.at(step)
+        for ahead in range(step, step + self.threads + 1):
+            if ahead not in self._waiting:
+                self._waiting[ahead] = self._pool.submit(self.batches.of, self.batches.windows(ahead))
+        batch = self._waiting.pop(step)
+        for skipped in [number for number in self._waiting if number < step]:
+            del self._waiting[skipped]
+        return batch.result()
+
+
+def image_keys(config: ModelConfig) -> list[str]:
+    """The pictures among what a model observes."""
+    return [name for name, key in config.obs_spec.keys.items() if key.kind == "image"]

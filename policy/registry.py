@@ -16,7 +16,7 @@ from ..spec import ConfigError
 
 _HERE = __name__.rsplit(".", 1)[0]  # hotstart.policy
 TARGETS: dict[str, tuple[str, ...]] = {
-    "encoder": (f"{_HERE}.encoders.state.StateEncoder",),
+    "encoder": (f"{_HERE}.encoders.state.StateEncoder", f"{_HERE}.encoders.image.ImageEncoder"),
     "denoiser": (f"{_HERE}.denoisers.unet.ConditionalUnet", f"{_HERE}.denoisers.transformer.DiffusionTransformer"),
     "schedule": (f"{_HERE}.diffusion.schedule.VPCosine", f"{_HERE}.diffusion.schedule.Flow"),
     "solver": (f"{_HERE}.diffusion.solvers.DDIM", f"{_HERE}.diffusion.solvers.DPMSolverPP"),

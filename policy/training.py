@@ -23,11 +23,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..datasets.episodes import Dataset
+from ..datasets.frames import open_frames
 from ..datasets.statistics import Statistics, dataset_statistics, statistics
 from ..datasets.windows import split_episodes, window_index
 from ..spec import CheckpointError, ConfigError, DataError
 from . import checkpoint
-from .batches import WindowBatches
+from .batches import Ahead, WindowBatches, image_keys
 from .diffusion.objective import Regimes, denoising_loss, draw_times
 from .ema import EMA
 from .metrics import MetricsLog
@@ -45,7 +46,8 @@ class TrainingSettings:
     """How to train; lengths are in optimiser steps.
 
     `observation_noise` is the standard deviation of noise on the observed states, drawn apart for each observed step, in half
-    ranges of the data: it keeps a policy from reading its next action off its last motion.
+    ranges of the data: it keeps a policy from reading its next action off its last motion. `cache` says how pictures are held
+    (ram, disk, none or auto, see datasets/frames.py) within `memory_gb`; `loaders` threads put batches with pictures together.
     """
 
     steps: int = 10_000
@@ -56,6 +58,9 @@ class TrainingSettings:
     clip_norm: float = 1.0
     ema_power: float = 0.75
     observation_noise: float = 0.0
+    cache: str = "auto"
+    memory_gb: float = 4.0
+    loaders: int = 1
     regimes: Regimes = field(default_factory=Regimes)
     validation_share: float = 0.05
     log_every: int = 50
@@ -72,6 +77,10 @@ class TrainingSettings:
                 raise ConfigError(f"training.{name} is {getattr(self, name)}; it must be at least 1")
         if self.observation_noise < 0:
             raise ConfigError(f"training.observation_noise is {self.observation_noise}; it must not be negative")
+        if self.memory_gb <= 0 or self.loaders < 0:
+            raise ConfigError(
+                f"training.memory_gb is {self.memory_gb} and loaders {self.loaders}; above 0 and at least 0 wanted"
+            )
         if self.precision not in PRECISIONS:
             raise ConfigError(f"training.precision is {self.precision!r}; choose one of {', '.join(PRECISIONS)}")
 
@@ -110,8 +119,12 @@ class Trainer:
         train, held_out = split_episodes(len(dataset.episode_ends), settings.validation_share, settings.seed)
         index = window_index(dataset.episode_ends, config.horizon, episodes=train)
         found = dataset_statistics(dataset, index)
-        batches = partial(WindowBatches, dataset, config, batch=settings.batch, seed=settings.seed, device=self.device)
+        images = image_keys(config)
+        frames = open_frames(dataset, images, settings.cache, int(settings.memory_gb * 1e9)) if images else {}
+        own = {"batch": settings.batch, "seed": settings.seed, "device": self.device, "frames": frames}
+        batches = partial(WindowBatches, dataset, config, **own)
         self.batches = batches(index)
+        self.ahead = Ahead(self.batches, settings.loaders if images else 0)
         torch.manual_seed(settings.seed)
         self.model = build_model(config, found, self.batches).to(self.device)
         self.ema = EMA(self.model, settings.ema_power)
@@ -158,7 +171,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.rate(self.step)
         self.model.train()
-        loss, numbers = self._loss(self.model, self.batches, self.step, self.settings.observation_noise)
+        loss, numbers = self._loss(self.model, self.ahead, self.step, self.settings.observation_noise)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.optimizer.step()
@@ -168,7 +181,7 @@ class Trainer:
         return {**numbers, "gradient_norm": norm}
 
     def _loss(
-        self, model: PolicyModel, batches: WindowBatches, step: int, disturbance: float = 0.0
+        self, model: PolicyModel, batches: WindowBatches | Ahead, step: int, disturbance: float = 0.0
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Objective on the batch of `step`, with levels and noise drawn from the seed and the step."""
         generator = torch.Generator().manual_seed((self.settings.seed << 32) + step)
@@ -176,6 +189,7 @@ class Trainer:
         actions = model.actions.encode(commands, observation)  # (B, T, A')
         time_ = draw_times(self.settings.regimes, model.config.horizon, len(actions), generator).to(self.device)
         noise = torch.randn(actions.shape, generator=generator).to(self.device)
+        torch.manual_seed((self.settings.seed << 32) + step)  # for what layers draw themselves: crops, colours
         if disturbance:
             observation = model.normalizer.disturbed(observation, disturbance, generator)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.settings.autocast_bf16()):
@@ -272,7 +286,7 @@ class Trainer:
         part = checkpoint.differing_part(self.model.config, config)
         if part:
             raise CheckpointError(f"{folder} was trained with another {part}: {mend}")
-        free = {"log_every", "validate_every", "save_every", "threads", "device"}
+        free = {"log_every", "validate_every", "save_every", "threads", "device", "cache", "memory_gb", "loaders"}
         now = json.loads(json.dumps(self.meta["training"]))
         other = [k for k, v in meta["training"].items() if k not in free and now.get(k) != v]
         if other:
@@ -283,7 +297,10 @@ def build_model(config: ModelConfig, found: Mapping[str, Statistics], batches: W
     """A new model, its normaliser fitted to the data's statistics: of the actions, as the network will see them."""
     model = PolicyModel(config)
     if model.actions.changes:
-        encoded = [model.actions.encode(actions, observation).cpu().numpy() for observation, actions in batches.all()]
+        encoded = [
+            model.actions.encode(actions, observation).cpu().numpy()
+            for observation, actions in batches.all(model.actions.reads)
+        ]
         flat = np.concatenate([part.reshape(-1, part.shape[-1]) for part in encoded])
         found = {**found, ACTION: model.actions.known_range(statistics(flat))}
     model.normalizer.load_state_dict(Normalizer.fit(found, model.normalizer.shapes).state_dict())

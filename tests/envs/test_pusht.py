@@ -10,11 +10,23 @@ from gymnasium.utils.env_checker import check_env
 
 pytest.importorskip("pymunk", reason='pip install "hotstart[pusht]"')
 
+from hotstart.datasets.formats.replay_buffer import read_replay_buffer
 from hotstart.envs import pusht
 from hotstart.spec import ConfigError
 
 SHARED = Path(os.environ.get("HOTSTART_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 HUMAN = SHARED / "pusht" / "pusht_cchi_v7_replay_lowdim.npz"
+
+
+@pytest.fixture(scope="module")
+def human_images():
+    """Some states (n, 5) of the human data and the pictures (n, 96, 96, 3) recorded in them."""
+    source = HUMAN.with_name("pusht_cchi_v7_replay.zarr.zip")
+    if not source.exists():
+        pytest.skip(f"{source} is not there: set HOTSTART_SHARED_DATA to the folder that holds pusht/")
+    buffer = read_replay_buffer(source)
+    chosen = np.arange(0, 2000, 100)
+    return buffer.array("state")[chosen], buffer.array("img")[chosen].astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -301,8 +313,8 @@ def test_picture_shows_block_agent_goal_and_target():
     image = env.render()
     assert image.shape == (512, 512, 3)
     assert image.dtype == np.uint8
-    assert tuple(image[115, 400]) == (119, 136, 153)  # row is y, column is x
-    assert tuple(image[60, 70]) == (65, 105, 225)
+    assert tuple(image[115, 400]) == (143, 163, 184)  # row is y, column is x
+    assert tuple(image[60, 70]) == (78, 126, 255)
     red, green, blue = image[280, 234].astype(int)  # on the goal's stem
     assert green > red
     assert green > blue
@@ -322,7 +334,7 @@ def test_picture_shows_block_agent_goal_and_target():
         (lambda: pusht.PushTEnv().set_state((1, np.nan), (1, 2, 3)), "agent_xy"),
         (lambda: pusht.PushTEnv().restart_from([1, 2, 3]), "state is.*block x, block y, angle"),
         (lambda: pusht.PushTEnv().reset(options={"start": 1}), "'start'.*valid: state"),
-        (lambda: pusht.observations_from_states(np.zeros((2, 5)), "image"), "'image'.*keypoints, state"),
+        (lambda: pusht.observations_from_states(np.zeros((2, 5)), "video"), "'video'.*keypoints, state"),
     ],
 )
 def test_mistakes_are_named(build, message):
@@ -338,3 +350,22 @@ def test_bad_actions_are_refused():
     for action in ([1, 2, 3], [np.nan, 1], 5.0):
         with pytest.raises(ConfigError, match="2 finite numbers: target_x, target_y"):
             env.step(action)
+
+
+def test_pictures_are_observed_as_the_human_data_has_them(human_images):
+    states, recorded = human_images
+    drawn = pusht.observations_from_states(states, "image")["image"]
+    assert drawn.shape == recorded.shape
+    assert np.abs(drawn.astype(float) - recorded).mean() < 3  # of 255: edges are smoothed in another way
+    moved = states + np.array([0, 0, 16, 0, 0])
+    shifted = pusht.observations_from_states(moved, "image")["image"]
+    assert np.abs(shifted.astype(float) - recorded).mean() > 1.5 * np.abs(drawn.astype(float) - recorded).mean()
+
+
+def test_a_picture_does_not_show_where_the_agent_is_sent():
+    env = pusht.PushTEnv(obs="image")
+    env.reset(seed=1)
+    before = env.observe()["image"]
+    env._target = np.array([400.0, 30.0])
+    assert np.array_equal(env.observe()["image"], before)
+    assert before.shape == (96, 96, 3)

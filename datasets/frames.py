@@ -1,0 +1,158 @@
+"""Pictures of a data set by step, within the memory that was asked for: all decoded, decoded to disk, or decoded as needed.
+
+ram    every frame decoded in memory: fastest
+disk   every frame decoded once into a file, which the system pages in and out
+none   chunks are decoded when a frame in them is asked for; the newest ones are kept, up to the memory allowed
+auto   ram where it fits, else none
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..spec import ConfigError, DataError, IntArray, unknown
+from .episodes import Dataset
+from .store import Store
+
+Cache = Literal["auto", "ram", "disk", "none"]
+CACHES = get_args(Cache)
+LEAST_CHUNKS = 64
+"""Decoded chunks that are kept at least, so that a window does not decode one twice."""
+
+
+class Frames(Protocol):
+    """Pictures by step; may be asked from several threads."""
+
+    def take(self, steps: IntArray) -> NDArray[np.uint8]:
+        """The pictures (*steps.shape, H, W, C) of steps of any shape."""
+        ...
+
+
+class HeldFrames:
+    """Frames that lie in an array, in memory or in a mapped file."""
+
+    def __init__(self, frames: NDArray[np.uint8]) -> None:
+        self.frames = frames
+
+    def take(self, steps: IntArray) -> NDArray[np.uint8]:
+        """Picked by index."""
+        return self.frames[steps]
+
+
+class ChunkFrames:
+    """Frames decoded from a store's chunks as they are needed; at most `most_bytes` of decoded chunks are kept."""
+
+    def __init__(self, store: Store, key: str, most_bytes: int) -> None:
+        self.store, self.key, self.rows = store, key, store.rows_per_chunk(key)
+        shape = store.obs_spec.keys[key].shape
+        self.shape = tuple(shape)
+        self.most = max(LEAST_CHUNKS, most_bytes // (self.rows * math.prod(shape)))
+        self._kept: OrderedDict[int, NDArray[Any]] = OrderedDict()
+        self._lock = Lock()
+
+    def take(self, steps: IntArray) -> NDArray[np.uint8]:
+        """Decode each chunk once per call, however many of its frames are asked for."""
+        flat = np.asarray(steps).ravel()
+        numbers = flat // self.rows
+        found = np.empty((len(flat), *self.shape), np.uint8)
+        for number in np.unique(numbers):
+            here = numbers == number
+            found[here] = self._chunk(int(number))[flat[here] % self.rows]
+        return found.reshape(*np.shape(steps), *self.shape)
+
+    def _chunk(self, number: int) -> NDArray[Any]:
+        with self._lock:
+            if number in self._kept:
+                self._kept.move_to_end(number)
+                return self._kept[number]
+        decoded = self.store.chunk(self.key, number)  # outside the lock: several threads decode at the same time
+        with self._lock:
+            self._kept[number] = decoded
+            while len(self._kept) > self.most:
+                self._kept.popitem(last=False)
+        return decoded
+
+
+def decoded_bytes(dataset: Dataset, keys: Sequence[str]) -> int:
+    """Bytes that all frames of some image keys take when decoded."""
+    steps = int(dataset.episode_ends[-1]) if len(dataset.episode_ends) else 0
+    return steps * sum(math.prod(dataset.obs_spec.keys[key].shape) for key in keys)
+
+
+def choose_cache(dataset: Dataset, keys: Sequence[str], cache: str, most_bytes: int) -> Cache:
+    """The cache to use; raises ConfigError for an unknown one, and for `ram` where it does not fit, before anything is read."""
+    if cache not in CACHES:
+        raise ConfigError(unknown("choice for training.cache", cache, CACHES))
+    if not isinstance(dataset, Store):
+        return "ram"  # it lies there already
+    needed = decoded_bytes(dataset, keys)
+    if cache == "ram" and needed > most_bytes:
+        raise ConfigError(
+            f"training.cache=ram needs {needed / 1e9:.2f} GB for {', '.join(keys)}, training.memory_gb allows "
+            f"{most_bytes / 1e9:.2f}: raise it, or choose training.cache=disk or none"
+        )
+    if cache == "auto":
+        return "ram" if needed <= most_bytes else "none"
+    return cache  # type: ignore[return-value]
+
+
+def open_frames(dataset: Dataset, keys: Sequence[str], cache: str, most_bytes: int) -> dict[str, Frames]:
+    """Frames of every image key; together they stay within `most_bytes`, as far as that is more than a few chunks.
+
+    Raises ConfigError as `choose_cache` does, and DataError where the disk is too full for a decoded copy.
+    """
+    chosen = choose_cache(dataset, keys, cache, most_bytes)
+    if not isinstance(dataset, Store):
+        return {key: HeldFrames(dataset.array(key)) for key in keys}
+    if chosen == "ram":
+        return {key: HeldFrames(_decoded(dataset, key, np.empty(_shape(dataset, key), np.uint8))) for key in keys}
+    if chosen == "disk":
+        return {key: HeldFrames(_mapped(dataset, key)) for key in keys}
+    return {key: ChunkFrames(dataset, key, most_bytes // len(keys)) for key in keys}
+
+
+def _shape(store: Store, key: str) -> tuple[int, ...]:
+    return len(store), *store.obs_spec.keys[key].shape
+
+
+def _decoded(store: Store, key: str, into: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Every frame of a key, decoded into an array (N, H, W, C)."""
+    rows = store.rows_per_chunk(key)
+    for number in range(math.ceil(len(store) / rows)):
+        part = into[number * rows : (number + 1) * rows]
+        part[...] = store.chunk(key, number)[: len(part)]
+    return into
+
+
+def _mapped(store: Store, key: str) -> NDArray[np.uint8]:
+    """Every frame of a key in a file beside the store, decoded there the first time; named after the content."""
+    place = store.path.with_name(f"{store.path.name}.decoded") / f"{key}_{store.content_hash()[:16]}.uint8"
+    shape = _shape(store, key)
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _check_room(place.parent, math.prod(shape))
+        writing = place.with_name(f"{place.name}.{os.getpid()}.writing")
+        decoded = np.memmap(writing, np.uint8, "w+", shape=shape)
+        _decoded(store, key, decoded)
+        decoded.flush()
+        writing.replace(place)
+    return np.memmap(place, np.uint8, "r", shape=shape)
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    status = os.statvfs(folder)
+    free = status.f_bavail * status.f_frsize
+    if free < needed:
+        raise DataError(
+            f"the decoded frames take {needed / 1e9:.2f} GB and {folder} has room for {free / 1e9:.2f}: "
+            "make room, or choose training.cache=none"
+        )

@@ -1,0 +1,55 @@
+"""Cameras whose pictures are part of the observation: what was asked for, in what size, under which key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..spec import ConfigError, ObsKey
+from .rendering import SceneRenderer
+
+CameraChoice = Mapping[str, Sequence[int]] | Sequence[str] | None
+"""Names of cameras, or names with (height, width) or one side each."""
+SIDE = 84
+"""Height and width of pictures for which none are given."""
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """Names of a model's cameras with the height and width of their pictures; the key of one is `<name>_image`."""
+
+    sizes: Mapping[str, tuple[int, int]]
+
+    @classmethod
+    def of(cls, asked: CameraChoice) -> Cameras:
+        """What was asked for; raises ConfigError for sizes that cannot be."""
+        named = dict.fromkeys(asked or (), SIDE) if not isinstance(asked, Mapping) else dict(asked)
+        return cls({name: _size(name, size) for name, size in named.items()})
+
+    def __bool__(self) -> bool:
+        return bool(self.sizes)
+
+    @property
+    def keys(self) -> dict[str, ObsKey]:
+        """What the pictures are called in an observation, and what they are."""
+        return {f"{name}_image": ObsKey((*size, 3), "uint8", "image") for name, size in self.sizes.items()}
+
+    @property
+    def largest(self) -> tuple[int, int]:
+        """Height and width that every picture fits in."""
+        return max(size[0] for size in self.sizes.values()), max(size[1] for size in self.sizes.values())
+
+    def pictures(self, renderer: SceneRenderer, data: Any) -> dict[str, NDArray[np.uint8]]:
+        """Key -> (H, W, 3): the scene in the state `data` through every camera."""
+        return {f"{name}_image": renderer.frame(data, name, size) for name, size in self.sizes.items()}
+
+
+def _size(name: str, size: Any) -> tuple[int, int]:
+    sides = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, list | tuple) else ()
+    if len(sides) != 2 or not all(isinstance(side, int) and 8 <= side <= 4096 for side in sides):
+        raise ConfigError(f"camera {name!r} has size {size!r}; give one side or [height, width], from 8 to 4096 pixels")
+    return int(sides[0]), int(sides[1])

@@ -1,0 +1,82 @@
+"""Pictures and states of an observed step -> one token: a network per camera, or one for all, and the states beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ...spec import ConfigError, ObsSpec
+from .augment import centre_crop, crop_size, jitter, random_crop
+from .resnet import ResNet
+from .vit import Vit
+
+Backbone = Literal["resnet", "vit"]
+
+
+class ImageEncoder(nn.Module):
+    """Every camera's features and all states of one observed step, joined -> one token of `token_width` numbers.
+
+    `backbone`: `resnet` (ResNet-18 at `channels` 64) or `vit`. In training each picture is cropped at random to `crop` of its
+    sides and its colours jittered; otherwise the middle is taken. `shared` cameras go through one network. All pictures of an
+    observation window get crops and colours of their own.
+    """
+
+    def __init__(
+        self,
+        obs_spec: ObsSpec,
+        observed: int,
+        token_width: int = 128,
+        backbone: Backbone = "resnet",
+        channels: int = 64,
+        stages: int = 4,
+        keypoints: int = 32,
+        embed: int = 192,
+        layers: int = 4,
+        heads: int = 3,
+        crop: float = 0.9,
+        jitter: float = 0.0,
+        shared: bool = False,
+    ) -> None:
+        super().__init__()
+        images = {name: key for name, key in obs_spec.keys.items() if key.kind == "image"}
+        if not images:
+            raise ConfigError(f"encoder=image needs a picture among task.obs_keys; they are {list(obs_spec.keys)}")
+        _check(backbone, jitter)
+        self.cameras = tuple(images)
+        self.states = tuple(name for name, key in obs_spec.keys.items() if key.kind == "state")
+        self.crops = {name: crop_size((key.shape[0], key.shape[1]), crop) for name, key in images.items()}
+        self.jitter, self.tokens, self.token_width = jitter, observed, token_width
+
+        def network() -> ResNet | Vit:
+            return ResNet(channels, stages, keypoints) if backbone == "resnet" else Vit(embed, layers, heads)
+
+        self.networks = nn.ModuleList([network()] if shared else [network() for _ in self.cameras])
+        numbers = sum(int(torch.Size(obs_spec.keys[name].shape).numel()) for name in self.states)
+        joined = len(self.cameras) * int(self.networks[0].width) + numbers  # type: ignore[arg-type]
+        self.layers = nn.Sequential(nn.Linear(joined, 2 * token_width), nn.Mish(), nn.Linear(2 * token_width, token_width))
+
+    def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """States normalised (B, To, ...) and pictures uint8 (B, To, H, W, 3) -> tokens (B, To, E)."""
+        features = [self._seen(number, observation[name], name) for number, name in enumerate(self.cameras)]
+        states = [observation[name].flatten(2) for name in self.states]
+        return self.layers(torch.cat([*features, *states], -1))
+
+    def _seen(self, number: int, pictures: Tensor, name: str) -> Tensor:
+        """Features (B, To, F) of one camera's pictures (B, To, H, W, 3)."""
+        flat = pictures.flatten(0, 1).permute(0, 3, 1, 2)  # (B To, 3, H, W)
+        cropped = random_crop(flat, self.crops[name]) if self.training else centre_crop(flat, self.crops[name])
+        shown = cropped.float() / 127.5 - 1
+        if self.training and self.jitter:
+            shown = jitter(shown, self.jitter)
+        network = self.networks[number % len(self.networks)]
+        return network(shown).unflatten(0, pictures.shape[:2])
+
+
+def _check(backbone: str, strength: float) -> None:
+    if backbone not in ("resnet", "vit"):
+        raise ConfigError(f"encoder.backbone is {backbone!r}; choose resnet or vit")
+    if not 0 <= strength < 1:
+        raise ConfigError(f"encoder.jitter is {strength}; it must lie in [0, 1)")
