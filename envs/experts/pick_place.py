@@ -183,9 +183,11 @@ class SquareExpert(PickPlaceExpert):
 
 
 class StackExpert(PickPlaceExpert):
-    """The small cube is put on the large one as it is held."""
+    """The small cube is put on the large one as it is held; where the large one is near, the fingers open beside it."""
 
     options = PickPlaceOptions(clearance_m=0.06, rise_margin_m=0.03)
+    CROWDED_M = 0.12
+    """Cubes nearer than this leave no room for a finger between them."""
     STACKED_M = 0.047
     """Height of the small cube's centre above the large one's when it is let go: 2 mm above touching."""
 
@@ -193,7 +195,12 @@ class StackExpert(PickPlaceExpert):
         simulation = env.simulation
         small_m, small_rad = pose(env, simulation.cubeA_body_id)
         large_m, _ = pose(env, simulation.cubeB_body_id)
+        apart_m = large_m - small_m
         faces = [small_rad + quarter * QUARTER for quarter in range(4)]
+        if float(np.linalg.norm(apart_m[:2])) < self.CROWDED_M:
+            towards_rad = float(np.arctan2(apart_m[1], apart_m[0]))
+            faces.sort(key=lambda face: abs(np.cos(face - towards_rad)))
+            faces = faces[:2]  # both ways round of the axis that is more nearly square to the way to the large cube
         return Scene(small_m, faces, large_m + np.array([0.0, 0.0, self.STACKED_M]) - small_m)
 
 
