@@ -115,7 +115,7 @@ def _open(config: Mapping[str, Any]) -> tuple[Store, list[int]]:
     env = try_out.env
     spec = {"fps": env.rate_hz, "action_spec": env.action_spec, "obs_spec": env.obs_spec}
     env.close()
-    return Store.create(path, **spec, task=task["name"], source=source), []
+    return Store.create(path, **spec, task=task["name"], source=source, options=task["options"]), []
 
 
 def _keep(store: Store, seeds: list[int], seed: int, episode: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ from ..policy.diffusion_policy import DiffusionPolicy, build_way
 from ..policy.model import PolicyModel
 from ..policy.normalizer import ACTION
 from ..spec import ConfigError, Feedback, FloatArray
-from . import results
+from . import report, results
 from .processes import worker_count
 from .video import write_video
 
@@ -36,9 +36,11 @@ class Measured:
 
 
 def run(config: Mapping[str, Any]) -> int:
-    """Evaluate, write the result and print it."""
-    result, _ = evaluate(config)
+    """Evaluate, write the result and, with videos, a page that shows them; print what came of it."""
+    result, videos = evaluate(config)
     print(f"{result['task']}, {result['inference']}: {headline(result)}")
+    if videos:
+        print(f"to watch: {gallery(Path(config['video']), result, videos)}")
     return 0
 
 
@@ -69,6 +71,17 @@ def evaluate(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path]]:
 def _half_range(model: PolicyModel) -> FloatArray:
     """Half ranges (A,) of the training data's actions, from a checkpoint that names them only in its statistics."""
     return model.normalizer.get_buffer(f"{ACTION}__half_range").cpu().numpy()
+
+
+def gallery(folder: Path, result: Mapping[str, Any], videos: Sequence[Path]) -> Path:
+    """A page with all videos of an evaluation in a grid, failures first, each marked."""
+    page = folder / "gallery.html"
+    failures_first = sorted(videos, key=lambda video: ("_failure" not in video.stem, video.stem))
+    title = f"{result['task']} by {result['inference']}: {len(videos)} of {result['episodes']} episodes"
+    report.write_report(
+        page, title=title, task=result["task"], results=[result], metrics=[], videos=failures_first, facts={}, notes=[]
+    )
+    return page
 
 
 def headline(result: Mapping[str, Any]) -> str:

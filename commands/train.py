@@ -38,6 +38,7 @@ def build(config: Mapping[str, Any], store: Store, folder: Path) -> Trainer:
 
 def model_config(config: Mapping[str, Any], store: Store) -> ModelConfig:
     """What the model is built from: the configuration's parts and the store's specifications."""
+    check_options(config["task"]["options"], store)
     wanted = config["task"]["obs_keys"] or list(store.obs_spec.keys)
     missing = [name for name in wanted if name not in store.obs_spec.keys]
     if missing:
@@ -54,3 +55,21 @@ def model_config(config: Mapping[str, Any], store: Store) -> ModelConfig:
         obs_spec=ObsSpec({name: store.obs_spec.keys[name] for name in wanted}),
         action_spec=store.action_spec,
     )
+
+
+LOOKS = ("render_size", "cameras", "max_steps")
+"""Options of an environment that do not change what its actions and states mean."""
+
+
+def check_options(options: Mapping[str, Any], store: Store) -> None:
+    """Raise DataError where the data was collected with other options than the task has: another arm, another control."""
+    collected = store.attrs.get("options")
+    if collected is None:  # not collected here: nobody knows
+        return
+    for name in sorted({*collected, *options} - set(LOOKS)):
+        have, want = collected.get(name), options.get(name)
+        if have != want:
+            mend = f"task.options.{name}={have}" if have is not None else f"the task's own {name}"
+            raise DataError(
+                f"{store.path} was collected with {name} {have or 'as it is'}, the task says {want}: train with {mend}"
+            )

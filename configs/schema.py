@@ -90,7 +90,7 @@ class EvaluateConfig:
     latency: str = word("time a plan is charged with; only `none` so far", "none")
     device: str = word("where the network runs: cpu or cuda", "cpu")
     out: str = word("result file; empty: not written", "result.json")
-    video: str = word("folder for videos of the first episodes; empty: none", "")
+    video: str = word("folder for videos of the first episodes and a page that shows them; empty: none", "")
     videos: int = word("how many episodes to film", 4)
 
 

@@ -55,9 +55,17 @@ class Store:
 
     @classmethod
     def create(
-        cls, path: str | Path, *, fps: float, action_spec: ActionSpec, obs_spec: ObsSpec, task: str = "", source: str = ""
+        cls,
+        path: str | Path,
+        *,
+        fps: float,
+        action_spec: ActionSpec,
+        obs_spec: ObsSpec,
+        task: str = "",
+        source: str = "",
+        options: Mapping[str, Any] | None = None,
     ) -> Store:
-        """Make an empty store at `path`.
+        """Make an empty store at `path`; `options` are those of the environment that the episodes come from, plain values.
 
         Raises DataError when something is there already, and for specifications that cannot be stored.
         """
@@ -65,7 +73,13 @@ class Store:
         if path.exists():
             raise DataError(f"{path} is there already: open it with Store.open to append, choose another path, or delete it")
         wanted = expected_arrays(action_spec, obs_spec)
-        attrs = {"version": VERSION, "fps": check_fps(fps), "task": task, "source": source}
+        attrs = {
+            "version": VERSION,
+            "fps": check_fps(fps),
+            "task": task,
+            "source": source,
+            "options": None if options is None else dict(options),
+        }
         attrs |= {"action_spec": action_spec.to_json(), "obs_spec": obs_spec.to_json()}
         making = path.with_name(path.name + ".creating")  # renamed when whole: no half-made store is ever seen
         shutil.rmtree(making, ignore_errors=True)

@@ -10,13 +10,18 @@ import contextlib
 import functools
 import logging
 import os
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Sequence
+from importlib import metadata
 from typing import Any
 
 from ..spec import ConfigError, FloatArray
 from .rendering import choose_gl, load_mujoco
 from .snapshots import Fields, physics_state, plain_fields, set_physics_state, set_plain_fields
+
+OLDEST_MUJOCO, FIRST_BROKEN_MUJOCO = (3, 3), (3, 10)
+"""robosuite 1.5.2 asks for the one and fails with the other (tried: 3.3.0, 3.6.0, 3.9.0; 3.10.0, 3.11.0, 3.12.0, 4.0.0)."""
 
 
 @functools.cache
@@ -26,6 +31,7 @@ def load_robosuite() -> Any:
     Raises ConfigError if it is not installed.
     """
     choose_gl()
+    check_mujoco(metadata.version("mujoco"))
     logging.getLogger("robosuite_logs").addFilter(lambda record: record.levelno >= logging.ERROR)
     with _kept_environment("MUJOCO_GL"):
         try:
@@ -35,6 +41,17 @@ def load_robosuite() -> Any:
                 f"robosuite cannot be imported ({error}); install it: pip install 'robosuite>=1.5.2,<1.6'"
             ) from error
         return robosuite
+
+
+def check_mujoco(version: str) -> None:
+    """Raise ConfigError for a MuJoCo that robosuite cannot work with: it imports, and then every task fails in its own way."""
+    release = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    if not OLDEST_MUJOCO <= release < FIRST_BROKEN_MUJOCO:
+        oldest, broken = (".".join(map(str, pair)) for pair in (OLDEST_MUJOCO, FIRST_BROKEN_MUJOCO))
+        raise ConfigError(
+            f"robosuite does not work with mujoco {version}: it needs {oldest} or newer, below {broken}. Mend it by "
+            f"pip install --force-reinstall 'mujoco>={oldest},<{broken}' 'numpy<2'"
+        )
 
 
 @contextlib.contextmanager

@@ -56,3 +56,12 @@ def test_a_trained_policy_can_act(tmp_path):
     assert actions.shape == (40, 1)
     assert main(["evaluate", str(tmp_path / "run"), "episodes=2", "workers=0", f"out={tmp_path / 'r.json'}"]) == 0
     assert json.loads((tmp_path / "r.json").read_text())["task"] == "Pendulum-v1"
+
+
+def test_data_of_another_arm_is_refused_with_the_words_that_mend_it(tmp_path, capsys):
+    data = tmp_path / "ur.zarr"
+    assert main(["collect", str(data), "task=lift", "task.options.robot=UR5e", "episodes=1", "workers=0"]) == 0
+    assert main(["train", str(data), "task=lift", f"runs={tmp_path}"]) == 2
+    assert "was collected with robot UR5e, the task says None: train with task.options.robot=UR5e" in capsys.readouterr().err
+    assert main(["train", str(data), "task=lift", "task.options.control=absolute", f"runs={tmp_path}"]) == 2
+    assert "train with the task's own control" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from hotstart.envs.experts.demonstrate import demonstrate, make_expert
 from hotstart.envs.registry import ROBOSUITE, make
 from hotstart.envs.rendering import choose_gl, load_mujoco
 from hotstart.envs.robosuite import HAND_DOWN, UPRIGHT, LiftEnv, canonical_quat
-from hotstart.envs.robosuite_models import Picture, without_looks
+from hotstart.envs.robosuite_models import Picture, check_mujoco, without_looks
 from hotstart.spec import ConfigError
 
 
@@ -203,3 +203,14 @@ def test_an_expert_works_with_absolute_poses():
 def test_an_unknown_control_is_refused():
     with pytest.raises(ConfigError, match="delta, absolute"):
         make("lift", control="joint")
+
+
+@pytest.mark.parametrize("version", ["3.10.0", "3.12.1", "4.0.0", "3.2.7"])
+def test_a_mujoco_that_cannot_work_is_refused_with_the_command_that_mends_it(version):
+    with pytest.raises(ConfigError, match=rf"mujoco {version}.*pip install --force-reinstall 'mujoco>=3.3,<3.10'"):
+        check_mujoco(version)
+
+
+@pytest.mark.parametrize("version", ["3.3.0", "3.9.0"])
+def test_a_mujoco_that_works_is_taken(version):
+    check_mujoco(version)
