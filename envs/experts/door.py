@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from ...spec import FloatArray
 from ..robosuite import RobosuiteEnv
-from .hand import DOWN, HALF, Drive, Goal, Hand, HandExpert, funnelled, nearest_turn
+from .hand import DOWN, HALF, Drive, Goal, Grasp, GraspOptions, Hand, HandExpert, funnelled, nearest_turn
 
-Phase = Literal["reach", "close", "turn", "pull"]
+GRASP = GraspOptions(tolerance_m=0.015, tolerance_rad=0.12, close_ticks=8, lost_m=0.06)
 LEVER_M = np.array([0.115, -0.10, 0.0])
 """Where the lever is held, from the latch's axis, in the latch's own axes: near its tip."""
 UP = np.array([0.0, 0.0, 1.0])
@@ -19,14 +18,10 @@ UP = np.array([0.0, 0.0, 1.0])
 
 @dataclass(frozen=True)
 class DoorOptions:
-    """Heights, tolerances and lengths of the expert's steps."""
+    """Heights, angles and lengths of the expert's steps."""
 
     hover_height_m: float = 0.09
     funnel_m: float = 0.012  # the far finger must clear the lever, and the near one the door
-    grasp_tolerance_m: float = 0.015
-    grasp_tolerance_rad: float = 0.12
-    close_ticks: int = 8
-    lost_m: float = 0.06
     turned_rad: float = 1.25  # a lever turned this far sets the door free
     springs_back_rad: float = 1.15  # one that has come back to here is turned down again
     free_rad: float = 0.12  # a door open this far stays free
@@ -73,7 +68,7 @@ class Door:
 
 
 class DoorExpert(HandExpert):
-    """reach -> close -> turn -> pull; a lever that slips away is reached for again."""
+    """Reach, close, turn, pull; a lever that slips away is reached for again, one that springs back is turned again."""
 
     options = DoorOptions()
     drive = Drive(max_speed=0.95)  # latch and hinge resist
@@ -81,42 +76,31 @@ class DoorExpert(HandExpert):
     def reset(self, rng: np.random.Generator) -> None:
         """Begin an episode; `rng` draws the pushes."""
         super().reset(rng)
-        self._phase: Phase = "reach"
-        self._closed_ticks = 0
+        self._grasp, self._pulling = Grasp(GRASP), False
 
     def _goal(self, env: RobosuiteEnv, hand: Hand) -> Goal:
         door, settings = Door.of(env), self.options
         offset_m, turn_rad = door.grip_m - hand.position_m, hand.turn_toward(self._pointing(door))
         turn_rad[2] += nearest_turn(hand.heading_rad, door.normal_rad, HALF)
-        self._choose_phase(door, offset_m, turn_rad)
-        way_m = {
-            "reach": funnelled(offset_m, settings.hover_height_m, settings.funnel_m),
-            "close": np.zeros(3),
-            "turn": offset_m + settings.step_m * door.down,
-            "pull": settings.pull_m * door.outward + settings.press_m * door.down + settings.follow * offset_m,
-        }[self._phase]
-        calm = float(np.linalg.norm(offset_m)) / settings.calm_m if self._phase == "reach" else 0.0
-        return Goal(way_m, turn_rad, self._phase != "reach", calm)
+        self._grasp.update(offset_m, turn_rad)
+        reaching = self._grasp.phase == "reach"
+        calm = float(np.linalg.norm(offset_m)) / settings.calm_m if reaching else 0.0
+        return Goal(self._way(door, offset_m), turn_rad, not reaching, calm)
+
+    def _way(self, door: Door, offset_m: FloatArray) -> FloatArray:
+        """Where the hand should go from where it is, (3,) [m]."""
+        settings = self.options
+        if self._grasp.phase == "reach":
+            return funnelled(offset_m, settings.hover_height_m, settings.funnel_m)
+        if self._grasp.phase == "close":
+            return np.zeros(3)
+        enough = settings.springs_back_rad if self._pulling else settings.turned_rad
+        self._pulling = door.lever_rad > enough or door.hinge_rad > settings.free_rad
+        if self._pulling:
+            return settings.pull_m * door.outward + settings.press_m * door.down + settings.follow * offset_m
+        return offset_m + settings.step_m * door.down
 
     def _pointing(self, door: Door) -> FloatArray:
         """Where the hand should point: down, and a little towards the door."""
         inward = np.array([np.cos(door.normal_rad), np.sin(door.normal_rad), 0.0])
         return np.cos(self.options.tilt_rad) * DOWN + np.sin(self.options.tilt_rad) * inward
-
-    def _choose_phase(self, door: Door, offset_m: FloatArray, turn_rad: FloatArray) -> None:
-        """Go on when a phase is fulfilled, back to reaching when the lever is not between the fingers."""
-        distance_m, settings = float(np.linalg.norm(offset_m)), self.options
-        if self._phase == "reach":
-            aligned = float(np.linalg.norm(turn_rad)) < settings.grasp_tolerance_rad
-            if aligned and distance_m < settings.grasp_tolerance_m:
-                self._phase, self._closed_ticks = "close", 0
-        elif distance_m > settings.lost_m:
-            self._phase = "reach"
-        if self._phase == "close":
-            self._closed_ticks += 1
-            if self._closed_ticks > settings.close_ticks:
-                self._phase = "turn"
-        if self._phase in ("turn", "pull"):
-            enough = settings.turned_rad if self._phase == "turn" else settings.springs_back_rad
-            free = door.lever_rad > enough or door.hinge_rad > settings.free_rad
-            self._phase = "pull" if free else "turn"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -58,6 +59,39 @@ class Goal:
     close: bool
     calm: float = 1.0
     """Share of the disturbance to let through: less where it would only spoil what needs care."""
+
+
+@dataclass(frozen=True)
+class GraspOptions:
+    """When a grasp begins, how long the fingers take, and when what they hold is lost."""
+
+    tolerance_m: float
+    tolerance_rad: float
+    close_ticks: int
+    lost_m: float  # what is farther than this from the fingers is not held
+
+
+class Grasp:
+    """reach -> close -> held, and back to reach whenever what is held is lost."""
+
+    def __init__(self, options: GraspOptions) -> None:
+        self.options = options
+        self.phase: Literal["reach", "close", "held"] = "reach"
+        self._closed_ticks = 0
+
+    def update(self, offset_m: FloatArray, turn_rad: FloatArray) -> None:
+        """Go on by what is missing between hand and grasp: an offset (3,) [m] and a turn (3,) [rad]."""
+        distance_m, options = float(np.linalg.norm(offset_m)), self.options
+        if self.phase == "reach":
+            aligned = float(np.linalg.norm(turn_rad)) < options.tolerance_rad
+            if aligned and distance_m < options.tolerance_m:
+                self.phase, self._closed_ticks = "close", 0
+        elif distance_m > options.lost_m:
+            self.phase = "reach"
+        if self.phase == "close":
+            self._closed_ticks += 1
+            if self._closed_ticks > options.close_ticks:
+                self.phase = "held"
 
 
 @dataclass(frozen=True)

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from ...spec import FloatArray
 from ..robosuite import RobosuiteEnv
-from .hand import QUARTER, Goal, Hand, HandExpert, funnelled, heading, nearest_turn
+from .hand import QUARTER, Goal, Grasp, GraspOptions, Hand, HandExpert, funnelled, heading, nearest_turn
 
-Phase = Literal["reach", "close", "lift"]
+GRASP = GraspOptions(tolerance_m=0.008, tolerance_rad=0.1, close_ticks=6, lost_m=0.03)
 
 
 @dataclass(frozen=True)
 class LiftOptions:
-    """Heights and tolerances of the expert."""
+    """Heights of the expert."""
 
     hover_height_m: float = 0.07  # above the cube's centre, while the hand is not yet over it
     funnel_m: float = 0.03  # sideways error beyond which the hand stays at the hover height
-    grasp_tolerance_m: float = 0.008
-    grasp_tolerance_rad: float = 0.1
-    close_ticks: int = 6
     lift_height_m: float = 0.15
-    lost_m: float = 0.03  # a cube farther than this from the fingers is not held
     calm_m: float = 0.1  # nearer to the cube than this the pushes grow weaker
 
 
@@ -43,35 +38,20 @@ class LiftExpert(HandExpert):
     def reset(self, rng: np.random.Generator) -> None:
         """Begin an episode; `rng` draws the pushes."""
         super().reset(rng)
-        self._phase: Phase = "reach"
-        self._closed_ticks = 0
+        self._grasp = Grasp(GRASP)
 
     def _goal(self, env: RobosuiteEnv, hand: Hand) -> Goal:
         offset_m, turn_rad = errors(env, hand)
-        self._choose_phase(offset_m, turn_rad)
+        self._grasp.update(offset_m, turn_rad)
         calm = float(np.linalg.norm(offset_m)) / self.options.calm_m
-        return Goal(self._way(offset_m), turn_rad, self._phase != "reach", calm)
-
-    def _choose_phase(self, offset_m: FloatArray, turn_rad: FloatArray) -> None:
-        """Go on when a phase is fulfilled, back to reaching when the cube is not between the fingers."""
-        distance_m, settings = float(np.linalg.norm(offset_m)), self.options
-        if self._phase == "reach":
-            aligned = float(np.linalg.norm(turn_rad)) < settings.grasp_tolerance_rad
-            if aligned and distance_m < settings.grasp_tolerance_m:
-                self._phase, self._closed_ticks = "close", 0
-        elif distance_m > settings.lost_m:
-            self._phase = "reach"
-        if self._phase == "close":
-            self._closed_ticks += 1
-            if self._closed_ticks > settings.close_ticks:
-                self._phase = "lift"
+        return Goal(self._way(offset_m), turn_rad, self._grasp.phase != "reach", calm)
 
     def _way(self, offset_m: FloatArray) -> FloatArray:
         """Where the hand should go from where it is, (3,) [m]."""
         settings = self.options
-        if self._phase == "lift":
+        if self._grasp.phase == "held":
             return np.array([0.0, 0.0, settings.lift_height_m])
-        if self._phase == "close":
+        if self._grasp.phase == "close":
             return np.zeros(3)
         return funnelled(offset_m, settings.hover_height_m, settings.funnel_m)
 
