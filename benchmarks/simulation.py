@@ -45,7 +45,8 @@ def run(words: Words) -> None:
     }
     print(f"{'':<30}{'ours':>14}{'robosuite':>14}{'ratio':>8}")
     for name, (our_work, their_work, count) in pairs.items():
-        _timed(our_work, 1), _timed(their_work, 1)  # warm-up
+        for work in (our_work, their_work):  # warm-up
+            _timed(work, 1)
         times = [(_timed(our_work, count), _timed(their_work, count)) for _ in range(words.turns)]
         mine, theirs = np.median(np.array(times), axis=0)
         print(f"{name:<30}{1e3 * mine:>11.2f} ms{1e3 * theirs:>11.2f} ms{theirs / mine:>8.2f}")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..spec import ConfigError, ObsKey
 from .rendering import SceneRenderer
 
-CameraChoice = Mapping[str, Sequence[int]] | Sequence[str] | None
+CameraChoice = Mapping[str, Sequence[int] | int] | Sequence[str] | None
 """Names of cameras, or names with (height, width) or one side each."""
 SIDE = 84
 """Height and width of pictures for which none are given."""

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from ...spec import ConfigError, ObsSpec
 from .augment import centre_crop, crop_size, jitter, random_crop
+from .pretrained import FrozenEfficientNet
 from .resnet import ResNet
 from .vit import Vit
 
-Backbone = Literal["resnet", "vit"]
+Backbone = Literal["resnet", "vit", "efficientnet"]
 
 
 class ImageEncoder(nn.Module):
     """Every camera's features and all states of one observed step, joined -> one token of `token_width` numbers.
 
-    `backbone`: `resnet` (ResNet-18 at `channels` 64) or `vit`. In training each picture is cropped at random to `crop` of its
-    sides and its colours jittered; otherwise the middle is taken. `shared` cameras go through one network. All pictures of an
+    `backbone`: `resnet` (ResNet-18 at `channels` 64), `vit`, or `efficientnet`, which is frozen as it comes. In training each
+    picture is cropped at random to `crop` of its sides and its colours jittered; otherwise the middle is taken. `shared` cameras go through one network. All pictures of an
     observation window get crops and colours of their own.
     """
 
@@ -50,7 +51,9 @@ class ImageEncoder(nn.Module):
         self.crops = {name: crop_size((key.shape[0], key.shape[1]), crop) for name, key in images.items()}
         self.jitter, self.tokens, self.token_width = jitter, observed, token_width
 
-        def network() -> ResNet | Vit:
+        def network() -> ResNet | Vit | FrozenEfficientNet:
+            if backbone == "efficientnet":
+                return FrozenEfficientNet(keypoints)
             return ResNet(channels, stages, keypoints) if backbone == "resnet" else Vit(embed, layers, heads)
 
         self.networks = nn.ModuleList([network()] if shared else [network() for _ in self.cameras])
@@ -76,7 +79,7 @@ class ImageEncoder(nn.Module):
 
 
 def _check(backbone: str, strength: float) -> None:
-    if backbone not in ("resnet", "vit"):
-        raise ConfigError(f"encoder.backbone is {backbone!r}; choose resnet or vit")
+    if backbone not in get_args(Backbone):
+        raise ConfigError(f"encoder.backbone is {backbone!r}; choose one of {', '.join(get_args(Backbone))}")
     if not 0 <= strength < 1:
         raise ConfigError(f"encoder.jitter is {strength}; it must lie in [0, 1)")

