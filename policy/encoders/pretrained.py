@@ -16,8 +16,8 @@ from ...spec import ConfigError
 from .resnet import SpatialSoftmax
 
 FEATURES = 1280
-LEAST_SIDE = 65
-"""Below this the last layers' kernels do not fit."""
+LEAST_SIDE = 56
+"""Its last kernels do not fit into much less."""
 
 
 class FrozenEfficientNet(nn.Module):

@@ -175,4 +175,4 @@ def test_a_frozen_network_is_used_as_it_comes():
     assert encoder.networks[0].head.maps.weight.grad.abs().max() > 0
     shown = torch.zeros(1, 3, 96, 96)
     shown[..., :48] = 1.0  # an edge is a feature to a network that has seen pictures
-    assert (frozen.extract_features(shown) - frozen.extract_features(torch.zeros(1, 3, 96, 96))).abs().mean() > 0.05
+    assert (frozen.extract_features(shown) - frozen.extract_features(torch.zeros(1, 3, 96, 96))).abs().mean() > 0.01
