@@ -20,9 +20,9 @@ Backbone = Literal["resnet", "vit", "efficientnet"]
 class ImageEncoder(nn.Module):
     """Every camera's features and all states of one observed step, joined -> one token of `token_width` numbers.
 
-    `backbone`: `resnet` (ResNet-18 at `channels` 64), `vit`, or `efficientnet`, which is frozen as it comes. In training each
-    picture is cropped at random to `crop` of its sides and its colours jittered; otherwise the middle is taken. `shared` cameras
-    go through one network. All pictures of an observation window get crops and colours of their own.
+    `backbone`: `resnet` (ResNet-18 at `channels` 64), `vit`, or `efficientnet`, which is frozen as it comes. In training
+    each picture is cropped at random to `crop` of its sides and its colours jittered; otherwise the middle is taken. Cameras
+    that are `shared` go through one network. All pictures of an observation window get crops and colours of their own.
     """
 
     def __init__(
