@@ -16,6 +16,7 @@ from ..datasets.store import Store
 from ..envs.base import TaskEnv
 from ..envs.experts.demonstrate import KINDS, Demonstration, Demonstrator, Kind, make_expert
 from ..envs.experts.play import bounds
+from ..envs.registry import options_of
 from ..spec import ConfigError, DataError, FloatArray, unknown
 from .processes import ordered, worker_count
 
@@ -47,7 +48,7 @@ def collect(config: Mapping[str, Any]) -> dict[str, Any]:
     store, seeds = _open(config)
     first = seeds[-1] + 1 if seeds else int(config["seed"])
     attempts, succeeded = 0, 0
-    arguments = (task["env"], _options(task), config["expert"], config["noise"])
+    arguments = (task["env"], options_of(task), config["expert"], config["noise"])
     results = ordered(demonstrator, arguments, itertools.count(first), worker_count(config["workers"]))
     with tqdm(total=config["episodes"], initial=len(seeds), desc="collecting", unit="episode") as bar:
         while len(seeds) < config["episodes"]:
@@ -62,11 +63,6 @@ def collect(config: Mapping[str, Any]) -> dict[str, Any]:
         results.close()
     seconds = time.monotonic() - began
     return {"episodes": len(seeds), "steps": len(store), "attempts": attempts, "succeeded": succeeded, "seconds": seconds}
-
-
-def _options(task: Mapping[str, Any]) -> dict[str, Any]:
-    """What the environment is built with."""
-    return {**task["options"], "max_steps": task["max_steps"]}
 
 
 def demonstrator(env: str, options: dict[str, Any], expert: str, noise: float) -> Demonstrator:
@@ -103,7 +99,7 @@ def _open(config: Mapping[str, Any]) -> tuple[Store, list[int]]:
     path, task = Path(config["out"]), config["task"]
     source = (
         f"{config['expert']} expert in {task['env']}, keep {config['keep']}, noise {config['noise']}, "
-        f"options {json.dumps(_options(task), sort_keys=True)}"
+        f"options {json.dumps(options_of(task), sort_keys=True)}"
     )
     if path.exists():
         store = Store.open(path)
@@ -111,7 +107,7 @@ def _open(config: Mapping[str, Any]) -> tuple[Store, list[int]]:
             raise DataError(f"{path} holds other data ({store.attrs['source']}): choose another out=, or delete it")
         listed = json.loads((path / SEEDS).read_text()) if (path / SEEDS).exists() else []
         return store, listed[: len(store.episode_ends)]
-    try_out = demonstrator(task["env"], _options(task), config["expert"], config["noise"])  # fails early where it cannot be
+    try_out = demonstrator(task["env"], options_of(task), config["expert"], config["noise"])  # fails early where it cannot be
     env = try_out.env
     spec = {"fps": env.rate_hz, "action_spec": env.action_spec, "obs_spec": env.obs_spec}
     env.close()

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from ..control import ImmediatePlanner, LoopSettings, RowLog, VirtualClock
 from ..control import run as run_loop
+from ..envs.registry import options_of
 from ..envs.vectorised import SimulatedRobot
 from ..policy import checkpoint
 from ..policy.diffusion_policy import DiffusionPolicy, build_way
@@ -104,12 +105,11 @@ def measure(policy: DiffusionPolicy, task: Mapping[str, Any], config: Mapping[st
     seeds = [int(config["seed"]) + i for i in range(config["episodes"])]
     slots = min(config["slots"], len(seeds))
     filmed = tuple(range(min(config["videos"], slots))) if config["video"] else ()
-    options = {**task["options"], "max_steps": task["max_steps"]}
-    measured, began = Measured(), time.monotonic()
+    measured, began, waves = Measured(), time.monotonic(), -(-len(seeds) // slots)
     with (
         torch.inference_mode(),
-        SimulatedRobot(task["env"], options, slots, worker_count(config["workers"]), filmed) as robot,
-        tqdm(total=-(-len(seeds) // slots) * task["max_steps"], desc=f"evaluating {label(config)}", unit="tick") as bar,
+        SimulatedRobot(task["env"], options_of(task), slots, worker_count(config["workers"]), filmed) as robot,
+        tqdm(total=waves * robot.max_steps, desc=f"evaluating {label(config)}", unit="tick") as bar,
     ):
         for first in range(0, len(seeds), slots):
             _wave(robot, policy, seeds[first : first + slots], measured, bar)

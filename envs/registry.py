@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ..plugins import PACKAGE, Entry, Registry
 from .base import TaskEnv
 
@@ -30,6 +33,11 @@ REGISTRY = Registry(
 def names() -> list[str]:
     """The names that `make` knows, sorted."""
     return REGISTRY.names()
+
+
+def options_of(task: Mapping[str, Any]) -> dict[str, Any]:
+    """What a task's environment is built with: its options, and its number of steps unless that is 0."""
+    return {**task["options"], **({"max_steps": task["max_steps"]} if task["max_steps"] else {})}
 
 
 def make(name: str, **options: object) -> TaskEnv:

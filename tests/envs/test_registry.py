@@ -116,3 +116,8 @@ def test_plugins_cannot_take_our_names():
 def test_broken_plugins_are_named(name, message):
     with pytest.raises(ConfigError, match=message):
         registry.make(name)
+
+
+def test_no_number_of_steps_leaves_the_environments_own():
+    assert registry.options_of({"options": {"obs": "state"}, "max_steps": 0}) == {"obs": "state"}
+    assert registry.options_of({"options": {}, "max_steps": 7}) == {"max_steps": 7}
