@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
-from typing import Any, Union
+from typing import Any, Literal, Union
 
 from omegaconf import MISSING
 
@@ -132,6 +132,8 @@ def _plain(hint: Any) -> Any:
         return hint
     if is_dataclass(hint) and isinstance(hint, type):
         return node_of(hint)
+    if origin is Literal:  # one of some words: the constructor says which
+        return type(args[0]) if {type(arg) for arg in args} == {str} else None
     if origin in (Sequence, list, tuple):
         return list[args[0]] if args[0] in PLAIN else None  # type: ignore[valid-type]
     if origin in (Union, types.UnionType) and type(None) in args:

@@ -121,8 +121,8 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         """
         if snapshot.made_by != self._identity():
             raise ConfigError(f"the snapshot was made by {snapshot.made_by}; this environment is {self._identity()}")
-        self.np_random.bit_generator.state = copy.deepcopy(snapshot.rng_state)
         self._load(snapshot.state)
+        self.np_random.bit_generator.state = copy.deepcopy(snapshot.rng_state)  # last: to load may take a reset
         self.steps, self.best_score = snapshot.steps, snapshot.best_score
         _, info = self._result()
         return self._observe(), info

@@ -89,3 +89,28 @@ def test_a_wrong_choice_raises_and_leaves_hydra_usable():
     with pytest.raises(ConfigError):
         compose.composed("train", ["schedule=linear"])
     assert compose.composed("train", [])["choices"]["schedule"] == "vp_cosine"
+
+
+@pytest.mark.parametrize(
+    ("verb", "axis", "choice"),
+    [
+        (verb, axis, choice)
+        for verb, axes in (("train", ("task", "encoder", "denoiser", "schedule", "actions")), ("evaluate", ("inference",)))
+        for axis in axes
+        for choice in compose.choices(axis)
+    ],
+)
+def test_every_choice_of_every_axis_composes(verb, axis, choice):
+    given = ["task.options.id=Pendulum-v1"] if choice == "gymnasium" else []
+    config = compose.composed(verb, ["somewhere", f"{axis}={choice}", *given])
+    assert config["choices"][axis] == choice
+    assert config[axis]
+
+
+def test_a_choice_among_words_can_be_given():
+    config = compose.composed("train", ["somewhere", "actions=relative", "encoder=vit"])
+    assert (config["actions"]["rotation"], config["actions"]["frame"], config["encoder"]["backbone"]) == (
+        "matrix",
+        "hand",
+        "vit",
+    )
