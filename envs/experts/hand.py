@@ -14,6 +14,7 @@ import numpy as np
 
 from ...spec import FloatArray
 from ..robosuite import STEP_M, STEP_RAD, RobosuiteEnv
+from .push import Push
 
 DOWN = np.array([0.0, 0.0, -1.0])
 PUSH_SHARES = np.array([1.0, 1.0, 1.0, 0.4, 0.4, 0.4])
@@ -118,8 +119,7 @@ class HandExpert(ABC):
 
     def reset(self, rng: np.random.Generator) -> None:
         """Begin an episode; `rng` draws the pushes."""
-        self._rng = rng
-        self._push = np.zeros(6)
+        self._push = Push(PUSH_SHARES, self.noise, rng)
         self.intended: FloatArray = np.zeros(7)
 
     def act(self, env: RobosuiteEnv) -> FloatArray:
@@ -128,19 +128,13 @@ class HandExpert(ABC):
         move = limited(self.drive.gain * goal.offset_m / STEP_M, self.drive.max_speed)
         turn = limited(self.drive.gain * goal.turn_rad / STEP_RAD, self.drive.max_speed)
         intended = np.array([*move, *turn, 1.0 if goal.close else -1.0])
-        push = self._next_push() * min(1.0, goal.calm)
+        push = self._push.next() * min(1.0, goal.calm)
         self.intended = env.commanded(intended)
         return env.commanded(np.append(np.clip(intended[:6] + push, -1.0, 1.0), intended[6]))
 
     @abstractmethod
     def _goal(self, env: RobosuiteEnv, hand: Hand) -> Goal:
         """What the hand should do in the present state."""
-
-    def _next_push(self) -> FloatArray:
-        """The disturbance of the motion, (6,): correlated over about five ticks."""
-        if self.noise:
-            self._push = 0.8 * self._push + 0.6 * self.noise * PUSH_SHARES * self._rng.standard_normal(6)
-        return self._push
 
 
 def limited(vector: FloatArray, longest: float) -> FloatArray:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...spec import FloatArray
 from ..metaworld import MetaWorldEnv, load_metaworld
+from .push import Push
 
 
 class MetaWorldExpert:
@@ -21,7 +22,7 @@ class MetaWorldExpert:
 
     def reset(self, rng: np.random.Generator) -> None:
         """Begin an episode; `rng` draws the pushes."""
-        self._rng, self._push = rng, np.zeros(3)
+        self._push = Push(np.ones(3), self.noise, rng)
         self._policy: Any = None
 
     def act(self, env: MetaWorldEnv) -> FloatArray:
@@ -31,6 +32,4 @@ class MetaWorldExpert:
         with warnings.catch_warnings():  # they say that their answer will be clipped, which is done here
             warnings.simplefilter("ignore", UserWarning)
             self.intended = np.clip(np.asarray(self._policy.get_action(env.state), np.float64), -1.0, 1.0)
-        if self.noise:
-            self._push = 0.8 * self._push + 0.6 * self.noise * self._rng.standard_normal(3)
-        return np.append(np.clip(self.intended[:3] + self._push, -1.0, 1.0), self.intended[3])
+        return np.append(np.clip(self.intended[:3] + self._push.next(), -1.0, 1.0), self.intended[3])

@@ -20,8 +20,7 @@ TASK_SHARE = 0.6
 class RandomExpert:
     """Slowly changing random actions within the bounds of the environment's actions; for any environment."""
 
-    def __init__(self, noise: float = 0.0) -> None:
-        """`noise` is not used: all of it is random."""
+    def __init__(self) -> None:
         self.reset(np.random.default_rng(0))
 
     def reset(self, rng: np.random.Generator) -> None:
