@@ -56,7 +56,7 @@ def _drawing(ours: Any, plain: Any, words: Words) -> tuple[Callable[[], Any], Ca
     """Drawing the same camera in the same size: ours, and robosuite's own with its default flags."""
     cameras = Cameras.of({words.camera: words.size})
     picture = Picture(ours.simulation.full_xml)
-    renderer = SceneRenderer(picture.model, words.camera, cameras.largest, hidden=[0])
+    renderer = SceneRenderer(picture.model, words.camera, cameras.largest(), hidden=[0])
 
     def cheap() -> None:
         sim = ours.simulation.sim

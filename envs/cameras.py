@@ -38,10 +38,10 @@ class Cameras:
         """What the pictures are called in an observation, and what they are."""
         return {f"{name}_image": ObsKey((*size, 3), "uint8", "image") for name, size in self.sizes.items()}
 
-    @property
-    def largest(self) -> tuple[int, int]:
-        """Height and width that every picture fits in."""
-        return max(size[0] for size in self.sizes.values()), max(size[1] for size in self.sizes.values())
+    def largest(self, least: int = 0) -> tuple[int, int]:
+        """Height and width that every picture fits in, and one of `least` by `least` beside them."""
+        heights, widths = ([least, *(size[axis] for size in self.sizes.values())] for axis in (0, 1))
+        return max(heights), max(widths)
 
     def pictures(self, renderer: SceneRenderer, data: Any) -> dict[str, NDArray[np.uint8]]:
         """Key -> (H, W, 3): the scene in the state `data` through every camera."""

@@ -188,9 +188,7 @@ class MetaWorldEnv(TaskEnv):
     def _opened(self) -> SceneRenderer:
         """The renderer, opened when it is first needed."""
         if self._renderer is None:
-            height, width = self.cameras.largest if self.cameras else (0, 0)
-            size = (max(self.render_size, height), max(self.render_size, width))
-            self._renderer = SceneRenderer(self.simulation.model, VIEW, size)
+            self._renderer = SceneRenderer(self.simulation.model, VIEW, self.cameras.largest(self.render_size))
         return self._renderer
 
     def close(self) -> None:

@@ -201,8 +201,7 @@ class RobosuiteEnv(TaskEnv):
         if self._renderer is None or self._picture is None or self._picture.full_xml != self.simulation.full_xml:
             self._release_picture()
             self._picture = Picture(self.simulation.full_xml)
-            height, width = self.cameras.largest if self.cameras else (0, 0)
-            size = (max(self.render_size, height), max(self.render_size, width))
+            size = self.cameras.largest(self.render_size)
             self._renderer = SceneRenderer(self._picture.model, self.view, size, hidden=[COLLISION_GROUP])
         sim = self.simulation.sim
         self._picture.pose(sim.model._model, sim.data._data)
