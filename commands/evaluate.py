@@ -107,7 +107,7 @@ def measure(policy: DiffusionPolicy, task: Mapping[str, Any], config: Mapping[st
     filmed = tuple(range(min(config["videos"], slots))) if config["video"] else ()
     measured, began, waves = Measured(), time.monotonic(), -(-len(seeds) // slots)
     with (
-        torch.inference_mode(),
+        torch.no_grad(),  # not inference_mode: guidance differentiates
         SimulatedRobot(task["env"], options_of(task), slots, worker_count(config["workers"]), filmed) as robot,
         tqdm(total=waves * robot.max_steps, desc=f"evaluating {label(config)}", unit="tick") as bar,
     ):

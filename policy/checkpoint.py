@@ -201,6 +201,7 @@ def load(path: Path | str, device: str = "cpu") -> tuple[PolicyModel, dict[str, 
     except BROKEN as error:
         raise CheckpointError(f"{folder} cannot be loaded: {error}") from error
     model.normalizer.check()
+    model.regimes = tuple(meta["regimes"]) if "regimes" in meta else None
     return model.to(device).eval().requires_grad_(False), meta
 
 

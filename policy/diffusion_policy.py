@@ -18,7 +18,7 @@ from torch import Tensor
 from ..spec import ActionSpec, ConfigError, FloatArray, Horizon, IntArray, Observation, ObsSpec, Planned
 from . import checkpoint
 from .diffusion.noise import RowNoise
-from .diffusion.plans import Fresh, PlanRequest, Way, check_finite
+from .diffusion.plans import Demanding, Fresh, PlanRequest, Trained, Way, check_finite
 from .model import PolicyModel
 from .normalizer import ACTION
 from .registry import build
@@ -33,6 +33,7 @@ class PolicyState:
     seeds: IntArray  # (B,) key of the row's noise
     plans: IntArray  # (B,) plans made since the row's reset: counter of its noise
     plan: FloatArray  # (B, T, A') newest normalised plan, as the network sees actions; NaN where there is none yet
+    level: FloatArray  # (B, T) noise that is left in it
 
 
 class DiffusionPolicy:
@@ -46,6 +47,8 @@ class DiffusionPolicy:
         self.horizon: Horizon = trained if executed is None else replace(trained, executed=executed)
         self.obs_spec: ObsSpec = model.config.obs_spec
         self.action_spec: ActionSpec = model.config.action_spec
+        if isinstance(self.way, Demanding):
+            self.way.check(Trained(model.regimes, trained), self.horizon)
 
     @classmethod
     def load(cls, path: Path | str, inference: Mapping[str, Any] | Way | None = None, device: str = "cpu") -> DiffusionPolicy:
@@ -58,7 +61,8 @@ class DiffusionPolicy:
         rows, horizon = len(seeds), self.horizon
         history = {name: np.zeros((rows, horizon.observed, *key.shape), key.dtype) for name, key in self.obs_spec.keys.items()}
         plan = np.full((rows, horizon.planned, self.model.actions.spec.width), np.nan, np.float32)
-        return PolicyState(history, np.zeros(rows, np.int64), np.array(seeds, np.int64), np.zeros(rows, np.int64), plan)
+        level = np.zeros(plan.shape[:2], np.float32)
+        return PolicyState(history, np.zeros(rows, np.int64), np.array(seeds, np.int64), np.zeros(rows, np.int64), plan, level)
 
     def reset_rows(self, state: PolicyState, rows: IntArray, seeds: Sequence[int]) -> PolicyState:
         """Forget everything in `rows` and give them new seeds; the other rows stay bit-equal."""
@@ -77,7 +81,7 @@ class DiffusionPolicy:
         return replace(state, history=history, seen=state.seen + 1)
 
     @torch.no_grad()
-    def plan(self, state: PolicyState, rows: IntArray, executed: IntArray) -> Planned:
+    def plan(self, state: PolicyState, rows: IntArray, executed: IntArray, committed: IntArray | None = None) -> Planned:
         """New plans for `rows` (R,), and the Ta actions (R, Ta, A) from the newest observation on, in the robot's units."""
         if bool((state.seen[rows] == 0).any()):
             raise ConfigError("plan() was asked for a row that has observed nothing: call observe() first")
@@ -91,15 +95,20 @@ class DiffusionPolicy:
             width=self.model.actions.spec.width,
             noise=RowNoise(state.seeds[rows], state.plans[rows], device),
             previous=torch.as_tensor(state.plan[rows]).to(device),
+            previous_level=torch.as_tensor(state.level[rows]).to(device),
             executed=executed,
+            committed=committed,
+            discrete=torch.as_tensor(self.model.actions.discrete, device=device),
         )
         outcome = self.way(request)
         check_finite(outcome.plan)
         first = self.horizon.past
         chunk = self._actions(outcome.plan[:, first : first + self.horizon.executed], observed)
-        plan, plans = state.plan.copy(), state.plans.copy()
+        plan, level, plans = state.plan.copy(), state.level.copy(), state.plans.copy()
         plan[rows], plans[rows] = outcome.plan.cpu().numpy(), plans[rows] + 1
-        return Planned(rows, chunk.cpu().numpy(), replace(state, plan=plan, plans=plans), outcome.nfe.cpu().numpy())
+        level[rows] = 0.0 if outcome.level is None else outcome.level.cpu().numpy()
+        after = replace(state, plan=plan, level=level, plans=plans)
+        return Planned(rows, chunk.cpu().numpy(), after, outcome.nfe.cpu().numpy())
 
     def _actions(self, plan: Tensor, observed: Mapping[str, Tensor]) -> Tensor:
         """Normalised steps (R, Ta, A') as the robot's actions (R, Ta, A); what is discrete takes one of its two ends."""
@@ -110,9 +119,10 @@ class DiffusionPolicy:
 
     def adopt(self, state: PolicyState, planned: Planned) -> PolicyState:
         """`state` with the plans of `planned` in its rows; histories stay the newer ones."""
-        plan, plans = state.plan.copy(), state.plans.copy()
-        plan[planned.rows], plans[planned.rows] = planned.state.plan[planned.rows], planned.state.plans[planned.rows]
-        return replace(state, plan=plan, plans=plans)
+        own = {name: getattr(state, name).copy() for name in ("plan", "level", "plans")}
+        for name, values in own.items():
+            values[planned.rows] = getattr(planned.state, name)[planned.rows]
+        return replace(state, **own)
 
 
 def build_way(node: Mapping[str, Any]) -> Way:
@@ -145,5 +155,5 @@ def _put_rows(state: PolicyState, rows: IntArray, fresh: PolicyState) -> PolicyS
 
     return PolicyState(
         {name: put(window, fresh.history[name]) for name, window in state.history.items()},
-        *(put(getattr(state, name), getattr(fresh, name)) for name in ("seen", "seeds", "plans", "plan")),
+        *(put(getattr(state, name), getattr(fresh, name)) for name in ("seen", "seeds", "plans", "plan", "level")),
     )

@@ -47,6 +47,8 @@ class PolicyModel(nn.Module):
         self.schedule: Schedule = build("schedule", config.schedule)
         self.normalizer = normalizer or Normalizer(expected_shapes(config.obs_spec, self.actions.spec))
         self.denoiser = Denoiser(self.network, Preconditioner(config.prediction))
+        self.regimes: tuple[str, ...] | None = None
+        """Regimes of levels that the weights were trained with; None where nobody said."""
 
     def encode(self, observation: Mapping[str, Tensor]) -> Any:
         """Context for the denoiser from an observation in its own units, key -> (B, To, ...)."""

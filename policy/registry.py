@@ -19,9 +19,14 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "encoder": (f"{_HERE}.encoders.state.StateEncoder", f"{_HERE}.encoders.image.ImageEncoder"),
     "denoiser": (f"{_HERE}.denoisers.unet.ConditionalUnet", f"{_HERE}.denoisers.transformer.DiffusionTransformer"),
     "schedule": (f"{_HERE}.diffusion.schedule.VPCosine", f"{_HERE}.diffusion.schedule.Flow"),
-    "solver": (f"{_HERE}.diffusion.solvers.DDIM", f"{_HERE}.diffusion.solvers.DPMSolverPP"),
+    "solver": tuple(f"{_HERE}.diffusion.solvers.{name}" for name in ("DDIM", "DPMSolverPP", "PLMS")),
     "actions": (f"{_HERE}.actions.Representation",),
-    "inference": (f"{_HERE}.diffusion.plans.Fresh",),
+    "inference": (
+        f"{_HERE}.diffusion.plans.Fresh",
+        f"{_HERE}.diffusion.warm_start.WarmStart",
+        f"{_HERE}.diffusion.streaming.Streaming",
+        f"{_HERE}.diffusion.chunking.RealTimeChunking",
+    ),
 }
 
 

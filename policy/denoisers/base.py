@@ -9,13 +9,24 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...spec import ConfigError
+
+
+def take_rows(context: Any, rows: Tensor) -> Any:
+    """The context of `rows` (R,) alone: every tensor of it has the row as its first axis."""
+    if isinstance(context, Tensor):
+        return context[rows]
+    if isinstance(context, tuple):
+        return tuple(take_rows(part, rows) for part in context)
+    if is_dataclass(context) and not isinstance(context, type):
+        return replace(context, **{f.name: take_rows(getattr(context, f.name), rows) for f in fields(context)})
+    return context
 
 
 @dataclass(frozen=True)

@@ -78,12 +78,18 @@ class BoundDenoiser:
     def __init__(self, denoiser: Denoiser, context: Any, clip: float | None, table: LevelTable | None) -> None:
         self.denoiser, self.context, self.clip, self.table = denoiser, context, clip, table
         self.step: int | None = None
-        self.nfe: Tensor | None = None
+        self._nfe: Tensor | None = None
+
+    @property
+    def nfe(self) -> Tensor:
+        """Evaluations of each row, (B,); asked for after the first one."""
+        assert self._nfe is not None, "nothing was evaluated yet"
+        return self._nfe
 
     def __call__(self, x: Tensor, level: Tensor) -> Tensor:
         """x0 estimate (B, T, A) at levels (B, T); a row all clean costs it no evaluation."""
         worked = (level > 0).any(1).long()  # (B,)
-        self.nfe = worked if self.nfe is None else self.nfe + worked
+        self._nfe = worked if self._nfe is None else self._nfe + worked
         prepared = None if self.table is None or self.step is None else self.table.at(self.step)
         x0 = self.denoiser(x, level, self.context, prepared)
         return x0 if self.clip is None else x0.clamp(-self.clip, self.clip)

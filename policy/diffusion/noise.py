@@ -26,6 +26,10 @@ class RowNoise:
         self.draws += 1
         return torch.from_numpy(np.stack(rows)).to(self.device)
 
+    def take(self, rows: IntArray) -> RowNoise:
+        """The noise of some rows alone, from its first draw on."""
+        return RowNoise(self.seeds[rows], self.plans[rows], self.device)
+
     def _row(self, seed: int, plan: int, shape: tuple[int, ...]) -> np.ndarray:
         # Philox counts up in its lowest word; plan and draw sit in higher ones, so no two draws overlap.
         bits = np.random.Philox(key=seed, counter=np.array([0, 0, self.draws, plan], np.uint64))

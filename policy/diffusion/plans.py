@@ -7,15 +7,17 @@ down explicit pairs of levels with a solver.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ...spec import ConfigError, Horizon, IntArray
-from .contract import BoundDenoiser, Denoiser
+from ..denoisers.base import take_rows
+from .contract import Denoiser
 from .noise import RowNoise
 from .schedule import Schedule, grid
 from .solvers import DDIM, Solver
@@ -32,12 +34,53 @@ class PlanRequest:
     width: int
     noise: RowNoise
     previous: Tensor | None = None  # (R, T, A) the plan each row had before; NaN where it had none
-    executed: IntArray | None = None  # (R,) actions of that plan that were really executed
+    previous_level: Tensor | None = None  # (R, T) the noise that is left in it; None: none
+    executed: IntArray | None = None  # (R,) steps of that plan that lie behind, from its newest observation on
+    committed: IntArray | None = None  # (R,) further steps of it that will be executed while this plan is made
+    discrete: Tensor | None = None  # (A,) which numbers of an action take two values only
 
     @property
     def rows(self) -> int:
         """R."""
         return len(self.noise.seeds)
+
+    def draw(self) -> Tensor:
+        """The rows' next standard normal noise for a whole plan, (R, T, A)."""
+        return self.noise.normal(self.horizon.planned, self.width)
+
+    def take(self, rows: IntArray) -> PlanRequest:
+        """The request of some rows alone, `rows` (R',) counting within this one."""
+
+        def of(values: Any) -> Any:
+            return None if values is None else values[rows]
+
+        chosen = torch.as_tensor(rows, device=self.noise.device)
+        return replace(
+            self,
+            context=take_rows(self.context, chosen),
+            noise=self.noise.take(rows),
+            previous=of(self.previous),
+            previous_level=of(self.previous_level),
+            executed=of(self.executed),
+            committed=of(self.committed),
+        )
+
+    def going_on(self) -> Shifted:
+        """The previous plan and its levels, seen from the newest observation; only for rows that have one."""
+        assert self.previous is not None and self.executed is not None
+        level = torch.zeros(self.previous.shape[:2], device=self.previous.device)
+        level = level if self.previous_level is None else self.previous_level
+        steps = torch.as_tensor(self.executed, device=self.previous.device)
+        return Shifted(shift(self.previous, steps), shift(level, steps), self.previous.shape[1] - steps)
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """A plan moved on: its first steps are those still to come, and the last one is repeated behind its end."""
+
+    plan: Tensor  # (R, T, A)
+    level: Tensor  # (R, T)
+    known: Tensor  # (R,) how many steps the plan really holds; what follows is repetition
 
 
 @dataclass(frozen=True)
@@ -46,12 +89,86 @@ class PlanOutcome:
 
     plan: Tensor  # (R, T, A)
     nfe: Tensor  # (R,) denoiser evaluations
+    level: Tensor | None = None  # (R, T) noise that is left in the plan, none in the chunk to execute; None: all clean
 
 
 Way = Callable[[PlanRequest], PlanOutcome]
 
 
-def descend(denoise: BoundDenoiser, solver: Solver, x: Tensor, levels: Sequence[Tensor], noise: Callable[[], Tensor]) -> Tensor:
+@dataclass(frozen=True)
+class Trained:
+    """What a checkpoint was trained for: the regimes of levels (None: not known) and the horizon of its staircase."""
+
+    regimes: tuple[str, ...] | None
+    horizon: Horizon
+
+
+@runtime_checkable
+class Demanding(Protocol):
+    """A way of inference that not every checkpoint can do."""
+
+    def check(self, trained: Trained, horizon: Horizon) -> None:
+        """Raise ConfigError where a checkpoint trained so cannot run this way with `horizon`."""
+        ...
+
+
+def want_regime(trained: Trained, regime: str, way: str) -> None:
+    """Raise ConfigError unless the checkpoint was trained with the levels that a way of inference meets."""
+    if trained.regimes is not None and regime not in trained.regimes:
+        raise ConfigError(
+            f"inference={way} meets noise levels that this checkpoint was not trained for ({regime}; it knows "
+            f"{', '.join(trained.regimes)}): train with training.regimes.{regime} above 0"
+        )
+
+
+def shift(values: Tensor, steps: Tensor) -> Tensor:
+    """Drop the first `steps` (R,) of each row of (R, T, ...) and repeat its last one at the end."""
+    length = values.shape[1]
+    index = (torch.arange(length, device=values.device) + steps.unsqueeze(1)).clamp(0, length - 1)  # (R, T)
+    return torch.take_along_dim(values, index.reshape(*index.shape, *[1] * (values.dim() - 2)), 1)
+
+
+def begun(request: PlanRequest) -> np.ndarray:
+    """(R,) bool: the rows that have a plan to go on from."""
+    if request.previous is None:
+        return np.zeros(request.rows, bool)
+    return torch.isfinite(request.previous).flatten(1).all(1).cpu().numpy()
+
+
+def by_start(request: PlanRequest, cold: Way, warm: Way) -> PlanOutcome:
+    """`cold` for the rows that have no plan yet and `warm` for the others, put together in the rows' order."""
+    parts = [(np.flatnonzero(mask), way) for mask, way in ((~begun(request), cold), (begun(request), warm))]
+    return joined([(rows, way(request.take(rows))) for rows, way in parts if len(rows)], request)
+
+
+def joined(parts: Sequence[tuple[IntArray, PlanOutcome]], request: PlanRequest) -> PlanOutcome:
+    """One outcome from those of some rows each; where several parts name a row, the last one's plan holds and all costs add."""
+    plan = torch.zeros(request.rows, request.horizon.planned, request.width, device=request.noise.device)
+    level, nfe = plan.new_zeros(plan.shape[:2]), torch.zeros(request.rows, dtype=torch.long, device=plan.device)
+    for rows, outcome in parts:
+        chosen = torch.as_tensor(rows, device=plan.device)
+        plan[chosen], nfe[chosen] = outcome.plan, nfe[chosen] + outcome.nfe
+        level[chosen] = 0.0 if outcome.level is None else outcome.level
+    return PlanOutcome(plan, nfe, level)
+
+
+class Stepped(Protocol):
+    """A bound denoiser, guided or not, that is told which step of its grid it is at."""
+
+    @property
+    def step(self) -> int | None:
+        """Which step of the grid it is at."""
+        ...
+
+    @step.setter
+    def step(self, number: int | None) -> None: ...
+
+    def __call__(self, x: Tensor, level: Tensor) -> Tensor:
+        """Estimate of the clean plan."""
+        ...
+
+
+def descend(denoise: Stepped, solver: Solver, x: Tensor, levels: Sequence[Tensor], noise: Callable[[], Tensor]) -> Tensor:
     """Move x (R, T, A) through `levels`, a falling sequence of (R, T).
 
     A stochastic solver draws noise at every step, used or not: were a step without noise skipped, which of its draws a row
@@ -76,13 +193,11 @@ class Fresh:
 
     def __call__(self, request: PlanRequest) -> PlanOutcome:
         """Plans (R, T, A) for every row."""
-        steps = request.horizon.planned
-        start = request.noise.normal(steps, request.width)
+        steps, start = request.horizon.planned, request.draw()
         levels = grid(request.schedule, self.steps).to(start.device)  # (S + 1,)
         denoise = request.denoiser.bind(request.context, self.clip, request.denoiser.network.prepare(levels[:-1], steps))
         pairs = [level.expand(request.rows, steps) for level in levels]
-        plan = descend(denoise, self.solver, start, pairs, lambda: request.noise.normal(steps, request.width))
-        assert denoise.nfe is not None
+        plan = descend(denoise, self.solver, start, pairs, request.draw)
         return PlanOutcome(plan, denoise.nfe)
 
 

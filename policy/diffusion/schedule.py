@@ -37,6 +37,17 @@ def add_noise(x0: Tensor, noise: Tensor, level: Tensor) -> Tensor:
     return alpha * x0 + sigma * noise
 
 
+def raise_noise(x: Tensor, noise: Tensor, level: Tensor, target: Tensor) -> Tensor:
+    """Forward process from where x is: x (B, T, A) at `level` (B, T) to the higher `target`; x stays where it is not higher.
+
+    x' = (alpha'/alpha) x + sqrt(sigma'^2 - (alpha'/alpha)^2 sigma^2) noise has exactly the noise that its label says.
+    """
+    (alpha, sigma), (alpha_to, sigma_to) = alpha_sigma(level.unsqueeze(-1)), alpha_sigma(target.unsqueeze(-1))
+    ratio = alpha_to / alpha.clamp_min(1e-12)
+    raised = ratio * x + torch.sqrt((sigma_to**2 - (ratio * sigma) ** 2).clamp_min(0)) * noise
+    return torch.where((target > level).unsqueeze(-1), raised, x)
+
+
 class Schedule(Protocol):
     """A monotone map between schedule time in [0, 1] and level, and the weight of the error."""
 

@@ -8,7 +8,7 @@ level_to >= level_from stay exactly as they are. The caller adds std * noise, so
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ class Step(NamedTuple):
 
     mean: Tensor  # (B, T, A)
     std: Tensor  # (B, T, 1), zero where the step is deterministic
-    history: History
+    history: Any
 
 
 class Solver(Protocol):
@@ -40,7 +40,7 @@ class Solver(Protocol):
     stochastic: bool
     order: int
 
-    def step(self, denoise: BoundDenoiser, x: Tensor, level_from: Tensor, level_to: Tensor, history: History | None) -> Step:
+    def step(self, denoise: BoundDenoiser, x: Tensor, level_from: Tensor, level_to: Tensor, history: Any) -> Step:
         """One step of the whole plan; see the module's text."""
         ...
 
@@ -111,6 +111,45 @@ class DPMSolverPP:
         usable = torch.isfinite(share) & torch.isfinite(after) & (now > before)
         share = torch.where(usable, share, torch.zeros_like(share)).unsqueeze(-1)
         return x0 + share * (x0 - history.x0)
+
+
+class Slopes(NamedTuple):
+    """What PLMS remembers: noise estimates of the steps before, newest first."""
+
+    eps: tuple[Tensor, ...]  # (B, T, A) each
+
+
+ADAMS_BASHFORTH = ((1.0,), (1.5, -0.5), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
+"""Weights of the newest noise estimates, by how many there are (2202.09778, equations 9 and 12)."""
+
+
+class PLMS:
+    """Pseudo linear multistep (PNDM, 2202.09778): DDIM's transfer with a noise estimate of Adams and Bashforth.
+
+    The order rises over the first steps, one by one. The weights are those of an even grid of schedule times. Positions
+    must all move at every step or at none: a history cannot be patched.
+    """
+
+    stochastic = False
+
+    def __init__(self, order: int = 4) -> None:
+        if order not in (1, 2, 3, 4):
+            raise ConfigError(f"inference.solver.order is {order}; PLMS is here in orders 1 to 4")
+        self.order = order
+
+    def step(self, denoise: BoundDenoiser, x: Tensor, level_from: Tensor, level_to: Tensor, history: Slopes | None) -> Step:
+        """One deterministic step."""
+        x0 = denoise(x, level_from)
+        alpha, sigma = _scales(level_from)
+        alpha_next, sigma_next = _scales(level_to)
+        sigma = sigma.clamp_min(1e-12)
+        newest = (x - alpha * x0) / sigma
+        slopes = (newest, *(history.eps if history else ()))[: self.order]
+        eps = sum((w * e for w, e in zip(ADAMS_BASHFORTH[len(slopes) - 1], slopes, strict=True)), torch.zeros_like(x))
+        # DDIM's step with the newest estimate, then what the others change: x' = (a'/a) x + (s' - s a'/a) eps.
+        turn = sigma_next - sigma * alpha_next / alpha.clamp_min(1e-6)
+        mean = alpha_next * x0 + sigma_next * newest + turn * (eps - newest)
+        return Step(*_keep_finished(x, mean, torch.zeros_like(sigma), level_from, level_to), Slopes(slopes))
 
 
 def _log_snr(level: Tensor) -> Tensor:

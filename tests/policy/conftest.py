@@ -83,7 +83,7 @@ def _plan(policy, state, rows=None) -> Planned:
 
 
 def _row_of(state: PolicyState, row: int) -> list[np.ndarray]:
-    return [array[row] for array in (*state.history.values(), state.seen, state.seeds, state.plans, state.plan)]
+    return [array[row] for array in (*state.history.values(), state.seen, state.seeds, state.plans, state.plan, state.level)]
 
 
 def _same_rows(one: PolicyState, other: PolicyState, rows) -> bool:

@@ -5,14 +5,26 @@ import copy
 import numpy as np
 import pytest
 import torch
+from hotstart.policy.diffusion.chunking import RealTimeChunking
 from hotstart.policy.diffusion.noise import RowNoise
 from hotstart.policy.diffusion.plans import Fresh
 from hotstart.policy.diffusion.solvers import DDIM, DPMSolverPP
+from hotstart.policy.diffusion.streaming import Streaming
+from hotstart.policy.diffusion.warm_start import WarmStart
 from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.spec import ConfigError
 
 ROWS = 7
 WAYS = [Fresh(3), Fresh(3, DDIM(1.0)), Fresh(3, DPMSolverPP())]
+GOING_ON = [
+    WarmStart(2, cold=3),
+    WarmStart(2, cold=3, solver=DDIM(), renoise=False, fallback=0.05),
+    Streaming(2, cold=3, solver=DDIM(1.0)),
+    Streaming(2, primer="constant"),
+    RealTimeChunking(3),
+    RealTimeChunking(3, "identity"),
+    RealTimeChunking(3, "trained"),
+]
 
 
 # --- rows
@@ -87,6 +99,43 @@ def test_each_plan_of_a_row_has_noise_of_its_own(policy, watched, plan):
     assert (second.state.plans == 2).all()
     twins = policy.observe(policy.initial_state([1, 2]), {"state": np.ones((2, 2), np.float32)})
     assert np.abs(np.diff(plan(policy, twins).state.plan, axis=0)).max() > 0.05  # another seed, another plan
+
+
+# --- ways that go on from the plan before: rows at different calls, moved on by different numbers, in one batch
+
+
+@pytest.mark.parametrize("way", GOING_ON)
+@pytest.mark.parametrize("kind", ["unet", "transformer"])
+def test_a_row_goes_on_the_same_in_any_company(kind, way, tiny_model, observation, watched, plan):
+    policy = DiffusionPolicy(tiny_model(kind), way)
+    state = plan(policy, watched(policy), [0, 2, 3, 5]).state  # these rows are one plan ahead of the others
+    state = policy.observe(state, observation(ROWS, 8))
+    executed, committed = np.array([4, 3, 2, 4, 1, 4, 0]), np.array([0, 1, 0, 2, 0, 0, 0])
+
+    def go_on(rows: list[int]):
+        return policy.plan(state, np.array(rows), executed[rows], committed[rows])
+
+    together = go_on(list(range(ROWS)))
+    for rows in ([3], [0, 6], [5, 4, 1], [2]):
+        some = go_on(rows)
+        np.testing.assert_allclose(some.state.plan[rows], together.state.plan[rows], atol=2e-5)
+        np.testing.assert_allclose(some.state.level[rows], together.state.level[rows])
+        assert some.nfe.tolist() == together.nfe[rows].tolist()
+
+
+@pytest.mark.parametrize("way", GOING_ON)
+def test_resetting_a_row_leaves_what_the_others_go_on_from(way, tiny_model, observation, watched, plan, same_rows):
+    policy = DiffusionPolicy(tiny_model(), way)
+    state = plan(policy, watched(policy)).state
+    reset = policy.reset_rows(state, np.array([2]), [77])
+    assert same_rows(reset, state, set(range(ROWS)) - {2})
+    others = [0, 1, 3, 4, 5, 6]
+    one, other = (plan(policy, policy.observe(s, observation(ROWS, 5)), others) for s in (reset, state))
+    assert np.array_equal(one.actions, other.actions)
+    fresh = policy.initial_state([77])
+    fresh = policy.observe(fresh, {"state": observation(ROWS, 5)["state"][2:3]})
+    again = plan(policy, policy.observe(reset, observation(ROWS, 5)), [2])
+    np.testing.assert_allclose(again.state.plan[2], plan(policy, fresh).state.plan[0], atol=1e-5)  # nothing of the old plan
 
 
 # --- noise

@@ -8,7 +8,7 @@ import torch
 from hotstart.policy.diffusion.noise import RowNoise
 from hotstart.policy.diffusion.plans import descend
 from hotstart.policy.diffusion.schedule import Flow, VPCosine, alpha_sigma, ddpm_levels, grid
-from hotstart.policy.diffusion.solvers import DDIM, DPMSolverPP
+from hotstart.policy.diffusion.solvers import ADAMS_BASHFORTH, DDIM, PLMS, DPMSolverPP
 from hotstart.spec import ConfigError
 from torch import Tensor
 
@@ -90,6 +90,33 @@ def test_dpm_solver_beats_ddim_on_the_grids_that_are_used(schedule, steps):
     levels = grid(schedule, steps).double()
     truth = MEAN + STD * start()
     errors = [float((walk(solver, start(), levels) - truth).abs().max()) for solver in (DDIM(), DPMSolverPP(2))]
+    assert errors[1] < 0.7 * errors[0]
+
+
+@pytest.mark.parametrize("order", [2, 4])
+def test_plms_converges_with_order_2(order):
+    """PNDM's own claim (2202.09778, section 3.3): its transfer takes the noise for even over a step, whatever the weights."""
+    assert np.abs(slopes(PLMS(order), times(0.9, 0.1)) - 2).max() < 0.3
+
+
+def test_plms_of_order_1_is_ddim_to_the_bit():
+    levels = grid(VPCosine(), 9).double()
+    assert torch.equal(walk(PLMS(1), start(), levels, toy), walk(DDIM(), start(), levels, toy))
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_adams_and_bashforth_are_exact_for_polynomials(order):
+    """The weights integrate polynomials below their order over the next step, from values at 0, -1, -2, -3."""
+    for power in range(order):
+        values = [(-k) ** power for k in range(order)]
+        assert np.dot(ADAMS_BASHFORTH[order - 1], values) == pytest.approx(1 / (power + 1))
+
+
+@pytest.mark.parametrize("steps", [10, 30])
+def test_plms_beats_ddim_on_the_grid_that_is_used(steps):
+    levels = grid(VPCosine(), steps).double()
+    truth = MEAN + STD * start()
+    errors = [float((walk(solver, start(), levels) - truth).abs().max()) for solver in (DDIM(), PLMS())]
     assert errors[1] < 0.7 * errors[0]
 
 

@@ -1,0 +1,138 @@
+"""RTI: begin from the plan of the call before, moved on by what was executed (RTI-DP, 2508.05396).
+
+A small error of the guess shrinks with every step; how fast is known in closed form, which chooses where to begin: see
+`gain` and `choose_start`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ...spec import ConfigError, Horizon
+from .contract import BoundDenoiser
+from .plans import Fresh, PlanOutcome, PlanRequest, Trained, by_start, descend, joined, want_regime
+from .schedule import Schedule, add_noise, alpha_sigma, grid
+from .solvers import DDIM, Solver
+
+
+class WarmStart:
+    """Real-time iteration: `steps` evaluations a call from schedule time `start`; a row's first plan is sampled fresh.
+
+    The guess is the previous plan, shifted by the steps that lie behind. With `renoise` it gets the noise that belongs to
+    the start level; without, it is taken as it is, as in the paper (section III). Numbers that take two values only begin at
+    the neutral value 0: at a clean guess they could not flip any more. A row whose first estimate lies further than
+    `fallback` (root mean square over the chunk, in half ranges) from its guess is sampled afresh.
+    """
+
+    def __init__(
+        self,
+        steps: int = 2,
+        start: float = 0.35,
+        cold: int = 10,
+        solver: Solver | None = None,
+        renoise: bool = True,
+        neutral: bool = True,
+        fallback: float | None = None,
+        clip: float | None = 1.0,
+    ) -> None:
+        if steps < 1 or cold < 1:
+            raise ConfigError(f"inference.steps is {steps} and inference.cold {cold}; at least one step is needed")
+        if not 0 < start <= 1:
+            raise ConfigError(f"inference.start is {start}; it is a schedule time above 0 and at most 1")
+        if fallback is not None and fallback <= 0:
+            raise ConfigError(f"inference.fallback is {fallback}; give a distance above 0, or null for no fall back")
+        self.steps, self.start, self.clip = steps, start, clip
+        self.solver = solver or DDIM(1.0)
+        self.renoise, self.neutral, self.fallback = renoise, neutral, fallback
+        self.fresh = Fresh(cold, DDIM(), clip)
+
+    def check(self, trained: Trained, horizon: Horizon) -> None:
+        """Warm starts meet plans of one level."""
+        want_regime(trained, "constant", "rti")
+
+    def __call__(self, request: PlanRequest) -> PlanOutcome:
+        """Plans (R, T, A) for every row."""
+        return by_start(request, self.fresh, self._warm)
+
+    def _warm(self, request: PlanRequest) -> PlanOutcome:
+        guess = self.guess(request)
+        levels = grid(request.schedule, self.steps, self.start).to(guess.device)  # (S + 1,)
+        table = request.denoiser.network.prepare(levels[:-1], request.horizon.planned)
+        denoise = FirstEstimate(request.denoiser.bind(request.context, self.clip, table))
+        pairs = [level.expand(guess.shape[:2]) for level in levels]
+        x = add_noise(guess, request.draw(), pairs[0]) if self.renoise else guess
+        outcome = PlanOutcome(descend(denoise, self.solver, x, pairs, request.draw), denoise.nfe)
+        return outcome if self.fallback is None else self._checked(request, outcome, guess, denoise)
+
+    def guess(self, request: PlanRequest) -> Tensor:
+        """Where the plan begins, (R, T, A): the previous one moved on, discrete numbers neutral."""
+        guess = request.going_on().plan
+        if self.neutral and request.discrete is not None:
+            guess = torch.where(request.discrete, torch.zeros_like(guess), guess)
+        return guess
+
+    def _checked(self, request: PlanRequest, outcome: PlanOutcome, guess: Tensor, denoise: FirstEstimate) -> PlanOutcome:
+        """The outcome, with fresh plans in the rows where the first estimate does not agree with the guess."""
+        assert denoise.first is not None and self.fallback is not None
+        far = distance(denoise.first, guess, request) > self.fallback
+        lost = torch.nonzero(far).flatten().cpu().numpy()
+        everybody = torch.arange(request.rows).numpy()
+        again = [(lost, self.fresh(request.take(lost)))] if len(lost) else []
+        return joined([(everybody, outcome), *again], request)
+
+
+class FirstEstimate(BoundDenoiser):
+    """A bound denoiser that remembers its first estimate."""
+
+    def __init__(self, bound: BoundDenoiser) -> None:
+        super().__init__(bound.denoiser, bound.context, bound.clip, bound.table)
+        self.first: Tensor | None = None
+
+    def __call__(self, x: Tensor, level: Tensor) -> Tensor:
+        """See BoundDenoiser."""
+        x0 = super().__call__(x, level)
+        self.first = x0 if self.first is None else self.first
+        return x0
+
+
+def distance(estimate: Tensor, guess: Tensor, request: PlanRequest) -> Tensor:
+    """Root mean square difference (R,) over the chunk; numbers that take two values only do not count."""
+    chunk = slice(request.horizon.past, request.horizon.past + request.horizon.executed)
+    error = (estimate - guess)[:, chunk].square()
+    if request.discrete is not None and not bool(request.discrete.all()):
+        error = error[..., ~request.discrete]
+    return error.flatten(1).mean(1).sqrt()
+
+
+def gain(schedule: Schedule, start: float, steps: int, spread: float, eta: float, renoise: bool = True) -> float:
+    """Share of the guess's error that survives a call, for a Gaussian posterior of standard deviation `spread`.
+
+    The denoiser of N(m, s^2) is linear, D(x) = m + alpha s^2 / (alpha^2 s^2 + sigma^2) (x - alpha m), so an error of x is
+    multiplied at every step by alpha' L + sqrt(sigma'^2 - std^2) (1 - alpha L) / sigma. With many steps this tends to
+    s / sqrt(alpha^2 s^2 + sigma^2) for eta 0 and to alpha s^2 / (alpha^2 s^2 + sigma^2) for eta 1. With `renoise` the guess
+    enters scaled by alpha.
+    """
+    levels = grid(schedule, steps, start).double()
+    alpha, sigma = alpha_sigma(levels)
+    share = float(alpha[0]) if renoise else 1.0
+    for a, s, a_to, s_to in zip(alpha[:-1], sigma[:-1], alpha[1:], sigma[1:], strict=True):
+        slope = a * spread**2 / (a**2 * spread**2 + s**2)
+        std = eta * (s_to / s) * torch.sqrt((1 - (a / a_to) ** 2).clamp_min(0))
+        share *= float(a_to * slope + torch.sqrt((s_to**2 - std**2).clamp_min(0)) * (1 - a * slope) / s)
+    return share
+
+
+def choose_start(
+    schedule: Schedule, steps: int, spread: float, drift: float, tolerance: float, eta: float, renoise: bool = True
+) -> float:
+    """Least schedule time whose steady-state error, drift g / (1 - g), is below `tolerance`; 1.0 where none is.
+
+    `drift` is how far a plan moves from one call to the next, `spread` the standard deviation within a mode, both root mean
+    square per number in half ranges.
+    """
+    for start in torch.linspace(0.05, 1.0, 39).tolist():
+        share = gain(schedule, start, steps, spread, eta, renoise)
+        if share < 1 and drift * share / (1 - share) <= tolerance:
+            return start
+    return 1.0

@@ -1,0 +1,134 @@
+"""Warm starts: how fast an error of the guess shrinks, what a gripper needs, which rows begin fresh."""
+
+import numpy as np
+import pytest
+import torch
+from hotstart.policy.diffusion.plans import Fresh, Trained, shift
+from hotstart.policy.diffusion.schedule import VPCosine, alpha_sigma
+from hotstart.policy.diffusion.solvers import DDIM
+from hotstart.policy.diffusion.warm_start import WarmStart, choose_start, gain
+from hotstart.spec import ConfigError, Horizon
+
+from .analytic import gaussian, request, smooth, two_points
+
+HORIZON = Horizon(2, 24, 8)
+
+
+def measured_gain(way: WarmStart, spread: float) -> float:
+    """Slope of the outcome against an error of the guess, with common noise."""
+    guess = torch.zeros(4, 24, 2)
+    one = way(request(gaussian(0.1, spread), previous=guess))
+    other = way(request(gaussian(0.1, spread), previous=guess + 0.2))
+    return float((other.plan - one.plan).mean() / 0.2)
+
+
+@pytest.mark.parametrize("spread", [0.02, 0.05, 0.1, 0.2])
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+@pytest.mark.parametrize("renoise", [True, False])
+def test_an_error_of_the_guess_shrinks_as_the_formula_says(spread, eta, renoise):
+    way = WarmStart(3, 0.1, solver=DDIM(eta), renoise=renoise, clip=None)
+    assert measured_gain(way, spread) == pytest.approx(gain(VPCosine(), 0.1, 3, spread, eta, renoise), abs=1e-3)
+
+
+@pytest.mark.parametrize("spread", [0.02, 0.05, 0.1, 0.2])
+@pytest.mark.parametrize("start", [0.03, 0.11, 0.21])
+def test_with_many_steps_the_gain_is_the_closed_form(spread, start):
+    alpha, sigma = (float(value) for value in alpha_sigma(VPCosine().level(torch.tensor(start, dtype=torch.float64))))
+    total = alpha**2 * spread**2 + sigma**2
+    ode, ancestral = spread / total**0.5, alpha * spread**2 / total
+    assert gain(VPCosine(), start, 2000, spread, 0.0, False) == pytest.approx(ode, abs=2e-3)
+    assert gain(VPCosine(), start, 2000, spread, 1.0, False) == pytest.approx(ancestral, abs=2e-3)
+
+
+def test_the_start_is_the_least_one_that_forgets_enough():
+    starts = [choose_start(VPCosine(), 3, 0.05, drift, 0.02, 1.0) for drift in (0.001, 0.05, 0.2, 0.8)]
+    assert starts == sorted(starts)
+    assert starts[0] < starts[-1] < 1.0
+    chosen = starts[2]
+    share = gain(VPCosine(), chosen, 3, 0.05, 1.0)
+    assert 0.2 * share / (1 - share) <= 0.02
+    share = gain(VPCosine(), chosen - 0.025, 3, 0.05, 1.0)
+    assert 0.2 * share / (1 - share) > 0.02
+
+
+def test_a_spread_that_never_forgets_asks_for_the_whole_way():
+    assert choose_start(VPCosine(), 1, 1.0, 5.0, 1e-9, 0.0, False) == 1.0
+
+
+def flips(size: float, guess: float, neutral: bool, start: float) -> float:
+    """How often a number that takes two values changes from `guess` when 99 of 100 posterior chances say so."""
+    previous = torch.full((4000, 4, 1), guess)
+    way = WarmStart(3, start, solver=DDIM(1.0), renoise=False, neutral=neutral)
+    tiny = Horizon(1, 4, 4)
+    asked = request(two_points(size, 0.99), 4000, tiny, 1, previous, 4, discrete=[True])
+    return float((way(asked).plan[:, 0, 0] > 0).float().mean())
+
+
+def test_a_gripper_flips_from_the_neutral_value_only():
+    assert flips(1.0, -1.0, neutral=False, start=0.04) < 0.001  # stuck for ever
+    assert flips(1.0, -1.0, neutral=True, start=0.04) > 0.97
+    assert flips(0.1, -0.1, neutral=False, start=0.04) < 0.9  # scaled data: better, but not free
+    assert flips(0.1, -0.1, neutral=True, start=0.04) > 0.9
+
+
+def test_what_is_not_discrete_keeps_its_guess():
+    previous = torch.rand(4, 24, 2)
+    asked = request(smooth(0.0), previous=previous, executed=3, discrete=[False, True])
+    guess = WarmStart().guess(asked)
+    assert torch.equal(guess[:, :21, 0], previous[:, 3:, 0])
+    assert torch.equal(guess[:, 21:, 0], previous[:, -1:, 0].expand(4, 3))
+    assert not guess[..., 1].any()
+
+
+def test_rows_move_on_by_what_each_of_them_executed():
+    values = torch.arange(24.0).expand(3, 24)
+    moved = shift(values, torch.tensor([0, 3, 8]))
+    assert moved[0].tolist() == list(range(24))
+    assert moved[1].tolist() == [*range(3, 24), 23, 23, 23]
+    assert moved[2, :2].tolist() == [8, 9]
+
+
+def test_a_row_without_a_plan_is_sampled_fresh_and_the_others_do_not_notice():
+    previous = torch.rand(4, 24, 2, generator=torch.Generator().manual_seed(0))
+    previous[2] = torch.nan
+    way = WarmStart(2, 0.3, cold=7)
+    asked = request(smooth(0.3), previous=previous)
+    outcome = way(asked)
+    assert outcome.nfe.tolist() == [2, 2, 7, 2]
+    alone = Fresh(7)(request(smooth(0.3), rows=1, seed=2))
+    torch.testing.assert_close(outcome.plan[2:3], alone.plan)
+    for row in (0, 3):
+        asked = request(smooth(0.3), rows=1, seed=row, previous=previous[row : row + 1])
+        torch.testing.assert_close(way(asked).plan[0], outcome.plan[row])
+
+
+def test_a_row_whose_guess_is_wrong_falls_back_alone():
+    previous = torch.zeros(3, 24, 2)
+    previous[1] = -0.9  # the data lie at 0
+    asked = request(gaussian(0.0, 0.02), rows=3, previous=previous)
+    outcome = WarmStart(2, 0.3, cold=5, fallback=0.3)(asked)
+    assert outcome.nfe.tolist() == [2, 7, 2]
+    assert float(outcome.plan[1].abs().max()) < 0.2
+    assert WarmStart(2, 0.3, cold=5)(asked).nfe.tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"cold": 0}, "cold 0"),
+        ({"start": 0.0}, "start is 0.0"),
+        ({"start": 1.1}, "start is 1.1"),
+        ({"fallback": 0.0}, "fallback is 0.0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(options, match):
+    with pytest.raises(ConfigError, match=match):
+        WarmStart(**options)
+
+
+def test_a_checkpoint_without_constant_levels_is_refused():
+    with pytest.raises(ConfigError, match=r"rti .*constant; it knows staircase.*training.regimes.constant above 0"):
+        WarmStart().check(Trained(("staircase",), HORIZON), HORIZON)
+    WarmStart().check(Trained(None, HORIZON), HORIZON)  # nobody said: nothing to refuse
+    assert np.isfinite(gain(VPCosine(), 0.5, 1, 0.1, 1.0))
