@@ -1,8 +1,9 @@
-"""THE control loop: clocks, chunk splicing, planners, and one loop for simulation and hardware alike.
+"""THE control loop: clocks, chunk splicing, and one loop for simulation and hardware alike.
 
-Knows only `spec` (numpy only). B rows run in step: B simulated environments, or one arm.
+Knows only `spec` (numpy only). B rows run side by side: B simulated environments, or one arm. Each has a clock of its own,
+counted in substeps of the control period, so that a plan that comes in the middle of a period is used there and then.
 
-    every tick: observe -> ask the planner where a row runs short -> splice what has arrived -> act
+    every turn: observe -> splice what has arrived -> ask the planner where a row runs short -> act
 """
 
 from __future__ import annotations
@@ -13,7 +14,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .spec import ActionSpec, Clock, ConfigError, Feedback, FloatArray, IntArray, Observation, Planned, Planner, Policy, Robot
+from .spec import (
+    ActionSpec,
+    Ask,
+    Clock,
+    ConfigError,
+    Feedback,
+    FloatArray,
+    IntArray,
+    Observation,
+    Planner,
+    Policy,
+    Robot,
+)
 
 LATE_S = 1e-6
 """An action is late when its time lies further back than this."""
@@ -48,12 +61,15 @@ class VirtualClock:
         self._now_s = max(self._now_s, time_s)
 
 
-def hold(spec: ActionSpec, last: FloatArray | None) -> FloatArray:
-    """What a starved robot is told, (A,): absolute and discrete numbers stay where they are, relative ones come to rest."""
+def hold(spec: ActionSpec, last: FloatArray | None, resting: FloatArray) -> FloatArray:
+    """What a starved robot is told, (A,): absolute and discrete numbers stay as they were told last, relative ones rest.
+
+    `resting` (A,) is what keeps the robot where it is now; it alone counts before the first action.
+    """
     if last is None:
-        return np.zeros(spec.width)
+        return np.array(resting, np.float64)
     stays = np.array([dim.absolute or dim.kind == "discrete" for dim in spec.dims])
-    return np.where(stays, last, 0.0)
+    return np.where(stays, last, resting)
 
 
 @dataclass(frozen=True)
@@ -89,27 +105,6 @@ def splice(pending: TimedActions, chunk: TimedActions, now_s: float) -> tuple[Ti
     return joined, int((~on_time).sum())
 
 
-class ImmediatePlanner:
-    """Answers within the call, and by the clock of the loop in no time at all; counts the real seconds it took."""
-
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
-        self.seconds: list[tuple[int, float]] = []
-        """(rows, real seconds) of every call."""
-        self._answers: list[Planned] = []
-
-    def submit(self, state: object, rows: IntArray, executed: IntArray, now_s: float) -> None:
-        """Plan at once."""
-        began = time.perf_counter()
-        self._answers.append(self.policy.plan(state, rows, executed))
-        self.seconds.append((len(rows), time.perf_counter() - began))
-
-    def poll(self, now_s: float) -> Sequence[Planned]:
-        """What `submit` worked out."""
-        answers, self._answers = self._answers, []
-        return answers
-
-
 @dataclass
 class RowLog:
     """What happened in one row of one episode."""
@@ -117,11 +112,13 @@ class RowLog:
     seed: int
     success: bool = False
     score: float = 0.0
-    steps: int = 0
-    commands: list[FloatArray] = field(default_factory=list)  # (A,) per tick
+    steps: int = 0  # control periods begun
+    commands: list[FloatArray] = field(default_factory=list)  # (A,) each
+    durations: list[float] = field(default_factory=list)  # of each command, in control periods: 1, less where a hold was cut
     nfe: list[int] = field(default_factory=list)  # per plan, the first one is cold
     late_actions: int = 0
-    starved_ticks: int = 0
+    starved_ticks: float = 0.0  # control periods without an action to execute
+    reactions: list[tuple[float, float]] = field(default_factory=list)  # of each plan: (observed at, first acted at) [s]
 
 
 @dataclass(frozen=True)
@@ -137,7 +134,7 @@ class LoopSettings:
 
 
 Listener = Callable[[int, Observation, FloatArray, Feedback], None]
-"""Called after every tick with its number, the observation acted on, the actions (B, A) and the robot's feedback."""
+"""Called after every turn with its number, the observation acted on, the actions (B, A) and the robot's feedback."""
 
 
 def run(
@@ -151,7 +148,7 @@ def run(
 ) -> list[RowLog]:
     """One episode in every row; `seeds` (at most B) fix the scenes and the policy's noise. Returns a log per seed.
 
-    However it ends, the robot is stopped.
+    An episode lasts `max_ticks` control periods of its row's own clock. However it ends, the robot is stopped.
     """
     if not 0 < len(seeds) <= robot.rows:
         raise ConfigError(f"{len(seeds)} seeds for {robot.rows} rows; give between 1 and {robot.rows}")
@@ -169,80 +166,110 @@ class _Episode:
     ) -> None:
         self.robot, self.policy, self.planner, self.clock, self.settings = robot, policy, planner, clock, settings
         self.width, self.rows = robot.action_spec.width, len(seeds)
+        self.period_s = 1.0 / robot.rate_hz
         idle = [0] * (robot.rows - self.rows)
         robot.reset(seeds)
         self.state = policy.initial_state([*seeds, *idle])
         self.logs = [RowLog(int(seed)) for seed in seeds]
         self.pending = [TimedActions.none(self.width) for _ in seeds]
-        self.executed = np.zeros(self.rows, np.int64)
+        self.at = np.zeros(self.rows, np.int64)  # each row's own time, in substeps
+        self.behind = np.zeros(self.rows, np.int64)  # actions of a row's newest plan that lie behind it
         self.asked = np.zeros(self.rows, bool)
+        self.asked_s = np.zeros(self.rows)
+        self.since = np.zeros(self.rows, np.int64)  # actions executed since the row's newest question
+        self.waited = np.zeros(self.rows, np.int64)  # substeps without an action since then
         self.done = np.zeros(self.rows, bool)
         self.last: list[FloatArray | None] = [None] * self.rows
-        self.observed_s: dict[int, float] = {}
 
     def run(self, listeners: Sequence[Listener]) -> list[RowLog]:
-        period_s, start_s = 1.0 / self.robot.rate_hz, self.clock.now_s()
-        for tick in range(self.settings.max_ticks):
-            tick_s = start_s + tick * period_s
-            self.clock.sleep_until(tick_s)
+        start_s, turn, end = self.clock.now_s(), 0, self.settings.max_ticks * self.robot.substeps
+        while not self.done.all():
+            now_s = start_s + self.at * self._substep_s
+            self.clock.sleep_until(float(now_s[~self.done].min()))
             observation = self.robot.observe()
             self.state = self.policy.observe(self.state, observation)
-            self._ask(tick_s)
-            self._receive(tick_s, period_s)
-            actions = self._actions(tick_s)
-            feedback = self.robot.act(actions)
-            self._note(actions, feedback)
+            self._receive(now_s)
+            self._ask(now_s)
+            self._receive(now_s)
+            actions, substeps = self._actions(now_s)
+            feedback = self.robot.act(actions, substeps)
+            self._note(actions, substeps, feedback)
             for listener in listeners:
-                listener(tick, observation, actions, feedback)
-            if self.done.all():
-                break
+                listener(turn, observation, actions, feedback)
+            turn += 1
+            self.done |= self.at >= end
         return self.logs
 
-    def _ask(self, now_s: float) -> None:
+    @property
+    def _substep_s(self) -> float:
+        return self.period_s / self.robot.substeps
+
+    def _ask(self, now_s: FloatArray) -> None:
         """Submit the rows that run short and are not being planned for."""
         short = np.array([len(p) <= self.settings.replan_at for p in self.pending])
         rows = np.flatnonzero(short & ~self.asked & ~self.done)
         if len(rows) == 0:
             return
-        self.planner.submit(self.state, rows, self.executed[rows].copy(), now_s)
-        self.asked[rows] = True
-        self.executed[rows] = 0
-        self.observed_s.update(dict.fromkeys(rows.tolist(), now_s))
+        left = np.array([len(self.pending[row]) for row in rows])
+        meanwhile = int(np.ceil(self.planner.expected_s / self.period_s - LATE_S))
+        ask = Ask(rows, self.behind[rows].copy(), np.minimum(left, meanwhile), now_s[rows])
+        self.asked[rows], self.since[rows], self.waited[rows], self.asked_s[rows] = True, 0, 0, now_s[rows]
+        self.planner.submit(self.state, ask)
 
-    def _receive(self, now_s: float, period_s: float) -> None:
-        """Splice every chunk that has arrived into its row."""
-        for planned in self.planner.poll(now_s):
+    def _receive(self, now_s: FloatArray) -> None:
+        """Splice every chunk that has arrived into its row.
+
+        Its times are those of the plan's own steps, put off by the time that the row stood still: a robot that held goes on
+        where it is, and only what others have done in the place of the chunk's first actions is dropped.
+        """
+        idle = np.zeros(self.robot.rows - self.rows)
+        for planned in self.planner.poll(np.concatenate((now_s, idle))):
             self.state = self.policy.adopt(self.state, planned)
             for row, actions, nfe in zip(planned.rows.tolist(), planned.actions, planned.nfe.tolist(), strict=True):
                 if self.done[row]:  # its log is that of a run by itself, which would have ended before
                     continue
-                times_s = self.observed_s[row] + period_s * np.arange(len(actions))
-                chunk = TimedActions(times_s, np.asarray(actions, np.float64))
-                self.pending[row], late = splice(self.pending[row], chunk, now_s)
-                self.asked[row] = False
+                begin_s = self.asked_s[row] + self.waited[row] * self._substep_s
+                chunk = TimedActions(begin_s + self.period_s * np.arange(len(actions)), np.asarray(actions, np.float64))
+                self.pending[row], late = splice(self.pending[row], chunk, float(now_s[row]))
+                self.asked[row], self.behind[row] = False, self.since[row]
                 self.logs[row].late_actions += late
                 self.logs[row].nfe.append(int(nfe))
+                if late < len(chunk):
+                    self.logs[row].reactions.append((float(self.asked_s[row]), float(now_s[row])))
 
-    def _actions(self, now_s: float) -> FloatArray:
-        """Each row's action for this tick (B, A); a starved row holds, see `hold`."""
-        actions = np.zeros((self.robot.rows, self.width))
+    def _actions(self, now_s: FloatArray) -> tuple[FloatArray, IntArray]:
+        """Each row's action (B, A) and for how many substeps (B,); a starved row holds, see `hold`, until its plan comes."""
+        actions, substeps = np.zeros((self.robot.rows, self.width)), np.zeros(self.robot.rows, np.int64)
+        resting = None
         for row in np.flatnonzero(~self.done):
             pending = self.pending[row]
-            if len(pending) > 0 and pending.times_s[0] <= now_s + LATE_S:
+            if len(pending) > 0 and pending.times_s[0] <= now_s[row] + LATE_S:
                 self.last[row] = actions[row] = pending.actions[0]
                 self.pending[row] = TimedActions(pending.times_s[1:], pending.actions[1:])
-                self.executed[row] += 1
+                substeps[row] = self.robot.substeps
+                self.behind[row] += 1
+                self.since[row] += 1
             else:
-                actions[row] = hold(self.robot.action_spec, self.last[row])
-                self.logs[row].starved_ticks += 1
-        return actions
+                resting = self.robot.rest() if resting is None else resting
+                actions[row] = hold(self.robot.action_spec, self.last[row], resting[row])
+                substeps[row] = self._until_due(row, float(now_s[row]))
+                self.waited[row] += substeps[row]
+                self.logs[row].starved_ticks += substeps[row] / self.robot.substeps
+        return actions, substeps
 
-    def _note(self, actions: FloatArray, feedback: Feedback) -> None:
-        """Write the tick down in the logs of the rows that were still running."""
+    def _until_due(self, row: int, now_s: float) -> int:
+        """Substeps until the row's plan will be there, at most one period."""
+        left = (self.planner.due_s(row) - now_s) / self._substep_s
+        return int(np.clip(np.ceil(min(left, self.robot.substeps) - LATE_S), 1, self.robot.substeps))
+
+    def _note(self, actions: FloatArray, substeps: IntArray, feedback: Feedback) -> None:
+        """Write the turn down in the logs of the rows that were still running."""
         for row in np.flatnonzero(~self.done):
             log = self.logs[row]
             log.commands.append(actions[row].copy())
-            log.steps += 1
+            log.durations.append(substeps[row] / self.robot.substeps)
+            self.at[row] += substeps[row]
+            log.steps = int(-(-self.at[row] // self.robot.substeps))
             log.success |= bool(feedback.success[row])
             log.score = max(log.score, float(feedback.score[row]))
         self.done |= feedback.done[: self.rows]

@@ -173,6 +173,8 @@ class Robot(Protocol):
 
     rows: int
     rate_hz: float
+    substeps: int
+    """Parts of a control period that `act` can tell apart; 1 where it takes whole periods only."""
     obs_spec: ObsSpec
     action_spec: ActionSpec
 
@@ -184,8 +186,12 @@ class Robot(Protocol):
         """The newest observation, key -> (B, ...)."""
         ...
 
-    def act(self, actions: FloatArray) -> Feedback:
-        """Hand over one tick's actions (B, A) in the units of the action specification."""
+    def act(self, actions: FloatArray, substeps: IntArray | None = None) -> Feedback:
+        """Hand over actions (B, A) in the units of the action specification, for `substeps` (B,) or a whole period each."""
+        ...
+
+    def rest(self) -> FloatArray:
+        """The actions (B, A) that keep every row where it is now."""
         ...
 
     def stop(self) -> None:
@@ -223,8 +229,8 @@ class Policy(Protocol):
         """Take in one tick's observation (B, ...); cheap, called every tick."""
         ...
 
-    def plan(self, state: Any, rows: IntArray, executed: IntArray) -> Planned:
-        """Chunks for `rows`, given how many actions of its last chunk each of them really executed, (R,)."""
+    def plan(self, state: Any, rows: IntArray, executed: IntArray, committed: IntArray | None = None) -> Planned:
+        """Chunks for `rows` (R,), see `Ask` for the other two."""
         ...
 
     def adopt(self, state: Any, planned: Planned) -> Any:
@@ -244,13 +250,32 @@ class Clock(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Ask:
+    """A question for chunks."""
+
+    rows: IntArray  # (R,)
+    executed: IntArray  # (R,) actions of the row's newest plan that lie behind it, from that plan's own observation on
+    committed: IntArray  # (R,) further actions of it that will be executed before the answer is there
+    now_s: FloatArray  # (R,) time of the newest observation, by each row's own clock
+
+
 class Planner(Protocol):
     """Asks a policy for chunks: at once, after a virtual latency, in a thread or in a process."""
 
-    def submit(self, state: Any, rows: IntArray, executed: IntArray, now_s: float) -> None:
-        """Ask for chunks for `rows`, from the state as it is at `now_s`."""
+    @property
+    def expected_s(self) -> float:
+        """How long an answer is expected to take."""
         ...
 
-    def poll(self, now_s: float) -> Sequence[Planned]:
-        """The answers that are there by `now_s`, oldest first; each once."""
+    def submit(self, state: Any, ask: Ask) -> None:
+        """Ask for chunks, from the state as it is now."""
+        ...
+
+    def poll(self, now_s: FloatArray) -> Sequence[Planned]:
+        """The answers that are there by `now_s` (B,), oldest first; each once."""
+        ...
+
+    def due_s(self, row: int) -> float:
+        """When the answer under way for a row will be there; infinity where nobody knows, or none is."""
         ...

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import torch
 
+from ..commands.results import machine
 from ..commands.words import Word
 from ..configs.compose import composed
 from ..policy import checkpoint
 from ..policy.diffusion_policy import DiffusionPolicy, build_way
+from ..policy.versions import versions
 
 
 @dataclass
@@ -29,24 +34,48 @@ class Words:
     rows: Annotated[tuple[int, ...], Word("rows per call")] = (1, 16)
     calls: Annotated[int, Word("calls per way and number of rows")] = 30
     threads: Annotated[int, Word("threads; 0 leaves torch's own choice")] = 0
+    out: Annotated[str, Word("file for the times of one row, which `evaluate latency=profile` draws from; empty: none")] = ""
 
 
 def run(words: Words) -> None:
-    """Print p50 and p95 per way and number of rows."""
+    """Print evaluations, p50 and p95 of a row's first plan (cold) and of later ones (warm), per way and number of rows."""
     if words.threads:
         torch.set_num_threads(words.threads)
     model, _ = checkpoint.load(words.checkpoint)
     policies = {way: DiffusionPolicy(model, build_way(_node(words.checkpoint, way))) for way in words.ways}
-    print(f"{'way':<12}{'rows':>6}{'NFE':>6}{'p50 ms':>10}{'p95 ms':>10}   ({torch.get_num_threads()} threads)")
+    print(f"{'':<18}{'cold':>24}{'warm':>30}   ({torch.get_num_threads()} threads)")
+    print(f"{'way':<12}{'rows':>6}" + f"{'NFE':>8}{'p50 ms':>10}{'p95 ms':>10}" * 2)
+    profile: dict[str, dict[str, list[float]]] = {}
     for rows in words.rows:
-        times = {way: [] for way in policies}
-        nfe = {way: _timed(policy, rows)[1] for way, policy in policies.items()}  # warm-up
-        for _ in range(words.calls):
-            for way, policy in policies.items():
-                times[way].append(_timed(policy, rows)[0])
-        for way, seconds in times.items():
-            p50, p95 = np.percentile(seconds, (50, 95)) * 1e3
-            print(f"{way:<12}{rows:>6}{nfe[way]:>6}{p50:>10.1f}{p95:>10.1f}")
+        found = _in_turns(policies, rows, words.calls)
+        for way, (cold, warm) in found.items():
+            print(f"{way:<12}{rows:>6}" + _columns(cold) + _columns(warm))
+            if rows == 1:
+                profile[way.replace(":", "-")] = {"cold": [t for t, _ in cold], "warm": [t for t, _ in warm]}
+    if words.out:
+        kept = {"seconds": profile, "machine": machine(), "versions": versions(), "threads": torch.get_num_threads()}
+        Path(words.out).write_text(json.dumps(kept))
+
+
+Calls = list[tuple[float, int]]
+"""(seconds, NFE) of each call."""
+
+
+def _in_turns(policies: Mapping[str, DiffusionPolicy], rows: int, calls: int) -> dict[str, tuple[Calls, Calls]]:
+    """Cold and warm calls of every way; a first turn warms the machine up and is dropped."""
+    found: dict[str, tuple[Calls, Calls]] = {way: ([], []) for way in policies}
+    for turn in range(calls + 1):
+        for way, policy in policies.items():
+            cold, warm = _two_calls(policy, rows, turn)
+            if turn:
+                found[way][0].append(cold)
+                found[way][1].append(warm)
+    return found
+
+
+def _columns(calls: Calls) -> str:
+    p50, p95 = np.percentile([seconds for seconds, _ in calls], (50, 95)) * 1e3
+    return f"{calls[0][1]:>8}{p50:>10.1f}{p95:>10.1f}"
 
 
 def _node(path: str, way: str) -> dict:
@@ -54,13 +83,17 @@ def _node(path: str, way: str) -> dict:
     return composed("evaluate", [path, f"inference={name}", *([f"inference.steps={steps}"] if steps else [])])["inference"]
 
 
-def _timed(policy: DiffusionPolicy, rows: int) -> tuple[float, int]:
-    """Seconds of one call on a made-up observation, and its NFE."""
-    generator = np.random.default_rng(0)
-    observation = {
-        name: generator.standard_normal((rows, *key.shape)).astype(key.dtype) for name, key in policy.obs_spec.keys.items()
-    }
-    state = policy.observe(policy.initial_state(range(rows)), observation)
-    began = time.perf_counter()
-    planned = policy.plan(state, np.arange(rows), np.zeros(rows, np.int64))
-    return time.perf_counter() - began, int(planned.nfe[0])
+def _two_calls(policy: DiffusionPolicy, rows: int, seed: int) -> tuple[tuple[float, int], tuple[float, int]]:
+    """A row's first plan and the next one, on made-up observations."""
+    generator = np.random.default_rng(seed)
+    state, calls, executed = policy.initial_state(range(rows)), [], np.full(rows, policy.horizon.executed)
+    for _ in range(2):
+        observation = {
+            name: generator.standard_normal((rows, *key.shape)).astype(key.dtype) for name, key in policy.obs_spec.keys.items()
+        }
+        state = policy.observe(state, observation)
+        began = time.perf_counter()
+        planned = policy.plan(state, np.arange(rows), executed)
+        calls.append((time.perf_counter() - began, int(planned.nfe[0])))
+        state = planned.state
+    return calls[0], calls[1]

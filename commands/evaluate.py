@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ..control import ImmediatePlanner, LoopSettings, RowLog, VirtualClock
+from ..control import LoopSettings, RowLog, VirtualClock
 from ..control import run as run_loop
 from ..envs.registry import options_of
 from ..envs.vectorised import SimulatedRobot
@@ -22,6 +22,7 @@ from ..policy.model import PolicyModel
 from ..policy.normalizer import ACTION
 from ..spec import ConfigError, Feedback, FloatArray
 from . import report, results
+from .latency import Pace
 from .processes import worker_count
 from .video import write_video
 
@@ -50,14 +51,17 @@ def evaluate(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path]]:
     _check(config)
     model, meta = checkpoint.load(config["checkpoint"], config["device"])
     task = config["task"] or meta["task"]
-    policy = DiffusionPolicy(model, build_way(config["inference"]), config["executed"])
-    measured = measure(policy, task, config)
+    pace = Pace.of(config, label(config), float(meta["rate_hz"]))
+    policy = DiffusionPolicy(model, build_way(config["inference"]), config["executed"], pace.replan_at)
+    measured = measure(policy, task, config, pace)
     setting = results.Setting(
         task=task["name"],
         checkpoint=str(config["checkpoint"]),
         inference=label(config),
         rate_hz=float(meta["rate_hz"]),
         executed=policy.horizon.executed,
+        latency_s=0.0 if pace.charge is None else pace.charge.mean_s,
+        planner=config["planner"],
         wall_seconds=measured.seconds,
         device=config["device"],
     )
@@ -100,7 +104,7 @@ def label(config: Mapping[str, Any]) -> str:
     return config["choices"]["inference"] + (f"-{steps}" if steps else "")
 
 
-def measure(policy: DiffusionPolicy, task: Mapping[str, Any], config: Mapping[str, Any]) -> Measured:
+def measure(policy: DiffusionPolicy, task: Mapping[str, Any], config: Mapping[str, Any], pace: Pace) -> Measured:
     """Run the episodes, `slots` rows in step; seed k always runs in slot k % slots, whatever the number of workers."""
     seeds = [int(config["seed"]) + i for i in range(config["episodes"])]
     slots = min(config["slots"], len(seeds))
@@ -112,22 +116,25 @@ def measure(policy: DiffusionPolicy, task: Mapping[str, Any], config: Mapping[st
         tqdm(total=waves * robot.max_steps, desc=f"evaluating {label(config)}", unit="tick") as bar,
     ):
         for first in range(0, len(seeds), slots):
-            _wave(robot, policy, seeds[first : first + slots], measured, bar)
+            _wave(robot, policy, pace, seeds[first : first + slots], measured, bar)
             if first == 0 and filmed:
                 measured.videos = _film(robot, measured.logs, filmed, config)
     measured.seconds = time.monotonic() - began
     return measured
 
 
-def _wave(robot: SimulatedRobot, policy: DiffusionPolicy, seeds: Sequence[int], measured: Measured, bar: Any) -> None:
+def _wave(
+    robot: SimulatedRobot, policy: DiffusionPolicy, pace: Pace, seeds: Sequence[int], measured: Measured, bar: Any
+) -> None:
     """One episode in every slot."""
-    planner, end = ImmediatePlanner(policy), bar.n + robot.max_steps
+    planner, end = pace.planner(policy, seeds), bar.n + robot.max_steps
+    settings = LoopSettings(robot.max_steps, pace.replan_at)
 
     def show(_: int, __: Any, ___: Any, feedback: Feedback) -> None:
         bar.update()
         bar.set_postfix(running=int((~feedback.done).sum()), refresh=False)
 
-    logs = run_loop(robot, policy, planner, VirtualClock(), seeds, LoopSettings(robot.max_steps), [show])
+    logs = run_loop(robot, policy, planner, VirtualClock(), seeds, settings, [show])
     measured.logs += logs
     measured.calls += planner.seconds
     bar.update(end - bar.n)
@@ -155,5 +162,3 @@ def _check(config: Mapping[str, Any]) -> None:
     for name in ("episodes", "slots"):
         if config[name] < 1:
             raise ConfigError(f"{name} is {config[name]}; it must be at least 1")
-    if config["latency"] != "none":
-        raise ConfigError(f"latency={config['latency']} is not possible; valid are none")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import math
 import os
@@ -73,7 +74,7 @@ class Setting:
     rate_hz: float
     executed: int
     latency_s: float = 0.0
-    reaction_s: float | None = None  # null when not measured
+    planner: str = "sync"
     wall_seconds: float = 0.0
     device: str = "cpu"
 
@@ -196,7 +197,7 @@ def summarise(
         raise DataError("there are no episodes to summarise; evaluate at least one")
     continuous = np.array([dim.kind != "discrete" for dim in action_spec.dims])
     absolute = np.array([dim.absolute for dim in action_spec.dims])
-    commands = [np.asarray(log.commands) for log in logs]
+    commands = [at_ticks(log) for log in logs]
     success = wilson(sum(log.success for log in logs), len(logs))
     return {
         "task": setting.task,
@@ -210,8 +211,9 @@ def summarise(
         "inference_ms": _milliseconds(call_seconds, setting),
         "latency_s": setting.latency_s,
         "late_actions": sum(log.late_actions for log in logs),
-        "starved_ticks": sum(log.starved_ticks for log in logs),
-        "reaction_s": setting.reaction_s,
+        "starved_ticks": float(sum(log.starved_ticks for log in logs)),
+        "planner": setting.planner,
+        "reaction_s": reaction_s(logs),
         "smoothness": smoothness(commands, setting.rate_hz, scale, continuous, absolute),
         "per_episode": [_episode(log) for log in logs],
         "versions": versions(),
@@ -219,6 +221,27 @@ def summarise(
         "machine": machine(setting.device),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def at_ticks(log: RowLog) -> FloatArray:
+    """The command in force at every control period of an episode, (n, A): a hold that was cut short is passed over."""
+    ends = np.cumsum(log.durations)
+    ticks = np.arange(int(np.ceil(ends[-1] - 1e-9))) if len(ends) else np.zeros(0, int)
+    return np.asarray(log.commands)[np.searchsorted(ends, ticks + 1e-9, side="right")]
+
+
+def reaction_s(logs: Sequence[RowLog]) -> float | None:
+    """Mean time from a moment of an episode to the first action that an observation at or after it has a part in [s].
+
+    For the moments between the observations o' and o of two plans in a row that action is the first one of the later plan,
+    at f: their mean is f - (o' + o) / 2, and counts as long as they are apart. None where no row has two plans.
+    """
+    pairs = [(a, b) for log in logs for a, b in itertools.pairwise(log.reactions)]
+    apart = np.array([later[0] - earlier[0] for earlier, later in pairs])
+    if not apart.sum() > 0:
+        return None
+    means = [acted - (before + observed) / 2 for (before, _), (observed, acted) in pairs]
+    return float(np.average(means, weights=apart))
 
 
 def _episode(log: RowLog) -> dict[str, Any]:

@@ -57,6 +57,8 @@ class TaskEnv(gymnasium.Env[Any, Any]):
     action_spec: ActionSpec
     rate_hz: float
     max_steps: int
+    substeps: int = 1
+    """Equal parts of a control period that `step` can tell apart."""
     instruction: str = ""
     """The task in words."""
     keeps_best: bool = True
@@ -80,28 +82,45 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         self.action_space = action_space(action_spec, action_low, action_high)
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": self.rate_hz}
         self.render_mode = "rgb_array"
-        self.steps = 0
+        self.elapsed = 0  # substeps since the episode began
         self.best_score: float | None = None  # None until the first reset
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observations, dict[str, Any]]:
         """Begin an episode; the seed fixes all that is random in it, `options` are the suite's own."""
         super().reset(seed=seed)
         self._begin(options or {})
-        self.steps, self.best_score = 0, 0.0
+        self.elapsed, self.best_score = 0, 0.0
         _, info = self._result()
         return self._observe(), info
 
-    def step(self, action: ArrayLike) -> tuple[Observations, float, bool, bool, dict[str, Any]]:
-        """One control period with `action` (A,) in the units of the action specification.
+    @property
+    def steps(self) -> int:
+        """Control periods since the episode began, a broken one included."""
+        return -(-self.elapsed // self.substeps)
 
-        Raises ConfigError for an action of the wrong shape or with a number that is not finite.
+    def step(self, action: ArrayLike, substeps: int | None = None) -> tuple[Observations, float, bool, bool, dict[str, Any]]:
+        """One control period with `action` (A,) in the units of the action specification, or only `substeps` of it.
+
+        Raises ConfigError for an action of the wrong shape or with a number that is not finite, and for substeps that are
+        not between 1 and the period's own number.
         """
         if self.best_score is None:
             raise RuntimeError("step was called before reset")
-        self._advance(self._checked(action))
-        self.steps += 1
+        count = self.substeps if substeps is None else int(substeps)
+        if not 1 <= count <= self.substeps:
+            raise ConfigError(f"a step of {count} substeps is not possible; this task takes 1 to {self.substeps}")
+        self._advance(self._checked(action), count)
+        self.elapsed += count
         reward, info = self._result()
-        return self._observe(), reward, info["success"] or self._over(), self.steps >= self.max_steps, info
+        over = self.elapsed >= self.max_steps * self.substeps
+        return self._observe(), reward, info["success"] or self._over(), over, info
+
+    def rest(self) -> FloatArray:
+        """The action (A,) that keeps things where they are now; of numbers that say a change, zero.
+
+        A suite whose actions are positions says its own.
+        """
+        return np.zeros(self.action_spec.width)
 
     def observe(self) -> Observations:
         """The present observation once more, as the last reset or step returned it."""
@@ -112,7 +131,7 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         if self.best_score is None:
             raise RuntimeError("snapshot was called before reset")
         rng_state = copy.deepcopy(self.np_random.bit_generator.state)
-        return Snapshot(self._identity(), self.steps, self.best_score, rng_state, self._save())
+        return Snapshot(self._identity(), self.elapsed, self.best_score, rng_state, self._save())
 
     def restore(self, snapshot: Snapshot) -> tuple[Observations, dict[str, Any]]:
         """Go on from a snapshot of this environment or of an equal one: what follows is the same to the bit.
@@ -123,7 +142,7 @@ class TaskEnv(gymnasium.Env[Any, Any]):
             raise ConfigError(f"the snapshot was made by {snapshot.made_by}; this environment is {self._identity()}")
         self._load(snapshot.state)
         self.np_random.bit_generator.state = copy.deepcopy(snapshot.rng_state)  # last: to load may take a reset
-        self.steps, self.best_score = snapshot.steps, snapshot.best_score
+        self.elapsed, self.best_score = snapshot.elapsed, snapshot.best_score
         _, info = self._result()
         return self._observe(), info
 
@@ -162,8 +181,8 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         """Set up a new episode, drawing all that is random from `self.np_random`."""
 
     @abstractmethod
-    def _advance(self, action: FloatArray) -> None:
-        """Simulate one control period with `action` (A,)."""
+    def _advance(self, action: FloatArray, substeps: int) -> None:
+        """Simulate `substeps` of a control period with `action` (A,)."""
 
     @abstractmethod
     def _observe(self) -> Observations:

@@ -74,16 +74,16 @@ class GymnasiumEnv(TaskEnv):
         """The environment without wrappers."""
         return self._env.unwrapped
 
-    def step(self, action: ArrayLike) -> tuple[Observations, float, bool, bool, dict[str, Any]]:
+    def step(self, action: ArrayLike, substeps: int | None = None) -> tuple[Observations, float, bool, bool, dict[str, Any]]:
         """As `TaskEnv.step`, with the environment's own reward."""
-        observation, _, terminated, truncated, info = super().step(action)
+        observation, _, terminated, truncated, info = super().step(action, substeps)
         return observation, self._reward, terminated, truncated, info
 
     def _begin(self, options: dict[str, Any]) -> None:
         self._seen, self._info = self._env.reset(seed=int(self.np_random.integers(2**31)), options=options or None)
         self._reward, self._return, self._ended = 0.0, 0.0, False
 
-    def _advance(self, action: FloatArray) -> None:
+    def _advance(self, action: FloatArray, substeps: int) -> None:
         box = self.action_space
         assert isinstance(box, spaces.Box)
         clipped = np.clip(action, box.low, box.high).reshape(self._shape)

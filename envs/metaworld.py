@@ -149,7 +149,7 @@ class MetaWorldEnv(TaskEnv):
         self._seen, _ = self._sim.reset()
         self._reward, self._success = 0.0, False
 
-    def _advance(self, action: FloatArray) -> None:
+    def _advance(self, action: FloatArray, substeps: int) -> None:
         sim = self.simulation
         sim.curr_path_length = 0  # the episode's end is `TaskEnv`'s business
         self._seen, self._reward, _, _, info = sim.step(np.clip(action, -1.0, 1.0).astype(np.float32))

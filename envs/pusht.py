@@ -128,6 +128,8 @@ def observation_spec(obs: ObsMode) -> ObsSpec:
 class PushTEnv(TaskEnv):
     """Push-T; the action is where the agent shall go, (x, y) in pixels of the world."""
 
+    substeps = SUBSTEPS
+
     def __init__(
         self,
         obs: ObsMode = "keypoints",
@@ -169,7 +171,7 @@ class PushTEnv(TaskEnv):
             self._space.reindex_shapes_for_body(body)
         self._target = agent_xy
         self._origin = np.concatenate([agent_xy, block_pose])
-        self._since: list[FloatArray] = []
+        self._since: list[tuple[FloatArray, int]] = []
 
     def restart_from(self, state: ArrayLike) -> tuple[Observations, dict[str, Any]]:
         """Begin an episode at a recorded state (5,)."""
@@ -193,12 +195,16 @@ class PushTEnv(TaskEnv):
         turned = to_world(np.array([CENTRE_OF_GRAVITY]), (0.0, 0.0, angle))[0]
         return np.array([*agent, *(centre - turned), angle], np.float64)
 
-    def _advance(self, action: FloatArray) -> None:
-        """Ten substeps of a PD controller that sets the agent's velocity: a = k_p (target - p) - k_v v."""
+    def rest(self) -> FloatArray:
+        """Where the agent is (2,)."""
+        return self.state[:2]
+
+    def _advance(self, action: FloatArray, substeps: int) -> None:
+        """Substeps of a PD controller that sets the agent's velocity: a = k_p (target - p) - k_v v."""
         self._target = action
-        self._since.append(action)
+        self._since.append((action, substeps))
         (vx, vy), (ax, ay) = self._agent.velocity, action.tolist()
-        for _ in range(SUBSTEPS):
+        for _ in range(substeps):
             x, y = self._agent.position
             vx += (POSITION_GAIN * (ax - x) - VELOCITY_GAIN * vx) * SUBSTEP_S
             vy += (POSITION_GAIN * (ay - y) - VELOCITY_GAIN * vy) * SUBSTEP_S
@@ -209,14 +215,14 @@ class PushTEnv(TaskEnv):
         return (*super()._identity(), self.obs_mode, *self.goal.tolist())
 
     def _save(self) -> Any:
-        return self._origin, tuple(action.copy() for action in self._since)
+        return self._origin, tuple((action.copy(), substeps) for action, substeps in self._since)
 
     def _load(self, state: Any) -> None:
         # The space remembers its contacts, and a copy of it forgets part of them: what led here is simulated again.
         origin, since = state
         self.set_state(origin[:2], origin[2:])
-        for action in since:
-            self._advance(action)
+        for action, substeps in since:
+            self._advance(action, substeps)
 
     def _observe(self) -> Observations:
         return dict(observations_from_states(self.state, self.obs_mode, self.goal))

@@ -21,6 +21,8 @@ from .rendering import CameraView, SceneRenderer
 from .robosuite_models import Picture, build, set_simulation_state, simulation_state
 
 RATE_HZ = 20.0
+SUBSTEPS = 25
+"""Physics steps of 2 ms in a control period."""
 STEP_M, STEP_RAD = 0.05, 0.5
 """What an action of 1 moves the controller's goal by: OSC_POSE's output_max."""
 FINGERS = {"Panda": 2, "UR5e": 6}
@@ -80,6 +82,7 @@ class RobosuiteEnv(TaskEnv):
     objects: ClassVar[Mapping[str, int]]
     references: ClassVar[Mapping[str, tuple[float, ...]]] = {}
     arms: ClassVar[int] = 1
+    substeps = SUBSTEPS
     default_steps: ClassVar[int]
     view: ClassVar[CameraView] = TABLE_VIEW
 
@@ -135,9 +138,29 @@ class RobosuiteEnv(TaskEnv):
         self._seen = self._sim.reset()
         self._reward = float(self._sim.reward(None))
 
-    def _advance(self, action: FloatArray) -> None:
+    def _advance(self, action: FloatArray, substeps: int) -> None:
         bounded = np.clip(action, -1.0, 1.0) if self.control == "delta" else action
-        self._seen, self._reward, _, _ = self.simulation.step(bounded)
+        sim = self.simulation
+        whole_s = sim.control_timestep
+        if substeps < self.substeps:
+            sim.control_timestep = (substeps + 1e-3) * sim.model_timestep  # robosuite rounds down to whole substeps
+        try:
+            self._seen, self._reward, _, _ = sim.step(bounded)
+        finally:
+            sim.control_timestep = whole_s
+
+    def rest(self) -> FloatArray:
+        """No change of the pose; for absolute poses the one that the hand has now. The gripper moves no further."""
+        if self.control == "delta":
+            return np.zeros(self.action_spec.width)
+        hands = [self._hand(arm) for arm in range(self.arms)]
+        return np.concatenate([[*at, *Rotation.from_matrix(turned).as_rotvec(), 0.0] for at, turned in hands])
+
+    def _hand(self, arm: int) -> tuple[FloatArray, FloatArray]:
+        """Position (3,) [m] and orientation (3, 3) of the frame that is controlled."""
+        data, gripper = self.simulation.sim.data, self.simulation.robots[arm].gripper["right"]
+        site = gripper.important_sites["grip_site"]
+        return np.array(data.get_site_xpos(site)), np.array(data.get_site_xmat(site))
 
     def _identity(self) -> tuple[Any, ...]:
         return (*super()._identity(), self.robot, self.control, *self.cameras.sizes.items())
@@ -159,10 +182,9 @@ class RobosuiteEnv(TaskEnv):
         """The action (7,) of this environment that a change (7,) in [-1, 1] of the one arm's present pose amounts to."""
         if self.control == "delta":
             return change
-        data, gripper = self.simulation.sim.data, self.simulation.robots[0].gripper["right"]
-        site = gripper.important_sites["grip_site"]
-        position_m = data.get_site_xpos(site) + STEP_M * change[:3]
-        turned = Rotation.from_rotvec(STEP_RAD * change[3:6]).as_matrix() @ data.get_site_xmat(site)
+        at, orientation = self._hand(0)
+        position_m = at + STEP_M * change[:3]
+        turned = Rotation.from_rotvec(STEP_RAD * change[3:6]).as_matrix() @ orientation
         return np.array([*position_m, *Rotation.from_matrix(turned).as_rotvec(), change[6]])
 
     def _observe(self) -> Observations:

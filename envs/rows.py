@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spec import ActionSpec, BoolArray, FloatArray, HotstartError, ObsSpec
+from ..spec import ActionSpec, BoolArray, FloatArray, HotstartError, IntArray, ObsSpec
 from .base import Observations, TaskEnv
 from .registry import make
 
@@ -28,6 +28,7 @@ class Specs:
     action_spec: ActionSpec
     rate_hz: float
     max_steps: int
+    substeps: int
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Rows:
         self._recorded, self._frame_every = set(job.recorded), job.frame_every
         self._frames: dict[int, list[NDArray[np.uint8]]] = {}
         first = self.envs[0]
-        self.specs = Specs(first.obs_spec, first.action_spec, first.rate_hz, first.max_steps)
+        self.specs = Specs(first.obs_spec, first.action_spec, first.rate_hz, first.max_steps, first.substeps)
         self.reset([None] * job.count)
 
     def reset(self, seeds: Sequence[int | None]) -> Report:
@@ -86,15 +87,20 @@ class Rows:
                 self._record(row)
         return self._report()
 
-    def act(self, actions: FloatArray) -> Report:
-        """One tick: `actions` (rows, A); those of rows that are done are not looked at."""
+    def act(self, actions: FloatArray, substeps: IntArray) -> Report:
+        """`actions` (rows, A), each for `substeps` (rows,); those of rows that are done are not looked at."""
         for row in np.flatnonzero(~self._done):
             env = self.envs[row]
-            observation, _, terminated, truncated, info = env.step(actions[row])
+            observation, _, terminated, truncated, info = env.step(actions[row], int(substeps[row]))
             self._done[row] = terminated or truncated
             self._write(row, observation, info)
             self._record(row)
         return self._report()
+
+    def rest(self) -> FloatArray:
+        """The actions (rows, A) that keep every row where it is; zeros for rows that are done."""
+        width = self.specs.action_spec.width
+        return np.stack([np.zeros(width) if done else env.rest() for env, done in zip(self.envs, self._done, strict=True)])
 
     def frames(self, row: int) -> list[NDArray[np.uint8]]:
         """The pictures of a recorded row's episode so far."""

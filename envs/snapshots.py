@@ -26,7 +26,7 @@ class Snapshot:
     """Everything that the rest of an episode depends on, but its actions; made by `TaskEnv.snapshot`."""
 
     made_by: tuple[Any, ...]  # what an environment must be to take it: its class and what else fixes its scene
-    steps: int
+    elapsed: int  # substeps since the episode began
     best_score: float | None
     rng_state: Mapping[str, Any]
     state: Any  # the suite's own

@@ -192,7 +192,7 @@ class SimulatedRobot:
             self.close()
             raise
         self.obs_spec, self.action_spec = specs.obs_spec, specs.action_spec
-        self.rate_hz, self.max_steps = specs.rate_hz, specs.max_steps
+        self.rate_hz, self.max_steps, self.substeps = specs.rate_hz, specs.max_steps, specs.substeps
         self._observation: dict[str, NDArray[Any]] | None = None
 
     def _job(self, task: str, options: Mapping[str, Any], own: IntArray, frame_every: int) -> Job:
@@ -222,8 +222,8 @@ class SimulatedRobot:
             raise RuntimeError("observe was called before reset")
         return self._observation
 
-    def act(self, actions: FloatArray) -> Feedback:
-        """One tick with `actions` (B, A); what they say for rows that are done is not looked at.
+    def act(self, actions: FloatArray, substeps: IntArray | None = None) -> Feedback:
+        """`actions` (B, A) for `substeps` (B,), or a whole tick; what they say for rows that are done is not looked at.
 
         Raises ConfigError for another shape, or for numbers that are not finite in a row that is not done.
         """
@@ -231,7 +231,14 @@ class SimulatedRobot:
             raise RuntimeError("act was called before reset")
         if np.shape(actions) != (self.rows, self.action_spec.width):
             raise ConfigError(f"actions have shape {np.shape(actions)}; it must be {(self.rows, self.action_spec.width)}")
-        return self._gather([("act", np.asarray(actions)[own]) for own in self._rows_of])
+        counts = np.full(self.rows, self.substeps) if substeps is None else np.asarray(substeps)
+        return self._gather([("act", np.asarray(actions)[own], counts[own]) for own in self._rows_of])
+
+    def rest(self) -> FloatArray:
+        """The actions (B, A) that keep every row where it is now."""
+        for crew in self._crews:
+            crew.submit("rest")
+        return self._joined(self._receive())
 
     def frames(self, row: int) -> list[NDArray[np.uint8]]:
         """The pictures (H, W, 3) of a recorded row since its reset: the first state, every n-th tick, the last."""
@@ -260,7 +267,7 @@ class SimulatedRobot:
         """Close, however the block ended."""
         self.close()
 
-    def _gather(self, questions: Sequence[tuple[str, Any]]) -> Feedback:
+    def _gather(self, questions: Sequence[tuple[Any, ...]]) -> Feedback:
         """Ask every crew at once and put the reports together, row by row."""
         if not self._crews:
             raise RuntimeError("the robot is closed")

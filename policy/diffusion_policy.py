@@ -18,7 +18,7 @@ from torch import Tensor
 from ..spec import ActionSpec, ConfigError, FloatArray, Horizon, IntArray, Observation, ObsSpec, Planned
 from . import checkpoint
 from .diffusion.noise import RowNoise
-from .diffusion.plans import Demanding, Fresh, PlanRequest, Trained, Way, check_finite
+from .diffusion.plans import Demanding, Fresh, PlanOutcome, PlanRequest, Trained, Way, check_finite
 from .model import PolicyModel
 from .normalizer import ACTION
 from .registry import build
@@ -39,12 +39,15 @@ class PolicyState:
 class DiffusionPolicy:
     """Observations in, chunks out; see `hotstart.spec.Policy`."""
 
-    def __init__(self, model: PolicyModel, way: Way | None = None, executed: int | None = None) -> None:
-        """`executed` is another number of steps to execute than the Ta that the model was trained with."""
+    def __init__(self, model: PolicyModel, way: Way | None = None, executed: int | None = None, delay: int = 0) -> None:
+        """`executed` is another number of steps to execute than the Ta that the model was trained with.
+
+        `delay` more steps are handed out after them: the first ones of a chunk go by while it is made.
+        """
         self.model = model.eval().requires_grad_(False)
         self.way = way or Fresh()
         trained = model.config.horizon
-        self.horizon: Horizon = trained if executed is None else replace(trained, executed=executed)
+        self.horizon: Horizon = replace(trained, executed=executed or trained.executed, delay=delay)
         self.obs_spec: ObsSpec = model.config.obs_spec
         self.action_spec: ActionSpec = model.config.action_spec
         if isinstance(self.way, Demanding):
@@ -102,13 +105,20 @@ class DiffusionPolicy:
         )
         outcome = self.way(request)
         check_finite(outcome.plan)
-        first = self.horizon.past
-        chunk = self._actions(outcome.plan[:, first : first + self.horizon.executed], observed)
+        chunk = self._actions(outcome.plan[:, self._handed_out(outcome)], observed)
         plan, level, plans = state.plan.copy(), state.level.copy(), state.plans.copy()
         plan[rows], plans[rows] = outcome.plan.cpu().numpy(), plans[rows] + 1
         level[rows] = 0.0 if outcome.level is None else outcome.level.cpu().numpy()
         after = replace(state, plan=plan, level=level, plans=plans)
         return Planned(rows, chunk.cpu().numpy(), after, outcome.nfe.cpu().numpy())
+
+    def _handed_out(self, outcome: PlanOutcome) -> slice:
+        """The steps of a plan that are executed: Ta and the delay, as far as they are clean."""
+        first, count = self.horizon.past, self.horizon.executed + self.horizon.delay
+        if outcome.level is not None:
+            noisy = torch.nonzero(outcome.level[:, first : first + count].amax(0)).flatten()
+            count = int(noisy[0]) if len(noisy) else count
+        return slice(first, first + count)
 
     def _actions(self, plan: Tensor, observed: Mapping[str, Tensor]) -> Tensor:
         """Normalised steps (R, Ta, A') as the robot's actions (R, Ta, A); what is discrete takes one of its two ends."""

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hotstart.control import ImmediatePlanner, LoopSettings, VirtualClock, run
+from hotstart.control import LoopSettings, VirtualClock, run
 from hotstart.datasets.arrays import Arrays
+from hotstart.planners import DelayedPlanner, ImmediatePlanner, constant_latency
 from hotstart.spec import ActionDim, ActionSpec, Feedback, Horizon, ObsKey, ObsSpec, Planned, Policy
 
 HORIZON = Horizon(observed=2, planned=12, executed=4)
@@ -89,7 +90,7 @@ class ScriptedRobot:
     """Observes the number of its ticks; a row is done after `ends[row]` of them and succeeds there."""
 
     def __init__(self, rows: int, ends: Sequence[int] = (), fails_at: int | None = None) -> None:
-        self.rows, self.rate_hz, self.action_spec = rows, RATE_HZ, ACTION_SPEC
+        self.rows, self.rate_hz, self.action_spec, self.substeps = rows, RATE_HZ, ACTION_SPEC, 1
         self.obs_spec = ObsSpec({"tick": ObsKey((1,), "float64")})
         self.ends, self.fails_at = np.array([*ends, *[10**9] * (rows - len(ends))]), fails_at
         self.commands: list[np.ndarray] = []
@@ -102,7 +103,10 @@ class ScriptedRobot:
     def observe(self):
         return {"tick": np.full((self.rows, 1), float(self.tick))}
 
-    def act(self, actions):
+    def rest(self):
+        return np.zeros((self.rows, self.action_spec.width))
+
+    def act(self, actions, substeps=None):
         if self.tick == self.fails_at:
             raise RuntimeError("the cable came off")
         self.commands.append(actions.copy())
@@ -131,7 +135,7 @@ class ScriptedPolicy:
     def observe(self, state, observation):
         return {**state, "tick": observation["tick"][:, 0]}
 
-    def plan(self, state, rows, executed):
+    def plan(self, state, rows, executed, committed=None):
         now = state["tick"][rows]
         self.asked.append((int(now[0]), rows.tolist(), executed.tolist()))
         ticks = now[:, None] + np.arange(self.horizon.executed)  # (R, Ta)
@@ -146,26 +150,15 @@ class ScriptedPolicy:
         return {**state, "plans": plans}
 
 
-class LatePlanner:
-    """Answers `latency_s` after it was asked, by the loop's own clock."""
-
-    def __init__(self, policy: Policy, latency_s: float) -> None:
-        self.policy, self.latency_s = policy, latency_s
-        self._due: list[tuple[float, Planned]] = []
-
-    def submit(self, state, rows, executed, now_s):
-        self._due.append((now_s + self.latency_s, self.policy.plan(state, rows, executed)))
-
-    def poll(self, now_s):
-        ready = [planned for due_s, planned in self._due if due_s <= now_s + 1e-9]
-        self._due = [(due_s, planned) for due_s, planned in self._due if due_s > now_s + 1e-9]
-        return ready
+def late_planner(policy: Policy, latency_s: float) -> DelayedPlanner:
+    """Answers `latency_s` after it was asked, and says so."""
+    return DelayedPlanner(policy, constant_latency(latency_s), latency_s)
 
 
 def run_episode(ticks: int, latency: int = 0, executed: int = 4, replan_at: int = 0, rows: int = 1, ends: Sequence[int] = ()):
     """One run with a planner that is `latency` ticks late."""
     robot, policy = ScriptedRobot(rows, ends), ScriptedPolicy(executed)
-    planner = LatePlanner(policy, latency / RATE_HZ) if latency else ImmediatePlanner(policy)
+    planner = late_planner(policy, latency / RATE_HZ) if latency else ImmediatePlanner(policy)
     logs = run(robot, policy, planner, VirtualClock(), list(range(rows)), LoopSettings(ticks, replan_at))
     return robot, policy, logs
 
@@ -173,7 +166,7 @@ def run_episode(ticks: int, latency: int = 0, executed: int = 4, replan_at: int 
 @pytest.fixture(scope="session")
 def scripted() -> Any:
     """A robot, a policy and a late planner that do what a test can foresee, and one episode with them."""
-    return SimpleNamespace(Robot=ScriptedRobot, Policy=ScriptedPolicy, LatePlanner=LatePlanner, episode=run_episode)
+    return SimpleNamespace(Robot=ScriptedRobot, Policy=ScriptedPolicy, late_planner=late_planner, episode=run_episode)
 
 
 @pytest.fixture(scope="session")

@@ -4,14 +4,15 @@ import time
 
 import numpy as np
 import pytest
-from hotstart.control import ImmediatePlanner, LoopSettings, RealClock, VirtualClock, run
+from hotstart.control import LoopSettings, RealClock, VirtualClock, run
+from hotstart.planners import ImmediatePlanner, ThreadedPlanner
 from hotstart.spec import Clock, ConfigError, Feedback, Planner, Policy, Robot
 
 
 def test_the_parts_of_this_test_are_what_the_protocols_say(scripted):
     robot: Robot = scripted.Robot(1)
     policy: Policy = scripted.Policy()
-    planners: list[Planner] = [ImmediatePlanner(policy), scripted.LatePlanner(policy, 0.1)]
+    planners: list[Planner] = [ImmediatePlanner(policy), scripted.late_planner(policy, 0.1), ThreadedPlanner(policy)]
     clocks: list[Clock] = [VirtualClock(), RealClock()]
     for protocol, parts in ((Robot, [robot]), (Policy, [policy]), (Planner, planners), (Clock, clocks)):
         names = [name for name in vars(protocol) if not name.startswith("_")]
@@ -71,7 +72,7 @@ def test_what_a_row_achieved_is_kept(scripted):
     """Success at any tick counts, and the score is the best one; feedback after the end does not."""
 
     class Wavering(scripted.Robot):
-        def act(self, actions):
+        def act(self, actions, substeps=None):
             super().act(actions)
             score = [0.0, 0.7, 0.2, 5.0][min(self.tick - 1, 3)]
             return Feedback(np.array([self.tick >= 3]), np.array([self.tick == 2]), np.array([score]))
@@ -96,9 +97,9 @@ def test_listeners_hear_every_tick(scripted):
 
 def test_the_immediate_planner_takes_no_virtual_time_but_counts_the_real_one(scripted):
     class Slow(scripted.Policy):
-        def plan(self, state, rows, executed):
+        def plan(self, state, rows, executed, committed=None):
             time.sleep(0.02)
-            return super().plan(state, rows, executed)
+            return super().plan(state, rows, executed, committed)
 
     policy, clock = Slow(), VirtualClock()
     planner = ImmediatePlanner(policy)
@@ -107,7 +108,7 @@ def test_the_immediate_planner_takes_no_virtual_time_but_counts_the_real_one(scr
     assert log.starved_ticks == 0
     assert [rows for rows, _ in planner.seconds] == [2, 2]
     assert all(0.02 <= seconds < 1 for _, seconds in planner.seconds)
-    assert planner.poll(99.0) == []  # each answer once
+    assert planner.poll(np.full(2, 99.0)) == []  # each answer once
 
 
 # --- always stopped
@@ -157,7 +158,7 @@ def test_the_loop_keeps_its_rate_on_a_real_clock(scripted):
             super().__init__(1)
             self.rate_hz, self.times_s = 100.0, []
 
-        def act(self, actions):
+        def act(self, actions, substeps=None):
             self.times_s.append(time.monotonic())
             return super().act(actions)
 
@@ -191,7 +192,7 @@ def test_a_real_policy_in_the_loop_is_what_it_plans_by_hand(tiny_model, scripted
         def observe(self):
             return {"state": self.where}
 
-        def act(self, actions):
+        def act(self, actions, substeps=None):
             self.where = (actions * [0.01, 5.0] - [2.0, 0.0]).astype(np.float32)
             return super().act(actions)
 

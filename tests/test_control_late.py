@@ -1,52 +1,79 @@
-"""The control loop with planners that answer late: what is dropped, bridged, held and counted."""
+"""The control loop with planners that answer late: what is dropped, bridged, held and counted; clocks of each row's own."""
+
+import threading
+import time
 
 import numpy as np
 import pytest
-from hotstart.control import LoopSettings, VirtualClock, run
+from hotstart.control import LoopSettings, RealClock, VirtualClock, run
+from hotstart.planners import DelayedPlanner, ThreadedPlanner, constant_latency, drawn_latency
+from hotstart.spec import ConfigError, HotstartError
 
 
 @pytest.mark.parametrize("latency", [1, 2, 3])
-def test_late_actions_are_dropped_and_starved_ticks_held(latency, scripted):
-    """Chunks of four, each asked for when the last is used up and `latency` ticks late: its first actions come too late."""
-    cycles = 3
-    robot, policy, (log,) = scripted.episode(ticks=4 * cycles, latency=latency)
-    assert log.late_actions == latency * cycles
+def test_a_robot_that_waits_holds_and_then_goes_on_where_it_is(latency, scripted):
+    """Chunks of four, each asked for when the last is used up: nothing was executed meanwhile, so nothing is dropped."""
+    cycles, length = 3, 4 + latency
+    robot, policy, (log,) = scripted.episode(ticks=length * cycles, latency=latency)
+    assert log.late_actions == 0
     assert log.starved_ticks == latency * cycles
     assert log.nfe == [3] * cycles
-    assert [tick for tick, _, _ in policy.asked] == [0, 4, 8]
-    assert [count for _, _, [count] in policy.asked] == [0, 4 - latency, 4 - latency]  # what was really executed
+    assert [tick for tick, _, _ in policy.asked] == [0, length, 2 * length]
+    assert [count for _, _, [count] in policy.asked] == [0, 4, 4]
     commands = np.stack(robot.commands)[:, 0]
-    for tick in range(4 * cycles):
-        starved = tick % 4 < latency
-        before = (tick // 4) * 4 - 1  # the last action of the chunk before
-        expected = (max(before, 0) if starved else tick, 0 if starved else 1000 * (tick // 4))
-        assert (commands[tick, 0], commands[tick, 2]) == expected
-        if starved and before > 0:
-            assert commands[tick, 3] == 1  # the grip stays as it was told
-
-
-def test_an_answer_that_is_later_than_its_whole_chunk_is_no_use_and_another_is_asked_for(scripted):
-    robot, policy, (log,) = scripted.episode(ticks=15, latency=5)
-    assert log.late_actions == 4 * len(log.nfe)
-    assert log.starved_ticks == 15
-    assert not np.stack(robot.commands).any()  # never told anything, it stays at rest
-    assert [tick for tick, _, _ in policy.asked] == [0, 6, 12]  # the tick after the answer
-    assert all(count == 0 for _, _, [count] in policy.asked)
+    for tick in range(length * cycles):
+        cycle, place = divmod(tick, length)
+        if place >= latency:  # the scripted action names the tick that it was planned for
+            assert (commands[tick, 0], commands[tick, 2]) == (cycle * length + place - latency, 1000 * cycle)
+        elif cycle == 0:
+            assert not commands[tick].any()  # never told anything: it rests
+        else:
+            assert (commands[tick, 0], commands[tick, 2], commands[tick, 3]) == (commands[cycle * length - 1, 0], 0, 1)
 
 
 @pytest.mark.parametrize("latency", [1, 2])
 def test_asking_early_bridges_the_latency(latency, scripted):
-    """With as many actions left as the answer takes ticks, nobody starves but at the start; late ones were bridged."""
+    """With as many actions left as the answer takes ticks, nobody starves but at the start; what others did is dropped."""
     robot, policy, (log,) = scripted.episode(ticks=30, latency=latency, executed=6, replan_at=latency)
     assert log.starved_ticks == latency  # only the first plan is waited for
-    assert log.late_actions == latency * len(log.nfe)
+    assert log.late_actions == latency * (len(log.nfe) - 1)
     commands = np.stack(robot.commands)[latency:, 0]
-    np.testing.assert_array_equal(commands[:, 0], np.arange(latency, 30))
+    # the first chunk goes on where the robot is; every later one is of the tick it is executed at
+    np.testing.assert_array_equal(commands[:6, 0], np.arange(6))
+    np.testing.assert_array_equal(commands[6:, 0], np.arange(6 + latency, 30))
     asked = [tick for tick, _, _ in policy.asked]
-    assert asked == list(range(0, 30, 6 - latency))
-    executed = [count for _, _, [count] in policy.asked]
-    assert executed[:2] == [0, 6 - 2 * latency]
-    assert executed[2:] == [6 - latency] * (len(executed) - 2)  # from question to question, the bridge included
+    assert asked == [0, *range(6, 30, 6 - latency)]
+    assert [count for _, _, [count] in policy.asked] == [0] + [6 - latency] * (len(asked) - 1)  # places in the newest plan
+
+
+def test_what_will_be_executed_meanwhile_is_told(scripted):
+    """The planner says how long it takes; of the actions that are left, so many are committed."""
+    told = []
+
+    class Noting(scripted.Policy):
+        def plan(self, state, rows, executed, committed=None):
+            told.append(committed.tolist())
+            return super().plan(state, rows, executed, committed)
+
+    policy = Noting(6)
+    run(scripted.Robot(1), policy, scripted.late_planner(policy, 0.15), VirtualClock(), [0], LoopSettings(25, 3))
+    assert told[0] == [0]
+    assert set(map(tuple, told[1:])) == {(2,)}  # 0.15 s are two ticks begun
+
+
+def test_an_answer_whose_whole_chunk_others_have_executed_is_no_use_and_another_is_asked_for(scripted):
+    """Chunks of two, asked for at once and five ticks late: both actions of the one before were executed meanwhile."""
+    policy = scripted.Policy(2)
+    (log,) = run(scripted.Robot(1), policy, late_with(policy, 0.5), VirtualClock(), [0], LoopSettings(25, 3))
+    assert [tick for tick, _, _ in policy.asked] == [0, 5, 10, 15, 20]
+    assert [count for _, _, [count] in policy.asked] == [0, 0, 2, 0, 2]
+    assert log.late_actions == 4  # the plans of ticks 5 and 15
+    assert log.starved_ticks == 25 - 4  # those of ticks 0 and 10 were executed
+    assert len(log.reactions) == 2
+
+
+def late_with(policy, latency_s):
+    return DelayedPlanner(policy, constant_latency(latency_s), latency_s)
 
 
 def test_a_row_is_not_asked_for_twice_while_its_answer_is_under_way(scripted):
@@ -56,29 +83,22 @@ def test_a_row_is_not_asked_for_twice_while_its_answer_is_under_way(scripted):
     assert len(log.nfe) in (len(asked), len(asked) - 1)  # the last answer may not have come
 
 
-def test_rows_that_run_short_at_different_ticks_are_asked_for_apart(scripted):
-    """Row 0 gets shorter chunks than row 1."""
-
-    class Uneven(scripted.LatePlanner):
-        def submit(self, state, rows, executed, now_s):
-            for row, count in zip(rows, executed, strict=True):
-                late = self.latency_s if row == 0 else 0.0
-                planned = self.policy.plan(state, np.array([row]), np.array([count]))
-                self._due.append((now_s + late, planned))
-
+def test_rows_wait_each_for_its_own_answer(scripted):
+    """Row 0 gets its plans two ticks late, row 1 at once."""
     robot, policy = scripted.Robot(2), scripted.Policy()
-    logs = run(robot, policy, Uneven(policy, 0.2), VirtualClock(), [0, 1], LoopSettings(8))
-    assert [log.late_actions for log in logs] == [4, 0]
+    planner = DelayedPlanner(policy, lambda row, number: 0.2 if row == 0 else 0.0, 0.0)
+    logs = run(robot, policy, planner, VirtualClock(), [0, 1], LoopSettings(8))
+    assert [log.late_actions for log in logs] == [0, 0]
     assert [log.starved_ticks for log in logs] == [4, 0]
     commands = np.stack(robot.commands)
     np.testing.assert_array_equal(commands[:, 1, 0], np.arange(8))
-    np.testing.assert_array_equal(commands[:, 0, 0], [0, 0, 2, 3, 3, 3, 6, 7])
-    np.testing.assert_array_equal(commands[:, 0, 2], [0, 0, 0, 0, 0, 0, 1000, 1000])
+    np.testing.assert_array_equal(commands[:, 0, 0], [0, 0, 0, 1, 2, 3, 3, 3])
+    assert [len(log.nfe) for log in logs] == [1, 2]
 
 
 def test_an_answer_for_a_row_whose_episode_is_over_counts_for_nothing(scripted):
-    _, _, logs = scripted.episode(ticks=10, latency=3, rows=2, ends=(2, 9))
-    _, _, (alone,) = scripted.episode(ticks=10, latency=3, ends=(2,))
+    _, _, logs = scripted.episode(ticks=12, latency=3, rows=2, ends=(2, 11))
+    _, _, (alone,) = scripted.episode(ticks=12, latency=3, ends=(2,))
     assert logs[0].steps == logs[0].starved_ticks == 2
     assert (logs[0].late_actions, logs[0].nfe) == (alone.late_actions, alone.nfe) == (0, [])
     assert len(logs[1].nfe) == 2
@@ -94,5 +114,97 @@ def test_the_state_of_the_answer_is_adopted_into_the_newer_one(scripted):
             return super().adopt(state, planned)
 
     policy = Noting()
-    run(scripted.Robot(1), policy, scripted.LatePlanner(policy, 0.2), VirtualClock(), [0], LoopSettings(8))
-    assert seen == [(0.0, 2.0), (4.0, 6.0)]
+    run(scripted.Robot(1), policy, scripted.late_planner(policy, 0.2), VirtualClock(), [0], LoopSettings(9))
+    assert seen == [(0.0, 2.0), (6.0, 8.0)]
+
+
+# --- time below the tick
+
+
+class Fine:
+    """Makes a scripted robot of ten substeps a period; keeps how long each command lasted."""
+
+    def __new__(cls, scripted, rows=1):
+        class Robot(scripted.Robot):
+            def __init__(self):
+                super().__init__(rows)
+                self.substeps, self.lasted = 10, []
+
+            def act(self, actions, substeps=None):
+                self.lasted.append(substeps.copy())
+                return super().act(actions, substeps)
+
+        return Robot()
+
+
+def test_a_plan_is_used_at_the_substep_it_comes(scripted):
+    """37 ms are four substeps of 10 ms: the hold is cut there, and the chunk's periods are counted from there on."""
+    robot, policy = Fine(scripted), scripted.Policy()
+    (log,) = run(robot, policy, late_with(policy, 0.037), VirtualClock(), [0], LoopSettings(11))
+    lasted = [int(one[0]) for one in robot.lasted]
+    assert lasted[:10] == [4, 10, 10, 10, 10, 4, 10, 10, 10, 10]
+    assert sum(lasted) >= 110 > sum(lasted[:-1])
+    assert log.starved_ticks == pytest.approx(1.2)
+    assert log.durations[:2] == [0.4, 1.0]
+    assert log.reactions[:2] == [(0.0, pytest.approx(0.04)), (pytest.approx(0.44), pytest.approx(0.48))]
+
+
+def test_a_late_row_has_a_clock_of_its_own(scripted):
+    robot, policy = Fine(scripted, 2), scripted.Policy()
+    planner = DelayedPlanner(policy, lambda row, number: 0.25 * row, 0.0)
+    logs = run(robot, policy, planner, VirtualClock(), [0, 1], LoopSettings(10))
+    assert [log.starved_ticks for log in logs] == [0.0, 5.0]
+    assert [log.steps for log in logs] == [10, 10]  # both had ten periods, in other turns
+
+
+# --- measured times
+
+
+def test_drawn_times_depend_on_the_rows_seed_and_the_number_of_the_plan_alone():
+    cold, warm = [0.5, 0.6], [0.1, 0.2, 0.3, 0.4]
+    one = drawn_latency(cold, warm, [11, 12, 13])
+    other = drawn_latency(cold, warm, [13, 11])
+    assert [one(0, k) for k in range(20)] == [other(1, k) for k in range(20)]
+    assert one(2, 3) == other(0, 3)
+    assert {one(row, 0) for row in range(3)} <= set(cold)
+    assert {one(0, k) for k in range(1, 60)} == set(warm)
+    with pytest.raises(HotstartError, match="cold and warm"):
+        drawn_latency([], warm, [1])
+    with pytest.raises(ConfigError, match="latency is -1"):
+        constant_latency(-1.0)
+
+
+# --- a thread beside the loop
+
+
+def test_a_thread_plans_while_the_loop_goes_on(scripted):
+    class Slow(scripted.Policy):
+        def plan(self, state, rows, executed, committed=None):
+            time.sleep(0.03)
+            assert threading.current_thread().name.startswith("planner")
+            return super().plan(state, rows, executed, committed)
+
+    class Quick(scripted.Robot):
+        def __init__(self):
+            super().__init__(1)
+            self.rate_hz = 50.0
+
+    policy = Slow(8)
+    with ThreadedPlanner(policy, 0.05) as planner:
+        (log,) = run(Quick(), policy, planner, RealClock(), [0], LoopSettings(40, 5))
+        assert planner.expected_s >= 0.03
+    assert log.steps == 40
+    assert log.starved_ticks < 20  # after the first plan it is asked in time; how many are late, the machine decides
+    assert len(log.nfe) >= 3
+    planner.close()
+
+
+def test_an_error_in_the_thread_stops_the_robot(scripted):
+    class Broken(scripted.Policy):
+        def plan(self, state, rows, executed, committed=None):
+            raise RuntimeError("no weights")
+
+    robot, policy = scripted.Robot(1), Broken()
+    with ThreadedPlanner(policy) as planner, pytest.raises(RuntimeError, match="no weights"):
+        run(robot, policy, planner, RealClock(), [0], LoopSettings(20))
+    assert robot.calls[-1] == "stop"

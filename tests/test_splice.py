@@ -67,8 +67,9 @@ def test_an_action_meant_for_this_very_tick_is_not_late():
 
 def test_a_starved_robot_stays_where_it_is_and_stops_moving():
     last = np.array([1.0, 2.0, 3.0, -1.0])
-    np.testing.assert_array_equal(hold(ACTION_SPEC, last), [1, 2, 0, -1])  # positions, no velocity, the grip as it was
-    np.testing.assert_array_equal(hold(ACTION_SPEC, None), np.zeros(4))
+    resting = np.array([7.0, 8.0, 0.0, 0.0])
+    np.testing.assert_array_equal(hold(ACTION_SPEC, last, resting), [1, 2, 0, -1])  # positions, no velocity, the grip as it was
+    np.testing.assert_array_equal(hold(ACTION_SPEC, None, resting), resting)  # before the first action: where it is
 
 
 # --- clocks

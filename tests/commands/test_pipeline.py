@@ -110,10 +110,38 @@ def test_executing_more_than_was_planned_is_refused(pusht_run, capsys):
     assert "horizon.planned" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("word", ["episodes=0", "slots=0", "latency=0.1s"])
+@pytest.mark.parametrize("word", ["episodes=0", "slots=0", "latency=0.1", "planner=both", "latency=profile"])
 def test_impossible_values_are_refused(pusht_run, word, capsys):
     assert main(["evaluate", str(pusht_run[0]), word]) == 2
     assert word.partition("=")[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("way", ["rti", "sdp", "rtc"])
+@pytest.mark.parametrize("planner", ["sync", "async"])
+def test_every_way_runs_against_the_clock(pusht_run, way, planner, tmp_path):
+    run, out = pusht_run[0], tmp_path / "result.json"
+    words = [f"inference={way}", "inference.steps=1", "latency=130ms", f"planner={planner}", "episodes=2", "slots=2"]
+    evaluated(run, out, *words, "workers=0")
+    result = json.loads(out.read_text())
+    assert result["latency_s"] == pytest.approx(0.13)
+    assert result["planner"] == planner
+    assert result["starved_ticks"] > 0
+    assert (result["late_actions"] > 0) == (planner == "async")
+    assert 0.13 < result["reaction_s"] < 1.2
+
+
+def test_measured_times_are_drawn_the_same_again(pusht_run, tmp_path):
+    run, profile = pusht_run[0], tmp_path / "latency.json"
+    assert main(["bench", "call_time", str(run), "ways=ddim:1", "rows=1", "calls=3", f"out={profile}"]) == 0
+    words = ["inference=ddim", "inference.steps=1", "latency=profile", f"profile={profile}", "episodes=2", "slots=2"]
+    found = []
+    for name in ("one", "two"):
+        evaluated(run, tmp_path / f"{name}.json", *words, "workers=0")
+        result = json.loads((tmp_path / f"{name}.json").read_text())
+        found.append((result["per_episode"], result["starved_ticks"], result["latency_s"]))
+    assert found[0] == found[1]
+    with pytest.raises(AssertionError):
+        evaluated(run, tmp_path / "x.json", *words, "workers=0", "inference.steps=2")  # nobody measured that
 
 
 def test_collection_goes_on_after_a_kill(tmp_path):
@@ -154,7 +182,7 @@ def test_benchmarks_print_their_tables(pusht_run, capsys):
     run, words = pusht_run
     assert main(["bench", "call_time", str(run), "ways=ddim:2,dpmpp:3", "rows=1,2", "calls=2", "threads=1"]) == 0
     table = capsys.readouterr().out
-    assert [line.split()[:3] for line in table.splitlines()[1:]] == [
+    assert [line.split()[:3] for line in table.splitlines()[2:]] == [
         [way, rows, nfe] for rows in "12" for way, nfe in (("ddim:2", "2"), ("dpmpp:3", "3"))
     ]
     settings = "encoder.token_width=8+denoiser=transformer+denoiser.embed=16"

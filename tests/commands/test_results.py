@@ -133,8 +133,8 @@ def test_short_episodes_are_left_out():
 def _summary():
     spec = ActionSpec((ActionDim("x"), ActionDim("gripper", kind="discrete")))
     logs = [
-        RowLog(100_000, True, 1.0, 40, [np.array([i / 40, i % 2]) for i in range(40)], [10, 2, 2, 2, 2], 3, 1),
-        RowLog(100_001, False, 0.25, 40, [np.array([i / 20, 1.0]) for i in range(40)], [10, 4, 4, 4, 4], 0, 2),
+        RowLog(100_000, True, 1.0, 40, [np.array([i / 40, i % 2]) for i in range(40)], [1.0] * 40, [10, 2, 2, 2, 2], 3, 1),
+        RowLog(100_001, False, 0.25, 40, [np.array([i / 20, 1.0]) for i in range(40)], [1.0] * 40, [10, 4, 4, 4, 4], 0, 2),
     ]
     setting = results.Setting("pusht", "runs/pusht", "rti", rate_hz=10.0, executed=8, latency_s=0.05)
     return results.summarise(logs, [(2, 0.1), (2, 0.02), (1, 0.03)], setting, spec, np.array([1.0, 1.0]))
@@ -155,6 +155,24 @@ def test_summary_counts_what_happened():
     assert found["reaction_s"] is None
     assert found["versions"]["numpy"] == np.__version__
     assert found["machine"]["cores"] >= 1
+
+
+def test_the_time_to_react_is_that_of_a_moment_drawn_at_random():
+    """Plans observed at 0, 0.8 and 1.6 s, acted on 0.1 s later: a moment waits 0.4 s for the next look, then 0.1 s."""
+    steady = RowLog(0, reactions=[(0.0, 0.1), (0.8, 0.9), (1.6, 1.7)])
+    assert results.reaction_s([steady]) == pytest.approx(0.5)
+    uneven = RowLog(1, reactions=[(0.0, 0.0), (0.2, 0.2), (1.2, 1.2)])  # a long gap holds more of the moments
+    assert results.reaction_s([uneven]) == pytest.approx((0.2 * 0.1 + 1.0 * 0.5) / 1.2)
+    moments = np.random.default_rng(0).uniform(0, 1.2, 20_000)
+    waits = [min(acted - moment for observed, acted in uneven.reactions if observed >= moment) for moment in moments]
+    assert results.reaction_s([uneven]) == pytest.approx(np.mean(waits), abs=0.005)
+    assert results.reaction_s([RowLog(2, reactions=[(0.0, 0.1)])]) is None
+
+
+def test_commands_are_judged_at_the_ticks_even_where_a_hold_was_cut_short():
+    log = RowLog(0, commands=[np.array([float(k)]) for k in range(4)], durations=[0.4, 1.0, 1.0, 0.1])
+    assert results.at_ticks(log).ravel().tolist() == [0.0, 1.0, 2.0]  # in force at 0, 1 and 2 periods
+    assert results.at_ticks(RowLog(1)).shape[0] == 0
 
 
 def test_a_result_survives_the_disk(tmp_path):

@@ -25,7 +25,7 @@ class CountEnv(TaskEnv):
     def _begin(self, options):
         self.count = 0
 
-    def _advance(self, action):
+    def _advance(self, action, substeps):
         self.count += 1
 
     def _observe(self):

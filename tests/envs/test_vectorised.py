@@ -28,7 +28,7 @@ class Walk(TaskEnv):
     def _begin(self, options):
         self.place = self.np_random.standard_normal(2)
 
-    def _advance(self, action):
+    def _advance(self, action, substeps):
         if action[0] == 1: raise KeyError("no such wall")
         if action[0] == 2: os._exit(7)
         if action[0] == 3: time.sleep(600)

@@ -1,0 +1,185 @@
+"""Asking a policy for plans: at once, after a virtual latency, or in a thread beside the loop.
+
+Knows only `spec` (numpy only); the loop that asks is `control.run`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .spec import Ask, ConfigError, FloatArray, HotstartError, Planned, Policy
+
+Latency = Callable[[int, int], float]
+"""(row, number of the row's plan, 0 being the first one) -> seconds that the plan takes."""
+WINDOW = 50
+"""Newest plans that a threaded planner judges its latency by."""
+
+
+class _Timed:
+    """A policy whose calls are timed."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.seconds: list[tuple[int, float]] = []
+        """(rows, real seconds) of every call."""
+
+    def plan(self, state: Any, ask: Ask) -> Planned:
+        """The policy's answer."""
+        began = time.perf_counter()
+        planned = self.policy.plan(state, ask.rows, ask.executed, ask.committed)
+        self.seconds.append((len(ask.rows), time.perf_counter() - began))
+        return planned
+
+
+class ImmediatePlanner:
+    """Answers within the call, and by the clock of the loop in no time at all; counts the real seconds it took."""
+
+    expected_s = 0.0
+
+    def __init__(self, policy: Policy) -> None:
+        self._timed = _Timed(policy)
+        self._answers: list[Planned] = []
+
+    @property
+    def seconds(self) -> list[tuple[int, float]]:
+        """(rows, real seconds) of every call."""
+        return self._timed.seconds
+
+    def submit(self, state: Any, ask: Ask) -> None:
+        """Plan at once."""
+        self._answers.append(self._timed.plan(state, ask))
+
+    def poll(self, now_s: FloatArray) -> Sequence[Planned]:
+        """What `submit` worked out."""
+        answers, self._answers = self._answers, []
+        return answers
+
+    def due_s(self, row: int) -> float:
+        """Nothing is ever under way."""
+        return np.inf
+
+
+class DelayedPlanner:
+    """Answers are there a given time after the question, by each row's own clock: the policy is charged for its time.
+
+    The real seconds that a call takes do not matter, so a result is the same on every machine.
+    """
+
+    def __init__(self, policy: Policy, latency: Latency, expected_s: float) -> None:
+        """`expected_s` is how long an answer is said to take when it is asked for; what it does take, `latency` says."""
+        if not 0 <= expected_s < np.inf:
+            raise ConfigError(f"expected_s is {expected_s}; a finite number of seconds, 0 or more, is wanted")
+        self._timed, self._latency, self.expected_s = _Timed(policy), latency, float(expected_s)
+        self._plans: dict[int, int] = {}
+        self._due: dict[int, tuple[float, Planned]] = {}
+
+    @property
+    def seconds(self) -> list[tuple[int, float]]:
+        """(rows, real seconds) of every call."""
+        return self._timed.seconds
+
+    def submit(self, state: Any, ask: Ask) -> None:
+        """Plan now, and keep each row's answer until it is due."""
+        planned = self._timed.plan(state, ask)
+        for index, (row, now_s) in enumerate(zip(ask.rows.tolist(), ask.now_s.tolist(), strict=True)):
+            number = self._plans.get(row, 0)
+            self._plans[row] = number + 1
+            own = slice(index, index + 1)
+            alone = replace(planned, rows=planned.rows[own], actions=planned.actions[own], nfe=planned.nfe[own])
+            self._due[row] = (now_s + self._latency(row, number), alone)
+
+    def poll(self, now_s: FloatArray) -> Sequence[Planned]:
+        """The answers that are there by each row's own time."""
+        ready = [row for row, (due_s, _) in self._due.items() if due_s <= now_s[row] + 1e-9]
+        return [self._due.pop(row)[1] for row in sorted(ready)]
+
+    def due_s(self, row: int) -> float:
+        """When the row's answer will be there; infinity where none is under way."""
+        return self._due[row][0] if row in self._due else np.inf
+
+
+class ThreadedPlanner:
+    """Plans in a thread of its own, for a loop that must not wait; answers one question after the other.
+
+    `expected_s` is the 95th percentile of the newest plans without the first one, which warms caches up. An error of the
+    policy is raised by the next `poll`.
+    """
+
+    def __init__(self, policy: Policy, expected_s: float = 0.0) -> None:
+        """`expected_s` counts until the second plan was made."""
+        self._timed, self._first_guess_s = _Timed(policy), float(expected_s)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="planner")
+        self._under_way: deque[Future[Planned]] = deque()
+        self._lock = threading.Lock()
+
+    @property
+    def seconds(self) -> list[tuple[int, float]]:
+        """(rows, real seconds) of every call."""
+        return self._timed.seconds
+
+    @property
+    def expected_s(self) -> float:
+        """How long an answer is expected to take."""
+        newest = [seconds for _, seconds in self.seconds[1:][-WINDOW:]]
+        return float(np.quantile(newest, 0.95)) if newest else self._first_guess_s
+
+    def submit(self, state: Any, ask: Ask) -> None:
+        """Put the question to the thread."""
+        with self._lock:
+            self._under_way.append(self._pool.submit(self._timed.plan, state, ask))
+
+    def poll(self, now_s: FloatArray) -> Sequence[Planned]:
+        """The answers that are there, oldest first."""
+        answers = []
+        with self._lock:
+            while self._under_way and self._under_way[0].done():
+                answers.append(self._under_way.popleft().result())
+        return answers
+
+    def due_s(self, row: int) -> float:
+        """Nobody knows."""
+        return np.inf
+
+    def close(self) -> None:
+        """Wait for the plan under way, drop what was not begun and end the thread; may be called twice."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> ThreadedPlanner:
+        """For `with`."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close, however the block ended."""
+        self.close()
+
+
+def constant_latency(seconds: float) -> Latency:
+    """The same time for every plan."""
+    if not 0 <= seconds < np.inf:
+        raise ConfigError(f"the latency is {seconds} s; a finite number, 0 or more, is wanted")
+    return lambda row, number: seconds
+
+
+def drawn_latency(cold_s: Sequence[float], warm_s: Sequence[float], seeds: Sequence[int]) -> Latency:
+    """Drawn from measured times: a row's first plan from `cold_s`, its later ones from `warm_s`.
+
+    The draw depends on the row's seed (`seeds`, one per row) and on the number of its plan, on nothing beside it.
+    """
+    pools = [np.sort(np.asarray(pool, np.float64)) for pool in (cold_s, warm_s)]
+    if any(len(pool) == 0 or not np.isfinite(pool).all() or pool[0] < 0 for pool in pools):
+        raise HotstartError("a latency profile needs finite times of 0 s or more, cold and warm ones")
+
+    def latency(row: int, number: int) -> float:
+        pool = pools[min(number, 1)]
+        bits = np.random.Philox(key=seeds[row] % 2**64, counter=np.array([0, 0, 0, number], np.uint64))
+        return float(pool[np.random.Generator(bits).integers(len(pool))])
+
+    return latency

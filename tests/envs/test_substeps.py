@@ -1,0 +1,80 @@
+"""Steps of a part of a control period, and the actions that keep things where they are."""
+
+import numpy as np
+import pytest
+from hotstart.envs.registry import make
+from hotstart.envs.vectorised import SimulatedRobot
+from hotstart.spec import ConfigError
+
+
+def test_a_period_in_two_parts_is_the_period_whole():
+    pytest.importorskip("pymunk")
+    whole, parts = make("pusht"), make("pusht")
+    whole.reset(seed=3)
+    parts.reset(seed=3)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        action = rng.uniform(100, 400, 2)
+        one = whole.step(action)[0]
+        parts.step(action, 3)
+        other = parts.step(action, 7)[0]
+        for name, value in one.items():
+            np.testing.assert_array_equal(value, other[name])
+    assert whole.elapsed == parts.elapsed == 200
+    assert whole.steps == parts.steps == 20
+
+
+def test_an_episode_ends_with_its_time_not_with_its_number_of_steps():
+    pytest.importorskip("pymunk")
+    env = make("pusht", max_steps=2)
+    env.reset(seed=0)
+    ends = [env.step(np.full(2, 256.0), 5)[3] for _ in range(4)]
+    assert ends == [False, False, False, True]
+
+
+@pytest.mark.parametrize("control", ["delta", "absolute"])
+def test_robosuite_advances_by_the_substeps_asked_for(control):
+    env = make("lift", control=control)
+    env.reset(seed=1)
+    clock = env.simulation.sim.data
+    for substeps in (1, 7, 24, 25, None):
+        before = float(clock.time)
+        env.step(env.rest(), substeps)
+        assert float(clock.time) - before == pytest.approx(0.002 * (substeps or 25), abs=1e-9)
+    assert env.simulation.control_timestep == pytest.approx(0.05)
+    env.close()
+
+
+@pytest.mark.parametrize(("task", "options"), [("lift", {}), ("lift", {"control": "absolute"}), ("two_arm_lift", {})])
+def test_resting_keeps_the_hands_where_they_are(task, options):
+    env = make(task, **options)
+    before = env.reset(seed=2)[0]
+    for _ in range(10):
+        after = env.step(env.rest())[0]
+    for name in before:
+        if name.endswith("eef_pos"):
+            np.testing.assert_allclose(after[name], before[name], atol=0.012)
+    env.close()
+
+
+@pytest.mark.parametrize("substeps", [0, -1, 11])
+def test_impossible_substeps_are_refused(substeps):
+    pytest.importorskip("pymunk")
+    env = make("pusht")
+    env.reset(seed=0)
+    with pytest.raises(ConfigError, match=r"substeps is not possible; this task takes 1 to 10"):
+        env.step(np.zeros(2), substeps)
+
+
+def test_rows_advance_each_by_its_own_substeps():
+    pytest.importorskip("pymunk")
+    target = np.full((2, 2), 300.0)
+    with SimulatedRobot("pusht", {}, rows=2, workers=1) as robot:
+        robot.reset([5, 5])
+        np.testing.assert_allclose(robot.rest(), robot.observe()["agent_pos"], rtol=1e-6)
+        robot.act(target, np.array([4, 10]))
+        assert not np.allclose(*robot.observe()["agent_pos"])
+        robot.act(target, np.array([6, 1]))
+    alone = make("pusht")
+    alone.reset(seed=5)
+    np.testing.assert_allclose(alone.step(target[0])[0]["agent_pos"], robot.observe()["agent_pos"][0])
