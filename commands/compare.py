@@ -15,12 +15,18 @@ from .results import Interval
 from .words import Word, help_text, parse_words, wants_help
 
 USAGE = "hotstart compare A.json B.json ..."
-COLUMNS = ("name", "task", "n", "success", "score", "NFE cold/warm", "ms p50/p95", "rows", "ms per s", "jerk")
+COLUMNS = (
+    *("name", "task", "n", "success", "score", "NFE cold/warm", "latency", "reaction"),
+    *("ms p50/p95", "rows", "ms per s", "jerk", "step"),
+)
 LEGEND = """  [ ]       95 % interval
   NFE       denoiser evaluations of a row's first plan and of its later ones
+  latency   what a plan was charged with [ms], and whether the controller asked early (async)
+  reaction  mean time from a moment to the first action that has seen it [ms]
   ms        one inference call, which serves so many rows (mean)
   ms per s  a row's share of inference per second of motion
-  jerk      RMS of the commands, in half ranges of the training data's actions"""
+  jerk      RMS of the commands, in half ranges of the training data's actions
+  step      largest change from one command to the next, chunk boundaries included, in half ranges"""
 EXAMPLES = """
 Every result file is one row. Differences are paired: only seeds that both results have count, so that what is hard about a
 scene cancels out. p is McNemar's exact one for success; the interval of the score's difference is bootstrapped.
@@ -80,6 +86,7 @@ def names(loaded: Sequence[Mapping[str, Any]], files: Sequence[Path]) -> list[st
     ways = [str(result["inference"]) for result in loaded]
     parts: tuple[list[str], ...] = (
         [""] * len(ways),
+        [results.latency_words(result) for result in loaded],
         [str(result["task"]) for result in loaded],
         [str(result["checkpoint"]) for result in loaded],
         [file.stem for file in files],
@@ -113,6 +120,8 @@ def write_plots(entries: Sequence[Entry], folder: Path, measure: plots.Measure =
         f"{measure}_ms": plots.tradeoff(found, called, "ms", measure),
         "smoothness": plots.smoothness_bars(found, called),
     }
+    if len({result["latency_s"] for result in found}) > 1:
+        figures["latency"] = plots.against_latency(found, measure)
     for name, figure in figures.items():
         (folder / f"{name}.png").write_bytes(plots.to_png(figure))
         (folder / f"{name}.svg").write_text(plots.to_svg(figure))
@@ -146,10 +155,13 @@ def _row(entry: Entry) -> tuple[str, ...]:
         _interval(Interval(success["rate"], success["low"], success["high"])),
         _interval(Interval(score["mean"], score["low"], score["high"])),
         f"{_short(nfe['cold'])} / {_short(nfe['warm'])}",
+        results.latency_words(result),
+        _short(None if result["reaction_s"] is None else 1000 * result["reaction_s"]),
         f"{_short(ms['p50'])} / {_short(ms['p95'])}",
         _short(ms.get("rows")),
         _short(ms["per_second_of_motion"]),
         _short(result["smoothness"]["jerk_rms"]),
+        _short(result["smoothness"]["max_step"]),
     )
 
 

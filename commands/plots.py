@@ -118,6 +118,23 @@ def tradeoff(results: Sequence[Result], names: Sequence[str], cost: Cost, measur
         return figure
 
 
+def against_latency(results: Sequence[Result], measure: Measure = "success") -> Figure:
+    """Success or score with its interval over what a plan was charged with: a line per way and manner of asking."""
+    values, reaches = _estimates(results, measure)
+    lines: dict[str, list[int]] = {}
+    for i, result in enumerate(results):
+        lines.setdefault(f"{result['inference']} {result.get('planner', 'sync')}", []).append(i)
+    with mpl.rc_context(STYLE):
+        figure, axes = _empty("time charged for a plan [ms]", f"{measure}, 95 % interval")
+        for number, (name, members) in enumerate(lines.items()):
+            members.sort(key=lambda i: results[i]["latency_s"])
+            costs = [1000 * results[i]["latency_s"] for i in members]
+            style = {"color": SERIES[number % len(SERIES)], "marker": MARKERS[number % len(MARKERS)], "capsize": 3, "lw": 1.4}
+            axes.errorbar(costs, values[members], yerr=reaches[:, members], label=name, **style)
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.3)
+        return figure
+
+
 def to_svg(figure: Figure, prefix: str = "", themed: bool = False) -> str:
     """The figure as an SVG element without size of its own (it fills its place), ready to stand inside a page.
 

@@ -244,6 +244,12 @@ def reaction_s(logs: Sequence[RowLog]) -> float | None:
     return float(np.average(means, weights=apart))
 
 
+def latency_words(result: Mapping[str, Any]) -> str:
+    """What plans were charged with, and how the controller asked: `0`, `100`, `100 async` [ms]."""
+    ms = f"{1000 * result.get('latency_s', 0.0):.3g}"
+    return f"{ms} async" if result.get("planner") == "async" else ms
+
+
 def _episode(log: RowLog) -> dict[str, Any]:
     return {"seed": log.seed, "success": bool(log.success), "score": float(log.score), "steps": log.steps}
 

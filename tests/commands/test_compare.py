@@ -10,13 +10,13 @@ from hotstart.control import RowLog
 from hotstart.spec import ActionSpec, ConfigError, DataError
 
 
-def _save(path, way, wins, task="lift", first_seed=100_000, rows=4, warm=2):
+def _save(path, way, wins, task="lift", first_seed=100_000, rows=4, warm=2, latency_s=0.0, planner="sync"):
     """A result whose episode i succeeds when wins[i]; moves are a straight line, calls take 10 ms."""
+    line, ticks = [np.array([t / 24]) for t in range(24)], [1.0] * 24
     logs = [
-        RowLog(first_seed + i, bool(win), 1.0 if win else 0.5, 24, [np.array([t / 24]) for t in range(24)], [10, warm, warm])
-        for i, win in enumerate(wins)
+        RowLog(first_seed + i, bool(win), 1.0 if win else 0.5, 24, line, ticks, [10, warm, warm]) for i, win in enumerate(wins)
     ]
-    setting = results.Setting(task, "runs/demo", way, rate_hz=20.0, executed=8)
+    setting = results.Setting(task, "runs/demo", way, rate_hz=20.0, executed=8, latency_s=latency_s, planner=planner)
     found = results.summarise(logs, [(rows, 0.01)] * 3, setting, ActionSpec.plain(1), np.ones(1))
     results.save(found, path)
     return str(path)
@@ -48,6 +48,18 @@ def test_baseline_by_name_or_file_turns_the_difference_round(tmp_path, capsys):
         assert "-0.250" in _line(capsys.readouterr().out.partition("Difference from rti")[2], "ddim-10")
     with pytest.raises(ConfigError, match="valid are ddim-10, rti"):
         compare.run([*files, "baseline=sdp"])
+
+
+def test_results_against_the_clock_are_told_apart_and_plotted(tmp_path, capsys):
+    waits = [(0.0, "sync"), (0.1, "sync"), (0.1, "async")]
+    files = [_save(tmp_path / f"{i}.json", "rti-2", [1, 0, 1], latency_s=s, planner=how) for i, (s, how) in enumerate(waits)]
+    assert compare.run([*files, f"out={tmp_path / 'plots'}"]) == 0
+    text = capsys.readouterr().out
+    for name in ("rti-2 0", "rti-2 100", "rti-2 100 async"):
+        assert name in text
+    assert {"latency.png", "latency.svg"} <= {file.name for file in (tmp_path / "plots").iterdir()}
+    figure = plots.against_latency([results.load(tmp_path / f"{i}.json") for i in range(3)])
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["rti-2 sync", "rti-2 async"]
 
 
 def test_only_shared_seeds_count(tmp_path, capsys):

@@ -49,7 +49,9 @@ class Page(HTMLParser):
 
 def _result(way, wins, seconds=0.02, rows=4):
     logs = [
-        RowLog(100_000 + i, bool(win), 1.0 if win else 0.5, 24, [np.array([t / 24]) for t in range(24)], [10, 10, 10])
+        RowLog(
+            100_000 + i, bool(win), 1.0 if win else 0.5, 24, [np.array([t / 24]) for t in range(24)], [1.0] * 24, [10, 10, 10]
+        )
         for i, win in enumerate(wins)
     ]
     setting = results.Setting("lift", "runs/demo/checkpoints/last", way, rate_hz=20.0, executed=8, wall_seconds=90.0)
