@@ -28,6 +28,8 @@ RATE_HZ = 10.0
 IMAGE_PX = 96
 """Side of the pictures that are observed, as in the human data."""
 SUBSTEPS = 10
+BELT_END_PX = 60.0
+"""Where a belt ends: the block's reference point comes no nearer to a wall."""
 SUBSTEP_S = 1.0 / (RATE_HZ * SUBSTEPS)
 AGENT_RADIUS = 15.0
 POSITION_GAIN, VELOCITY_GAIN = 100.0, 20.0  # k_p [1/s^2], k_v [1/s]
@@ -136,7 +138,9 @@ class PushTEnv(TaskEnv):
         goal: Sequence[float] = GOAL_POSE,
         max_steps: int = 300,
         render_size: int = 256,
+        belt_px_s: float = 0.0,
     ) -> None:
+        """`belt_px_s`: the block lies on a belt that carries it at this speed, in a direction of its own every episode."""
         target = ActionSpec((ActionDim("target_x", "px"), ActionDim("target_y", "px")))
         super().__init__(
             obs_spec=observation_spec(obs),
@@ -148,7 +152,11 @@ class PushTEnv(TaskEnv):
         )
         if render_size < 16:
             raise ConfigError(f"render_size is {render_size}; it must be at least 16 pixels")
+        if not 0 <= belt_px_s <= WORLD_PX:
+            raise ConfigError(f"belt_px_s is {belt_px_s}; it must lie between 0 and {WORLD_PX} pixels a second")
         self.obs_mode: ObsMode = obs
+        self.belt_px_s = float(belt_px_s)
+        self._belt = (0.0, 0.0)
         self.render_size = int(render_size)
         self.goal = _finite("goal", goal, "x, y, angle")
         self.set_state(self.goal[:2], self.goal)
@@ -181,6 +189,9 @@ class PushTEnv(TaskEnv):
         if others := sorted(set(options) - {"state"}):
             raise ConfigError(f"unknown reset option {others[0]!r} of Push-T; valid: state")
         state = _finite("state", options.get("state", self._draw()), "agent x, agent y, block x, block y, angle")
+        if self.belt_px_s:
+            angle = self.np_random.uniform(-np.pi, np.pi)
+            self._belt = (self.belt_px_s * np.cos(angle), self.belt_px_s * np.sin(angle))
         self.set_state(state[:2], state[2:])
 
     def _draw(self) -> FloatArray:
@@ -210,16 +221,26 @@ class PushTEnv(TaskEnv):
             vy += (POSITION_GAIN * (ay - y) - VELOCITY_GAIN * vy) * SUBSTEP_S
             self._agent.velocity = (vx, vy)
             self._space.step(SUBSTEP_S)
+            if self.belt_px_s:
+                self._carry()
+
+    def _carry(self) -> None:
+        """Move the block with the belt, no further than the walls."""
+        x, y = self._block.position
+        dx, dy = self._belt
+        inside = [float(np.clip(v, BELT_END_PX, WORLD_PX - BELT_END_PX)) for v in (x + dx * SUBSTEP_S, y + dy * SUBSTEP_S)]
+        self._block.position = (inside[0], inside[1])
+        self._space.reindex_shapes_for_body(self._block)
 
     def _identity(self) -> tuple[Any, ...]:
-        return (*super()._identity(), self.obs_mode, *self.goal.tolist())
+        return (*super()._identity(), self.obs_mode, *self.goal.tolist(), self.belt_px_s)
 
     def _save(self) -> Any:
-        return self._origin, tuple((action.copy(), substeps) for action, substeps in self._since)
+        return self._origin, self._belt, tuple((action.copy(), substeps) for action, substeps in self._since)
 
     def _load(self, state: Any) -> None:
         # The space remembers its contacts, and a copy of it forgets part of them: what led here is simulated again.
-        origin, since = state
+        origin, self._belt, since = state
         self.set_state(origin[:2], origin[2:])
         for action, substeps in since:
             self._advance(action, substeps)

@@ -12,6 +12,7 @@ pytest.importorskip("pymunk", reason='pip install "hotstart[pusht]"')
 
 from hotstart.datasets.formats.replay_buffer import read_replay_buffer
 from hotstart.envs import pusht
+from hotstart.envs.registry import make
 from hotstart.spec import ConfigError
 
 SHARED = Path(os.environ.get("HOTSTART_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
@@ -369,3 +370,39 @@ def test_a_picture_does_not_show_where_the_agent_is_sent():
     env._target = np.array([400.0, 30.0])
     assert np.array_equal(env.observe()["image"], before)
     assert before.shape == (96, 96, 3)
+
+
+# --- the belt
+
+
+def test_a_belt_carries_the_block_at_its_speed_in_a_direction_of_the_episode():
+    env, ways = make("pusht", belt_px_s=20.0), []
+    for seed in (1, 2):
+        env.reset(seed=seed, options={"state": [60.0, 60.0, 256.0, 256.0, 0.3]})
+        before = env.state
+        for _ in range(10):
+            env.step(env.rest())
+        ways.append(env.state[2:4] - before[2:4])
+        assert np.linalg.norm(ways[-1]) == pytest.approx(20.0, rel=1e-6)  # one second
+        assert env.state[4] == pytest.approx(before[4])
+    assert not np.allclose(*ways)
+    for _ in range(200):
+        env.step(env.rest())
+    assert (env.state[2:4] >= 60).all()
+    assert (env.state[2:4] <= 452).all()  # it ends before the walls
+
+
+def test_an_episode_on_the_belt_is_gone_on_with_to_the_bit():
+    one, other = make("pusht", belt_px_s=15.0), make("pusht", belt_px_s=15.0)
+    one.reset(seed=4)
+    rng = np.random.default_rng(0)
+    targets = rng.uniform(100, 400, (20, 2))
+    for target in targets[:10]:
+        one.step(target, 7)
+    other.restore(one.snapshot())
+    for target in targets[10:]:
+        one.step(target)
+        other.step(target)
+    assert np.array_equal(one.state, other.state)
+    with pytest.raises(ConfigError, match="belt_px_s is -1"):
+        make("pusht", belt_px_s=-1.0)
