@@ -38,6 +38,8 @@ class Representation:
     `rotation`: `vector` leaves rotation vectors as they are, `matrix` writes the first two columns of the matrix instead.
     `frame`: `world` leaves poses as they are, `hand` takes them relative to the newest observed pose, whose position and
     quaternion (xyzw) are the observations `pose`; it needs absolute poses, and rotations as matrices.
+    `discrete_size`: the network sees numbers that take two values only as plus and minus this; small ones (0.1 to 0.2) let a
+    warm start at low levels decide anew (RTI-DP's scaled gripper, 2508.05396, section III).
     """
 
     def __init__(
@@ -47,13 +49,17 @@ class Representation:
         rotation: Literal["vector", "matrix"] = "vector",
         frame: Literal["world", "hand"] = "world",
         pose: Sequence[str] = ("eef_pos", "eef_quat_site"),
+        discrete_size: float = 1.0,
     ) -> None:
         _check(rotation, frame)
+        if not 0 < discrete_size <= 1:
+            raise ConfigError(f"actions.discrete_size is {discrete_size}; it must be above 0 and at most 1")
         self.robot_spec, self.rotation, self.frame, self.pose = action_spec, rotation, frame, tuple(pose)
         self.groups = pose_groups(action_spec)
         if frame == "hand":
             _check_relative(self, obs_spec)
         self.spec = _encoded_spec(action_spec, self.groups) if rotation == "matrix" else action_spec
+        self.discrete_size = discrete_size
         self.discrete: BoolArray = np.array([dim.kind == "discrete" for dim in self.spec.dims])
 
     @property
@@ -90,10 +96,18 @@ class Representation:
             matrices = [axes.unsqueeze(1) @ m for m in matrices]
         return self._joined(plan, groups, positions, [vector_of_matrix(m) for m in matrices])
 
+    def rebase(self, plan: Tensor, before: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> Tensor:
+        """A plan (B, T, A') made at the observation `before`, said again from `now`: the robot is meant to do the same."""
+        return self.encode(self.decode(plan, before), now) if self.reads else plan
+
     def known_range(self, found: Statistics) -> Statistics:
-        """Statistics of encoded actions with the range of matrix entries set to what it is by nature, [-1, 1]."""
+        """Statistics of encoded actions with the ranges that are known by nature: [-1, 1] of matrix entries, and a range so
+        wide that the two values of a discrete number lie at plus and minus `discrete_size` of it.
+        """
         entries = np.array([dim.unit == MATRIX_UNIT for dim in self.spec.dims])
-        return {**found, "min": np.where(entries, -1.0, found["min"]), "max": np.where(entries, 1.0, found["max"])}
+        low, high = np.where(entries, -1.0, found["min"]), np.where(entries, 1.0, found["max"])
+        wider = np.where(self.discrete, (high - low) / 2 * (1 / self.discrete_size - 1), 0.0)
+        return {**found, "min": low - wider, "max": high + wider}
 
     def _split(self, actions: Tensor) -> tuple[list[Tensor | None], list[Tensor]]:
         positions = [None if g.position is None else actions[..., g.position] for g in self.groups]

@@ -34,6 +34,7 @@ class PolicyState:
     plans: IntArray  # (B,) plans made since the row's reset: counter of its noise
     plan: FloatArray  # (B, T, A') newest normalised plan, as the network sees actions; NaN where there is none yet
     level: FloatArray  # (B, T) noise that is left in it
+    seen_by_plan: Mapping[str, NDArray[Any]]  # key -> (B, To, ...) what the plan's numbers are relative to, where they are
 
 
 class DiffusionPolicy:
@@ -51,7 +52,7 @@ class DiffusionPolicy:
         self.obs_spec: ObsSpec = model.config.obs_spec
         self.action_spec: ActionSpec = model.config.action_spec
         if isinstance(self.way, Demanding):
-            self.way.check(Trained(model.regimes, trained), self.horizon)
+            self.way.check(Trained(model.regimes, trained, bool(model.actions.reads)), self.horizon)
 
     @classmethod
     def load(cls, path: Path | str, inference: Mapping[str, Any] | Way | None = None, device: str = "cpu") -> DiffusionPolicy:
@@ -65,7 +66,9 @@ class DiffusionPolicy:
         history = {name: np.zeros((rows, horizon.observed, *key.shape), key.dtype) for name, key in self.obs_spec.keys.items()}
         plan = np.full((rows, horizon.planned, self.model.actions.spec.width), np.nan, np.float32)
         level = np.zeros(plan.shape[:2], np.float32)
-        return PolicyState(history, np.zeros(rows, np.int64), np.array(seeds, np.int64), np.zeros(rows, np.int64), plan, level)
+        counters = (np.zeros(rows, np.int64), np.array(seeds, np.int64), np.zeros(rows, np.int64))
+        base = {name: history[name].copy() for name in self.model.actions.reads}
+        return PolicyState(history, *counters, plan, level, base)
 
     def reset_rows(self, state: PolicyState, rows: IntArray, seeds: Sequence[int]) -> PolicyState:
         """Forget everything in `rows` and give them new seeds; the other rows stay bit-equal."""
@@ -97,7 +100,7 @@ class DiffusionPolicy:
             horizon=self.horizon,
             width=self.model.actions.spec.width,
             noise=RowNoise(state.seeds[rows], state.plans[rows], device),
-            previous=torch.as_tensor(state.plan[rows]).to(device),
+            previous=self._previous(state, rows, observed),
             previous_level=torch.as_tensor(state.level[rows]).to(device),
             executed=executed,
             committed=committed,
@@ -109,8 +112,25 @@ class DiffusionPolicy:
         plan, level, plans = state.plan.copy(), state.level.copy(), state.plans.copy()
         plan[rows], plans[rows] = outcome.plan.cpu().numpy(), plans[rows] + 1
         level[rows] = 0.0 if outcome.level is None else outcome.level.cpu().numpy()
-        after = replace(state, plan=plan, level=level, plans=plans)
+        base = {name: values.copy() for name, values in state.seen_by_plan.items()}
+        for name, values in base.items():
+            values[rows] = state.history[name][rows]
+        after = replace(state, plan=plan, level=level, plans=plans, seen_by_plan=base)
         return Planned(rows, chunk.cpu().numpy(), after, outcome.nfe.cpu().numpy())
+
+    def _previous(self, state: PolicyState, rows: IntArray, observed: Mapping[str, Tensor]) -> Tensor:
+        """The rows' plans before, (R, T, A'), relative to what is observed now; NaN where there is none."""
+        previous = torch.as_tensor(state.plan[rows]).to(next(self.model.parameters()).device)
+        begun = torch.isfinite(previous).flatten(1).all(1)
+        if not self.model.actions.reads or not bool(begun.any()):
+            return previous
+        before = {name: torch.as_tensor(values[rows]).to(previous.device)[begun] for name, values in state.seen_by_plan.items()}
+        now = {name: observed[name][begun] for name in before}
+        plan = self.model.normalizer.denormalize(ACTION, previous[begun])
+        previous[begun] = self.model.normalizer.normalize(ACTION, self.model.actions.rebase(plan, before, now)).to(
+            previous.dtype
+        )
+        return previous
 
     def _handed_out(self, outcome: PlanOutcome) -> slice:
         """The steps of a plan that are executed: Ta and the delay, as far as they are clean."""
@@ -122,7 +142,8 @@ class DiffusionPolicy:
 
     def _actions(self, plan: Tensor, observed: Mapping[str, Tensor]) -> Tensor:
         """Normalised steps (R, Ta, A') as the robot's actions (R, Ta, A); what is discrete takes one of its two ends."""
-        snapped = torch.where(plan < 0, -1.0, 1.0)
+        size = self.model.actions.discrete_size
+        snapped = torch.where(plan < 0, -size, size)
         discrete = torch.as_tensor(self.model.actions.discrete, device=plan.device)
         settled = torch.where(discrete, snapped.to(plan.dtype), plan)
         return self.model.actions.decode(self.model.normalizer.denormalize(ACTION, settled), observed)
@@ -132,7 +153,10 @@ class DiffusionPolicy:
         own = {name: getattr(state, name).copy() for name in ("plan", "level", "plans")}
         for name, values in own.items():
             values[planned.rows] = getattr(planned.state, name)[planned.rows]
-        return replace(state, **own)
+        base = {name: values.copy() for name, values in state.seen_by_plan.items()}
+        for name, values in base.items():
+            values[planned.rows] = planned.state.seen_by_plan[name][planned.rows]
+        return replace(state, **own, seen_by_plan=base)
 
 
 def build_way(node: Mapping[str, Any]) -> Way:
@@ -163,7 +187,11 @@ def _put_rows(state: PolicyState, rows: IntArray, fresh: PolicyState) -> PolicyS
         out[rows] = new
         return out
 
-    return PolicyState(
-        {name: put(window, fresh.history[name]) for name, window in state.history.items()},
-        *(put(getattr(state, name), getattr(fresh, name)) for name in ("seen", "seeds", "plans", "plan", "level")),
-    )
+    def put_each(old: Mapping[str, NDArray[Any]], new: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        return {name: put(values, new[name]) for name, values in old.items()}
+
+    own: dict[str, Any] = {
+        name: put(getattr(state, name), getattr(fresh, name)) for name in ("seen", "seeds", "plans", "plan", "level")
+    }
+    maps: dict[str, Any] = {name: put_each(getattr(state, name), getattr(fresh, name)) for name in ("history", "seen_by_plan")}
+    return PolicyState(**maps, **own)

@@ -302,7 +302,9 @@ def build_model(config: ModelConfig, found: Mapping[str, Statistics], batches: W
             for observation, actions in batches.all(model.actions.reads)
         ]
         flat = np.concatenate([part.reshape(-1, part.shape[-1]) for part in encoded])
-        found = {**found, ACTION: model.actions.known_range(statistics(flat))}
+        found = {**found, ACTION: statistics(flat)}
+    if ACTION in found:
+        found = {**found, ACTION: model.actions.known_range(found[ACTION])}
     model.normalizer.load_state_dict(Normalizer.fit(found, model.normalizer.shapes).state_dict())
     return model
 

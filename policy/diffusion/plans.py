@@ -101,6 +101,7 @@ class Trained:
 
     regimes: tuple[str, ...] | None
     horizon: Horizon
+    relative: bool = False  # its actions are relative to what is observed when a plan is made
 
 
 @runtime_checkable

@@ -47,6 +47,11 @@ class Streaming:
         """The staircase met must be the one trained: its regime, and blocks of the same length."""
         want_regime(trained, "staircase", "sdp")
         horizon.check_streaming()
+        if trained.relative:
+            raise ConfigError(
+                "inference=sdp keeps noisy steps from call to call, which cannot be taken over to another pose of the hand: "
+                "train with actions=matrix instead of actions=relative, or use inference=rti"
+            )
         if (horizon.executed, horizon.past) != (trained.horizon.executed, trained.horizon.past):
             raise ConfigError(
                 f"inference=sdp moves on by blocks of {trained.horizon.executed} steps, as the checkpoint was trained; "

@@ -83,7 +83,18 @@ def _plan(policy, state, rows=None) -> Planned:
 
 
 def _row_of(state: PolicyState, row: int) -> list[np.ndarray]:
-    return [array[row] for array in (*state.history.values(), state.seen, state.seeds, state.plans, state.plan, state.level)]
+    return [
+        array[row]
+        for array in (
+            *state.history.values(),
+            state.seen,
+            state.seeds,
+            state.plans,
+            state.plan,
+            state.level,
+            *state.seen_by_plan.values(),
+        )
+    ]
 
 
 def _same_rows(one: PolicyState, other: PolicyState, rows) -> bool:

@@ -16,6 +16,9 @@ from hotstart.policy.actions import (
 )
 from hotstart.policy.api import node, train
 from hotstart.policy.denoisers.unet import ConditionalUnet
+from hotstart.policy.diffusion.plans import Trained
+from hotstart.policy.diffusion.streaming import Streaming
+from hotstart.policy.diffusion.warm_start import WarmStart
 from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.policy.encoders.state import StateEncoder
 from hotstart.policy.training import TrainingSettings
@@ -139,7 +142,74 @@ def test_impossible_choices_name_the_mend():
     assert not Representation(ActionSpec.plain(3), SEEN, "matrix").changes
 
 
-@pytest.mark.parametrize("options", [{}, {"rotation": "matrix"}, {"rotation": "matrix", "frame": "hand"}])
+def test_a_plan_said_again_from_another_pose_means_the_same():
+    view = Representation(POSE, SEEN, "matrix", "hand")
+    actions, before, now = poses(6, 8).float(), observed(6), observed(6)
+    now = {name: value.flip(0) for name, value in now.items()}
+    plan = view.encode(actions, before)
+    again = view.rebase(plan, before, now)
+    assert not torch.allclose(again, plan, atol=0.1)
+    same_actions(view.decode(again, now), actions)
+    still = Representation(POSE, SEEN, "matrix")
+    assert torch.equal(still.rebase(plan, {}, {}), plan)  # poses in the world need nothing
+
+
+def test_a_warm_start_goes_on_from_the_same_poses_though_the_hand_has_moved(tmp_path):
+    """The guess, brought back to the robot's own units, is the plan before; without re-basing it would move with the hand."""
+    episodes = [
+        {
+            "eef_pos": np.random.default_rng(seed).normal(size=(30, 3)),
+            "eef_quat_site": Rotation.random(30, random_state=seed).as_quat(),
+            "action": poses(1, 30, seed=seed)[0].numpy().astype(np.float32),
+        }
+        for seed in range(3)
+    ]
+    data = Arrays(episodes, fps=10, action_spec=POSE, obs_spec=SEEN)
+    model = train(
+        data,
+        tmp_path / "run",
+        TrainingSettings(steps=2, batch=8, validation_share=0),
+        progress=False,
+        denoiser=node(ConditionalUnet, channels=[8, 16], groups=4, level_width=8),
+        encoder=node(StateEncoder, token_width=8),
+        horizon=Horizon(1, 10, 4),
+        actions=node(Representation, rotation="matrix", frame="hand"),
+    )
+    guesses = []
+
+    class Watching(WarmStart):
+        def guess(self, request):
+            guesses.append(request.previous.clone())
+            return super().guess(request)
+
+    policy = DiffusionPolicy(model, Watching(1, cold=2))
+    rows, seen = np.arange(2), [{name: np.stack([e[name][t] for e in episodes[:2]]) for name in SEEN.keys} for t in (0, 9)]
+    planned = policy.plan(policy.observe(policy.initial_state([0, 1]), seen[0]), rows, np.zeros(2, int))
+    state = policy.observe(planned.state, seen[1])
+    policy.plan(state, rows, np.zeros(2, int))
+    units = model.normalizer.denormalize("action", guesses[0])
+    now = {name: torch.as_tensor(value)[:, None] for name, value in seen[1].items()}
+    back = model.actions.decode(units, now)[:, :4]
+    np.testing.assert_allclose(back[..., :3], planned.actions[..., :3], atol=1e-4)
+    with pytest.raises(ConfigError, match=r"sdp .*another pose of the hand.*actions=matrix"):
+        Streaming().check(Trained(None, Horizon(1, 24, 8), relative=True), Horizon(1, 24, 8))
+
+
+def test_discrete_numbers_are_shown_as_small_as_was_asked_and_come_back_whole(tmp_path):
+    view = Representation(POSE, SEEN, discrete_size=0.15)
+    found = {"min": np.full(7, -1.0), "max": np.full(7, 1.0), "count": np.array(3)}
+    ranged = view.known_range(found)
+    assert ranged["max"][6] == pytest.approx(1 / 0.15)
+    assert ranged["min"][6] == pytest.approx(-1 / 0.15)
+    assert ranged["max"][:6].tolist() == [1.0] * 6
+    with pytest.raises(ConfigError, match="discrete_size is 0"):
+        Representation(POSE, SEEN, discrete_size=0.0)
+
+
+OPTIONS = [{}, {"discrete_size": 0.15}, {"rotation": "matrix"}, {"rotation": "matrix", "frame": "hand"}]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
 def test_a_policy_answers_in_the_robots_own_units(tmp_path, options):
     rng = np.random.default_rng(0)
     episodes = []
@@ -158,9 +228,9 @@ def test_a_policy_answers_in_the_robots_own_units(tmp_path, options):
         horizon=Horizon(2, 10, 4),
         actions=node(Representation, **options),
     )
-    expected = 10 if options else 7
+    expected = 10 if "rotation" in options else 7
     assert model.normalizer.shapes["action"] == (expected,)
-    if options:
+    if "rotation" in options:
         half = model.normalizer.get_buffer("action__half_range")
         assert torch.equal(half[3:9], torch.ones(6))
     policy = DiffusionPolicy.load(tmp_path / "run")
@@ -169,5 +239,5 @@ def test_a_policy_answers_in_the_robots_own_units(tmp_path, options):
     planned = policy.plan(state, np.arange(2), np.zeros(2, int))
     assert planned.actions.shape == (2, 4, 7)
     assert set(np.unique(planned.actions[..., 6])) <= {-1.0, 1.0}
-    if options:
+    if "rotation" in options:
         assert np.linalg.norm(planned.actions[..., 3:6], axis=-1).max() <= np.pi + 1e-5
