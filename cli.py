@@ -17,6 +17,7 @@ VERBS = {
     "data": "look at, convert, check and download data sets",
     "train": "train a policy on a data set",
     "evaluate": "run a checkpoint in simulation and measure it",
+    "checkpoint": "import a policy that was trained elsewhere",
     "compare": "compare results of evaluations, paired by seed",
     "bench": "measure a claim of BENCHMARKS.md again",
 }

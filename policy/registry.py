@@ -16,9 +16,14 @@ from ..spec import ConfigError
 
 _HERE = __name__.rsplit(".", 1)[0]  # hotstart.policy
 TARGETS: dict[str, tuple[str, ...]] = {
-    "encoder": (f"{_HERE}.encoders.state.StateEncoder", f"{_HERE}.encoders.image.ImageEncoder"),
-    "denoiser": (f"{_HERE}.denoisers.unet.ConditionalUnet", f"{_HERE}.denoisers.transformer.DiffusionTransformer"),
-    "schedule": (f"{_HERE}.diffusion.schedule.VPCosine", f"{_HERE}.diffusion.schedule.Flow"),
+    "encoder": tuple(
+        f"{_HERE}.encoders.{name}" for name in ("state.StateEncoder", "image.ImageEncoder", "published.PublishedEncoder")
+    ),
+    "denoiser": tuple(
+        f"{_HERE}.denoisers.{name}"
+        for name in ("unet.ConditionalUnet", "transformer.DiffusionTransformer", "published_unet.PublishedUnet")
+    ),
+    "schedule": tuple(f"{_HERE}.diffusion.schedule.{name}" for name in ("VPCosine", "Flow", "IndexTable")),
     "solver": tuple(f"{_HERE}.diffusion.solvers.{name}" for name in ("DDIM", "DPMSolverPP", "PLMS")),
     "actions": (f"{_HERE}.actions.Representation",),
     "inference": (

@@ -15,7 +15,7 @@ from ..denoisers.base import LevelTable, Network
 from .schedule import alpha_sigma
 
 PREDICTIONS = ("v", "eps", "x0", "edm")
-ALPHA_LEAST = 1e-3
+ALPHA_LEAST = 1e-4
 """An eps-network says nothing about x0 at pure noise; alpha is held above this there."""
 
 

@@ -112,6 +112,36 @@ class Flow:
         return (alpha + sigma) ** 2
 
 
+class IndexTable:
+    """The discrete cosine schedule of networks trained with noise indices, as Diffusion Policy's and LeRobot's were.
+
+    Schedule time (k + 1) / N is index k's level, 0 is clean, levels between are interpolated: N fresh steps meet every index.
+    """
+
+    def __init__(self, indices: int = 100) -> None:
+        if indices < 2:
+            raise ConfigError(f"schedule.indices is {indices}; at least two noise indices are needed")
+        self.knots = torch.cat((torch.zeros(1, dtype=torch.float64), ddpm_levels(indices)))  # (N + 1,)
+
+    def level(self, time: Tensor) -> Tensor:
+        """Level at schedule time; at 1 it is that of the noisiest index, a little below pure noise."""
+        knots = self.knots.to(time.device)
+        place = time.double().clamp(0, 1) * (len(knots) - 1)
+        below = place.floor().long().clamp(max=len(knots) - 2)
+        return torch.lerp(knots[below], knots[below + 1], place - below).to(time.dtype)
+
+    def time(self, level: Tensor) -> Tensor:
+        """Schedule time at which `level` is reached."""
+        knots, wanted = self.knots.to(level.device), level.double()
+        above = torch.searchsorted(knots, wanted.contiguous()).clamp(1, len(knots) - 1)
+        low, high = knots[above - 1], knots[above]
+        return ((above - 1 + (wanted - low) / (high - low)) / (len(knots) - 1)).clamp(0, 1).to(level.dtype)
+
+    def weight(self, level: Tensor) -> Tensor:
+        """One."""
+        return torch.ones_like(level)
+
+
 def grid(schedule: Schedule, steps: int, start: float = 1.0) -> Tensor:
     """Falling levels (steps + 1,), evenly spaced in schedule time, from `start` (a time) down to clean."""
     if steps < 1:

@@ -44,11 +44,16 @@ class SpatialSoftmax(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """Expected positions, x of all maps first."""
-        share = self.maps(h).flatten(2).softmax(-1)  # (B, K, H W)
-        y = torch.linspace(-1, 1, h.shape[2], device=h.device, dtype=share.dtype)
-        x = torch.linspace(-1, 1, h.shape[3], device=h.device, dtype=share.dtype)
-        grid = torch.stack((x.repeat(len(y)), y.repeat_interleave(len(x))))  # (2, H W)
-        return torch.einsum("bkp,dp->bdk", share, grid).flatten(1)
+        return expected_positions(self.maps(h)).flatten(1)
+
+
+def expected_positions(maps: Tensor) -> Tensor:
+    """(B, K, H, W) -> (B, 2, K): the mean x and y, in [-1, 1], of the softmax of each map (1504.00702, section 5)."""
+    share = maps.flatten(2).softmax(-1)  # (B, K, H W)
+    y = torch.linspace(-1, 1, maps.shape[2], device=maps.device, dtype=share.dtype)
+    x = torch.linspace(-1, 1, maps.shape[3], device=maps.device, dtype=share.dtype)
+    grid = torch.stack((x.repeat(len(y)), y.repeat_interleave(len(x))))  # (2, H W)
+    return torch.einsum("bkp,dp->bdk", share, grid)
 
 
 class ResNet(nn.Module):
