@@ -1,4 +1,4 @@
-"""`hotstart checkpoint import FOLDER out=...`: other people's policies, run by our ways of inference."""
+"""`hotstart checkpoint`: import other people's policies; measure where a policy's warm starts should begin."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from ..datasets.store import Store
 from ..policy import checkpoint
+from ..policy.calibrate import STARTS, calibrate
 from ..policy.lerobot import import_policy
 from ..policy.versions import versions
-from ..spec import ConfigError
+from ..spec import ConfigError, nearest
 from .words import Word, help_text, parse_words, wants_help
 
-USAGE = "hotstart checkpoint import FOLDER"
+USAGES = {"import": "hotstart checkpoint import FOLDER", "calibrate": "hotstart checkpoint calibrate RUN data=DATA"}
 EXAMPLES = """
 FOLDER is what LeRobot's save_pretrained wrote: config.json, model.safetensors and the processors' files. The policy needs no
 training to be warm-started: hotstart evaluate OUT task=pusht inference=rti inference.start=0.2
@@ -32,14 +34,44 @@ class Import:
     names: Annotated[tuple[str, ...], Word("what its observations are called here, each as theirs:ours")] = ()
 
 
+@dataclass
+class Calibrate:
+    """Measure how much of a plan's error warm starts leave, and write the start to take beside the weights."""
+
+    run: Annotated[Path, Word("a checkpoint or a run", positional=True)]
+    data: Annotated[Path, Word("the store it was trained on")]
+    steps: Annotated[int, Word("evaluations of a warm start")] = 2
+    windows: Annotated[int, Word("moments of the data to sample at")] = 16
+    samples: Annotated[int, Word("plans at each")] = 32
+
+
 def run(words: Sequence[str]) -> int:
-    """Run `import` with its words; returns the exit status."""
+    """Run `import` or `calibrate` with its words; returns the exit status."""
     if wants_help(words) or not words:
-        print(help_text(Import, USAGE) + "\n" + EXAMPLES)
+        texts = (help_text(Import, USAGES["import"]), EXAMPLES, help_text(Calibrate, USAGES["calibrate"]))
+        print("\n".join(texts))
         return 0 if words else 2
-    if words[0] != "import":
-        raise ConfigError(f"{words[0]!r} is unknown; valid is import: {USAGE}")
-    choice = parse_words(words[1:], Import)
+    actions = {"import": _import, "calibrate": _calibrate}
+    if words[0] not in actions:
+        raise ConfigError(f"{words[0]!r} is unknown{nearest(words[0], list(actions))}; valid are {', '.join(actions)}")
+    return actions[words[0]](words[1:])
+
+
+def _calibrate(words: Sequence[str]) -> int:
+    choice = parse_words(words, Calibrate)
+    folder = checkpoint.find(choice.run)
+    model, meta = checkpoint.load(folder)
+    found = calibrate(model, Store.open(choice.data), choice.steps, choice.windows, choice.samples)
+    print(f"samples spread by {found.spread:.3f} within a mode and drift by {found.drift:.3f} a call (half ranges)")
+    for start, gain in zip(STARTS, found.gains, strict=True):
+        print(f"  start {start:.2f}: {gain:.2f} of the drift is left" + ("   <- taken" if start == found.start else ""))
+    checkpoint.write_meta(folder, {**meta, "warm_start": {**found.to_json(), "steps": choice.steps}})
+    print(f"{folder}: inference=rti inference.start=null takes {found.start}")
+    return 0
+
+
+def _import(words: Sequence[str]) -> int:
+    choice = parse_words(words, Import)
     model = import_policy(choice.folder, _names(choice.names))
     meta = {
         "versions": versions(),

@@ -52,7 +52,7 @@ def evaluate(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path]]:
     model, meta = checkpoint.load(config["checkpoint"], config["device"])
     task = config["task"] or meta["task"]
     pace = Pace.of(config, label(config), float(meta["rate_hz"]))
-    policy = DiffusionPolicy(model, build_way(config["inference"]), config["executed"], pace.replan_at)
+    policy = DiffusionPolicy(model, build_way(config["inference"], meta), config["executed"], pace.replan_at)
     measured = measure(policy, task, config, pace)
     setting = results.Setting(
         task=task["name"],

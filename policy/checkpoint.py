@@ -184,6 +184,13 @@ def read_meta(folder: Path) -> dict[str, Any]:
     return meta
 
 
+def write_meta(folder: Path, meta: Mapping[str, Any]) -> None:
+    """Write meta.json of a checkpoint anew, in one piece."""
+    half = folder / f".{META}"
+    _save_text(json.dumps({"format": FORMAT, **meta}, indent=2), half)
+    half.replace(folder / META)
+
+
 def load(path: Path | str, device: str = "cpu") -> tuple[PolicyModel, dict[str, Any]]:
     """EMA model (in evaluation mode) and meta of a checkpoint.
 

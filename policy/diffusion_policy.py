@@ -57,8 +57,8 @@ class DiffusionPolicy:
     @classmethod
     def load(cls, path: Path | str, inference: Mapping[str, Any] | Way | None = None, device: str = "cpu") -> DiffusionPolicy:
         """A policy from a checkpoint or a run; `inference` is a way, or a configuration of one (default: DDIM in 10 steps)."""
-        model, _ = checkpoint.load(path, device)
-        return cls(model, build_way(inference) if isinstance(inference, Mapping) else inference)
+        model, meta = checkpoint.load(path, device)
+        return cls(model, build_way(inference, meta) if isinstance(inference, Mapping) else inference)
 
     def initial_state(self, seeds: Sequence[int]) -> PolicyState:
         """One row per seed, nothing seen and nothing planned."""
@@ -159,8 +159,13 @@ class DiffusionPolicy:
         return replace(state, **own, seen_by_plan=base)
 
 
-def build_way(node: Mapping[str, Any]) -> Way:
-    """A way of inference from its configuration, the solver inside it included."""
+def build_way(node: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> Way:
+    """A way of inference from its configuration, the solver inside it included.
+
+    Where it leaves the start of warm starts open, the one that the checkpoint's `meta` holds is taken.
+    """
+    if "start" in node and node["start"] is None and meta:
+        node = {**node, "start": meta.get("warm_start", {}).get("start")}
     solver = node.get("solver")
     given = {"solver": build("solver", solver)} if isinstance(solver, Mapping) else {}
     return build("inference", {k: v for k, v in node.items() if k not in given}, **given)

@@ -20,7 +20,8 @@ class WarmStart:
     """Real-time iteration: `steps` evaluations a call from schedule time `start`; a row's first plan is sampled fresh.
 
     The guess is the previous plan, shifted by the steps that lie behind. With `renoise` it gets the noise that belongs to
-    the start level; without, it is taken as it is, as in the paper (section III). Numbers that take two values only begin at
+    the start level; without, it is taken as it is, as in the paper (section III). Without a `start`, the one that was
+    measured for the checkpoint is taken (`policy.calibrate`). Numbers that take two values only begin at
     the neutral value 0: at a clean guess they could not flip any more. A row whose first estimate lies further than
     `fallback` (root mean square over the chunk, in half ranges) from its guess is sampled afresh.
     """
@@ -28,7 +29,7 @@ class WarmStart:
     def __init__(
         self,
         steps: int = 2,
-        start: float = 0.35,
+        start: float | None = 0.2,
         cold: int = 10,
         solver: Solver | None = None,
         renoise: bool = True,
@@ -38,6 +39,11 @@ class WarmStart:
     ) -> None:
         if steps < 1 or cold < 1:
             raise ConfigError(f"inference.steps is {steps} and inference.cold {cold}; at least one step is needed")
+        if start is None:
+            raise ConfigError(
+                "inference.start=null takes the start that was measured for the checkpoint, and none was: "
+                "hotstart checkpoint calibrate RUN data=DATA, or give a schedule time, as inference.start=0.2"
+            )
         if not 0 < start <= 1:
             raise ConfigError(f"inference.start is {start}; it is a schedule time above 0 and at most 1")
         if fallback is not None and fallback <= 0:
