@@ -72,6 +72,30 @@ class GraspOptions:
     lost_m: float  # what is farther than this from the fingers is not held
 
 
+class Fingers:
+    """Whether closing fingers have come to rest, be it on something thin or thick.
+
+    Waiting a fixed time instead would be a clock that nobody sees: a policy then reads the time off the fingers' opening, and
+    where they stop early, on something thick, it waits for ever.
+    """
+
+    STILL = 0.15
+    """At rest is what moves less than this share of its fastest motion."""
+    LEAST_TICKS = 3
+
+    def __init__(self) -> None:
+        self._before: FloatArray | None = None
+        self._fastest, self._ticks = 0.0, 0
+
+    def at_rest(self, env: RobosuiteEnv) -> bool:
+        """Look at the fingers once per tick, from the first tick of closing on."""
+        simulation = env.simulation
+        joints = np.array(simulation.sim.data.qpos[simulation.robots[0]._ref_gripper_joint_pos_indexes["right"]])
+        moved = 0.0 if self._before is None else float(np.abs(joints - self._before).max())
+        self._before, self._fastest, self._ticks = joints, max(self._fastest, moved), self._ticks + 1
+        return self._ticks > self.LEAST_TICKS and moved < self.STILL * self._fastest
+
+
 class Grasp:
     """reach -> close -> held, and back to reach whenever what is held is lost."""
 

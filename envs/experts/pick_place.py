@@ -16,7 +16,7 @@ import numpy as np
 
 from ...spec import FloatArray
 from ..robosuite import RobosuiteEnv
-from .hand import HALF, QUARTER, Goal, Hand, HandExpert, funnelled, heading, nearest_turn
+from .hand import HALF, QUARTER, Fingers, Goal, Hand, HandExpert, funnelled, heading, nearest_turn
 
 Phase = Literal["reach", "close", "carry", "release"]
 MOST_STRAIN_RAD = 2.2
@@ -31,7 +31,7 @@ class PickPlaceOptions:
     funnel_m: float = 0.03  # sideways error beyond which the hand stays high
     grasp_tolerance_m: float = 0.008
     grasp_tolerance_rad: float = 0.1
-    close_ticks: int = 8
+    most_close_ticks: int = 16  # fingers that have not come to rest by then are taken for closed
     clearance_m: float = 0.1  # above the place, while what is carried is not yet over it
     rise_margin_m: float = 0.04  # below the clearance by this much, nothing moves sideways
     place_tolerance_m: float = 0.006
@@ -62,7 +62,7 @@ class PickPlaceExpert(HandExpert):
         """Begin an episode; `rng` draws the pushes."""
         super().reset(rng)
         self._phase: Phase = "reach"
-        self._ticks = 0
+        self._enter("reach")
         self._preferred_rad: float | None = None
 
     @abstractmethod
@@ -75,12 +75,16 @@ class PickPlaceExpert(HandExpert):
             self._preferred_rad = hand.heading_rad  # an arm's initial pose is far from its joints' limits
         way = {"reach": self._reach, "close": self._close, "carry": self._carry, "release": self._release}
         self._ticks += 1
+        closed = self._phase == "close" and (self._fingers.at_rest(env) or self._ticks > self.options.most_close_ticks)
         if self._phase in ("close", "carry") and np.linalg.norm(scene.grasp_m - hand.position_m) > self.options.lost_m:
             self._enter("reach")
+        elif closed:
+            self._enter("carry")
         return way[self._phase](hand, scene)
 
     def _enter(self, phase: Phase) -> None:
         self._phase, self._ticks = phase, 0
+        self._fingers = Fingers()
 
     def _reach(self, hand: Hand, scene: Scene) -> Goal:
         settings, offset_m, turn_rad = self.options, scene.grasp_m - hand.position_m, hand.turn_down()
@@ -116,8 +120,6 @@ class PickPlaceExpert(HandExpert):
         return nearest_turn(self._preferred_rad, heading_rad)
 
     def _close(self, hand: Hand, scene: Scene) -> Goal:
-        if self._ticks > self.options.close_ticks:
-            self._enter("carry")
         return Goal(np.zeros(3), hand.turn_down(), True, 0.0)
 
     def _carry(self, hand: Hand, scene: Scene) -> Goal:

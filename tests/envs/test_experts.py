@@ -76,3 +76,25 @@ def test_play_and_random_stay_within_bounds_and_repeat_with_their_seed():
 def test_an_environment_without_an_expert_says_what_to_do():
     with pytest.raises(ConfigError, match=r"tool_hang.*expert=random"):
         make_expert("tool_hang", 0.0)
+
+
+@pytest.mark.parametrize("robot", ["Panda", "UR5e"])
+def test_the_hand_lifts_as_soon_as_its_fingers_have_come_to_rest(robot):
+    """No clock that an observer does not see: fingers at rest never wait for more than a tick or two."""
+    from hotstart.envs.experts.demonstrate import make_expert
+
+    env, expert = make("square", robot=robot), make_expert("square", 0.0)
+    env.reset(seed=30)
+    expert.reset(np.random.default_rng(0))
+    joints, waiting = None, 0
+    for _ in range(90):
+        phase = expert._phase
+        env.step(expert.act(env))
+        now = np.array(env.simulation.sim.data.qpos[env.simulation.robots[0]._ref_gripper_joint_pos_indexes["right"]])
+        moved = 1.0 if joints is None else np.abs(now - joints).max()
+        joints = now
+        if phase == "close" == expert._phase and expert._ticks > 3:
+            waiting += moved < 0.02 * np.abs(now).max()
+    assert expert._phase in ("carry", "release")
+    assert waiting <= 2
+    env.close()
