@@ -11,27 +11,31 @@ from ..datasets.store import Store
 from ..policy import checkpoint
 from ..policy.calibrate import STARTS, calibrate
 from ..policy.lerobot import import_policy
+from ..policy.published_ckpt import import_ckpt
 from ..policy.versions import versions
 from ..spec import ConfigError, nearest
 from .words import Word, help_text, parse_words, wants_help
 
-USAGES = {"import": "hotstart checkpoint import FOLDER", "calibrate": "hotstart checkpoint calibrate RUN data=DATA"}
+USAGES = {"import": "hotstart checkpoint import SOURCE", "calibrate": "hotstart checkpoint calibrate RUN data=DATA"}
 EXAMPLES = """
-FOLDER is what LeRobot's save_pretrained wrote: config.json, model.safetensors and the processors' files. The policy needs no
-training to be warm-started: hotstart evaluate OUT task=pusht inference=rti inference.start=0.2
+SOURCE is what LeRobot's save_pretrained wrote (config.json, model.safetensors and the processors' files), or a .ckpt of
+Diffusion Policy, of which nothing but tensors is read. The policy needs no training to be warm-started:
+hotstart evaluate OUT task=pusht inference=rti inference.start=0.2
 
   hotstart checkpoint import pretrained_model out=runs/imported names=observation.state:agent_pos,observation.image:image"""
 
 
 @dataclass
 class Import:
-    """Take over LeRobot's DiffusionPolicy."""
+    """Take over LeRobot's DiffusionPolicy (a folder), or Diffusion Policy's own low-dim U-Net (a .ckpt file)."""
 
-    folder: Annotated[Path, Word("the folder to import", positional=True)]
+    source: Annotated[Path, Word("the folder or the .ckpt to import", positional=True)]
     out: Annotated[Path, Word("checkpoint to write")] = Path("runs/imported")
     fps: Annotated[float, Word("control rate that it was trained at [Hz]")] = 10.0
     task: Annotated[str, Word("task that `evaluate` takes unless told otherwise: its name")] = "pusht"
     names: Annotated[tuple[str, ...], Word("what its observations are called here, each as theirs:ours")] = ()
+    planned: Annotated[int, Word("T of a .ckpt, which does not say it plainly")] = 16
+    executed: Annotated[int, Word("Ta of a .ckpt")] = 8
 
 
 @dataclass
@@ -72,13 +76,17 @@ def _calibrate(words: Sequence[str]) -> int:
 
 def _import(words: Sequence[str]) -> int:
     choice = parse_words(words, Import)
-    model = import_policy(choice.folder, _names(choice.names))
+    names = _names(choice.names)
+    if choice.source.suffix == ".ckpt":
+        model = import_ckpt(choice.source, names.get("obs", "obs"), choice.planned, choice.executed)
+    else:
+        model = import_policy(choice.source, names)
     meta = {
         "versions": versions(),
         "regimes": list(model.regimes or ()),
         "rate_hz": choice.fps,
         "step": None,
-        "source": "LeRobot DiffusionPolicy",
+        "source": choice.source.name,
         "task": {
             "name": choice.task,
             "env": choice.task,

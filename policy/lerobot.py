@@ -62,7 +62,7 @@ def import_policy(folder: Path, names: Mapping[str, str] | None = None) -> Polic
     ranges = {called[name]: _range(config, features[name], name, statistics) for name in states}
     ranges[ACTION] = _range(config, config["output_features"][ACTION_KEY], ACTION_KEY, statistics)
     model = PolicyModel(model_config)
-    _fill(model, tensors, ranges)
+    fill(model, tensors, ranges)
     model.regimes = ("constant",)
     return model.eval().requires_grad_(False)
 
@@ -172,7 +172,7 @@ def _range(
     return np.where(constant, first + 1, (first + second) / 2), np.where(constant, 1.0, half)
 
 
-def _fill(model: PolicyModel, tensors: Mapping[str, Tensor], ranges: Mapping[str, Sequence[np.ndarray]]) -> None:
+def fill(model: PolicyModel, tensors: Mapping[str, Tensor], ranges: Mapping[str, Sequence[np.ndarray]]) -> None:
     """Weights by their names, statistics from the ranges."""
     bounds = {name: {"min": centre - scale, "max": centre + scale} for name, (centre, scale) in ranges.items()}
     normalizer = Normalizer.fit(bounds, model.normalizer.shapes)
