@@ -66,7 +66,7 @@ def _in_turns(policies: Mapping[str, DiffusionPolicy], rows: int, calls: int) ->
     found: dict[str, tuple[Calls, Calls]] = {way: ([], []) for way in policies}
     for turn in range(calls + 1):
         for way, policy in policies.items():
-            cold, warm = _two_calls(policy, rows, turn)
+            cold, warm = two_calls(policy, rows, turn)
             if turn:
                 found[way][0].append(cold)
                 found[way][1].append(warm)
@@ -83,7 +83,7 @@ def _node(path: str, way: str) -> dict:
     return composed("evaluate", [path, f"inference={name}", *([f"inference.steps={steps}"] if steps else [])])["inference"]
 
 
-def _two_calls(policy: DiffusionPolicy, rows: int, seed: int) -> tuple[tuple[float, int], tuple[float, int]]:
+def two_calls(policy: DiffusionPolicy, rows: int, seed: int) -> tuple[tuple[float, int], tuple[float, int]]:
     """A row's first plan and the next one, on made-up observations."""
     generator = np.random.default_rng(seed)
     state, calls, executed = policy.initial_state(range(rows)), [], np.full(rows, policy.horizon.executed)

@@ -5,6 +5,7 @@ import os
 import subprocess
 from pathlib import Path
 
+import hotstart
 import numpy as np
 import pytest
 import torch
@@ -30,8 +31,8 @@ def answered(request, tmp_path_factory):
     if not PEER:
         pytest.skip("set HOTSTART_LEROBOT_PYTHON to a Python with lerobot 0.6 and diffusers")
     folder = tmp_path_factory.mktemp("lerobot") / request.param
-    script = Path(__file__).with_name("lerobot_reference.py")
-    subprocess.run([PEER, str(script), str(folder), request.param], check=True, capture_output=True)
+    script = Path(hotstart.__file__).parent / "benchmarks" / "_lerobot_peer.py"
+    subprocess.run([PEER, str(script), str(folder), request.param, "1", "32", "64"], check=True, capture_output=True)
     return folder, np.load(folder / "answer.npz")
 
 
