@@ -28,6 +28,8 @@ from .spec import (
     Robot,
 )
 
+LOST_PERIODS = 0.5
+"""A turn that begins later than this share of a control period was lost, and is not made up for."""
 LATE_S = 1e-6
 """An action is late when its time lies further back than this."""
 
@@ -118,7 +120,9 @@ class RowLog:
     nfe: list[int] = field(default_factory=list)  # per plan, the first one is cold
     late_actions: int = 0
     starved_ticks: float = 0.0  # control periods without an action to execute
-    reactions: list[tuple[float, float]] = field(default_factory=list)  # of each plan: (observed at, first acted at) [s]
+    reactions: list[tuple[float, float, int]] = field(default_factory=list)
+    """Of each plan that was of use: (observed at, first acted at) [s], and how many actions were executed before."""
+    executed: int = 0  # actions of plans; what was held is not among them
 
 
 @dataclass(frozen=True)
@@ -167,7 +171,9 @@ class _Episode:
         self.robot, self.policy, self.planner, self.clock, self.settings = robot, policy, planner, clock, settings
         self.width, self.rows = robot.action_spec.width, len(seeds)
         self.period_s = 1.0 / robot.rate_hz
+        self.end = settings.max_ticks * robot.substeps  # of an episode, in substeps
         idle = [0] * (robot.rows - self.rows)
+        planner.reset()
         robot.reset(seeds)
         self.state = policy.initial_state([*seeds, *idle])
         self.logs = [RowLog(int(seed)) for seed in seeds]
@@ -182,23 +188,39 @@ class _Episode:
         self.last: list[FloatArray | None] = [None] * self.rows
 
     def run(self, listeners: Sequence[Listener]) -> list[RowLog]:
-        start_s, turn, end = self.clock.now_s(), 0, self.settings.max_ticks * self.robot.substeps
+        start_s, turn = self.clock.now_s(), 0
         while not self.done.all():
             now_s = start_s + self.at * self._substep_s
-            self.clock.sleep_until(float(now_s[~self.done].min()))
+            due_s = float(now_s[~self.done].min())
+            self.clock.sleep_until(due_s)
             observation = self.robot.observe()
             self.state = self.policy.observe(self.state, observation)
             self._receive(now_s)
             self._ask(now_s)
             self._receive(now_s)
+            lost_s = self.clock.now_s() - due_s
+            if lost_s > LOST_PERIODS * self.period_s:
+                start_s, now_s = start_s + lost_s, now_s + lost_s
+                self._put_off(lost_s)
             actions, substeps = self._actions(now_s)
             feedback = self.robot.act(actions, substeps)
             self._note(actions, substeps, feedback)
             for listener in listeners:
                 listener(turn, observation, actions, feedback)
             turn += 1
-            self.done |= self.at >= end
+            self.done |= self.at >= self.end
         return self.logs
+
+    def _put_off(self, lost_s: float) -> None:
+        """The loop itself came late (a slow camera, a planner that answers within the call): what is queued waits as long.
+
+        Otherwise the lost periods would be made up for in a burst of commands.
+        """
+        self.asked_s = self.asked_s + lost_s
+        for row in np.flatnonzero(~self.done):
+            pending = self.pending[row]
+            self.pending[row] = TimedActions(pending.times_s + lost_s, pending.actions)
+            self.logs[row].starved_ticks += lost_s / self.period_s
 
     @property
     def _substep_s(self) -> float:
@@ -235,7 +257,7 @@ class _Episode:
                 self.logs[row].late_actions += late
                 self.logs[row].nfe.append(int(nfe))
                 if late < len(chunk):
-                    self.logs[row].reactions.append((float(self.asked_s[row]), float(now_s[row])))
+                    self.logs[row].reactions.append((float(self.asked_s[row]), float(now_s[row]), self.logs[row].executed))
 
     def _actions(self, now_s: FloatArray) -> tuple[FloatArray, IntArray]:
         """Each row's action (B, A) and for how many substeps (B,); a starved row holds, see `hold`, until its plan comes."""
@@ -246,9 +268,10 @@ class _Episode:
             if len(pending) > 0 and pending.times_s[0] <= now_s[row] + LATE_S:
                 self.last[row] = actions[row] = pending.actions[0]
                 self.pending[row] = TimedActions(pending.times_s[1:], pending.actions[1:])
-                substeps[row] = self.robot.substeps
+                substeps[row] = min(self.robot.substeps, self.end - self.at[row])
                 self.behind[row] += 1
                 self.since[row] += 1
+                self.logs[row].executed += 1
             else:
                 resting = self.robot.rest() if resting is None else resting
                 actions[row] = hold(self.robot.action_spec, self.last[row], resting[row])
@@ -260,7 +283,8 @@ class _Episode:
     def _until_due(self, row: int, now_s: float) -> int:
         """Substeps until the row's plan will be there, at most one period."""
         left = (self.planner.due_s(row) - now_s) / self._substep_s
-        return int(np.clip(np.ceil(min(left, self.robot.substeps) - LATE_S), 1, self.robot.substeps))
+        longest = min(self.robot.substeps, int(self.end - self.at[row]))
+        return int(np.clip(np.ceil(min(left, longest) - LATE_S), 1, longest))
 
     def _note(self, actions: FloatArray, substeps: IntArray, feedback: Feedback) -> None:
         """Write the turn down in the logs of the rows that were still running."""

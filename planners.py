@@ -53,6 +53,10 @@ class ImmediatePlanner:
         """(rows, real seconds) of every call."""
         return self._timed.seconds
 
+    def reset(self) -> None:
+        """Forget answers that nobody has taken."""
+        self._answers = []
+
     def submit(self, state: Any, ask: Ask) -> None:
         """Plan at once."""
         self._answers.append(self._timed.plan(state, ask))
@@ -85,6 +89,10 @@ class DelayedPlanner:
     def seconds(self) -> list[tuple[int, float]]:
         """(rows, real seconds) of every call."""
         return self._timed.seconds
+
+    def reset(self) -> None:
+        """Forget what is under way, and how many plans each row had."""
+        self._plans, self._due = {}, {}
 
     def submit(self, state: Any, ask: Ask) -> None:
         """Plan now, and keep each row's answer until it is due."""
@@ -130,6 +138,13 @@ class ThreadedPlanner:
         """How long an answer is expected to take."""
         newest = [seconds for _, seconds in self.seconds[1:][-WINDOW:]]
         return float(np.quantile(newest, 0.95)) if newest else self._first_guess_s
+
+    def reset(self) -> None:
+        """Forget what is under way: a plan that is being made is finished, but nobody gets it."""
+        with self._lock:
+            for question in self._under_way:
+                question.cancel()
+            self._under_way.clear()
 
     def submit(self, state: Any, ask: Ask) -> None:
         """Put the question to the thread."""

@@ -268,6 +268,10 @@ class Planner(Protocol):
         """How long an answer is expected to take."""
         ...
 
+    def reset(self) -> None:
+        """An episode begins: forget what is under way, it is nobody's any more."""
+        ...
+
     def submit(self, state: Any, ask: Ask) -> None:
         """Ask for chunks, from the state as it is now."""
         ...

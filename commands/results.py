@@ -64,8 +64,7 @@ class McNemar(NamedTuple):
 class Setting:
     """What was evaluated, and how.
 
-    `executed` is the number of ticks from one plan of a row to its next one: Ta, less the actions still pending when the
-    next plan is asked for.
+    `executed` is Ta, which counts where no row has a second plan; otherwise the logs say how much a plan moves.
     """
 
     task: str
@@ -207,8 +206,8 @@ def summarise(
         "seed": min(log.seed for log in logs),
         "success": {"rate": success.rate, "low": success.low, "high": success.high},
         "score": bootstrap_mean([log.score for log in logs])._asdict(),
-        "nfe": _nfe(logs, setting.executed),
-        "inference_ms": _milliseconds(call_seconds, setting),
+        "nfe": _nfe(logs, per_plan := actions_per_plan(logs) or setting.executed),
+        "inference_ms": _milliseconds(call_seconds, setting, per_plan),
         "latency_s": setting.latency_s,
         "late_actions": sum(log.late_actions for log in logs),
         "starved_ticks": float(sum(log.starved_ticks for log in logs)),
@@ -240,7 +239,7 @@ def reaction_s(logs: Sequence[RowLog]) -> float | None:
     apart = np.array([later[0] - earlier[0] for earlier, later in pairs])
     if not apart.sum() > 0:
         return None
-    means = [acted - (before + observed) / 2 for (before, _), (observed, acted) in pairs]
+    means = [acted - (before + observed) / 2 for (before, *_), (observed, acted, _) in pairs]
     return float(np.average(means, weights=apart))
 
 
@@ -254,7 +253,13 @@ def _episode(log: RowLog) -> dict[str, Any]:
     return {"seed": log.seed, "success": bool(log.success), "score": float(log.score), "steps": log.steps}
 
 
-def _nfe(logs: Sequence[RowLog], executed: int) -> dict[str, float | None]:
+def actions_per_plan(logs: Sequence[RowLog]) -> float | None:
+    """Actions that were executed from one usable plan to the next, on average; None where no row has two."""
+    spans = [later[2] - earlier[2] for log in logs for earlier, later in itertools.pairwise(log.reactions)]
+    return float(np.mean(spans)) if spans and np.mean(spans) > 0 else None
+
+
+def _nfe(logs: Sequence[RowLog], executed: float) -> dict[str, float | None]:
     """Mean evaluations of a row's first plan, of its later ones, and per action in steady motion (where there is any)."""
     cold = [log.nfe[0] for log in logs if log.nfe]
     warm = [nfe for log in logs for nfe in log.nfe[1:]]
@@ -266,7 +271,7 @@ def _nfe(logs: Sequence[RowLog], executed: int) -> dict[str, float | None]:
     }
 
 
-def _milliseconds(call_seconds: Sequence[tuple[int, float]], setting: Setting) -> dict[str, float | None]:
+def _milliseconds(call_seconds: Sequence[tuple[int, float]], setting: Setting, executed: float) -> dict[str, float | None]:
     """What a call takes, how many rows it serves, and what a row's share of it costs per second of motion."""
     if not call_seconds:
         return dict.fromkeys(("p50", "p95", "per_second_of_motion", "rows"))
@@ -275,7 +280,7 @@ def _milliseconds(call_seconds: Sequence[tuple[int, float]], setting: Setting) -
     return {
         "p50": float(1000 * np.quantile(seconds, 0.50)),
         "p95": float(1000 * np.quantile(seconds, 0.95)),
-        "per_second_of_motion": float(per_plan_ms * setting.rate_hz / setting.executed),
+        "per_second_of_motion": float(per_plan_ms * setting.rate_hz / executed),
         "rows": float(rows.mean()),
     }
 

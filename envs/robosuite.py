@@ -18,7 +18,7 @@ from ..spec import ActionDim, ActionSpec, ConfigError, FloatArray, ObsKey, ObsSp
 from .base import Observations, TaskEnv
 from .cameras import CameraChoice, Cameras
 from .rendering import CameraView, SceneRenderer
-from .robosuite_models import Picture, build, set_simulation_state, simulation_state
+from .robosuite_models import Picture, build, fresh_observations, set_simulation_state, simulation_state
 
 RATE_HZ = 20.0
 SUBSTEPS = 25
@@ -148,6 +148,8 @@ class RobosuiteEnv(TaskEnv):
             self._seen, self._reward, _, _ = sim.step(bounded)
         finally:
             sim.control_timestep = whole_s
+        if substeps < self.substeps:
+            self._seen = fresh_observations(sim)
 
     def rest(self) -> FloatArray:
         """No change of the pose; for absolute poses the one that the hand has now. The gripper moves no further."""

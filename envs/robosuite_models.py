@@ -197,3 +197,15 @@ class Picture:
         self.data.qpos[:] = bare_data.qpos
         mujoco.mj_kinematics(self.model, self.data)
         mujoco.mj_camlight(self.model, self.data)
+
+
+def fresh_observations(sim: Any) -> Any:
+    """What is to be seen now, after a part of a control period.
+
+    robosuite samples its observables by a counter of their own that is in step with whole periods only: left alone, it would
+    show a state of up to a period ago for the rest of the episode. The counters are put as they are after a reset.
+    """
+    seen = sim._get_observations(force_update=True)
+    for observable in sim._observables.values():
+        observable._time_since_last_sample, observable._sampled = sim.model_timestep, True
+    return seen

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..datasets.episodes import Dataset
 from ..datasets.windows import window_index
-from ..spec import DataError, IntArray
+from ..spec import ConfigError, DataError, IntArray
 from .batches import WindowBatches
 from .diffusion.noise import RowNoise
 from .diffusion.plans import Fresh, PlanRequest, Way, shift
@@ -55,6 +55,8 @@ def calibrate(
     """Sample `samples` plans at each of `windows` moments of the data and again Ta steps later, by DDIM in 10 steps, and
     warm-start the earlier ones there in `steps`.
     """
+    if model.actions.reads:
+        raise ConfigError("actions relative to the hand cannot be calibrated yet: give a start by hand, as inference.start=0.2")
     horizon, device = model.config.horizon, next(model.parameters()).device
     index = window_index(np.asarray(dataset.episode_ends), horizon)
     batches = WindowBatches(dataset, model.config, index, samples, seed, str(device))

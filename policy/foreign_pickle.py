@@ -7,6 +7,7 @@ workspaces, or an attacker's function) becomes an inert placeholder: it is never
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -54,6 +55,8 @@ class Placeholder:
 
 def _rebuild_tensor(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
     last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
+    if math.prod(size) > storage.numel():  # a stride of 0 would repeat little into much
+        raise CheckpointError("a tensor of the file is larger than its storage")
     if offset < 0 or min((*size, *stride), default=0) < 0 or (0 not in size and last >= storage.numel()):
         raise CheckpointError("a tensor of the file reaches beyond its storage")
     return torch.as_strided(storage, size, stride, offset).clone()

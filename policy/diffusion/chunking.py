@@ -48,6 +48,11 @@ class RealTimeChunking:
     def check(self, trained: Trained, horizon: Horizon) -> None:
         """Guidance takes any checkpoint; a given prefix must have been trained."""
         want_regime(trained, "prefix" if self.mode == "trained" else "constant", "rtc")
+        if self.mode == "trained" and horizon.delay > trained.horizon.executed:
+            raise ConfigError(
+                f"a delay of {horizon.delay} ticks commits more steps than the {trained.horizon.executed} of a chunk, "
+                "and longer prefixes were not trained: use inference.mode=full"
+            )
 
     def __call__(self, request: PlanRequest) -> PlanOutcome:
         """Plans (R, T, A) for every row."""

@@ -159,14 +159,20 @@ def test_summary_counts_what_happened():
 
 def test_the_time_to_react_is_that_of_a_moment_drawn_at_random():
     """Plans observed at 0, 0.8 and 1.6 s, acted on 0.1 s later: a moment waits 0.4 s for the next look, then 0.1 s."""
-    steady = RowLog(0, reactions=[(0.0, 0.1), (0.8, 0.9), (1.6, 1.7)])
+    steady = RowLog(0, reactions=[(0.0, 0.1, 0), (0.8, 0.9, 8), (1.6, 1.7, 16)])
     assert results.reaction_s([steady]) == pytest.approx(0.5)
-    uneven = RowLog(1, reactions=[(0.0, 0.0), (0.2, 0.2), (1.2, 1.2)])  # a long gap holds more of the moments
+    uneven = RowLog(1, reactions=[(0.0, 0.0, 0), (0.2, 0.2, 2), (1.2, 1.2, 12)])  # a long gap holds more of the moments
     assert results.reaction_s([uneven]) == pytest.approx((0.2 * 0.1 + 1.0 * 0.5) / 1.2)
     moments = np.random.default_rng(0).uniform(0, 1.2, 20_000)
-    waits = [min(acted - moment for observed, acted in uneven.reactions if observed >= moment) for moment in moments]
+    waits = [min(acted - moment for observed, acted, _ in uneven.reactions if observed >= moment) for moment in moments]
     assert results.reaction_s([uneven]) == pytest.approx(np.mean(waits), abs=0.005)
-    assert results.reaction_s([RowLog(2, reactions=[(0.0, 0.1)])]) is None
+    assert results.reaction_s([RowLog(2, reactions=[(0.0, 0.1, 0)])]) is None
+
+
+def test_a_plans_cost_is_shared_by_the_actions_that_were_executed_of_it():
+    spans = [RowLog(0, reactions=[(0.0, 0.0, 0), (0.4, 0.4, 4), (0.8, 0.8, 8)]), RowLog(1, reactions=[(0.0, 0.0, 0)])]
+    assert results.actions_per_plan(spans) == 4
+    assert results.actions_per_plan([RowLog(1)]) is None
 
 
 def test_commands_are_judged_at_the_ticks_even_where_a_hold_was_cut_short():

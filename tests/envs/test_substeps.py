@@ -45,6 +45,23 @@ def test_robosuite_advances_by_the_substeps_asked_for(control):
     env.close()
 
 
+def test_what_is_seen_after_a_part_of_a_period_is_the_present():
+    """Also at the whole periods that follow, and a whole episode is as it was."""
+    env, undisturbed = make("lift"), make("lift")
+    env.reset(seed=1)
+    undisturbed.reset(seed=1)
+    rng = np.random.default_rng(0)
+    for substeps in (25, 25, 10, 25, 7, 3, 25, 25, 24, 25):
+        seen = env.step(rng.uniform(-1, 1, 7), substeps)[0]
+        at = env.simulation.sim.data.get_site_xpos(env.simulation.robots[0].gripper["right"].important_sites["grip_site"])
+        np.testing.assert_allclose(seen["eef_pos"], at, atol=1e-6)
+    whole = [undisturbed.step(np.full(7, 0.1))[0]["eef_pos"] for _ in range(3)]
+    site = undisturbed.simulation.robots[0].gripper["right"].important_sites["grip_site"]
+    np.testing.assert_allclose(whole[-1], undisturbed.simulation.sim.data.get_site_xpos(site), atol=1e-6)
+    env.close()
+    undisturbed.close()
+
+
 @pytest.mark.parametrize(("task", "options"), [("lift", {}), ("lift", {"control": "absolute"}), ("two_arm_lift", {})])
 def test_resting_keeps_the_hands_where_they_are(task, options):
     env = make(task, **options)
