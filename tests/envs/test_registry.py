@@ -67,7 +67,7 @@ def test_unknown_name_gives_the_nearest_and_all():
 def test_unknown_option_gives_the_valid_ones():
     pytest.importorskip("pymunk")
     with pytest.raises(
-        ConfigError, match=r"'render_siz' \(did you mean 'render_size'\?\); valid: goal, max_steps, obs, render_size"
+        ConfigError, match=r"'render_siz' \(did you mean 'render_size'\?\); valid: belt_px_s, goal, max_steps, obs, render_size"
     ):
         registry.make("pusht", render_siz=96)
 
