@@ -23,15 +23,15 @@ WINDOW = 50
 """Newest plans that a threaded planner judges its latency by."""
 
 
-class _Timed:
-    """A policy whose calls are timed."""
+class _Asking:
+    """What all planners share: a policy whose calls are timed."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.seconds: list[tuple[int, float]] = []
         """(rows, real seconds) of every call."""
 
-    def plan(self, state: Any, ask: Ask) -> Planned:
+    def _plan(self, state: Any, ask: Ask) -> Planned:
         """The policy's answer."""
         began = time.perf_counter()
         planned = self.policy.plan(state, ask.rows, ask.executed, ask.committed)
@@ -39,19 +39,14 @@ class _Timed:
         return planned
 
 
-class ImmediatePlanner:
+class ImmediatePlanner(_Asking):
     """Answers within the call, and by the clock of the loop in no time at all; counts the real seconds it took."""
 
     expected_s = 0.0
 
     def __init__(self, policy: Policy) -> None:
-        self._timed = _Timed(policy)
+        super().__init__(policy)
         self._answers: list[Planned] = []
-
-    @property
-    def seconds(self) -> list[tuple[int, float]]:
-        """(rows, real seconds) of every call."""
-        return self._timed.seconds
 
     def reset(self) -> None:
         """Forget answers that nobody has taken."""
@@ -59,7 +54,7 @@ class ImmediatePlanner:
 
     def submit(self, state: Any, ask: Ask) -> None:
         """Plan at once."""
-        self._answers.append(self._timed.plan(state, ask))
+        self._answers.append(self._plan(state, ask))
 
     def poll(self, now_s: FloatArray) -> Sequence[Planned]:
         """What `submit` worked out."""
@@ -71,7 +66,7 @@ class ImmediatePlanner:
         return np.inf
 
 
-class DelayedPlanner:
+class DelayedPlanner(_Asking):
     """Answers are there a given time after the question, by each row's own clock: the policy is charged for its time.
 
     The real seconds that a call takes do not matter, so a result is the same on every machine.
@@ -81,14 +76,10 @@ class DelayedPlanner:
         """`expected_s` is how long an answer is said to take when it is asked for; what it does take, `latency` says."""
         if not 0 <= expected_s < np.inf:
             raise ConfigError(f"expected_s is {expected_s}; a finite number of seconds, 0 or more, is wanted")
-        self._timed, self._latency, self.expected_s = _Timed(policy), latency, float(expected_s)
+        super().__init__(policy)
+        self._latency, self.expected_s = latency, float(expected_s)
         self._plans: dict[int, int] = {}
         self._due: dict[int, tuple[float, Planned]] = {}
-
-    @property
-    def seconds(self) -> list[tuple[int, float]]:
-        """(rows, real seconds) of every call."""
-        return self._timed.seconds
 
     def reset(self) -> None:
         """Forget what is under way, and how many plans each row had."""
@@ -96,7 +87,7 @@ class DelayedPlanner:
 
     def submit(self, state: Any, ask: Ask) -> None:
         """Plan now, and keep each row's answer until it is due."""
-        planned = self._timed.plan(state, ask)
+        planned = self._plan(state, ask)
         for index, (row, now_s) in enumerate(zip(ask.rows.tolist(), ask.now_s.tolist(), strict=True)):
             number = self._plans.get(row, 0)
             self._plans[row] = number + 1
@@ -114,7 +105,7 @@ class DelayedPlanner:
         return self._due[row][0] if row in self._due else np.inf
 
 
-class ThreadedPlanner:
+class ThreadedPlanner(_Asking):
     """Plans in a thread of its own, for a loop that must not wait; answers one question after the other.
 
     `expected_s` is the 95th percentile of the newest plans without the first one, which warms caches up. An error of the
@@ -123,15 +114,11 @@ class ThreadedPlanner:
 
     def __init__(self, policy: Policy, expected_s: float = 0.0) -> None:
         """`expected_s` counts until the second plan was made."""
-        self._timed, self._first_guess_s = _Timed(policy), float(expected_s)
+        super().__init__(policy)
+        self._first_guess_s = float(expected_s)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="planner")
         self._under_way: deque[Future[Planned]] = deque()
         self._lock = threading.Lock()
-
-    @property
-    def seconds(self) -> list[tuple[int, float]]:
-        """(rows, real seconds) of every call."""
-        return self._timed.seconds
 
     @property
     def expected_s(self) -> float:
@@ -149,7 +136,7 @@ class ThreadedPlanner:
     def submit(self, state: Any, ask: Ask) -> None:
         """Put the question to the thread."""
         with self._lock:
-            self._under_way.append(self._pool.submit(self._timed.plan, state, ask))
+            self._under_way.append(self._pool.submit(self._plan, state, ask))
 
     def poll(self, now_s: FloatArray) -> Sequence[Planned]:
         """The answers that are there, oldest first."""

@@ -228,9 +228,9 @@ def test_nothing_of_an_episode_before_reaches_the_next_one(scripted):
             self.tick = self.first
 
     with ThreadedPlanner(Slow(), 0.2) as planner:
-        run(Marked(1000), planner._timed.policy, planner, RealClock(), [0], LoopSettings(2))
+        run(Marked(1000), planner.policy, planner, RealClock(), [0], LoopSettings(2))
         robot = Marked(0)
-        run(robot, planner._timed.policy, planner, RealClock(), [0], LoopSettings(12))
+        run(robot, planner.policy, planner, RealClock(), [0], LoopSettings(12))
     assert np.stack(robot.commands)[:, 0, 0].max() < 1000
 
 
