@@ -109,13 +109,13 @@ class DiffusionPolicy:
         outcome = self.way(request)
         check_finite(outcome.plan)
         chunk = self._actions(outcome.plan[:, self._handed_out(outcome)], observed)
-        plan, level, plans = state.plan.copy(), state.level.copy(), state.plans.copy()
-        plan[rows], plans[rows] = outcome.plan.cpu().numpy(), plans[rows] + 1
-        level[rows] = 0.0 if outcome.level is None else outcome.level.cpu().numpy()
-        base = {name: values.copy() for name, values in state.seen_by_plan.items()}
-        for name, values in base.items():
-            values[rows] = state.history[name][rows]
-        after = replace(state, plan=plan, level=level, plans=plans, seen_by_plan=base)
+        after = replace(
+            state,
+            plan=_put(state.plan, rows, outcome.plan.cpu().numpy()),
+            level=_put(state.level, rows, 0.0 if outcome.level is None else outcome.level.cpu().numpy()),
+            plans=_put(state.plans, rows, state.plans[rows] + 1),
+            seen_by_plan={name: _put(old, rows, state.history[name][rows]) for name, old in state.seen_by_plan.items()},
+        )
         return Planned(rows, chunk.cpu().numpy(), after, outcome.nfe.cpu().numpy())
 
     def _previous(self, state: PolicyState, rows: IntArray, observed: Mapping[str, Tensor]) -> Tensor:
@@ -150,12 +150,9 @@ class DiffusionPolicy:
 
     def adopt(self, state: PolicyState, planned: Planned) -> PolicyState:
         """`state` with the plans of `planned` in its rows; histories stay the newer ones."""
-        own = {name: getattr(state, name).copy() for name in ("plan", "level", "plans")}
-        for name, values in own.items():
-            values[planned.rows] = getattr(planned.state, name)[planned.rows]
-        base = {name: values.copy() for name, values in state.seen_by_plan.items()}
-        for name, values in base.items():
-            values[planned.rows] = planned.state.seen_by_plan[name][planned.rows]
+        rows, made = planned.rows, planned.state
+        own = {name: _put(getattr(state, name), rows, getattr(made, name)[rows]) for name in ("plan", "level", "plans")}
+        base = {name: _put(old, rows, made.seen_by_plan[name][rows]) for name, old in state.seen_by_plan.items()}
         return replace(state, **own, seen_by_plan=base)
 
 
@@ -184,19 +181,19 @@ def _push(name: str, window: NDArray[Any], newest: NDArray[Any], seen: IntArray)
     return shifted
 
 
+def _put(old: NDArray[Any], rows: IntArray, new: Any) -> NDArray[Any]:
+    """A copy of `old` (B, ...) with `new` (R, ...) in its `rows`."""
+    out = old.copy()
+    out[rows] = new
+    return out
+
+
 def _put_rows(state: PolicyState, rows: IntArray, fresh: PolicyState) -> PolicyState:
     """`state` with `rows` replaced by the rows of `fresh`."""
-
-    def put(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
-        out = old.copy()
-        out[rows] = new
-        return out
-
-    def put_each(old: Mapping[str, NDArray[Any]], new: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        return {name: put(values, new[name]) for name, values in old.items()}
-
     own: dict[str, Any] = {
-        name: put(getattr(state, name), getattr(fresh, name)) for name in ("seen", "seeds", "plans", "plan", "level")
+        name: _put(getattr(state, name), rows, getattr(fresh, name)) for name in ("seen", "seeds", "plans", "plan", "level")
     }
-    maps: dict[str, Any] = {name: put_each(getattr(state, name), getattr(fresh, name)) for name in ("history", "seen_by_plan")}
-    return PolicyState(**maps, **own)
+    for group in ("history", "seen_by_plan"):
+        news = getattr(fresh, group)
+        own[group] = {name: _put(old, rows, news[name]) for name, old in getattr(state, group).items()}
+    return PolicyState(**own)

@@ -142,6 +142,20 @@ def test_impossible_choices_name_the_mend():
     assert not Representation(ActionSpec.plain(3), SEEN, "matrix").changes
 
 
+def trained(episodes, folder, observed, **options):
+    """A tiny model of two training steps on poses, with actions represented as `options` say."""
+    return train(
+        Arrays(episodes, fps=10, action_spec=POSE, obs_spec=SEEN),
+        folder,
+        TrainingSettings(steps=2, batch=8, validation_share=0),
+        progress=False,
+        denoiser=node(ConditionalUnet, channels=[8, 16], groups=4, level_width=8),
+        encoder=node(StateEncoder, token_width=8),
+        horizon=Horizon(observed, 10, 4),
+        actions=node(Representation, **options),
+    )
+
+
 def test_a_plan_said_again_from_another_pose_means_the_same():
     view = Representation(POSE, SEEN, "matrix", "hand")
     actions, before, now = poses(6, 8).float(), observed(6), observed(6)
@@ -164,17 +178,7 @@ def test_a_warm_start_goes_on_from_the_same_poses_though_the_hand_has_moved(tmp_
         }
         for seed in range(3)
     ]
-    data = Arrays(episodes, fps=10, action_spec=POSE, obs_spec=SEEN)
-    model = train(
-        data,
-        tmp_path / "run",
-        TrainingSettings(steps=2, batch=8, validation_share=0),
-        progress=False,
-        denoiser=node(ConditionalUnet, channels=[8, 16], groups=4, level_width=8),
-        encoder=node(StateEncoder, token_width=8),
-        horizon=Horizon(1, 10, 4),
-        actions=node(Representation, rotation="matrix", frame="hand"),
-    )
+    model = trained(episodes, tmp_path / "run", 1, rotation="matrix", frame="hand")
     guesses = []
 
     class Watching(WarmStart):
@@ -217,17 +221,7 @@ def test_a_policy_answers_in_the_robots_own_units(tmp_path, options):
         actions = poses(1, 30, seed=seed)[0].numpy().astype(np.float32)
         quat = Rotation.random(30, random_state=seed).as_quat()
         episodes.append({"eef_pos": rng.normal(size=(30, 3)), "eef_quat_site": quat, "action": actions})
-    data = Arrays(episodes, fps=10, action_spec=POSE, obs_spec=SEEN)
-    model = train(
-        data,
-        tmp_path / "run",
-        TrainingSettings(steps=2, batch=8, validation_share=0),
-        progress=False,
-        denoiser=node(ConditionalUnet, channels=[8, 16], groups=4, level_width=8),
-        encoder=node(StateEncoder, token_width=8),
-        horizon=Horizon(2, 10, 4),
-        actions=node(Representation, **options),
-    )
+    model = trained(episodes, tmp_path / "run", 2, **options)
     expected = 10 if "rotation" in options else 7
     assert model.normalizer.shapes["action"] == (expected,)
     if "rotation" in options:
