@@ -31,6 +31,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
         f"{_HERE}.diffusion.warm_start.WarmStart",
         f"{_HERE}.diffusion.streaming.Streaming",
         f"{_HERE}.diffusion.chunking.RealTimeChunking",
+        f"{_HERE}.diffusion.bidirectional.BidirectionalDecoding",
     ),
 }
 

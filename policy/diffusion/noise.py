@@ -12,25 +12,40 @@ from ...spec import IntArray
 
 
 class RowNoise:
-    """Standard normal noise for chosen rows; the key is the row's seed, the counter its number of plans and of draws."""
+    """Standard normal noise for chosen rows; the key is the row's seed, the counter its number of plans and of draws.
+
+    A row that is there several times draws apart from itself by its `branches`, streams of the same seed (none: stream 0).
+    """
 
     def __init__(
-        self, seeds: IntArray | Sequence[int], plans: IntArray | Sequence[int], device: torch.device | str = "cpu"
+        self,
+        seeds: IntArray | Sequence[int],
+        plans: IntArray | Sequence[int],
+        device: torch.device | str = "cpu",
+        branches: IntArray | None = None,
     ) -> None:
         self.seeds, self.plans, self.device = np.asarray(seeds, np.uint64), np.asarray(plans, np.uint64), device
+        self.branches = np.zeros_like(self.seeds) if branches is None else np.asarray(branches, np.uint64)
         self.draws = 0
 
     def normal(self, *shape: int) -> Tensor:
         """The next draw, (R, *shape) float32."""
-        rows = [self._row(int(s), int(p), shape) for s, p in zip(self.seeds, self.plans, strict=True)]
+        keys = zip(self.seeds, self.plans, self.branches, strict=True)
+        rows = [self._row(int(seed), int(plan), int(branch), shape) for seed, plan, branch in keys]
         self.draws += 1
         return torch.from_numpy(np.stack(rows)).to(self.device)
 
     def take(self, rows: IntArray) -> RowNoise:
         """The noise of some rows alone, from its first draw on."""
-        return RowNoise(self.seeds[rows], self.plans[rows], self.device)
+        return RowNoise(self.seeds[rows], self.plans[rows], self.device, self.branches[rows])
 
-    def _row(self, seed: int, plan: int, shape: tuple[int, ...]) -> np.ndarray:
-        # Philox counts up in its lowest word; plan and draw sit in higher ones, so no two draws overlap.
-        bits = np.random.Philox(key=seed, counter=np.array([0, 0, self.draws, plan], np.uint64))
+    def branched(self, copies: int, first: int = 0) -> RowNoise:
+        """Every row `copies` times in a row, on its streams `first`, `first` + 1, ..."""
+        rows = np.repeat(np.arange(len(self.seeds)), copies)
+        streams = np.tile(np.arange(first, first + copies), len(self.seeds))
+        return RowNoise(self.seeds[rows], self.plans[rows], self.device, streams)
+
+    def _row(self, seed: int, plan: int, branch: int, shape: tuple[int, ...]) -> np.ndarray:
+        # Philox counts up in its lowest word; branch, draw and plan sit in higher ones, so no two draws overlap.
+        bits = np.random.Philox(key=seed, counter=np.array([0, branch, self.draws, plan], np.uint64))
         return np.random.Generator(bits).standard_normal(shape, np.float32)

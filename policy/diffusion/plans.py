@@ -65,6 +65,11 @@ class PlanRequest:
             committed=of(self.committed),
         )
 
+    def branches(self, copies: int, first: int = 0) -> PlanRequest:
+        """Every row `copies` times in a row, each copy with noise of its own: the row's streams `first`, `first` + 1, ..."""
+        rows = np.repeat(np.arange(self.rows), copies)
+        return replace(self.take(rows), noise=self.noise.branched(copies, first))
+
     def going_on(self) -> Shifted:
         """The previous plan and its levels, seen from the newest observation; only for rows that have one."""
         assert self.previous is not None and self.executed is not None

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from hotstart.policy.diffusion.bidirectional import BidirectionalDecoding
 from hotstart.policy.diffusion.chunking import RealTimeChunking
 from hotstart.policy.diffusion.noise import RowNoise
 from hotstart.policy.diffusion.plans import Fresh
@@ -24,6 +25,7 @@ GOING_ON = [
     RealTimeChunking(3),
     RealTimeChunking(3, "identity"),
     RealTimeChunking(3, "trained"),
+    BidirectionalDecoding(4, 2, steps=3),
 ]
 
 
