@@ -60,7 +60,8 @@ def calibrate(
     horizon, device = model.config.horizon, next(model.parameters()).device
     index = window_index(np.asarray(dataset.episode_ends), horizon)
     batches = WindowBatches(dataset, model.config, index, samples, seed, str(device))
-    ways = [Fresh(10), *(WarmStart(steps, start) for start in STARTS)]
+    rising = "staircase" in (model.regimes or ())
+    ways = [Fresh(10), *(WarmStart(steps, start, rising=rising) for start in STARTS)]
     used = torch.as_tensor(~model.actions.discrete)
     chunk, spreads, drifts, left = slice(horizon.past, horizon.past + horizon.executed), [], [], []
     for number, (first, second) in enumerate(_pairs(dataset, horizon.executed, windows, seed)):

@@ -159,10 +159,11 @@ class DiffusionPolicy:
 def build_way(node: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> Way:
     """A way of inference from its configuration, the solver inside it included.
 
-    Where it leaves the start of warm starts open, the one that the checkpoint's `meta` holds is taken.
+    Where it leaves the start of warm starts open, or whether it rises, the checkpoint's `meta` says so.
     """
-    if "start" in node and node["start"] is None and meta:
-        node = {**node, "start": meta.get("warm_start", {}).get("start")}
+    if meta:
+        known = {"start": meta.get("warm_start", {}).get("start"), "rising": "staircase" in meta.get("regimes", ())}
+        node = {**node, **{key: value for key, value in known.items() if key in node and node[key] is None}}
     solver = node.get("solver")
     given = {"solver": build("solver", solver)} if isinstance(solver, Mapping) else {}
     return build("inference", {k: v for k, v in node.items() if k not in given}, **given)

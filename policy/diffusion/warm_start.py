@@ -21,7 +21,12 @@ class WarmStart:
 
     The guess is the previous plan, shifted by the steps that lie behind. With `renoise` it gets the noise that belongs to
     the start level; without, it is taken as it is, as in the paper (section III). Without a `start`, the one that was
-    measured for the checkpoint is taken (`policy.calibrate`). Numbers that take two values only begin at
+    measured for the checkpoint is taken (`policy.calibrate`).
+
+    A plan's last steps are known worst: behind the end of the previous plan its last action is repeated, and at a low level
+    that repetition would live on until it is executed. With `rising` the start rises behind the chunk to execute, to pure
+    noise where the previous plan ended, which a checkpoint that was trained with staircases knows. Left open, a checkpoint
+    loaded through `build_way` rises where it was trained so. Numbers that take two values only begin at
     the neutral value 0: at a clean guess they could not flip any more. A row whose first estimate lies further than
     `fallback` (root mean square over the chunk, in half ranges) from its guess is sampled afresh.
     """
@@ -36,6 +41,7 @@ class WarmStart:
         neutral: bool = True,
         fallback: float | None = None,
         clip: float | None = 1.0,
+        rising: bool | None = None,
     ) -> None:
         if steps < 1 or cold < 1:
             raise ConfigError(f"inference.steps is {steps} and inference.cold {cold}; at least one step is needed")
@@ -50,12 +56,16 @@ class WarmStart:
             raise ConfigError(f"inference.fallback is {fallback}; give a distance above 0, or null for no fall back")
         self.steps, self.start, self.clip = steps, start, clip
         self.solver = solver or DDIM(1.0)
-        self.renoise, self.neutral, self.fallback = renoise, neutral, fallback
+        self.renoise, self.neutral, self.fallback, self.rising = renoise, neutral, fallback, bool(rising)
+        if self.rising and not renoise:
+            raise ConfigError("inference.rising=true asks for noise that renoise=false leaves out: choose one of them")
         self.fresh = Fresh(cold, DDIM(), clip)
 
     def check(self, trained: Trained, horizon: Horizon) -> None:
-        """Warm starts meet plans of one level."""
+        """Warm starts meet plans of one level, or of rising ones."""
         want_regime(trained, "constant", "rti")
+        if self.rising:
+            want_regime(trained, "staircase", "rti with inference.rising=true")
 
     def __call__(self, request: PlanRequest) -> PlanOutcome:
         """Plans (R, T, A) for every row."""
@@ -63,13 +73,20 @@ class WarmStart:
 
     def _warm(self, request: PlanRequest) -> PlanOutcome:
         guess = self.guess(request)
-        levels = grid(request.schedule, self.steps, self.start).to(guess.device)  # (S + 1,)
+        levels = self._levels(request).to(guess.device)  # (S + 1, T)
         table = request.denoiser.network.prepare(levels[:-1], request.horizon.planned)
         denoise = FirstEstimate(request.denoiser.bind(request.context, self.clip, table))
         pairs = [level.expand(guess.shape[:2]) for level in levels]
         x = add_noise(guess, request.draw(), pairs[0]) if self.renoise else guess
         outcome = PlanOutcome(descend(denoise, self.solver, x, pairs, request.draw), denoise.nfe)
         return outcome if self.fallback is None else self._checked(request, outcome, guess, denoise)
+
+    def _levels(self, request: PlanRequest) -> Tensor:
+        """Levels (S + 1, T) of every step from its own start down to clean."""
+        share = behind_chunk(request.horizon).double() if self.rising else torch.zeros(request.horizon.planned).double()
+        start = self.start + (1 - self.start) * share  # (T,)
+        left = torch.linspace(1, 0, self.steps + 1, dtype=torch.float64)
+        return request.schedule.level(left.unsqueeze(1) * start).float()
 
     def guess(self, request: PlanRequest) -> Tensor:
         """Where the plan begins, (R, T, A): the previous one moved on, discrete numbers neutral."""
@@ -86,6 +103,13 @@ class WarmStart:
         everybody = torch.arange(request.rows).numpy()
         again = [(lost, self.fresh(request.take(lost)))] if len(lost) else []
         return joined([(everybody, outcome), *again], request)
+
+
+def behind_chunk(horizon: Horizon) -> Tensor:
+    """How far each step (T,) lies between the end of the chunk to execute, 0, and that of a plan moved on by Ta, 1."""
+    end, known = horizon.past + horizon.executed + horizon.delay, horizon.planned - horizon.executed
+    index = torch.arange(horizon.planned)
+    return torch.where(index < known, ((index - end) / max(1, known - end)).clamp(0, 1), (index >= end).float())
 
 
 class FirstEstimate(BoundDenoiser):

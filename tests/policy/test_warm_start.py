@@ -6,7 +6,8 @@ import torch
 from hotstart.policy.diffusion.plans import Fresh, Trained, shift
 from hotstart.policy.diffusion.schedule import VPCosine, alpha_sigma
 from hotstart.policy.diffusion.solvers import DDIM
-from hotstart.policy.diffusion.warm_start import WarmStart, choose_start, gain
+from hotstart.policy.diffusion.warm_start import WarmStart, behind_chunk, choose_start, gain
+from hotstart.policy.diffusion_policy import build_way
 from hotstart.spec import ConfigError, Horizon
 
 from .analytic import gaussian, request, smooth, two_points
@@ -88,6 +89,36 @@ def test_rows_move_on_by_what_each_of_them_executed():
     assert moved[2, :2].tolist() == [8, 9]
 
 
+@pytest.mark.parametrize(
+    ("horizon", "shares"),
+    [
+        (Horizon(1, 12, 4), [0] * 4 + [0, 0.25, 0.5, 0.75] + [1] * 4),
+        (Horizon(2, 12, 4), [0] * 5 + [0, 1 / 3, 2 / 3] + [1] * 4),
+        (Horizon(1, 12, 4, delay=2), [0] * 6 + [0, 0.5] + [1] * 4),
+        (Horizon(1, 8, 4), [0] * 4 + [1] * 4),
+        (Horizon(2, 10, 8), [0] * 9 + [1]),  # the chunk itself is never raised
+    ],
+)
+def test_behind_the_chunk_the_start_rises_to_the_end_of_what_is_known(horizon, shares):
+    np.testing.assert_allclose(behind_chunk(horizon).numpy(), shares, atol=1e-6)
+
+
+def test_a_rising_start_forgets_the_repeated_tail_and_treats_the_chunk_as_before():
+    previous, asked_levels = torch.zeros(4, 24, 2), []
+    previous[:, 23] = 0.9  # repeated behind the end
+    plans = {}
+    for rising in (False, True):
+        asked = request(gaussian(0.0, 0.2), previous=previous)
+        plans[rising] = WarmStart(2, 0.1, rising=rising)(asked).plan
+        asked_levels.append(asked.denoiser.network.seen)
+    torch.testing.assert_close(plans[True][:, :9], plans[False][:, :9])
+    assert float(plans[False][:, 17:].mean()) > 0.4
+    assert abs(float(plans[True][:, 17:].mean())) < 0.15
+    for flat, raised in zip(*asked_levels, strict=True):
+        torch.testing.assert_close(raised[:, :9], flat[:, :9])
+    assert bool((asked_levels[1][0][:, 16:] == 1).all())
+
+
 def test_a_row_without_a_plan_is_sampled_fresh_and_the_others_do_not_notice():
     previous = torch.rand(4, 24, 2, generator=torch.Generator().manual_seed(0))
     previous[2] = torch.nan
@@ -120,6 +151,7 @@ def test_a_row_whose_guess_is_wrong_falls_back_alone():
         ({"start": 0.0}, "start is 0.0"),
         ({"start": 1.1}, "start is 1.1"),
         ({"fallback": 0.0}, "fallback is 0.0"),
+        ({"rising": True, "renoise": False}, "rising=true"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(options, match):
@@ -130,5 +162,16 @@ def test_settings_that_cannot_be_are_refused(options, match):
 def test_a_checkpoint_without_constant_levels_is_refused():
     with pytest.raises(ConfigError, match=r"rti .*constant; it knows staircase.*training.regimes.constant above 0"):
         WarmStart().check(Trained(("staircase",), HORIZON), HORIZON)
+    with pytest.raises(ConfigError, match=r"rising=true.*staircase; it knows constant"):
+        WarmStart(rising=True).check(Trained(("constant",), HORIZON), HORIZON)
     WarmStart().check(Trained(None, HORIZON), HORIZON)  # nobody said: nothing to refuse
     assert np.isfinite(gain(VPCosine(), 0.5, 1, 0.1, 1.0))
+
+
+@pytest.mark.parametrize(("regimes", "rises"), [(["staircase", "constant"], True), (["constant"], False)])
+def test_left_open_it_rises_where_the_checkpoint_knows_staircases(regimes, rises):
+    node = {"_target_": f"{WarmStart.__module__}.WarmStart", "start": 0.2, "rising": None}
+    way = build_way(node, {"regimes": regimes})
+    assert isinstance(way, WarmStart) and way.rising is rises
+    forced = build_way({**node, "rising": False}, {"regimes": regimes})
+    assert isinstance(forced, WarmStart) and not forced.rising
