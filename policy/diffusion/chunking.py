@@ -60,7 +60,7 @@ class RealTimeChunking:
 
     def _guided(self, request: PlanRequest) -> PlanOutcome:
         before, horizon = request.going_on(), request.horizon
-        weight = prefix_weights(horizon.planned, horizon.past, _committed(request), before.known, self.fade)
+        weight = prefix_weights(horizon.planned, horizon.past, request.steps_committed, before.known, self.fade)
         levels = self._levels(request)
         table = request.denoiser.network.prepare(levels[:-1], horizon.planned)
         bound = request.denoiser.bind(request.context, None, table)
@@ -73,7 +73,7 @@ class RealTimeChunking:
     def _given(self, request: PlanRequest) -> PlanOutcome:
         before, horizon = request.going_on(), request.horizon
         index = torch.arange(horizon.planned, device=before.plan.device)
-        length = torch.minimum(horizon.past + _committed(request), before.known)
+        length = torch.minimum(horizon.past + request.steps_committed, before.known)
         given = index < length.unsqueeze(1)  # (R, T)
         denoise = request.denoiser.bind(request.context, self.clip)
         x = torch.where(given.unsqueeze(-1), before.plan, request.draw())
@@ -83,10 +83,3 @@ class RealTimeChunking:
 
     def _levels(self, request: PlanRequest) -> Tensor:
         return grid(request.schedule, self.steps).to(request.noise.device)  # (S + 1,)
-
-
-def _committed(request: PlanRequest) -> Tensor:
-    """(R,) steps sure to be executed meanwhile; none where nobody said."""
-    if request.committed is None:
-        return torch.zeros(request.rows, dtype=torch.long, device=request.noise.device)
-    return torch.as_tensor(request.committed, device=request.noise.device)

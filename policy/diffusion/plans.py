@@ -44,6 +44,13 @@ class PlanRequest:
         """R."""
         return len(self.noise.seeds)
 
+    @property
+    def steps_committed(self) -> Tensor:
+        """(R,) steps sure to be executed meanwhile; none where nobody said."""
+        if self.committed is None:
+            return torch.zeros(self.rows, dtype=torch.long, device=self.noise.device)
+        return torch.as_tensor(self.committed, device=self.noise.device)
+
     def draw(self) -> Tensor:
         """The rows' next standard normal noise for a whole plan, (R, T, A)."""
         return self.noise.normal(self.horizon.planned, self.width)

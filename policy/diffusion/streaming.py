@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...spec import ConfigError, Horizon
 from .objective import staircase_times
-from .plans import Fresh, PlanOutcome, PlanRequest, Trained, by_start, descend, want_regime
+from .plans import Fresh, PlanOutcome, PlanRequest, Shifted, Trained, by_start, descend, want_regime
 from .schedule import raise_noise
 from .solvers import DDIM, Solver
 
@@ -22,7 +22,8 @@ class Streaming:
     A block needs steps x blocks evaluations in all and gets them over as many calls as there are blocks, so the number of
     levels is a multiple of the number of blocks by construction. Between two calls the plan moves on by what was executed;
     steps that are then cleaner than their stair (those already executed, the rest of a chunk that was cut short, the tail
-    beyond the last whole block) get the noise that their label says.
+    beyond the last whole block) get the noise that their label says. Steps that are committed, since they will be executed
+    while the plan is made, stay as they are and clean, and the staircase begins behind them.
 
     A row's first plan is primed: `denoise` samples it whole in `cold` steps and adds noise to the later blocks; `zero`
     puts noise on a plan of zeros, `constant` on the first action that one evaluation at pure noise expects, repeated.
@@ -66,7 +67,7 @@ class Streaming:
     def _sampled(self, request: PlanRequest) -> PlanOutcome:
         """A whole plan, then noise on the later blocks."""
         outcome = Fresh(self.cold, DDIM(), self.clip)(request)
-        target = self._stairs(request, 1.0)
+        target = self._stairs(request, 1.0, None)
         clean = torch.zeros_like(target)
         x = raise_noise(outcome.plan, request.draw(), clean, target)
         return PlanOutcome(x, outcome.nfe, target)
@@ -79,25 +80,37 @@ class Streaming:
             denoise = request.denoiser.bind(request.context, self.clip)
             expected = denoise(noise, torch.ones(noise.shape[:2], device=noise.device))
             clean, spent = expected[:, request.horizon.past, None].expand_as(noise).clone(), denoise.nfe
-        outcome = self._go_down(request, raise_noise(clean, noise, torch.zeros_like(clean[..., 0]), self._stairs(request, 0.0)))
+        x = raise_noise(clean, noise, torch.zeros_like(clean[..., 0]), self._stairs(request, 0.0, None))
+        outcome = self._go_down(request, x, None)
         return PlanOutcome(outcome.plan, outcome.nfe + spent, outcome.level)
 
     def _rolled(self, request: PlanRequest) -> PlanOutcome:
         """The plan moved on; every step back on its stair, behind the end of what was known pure noise."""
         before = request.going_on()
-        stairs = self._stairs(request, 0.0)
-        return self._go_down(request, raise_noise(before.plan, request.draw(), before.level, stairs))
+        settled = _settled(request, before)
+        stairs = self._stairs(request, 0.0, settled)
+        return self._go_down(request, raise_noise(before.plan, request.draw(), before.level, stairs), settled)
 
-    def _go_down(self, request: PlanRequest, x: Tensor) -> PlanOutcome:
+    def _go_down(self, request: PlanRequest, x: Tensor, settled: Tensor | None) -> PlanOutcome:
         """One stair down in `steps` evaluations."""
-        pairs = [self._stairs(request, number / self.steps) for number in range(self.steps + 1)]
-        grid = torch.stack([pair[0] for pair in pairs[:-1]])  # (S, T): all rows stand on the same stairs
-        table = request.denoiser.network.prepare(grid, request.horizon.planned)
+        pairs = [self._stairs(request, number / self.steps, settled) for number in range(self.steps + 1)]
+        table = None
+        if settled is None or bool((settled == settled[0]).all()):  # all rows stand on the same stairs
+            table = request.denoiser.network.prepare(torch.stack([pair[0] for pair in pairs[:-1]]), request.horizon.planned)
         denoise = request.denoiser.bind(request.context, self.clip, table)
         plan = descend(denoise, self.solver, x, pairs, request.draw)
         return PlanOutcome(plan, denoise.nfe, pairs[-1])
 
-    def _stairs(self, request: PlanRequest, progress: float) -> Tensor:
-        """Levels (R, T) of the staircase with a share of a stair already removed."""
+    def _stairs(self, request: PlanRequest, progress: float, settled: Tensor | None) -> Tensor:
+        """Levels (R, T) of the staircase with a share of a stair already removed, behind `settled` (R,) clean steps."""
         done = torch.full((request.rows,), progress, dtype=torch.float64)
-        return request.schedule.level(staircase_times(request.horizon, done)).float().to(request.noise.device)
+        level = request.schedule.level(
+            staircase_times(request.horizon, done, None if settled is None else settled.cpu())
+        ).float()
+        return level.to(request.noise.device)
+
+
+def _settled(request: PlanRequest, before: Shifted) -> Tensor:
+    """(R,) committed steps of the plan before that are clean, as far as they are."""
+    clean = (before.level == 0).long().cumprod(1).sum(1) - request.horizon.past  # (R,) from the next step on
+    return torch.minimum(request.steps_committed, clean.clamp_min(0))

@@ -16,7 +16,7 @@ HORIZONS = [Horizon(2, 24, 8), Horizon(1, 24, 8), Horizon(1, 32, 8), Horizon(3, 
 PRIMERS = ["denoise", "zero", "constant"]
 
 
-def run(way: Streaming, horizon: Horizon, calls: int, executed=None, posterior=None, rows: int = 3):
+def run(way: Streaming, horizon: Horizon, calls: int, executed=None, posterior=None, rows: int = 3, committed=None):
     """Requests and outcomes of some calls in a row."""
     posterior, outcome, done = posterior or smooth(0.2), None, []
     for call in range(calls):
@@ -27,6 +27,7 @@ def run(way: Streaming, horizon: Horizon, calls: int, executed=None, posterior=N
             previous=None if outcome is None else outcome.plan,
             previous_level=None if outcome is None else outcome.level,
             executed=horizon.executed if executed is None else executed,
+            committed=committed,
             seed=100 * call,
         )
         outcome = way(asked)
@@ -89,6 +90,30 @@ def test_the_noise_of_every_step_is_what_its_label_says(executed):
         kept = error[row::rows].std(0) < 1e-5
         assert bool((kept | (drawn < 0.1)).all())
         assert not kept[0].any()  # the past step was executed, is clean, and got its stair's noise again
+
+
+def test_committed_steps_stay_to_the_bit_and_the_stairs_begin_behind_them():
+    committed, horizon = [0, 2, 3], HORIZONS[0]
+    way = Streaming(2, 4)
+    (_, first), (asked, second), (_, third) = run(way, horizon, 3, executed=5, committed=committed)
+    for row, steps in enumerate(committed):
+        kept = slice(horizon.past, horizon.past + steps)
+        assert torch.equal(second.plan[row, kept], first.plan[row, kept.start + 5 : kept.stop + 5])
+        behind = horizon.past + steps
+        for level in (*(seen[row] for seen in asked.denoiser.network.seen), second.level[row]):
+            times = VPCosine().time(level.double())
+            if steps:
+                assert not times[:behind].any()
+            np.testing.assert_allclose(times[behind + 8 : behind + 12] - times[behind : behind + 4], 1 / 2, atol=1e-4)
+        assert not second.level[row, : behind + 8].any()  # a whole chunk is clean behind what was committed
+    assert bool(torch.isfinite(third.plan).all())
+
+
+def test_more_steps_committed_than_are_clean_are_not_taken_for_clean():
+    (_, first), (asked, second) = run(Streaming(2, 4), HORIZONS[0], 2, executed=5, committed=[12, 12, 12])
+    clean = HORIZONS[0].past + 3  # of a chunk of eight five lie behind
+    assert torch.equal(second.plan[:, 1:clean], first.plan[:, 6 : clean + 5])
+    assert bool((asked.denoiser.network.seen[0][:, clean:] > 0).all())
 
 
 PREVIOUS = ("previous", "previous_level")
