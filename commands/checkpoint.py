@@ -1,14 +1,15 @@
-"""`hotstart checkpoint`: import other people's policies; measure where a policy's warm starts should begin."""
+"""`hotstart checkpoint`: import other people's policies; give a policy what warm starts and anchored starts need."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
 from ..datasets.store import Store
 from ..policy import checkpoint
+from ..policy.anchors import fit_anchors
 from ..policy.calibrate import STARTS, calibrate
 from ..policy.lerobot import import_policy
 from ..policy.published_ckpt import import_ckpt
@@ -16,7 +17,11 @@ from ..policy.versions import versions
 from ..spec import ConfigError, nearest
 from .words import Word, help_text, parse_words, wants_help
 
-USAGES = {"import": "hotstart checkpoint import SOURCE", "calibrate": "hotstart checkpoint calibrate RUN data=DATA"}
+USAGES = {
+    "import": "hotstart checkpoint import SOURCE",
+    "calibrate": "hotstart checkpoint calibrate RUN data=DATA",
+    "anchors": "hotstart checkpoint anchors RUN data=DATA",
+}
 EXAMPLES = """
 SOURCE is what LeRobot's save_pretrained wrote (config.json, model.safetensors and the processors' files), or a .ckpt of
 Diffusion Policy, of which nothing but tensors is read. The policy needs no training to be warm-started:
@@ -49,13 +54,25 @@ class Calibrate:
     samples: Annotated[int, Word("plans at each")] = 32
 
 
+@dataclass
+class FitAnchors:
+    """Cluster a policy's data into anchors and train a head that chooses one by the observation, for inference=anchored."""
+
+    run: Annotated[Path, Word("a checkpoint or a run", positional=True)]
+    data: Annotated[Path, Word("the store it was trained on")]
+    out: Annotated[Path, Word("checkpoint to write: the same weights, with anchors")] = Path("runs/anchored")
+    count: Annotated[int, Word("how many anchors")] = 64
+    steps: Annotated[int, Word("optimiser steps of the head")] = 2000
+
+
 def run(words: Sequence[str]) -> int:
-    """Run `import` or `calibrate` with its words; returns the exit status."""
+    """Run one of the actions with its words; returns the exit status."""
     if wants_help(words) or not words:
         texts = (help_text(Import, USAGES["import"]), EXAMPLES, help_text(Calibrate, USAGES["calibrate"]))
+        texts = (*texts, help_text(FitAnchors, USAGES["anchors"]))
         print("\n".join(texts))
         return 0 if words else 2
-    actions = {"import": _import, "calibrate": _calibrate}
+    actions = {"import": _import, "calibrate": _calibrate, "anchors": _anchors}
     if words[0] not in actions:
         raise ConfigError(f"{words[0]!r} is unknown{nearest(words[0], list(actions))}; valid are {', '.join(actions)}")
     return actions[words[0]](words[1:])
@@ -71,6 +88,18 @@ def _calibrate(words: Sequence[str]) -> int:
         print(f"  start {start:.2f}: {gain:.2f} of the drift is left" + ("   <- taken" if start == found.start else ""))
     checkpoint.write_meta(folder, {**meta, "warm_start": {**found.to_json(), "steps": choice.steps}})
     print(f"{folder}: inference=rti inference.start=null takes {found.start}")
+    return 0
+
+
+def _anchors(words: Sequence[str]) -> int:
+    choice = parse_words(words, FitAnchors)
+    model, meta = checkpoint.load(choice.run)
+    found = fit_anchors(model, Store.open(choice.data), choice.count, choice.steps)
+    checkpoint.save(choice.out, model, {**meta, "anchors": asdict(found)})
+    print(
+        f"{choice.out}: {choice.count} anchors; on held-out episodes a plan lies {found.distance:.3f} half ranges from its "
+        f"nearest one and {found.chosen:.3f} from the one chosen, which is the nearest for {found.first:.0%}"
+    )
     return 0
 
 

@@ -52,7 +52,8 @@ class DiffusionPolicy:
         self.obs_spec: ObsSpec = model.config.obs_spec
         self.action_spec: ActionSpec = model.config.action_spec
         if isinstance(self.way, Demanding):
-            self.way.check(Trained(model.regimes, trained, bool(model.actions.reads)), self.horizon)
+            about = Trained(model.regimes, trained, bool(model.actions.reads), model.anchors is not None)
+            self.way.check(about, self.horizon)
 
     @classmethod
     def load(cls, path: Path | str, inference: Mapping[str, Any] | Way | None = None, device: str = "cpu") -> DiffusionPolicy:
@@ -93,10 +94,11 @@ class DiffusionPolicy:
             raise ConfigError("plan() was asked for a row that has observed nothing: call observe() first")
         device = next(self.model.parameters()).device
         observed = {name: torch.as_tensor(window[rows]).to(device) for name, window in state.history.items()}
+        tokens = self.model.tokens(observed)
         request = PlanRequest(
             denoiser=self.model.denoiser,
             schedule=self.model.schedule,
-            context=self.model.encode(observed),
+            context=self.model.network.encode_context(tokens),
             horizon=self.horizon,
             width=self.model.actions.spec.width,
             noise=RowNoise(state.seeds[rows], state.plans[rows], device),
@@ -105,6 +107,7 @@ class DiffusionPolicy:
             executed=executed,
             committed=committed,
             discrete=torch.as_tensor(self.model.actions.discrete, device=device),
+            anchor=None if self.model.anchors is None else self.model.anchors.chosen(tokens),
         )
         outcome = self.way(request)
         check_finite(outcome.plan)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..spec import ActionSpec, CheckpointError, Horizon, ObsSpec
@@ -31,6 +32,31 @@ class ModelConfig:
     horizon: Horizon = field(default_factory=Horizon)
     prediction: str = "v"
     actions: Mapping[str, Any] = field(default_factory=lambda: dict(AS_GIVEN))
+    anchors: int = 0
+    """How many anchors a checkpoint was given after its training (see policy/anchors.py)."""
+
+
+class Anchors(nn.Module):
+    """K normalised plans, and a head that scores them by the condition tokens (see policy/anchors.py)."""
+
+    plans: Tensor
+
+    def __init__(self, count: int, steps: int, width: int, tokens: int, token_width: int, hidden: int = 256) -> None:
+        super().__init__()
+        self.register_buffer("plans", torch.zeros(count, steps, width))
+        self.head = nn.Sequential(nn.Linear(tokens * token_width, hidden), nn.SiLU(), nn.Linear(hidden, count))
+
+    def scores(self, tokens: Tensor) -> Tensor:
+        """Logits (B, K) of the anchors from condition tokens (B, N, E)."""
+        return self.head(tokens.flatten(1))
+
+    def nearest(self, plans: Tensor) -> Tensor:
+        """Which anchor (B,) lies nearest to each of plans (B, T, A)."""
+        return torch.cdist(plans.flatten(1), self.plans.flatten(1)).argmin(1)
+
+    def chosen(self, tokens: Tensor) -> Tensor:
+        """The anchor (B, T, A) that the head puts first."""
+        return self.plans[self.scores(tokens).argmax(1)]
 
 
 class PolicyModel(nn.Module):
@@ -47,11 +73,24 @@ class PolicyModel(nn.Module):
         self.schedule: Schedule = build("schedule", config.schedule)
         self.normalizer = normalizer or Normalizer(expected_shapes(config.obs_spec, self.actions.spec))
         self.denoiser = Denoiser(self.network, Preconditioner(config.prediction))
+        self.anchors: Anchors | None = None
+        if config.anchors:
+            self.add_anchors(config.anchors)
         self.regimes: tuple[str, ...] | None = None
         """Regimes of levels that the weights were trained with; None where nobody said."""
 
+    def add_anchors(self, count: int) -> None:
+        """Make room for anchors, which `policy.anchors` fills."""
+        self.config = replace(self.config, anchors=count)
+        sizes = (self.config.horizon.planned, self.actions.spec.width, self.encoder.tokens, self.encoder.token_width)
+        self.anchors = Anchors(count, *sizes).to(next(self.network.parameters()).device)
+
     def encode(self, observation: Mapping[str, Tensor]) -> Any:
         """Context for the denoiser from an observation in its own units, key -> (B, To, ...)."""
+        return self.network.encode_context(self.tokens(observation))
+
+    def tokens(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """Condition tokens (B, K, E) of an observation in its own units, key -> (B, To, ...)."""
         missing = [name for name in self.config.obs_spec.keys if name not in observation]
         if missing:
             raise CheckpointError(f"the policy was trained with {list(self.config.obs_spec.keys)}; {missing} are not observed")
@@ -59,7 +98,7 @@ class PolicyModel(nn.Module):
             name: self.normalizer.normalize(name, observation[name]) if key.kind == "state" else observation[name]
             for name, key in self.config.obs_spec.keys.items()
         }
-        return self.network.encode_context(self.encoder(normalised))
+        return self.encoder(normalised)
 
     @property
     def parameter_count(self) -> int:

@@ -32,6 +32,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
         f"{_HERE}.diffusion.streaming.Streaming",
         f"{_HERE}.diffusion.chunking.RealTimeChunking",
         f"{_HERE}.diffusion.bidirectional.BidirectionalDecoding",
+        f"{_HERE}.diffusion.anchored.Anchored",
     ),
 }
 

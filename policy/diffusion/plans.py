@@ -38,6 +38,7 @@ class PlanRequest:
     executed: IntArray | None = None  # (R,) steps of that plan that lie behind, from its newest observation on
     committed: IntArray | None = None  # (R,) further steps of it that will be executed while this plan is made
     discrete: Tensor | None = None  # (A,) which numbers of an action take two values only
+    anchor: Tensor | None = None  # (R, T, A) the plan that the checkpoint's anchors hold for each row; None: it has none
 
     @property
     def rows(self) -> int:
@@ -70,6 +71,7 @@ class PlanRequest:
             previous_level=of(self.previous_level),
             executed=of(self.executed),
             committed=of(self.committed),
+            anchor=of(self.anchor),
         )
 
     def branches(self, copies: int, first: int = 0) -> PlanRequest:
@@ -114,6 +116,7 @@ class Trained:
     regimes: tuple[str, ...] | None
     horizon: Horizon
     relative: bool = False  # its actions are relative to what is observed when a plan is made
+    anchored: bool = False  # it was given anchors
 
 
 @runtime_checkable
