@@ -22,8 +22,9 @@ class Streaming:
     A block needs steps x blocks evaluations in all and gets them over as many calls as there are blocks, so the number of
     levels is a multiple of the number of blocks by construction. Between two calls the plan moves on by what was executed;
     steps that are then cleaner than their stair (those already executed, the rest of a chunk that was cut short, the tail
-    beyond the last whole block) get the noise that their label says. Steps that are committed, since they will be executed
-    while the plan is made, stay as they are and clean, and the staircase begins behind them.
+    beyond the last whole block) get the noise that their label says. With `keep_committed`, steps that will be executed while
+    the plan is made stay as they are and clean, and the staircase begins behind them: smoother, but mixtures of a clean
+    prefix and stairs are not among the levels trained, and on Push-T it succeeds less often (BENCHMARKS.md).
 
     A row's first plan is primed: `denoise` samples it whole in `cold` steps and adds noise to the later blocks; `zero`
     puts noise on a plan of zeros, `constant` on the first action that one evaluation at pure noise expects, repeated.
@@ -36,13 +37,14 @@ class Streaming:
         primer: Primer = "denoise",
         solver: Solver | None = None,
         clip: float | None = 1.0,
+        keep_committed: bool = False,
     ) -> None:
         if steps < 1 or cold < 1:
             raise ConfigError(f"inference.steps is {steps} and inference.cold {cold}; at least one step is needed")
         if primer not in get_args(Primer):
             raise ConfigError(f"inference.primer is {primer!r}; choose one of {', '.join(get_args(Primer))}")
         self.steps, self.cold, self.primer, self.clip = steps, cold, primer, clip
-        self.solver = solver or DDIM()
+        self.solver, self.keep_committed = solver or DDIM(), keep_committed
 
     def check(self, trained: Trained, horizon: Horizon) -> None:
         """The staircase met must be the one trained: its regime, and blocks of the same length."""
@@ -87,7 +89,7 @@ class Streaming:
     def _rolled(self, request: PlanRequest) -> PlanOutcome:
         """The plan moved on; every step back on its stair, behind the end of what was known pure noise."""
         before = request.going_on()
-        settled = _settled(request, before)
+        settled = _settled(request, before) if self.keep_committed else None
         stairs = self._stairs(request, 0.0, settled)
         return self._go_down(request, raise_noise(before.plan, request.draw(), before.level, stairs), settled)
 
