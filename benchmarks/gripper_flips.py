@@ -1,0 +1,104 @@
+"""How often a warm start still changes a number of two values that its guess has wrong, on a trained checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..commands.words import Word
+from ..datasets.store import Store
+from ..datasets.windows import window_index
+from ..policy import checkpoint
+from ..policy.batches import WindowBatches
+from ..policy.diffusion.noise import RowNoise
+from ..policy.diffusion.plans import Fresh, PlanRequest
+from ..policy.diffusion.warm_start import WarmStart
+from ..policy.model import PolicyModel
+from ..policy.normalizer import ACTION
+from ..spec import ConfigError, IntArray
+
+
+@dataclass
+class Words:
+    """At moments where a demonstration's gripper has just changed, a fresh plan is given back with the old gripper value."""
+
+    checkpoint: Annotated[str, Word("a checkpoint or a run whose actions hold a number of two values", positional=True)]
+    data: Annotated[str, Word("the store it was trained on")]
+    starts: Annotated[tuple[float, ...], Word("schedule times to begin at")] = (0.05, 0.1, 0.2, 0.35, 0.5)
+    steps: Annotated[int, Word("evaluations of a warm start")] = 2
+    moments: Annotated[int, Word("moments to look at")] = 200
+
+
+def run(words: Words) -> None:
+    """Print, per start, the share of the chunk's wrong gripper values that come out as in the fresh plan."""
+    model, _ = checkpoint.load(words.checkpoint)
+    discrete = torch.as_tensor(model.actions.discrete)
+    if not bool(discrete.any()):
+        raise ConfigError(f"{words.checkpoint} has no action number that takes two values only: there is nothing to flip")
+    store = Store.open(words.data)
+    request = _at(model, store, _changes(store, discrete.numpy(), model.config.horizon.executed, words.moments))
+    fresh = Fresh(10)(request).plan
+    guess = torch.where(discrete, -fresh.sign(), fresh)
+    ways = {
+        "neutral guess": {},
+        "neutral, flat": {"rising": False},
+        "wrong guess": {"neutral": False},
+        "wrong guess, as it is": {"neutral": False, "renoise": False, "rising": False},
+        "neutral, as it is": {"renoise": False, "rising": False},
+    }
+    print(f"{len(guess)} moments, {words.steps} evaluations, share of gripper values that agree with the fresh plan's")
+    print(f"{'':<24}" + "".join(f"{f'start {start}':>12}" for start in words.starts))
+    asked = replace(request, previous=guess, executed=np.zeros(len(guess), np.int64), noise=_noise(len(guess), plan=1))
+    for name, options in ways.items():
+        options = {"rising": "staircase" in (model.regimes or ()), **options}
+        shares = [_agreement(WarmStart(words.steps, start, **options)(asked).plan, fresh, request) for start in words.starts]
+        print(f"{name:<24}" + "".join(f"{share:>12.3f}" for share in shares))
+    again = Fresh(10)(replace(request, noise=_noise(len(guess), plan=1))).plan
+    print(f"two fresh plans agree in {_agreement(again, fresh, request):.3f}")
+
+
+def _agreement(plan: Tensor, fresh: Tensor, request: PlanRequest) -> float:
+    assert request.discrete is not None
+    chunk = slice(request.horizon.past, request.horizon.past + request.horizon.executed)
+    same = plan[:, chunk][..., request.discrete].sign() == fresh[:, chunk][..., request.discrete].sign()
+    return float(same.float().mean())
+
+
+def _changes(store: Store, discrete: np.ndarray, length: int, count: int) -> IntArray:
+    """Steps at which a two-valued number has just changed and then stays for a chunk."""
+    values = np.asarray(store.array(ACTION))[:, discrete][:, 0] > 0
+    ends = np.asarray(store.episode_ends)
+    episode = np.searchsorted(ends, np.arange(ends[-1]), side="right")
+    steps = np.arange(1, len(values) - length)
+    changed = (values[steps] != values[steps - 1]) & (episode[steps - 1] == episode[steps + length])
+    settled = np.array([len(set(values[step : step + length])) == 1 for step in steps])
+    found = steps[changed & settled]
+    return np.random.default_rng(0).permutation(found)[:count]
+
+
+def _noise(rows: int, plan: int) -> RowNoise:
+    return RowNoise(np.arange(rows), np.full(rows, plan))
+
+
+def _at(model: PolicyModel, store: Store, steps: IntArray) -> PlanRequest:
+    """A request for fresh plans at steps of the data."""
+    if len(steps) == 0:
+        raise ConfigError("nowhere in the data does the gripper change and then stay for a chunk")
+    index = window_index(np.asarray(store.episode_ends), model.config.horizon)
+    batches = WindowBatches(store, model.config, index, len(steps), 0, "cpu")
+    newest = torch.as_tensor(index[:, model.config.horizon.past])
+    rows = torch.stack([torch.nonzero(newest == int(step))[0, 0] for step in steps])
+    observation, _ = batches.of(batches.index[rows])
+    return PlanRequest(
+        denoiser=model.denoiser,
+        schedule=model.schedule,
+        context=model.encode(observation),
+        horizon=model.config.horizon,
+        width=model.actions.spec.width,
+        noise=_noise(len(steps), plan=0),
+        discrete=torch.as_tensor(model.actions.discrete),
+    )
