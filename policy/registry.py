@@ -21,7 +21,12 @@ TARGETS: dict[str, tuple[str, ...]] = {
     ),
     "denoiser": tuple(
         f"{_HERE}.denoisers.{name}"
-        for name in ("unet.ConditionalUnet", "transformer.DiffusionTransformer", "published_unet.PublishedUnet")
+        for name in (
+            "unet.ConditionalUnet",
+            "transformer.DiffusionTransformer",
+            "mode.ModeTransformer",
+            "published_unet.PublishedUnet",
+        )
     ),
     "schedule": tuple(f"{_HERE}.diffusion.schedule.{name}" for name in ("VPCosine", "Flow", "IndexTable")),
     "solver": tuple(f"{_HERE}.diffusion.solvers.{name}" for name in ("DDIM", "DPMSolverPP", "PLMS")),

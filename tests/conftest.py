@@ -34,6 +34,13 @@ DENOISERS: dict[str, dict[str, Any]] = {
         "heads": 2,
         "level_width": 16,
     },
+    "mode": {
+        "_target_": "hotstart.policy.denoisers.mode.ModeTransformer",
+        "embed": 32,
+        "layers": 2,
+        "heads": 2,
+        "level_width": 16,
+    },
 }
 
 

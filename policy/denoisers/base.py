@@ -61,6 +61,10 @@ class Network(nn.Module, ABC):
     def forward(self, x: Tensor, level: Tensor, context: Any, prepared: Any = None) -> Tensor:
         """F(x (B, T, A), level (B, T), context) -> (B, T, A); `prepared` stands in for the levels' modulation."""
 
+    def losses(self, level: Tensor) -> dict[str, Tensor]:
+        """Weighted auxiliary losses of the network itself at training levels (B, T), by name; none unless it has some."""
+        return {}
+
     @property
     def weights_version(self) -> int:
         """Changes whenever a weight is written to (optimiser step, EMA swap, load_state_dict).
@@ -87,6 +91,23 @@ class Network(nn.Module, ABC):
             raise ConfigError("these levels were prepared by another network: call prepare() of this one")
         if table.version != self.weights_version:
             raise ConfigError("the weights have changed since these levels were prepared: call prepare() again")
+
+
+def heads_apart(x: Tensor, heads: int) -> Tensor:
+    """(B, T, E) -> (B, heads, T, E / heads)."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def heads_joined(x: Tensor) -> Tensor:
+    """(B, heads, T, E / heads) -> (B, T, E)."""
+    return x.transpose(1, 2).flatten(2)
+
+
+def sinusoids(steps: int, embed: int, longest: float = 100.0) -> Tensor:
+    """Positions 0 .. steps - 1 as sines and cosines, (steps, E), with periods from 2 pi to 2 pi `longest`."""
+    rates = torch.exp(-math.log(longest) * torch.arange(embed // 2) / (embed // 2 - 1))
+    angles = torch.arange(steps).unsqueeze(1) * rates
+    return torch.cat((angles.sin(), angles.cos()), -1)
 
 
 class LevelEmbedding(nn.Module):

@@ -12,7 +12,6 @@ as large as the embedded actions: begun near zero, the network took five times a
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -20,24 +19,9 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from ...spec import ConfigError
-from .base import LevelEmbedding, Network
+from .base import LevelEmbedding, Network, heads_apart, heads_joined, sinusoids
 
 POSITION_SIZE = 0.5
-
-
-def _heads(x: Tensor, heads: int) -> Tensor:
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)  # (B, heads, T, E / heads)
-
-
-def _join(x: Tensor) -> Tensor:
-    return x.transpose(1, 2).flatten(2)  # (B, T, E)
-
-
-def _sinusoids(steps: int, embed: int, longest: float = 100.0) -> Tensor:
-    """Positions 0 .. steps - 1 as sines and cosines, (steps, E), with periods from 2 pi to 2 pi `longest`."""
-    rates = torch.exp(-math.log(longest) * torch.arange(embed // 2) / (embed // 2 - 1))
-    angles = torch.arange(steps).unsqueeze(1) * rates
-    return torch.cat((angles.sin(), angles.cos()), -1)
 
 
 class TemporalLinear(nn.Linear):
@@ -77,19 +61,19 @@ class Block(nn.Module):
     def context(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (B, heads, K, E / heads) of the condition tokens."""
         key, value = self.key_value(tokens).chunk(2, -1)
-        return _heads(key, self.heads), _heads(value, self.heads)
+        return heads_apart(key, self.heads), heads_apart(value, self.heads)
 
     def forward(self, h: Tensor, modulation: Tensor, context: tuple[Tensor, Tensor]) -> Tensor:
         """h (B, T, E), modulation (B or 1, T, 6, E) -> (B, T, E)."""
         scale_a, shift_a, gate_a, scale_m, shift_m, gate_m = (modulation + self.offset).unbind(-2)
         h = h + gate_a * self._self_attention(self.norm_self(h) * (1 + scale_a) + shift_a)
-        query = _heads(self.query(self.norm_cross(h)), self.heads)
-        h = h + self.out_cross(_join(scaled_dot_product_attention(query, *context)))
+        query = heads_apart(self.query(self.norm_cross(h)), self.heads)
+        h = h + self.out_cross(heads_joined(scaled_dot_product_attention(query, *context)))
         return h + gate_m * self.mlp(self.norm_mlp(h) * (1 + scale_m) + shift_m)
 
     def _self_attention(self, h: Tensor) -> Tensor:
-        query, key, value = (_heads(part, self.heads) for part in self.qkv(h).chunk(3, -1))
-        return self.out_self(_join(scaled_dot_product_attention(query, key, value, is_causal=self.causal)))
+        query, key, value = (heads_apart(part, self.heads) for part in self.qkv(h).chunk(3, -1))
+        return self.out_self(heads_joined(scaled_dot_product_attention(query, key, value, is_causal=self.causal)))
 
 
 @dataclass(frozen=True)
@@ -154,7 +138,7 @@ class DiffusionTransformer(Network):
     def _initialise(self) -> None:
         """Positions that can be told apart at once, small modulations, open gates."""
         with torch.no_grad():
-            self.position.copy_(POSITION_SIZE * _sinusoids(len(self.position), self.embed))
+            self.position.copy_(POSITION_SIZE * sinusoids(len(self.position), self.embed))
             for block in self.blocks:
                 block.offset[[2, 5]] = 1.0  # type: ignore[index, operator]
         nn.init.normal_(self.observation_position, std=POSITION_SIZE)

@@ -14,7 +14,7 @@ class Anchored:
     Nothing is remembered from call to call. The noise of `start` hides how far the anchor lies from the plan wanted.
     """
 
-    def __init__(self, steps: int = 2, start: float = 0.5, solver: Solver | None = None, clip: float | None = 1.0) -> None:
+    def __init__(self, steps: int = 2, start: float = 0.4, solver: Solver | None = None, clip: float | None = 1.0) -> None:
         if steps < 1:
             raise ConfigError(f"inference.steps is {steps}; at least one step is needed")
         if not 0 < start <= 1:

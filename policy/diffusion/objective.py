@@ -89,11 +89,13 @@ def denoising_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Weighted mean squared error over the noisy steps of normalised plans x0 (B, T, A) at schedule times (B, T).
 
-    Clean steps are given, not asked for, and do not count. Returns the loss and detached numbers to log.
+    Clean steps are given, not asked for, and do not count. Returns the loss, the network's own losses added, and detached
+    numbers to log.
     """
     level = schedule.level(time)
     predicted = denoiser(add_noise(x0, noise, level), level, context)
     error = denoiser.preconditioner.error(predicted, x0, level).square().mean(-1)  # (B, T)
     weight = schedule.weight(level) * (time > 0)
     loss = (weight * error).sum() / (time > 0).sum()
-    return loss, {"loss": loss.detach()}
+    own = denoiser.network.losses(level)
+    return loss + sum(own.values()), {"loss": loss.detach(), **{name: value.detach() for name, value in own.items()}}

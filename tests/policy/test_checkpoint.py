@@ -29,7 +29,7 @@ def edit_tensors(folder: Path, change) -> None:
 # --- round trip
 
 
-@pytest.mark.parametrize("kind", ["unet", "transformer"])
+@pytest.mark.parametrize("kind", ["unet", "transformer", "mode"])
 def test_what_is_saved_comes_back_to_the_bit(kind, tmp_path, tiny_model):
     model = tiny_model(kind, seed=3)
     checkpoint.save(tmp_path / "c", model, {"task": "toy", "step": 12})

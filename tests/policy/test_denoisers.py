@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from hotstart.policy.denoisers.mode import ModeTransformer
 from hotstart.policy.denoisers.transformer import DiffusionTransformer, TemporalLinear
 from hotstart.policy.denoisers.unet import ConditionalUnet
 from hotstart.policy.diffusion.contract import Denoiser, Preconditioner
@@ -20,15 +21,26 @@ def make(kind: str, seed: int = 0, **options):
     torch.manual_seed(seed)
     if kind == "unet":
         return ConditionalUnet(**SIZES, **{"channels": (8, 16, 24), "groups": 4, "level_width": 16, **options}).eval()
-    return DiffusionTransformer(**SIZES, **{"embed": 32, "layers": 2, "heads": 4, "level_width": 16, **options}).eval()
+    made = ModeTransformer if kind == "mode" else DiffusionTransformer
+    return made(**SIZES, **{"embed": 32, "layers": 2, "heads": 4, "level_width": 16, **options}).eval()
 
 
-VARIANTS = {"causal": {"causal": True}, "without convolution": {"kernel": 1}}
+VARIANTS = {
+    "unet": ("unet", {}),
+    "transformer": ("transformer", {}),
+    "causal": ("transformer", {"causal": True}),
+    "without convolution": ("transformer", {"kernel": 1}),
+    "mode": ("mode", {}),
+    "mode, sees everything": ("mode", {"causal": False}),
+    "mode, one expert a token": ("mode", {"top": 1}),
+    "mode, dense": ("mode", {"experts": 1, "top": 1}),
+}
 
 
-@pytest.fixture(params=["unet", "transformer", *VARIANTS])
+@pytest.fixture(params=VARIANTS)
 def network(request):
-    return make("transformer", **VARIANTS[request.param]) if request.param in VARIANTS else make(request.param)
+    kind, options = VARIANTS[request.param]
+    return make(kind, **options)
 
 
 def inputs(rows: int, steps: int = STEPS, seed: int = 1):
@@ -267,8 +279,9 @@ def test_channels_that_cannot_be_normalised_in_groups_are_refused():
 # --- transformer
 
 
-def test_a_causal_transformer_hides_later_actions_to_the_bit():
-    net = make("transformer", causal=True)
+@pytest.mark.parametrize("kind", ["transformer", "mode"])
+def test_a_causal_transformer_hides_later_actions_to_the_bit(kind):
+    net = make(kind, causal=True)
     x, tokens, level = inputs(3)
     before = answer(net, x, tokens, level)
     for j in (0, 5, STEPS - 1):
@@ -280,23 +293,26 @@ def test_a_causal_transformer_hides_later_actions_to_the_bit():
         assert (after[:, j:] != before[:, j:]).any(-1).all()  # it and all later ones see the change
 
 
-def test_a_transformer_without_the_mask_sees_everything():
-    net = make("transformer")
+@pytest.mark.parametrize("kind", ["transformer", "mode"])
+def test_a_transformer_without_the_mask_sees_everything(kind):
+    net = make(kind, causal=False)
     x, tokens, level = inputs(3)
     changed = x.clone()
     changed[:, -1] += 1.0
     assert (answer(net, changed, tokens, level) != answer(net, x, tokens, level)).any(-1).all()
 
 
-def test_a_transformer_says_how_long_a_plan_may_be():
-    net = make("transformer", steps=20)
+@pytest.mark.parametrize("kind", ["transformer", "mode"])
+def test_a_transformer_says_how_long_a_plan_may_be(kind):
+    net = make(kind, steps=20)
     with pytest.raises(ConfigError, match=r"plan has 24 steps, denoiser\.steps allows 20"):
         answer(net, *inputs(1, 24))
 
 
-def test_heads_must_divide_the_width():
+@pytest.mark.parametrize("kind", ["transformer", "mode"])
+def test_heads_must_divide_the_width(kind):
     with pytest.raises(ConfigError, match=r"denoiser\.embed \(32\).*denoiser\.heads \(5\)"):
-        make("transformer", heads=5)
+        make(kind, heads=5)
 
 
 @pytest.mark.parametrize("kernel", [0, 2])

@@ -33,7 +33,7 @@ GOING_ON = [
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("kind", ["unet", "transformer"])
+@pytest.mark.parametrize("kind", ["unet", "transformer", "mode"])
 def test_a_row_has_the_same_plan_in_any_company(kind, way, tiny_model, observation, watched, plan, same_rows):
     policy = DiffusionPolicy(tiny_model(kind), way)
     state = watched(policy)
@@ -107,7 +107,7 @@ def test_each_plan_of_a_row_has_noise_of_its_own(policy, watched, plan):
 
 
 @pytest.mark.parametrize("way", GOING_ON)
-@pytest.mark.parametrize("kind", ["unet", "transformer"])
+@pytest.mark.parametrize("kind", ["unet", "transformer", "mode"])
 def test_a_row_goes_on_the_same_in_any_company(kind, way, tiny_model, observation, watched, plan):
     policy = DiffusionPolicy(tiny_model(kind), way)
     state = plan(policy, watched(policy), [0, 2, 3, 5]).state  # these rows are one plan ahead of the others

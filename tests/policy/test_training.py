@@ -27,7 +27,7 @@ SETTINGS = TrainingSettings(
     save_every=3,
     threads=1,
 )
-KINDS = ["unet", "transformer"]
+KINDS = ["unet", "transformer", "mode"]
 
 
 def run(dataset, config, settings, folder, **options):

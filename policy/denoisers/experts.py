@@ -1,0 +1,140 @@
+"""Experts chosen by the noise level: routers, routes and stacked SwiGLU experts (MoDE, 2412.12953, section 3.2).
+
+A route depends on nothing but a token's level, so for a grid of levels it is worked out once: `Stretch` says, in host numbers,
+which expert works on which action tokens with which weight, and running it needs neither a gather nor a look at the device.
+Only where every row has levels of its own, as in training, are tokens sorted by expert.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, silu
+
+from ...spec import ConfigError
+
+
+@dataclass(frozen=True)
+class Routes:
+    """Which experts each token takes, (..., k), and with which weights, which sum to one."""
+
+    expert: Tensor  # (..., k) int64
+    weight: Tensor  # (..., k)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Neighbouring action tokens `first` to `last` that one expert works on."""
+
+    expert: int
+    first: int
+    last: int
+    weight: Tensor  # (last - first, 1), or (1, 1) where all tokens share it
+
+
+class Router(nn.Module):
+    """Level embedding (..., E) -> logits of the experts: a linear layer to twice the width, GELU, a linear layer.
+
+    Of one expert there is nothing to choose and nothing to learn.
+    """
+
+    def __init__(self, embed: int, experts: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(embed, 2 * embed), nn.GELU(), nn.Linear(2 * embed, experts))
+        if experts == 1:
+            self.layers = nn.Sequential()
+        for layer in self.layers:
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, embedded: Tensor) -> Tensor:
+        """(..., E) -> logits (..., experts), float32."""
+        return self.layers(embedded).float() if len(self.layers) else embedded.new_zeros(*embedded.shape[:-1], 1).float()
+
+
+def choose(logits: Tensor, top: int, sample: bool) -> Routes:
+    """The `top` likeliest experts, or as many drawn without replacement; weights are their probabilities, renormalised.
+
+    One alone keeps its probability as its weight, since from a weight that is always 1 no router can learn. Adding Gumbel
+    noise to logits and taking the largest draws without replacement (1903.06059).
+    """
+    noise = -torch.log(-torch.log(torch.rand_like(logits).clamp(1e-9, 1 - 1e-7))) if sample else torch.zeros_like(logits)
+    expert = (logits + noise).topk(top, -1).indices
+    if top == 1 < logits.shape[-1]:
+        return Routes(expert, logits.softmax(-1).gather(-1, expert))
+    return Routes(expert, logits.gather(-1, expert).softmax(-1))
+
+
+def stretches(routes: Routes) -> tuple[Stretch, ...]:
+    """The routes of T tokens, (T, k), as stretches of neighbours, by expert."""
+    experts, found = routes.expert.tolist(), []
+    for expert in sorted({number for token in experts for number in token}):
+        tokens = [step for step, token in enumerate(experts) if expert in token]
+        # Neighbours share the difference between a token and its place in the list.
+        for _, group in groupby(enumerate(tokens), lambda pair: pair[1] - pair[0]):
+            own = [token for _, token in group]
+            slots = [experts[token].index(expert) for token in own]
+            weight = routes.weight[own, slots].unsqueeze(1)  # (n, 1)
+            same = bool((weight == weight[0]).all())
+            found.append(Stretch(expert, own[0], own[-1] + 1, weight[:1] if same else weight))
+    return tuple(found)
+
+
+class Experts(nn.Module):
+    """`count` SwiGLU networks in stacked weights; one expert is a view of them.
+
+    y = N (value * silu(gate)) with (value, gate) = W h + b (2002.05202), `hidden` wide.
+    """
+
+    def __init__(self, embed: int, count: int, hidden: int) -> None:
+        super().__init__()
+        self.widen = nn.Parameter(torch.empty(count, 2 * hidden, embed))
+        self.bias = nn.Parameter(torch.empty(count, 2 * hidden))
+        self.narrow = nn.Parameter(torch.empty(count, embed, hidden))
+        for weight, inputs in ((self.widen, embed), (self.bias, embed), (self.narrow, hidden)):
+            nn.init.uniform_(weight, -1 / math.sqrt(inputs), 1 / math.sqrt(inputs))
+
+    def one(self, expert: int, h: Tensor) -> Tensor:
+        """What one expert makes of h (..., E)."""
+        value, gate = linear(h, self.widen[expert], self.bias[expert]).chunk(2, -1)
+        return linear(value * silu(gate), self.narrow[expert])
+
+    def along(self, h: Tensor, plan: Sequence[Stretch]) -> Tensor:
+        """h (B, T, E) by routes that are the same for every row."""
+        if all((s.first, s.last, len(s.weight)) == (0, h.shape[1], 1) for s in plan):  # one level for all tokens
+            flat = h.flatten(0, 1)
+            first, *others = (self.one(s.expert, flat).mul_(s.weight[0].to(h.dtype)) for s in plan)
+            return sum(others, first).view_as(h)
+        by_token = h.transpose(0, 1).contiguous()  # (T, B, E): stretches of tokens are views
+        out = torch.zeros_like(by_token)
+        for stretch in plan:
+            tokens = slice(stretch.first, stretch.last)
+            made = self.one(stretch.expert, by_token[tokens].flatten(0, 1)).view_as(by_token[tokens])
+            out[tokens].addcmul_(made, stretch.weight.unsqueeze(1).to(h.dtype))
+        return out.transpose(0, 1)
+
+    def sorted(self, h: Tensor, routes: Routes) -> Tensor:
+        """h (N, E) by routes (N, k) of each token's own."""
+        top, out = routes.expert.shape[-1], torch.zeros_like(h)
+        order = routes.expert.flatten().argsort(stable=True)  # picks, by expert
+        token, weight = torch.div(order, top, rounding_mode="floor"), routes.weight.flatten()[order].unsqueeze(-1)
+        counts = torch.bincount(routes.expert.flatten(), minlength=len(self.widen)).tolist()
+        for expert, (own, share) in enumerate(zip(token.split(counts), weight.split(counts), strict=True)):
+            if len(own):
+                out = out.index_add(0, own, self.one(expert, h[own]) * share.to(h.dtype))
+        return out
+
+
+def check_routing(experts: int, top: int) -> None:
+    """Raise ConfigError unless some experts are left out, or there is only one."""
+    if not (1 <= top < experts or experts == top == 1):
+        raise ConfigError(
+            f"denoiser.top is {top} of denoiser.experts {experts}; take at least 1 and fewer than all, or 1 of 1 for a dense "
+            "network"
+        )

@@ -1,0 +1,196 @@
+"""MoDE: a transformer whose experts are chosen by the noise level (Mixture of Denoising Experts, 2412.12953).
+
+Condition tokens form a prefix without noise: they pass through the same layers once per observation, with an embedding of
+their own in the level's place, and leave a key and a value in every layer. Action tokens carry their own level. A layer is
+
+    x <- x + Attention(RMS(x) + phi)        phi: embedding of the token's level ("noise-conditioned self-attention")
+    x <- x + sum_e p_e(phi) Expert_e(RMS(x))
+
+both pre-norm, unlike the published code, which normalises the residual stream itself. What the routers choose depends on
+levels alone and stands in the LevelTable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from ...spec import ConfigError
+from .balance import balance_loss, router_z_loss
+from .base import LevelEmbedding, Network, heads_apart, heads_joined, sinusoids
+from .experts import Experts, Router, Routes, Stretch, check_routing, choose, stretches
+
+POSITION_SIZE = 0.5
+
+
+@dataclass(frozen=True)
+class ModeModulation:
+    """Levels that are the same in every row: their embedding (1, T, E), and each layer's stretches."""
+
+    added: Tensor
+    plans: tuple[tuple[Stretch, ...], ...]
+
+
+@dataclass(frozen=True)
+class ModeContext:
+    """Keys and values of the condition tokens in every layer, (B, heads, K, E / heads) each."""
+
+    layers: tuple[tuple[Tensor, Tensor], ...]
+
+
+class Block(nn.Module):
+    """Noise-conditioned self-attention with normalised queries and keys, then routed experts."""
+
+    def __init__(self, embed: int, heads: int, experts: int, top: int, hidden: int) -> None:
+        super().__init__()
+        self.heads, self.top = heads, top
+        self.norm_attention, self.norm_experts = nn.RMSNorm(embed, 1e-6), nn.RMSNorm(embed, 1e-6)
+        self.norm_query, self.norm_key = nn.RMSNorm(embed // heads, 1e-6), nn.RMSNorm(embed // heads, 1e-6)
+        self.qkv = nn.Linear(embed, 3 * embed)
+        self.out = nn.Linear(embed, embed, bias=False)
+        self.router = Router(embed, experts)
+        self.experts = Experts(embed, experts, hidden)
+
+    def attend(self, h: Tensor, phi: Tensor, prefix: tuple[Tensor, Tensor] | None, mask: Tensor | None) -> tuple[Tensor, ...]:
+        """h (B, T, E) after attention, and the keys and values of its own tokens."""
+        parts = (heads_apart(part, self.heads) for part in self.qkv(self.norm_attention(h) + phi.to(h.dtype)).chunk(3, -1))
+        query, key, value = parts
+        query, key = self.norm_query(query), self.norm_key(key)
+        keys, values = (
+            (key, value) if prefix is None else (torch.cat(pair, 2) for pair in zip(prefix, (key, value), strict=True))
+        )
+        return h + self.out(heads_joined(scaled_dot_product_attention(query, keys, values, mask))), key, value
+
+    def planned(self, h: Tensor, plan: tuple[Stretch, ...]) -> Tensor:
+        """The experts' part by routes that stand fast."""
+        return h + self.experts.along(self.norm_experts(h), plan)
+
+    def routed(self, h: Tensor, routes: Routes) -> Tensor:
+        """The experts' part by routes (B, T, k) of each token's own."""
+        flat = Routes(routes.expert.flatten(0, -2), routes.weight.flatten(0, -2))
+        return h + self.experts.sorted(self.norm_experts(h).flatten(0, 1), flat).view_as(h)
+
+
+class ModeTransformer(Network):
+    """Mixture-of-experts transformer denoiser.
+
+    `top` of `experts` networks of `hidden` numbers work on a token in every layer; 1 of 1 is a dense network. `causal` hides
+    later actions from earlier ones. In training experts are drawn by their probabilities, once for each level of a row, with
+    `drawn`; without, the likeliest are taken, as in evaluation. `balance` and `router_z` weigh the auxiliary losses.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        tokens: int,
+        token_width: int,
+        embed: int = 256,
+        layers: int = 6,
+        heads: int = 8,
+        experts: int = 4,
+        top: int = 2,
+        hidden: int = 0,
+        steps: int = 64,
+        causal: bool = True,
+        drawn: bool = True,
+        balance: float = 0.01,
+        router_z: float = 0.0,
+        level_width: int = 64,
+    ) -> None:
+        super().__init__()
+        if embed % heads or embed % 2 or embed < 4:
+            raise ConfigError(f"denoiser.embed ({embed}) must be even, at least 4 and divisible by denoiser.heads ({heads})")
+        check_routing(experts, top)
+        if balance < 0 or router_z < 0:
+            raise ConfigError(f"denoiser.balance is {balance} and denoiser.router_z {router_z}; 0 or more are wanted")
+        self.width, self.causal, self.drawn, self.top = width, causal, drawn, top
+        self.balance, self.router_z = balance, router_z
+        self.embedding = LevelEmbedding(level_width, embed)
+        self.actions = nn.Linear(width, embed)
+        self.position = nn.Parameter(POSITION_SIZE * sinusoids(steps, embed))
+        self.conditions = nn.Linear(token_width, embed)
+        self.condition_position = nn.Parameter(POSITION_SIZE * torch.randn(tokens, embed))
+        self.condition_phi = nn.Parameter(0.02 * torch.randn(embed))
+        sizes = {"experts": experts, "top": top, "hidden": hidden or 4 * embed}
+        self.blocks = nn.ModuleList(Block(embed, heads, **sizes) for _ in range(layers))
+        self.norm_out = nn.RMSNorm(embed, 1e-6)
+        self.out = nn.Linear(embed, width)
+
+    def weights_in(self, dtype: torch.dtype) -> ModeTransformer:
+        """Hold and multiply the layers' weights in `dtype`; what depends on levels (embedding, routers) stays in float32."""
+        self.to(dtype)
+        for kept in (self.embedding, *(block.router for block in self.blocks)):
+            kept.float()
+        self.condition_phi.data = self.condition_phi.data.float()
+        return self
+
+    def encode_context(self, tokens: Tensor) -> ModeContext:
+        """Take the condition tokens (B, K, E) through all layers and keep their keys and values."""
+        h, phi, layers = self.conditions(tokens.to(self.position)) + self.condition_position, self.condition_phi, []
+        for number, block in enumerate(self.blocks):
+            h, key, value = block.attend(h, phi, None, None)  # type: ignore[operator]
+            layers.append((key, value))
+            if number + 1 < len(self.blocks):
+                h = self._prefix_experts(block, h, phi)  # type: ignore[arg-type]
+        return ModeContext(tuple(layers))
+
+    def _prefix_experts(self, block: Block, h: Tensor, phi: Tensor) -> Tensor:
+        routes = choose(block.router(phi), self.top, self.training and self.drawn)  # (k,)
+        if not self.training:
+            return block.planned(h, stretches(Routes(*(part.expand(h.shape[1], -1) for part in vars(routes).values()))))
+        shape = (*h.shape[:2], self.top)
+        return block.routed(h, Routes(routes.expert.expand(shape), routes.weight.expand(shape)))
+
+    def modulation(self, level: Tensor) -> ModeModulation:
+        """Embedding and routes of levels (1, T) that are the same in every row."""
+        phi = self.embedding(level)  # (1, T, E)
+        chosen = (choose(block.router(phi[0]), self.top, False) for block in self.blocks)  # type: ignore[operator]
+        return ModeModulation(phi, tuple(stretches(routes) for routes in chosen))
+
+    def forward(self, x: Tensor, level: Tensor, context: ModeContext, prepared: ModeModulation | None = None) -> Tensor:
+        """F(x (B, T, A), level (B, T), context) -> (B, T, A)."""
+        steps = x.shape[1]
+        if steps > len(self.position):
+            raise ConfigError(f"the plan has {steps} steps, denoiser.steps allows {len(self.position)}")
+        phi = self.embedding(level) if prepared is None else prepared.added
+        routes = self._routes(level, phi) if prepared is None else ()
+        h = self.actions(x.to(self.position)) + self.position[:steps]
+        mask = self._mask(steps, context)
+        for number, (block, prefix) in enumerate(zip(self.blocks, context.layers, strict=True)):
+            h, *_ = block.attend(h, phi, prefix, mask)  # type: ignore[operator]
+            h = block.routed(h, routes[number]) if prepared is None else block.planned(h, prepared.plans[number])  # type: ignore[operator]
+        return self.out(self.norm_out(h))
+
+    def _mask(self, steps: int, context: ModeContext) -> Tensor | None:
+        """Who sees whom, (T, K + T) bool: every action all conditions, and the actions up to itself."""
+        if not self.causal:
+            return None
+        prefix = context.layers[0][0].shape[2]
+        return torch.ones(steps, prefix + steps, dtype=torch.bool, device=self.position.device).tril(prefix)
+
+    def _routes(self, level: Tensor, phi: Tensor) -> list[Routes]:
+        """Every layer's routes (B, T, k); tokens of a row that share a level share its draw."""
+        return [self._drawn(level, block.router(phi)) for block in self.blocks]  # type: ignore[operator]
+
+    def _drawn(self, level: Tensor, logits: Tensor) -> Routes:
+        routes = choose(logits, self.top, self.training and self.drawn)
+        if not (self.training and self.drawn):
+            return routes
+        leader = (
+            (level.unsqueeze(2) == level.unsqueeze(1)).long().argmax(2, keepdim=True)
+        )  # (B, T, 1) first token of that level
+        leader = leader.expand(-1, -1, self.top)
+        return Routes(routes.expert.gather(1, leader), routes.weight.gather(1, leader))
+
+    def losses(self, level: Tensor) -> dict[str, Tensor]:
+        """Load balance, 1 where all experts do as much, and the routers' z-loss, both averaged over layers and weighted."""
+        used, phi = {}, self.embedding(level.unique())  # (U, E): every level counts once
+        logits = torch.stack([block.router(phi) for block in self.blocks])  # type: ignore[operator]
+        if self.balance:
+            used["balance"] = self.balance * balance_loss(logits, choose(logits, self.top, self.training and self.drawn).expert)
+        if self.router_z:
+            used["router_z"] = self.router_z * router_z_loss(logits)
+        return used
