@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
@@ -136,6 +136,24 @@ class ObsKey:
     shape: tuple[int, ...]
     dtype: str = "float32"
     kind: ObsKind = "state"
+
+
+TEXT_BYTES = 96
+"""Room for a task's words in an observation of kind `language`: UTF-8, filled up with zeros."""
+TEXT_KEY = ObsKey((TEXT_BYTES,), "uint8", "language")
+
+
+def text_to_bytes(text: str) -> NDArray[np.uint8]:
+    """Words as a `language` observation, (TEXT_BYTES,); raises ConfigError for words that are too long."""
+    raw = text.encode()
+    if len(raw) > TEXT_BYTES:
+        raise ConfigError(f"the instruction {text!r} is {len(raw)} bytes long; at most {TEXT_BYTES} are possible: shorten it")
+    return np.frombuffer(raw.ljust(TEXT_BYTES, b"\0"), np.uint8).copy()
+
+
+def bytes_to_text(values: ArrayLike) -> str:
+    """The words of a `language` observation (TEXT_BYTES,)."""
+    return np.asarray(values, np.uint8).tobytes().rstrip(b"\0").decode(errors="replace")
 
 
 @dataclass(frozen=True)

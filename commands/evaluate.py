@@ -20,7 +20,7 @@ from ..policy import checkpoint
 from ..policy.diffusion_policy import DiffusionPolicy, build_way
 from ..policy.model import PolicyModel
 from ..policy.normalizer import ACTION
-from ..spec import ConfigError, Feedback, FloatArray
+from ..spec import ConfigError, Feedback, FloatArray, Observation, bytes_to_text
 from . import report, results
 from .latency import Pace
 from .processes import worker_count
@@ -35,11 +35,15 @@ class Measured:
     calls: list[tuple[int, float]] = field(default_factory=list)  # (rows, seconds) of each planning call
     seconds: float = 0.0
     videos: list[Path] = field(default_factory=list)
+    tasks: list[str] = field(default_factory=list)
+    """The words of every episode's task, where they are observed."""
 
 
 def run(config: Mapping[str, Any]) -> int:
     """Evaluate, write the result and, with videos, a page that shows them; print what came of it."""
     result, videos = evaluate(config)
+    for words, share in result.get("tasks", {}).items():
+        print(f"  {share['rate']:.2f} [{share['low']:.2f}, {share['high']:.2f}] of {share['episodes']:>3}: {words}")
     print(f"{result['task']}, {result['inference']}: {headline(result)}")
     if videos:
         print(f"to watch: {gallery(Path(config['video']), result, videos)}")
@@ -67,6 +71,8 @@ def evaluate(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path]]:
     )
     scale = np.asarray(meta["action_half_range"], np.float64) if "action_half_range" in meta else _half_range(model)
     result = results.summarise(measured.logs, measured.calls, setting, policy.action_spec, scale)
+    if measured.tasks:
+        result |= results.by_task(measured.logs, measured.tasks)
     result["checkpoint_step"] = meta.get("step")
     if config["out"]:
         results.save(result, Path(config["out"]))
@@ -130,7 +136,11 @@ def _wave(
     planner, end = pace.planner(policy, seeds), bar.n + robot.max_steps
     settings = LoopSettings(robot.max_steps, pace.replan_at)
 
-    def show(_: int, __: Any, ___: Any, feedback: Feedback) -> None:
+    words = next((name for name, key in robot.obs_spec.keys.items() if key.kind == "language"), None)
+
+    def show(turn: int, observation: Observation, _: Any, feedback: Feedback) -> None:
+        if turn == 0 and words is not None:
+            measured.tasks += [bytes_to_text(each) for each in observation[words][: len(seeds)]]
         bar.update()
         bar.set_postfix(running=int((~feedback.done).sum()), refresh=False)
 

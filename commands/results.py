@@ -222,6 +222,17 @@ def summarise(
     }
 
 
+def by_task(logs: Sequence[RowLog], tasks: Sequence[str]) -> dict[str, Any]:
+    """Success of each task alone, `tasks`, and of every episode with its task, `per_episode`; `tasks` names each log's."""
+    found = {}
+    for task in sorted(set(tasks)):
+        own = [log.success for log, name in zip(logs, tasks, strict=True) if name == task]
+        share = wilson(sum(own), len(own))
+        found[task] = {"rate": share.rate, "low": share.low, "high": share.high, "episodes": len(own)}
+    episodes = [{**_episode(log), "task": name} for log, name in zip(logs, tasks, strict=True)]
+    return {"tasks": found, "per_episode": episodes}
+
+
 def at_ticks(log: RowLog) -> FloatArray:
     """The command in force at every control period of an episode, (n, A): a hold that was cut short is passed over."""
     ends = np.cumsum(log.durations)

@@ -82,12 +82,14 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         self.action_space = action_space(action_spec, action_low, action_high)
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": self.rate_hz}
         self.render_mode = "rgb_array"
+        self.seed: int | None = None  # of the present episode, where one was given
         self.elapsed = 0  # substeps since the episode began
         self.best_score: float | None = None  # None until the first reset
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observations, dict[str, Any]]:
         """Begin an episode; the seed fixes all that is random in it, `options` are the suite's own."""
         super().reset(seed=seed)
+        self.seed = seed
         self._begin(options or {})
         self.elapsed, self.best_score = 0, 0.0
         _, info = self._result()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spec import ActionDim, ActionSpec, ConfigError, FloatArray, ObsKey, ObsSpec, unknown
+from ..spec import TEXT_KEY, ActionDim, ActionSpec, ConfigError, FloatArray, ObsKey, ObsSpec, text_to_bytes, unknown
 from .base import Observations, TaskEnv
 from .cameras import CameraChoice, Cameras
 from .rendering import CameraView, SceneRenderer, choose_gl
@@ -85,6 +85,22 @@ INSTRUCTIONS = {
     "window-close-v3": "slide the window shut",
     "window-open-v3": "slide the window open",
 }
+TASK_SETS = {
+    "mt10": (
+        "reach-v3",
+        "push-v3",
+        "pick-place-v3",
+        "door-open-v3",
+        "drawer-open-v3",
+        "drawer-close-v3",
+        "button-press-topdown-v3",
+        "peg-insert-side-v3",
+        "window-open-v3",
+        "window-close-v3",
+    ),
+    "mt50": tuple(INSTRUCTIONS),
+}
+"""Sets of tasks (1910.10897, section 4.2): one environment of which every episode is another task."""
 
 
 @functools.cache
@@ -98,7 +114,10 @@ def load_metaworld(module: str = "env_dict") -> Any:
 
 
 class MetaWorldEnv(TaskEnv):
-    """One of the 50 tasks, chosen by name, as `reach-v3`.
+    """One of the 50 tasks, chosen by name, as `reach-v3`, or a set of them, `mt10` or `mt50`.
+
+    Of a set of n tasks an episode of seed k is task k % n, and the observation holds its words: `instruction`, uint8 (96,).
+    Every task that was met keeps its simulation; rows whose number is a multiple of n, with seeds in order, meet one each.
 
     Observation `state`, float32 (39,): hand and gripper (4), up to two objects (14), the same one step before (18), goal (3).
     Actions (4) in [-1, 1]: see `ACTION_SPEC`. The score is the task's reward over the most it can be.
@@ -111,42 +130,50 @@ class MetaWorldEnv(TaskEnv):
 
         Cameras: corner, corner2, corner3, corner4, topview, behindGripper, gripperPOV.
         """
-        if task not in INSTRUCTIONS:
-            raise ConfigError(unknown("Meta-World task", task, sorted(INSTRUCTIONS)))
+        if task not in INSTRUCTIONS and task not in TASK_SETS:
+            raise ConfigError(unknown("Meta-World task", task, [*TASK_SETS, *sorted(INSTRUCTIONS)]))
+        self.tasks = TASK_SETS.get(task, (task,))
         self.cameras = Cameras.of(cameras)
+        words = {"instruction": TEXT_KEY} if len(self.tasks) > 1 else {}
         super().__init__(
-            obs_spec=ObsSpec({"state": ObsKey((STATE,)), **self.cameras.keys}),
+            obs_spec=ObsSpec({"state": ObsKey((STATE,)), **words, **self.cameras.keys}),
             action_spec=ACTION_SPEC,
             action_low=-1.0,
             action_high=1.0,
             rate_hz=RATE_HZ,
             max_steps=max_steps,
         )
-        self.task, self.instruction, self.render_size = task, INSTRUCTIONS[task], render_size
-        self._sim: Any = None
+        self.chosen, self.render_size = task, render_size
+        self._sims: dict[str, Any] = {}
         self._renderer: SceneRenderer | None = None
+        self._take(self.tasks[0])
 
     @property
     def simulation(self) -> Any:
         """Meta-World's own environment."""
-        if self._sim is None:
+        if self.task not in self._sims:
             raise RuntimeError("there is no simulation before the first reset")
-        return self._sim
+        return self._sims[self.task]
 
     @property
     def state(self) -> FloatArray:
         """The newest observation (39,) in float64, as Meta-World's own policies want it."""
         return self._seen
 
+    def _take(self, task: str) -> None:
+        """Go on with another task; its scene is drawn by another renderer."""
+        self._close_renderer()
+        self.task, self.instruction = task, INSTRUCTIONS[task]
+
     def _begin(self, options: dict[str, Any]) -> None:
-        if self._sim is None:
-            self._sim = load_metaworld().ALL_V3_ENVIRONMENTS[self.task]()
-            # What `set_task` would do: let the goal be seen, and draw it anew, from the seed, at every reset.
-            self._sim._partially_observable, self._sim._freeze_rand_vec = False, False
-            self._sim.seeded_rand_vec = self._sim._set_task_called = True
-            del self._sim.sawyer_observation_space  # cached with no room for the goal, and observations are clipped to it
-        self._sim.seed(int(self.np_random.integers(2**31)))
-        self._seen, _ = self._sim.reset()
+        number = int(self.np_random.integers(2**31)) if self.seed is None else self.seed
+        if len(self.tasks) > 1 and (task := self.tasks[number % len(self.tasks)]) != self.task:
+            self._take(task)
+        if self.task not in self._sims:
+            self._sims[self.task] = _build(self.task)
+        sim = self.simulation
+        sim.seed(int(self.np_random.integers(2**31)))
+        self._seen, _ = sim.reset()
         self._reward, self._success = 0.0, False
 
     def _advance(self, action: FloatArray, substeps: int) -> None:
@@ -156,18 +183,19 @@ class MetaWorldEnv(TaskEnv):
         self._success = bool(info["success"])
 
     def _identity(self) -> tuple[Any, ...]:
-        return (*super()._identity(), self.task, *self.cameras.sizes.items())
+        return (*super()._identity(), self.chosen, *self.cameras.sizes.items())
 
     def _save(self) -> Any:
         sim = self.simulation
         model = {name: np.array(getattr(sim.model, name)) for name in MOVED}
-        own = (np.array(self._seen), self._reward, self._success)
+        own = (self.task, np.array(self._seen), self._reward, self._success)
         return physics_state(sim.model, sim.data), model, plain_fields(sim), own
 
     def _load(self, state: Any) -> None:
-        if self._sim is None:
-            self.reset()  # builds it
-        sim, (physics, model, fields, (seen, self._reward, self._success)) = self.simulation, state
+        physics, model, fields, (task, seen, self._reward, self._success) = state
+        if task != self.task or task not in self._sims:
+            self.reset(seed=self.tasks.index(task))  # builds it
+        sim = self.simulation
         for name, values in model.items():
             getattr(sim.model, name)[...] = values
         set_plain_fields(sim, fields)
@@ -176,7 +204,8 @@ class MetaWorldEnv(TaskEnv):
 
     def _observe(self) -> Observations:
         pictures = self.cameras.pictures(self._opened(), self.simulation.data) if self.cameras else {}
-        return {"state": np.asarray(self._seen, np.float32), **pictures}
+        words = {"instruction": text_to_bytes(self.instruction)} if len(self.tasks) > 1 else {}
+        return {"state": np.asarray(self._seen, np.float32), **words, **pictures}
 
     def _judge(self) -> tuple[float, bool]:
         return float(np.clip(self._reward / MOST_REWARD, 0.0, 1.0)), self._success
@@ -192,7 +221,20 @@ class MetaWorldEnv(TaskEnv):
         return self._renderer
 
     def close(self) -> None:
-        """Free the simulation and the drawing surface."""
+        """Free the simulations and the drawing surface."""
+        self._close_renderer()
+        self._sims = {}
+
+    def _close_renderer(self) -> None:
         if self._renderer is not None:
             self._renderer.close()
-        self._renderer = self._sim = None
+        self._renderer = None
+
+
+def _build(task: str) -> Any:
+    """Meta-World's environment of a task; as its `set_task` would do, the goal is seen, and drawn anew at every reset."""
+    sim = load_metaworld().ALL_V3_ENVIRONMENTS[task]()
+    sim._partially_observable, sim._freeze_rand_vec = False, False
+    sim.seeded_rand_vec = sim._set_task_called = True
+    del sim.sawyer_observation_space  # cached with no room for the goal, and observations are clipped to it
+    return sim

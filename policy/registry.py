@@ -17,7 +17,8 @@ from ..spec import ConfigError
 _HERE = __name__.rsplit(".", 1)[0]  # hotstart.policy
 TARGETS: dict[str, tuple[str, ...]] = {
     "encoder": tuple(
-        f"{_HERE}.encoders.{name}" for name in ("state.StateEncoder", "image.ImageEncoder", "published.PublishedEncoder")
+        f"{_HERE}.encoders.{name}"
+        for name in ("state.StateEncoder", "image.ImageEncoder", "published.PublishedEncoder", "language.Instructed")
     ),
     "denoiser": tuple(
         f"{_HERE}.denoisers.{name}"

@@ -26,7 +26,7 @@ from ..datasets.episodes import Dataset
 from ..datasets.frames import open_frames
 from ..datasets.statistics import Statistics, dataset_statistics, statistics
 from ..datasets.windows import split_episodes, window_index
-from ..spec import CheckpointError, ConfigError, DataError
+from ..spec import CheckpointError, ConfigError, DataError, IntArray
 from . import checkpoint
 from .batches import Ahead, WindowBatches, image_keys
 from .diffusion.objective import Regimes, denoising_loss, draw_times
@@ -48,6 +48,7 @@ class TrainingSettings:
     `observation_noise` is the standard deviation of noise on the observed states, drawn apart for each observed step, in half
     ranges of the data: it keeps a policy from reading its next action off its last motion. `cache` says how pictures are held
     (ram, disk, none or auto, see datasets/frames.py) within `memory_gb`; `loaders` threads put batches with pictures together.
+    `balanced` repeats the windows of tasks that have few of them, where the observation holds the task's words.
     """
 
     steps: int = 10_000
@@ -63,6 +64,7 @@ class TrainingSettings:
     loaders: int = 1
     regimes: Regimes = field(default_factory=Regimes)
     validation_share: float = 0.05
+    balanced: bool = False
     log_every: int = 50
     validate_every: int = 500
     save_every: int = 500
@@ -119,6 +121,7 @@ class Trainer:
         train, held_out = split_episodes(len(dataset.episode_ends), settings.validation_share, settings.seed)
         index = window_index(dataset.episode_ends, config.horizon, episodes=train)
         found = dataset_statistics(dataset, index)
+        index = balanced_index(dataset, config, index) if settings.balanced else index
         images = image_keys(config)
         frames = open_frames(dataset, images, settings.cache, int(settings.memory_gb * 1e9)) if images else {}
         own = {"batch": settings.batch, "seed": settings.seed, "device": self.device, "frames": frames}
@@ -307,6 +310,22 @@ def build_model(config: ModelConfig, found: Mapping[str, Statistics], batches: W
         found = {**found, ACTION: model.actions.known_range(found[ACTION])}
     model.normalizer.load_state_dict(Normalizer.fit(found, model.normalizer.shapes).state_dict())
     return model
+
+
+def balanced_index(dataset: Dataset, config: ModelConfig, index: IntArray) -> IntArray:
+    """The windows (N, T), those of tasks that have few of them repeated, so that each task has as many within one repetition.
+
+    A task is what the observation's key of kind `language` says at a window's first step.
+    """
+    names = [name for name, key in config.obs_spec.keys.items() if key.kind == "language"]
+    if not names:
+        raise ConfigError("training.balanced=true balances tasks by their words, and the observation has none: leave it out")
+    _, task, counts = np.unique(
+        np.asarray(dataset.array(names[0]))[index[:, 0]], axis=0, return_inverse=True, return_counts=True
+    )
+    order, most = np.argsort(task, kind="stable"), counts.max()
+    parts = np.split(order, np.cumsum(counts)[:-1])
+    return np.concatenate([index[np.resize(part, most)] for part in parts])
 
 
 def check_specs(dataset: Dataset, config: ModelConfig) -> None:

@@ -17,7 +17,10 @@ class StateEncoder(nn.Module):
         super().__init__()
         wrong = [name for name, key in obs_spec.keys.items() if key.kind != "state"]
         if wrong:
-            raise ConfigError(f"the state encoder reads state keys only, {wrong} are not: leave them out of task.obs_keys")
+            raise ConfigError(
+                f"the state encoder reads state keys only, {wrong} are not: leave them out of task.obs_keys, or take "
+                "encoder=image for pictures and encoder=language for words"
+            )
         self.names = tuple(obs_spec.keys)
         self.tokens, self.token_width = observed, token_width
         numbers = sum(int(torch.Size(key.shape).numel()) for key in obs_spec.keys.values())

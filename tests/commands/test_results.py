@@ -211,3 +211,14 @@ def test_loading_says_what_is_missing(tmp_path):
     path.write_text(json.dumps(broken))
     with pytest.raises(DataError, match=r"lacks smoothness, nfe\.warm, seed, success, score or steps in per_episode"):
         results.load(path)
+
+
+def test_each_task_has_its_own_interval():
+    logs = [RowLog(seed, seed % 2 == 0 or seed > 6, 1.0, 3) for seed in range(8)]
+    found = results.by_task(logs, ["push", "open"] * 4)
+    assert {task: (share["rate"], share["episodes"]) for task, share in found["tasks"].items()} == {
+        "push": (1.0, 4),
+        "open": (0.25, 4),
+    }
+    assert found["tasks"]["open"]["low"] == results.wilson(1, 4).low
+    assert [episode["task"] for episode in found["per_episode"][:2]] == ["push", "open"]

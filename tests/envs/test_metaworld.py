@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 from hotstart.envs.experts.demonstrate import demonstrate, make_expert
-from hotstart.envs.metaworld import INSTRUCTIONS, MetaWorldEnv, load_metaworld
-from hotstart.spec import ConfigError
+from hotstart.envs.metaworld import INSTRUCTIONS, TASK_SETS, MetaWorldEnv, load_metaworld
+from hotstart.spec import ConfigError, bytes_to_text
 
 pytest.importorskip("metaworld", reason="pip install 'hotstart[metaworld]'")
 
@@ -33,6 +33,33 @@ def test_the_goal_is_seen_and_differs_between_seeds():
     goals = np.stack([env.reset(seed=seed)[0]["state"][-3:] for seed in range(4)])
     assert np.ptp(goals, axis=0).min() > 0.01
     assert env.reset(seed=0)[1]["instruction"] == "reach the goal"
+
+
+def test_of_a_set_every_seed_is_a_task_and_its_words_are_seen():
+    env, alone = MetaWorldEnv("mt10"), MetaWorldEnv("push-v3")
+    for seed in (20, 21, 1, 31):
+        observation, info = env.reset(seed=seed)
+        task = TASK_SETS["mt10"][seed % 10]
+        assert env.task == task
+        assert bytes_to_text(observation["instruction"]) == info["instruction"] == INSTRUCTIONS[task]
+        assert env.observation_space.contains(observation)
+    shown = demonstrate(env, make_expert("metaworld", 0.1), seed=31)  # the same episode as in the task's own environment
+    assert np.array_equal(shown.arrays["state"], demonstrate(alone, make_expert("metaworld", 0.1), seed=31).arrays["state"])
+    assert shown.arrays["instruction"].shape == (len(shown.arrays["action"]), 96)
+
+
+def test_a_snapshot_of_a_set_goes_back_to_its_task():
+    env, other = MetaWorldEnv("mt10"), MetaWorldEnv("mt10")
+    env.reset(seed=13)
+    for _ in range(5):
+        env.step(np.full(4, 0.3))
+    saved = env.snapshot()
+    ahead = env.step(np.full(4, -0.2))[0]["state"]
+    other.reset(seed=2)
+    for there in (other, env):
+        _, info = there.restore(saved)
+        assert info["instruction"] == "open the door"
+        assert np.array_equal(there.step(np.full(4, -0.2))[0]["state"], ahead)
 
 
 def test_gymnasium_accepts_it():

@@ -1,0 +1,71 @@
+"""The words of a task -> one condition token beside those of another encoder."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...spec import ConfigError, ObsSpec, bytes_to_text
+from ..registry import build
+from .state import StateEncoder
+
+STATES = {"_target_": f"{StateEncoder.__module__}.{StateEncoder.__qualname__}"}
+
+
+class WordEmbedding(nn.Module):
+    """A sentence -> (width,): the mean of a learned vector for each of its words, and a linear layer.
+
+    Words find their vectors by a checksum, so that there is no list of words to keep; two words meet in one vector about once
+    in `buckets` pairs.
+    """
+
+    def __init__(self, width: int, buckets: int = 4096) -> None:
+        super().__init__()
+        self.buckets = buckets
+        self.vectors = nn.EmbeddingBag(buckets, width, mode="mean")
+        self.out = nn.Linear(width, width)
+
+    def forward(self, sentences: Sequence[str]) -> Tensor:
+        """(n sentences) -> (n, width)."""
+        words = [[zlib.crc32(word.encode()) % self.buckets for word in text.lower().split()] for text in sentences]
+        offsets = np.cumsum([0, *(len(each) for each in words)])[:-1]
+        device = self.vectors.weight.device
+        joined = torch.tensor([number for each in words for number in each], dtype=torch.long, device=device)
+        return self.out(torch.nn.functional.silu(self.vectors(joined, torch.as_tensor(offsets, device=device))))
+
+
+class Instructed(nn.Module):
+    """The tokens of the encoder `base`, and one more for the words in the observation's one key of kind `language`."""
+
+    def __init__(
+        self,
+        obs_spec: ObsSpec,
+        observed: int,
+        base: Mapping[str, Any] | None = None,
+        buckets: int = 4096,
+    ) -> None:
+        """`base` is the configuration of another encoder; None takes the one of states."""
+        super().__init__()
+        names = [name for name, key in obs_spec.keys.items() if key.kind == "language"]
+        if len(names) != 1:
+            raise ConfigError(
+                f"the encoder reads one instruction, and the observation has {names or 'none'}: name one in task.obs_keys, "
+                "or take an encoder without language"
+            )
+        self.name = names[0]
+        rest = ObsSpec({name: key for name, key in obs_spec.keys.items() if name != self.name})
+        self.base = build("encoder", base or STATES, obs_spec=rest, observed=observed)
+        self.token_width, self.tokens = self.base.token_width, self.base.tokens + 1
+        self.words = WordEmbedding(self.token_width, buckets)
+
+    def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """Observation, key -> (B, To, ...) -> tokens (B, K + 1, E); the words are those of the newest step."""
+        newest = observation[self.name][:, -1]  # (B, bytes)
+        different, which = torch.unique(newest, dim=0, return_inverse=True)
+        sentences = [bytes_to_text(each) for each in different.cpu().numpy()]
+        return torch.cat((self.base(observation), self.words(sentences)[which].unsqueeze(1)), 1)

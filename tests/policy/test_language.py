@@ -1,0 +1,99 @@
+"""Words of a task: as bytes and back, as a token, and several tasks in one policy."""
+
+import numpy as np
+import pytest
+import torch
+from hotstart.datasets.arrays import Arrays
+from hotstart.policy.encoders.language import Instructed, WordEmbedding
+from hotstart.policy.encoders.state import StateEncoder
+from hotstart.policy.training import Trainer, TrainingSettings, balanced_index
+from hotstart.spec import TEXT_KEY, ConfigError, ObsKey, ObsSpec, bytes_to_text, text_to_bytes
+
+WORDS = ["go to the left", "go to the right"]
+SPEC = ObsSpec({"state": ObsKey((2,)), "instruction": TEXT_KEY})
+INSTRUCTED = {"_target_": "hotstart.policy.encoders.language.Instructed"}
+
+
+def two_tasks(seed: int = 0) -> Arrays:
+    """The same states; the words alone say whether the action is -1 or +1. The second task has a third of the episodes."""
+    rng, episodes = np.random.default_rng(seed), []
+    for number in range(24):
+        task = 1 if number % 4 == 0 else 0
+        state = rng.uniform(-1, 1, (1, 2)).astype(np.float32).repeat(14, 0)
+        action = np.full((14, 2), 2 * task - 1, np.float32) + 0.05 * state
+        words = text_to_bytes(WORDS[task])[None].repeat(14, 0)
+        episodes.append({"state": state, "instruction": words, "action": action})
+    return Arrays(episodes, fps=10.0, obs_spec=SPEC)
+
+
+@pytest.mark.parametrize("text", ["", "push the puck", "grüße die Tür", "x" * 96])
+def test_words_come_back_from_their_bytes(text):
+    assert bytes_to_text(text_to_bytes(text)) == text
+
+
+def test_words_that_are_too_long_are_refused():
+    with pytest.raises(ConfigError, match="97 bytes long; at most 96"):
+        text_to_bytes("x" * 97)
+
+
+def test_a_sentence_is_its_words_in_any_case():
+    torch.manual_seed(0)
+    embed = WordEmbedding(8).eval()
+    with torch.no_grad():
+        found = embed(["Open the door", "open THE door", "close the door", ""])
+    assert found.shape == (4, 8)
+    assert torch.equal(found[0], found[1])
+    assert float((found[0] - found[2]).abs().max()) > 1e-3
+    assert bool(torch.isfinite(found).all())
+
+
+def test_the_words_are_one_token_more_and_rows_keep_theirs():
+    torch.manual_seed(0)
+    encoder = Instructed(SPEC, observed=2)
+    assert (encoder.tokens, encoder.token_width) == (3, encoder.base.token_width)
+    texts = [WORDS[0], WORDS[1], WORDS[0]]
+    words = torch.as_tensor(np.stack([text_to_bytes(text) for text in texts]))[:, None].expand(-1, 2, -1)
+    state = torch.randn(3, 2, 2)
+    tokens = encoder({"state": state, "instruction": words})
+    assert tokens.shape == (3, 3, encoder.token_width)
+    assert torch.equal(tokens[0, 2], tokens[2, 2])
+    assert not torch.equal(tokens[0, 2], tokens[1, 2])
+    torch.testing.assert_close(tokens[:, :2], encoder.base({"state": state}))
+
+
+def test_an_observation_without_words_is_refused():
+    with pytest.raises(ConfigError, match="reads one instruction, and the observation has none"):
+        Instructed(ObsSpec({"state": ObsKey((2,))}), observed=2)
+    with pytest.raises(ConfigError, match="encoder=language for words"):
+        StateEncoder(SPEC, observed=2)
+
+
+def test_balanced_windows_give_each_task_as_many(tiny_config):
+    data = two_tasks()
+    config = tiny_config(dataset=data, encoder=INSTRUCTED)
+    index = np.arange(len(data))[:, None].repeat(12, 1)
+    words = np.asarray(data.array("instruction"))
+    balanced = [bytes_to_text(each) for each in words[balanced_index(data, config, index)[:, 0]]]
+    assert [balanced.count(text) for text in WORDS] == [18 * 14, 18 * 14]
+    kept = set(balanced_index(data, config, index)[:, 0].tolist())
+    assert kept == set(range(len(data)))  # every window is still there
+    plain = tiny_config()
+    with pytest.raises(ConfigError, match="balances tasks by their words, and the observation has none"):
+        balanced_index(data, plain, index)
+
+
+@pytest.mark.parametrize("kind", ["unet", "mode"])
+def test_one_policy_does_what_the_words_say(kind, tiny_config, tmp_path):
+    data = two_tasks()
+    settings = TrainingSettings(
+        steps=150, batch=32, learning_rate=3e-3, warmup=10, threads=1, validation_share=0.0, balanced=True
+    )
+    config = tiny_config(kind, data, encoder=INSTRUCTED)
+    Trainer(data, config, settings, tmp_path / "run").run(progress=False)
+    import hotstart
+
+    agent = hotstart.load(tmp_path / "run")
+    for task, text in enumerate(WORDS):
+        agent.reset(0)
+        action = agent.act({"state": np.array([0.3, -0.2], np.float32), "instruction": text_to_bytes(text)})
+        assert np.abs(action - (2 * task - 1)).max() < 0.5
