@@ -18,7 +18,7 @@ from torch import Tensor
 from ..spec import ActionSpec, ConfigError, FloatArray, Horizon, IntArray, Observation, ObsSpec, Planned
 from . import checkpoint
 from .diffusion.noise import RowNoise
-from .diffusion.plans import Demanding, Fresh, PlanOutcome, PlanRequest, Trained, Way, check_finite
+from .diffusion.plans import Demanding, Fresh, Guided, PlanOutcome, PlanRequest, Trained, Way, check_finite
 from .model import PolicyModel
 from .normalizer import ACTION
 from .registry import build
@@ -52,7 +52,7 @@ class DiffusionPolicy:
         self.obs_spec: ObsSpec = model.config.obs_spec
         self.action_spec: ActionSpec = model.config.action_spec
         if isinstance(self.way, Demanding):
-            about = Trained(model.regimes, trained, bool(model.actions.reads), model.anchors is not None)
+            about = Trained(model.regimes, trained, bool(model.actions.reads), model.anchors is not None, model.knows_no_words)
             self.way.check(about, self.horizon)
 
     @classmethod
@@ -107,6 +107,7 @@ class DiffusionPolicy:
             executed=executed,
             committed=committed,
             discrete=torch.as_tensor(self.model.actions.discrete, device=device),
+            without_words=self._wordless(observed),
             anchor=None if self.model.anchors is None else self.model.anchors.chosen(tokens),
         )
         outcome = self.way(request)
@@ -120,6 +121,11 @@ class DiffusionPolicy:
             seen_by_plan={name: _put(old, rows, state.history[name][rows]) for name, old in state.seen_by_plan.items()},
         )
         return Planned(rows, chunk.cpu().numpy(), after, outcome.nfe.cpu().numpy())
+
+    def _wordless(self, observed: Mapping[str, Tensor]) -> Any:
+        """The context without the task's words, where the way of inference wants it."""
+        wanted = isinstance(self.way, Guided) and self.way.wants_wordless
+        return self.model.network.encode_context(self.model.tokens(observed, words=False)) if wanted else None
 
     def _previous(self, state: PolicyState, rows: IntArray, observed: Mapping[str, Tensor]) -> Tensor:
         """The rows' plans before, (R, T, A'), relative to what is observed now; NaN where there is none."""

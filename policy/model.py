@@ -89,8 +89,13 @@ class PolicyModel(nn.Module):
         """Context for the denoiser from an observation in its own units, key -> (B, To, ...)."""
         return self.network.encode_context(self.tokens(observation))
 
-    def tokens(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """Condition tokens (B, K, E) of an observation in its own units, key -> (B, To, ...)."""
+    @property
+    def knows_no_words(self) -> bool:
+        """Whether it was trained to do without the task's words."""
+        return getattr(self.encoder, "dropped", 0.0) > 0
+
+    def tokens(self, observation: Mapping[str, Tensor], words: bool = True) -> Tensor:
+        """Condition tokens (B, K, E) of an observation in its own units, key -> (B, To, ...), with the task's words or not."""
         missing = [name for name in self.config.obs_spec.keys if name not in observation]
         if missing:
             raise CheckpointError(f"the policy was trained with {list(self.config.obs_spec.keys)}; {missing} are not observed")
@@ -98,7 +103,7 @@ class PolicyModel(nn.Module):
             name: self.normalizer.normalize(name, observation[name]) if key.kind == "state" else observation[name]
             for name, key in self.config.obs_spec.keys.items()
         }
-        return self.encoder(normalised)
+        return self.encoder(normalised) if words else self.encoder(normalised, words=False)
 
     @property
     def parameter_count(self) -> int:

@@ -39,6 +39,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
         f"{_HERE}.diffusion.chunking.RealTimeChunking",
         f"{_HERE}.diffusion.bidirectional.BidirectionalDecoding",
         f"{_HERE}.diffusion.anchored.Anchored",
+        f"{_HERE}.diffusion.classifier_free.ClassifierFreeGuidance",
     ),
 }
 

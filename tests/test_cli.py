@@ -45,7 +45,7 @@ def test_unknown_verb_names_the_nearest(capsys):
         (["evaluate", "a", "b"], "one word too many"),
         (["evaluate", "a", "--fast"], "is not understood"),
         (["evaluate", "nowhere"], "nowhere is no checkpoint"),
-        (["evaluate", "nowhere", "inference=magic"], "valid: anchored, bid, ddim, ddpm, dpmpp, euler"),
+        (["evaluate", "nowhere", "inference=magic"], "valid: anchored, bid, cfg, ddim, ddpm, dpmpp, euler"),
         (["train", "nowhere.zarr"], "nowhere.zarr"),
         (["collect", "task=pusht", "out=/tmp/never.zarr"], "unknown scripted expert for environment 'pusht'"),
         (["bench", "nothing"], "there is no benchmark"),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from ..denoisers.base import take_rows
 from .contract import BoundDenoiser
 from .schedule import alpha_sigma
 
@@ -60,6 +61,61 @@ class PrefixGuidance:
         alpha, sigma = alpha_sigma(share)
         strength = share * (1 / (alpha * sigma).clamp_min(1e-6)).clamp_max(self.beta)
         return x0 + strength * self.weight * (self.wanted - x0)
+
+
+class ClassifierFree:
+    """Classifier-free guidance (2207.12598): x0 = u + weight (c - u), c with the task's words, u without.
+
+    At a fixed x the noise estimate is linear in x0, so this is the usual e_u + weight (e_c - e_u). Once a row's c and u lie
+    within `agree` of each other (root mean square, half ranges), u is left out for the rest of the plan, row by row; None
+    never leaves it out. That is Adaptive Guidance (2312.12487) but for its measure, the cosine of the noise estimates, which
+    is 1 at pure noise whatever the network says. With weight 1 u is never asked for.
+    """
+
+    def __init__(
+        self, conditional: BoundDenoiser, without_words: Any, weight: float, agree: float | None, clip: float | None
+    ) -> None:
+        self.conditional, self.without_words = conditional, without_words
+        self.weight, self.agree, self.clip = weight, agree, clip
+        self._asking: Tensor | None = None  # (B,) rows whose two estimates still differ
+        self._spent: Tensor | None = None
+
+    @property
+    def nfe(self) -> Tensor:
+        """Evaluations of each row, (B,), with words and without."""
+        return self.conditional.nfe if self._spent is None else self.conditional.nfe + self._spent
+
+    @property
+    def step(self) -> int | None:
+        """Which step of its grid the denoiser is at."""
+        return self.conditional.step
+
+    @step.setter
+    def step(self, number: int | None) -> None:
+        self.conditional.step = number
+
+    def __call__(self, x: Tensor, level: Tensor) -> Tensor:
+        """Estimate of the clean plan, (B, T, A)."""
+        told = self.conditional(x, level)
+        if self.weight != 1:
+            if self._asking is None or self._spent is None:
+                self._asking = torch.ones(len(x), dtype=torch.bool, device=x.device)
+                self._spent = torch.zeros(len(x), dtype=torch.long, device=x.device)
+            rows = torch.nonzero(self._asking).flatten()
+            if len(rows):
+                told = self._led(told, x, level, rows)
+        return told if self.clip is None else told.clamp(-self.clip, self.clip)
+
+    def _led(self, told: Tensor, x: Tensor, level: Tensor, rows: Tensor) -> Tensor:
+        """`told`, in `rows` led away from the estimate without words."""
+        assert self._asking is not None and self._spent is not None
+        bound = self.conditional.denoiser.bind(take_rows(self.without_words, rows), None, self.conditional.table)
+        bound.step = self.step
+        untold = bound(x[rows], level[rows])
+        self._spent[rows] += bound.nfe
+        if self.agree is not None:
+            self._asking[rows] = (told[rows] - untold).square().flatten(1).mean(1).sqrt() > self.agree
+        return told.index_put((rows,), untold + self.weight * (told[rows] - untold))
 
 
 def prefix_weights(steps: int, past: int, committed: Tensor, known: Tensor, fade: Literal["exp", "linear", "hard"]) -> Tensor:

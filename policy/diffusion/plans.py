@@ -38,6 +38,7 @@ class PlanRequest:
     executed: IntArray | None = None  # (R,) steps of that plan that lie behind, from its newest observation on
     committed: IntArray | None = None  # (R,) further steps of it that will be executed while this plan is made
     discrete: Tensor | None = None  # (A,) which numbers of an action take two values only
+    without_words: Any = None  # the context without the task's words, where the way of inference wants it
     anchor: Tensor | None = None  # (R, T, A) the plan that the checkpoint's anchors hold for each row; None: it has none
 
     @property
@@ -71,6 +72,7 @@ class PlanRequest:
             previous_level=of(self.previous_level),
             executed=of(self.executed),
             committed=of(self.committed),
+            without_words=None if self.without_words is None else take_rows(self.without_words, chosen),
             anchor=of(self.anchor),
         )
 
@@ -117,6 +119,7 @@ class Trained:
     horizon: Horizon
     relative: bool = False  # its actions are relative to what is observed when a plan is made
     anchored: bool = False  # it was given anchors
+    wordless: bool = False  # it was trained to do without the task's words, too
 
 
 @runtime_checkable
@@ -126,6 +129,13 @@ class Demanding(Protocol):
     def check(self, trained: Trained, horizon: Horizon) -> None:
         """Raise ConfigError where a checkpoint trained so cannot run this way with `horizon`."""
         ...
+
+
+@runtime_checkable
+class Guided(Protocol):
+    """A way of inference that is led away from plans made without the task's words."""
+
+    wants_wordless: bool
 
 
 def want_regime(trained: Trained, regime: str, way: str) -> None:

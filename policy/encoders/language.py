@@ -40,7 +40,11 @@ class WordEmbedding(nn.Module):
 
 
 class Instructed(nn.Module):
-    """The tokens of the encoder `base`, and one more for the words in the observation's one key of kind `language`."""
+    """The tokens of the encoder `base`, and one more for the words in the observation's one key of kind `language`.
+
+    In training a share `dropped` of the rows loses its words, each as a whole: a learned token stands in their place, which
+    is what classifier-free guidance leads away from (2207.12598).
+    """
 
     def __init__(
         self,
@@ -48,6 +52,7 @@ class Instructed(nn.Module):
         observed: int,
         base: Mapping[str, Any] | None = None,
         buckets: int = 4096,
+        dropped: float = 0.0,
     ) -> None:
         """`base` is the configuration of another encoder; None takes the one of states."""
         super().__init__()
@@ -57,15 +62,24 @@ class Instructed(nn.Module):
                 f"the encoder reads one instruction, and the observation has {names or 'none'}: name one in task.obs_keys, "
                 "or take an encoder without language"
             )
-        self.name = names[0]
+        if not 0 <= dropped < 1:
+            raise ConfigError(f"encoder.dropped is {dropped}; it must lie in [0, 1), for instance 0.1")
+        self.name, self.dropped = names[0], dropped
         rest = ObsSpec({name: key for name, key in obs_spec.keys.items() if name != self.name})
         self.base = build("encoder", base or STATES, obs_spec=rest, observed=observed)
         self.token_width, self.tokens = self.base.token_width, self.base.tokens + 1
         self.words = WordEmbedding(self.token_width, buckets)
+        self.nothing = nn.Parameter(torch.zeros(self.token_width), requires_grad=dropped > 0)
 
-    def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """Observation, key -> (B, To, ...) -> tokens (B, K + 1, E); the words are those of the newest step."""
-        newest = observation[self.name][:, -1]  # (B, bytes)
+    def forward(self, observation: Mapping[str, Tensor], words: bool = True) -> Tensor:
+        """Observation, key -> (B, To, ...) -> tokens (B, K + 1, E); the words are those of the newest step, or left out."""
+        rows = len(observation[self.name])
+        said = self._said(observation[self.name][:, -1]) if words else self.nothing.expand(rows, -1)
+        if words and self.training and self.dropped:
+            said = torch.where(torch.rand(rows, 1, device=said.device) < self.dropped, self.nothing, said)
+        return torch.cat((self.base(observation), said.unsqueeze(1)), 1)
+
+    def _said(self, newest: Tensor) -> Tensor:
+        """(B, bytes) -> (B, E); each different sentence is read once."""
         different, which = torch.unique(newest, dim=0, return_inverse=True)
-        sentences = [bytes_to_text(each) for each in different.cpu().numpy()]
-        return torch.cat((self.base(observation), self.words(sentences)[which].unsqueeze(1)), 1)
+        return self.words([bytes_to_text(each) for each in different.cpu().numpy()])[which]

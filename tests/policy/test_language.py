@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 from hotstart.datasets.arrays import Arrays
+from hotstart.policy.diffusion.classifier_free import ClassifierFreeGuidance
+from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.policy.encoders.language import Instructed, WordEmbedding
 from hotstart.policy.encoders.state import StateEncoder
 from hotstart.policy.training import Trainer, TrainingSettings, balanced_index
@@ -59,6 +61,35 @@ def test_the_words_are_one_token_more_and_rows_keep_theirs():
     assert torch.equal(tokens[0, 2], tokens[2, 2])
     assert not torch.equal(tokens[0, 2], tokens[1, 2])
     torch.testing.assert_close(tokens[:, :2], encoder.base({"state": state}))
+
+
+def test_words_are_dropped_as_a_whole_in_training_only():
+    torch.manual_seed(0)
+    encoder = Instructed(SPEC, observed=2, dropped=0.3)
+    words = torch.as_tensor(text_to_bytes(WORDS[0])).expand(2000, 2, -1)
+    seen = {"state": torch.zeros(2000, 2, 2), "instruction": words}
+    with torch.no_grad():
+        encoder.nothing.fill_(9.0)
+        told = encoder.train()(seen)[:, 2]
+        nothing = (told == 9.0).all(1)
+        assert 0.25 < float(nothing.float().mean()) < 0.35
+        assert len(told[~nothing].unique(dim=0)) == 1  # never a part of it
+        assert not (encoder.eval()(seen)[:, 2] == 9.0).all(1).any()
+        assert (encoder(seen, words=False)[:, 2] == 9.0).all()
+
+
+def test_guidance_runs_on_a_checkpoint_that_was_trained_for_it(tiny_model):
+    model = tiny_model(dataset=two_tasks(), encoder={**INSTRUCTED, "dropped": 0.1})
+    plans = {}
+    for weight in (1.0, 3.0):
+        policy = DiffusionPolicy(model, ClassifierFreeGuidance(4, weight, agree=None))
+        state = policy.observe(
+            policy.initial_state([0]), {"state": np.zeros((1, 2), np.float32), "instruction": text_to_bytes(WORDS[0])[None]}
+        )
+        planned = policy.plan(state, np.array([0]), np.array([0]))
+        plans[weight] = planned.actions
+        assert planned.nfe.tolist() == [4 if weight == 1 else 8]
+    assert np.abs(plans[1.0] - plans[3.0]).max() > 1e-4
 
 
 def test_an_observation_without_words_is_refused():
