@@ -55,6 +55,7 @@ def config_to_plain(config: ModelConfig) -> dict[str, Any]:
         "horizon": asdict(config.horizon),
         "obs_spec": config.obs_spec.to_json(),
         "action_spec": config.action_spec.to_json(),
+        "uncertain": config.uncertain,
         "anchors": config.anchors,
     }
 
@@ -71,6 +72,7 @@ def config_from_plain(plain: Mapping[str, Any]) -> ModelConfig:
             horizon=Horizon(**plain["horizon"]),
             obs_spec=ObsSpec.from_json(plain["obs_spec"]),
             action_spec=ActionSpec.from_json(plain["action_spec"]),
+            uncertain=bool(plain.get("uncertain", False)),
             anchors=int(plain.get("anchors", 0)),
         )
     except (KeyError, TypeError, AttributeError) as error:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..spec import ActionSpec, CheckpointError, Horizon, ObsSpec
 from .actions import Representation
 from .diffusion.contract import Denoiser, Preconditioner
+from .diffusion.objective import LevelUncertainty
 from .diffusion.schedule import Schedule
 from .normalizer import Normalizer, expected_shapes
 from .registry import build
@@ -32,6 +33,8 @@ class ModelConfig:
     horizon: Horizon = field(default_factory=Horizon)
     prediction: str = "v"
     actions: Mapping[str, Any] = field(default_factory=lambda: dict(AS_GIVEN))
+    uncertain: bool = False
+    """Whether it holds what was learned of how much each noise level counts in training (`LevelUncertainty`)."""
     anchors: int = 0
     """How many anchors a checkpoint was given after its training (see policy/anchors.py)."""
 
@@ -73,6 +76,7 @@ class PolicyModel(nn.Module):
         self.schedule: Schedule = build("schedule", config.schedule)
         self.normalizer = normalizer or Normalizer(expected_shapes(config.obs_spec, self.actions.spec))
         self.denoiser = Denoiser(self.network, Preconditioner(config.prediction))
+        self.uncertainty = LevelUncertainty() if config.uncertain else None
         self.anchors: Anchors | None = None
         if config.anchors:
             self.add_anchors(config.anchors)

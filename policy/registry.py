@@ -29,7 +29,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
             "published_unet.PublishedUnet",
         )
     ),
-    "schedule": tuple(f"{_HERE}.diffusion.schedule.{name}" for name in ("VPCosine", "Flow", "IndexTable")),
+    "schedule": tuple(f"{_HERE}.diffusion.schedule.{name}" for name in ("VPCosine", "Flow", "LogLogistic", "IndexTable")),
     "solver": tuple(f"{_HERE}.diffusion.solvers.{name}" for name in ("DDIM", "DPMSolverPP", "PLMS")),
     "actions": (f"{_HERE}.actions.Representation",),
     "inference": (

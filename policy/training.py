@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from ..datasets.windows import split_episodes, window_index
 from ..spec import CheckpointError, ConfigError, DataError, IntArray
 from . import checkpoint
 from .batches import Ahead, WindowBatches, image_keys
+from .denoisers.experts import Experts
 from .diffusion.objective import Regimes, denoising_loss, draw_times
 from .ema import EMA
 from .metrics import MetricsLog
@@ -48,7 +49,8 @@ class TrainingSettings:
     `observation_noise` is the standard deviation of noise on the observed states, drawn apart for each observed step, in half
     ranges of the data: it keeps a policy from reading its next action off its last motion. `cache` says how pictures are held
     (ram, disk, none or auto, see datasets/frames.py) within `memory_gb`; `loaders` threads put batches with pictures together.
-    `balanced` repeats the windows of tasks that have few of them, where the observation holds the task's words.
+    `balanced` repeats the windows of tasks that have few of them, where the observation holds the task's words. `stratified`
+    spreads the noise levels of a batch evenly, `uncertainty` learns how much each level counts (see objective.py).
     """
 
     steps: int = 10_000
@@ -65,6 +67,8 @@ class TrainingSettings:
     regimes: Regimes = field(default_factory=Regimes)
     validation_share: float = 0.05
     balanced: bool = False
+    stratified: bool = False
+    uncertainty: bool = False
     log_every: int = 50
     validate_every: int = 500
     save_every: int = 500
@@ -117,6 +121,7 @@ class Trainer:
         if settings.threads:
             torch.set_num_threads(settings.threads)
         check_specs(dataset, config)
+        config = replace(config, uncertain=settings.uncertainty)
         self.settings, self.folder, self.device = settings, Path(folder), settings.resolved_device()
         train, held_out = split_episodes(len(dataset.episode_ends), settings.validation_share, settings.seed)
         index = window_index(dataset.episode_ends, config.horizon, episodes=train)
@@ -190,7 +195,9 @@ class Trainer:
         generator = torch.Generator().manual_seed((self.settings.seed << 32) + step)
         observation, commands = batches.at(step)
         actions = model.actions.encode(commands, observation)  # (B, T, A')
-        time_ = draw_times(self.settings.regimes, model.config.horizon, len(actions), generator).to(self.device)
+        time_ = draw_times(self.settings.regimes, model.config.horizon, len(actions), generator, self.settings.stratified).to(
+            self.device
+        )
         noise = torch.randn(actions.shape, generator=generator).to(self.device)
         torch.manual_seed((self.settings.seed << 32) + step)  # for what layers draw themselves: crops, colours
         if disturbance:
@@ -198,7 +205,7 @@ class Trainer:
         with torch.autocast(self.device, torch.bfloat16, enabled=self.settings.autocast_bf16()):
             context = model.encode(observation)
             x0 = model.normalizer.normalize(ACTION, actions)
-            return denoising_loss(model.denoiser, model.schedule, context, x0, time_, noise)
+            return denoising_loss(model.denoiser, model.schedule, context, x0, time_, noise, model.uncertainty)
 
     @torch.no_grad()
     def validate(self) -> float | None:
@@ -347,6 +354,7 @@ def _optimizer(model: PolicyModel, settings: TrainingSettings) -> torch.optim.Ad
     """AdamW; only the weights of linear layers and convolutions decay, not biases, norms, positions and other tables."""
     layers = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.ConvTranspose1d)
     chosen = {id(m.weight) for m in model.modules() if isinstance(m, layers)}
+    chosen |= {id(weight) for m in model.modules() if isinstance(m, Experts) for weight in (m.widen, m.narrow)}
     decayed = [p for p in model.parameters() if id(p) in chosen]
     kept = [p for p in model.parameters() if id(p) not in chosen]
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": kept, "weight_decay": 0.0}]

@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...spec import ConfigError, Horizon
+from ..denoisers.base import LevelEmbedding
 from .contract import Denoiser
 from .schedule import Schedule, add_noise
 
@@ -66,14 +67,20 @@ def staircase_times(horizon: Horizon, progress: Tensor, settled: Tensor | None =
     return torch.where(clean, 0.0, times)
 
 
-def draw_times(regimes: Regimes, horizon: Horizon, batch: int, generator: torch.Generator) -> Tensor:
-    """Schedule times (B, T) in [0, 1]: exactly 0 on the clean prefix, at least TIME_LEAST elsewhere."""
+def draw_times(regimes: Regimes, horizon: Horizon, batch: int, generator: torch.Generator, stratified: bool = False) -> Tensor:
+    """Schedule times (B, T) in [0, 1]: exactly 0 on the clean prefix, at least TIME_LEAST elsewhere.
+
+    `stratified` draws one time from each of B equal parts of [0, 1], in random order, so that every batch sees all of them
+    (ANT, 2306.00354, has as many samples from every interval).
+    """
     if regimes.staircase > 0:
         horizon.check_streaming()
     if regimes.prefix > 0 and horizon.planned < 2:
         raise ConfigError("a clean prefix needs a plan of two steps or more: set training.regimes.prefix to 0")
     regime = torch.multinomial(regimes.shares(), batch, True, generator=generator)  # (B,)
     uniform = torch.rand(batch, generator=generator)
+    if stratified:
+        uniform = (torch.randperm(batch, generator=generator) + uniform) / batch
     chunk = horizon.past + horizon.executed  # a prefix of at most one chunk is ever committed
     longest = max(1, min(chunk, horizon.planned - 1))  # and one step is left to learn: a plan all clean has no loss
     clean = torch.randint(1, longest + 1, (batch, 1), generator=generator)
@@ -84,18 +91,46 @@ def draw_times(regimes: Regimes, horizon: Horizon, batch: int, generator: torch.
     return choices[regime, torch.arange(batch)]
 
 
+class LevelUncertainty(nn.Module):
+    """u(level), learned beside the network: a level's loss L counts as exp(-u) L + u (EDM2, 2312.02696, equation 21).
+
+    At the optimum u = log E[L], and every level pulls equally hard.
+    """
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(LevelEmbedding(width, width), nn.SiLU(), nn.Linear(width, 1))
+        nn.init.zeros_(self.layers[2].weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.layers[2].bias)  # type: ignore[arg-type]
+
+    def forward(self, level: Tensor) -> Tensor:
+        """(...) -> (...)."""
+        return self.layers(level).squeeze(-1)
+
+
 def denoising_loss(
-    denoiser: Denoiser, schedule: Schedule, context: Any, x0: Tensor, time: Tensor, noise: Tensor
+    denoiser: Denoiser,
+    schedule: Schedule,
+    context: Any,
+    x0: Tensor,
+    time: Tensor,
+    noise: Tensor,
+    uncertainty: LevelUncertainty | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Weighted mean squared error over the noisy steps of normalised plans x0 (B, T, A) at schedule times (B, T).
 
-    Clean steps are given, not asked for, and do not count. Returns the loss, the network's own losses added, and detached
+    Clean steps are given, not asked for, and do not count. With `uncertainty` levels are weighed by what is learned of them;
+    the loss that is logged stays the plain one. Returns the loss, the network's own losses added, and detached
     numbers to log.
     """
     level = schedule.level(time)
     predicted = denoiser(add_noise(x0, noise, level), level, context)
     error = denoiser.preconditioner.error(predicted, x0, level).square().mean(-1)  # (B, T)
     weight = schedule.weight(level) * (time > 0)
-    loss = (weight * error).sum() / (time > 0).sum()
+    counted = (time > 0).sum()
+    plain = loss = (weight * error).sum() / counted
+    if uncertainty is not None:
+        u = uncertainty(level)
+        loss = ((torch.exp(-u) * weight * error + u) * (time > 0)).sum() / counted
     own = denoiser.network.losses(level)
-    return loss + sum(own.values()), {"loss": loss.detach(), **{name: value.detach() for name, value in own.items()}}
+    return loss + sum(own.values()), {"loss": plain.detach(), **{name: value.detach() for name, value in own.items()}}

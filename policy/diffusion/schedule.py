@@ -112,6 +112,51 @@ class Flow:
         return (alpha + sigma) ** 2
 
 
+class LogLogistic:
+    """EDM's levels (2206.00364) with the density that BESO and MoDE train on: log sigma logistic, cut off at both ends.
+
+    sigma = level / (1 - level) is the noise on data of unit scale. Schedule time is the share of the training density below a
+    sigma, so a grid of even times walks where the network has learned; `logistic` false draws log sigma uniformly instead, and
+    the grid is then even in log sigma. Time 0 is clean, time 1 is `sigma_max`.
+    """
+
+    def __init__(
+        self,
+        sigma_min: float = 0.005,
+        sigma_max: float = 20.0,
+        centre: float = 0.5,
+        scale: float = 0.5,
+        logistic: bool = True,
+    ) -> None:
+        """`centre` is the median sigma before the ends are cut off, `scale` the logistic's, of log sigma."""
+        if not 0 < sigma_min < sigma_max or centre <= 0 or scale <= 0:
+            raise ConfigError(
+                f"schedule.sigma_min is {sigma_min}, sigma_max {sigma_max}, centre {centre} and scale {scale}: all must be "
+                "above 0, and sigma_min below sigma_max"
+            )
+        self.centre, self.scale, self.logistic = math.log(centre), scale, logistic
+        ends = torch.tensor([sigma_min, sigma_max], dtype=torch.float64).log()
+        self.low, self.high = (float(end) for end in self._share(ends))
+
+    def _share(self, log_sigma: Tensor) -> Tensor:
+        return torch.sigmoid((log_sigma - self.centre) / self.scale) if self.logistic else log_sigma
+
+    def level(self, time: Tensor) -> Tensor:
+        """Level at schedule time, 0 at 0."""
+        share = self.low + time.double().clamp(0, 1) * (self.high - self.low)
+        log_sigma = self.centre + self.scale * torch.logit(share) if self.logistic else share
+        return torch.where(time > 0, torch.sigmoid(log_sigma), 0.0).to(time.dtype)
+
+    def time(self, level: Tensor) -> Tensor:
+        """Schedule time at which `level` is reached."""
+        share = self._share(torch.logit(level.double()))
+        return ((share - self.low) / (self.high - self.low)).clamp(0, 1).to(level.dtype)
+
+    def weight(self, level: Tensor) -> Tensor:
+        """One: plain error of the network's own output, 1 / c_out^2 on x0 with prediction=edm."""
+        return torch.ones_like(level)
+
+
 class IndexTable:
     """The discrete cosine schedule of networks trained with noise indices, as Diffusion Policy's and LeRobot's were.
 

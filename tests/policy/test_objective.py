@@ -2,12 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hotstart.policy.denoisers.base import Network
 from hotstart.policy.diffusion.contract import Denoiser, Preconditioner
 from hotstart.policy.diffusion.objective import (
     TIME_LEAST,
+    LevelUncertainty,
     Regimes,
     block_index,
     denoising_loss,
@@ -242,3 +244,39 @@ def test_the_network_sees_the_clean_prefix_as_it_is():
     assert torch.equal(x[time == 0], x0[time == 0])
     assert (level[time == 0] == 0).all()
     assert not torch.isclose(x[time > 0.05], x0[time > 0.05]).all(-1).any()
+
+
+# --- strata and learned weights
+
+
+def test_strata_draw_from_every_part_once():
+    time = draw_times(Regimes(0, 1, 0), HORIZON, 64, torch.Generator().manual_seed(3), stratified=True)[:, 0]
+    assert sorted((time * 64).long().tolist()) == list(range(64))
+    assert time.tolist() != sorted(time.tolist())
+
+
+def test_at_the_optimum_the_learned_weight_is_the_log_of_the_loss():
+    """Losses of two levels, fixed; u is learned alone."""
+    torch.manual_seed(0)
+    uncertainty, level = LevelUncertainty(), torch.tensor([0.2, 0.8]).repeat(64)
+    losses = torch.where(level == 0.2, 0.05, 2.0)
+    optimizer = torch.optim.Adam(uncertainty.parameters(), 0.02)
+    assert not uncertainty(level).detach().any()  # every level counts as it is at first
+    for _ in range(300):
+        u = uncertainty(level)
+        optimizer.zero_grad()
+        (torch.exp(-u) * losses + u).mean().backward()
+        optimizer.step()
+    np.testing.assert_allclose(uncertainty(level).detach()[:2], np.log([0.05, 2.0]), atol=0.02)
+
+
+def test_with_learned_weights_the_logged_loss_stays_the_plain_one(tiny_model, tiny_dataset):
+    model = tiny_model()
+    x0, time = torch.rand(4, 12, 2), torch.full((4, 12), 0.5)
+    context = model.encode({"state": torch.zeros(4, 2, 2)})
+    uncertainty = LevelUncertainty()
+    torch.nn.init.constant_(uncertainty.layers[2].bias, 1.5)
+    plain, _ = denoising_loss(model.denoiser, model.schedule, context, x0, time, torch.ones_like(x0))
+    weighed, numbers = denoising_loss(model.denoiser, model.schedule, context, x0, time, torch.ones_like(x0), uncertainty)
+    torch.testing.assert_close(numbers["loss"], plain)
+    torch.testing.assert_close(weighed.detach(), plain * math.exp(-1.5) + 1.5)

@@ -1,9 +1,11 @@
 """Levels: round trips, the flow interpolation, DDPM's table against diffusers, grids."""
 
+import numpy as np
 import pytest
 import torch
 from hotstart.policy.diffusion.schedule import (
     Flow,
+    LogLogistic,
     VPCosine,
     add_noise,
     alpha_sigma,
@@ -118,3 +120,45 @@ def test_wrong_numbers_are_refused():
         grid(Flow(), 0)
     with pytest.raises(ConfigError, match=r"schedule\.offset is 1\.5"):
         VPCosine(1.5)
+
+
+# --- EDM
+
+
+EDM = [LogLogistic(), LogLogistic(0.001, 80.0), LogLogistic(logistic=False)]
+
+
+@pytest.mark.parametrize("schedule", EDM)
+def test_edm_times_and_levels_are_inverse_and_reach_from_the_least_to_the_largest_sigma(schedule):
+    time = torch.linspace(1e-3, 1, 501, dtype=torch.float64)
+    level = schedule.level(time)
+    assert (level.diff() > 0).all()
+    torch.testing.assert_close(schedule.time(level), time, atol=1e-9, rtol=0)
+    assert schedule.level(torch.zeros(3)).tolist() == [0.0] * 3
+    assert float(LogLogistic().level(torch.ones(1, dtype=torch.float64))) == pytest.approx(20 / 21)
+    assert float(LogLogistic().level(torch.full((1,), 1e-12, dtype=torch.float64))) == pytest.approx(0.005 / 1.005, rel=1e-3)
+
+
+def test_edm_quantiles_are_those_of_a_truncated_log_logistic():
+    """log sigma is logistic about log 0.5 with scale 0.5: scipy's own, between the ends."""
+    from scipy.stats import logistic
+
+    law = logistic(loc=np.log(0.5), scale=0.5)
+    low, high = law.cdf(np.log([0.005, 20.0]))
+    time = np.linspace(0.01, 0.99, 9)
+    sigma = np.exp(law.ppf(low + time * (high - low)))
+    level = LogLogistic().level(torch.as_tensor(time))
+    np.testing.assert_allclose(level / (1 - level), sigma, rtol=1e-6)
+    assert float(LogLogistic().level(torch.tensor(0.5, dtype=torch.float64))) == pytest.approx(1 / 3, abs=1e-3)
+
+
+def test_an_even_edm_grid_is_even_in_log_sigma():
+    levels = grid(LogLogistic(0.001, 80.0, logistic=False), 10)[:-1].double()
+    ratios = (levels / (1 - levels)).log().diff()
+    torch.testing.assert_close(ratios, ratios[:1].expand(9), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{"sigma_min": 0.0}, {"sigma_max": 0.001}, {"scale": 0.0}])
+def test_edm_ranges_that_cannot_be_are_refused(options):
+    with pytest.raises(ConfigError, match="sigma_min below sigma_max"):
+        LogLogistic(**options)

@@ -173,9 +173,9 @@ def test_a_batch_is_windows_of_the_data(tiny_config):
 def test_every_step_has_levels_and_noise_of_its_own_and_the_same_again(tmp_path, tiny_dataset, tiny_config, monkeypatch):
     drawn = []
 
-    def spy(denoiser, schedule, context, x0, time, noise):
+    def spy(denoiser, schedule, context, x0, time, noise, *rest):
         drawn.append((time, noise))
-        return denoising_loss(denoiser, schedule, context, x0, time, noise)
+        return denoising_loss(denoiser, schedule, context, x0, time, noise, *rest)
 
     monkeypatch.setattr(training, "denoising_loss", spy)
     for name in ("a", "b"):
