@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from ...spec import ConfigError
-from .balance import balance_loss, router_z_loss
+from .balance import balance_loss, prior_loss, router_z_loss, windows
 from .base import LevelEmbedding, Network, heads_apart, heads_joined, sinusoids
 from .experts import Experts, Router, Routes, Stretch, check_routing, choose, stretches
 
@@ -28,10 +28,11 @@ POSITION_SIZE = 0.5
 
 @dataclass(frozen=True)
 class ModeModulation:
-    """Levels that are the same in every row: their embedding (1, T, E), and each layer's stretches."""
+    """Levels that are the same in every row: their embedding (1, T, E), each layer's stretches, and the channels in use."""
 
     added: Tensor
     plans: tuple[tuple[Stretch, ...], ...]
+    window: Tensor | None  # (1, T, E) of 0 and 1; None: all
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,9 @@ class ModeTransformer(Network):
 
     `top` of `experts` networks of `hidden` numbers work on a token in every layer; 1 of 1 is a dense network. `causal` hides
     later actions from earlier ones. In training experts are drawn by their probabilities, once for each level of a row, with
-    `drawn`; without, the likeliest are taken, as in evaluation. `balance` and `router_z` weigh the auxiliary losses.
+    `drawn`; without, the likeliest are taken, as in evaluation. `balance`, `router_z` and `prior` weigh the auxiliary losses
+    (see balance.py). With `shared` below 1 a token's layers work on that share of its channels only, DTR's window of its
+    level, and pass the others by (2310.07138).
     """
 
     def __init__(
@@ -98,16 +101,20 @@ class ModeTransformer(Network):
         drawn: bool = True,
         balance: float = 0.01,
         router_z: float = 0.0,
+        prior: float = 0.0,
+        shared: float = 1.0,
         level_width: int = 64,
     ) -> None:
         super().__init__()
         if embed % heads or embed % 2 or embed < 4:
             raise ConfigError(f"denoiser.embed ({embed}) must be even, at least 4 and divisible by denoiser.heads ({heads})")
         check_routing(experts, top)
-        if balance < 0 or router_z < 0:
-            raise ConfigError(f"denoiser.balance is {balance} and denoiser.router_z {router_z}; 0 or more are wanted")
+        if min(balance, router_z, prior) < 0:
+            raise ConfigError(f"denoiser.balance is {balance}, router_z {router_z} and prior {prior}; 0 or more are wanted")
+        if not 0 < shared <= 1:
+            raise ConfigError(f"denoiser.shared is {shared}; a share of the channels above 0 and at most 1 is wanted")
         self.width, self.causal, self.drawn, self.top = width, causal, drawn, top
-        self.balance, self.router_z = balance, router_z
+        self.balance, self.router_z, self.prior, self.shared = balance, router_z, prior, shared
         self.embedding = LevelEmbedding(level_width, embed)
         self.actions = nn.Linear(width, embed)
         self.position = nn.Parameter(POSITION_SIZE * sinusoids(steps, embed))
@@ -148,7 +155,11 @@ class ModeTransformer(Network):
         """Embedding and routes of levels (1, T) that are the same in every row."""
         phi = self.embedding(level)  # (1, T, E)
         chosen = (choose(block.router(phi[0]), self.top, False) for block in self.blocks)  # type: ignore[operator]
-        return ModeModulation(phi, tuple(stretches(routes) for routes in chosen))
+        return ModeModulation(phi, tuple(stretches(routes) for routes in chosen), self._window(level, phi))
+
+    def _window(self, level: Tensor, phi: Tensor) -> Tensor | None:
+        """Channels (B, T, E) that tokens of these levels work with."""
+        return None if self.shared == 1 else windows(level.flatten(), phi.shape[-1], self.shared).view_as(phi)
 
     def forward(self, x: Tensor, level: Tensor, context: ModeContext, prepared: ModeModulation | None = None) -> Tensor:
         """F(x (B, T, A), level (B, T), context) -> (B, T, A)."""
@@ -157,11 +168,15 @@ class ModeTransformer(Network):
             raise ConfigError(f"the plan has {steps} steps, denoiser.steps allows {len(self.position)}")
         phi = self.embedding(level) if prepared is None else prepared.added
         routes = self._routes(level, phi) if prepared is None else ()
+        window = self._window(level, phi) if prepared is None else prepared.window
         h = self.actions(x.to(self.position)) + self.position[:steps]
         mask = self._mask(steps, context)
         for number, (block, prefix) in enumerate(zip(self.blocks, context.layers, strict=True)):
+            passed = 0.0 if window is None else (1 - window.to(h.dtype)) * h
+            h = h if window is None else window.to(h.dtype) * h
             h, *_ = block.attend(h, phi, prefix, mask)  # type: ignore[operator]
             h = block.routed(h, routes[number]) if prepared is None else block.planned(h, prepared.plans[number])  # type: ignore[operator]
+            h = h + passed
         return self.out(self.norm_out(h))
 
     def _mask(self, steps: int, context: ModeContext) -> Tensor | None:
@@ -186,11 +201,14 @@ class ModeTransformer(Network):
         return Routes(routes.expert.gather(1, leader), routes.weight.gather(1, leader))
 
     def losses(self, level: Tensor) -> dict[str, Tensor]:
-        """Load balance, 1 where all experts do as much, and the routers' z-loss, both averaged over layers and weighted."""
-        used, phi = {}, self.embedding(level.unique())  # (U, E): every level counts once
+        """Load balance, 1 where all experts do as much, the routers' z-loss and the diffusion prior, each weighted."""
+        different = level.unique()  # (U,): every level counts once
+        used, phi = {}, self.embedding(different)
         logits = torch.stack([block.router(phi) for block in self.blocks])  # type: ignore[operator]
         if self.balance:
             used["balance"] = self.balance * balance_loss(logits, choose(logits, self.top, self.training and self.drawn).expert)
         if self.router_z:
             used["router_z"] = self.router_z * router_z_loss(logits)
+        if self.prior:
+            used["prior"] = self.prior * prior_loss(logits, different, self.top)
         return used

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from hotstart.policy.denoisers.balance import balance_loss, router_z_loss
+from hotstart.policy.denoisers.balance import balance_loss, jensen_shannon, router_z_loss, windows
 from hotstart.policy.denoisers.experts import Experts, Routes, choose, stretches
 from hotstart.policy.denoisers.mode import ModeTransformer
 from hotstart.policy.diffusion.objective import staircase_times
@@ -201,6 +201,58 @@ def test_the_z_loss_sees_how_large_raw_logits_are():
     assert set(make(router_z=0.1).losses(UNIFORM.unsqueeze(0))) == {"balance", "router_z"}
 
 
+def test_a_window_slides_with_the_noise_and_neighbours_share_most_of_it():
+    place = torch.linspace(0, 1, 50)
+    window = windows(place, 20, 0.8)
+    assert window.sum(1).tolist() == [16.0] * 50
+    assert window[0].tolist() == [1.0] * 16 + [0.0] * 4
+    assert window[-1].tolist() == [0.0] * 4 + [1.0] * 16
+    assert float((window[1:] * window[:-1]).sum(1).min()) >= 15
+    assert torch.equal(windows(place, 20, 1.0), torch.ones(50, 20))
+
+
+def test_jensen_shannon_is_nothing_for_equals_and_ln_2_for_strangers():
+    p = torch.rand(5, 8).softmax(-1)
+    assert float(jensen_shannon(p, p).abs().max()) < 1e-6
+    one, other = torch.eye(4)[:2], torch.eye(4)[2:]
+    torch.testing.assert_close(jensen_shannon(one, other), torch.full((2,), torch.log(torch.tensor(2.0))))
+
+
+def test_the_prior_teaches_far_levels_to_take_other_experts():
+    torch.manual_seed(0)
+    net, level = make(balance=0.0, prior=1.0, experts=4, top=2).train(), torch.linspace(0.01, 1, 64).reshape(4, 16)
+    optimizer = torch.optim.Adam([p for block in net.blocks for p in block.router.parameters()], 1e-2)
+    first = float(net.losses(level)["prior"].detach())
+    for _ in range(150):
+        optimizer.zero_grad()
+        net.losses(level)["prior"].backward()
+        optimizer.step()
+    assert float(net.losses(level)["prior"].detach()) < 0.6 * first
+    routes = [choose(block.router(net.embedding(torch.tensor([0.02, 0.99]))), 2, False).expert for block in net.blocks]
+    assert any(set(clean.tolist()) != set(noisy.tolist()) for clean, noisy in routes)
+
+
+def test_layers_read_the_channels_of_the_window_only_and_the_others_pass_by():
+    net, (x, tokens) = make(shared=0.5), inputs(2)
+    level, read, left = torch.full((2, STEPS), 0.2), [], []
+    net.blocks[0].norm_attention.register_forward_hook(lambda _, arguments, __: read.append(arguments[0]))
+    net.norm_out.register_forward_hook(lambda _, arguments, __: left.append(arguments[0]))
+    with torch.no_grad():
+        context = net.encode_context(tokens)
+        plain = net(x, level, context)
+        prepared = net(x, level, context, net.prepare(level[:1], STEPS).at(0))
+        torch.testing.assert_close(prepared, plain, atol=1e-5, rtol=1e-4)
+        window = windows(level[0, :1], 32, 0.5)[0].bool()
+        assert window.sum() == 16
+        assert not read[1][..., ~window].any()  # [0] is the condition tokens' pass
+        assert read[1][..., window].any()
+        for block in net.blocks:
+            block.out.weight.zero_()
+            block.experts.narrow.zero_()
+        net(x, level, context)
+        torch.testing.assert_close(left[-1], net.actions(x) + net.position[:STEPS])  # nothing is lost on the way
+
+
 # --- sizes
 
 
@@ -227,6 +279,7 @@ def test_the_dispatcher_counts_the_macs_of_the_formula():
         ({"top": 0}, "top is 0"),
         ({"experts": 2, "top": 3}, "top is 3"),
         ({"balance": -1.0}, "balance is -1"),
+        ({"shared": 0.0}, "shared is 0"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(options, match):
