@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from ..configs.schema import filled
 from ..datasets.store import Store
+from ..policy.denoisers.mode import ModeTransformer
+from ..policy.metrics import read_metrics
 from ..policy.model import ModelConfig
 from ..policy.training import Trainer, TrainingSettings
 from ..spec import DataError, Horizon, ObsSpec
+from . import plots
 
 
 def run(config: Mapping[str, Any]) -> int:
@@ -23,8 +27,19 @@ def run(config: Mapping[str, Any]) -> int:
         f"{trainer.settings.steps} steps on {trainer.device}"
     )
     trainer.run()
+    if isinstance(trainer.ema.model.network, ModeTransformer):
+        print(f"which experts work: {picture_experts(trainer.ema.model.network, trainer.folder)}")
     print(f"done in {trainer.seconds / 60:.1f} minutes; next: hotstart evaluate {trainer.folder}")
     return 0
+
+
+def picture_experts(network: ModeTransformer, folder: Path) -> Path:
+    """Write a picture of the experts' use over noise levels and over the training into a run's folder."""
+    levels = torch.linspace(0.005, 0.995, 200)
+    use = network.expert_use(levels.to(network.position.device))
+    path = folder / "experts.png"
+    path.write_bytes(plots.to_png(plots.expert_use(use.numpy(), levels.numpy(), read_metrics(folder))))
+    return path
 
 
 def build(config: Mapping[str, Any], store: Store, folder: Path) -> Trainer:

@@ -149,7 +149,7 @@ class Trainer:
             "parameters": self.model.parameter_count,
             "versions": versions(),
         }
-        self.step, self.seconds, self.best = 0, 0.0, math.inf
+        self.step, self.seconds, self.best, self.warned = 0, 0.0, math.inf, False
 
     def run(self, progress: bool = True, on_log: OnLog | None = None) -> PolicyModel:
         """Train to `settings.steps` and return the EMA model; SIGINT and SIGTERM save first, then stop the run."""
@@ -224,7 +224,7 @@ class Trainer:
             self._check_finite(numbers)
         if log_due:
             record = {name: float(value) for name, value in numbers.items()}
-            record |= {"learning_rate": self.settings.rate(self.step - 1), "seconds": self.seconds}
+            record |= {"learning_rate": self.settings.rate(self.step - 1), "seconds": self.seconds, **self._health()}
             bar.set_postfix(loss=f"{record['loss']:.4f}", refresh=False)
         if validate_due:
             record |= self._validated()
@@ -234,6 +234,14 @@ class Trainer:
                 on_log(self.step, record)
         if save_due:
             self._save("last")
+
+    def _health(self) -> dict[str, float]:
+        """What the network says of itself; a warning is shown once, and not before a fifth of the training."""
+        health = self.model.network.health()
+        if health.warning and not self.warned and self.step >= self.settings.steps / 5:
+            self.warned = True
+            tqdm.write(f"step {self.step}: {health.warning}")
+        return health.numbers
 
     def _check_finite(self, numbers: Mapping[str, Tensor]) -> None:
         """Raise DataError for a loss or a gradient that is not a number: its weights must not replace the last good ones."""

@@ -43,6 +43,14 @@ class LevelTable:
         return self.entries[step]
 
 
+@dataclass(frozen=True)
+class Health:
+    """Numbers to log of a network in training, and what is wrong with it, if anything, with the mend."""
+
+    numbers: dict[str, float]
+    warning: str | None
+
+
 class Network(nn.Module, ABC):
     """A denoiser network F: reads noisy actions, a level per action step and a context, writes one number per action."""
 
@@ -64,6 +72,10 @@ class Network(nn.Module, ABC):
     def losses(self, level: Tensor) -> dict[str, Tensor]:
         """Weighted auxiliary losses of the network itself at training levels (B, T), by name; none unless it has some."""
         return {}
+
+    def health(self) -> Health:
+        """What the network says of itself while it is trained."""
+        return Health({}, None)
 
     @property
     def weights_version(self) -> int:

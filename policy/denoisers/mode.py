@@ -20,10 +20,14 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from ...spec import ConfigError
 from .balance import balance_loss, prior_loss, router_z_loss, windows
-from .base import LevelEmbedding, Network, heads_apart, heads_joined, sinusoids
+from .base import Health, LevelEmbedding, Network, heads_apart, heads_joined, sinusoids
 from .experts import Experts, Router, Routes, Stretch, check_routing, choose, stretches
 
 POSITION_SIZE = 0.5
+LEVELS_WATCHED = 64
+"""Levels at which the use of experts is looked at while training."""
+UNUSED = 0.01
+"""Share of a layer's work below which an expert counts as unused."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +203,24 @@ class ModeTransformer(Network):
         )  # (B, T, 1) first token of that level
         leader = leader.expand(-1, -1, self.top)
         return Routes(routes.expert.gather(1, leader), routes.weight.gather(1, leader))
+
+    @torch.no_grad()
+    def expert_use(self, level: Tensor) -> Tensor:
+        """How much each expert works at levels (N,): its weight where it is chosen, (L, N, experts)."""
+        routes = [choose(block.router(self.embedding(level)), self.top, False) for block in self.blocks]  # type: ignore[operator]
+        count = len(self.blocks[0].experts.widen)  # type: ignore[union-attr, arg-type]
+        return torch.stack([torch.zeros(len(level), count).scatter(1, r.expert.cpu(), r.weight.cpu()) for r in routes])
+
+    def health(self) -> Health:
+        """Each expert's share of the work over all levels, and which layers leave experts out at every level."""
+        use = self.expert_use(torch.linspace(0.01, 0.99, LEVELS_WATCHED, device=self.position.device)).mean(1)  # (L, experts)
+        numbers = {f"experts/layer{i}/{e}": float(use[i, e]) for i in range(len(use)) for e in range(use.shape[1])}
+        unused = (use < UNUSED).sum(1)
+        collapsed = [f"layer {i} uses {use.shape[1] - int(n)} of {use.shape[1]}" for i, n in enumerate(unused) if n]
+        if not collapsed:
+            return Health(numbers, None)
+        mend = f"raise denoiser.balance ({self.balance:g}), try denoiser.prior=1, or train with fewer experts"
+        return Health(numbers, f"experts have collapsed: {', '.join(collapsed)} over all noise levels; {mend}")
 
     def losses(self, level: Tensor) -> dict[str, Tensor]:
         """Load balance, 1 where all experts do as much, the routers' z-loss and the diffusion prior, each weighted."""

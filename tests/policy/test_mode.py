@@ -253,6 +253,23 @@ def test_layers_read_the_channels_of_the_window_only_and_the_others_pass_by():
         torch.testing.assert_close(left[-1], net.actions(x) + net.position[:STEPS])  # nothing is lost on the way
 
 
+def test_a_collapsed_router_is_reported_with_the_mend():
+    net = make(experts=4, top=1)
+    for block in net.blocks:
+        torch.nn.init.normal_(block.router.layers[2].weight, std=20.0)
+        torch.nn.init.normal_(block.router.layers[0].weight, std=2.0)
+    assert set(net.health().numbers) == {f"experts/layer{i}/{e}" for i in range(3) for e in range(4)}
+    with torch.no_grad():
+        net.blocks[1].router.layers[2].bias[2] = 1e4  # this one is always first
+    warning = net.health().warning
+    assert warning is not None
+    assert "layer 1 uses 1 of 4" in warning
+    assert "over all noise levels; raise denoiser.balance (0.01)" in warning
+    assert net.health().numbers["experts/layer1/2"] == pytest.approx(1)
+    even = make(experts=1, top=1)
+    assert even.health().warning is None
+
+
 # --- sizes
 
 

@@ -234,3 +234,17 @@ def test_metrics_are_read_up_to_the_first_broken_line(tmp_path):
     lines = [json.dumps({"step": n, "loss": 0.5}) for n in (1, 2)]
     (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 3, "los']))
     assert [record["step"] for record in read_metrics(tmp_path)] == [1, 2]
+
+
+def test_a_collapse_is_said_once_and_the_use_of_experts_is_logged(tmp_path, tiny_dataset, tiny_config, capsys):
+    config = tiny_config("mode")
+    config = replace(config, denoiser={**config.denoiser, "experts": 3, "top": 1, "balance": 0.0})
+    trainer = training.Trainer(tiny_dataset, config, replace(SETTINGS, steps=12, log_every=2), tmp_path / "run")
+    with torch.no_grad():
+        for block in trainer.model.network.blocks:
+            block.router.layers[2].bias[0] = 50.0
+    trainer.run(progress=False)
+    said = capsys.readouterr()
+    assert (said.out + said.err).count("experts have collapsed") == 1
+    records = read_metrics(tmp_path / "run")
+    assert all(record["experts/layer0/0"] > 0.5 for record in records if "loss" in record)
