@@ -92,7 +92,7 @@ def expert_use(use: np.ndarray, levels: np.ndarray, metrics: Sequence[Mapping[st
                 columns[1].xaxis.set_major_locator(MaxNLocator(2, integer=True))
             columns[1].set(xlabel="training step")
         figure.axes[0].set_ylabel("share of each expert")
-        figure.axes[1].set_ylabel("... over all levels")
+        figure.axes[layers].set_ylabel("... over all levels")
         figure.tight_layout()
         return figure
 

@@ -266,8 +266,8 @@ def test_a_collapsed_router_is_reported_with_the_mend():
     assert "layer 1 uses 1 of 4" in warning
     assert "over all noise levels; raise denoiser.balance (0.01)" in warning
     assert net.health().numbers["experts/layer1/2"] == pytest.approx(1)
-    even = make(experts=1, top=1)
-    assert even.health().warning is None
+    dense = ModeTransformer(**SIZES, embed=32, heads=4, experts=1, top=1)
+    assert dense.health().warning is None
 
 
 # --- sizes
