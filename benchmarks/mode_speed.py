@@ -62,6 +62,18 @@ class Masked(ModeTransformer):
         return out
 
 
+class Everything(Masked):
+    """... and with the condition tokens passed through all layers at every evaluation, as one sequence with the actions is."""
+
+    def encode_context(self, tokens: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Nothing is kept."""
+        return tokens
+
+    def forward(self, x: Tensor, level: Tensor, context: Tensor, prepared: ModeModulation | None = None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """See ModeTransformer."""
+        return super().forward(x, level, ModeTransformer.encode_context(self, context))
+
+
 def run(words: Words) -> None:
     """Print p50 and p95 per chunk, the ratio to masks, MACs and bytes of weights an evaluation reads."""
     if words.threads:
@@ -86,10 +98,11 @@ def make(kind: type[ModeTransformer], preset: str, dtype: torch.dtype = torch.fl
 
 
 def _compare(words: Words, preset: str, net: ModeTransformer, rows: int) -> None:
-    masked = make(Masked, preset)
+    masked, everything = make(Masked, preset), make(Everything, preset)
     half = make(ModeTransformer, preset, torch.bfloat16)
     for levels, pairs in (("uniform", uniform(words, rows)), ("stairs", stairs(words, rows))):
         ways = {
+            "masks, all tokens": chunk(everything, pairs, rows, words.planned, prepared=False),
             "masks": chunk(masked, pairs, rows, words.planned, prepared=False),
             "prepared routes": chunk(net, pairs, rows, words.planned),
             "prepared routes, bf16": chunk(half, pairs, rows, words.planned),
@@ -99,7 +112,7 @@ def _compare(words: Words, preset: str, net: ModeTransformer, rows: int) -> None
             with FlopCounterMode(display=False) as counter:
                 plan = ways[way]()
             p50, p95 = np.percentile(seconds, (50, 95)) * 1e3
-            ratio = np.median(times["masks"]) / np.median(seconds)
+            ratio = np.median(times["masks, all tokens"]) / np.median(seconds)
             print(
                 f"  {rows:>4}  {levels:<8}{way:<24}{p50:>9.1f}{p95:>9.1f}{ratio:>8.2f}{counter.get_total_flops() / 2e9:>9.2f}"
                 f"{float((plan - first).abs().max()):>20.1e}"
