@@ -93,6 +93,7 @@ def _calibrate(words: Sequence[str]) -> int:
 
 def _anchors(words: Sequence[str]) -> int:
     choice = parse_words(words, FitAnchors)
+    checkpoint.check_target(choice.out)
     model, meta = checkpoint.load(choice.run)
     found = fit_anchors(model, Store.open(choice.data), choice.count, choice.steps)
     checkpoint.save(choice.out, model, {**meta, "anchors": asdict(found)})
@@ -105,6 +106,7 @@ def _anchors(words: Sequence[str]) -> int:
 
 def _import(words: Sequence[str]) -> int:
     choice = parse_words(words, Import)
+    checkpoint.check_target(choice.out)
     names = _names(choice.names)
     if choice.source.suffix == ".ckpt":
         model = import_ckpt(choice.source, names.get("obs", "obs"), choice.planned, choice.executed)

@@ -77,16 +77,16 @@ def expert_use(use: np.ndarray, levels: np.ndarray, metrics: Sequence[Mapping[st
     """Which experts work: a column for each layer, over the noise levels on top and over the training below.
 
     `use` (L, N, experts) at `levels` (N,) sums to one over the experts, or less where one alone is chosen; of `metrics` those
-    records count that hold `experts/layer0/0` and so on.
+    records count that hold `experts/layer1/1` and so on.
     """
     layers, _, experts = use.shape
-    records = [record for record in metrics if "experts/layer0/0" in record]
+    records = [record for record in metrics if "experts/layer1/1" in record]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(max(4.8, 1.9 * layers), 4.2))
         for layer, columns in enumerate(figure.subplots(2, layers, sharey=True, squeeze=False).T):
             columns[0].stackplot(levels, use[layer].T, colors=SERIES, alpha=0.85)
             columns[0].set(title=f"layer {layer + 1}", xlabel="noise level", xlim=(0, 1), ylim=(0, 1))
-            over = [[record[f"experts/layer{layer}/{expert}"] for record in records] for expert in range(experts)]
+            over = [[record[f"experts/layer{layer + 1}/{expert + 1}"] for record in records] for expert in range(experts)]
             if len(records) > 1:
                 columns[1].stackplot([record["step"] for record in records], over, colors=SERIES, alpha=0.85)
                 columns[1].xaxis.set_major_locator(MaxNLocator(2, integer=True))

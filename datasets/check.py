@@ -64,7 +64,7 @@ def _key_findings(dataset: Dataset, key: str) -> Iterator[str]:
         yield f"{ERROR}{key}[{', '.join(map(str, bad[0]))}] is {bad[1]} (steps counted over all episodes)"
     elif key == TIMESTAMP:
         yield from _time_findings(dataset, values)
-    elif spec is not None or key == ACTION:
+    elif key == ACTION or (spec is not None and spec.kind != "language"):  # words need not change
         yield from (WARNING + text for text in _range_findings(key, values.reshape(len(values), -1).astype(np.float64)))
 
 

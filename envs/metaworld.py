@@ -166,9 +166,11 @@ class MetaWorldEnv(TaskEnv):
         self.task, self.instruction = task, INSTRUCTIONS[task]
 
     def _begin(self, options: dict[str, Any]) -> None:
-        number = int(self.np_random.integers(2**31)) if self.seed is None else self.seed
-        if len(self.tasks) > 1 and (task := self.tasks[number % len(self.tasks)]) != self.task:
-            self._take(task)
+        if len(self.tasks) > 1:
+            number = int(self.np_random.integers(2**31)) if self.seed is None else self.seed
+            task = self.tasks[number % len(self.tasks)]
+            if task != self.task:
+                self._take(task)
         if self.task not in self._sims:
             self._sims[self.task] = _build(self.task)
         sim = self.simulation

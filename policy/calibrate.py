@@ -37,6 +37,7 @@ class Calibration:
     spread: float  # of full samples about their mode's middle
     drift: float  # of that middle from one call to the next
     gains: tuple[float, ...]  # share of the drift that a warm start leaves, at each of STARTS
+    rising: bool = False  # whether the starts rose behind the chunk
 
     @property
     def start(self) -> float:
@@ -46,7 +47,13 @@ class Calibration:
 
     def to_json(self) -> dict[str, Any]:
         """For a checkpoint's meta.json."""
-        return {"spread": self.spread, "drift": self.drift, "gains": list(self.gains), "start": self.start}
+        return {
+            "spread": self.spread,
+            "drift": self.drift,
+            "gains": list(self.gains),
+            "start": self.start,
+            "rising": self.rising,
+        }
 
 
 def calibrate(
@@ -76,7 +83,7 @@ def calibrate(
         left.append([_size(plans[:, chunk][..., used].mean(0) - middle) for plans in warm])
     drift = float(np.sqrt(np.mean(np.square(drifts))))
     gains = np.sqrt(np.mean(np.square(left), 0)) / drift
-    return Calibration(float(np.sqrt(np.mean(np.square(spreads)))), drift, tuple(float(g) for g in gains))
+    return Calibration(float(np.sqrt(np.mean(np.square(spreads)))), drift, tuple(float(g) for g in gains), rising)
 
 
 def _size(values: Tensor) -> float:

@@ -24,8 +24,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..spec import ActionSpec, CheckpointError, Horizon, ObsSpec
+from ..spec import ActionSpec, CheckpointError, ConfigError, Horizon, ObsSpec
 from .model import AS_GIVEN, ModelConfig, PolicyModel
+from .registry import with_defaults
 
 FORMAT = 1
 MODEL, CONFIG, META, STATE = "model.safetensors", "config.yaml", "meta.json", "training_state"
@@ -80,14 +81,24 @@ def config_from_plain(plain: Mapping[str, Any]) -> ModelConfig:
 
 
 def differing_part(one: ModelConfig, other: ModelConfig) -> str | None:
-    """The first part in which two configurations differ, as they would stand in a file; None where they are the same."""
+    """The first part in which two configurations differ, as they would stand in a file; None where they are the same.
+
+    What an older file leaves out counts as its constructor's default.
+    """
 
     def plain(config: ModelConfig) -> dict[str, Any]:
         parts = {**config_to_plain(config), "obs_spec": list(config.obs_spec.to_json().items())}  # the order of keys counts
+        parts |= {axis: with_defaults(axis, parts[axis]) for axis in ("encoder", "denoiser", "schedule", "actions")}
         return yaml.safe_load(yaml.safe_dump(parts))
 
     mine, others = plain(one), plain(other)
     return next((part for part in mine if mine[part] != others[part]), None)
+
+
+def check_target(folder: Path) -> None:
+    """Raise ConfigError where a new checkpoint would take the place of something that is not one, a run for instance."""
+    if folder.exists() and not (folder / META).is_file():
+        raise ConfigError(f"{folder} is there already and is no checkpoint: choose another out=, as out={folder}_new")
 
 
 def save(

@@ -171,7 +171,8 @@ def build_way(node: Mapping[str, Any], meta: Mapping[str, Any] | None = None) ->
     Where it leaves the start of warm starts open, or whether it rises, the checkpoint's `meta` says so.
     """
     if meta:
-        known = {"start": meta.get("warm_start", {}).get("start"), "rising": "staircase" in meta.get("regimes", ())}
+        rising = "staircase" in meta.get("regimes", ()) and bool(node.get("renoise", True))
+        known = {"start": meta.get("warm_start", {}).get("start"), "rising": rising}
         node = {**node, **{key: value for key, value in known.items() if key in node and node[key] is None}}
     solver = node.get("solver")
     given = {"solver": build("solver", solver)} if isinstance(solver, Mapping) else {}

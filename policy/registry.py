@@ -14,6 +14,7 @@ from typing import Any
 from ..plugins import added
 from ..spec import ConfigError
 
+PLAIN = (int, float, str, bool, type(None))
 _HERE = __name__.rsplit(".", 1)[0]  # hotstart.policy
 TARGETS: dict[str, tuple[str, ...]] = {
     "encoder": tuple(
@@ -70,6 +71,16 @@ def build(axis: str, node: Mapping[str, Any], **given: Any) -> Any:
     chosen = {key: value for key, value in node.items() if key != "_target_"}
     _check_keys(axis, factory, {**chosen, **given})
     return factory(**chosen, **given)
+
+
+def with_defaults(axis: str, node: Mapping[str, Any]) -> dict[str, Any]:
+    """`node` with the values that its constructor gives to keys that it leaves out; as it is where the target is foreign."""
+    if node.get("_target_") not in targets(axis):
+        return dict(node)
+    module, _, name = str(node["_target_"]).rpartition(".")
+    parameters = inspect.signature(getattr(import_module(module), name)).parameters.values()
+    given = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+    return {**{key: value for key, value in given.items() if isinstance(value, PLAIN)}, **node}
 
 
 def _check_keys(axis: str, factory: Any, chosen: Mapping[str, Any]) -> None:

@@ -199,7 +199,7 @@ class Trainer:
             self.device
         )
         noise = torch.randn(actions.shape, generator=generator).to(self.device)
-        torch.manual_seed((self.settings.seed << 32) + step)  # for what layers draw themselves: crops, colours
+        torch.manual_seed(~((self.settings.seed << 32) + step) & (2**63 - 1))  # for what layers draw: crops, words, experts
         if disturbance:
             observation = model.normalizer.disturbed(observation, disturbance, generator)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.settings.autocast_bf16()):
@@ -209,10 +209,10 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self) -> float | None:
-        """Loss of the EMA model on held-out episodes, always on the same windows, levels and noise."""
+        """Plain loss of the EMA model on held-out episodes, always on the same windows, levels and noise."""
         if self.held_out is None:
             return None
-        losses = [self._loss(self.ema.model, self.held_out, step)[0] for step in range(VALIDATION_BATCHES)]
+        losses = [self._loss(self.ema.model, self.held_out, step)[1]["loss"] for step in range(VALIDATION_BATCHES)]
         return float(torch.stack(losses).mean())
 
     def _report(self, numbers: Mapping[str, Tensor], log: MetricsLog, bar: tqdm[Any], on_log: OnLog | None) -> None:
@@ -301,12 +301,13 @@ class Trainer:
         mend = f"choose another run name, or delete {self.folder} to begin anew"
         if meta["dataset_hash"] != self.meta["dataset_hash"]:
             raise CheckpointError(f"{folder} was trained on other data: {mend}")
-        part = checkpoint.differing_part(self.model.config, config)
+        part = checkpoint.differing_part(self.model.config, replace(config, uncertain=self.model.config.uncertain))
         if part:
             raise CheckpointError(f"{folder} was trained with another {part}: {mend}")
         free = {"log_every", "validate_every", "save_every", "threads", "device", "cache", "memory_gb", "loaders"}
         now = json.loads(json.dumps(self.meta["training"]))
-        other = [k for k, v in meta["training"].items() if k not in free and now.get(k) != v]
+        before = json.loads(json.dumps(asdict(TrainingSettings()))) | meta["training"]  # older runs lack newer settings
+        other = [k for k, v in before.items() if k not in free and now.get(k) != v]
         if other:
             raise CheckpointError(f"{folder} was trained with another training.{other[0]}: {mend}")
 

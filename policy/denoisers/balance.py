@@ -30,7 +30,7 @@ def windows(place: Tensor, units: int, share: float, bend: float = 4.0) -> Tenso
     `place` (N,) in [0, 1] rises with the noise. A window of floor(share units) moves over the units as place^bend: hardly
     near clean, fast near pure noise, so that neighbouring levels share most of them.
     """
-    width = max(1, int(share * units))
+    width = max(1, int(share * units + 1e-9))
     first = torch.round(place**bend * (units - width)).unsqueeze(-1)  # (N, 1)
     unit = torch.arange(units, device=place.device)
     return ((unit >= first) & (unit < first + width)).to(place.dtype)
@@ -55,7 +55,7 @@ def prior_loss(logits: Tensor, place: Tensor, top: int) -> Tensor:
 
 def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
     """Divergence (N,) of distributions (N, K): 0 where they are the same, ln 2 where they share nothing."""
-    middle = (p + q) / 2
+    middle = ((p + q) / 2).clamp_min(torch.finfo(p.dtype).tiny)
 
     def part(one: Tensor) -> Tensor:
         return (torch.special.xlogy(one, one) - torch.special.xlogy(one, middle)).sum(-1)

@@ -37,6 +37,11 @@ class LevelTable:
     version: int
     entries: tuple[Any, ...]  # one per step: what `forward` takes as `prepared`
     network: int  # id of the network that made it
+    horizon: int  # T
+
+    def fits(self, network: Network, horizon: int) -> bool:
+        """Whether the network made it, for plans of that length, and has the same weights still."""
+        return (self.network, self.version, self.horizon) == (id(network), network.weights_version, horizon)
 
     def at(self, step: int) -> Any:
         """The prepared entry of one step."""
@@ -95,7 +100,7 @@ class Network(nn.Module, ABC):
         """Table of the modulations of every step of a grid: levels (S,) constant along T, or (S, T)."""
         rows = levels if levels.dim() == 2 else levels.unsqueeze(1).expand(-1, horizon)  # (S, T)
         entries = tuple(self.modulation(row.unsqueeze(0)) for row in rows)
-        return LevelTable(levels, self.weights_version, entries, id(self))
+        return LevelTable(levels, self.weights_version, entries, id(self), horizon)
 
     def check_table(self, table: LevelTable) -> None:
         """Raise ConfigError when the table was prepared by another network, or the weights have changed since."""

@@ -83,10 +83,10 @@ class ModeTransformer(Network):
     """Mixture-of-experts transformer denoiser.
 
     `top` of `experts` networks of `hidden` numbers work on a token in every layer; 1 of 1 is a dense network. `causal` hides
-    later actions from earlier ones. In training experts are drawn by their probabilities, once for each level of a row, with
-    `drawn`; without, the likeliest are taken, as in evaluation. `balance`, `router_z` and `prior` weigh the auxiliary losses
-    (see balance.py). With `shared` below 1 a token's layers work on that share of its channels only, DTR's window of its
-    level, and pass the others by (2310.07138).
+    later actions from earlier ones. In training experts are drawn by their probabilities with `drawn`, once for each level of
+    a row and once a batch for the condition tokens; without, the likeliest are taken, as in evaluation. `balance`, `router_z`
+    and `prior` weigh the auxiliary losses (see balance.py). With `shared` below 1 a token's layers read that share of its
+    channels only, DTR's window of its level, and the others pass by (2310.07138).
     """
 
     def __init__(
@@ -129,29 +129,43 @@ class ModeTransformer(Network):
         self.blocks = nn.ModuleList(Block(embed, heads, **sizes) for _ in range(layers))
         self.norm_out = nn.RMSNorm(embed, 1e-6)
         self.out = nn.Linear(embed, width)
+        self._kept: tuple[tuple[int, int, int], tuple[tuple[Stretch, ...], ...]] | None = None
 
     def weights_in(self, dtype: torch.dtype) -> ModeTransformer:
         """Hold and multiply the layers' weights in `dtype`; what depends on levels (embedding, routers) stays in float32."""
-        self.to(dtype)
-        for kept in (self.embedding, *(block.router for block in self.blocks)):
-            kept.float()
-        self.condition_phi.data = self.condition_phi.data.float()
+        kept = {id(self.condition_phi)}
+        for module in self.modules():
+            if isinstance(module, LevelEmbedding | Router):
+                kept |= {id(weight) for weight in module.parameters()}
+        with torch.no_grad():
+            for weight in self.parameters():
+                if id(weight) not in kept:
+                    weight.data = weight.data.to(dtype)
+        self.note_written()
         return self
 
     def encode_context(self, tokens: Tensor) -> ModeContext:
         """Take the condition tokens (B, K, E) through all layers and keep their keys and values."""
         h, phi, layers = self.conditions(tokens.to(self.position)) + self.condition_position, self.condition_phi, []
+        plans = None if torch.is_grad_enabled() else self._condition_plans(tokens.shape[1])
         for number, block in enumerate(self.blocks):
             h, key, value = block.attend(h, phi, None, None)  # type: ignore[operator]
             layers.append((key, value))
             if number + 1 < len(self.blocks):
-                h = self._prefix_experts(block, h, phi)  # type: ignore[arg-type]
+                h = self._drawn_experts(block, h) if plans is None else block.planned(h, plans[number])  # type: ignore
         return ModeContext(tuple(layers))
 
-    def _prefix_experts(self, block: Block, h: Tensor, phi: Tensor) -> Tensor:
-        routes = choose(block.router(phi), self.top, self.training and self.drawn)  # (k,)
-        if not self.training:
-            return block.planned(h, stretches(Routes(*(part.expand(h.shape[1], -1) for part in vars(routes).values()))))
+    def _condition_plans(self, tokens: int) -> tuple[tuple[Stretch, ...], ...]:
+        """The condition tokens' routes in every layer; they stand fast, and are kept while the weights are the same."""
+        now = (id(self), self.weights_version, tokens)
+        if self._kept is None or self._kept[0] != now:
+            chosen = (choose(block.router(self.condition_phi), self.top, False) for block in self.blocks)  # type: ignore[operator]
+            wide = (Routes(r.expert.expand(tokens, -1), r.weight.expand(tokens, -1)) for r in chosen)
+            self._kept = now, tuple(stretches(routes) for routes in wide)
+        return self._kept[1]
+
+    def _drawn_experts(self, block: Block, h: Tensor) -> Tensor:
+        routes = choose(block.router(self.condition_phi), self.top, self.training and self.drawn)  # (k,)
         shape = (*h.shape[:2], self.top)
         return block.routed(h, Routes(routes.expert.expand(shape), routes.weight.expand(shape)))
 
@@ -214,9 +228,9 @@ class ModeTransformer(Network):
     def health(self) -> Health:
         """Each expert's share of the work over all levels, and which layers leave experts out at every level."""
         use = self.expert_use(torch.linspace(0.01, 0.99, LEVELS_WATCHED, device=self.position.device)).mean(1)  # (L, experts)
-        numbers = {f"experts/layer{i}/{e}": float(use[i, e]) for i in range(len(use)) for e in range(use.shape[1])}
+        numbers = {f"experts/layer{i + 1}/{e + 1}": float(use[i, e]) for i in range(len(use)) for e in range(use.shape[1])}
         unused = (use < UNUSED).sum(1)
-        collapsed = [f"layer {i} uses {use.shape[1] - int(n)} of {use.shape[1]}" for i, n in enumerate(unused) if n]
+        collapsed = [f"layer {i + 1} uses {use.shape[1] - int(n)} of {use.shape[1]}" for i, n in enumerate(unused) if n]
         if not collapsed:
             return Health(numbers, None)
         mend = f"raise denoiser.balance ({self.balance:g}), try denoiser.prior=1, or train with fewer experts"
@@ -225,12 +239,12 @@ class ModeTransformer(Network):
     def losses(self, level: Tensor) -> dict[str, Tensor]:
         """Load balance, 1 where all experts do as much, the routers' z-loss and the diffusion prior, each weighted."""
         different = level.unique()  # (U,): every level counts once
-        used, phi = {}, self.embedding(different)
+        used, phi = {}, torch.cat((self.embedding(different), self.condition_phi.unsqueeze(0)))  # the conditions last
         logits = torch.stack([block.router(phi) for block in self.blocks])  # type: ignore[operator]
         if self.balance:
             used["balance"] = self.balance * balance_loss(logits, choose(logits, self.top, self.training and self.drawn).expert)
         if self.router_z:
             used["router_z"] = self.router_z * router_z_loss(logits)
         if self.prior:
-            used["prior"] = self.prior * prior_loss(logits, different, self.top)
+            used["prior"] = self.prior * prior_loss(logits[:, :-1], different, self.top)
         return used

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...spec import ConfigError, Horizon
-from .plans import PlanOutcome, PlanRequest, Trained, descend, want_regime
+from .plans import PlanOutcome, PlanRequest, Tables, Trained, descend, want_regime
 from .schedule import add_noise, grid
 from .solvers import DDIM, Solver
 
@@ -20,6 +20,7 @@ class Anchored:
         if not 0 < start <= 1:
             raise ConfigError(f"inference.start is {start}; it is a schedule time above 0 and at most 1")
         self.steps, self.start, self.solver, self.clip = steps, start, solver or DDIM(), clip
+        self._tables = Tables()
 
     def check(self, trained: Trained, horizon: Horizon) -> None:
         """The checkpoint must have been given anchors."""
@@ -34,8 +35,7 @@ class Anchored:
         """Plans (R, T, A) for every row."""
         assert request.anchor is not None
         levels = grid(request.schedule, self.steps, self.start).to(request.noise.device)  # (S + 1,)
-        table = request.denoiser.network.prepare(levels[:-1], request.horizon.planned)
-        denoise = request.denoiser.bind(request.context, self.clip, table)
+        denoise = request.denoiser.bind(request.context, self.clip, self._tables.of(request, levels))
         pairs = [level.expand(request.anchor.shape[:2]) for level in levels]
         x = add_noise(request.anchor, request.draw(), pairs[0])
         return PlanOutcome(descend(denoise, self.solver, x, pairs, request.draw), denoise.nfe)

@@ -1,7 +1,8 @@
 """Bidirectional decoding: of many sampled plans, the one that goes on from the plan before and that the others agree with.
 
 Liu et al. 2024 (2408.17355). The paper contrasts the samples with those of a weaker, earlier checkpoint; here the weaker
-policy is the same network in fewer steps, so that one checkpoint is enough.
+policy is the same network in fewer steps, so that one checkpoint is enough. The plan before chooses who is kept and does not
+count again in the contrast, which is over all that were kept.
 """
 
 from __future__ import annotations
@@ -72,16 +73,19 @@ class BidirectionalDecoding:
             return kept
         before = request.take(rows.nonzero()[0]).going_on()
         old = torch.as_tensor(rows, device=plans.device)
-        loss = backward_loss(plans[old], before.plan, before.known, self.decay)  # (R', M)
+        loss = backward_loss(plans[old], before.plan, before.known, request.horizon.past, self.decay)  # (R', M)
         nearest = loss.argsort(1)[:, : self.kept]
         kept[old] = torch.zeros_like(kept[old]).scatter(1, nearest, True)
         return kept
 
 
-def backward_loss(plans: Tensor, before: Tensor, known: Tensor, decay: float) -> Tensor:
-    """Distance (R, M) of plans (R, M, T, A) from the one before, moved on (R, T, A), of which `known` (R,) steps are real."""
-    index = torch.arange(plans.shape[2], device=plans.device)
-    weight = decay**index * (index < known.unsqueeze(1))  # (R, T)
+def backward_loss(plans: Tensor, before: Tensor, known: Tensor, past: int, decay: float) -> Tensor:
+    """Distance (R, M) of plans (R, M, T, A) from the one before, moved on (R, T, A), of which `known` (R,) steps are real.
+
+    The `past` first steps lie behind and do not count.
+    """
+    ahead = torch.arange(plans.shape[2], device=plans.device) - past
+    weight = decay ** ahead.clamp_min(0) * (ahead >= 0) * (ahead + past < known.unsqueeze(1))  # (R, T)
     return ((plans - before.unsqueeze(1)).norm(dim=-1) * weight.unsqueeze(1)).sum(-1)
 
 

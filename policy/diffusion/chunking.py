@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...spec import ConfigError, Horizon
 from .guidance import PrefixGuidance, prefix_weights
-from .plans import Fresh, PlanOutcome, PlanRequest, Trained, by_start, descend, want_regime
+from .plans import Fresh, PlanOutcome, PlanRequest, Tables, Trained, by_start, descend, want_regime
 from .schedule import grid
 from .solvers import DDIM, Solver
 
@@ -44,6 +44,7 @@ class RealTimeChunking:
         self.fade: Fade = fade
         self.solver = solver or DDIM()
         self.fresh = Fresh(steps, self.solver, clip)
+        self._tables = Tables()
 
     def check(self, trained: Trained, horizon: Horizon) -> None:
         """Guidance takes any checkpoint; a given prefix must have been trained."""
@@ -62,8 +63,7 @@ class RealTimeChunking:
         before, horizon = request.going_on(), request.horizon
         weight = prefix_weights(horizon.planned, horizon.past, request.steps_committed, before.known, self.fade)
         levels = self._levels(request)
-        table = request.denoiser.network.prepare(levels[:-1], horizon.planned)
-        bound = request.denoiser.bind(request.context, None, table)
+        bound = request.denoiser.bind(request.context, None, self._tables.of(request, levels))
         jacobian = "identity" if self.mode == "identity" else "full"
         guided = PrefixGuidance(bound, before.plan, weight, self.beta, jacobian, self.clip)
         pairs = [level.expand(weight.shape) for level in levels]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...spec import ConfigError, Horizon
 from .guidance import ClassifierFree
-from .plans import PlanOutcome, PlanRequest, Trained, descend, want_regime
+from .plans import PlanOutcome, PlanRequest, Tables, Trained, descend, want_regime
 from .schedule import grid
 from .solvers import DDIM, Solver
 
@@ -30,6 +30,7 @@ class ClassifierFreeGuidance:
             raise ConfigError(f"inference.agree is {agree}; it is a distance of 0 or more in half ranges, or null")
         self.steps, self.weight, self.agree, self.clip = steps, weight, agree, clip
         self.solver = solver or DDIM()
+        self._tables = Tables()
 
     @property
     def wants_wordless(self) -> bool:
@@ -49,7 +50,7 @@ class ClassifierFreeGuidance:
         """Plans (R, T, A) for every row."""
         steps, start = request.horizon.planned, request.draw()
         levels = grid(request.schedule, self.steps).to(start.device)  # (S + 1,)
-        told = request.denoiser.bind(request.context, None, request.denoiser.network.prepare(levels[:-1], steps))
+        told = request.denoiser.bind(request.context, None, self._tables.of(request, levels))
         denoise = ClassifierFree(told, request.without_words, self.weight, self.agree, self.clip)
         pairs = [level.expand(request.rows, steps) for level in levels]
         return PlanOutcome(descend(denoise, self.solver, start, pairs, request.draw), denoise.nfe)

@@ -46,25 +46,15 @@ class Regimes:
         return [name for name, share in asdict(self).items() if share > 0]
 
 
-def block_index(horizon: Horizon, settled: Tensor | None = None) -> Tensor:
-    """Stair of each planned step, (T,): past steps share the first block, a left-over tail joins the last one.
-
-    Behind `settled` (B, 1) steps that are given, (B, T).
-    """
-    step = torch.arange(horizon.planned) - horizon.past - (0 if settled is None else settled)
+def block_index(horizon: Horizon) -> Tensor:
+    """Stair of each planned step, (T,): past steps share the first block, a left-over tail joins the last one."""
+    step = torch.arange(horizon.planned) - horizon.past
     return torch.div(step, horizon.executed, rounding_mode="floor").clamp(0, horizon.blocks - 1)
 
 
-def staircase_times(horizon: Horizon, progress: Tensor, settled: Tensor | None = None) -> Tensor:
-    """Schedule times (B, T) of SDP's staircase, `progress` (B,) in [0, 1) of a block's stair already removed.
-
-    Where `settled` (B,) steps from the next one on are given, they and the past ones are clean, and the first block begins
-    behind them.
-    """
-    given = torch.zeros(len(progress), 1, dtype=torch.long) if settled is None else settled.unsqueeze(1)
-    times = (block_index(horizon, given).to(progress) + 1 - progress.unsqueeze(-1)) / horizon.blocks
-    clean = (torch.arange(horizon.planned) < horizon.past + given) & (given > 0)
-    return torch.where(clean, 0.0, times)
+def staircase_times(horizon: Horizon, progress: Tensor) -> Tensor:
+    """Schedule times (B, T) of SDP's staircase, `progress` (B,) in [0, 1) of a block's stair already removed."""
+    return (block_index(horizon).to(progress) + 1 - progress.unsqueeze(-1)) / horizon.blocks
 
 
 def draw_times(regimes: Regimes, horizon: Horizon, batch: int, generator: torch.Generator, stratified: bool = False) -> Tensor:
@@ -129,8 +119,10 @@ def denoising_loss(
     weight = schedule.weight(level) * (time > 0)
     counted = (time > 0).sum()
     plain = loss = (weight * error).sum() / counted
+    pull = torch.ones_like(loss).detach()
     if uncertainty is not None:
         u = uncertainty(level)
         loss = ((torch.exp(-u) * weight * error + u) * (time > 0)).sum() / counted
+        pull = ((torch.exp(-u) * (time > 0)).sum() / counted).detach()  # the network's own losses keep their share
     own = denoiser.network.losses(level)
-    return loss + sum(own.values()), {"loss": plain.detach(), **{name: value.detach() for name, value in own.items()}}
+    return loss + pull * sum(own.values()), {"loss": plain.detach(), **{name: value.detach() for name, value in own.items()}}

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ...spec import ConfigError, Horizon, IntArray
-from ..denoisers.base import take_rows
+from ..denoisers.base import LevelTable, take_rows
 from .contract import Denoiser
 from .noise import RowNoise
 from .schedule import Schedule, grid
@@ -178,6 +178,25 @@ def joined(parts: Sequence[tuple[IntArray, PlanOutcome]], request: PlanRequest) 
     return PlanOutcome(plan, nfe, level)
 
 
+class Tables:
+    """Keeps the newest table of prepared levels while network, weights and levels stay the same."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[Tensor, LevelTable] | None = None
+
+    def of(self, request: PlanRequest, levels: Tensor) -> LevelTable:
+        """The table of all but the last of levels (S + 1,) or (S + 1, T)."""
+        network = request.denoiser.network
+        if self._kept is not None:
+            known, table = self._kept
+            same = known.shape == levels.shape and known.device == levels.device and bool((known == levels).all())
+            if same and table.fits(network, request.horizon.planned):
+                return table
+        table = network.prepare(levels[:-1], request.horizon.planned)
+        self._kept = levels, table
+        return table
+
+
 class Stepped(Protocol):
     """A bound denoiser, guided or not, that is told which step of its grid it is at."""
 
@@ -216,12 +235,13 @@ class Fresh:
         if steps < 1:
             raise ConfigError(f"inference.steps is {steps}; at least one step is needed")
         self.steps, self.solver, self.clip = steps, solver or DDIM(), clip
+        self._tables = Tables()
 
     def __call__(self, request: PlanRequest) -> PlanOutcome:
         """Plans (R, T, A) for every row."""
         steps, start = request.horizon.planned, request.draw()
         levels = grid(request.schedule, self.steps).to(start.device)  # (S + 1,)
-        denoise = request.denoiser.bind(request.context, self.clip, request.denoiser.network.prepare(levels[:-1], steps))
+        denoise = request.denoiser.bind(request.context, self.clip, self._tables.of(request, levels))
         pairs = [level.expand(request.rows, steps) for level in levels]
         plan = descend(denoise, self.solver, start, pairs, request.draw)
         return PlanOutcome(plan, denoise.nfe)

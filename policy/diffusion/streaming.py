@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...spec import ConfigError, Horizon
 from .objective import staircase_times
-from .plans import Fresh, PlanOutcome, PlanRequest, Shifted, Trained, by_start, descend, want_regime
+from .plans import Fresh, PlanOutcome, PlanRequest, Tables, Trained, by_start, descend, want_regime
 from .schedule import raise_noise
 from .solvers import DDIM, Solver
 
@@ -22,9 +22,8 @@ class Streaming:
     A block needs steps x blocks evaluations in all and gets them over as many calls as there are blocks, so the number of
     levels is a multiple of the number of blocks by construction. Between two calls the plan moves on by what was executed;
     steps that are then cleaner than their stair (those already executed, the rest of a chunk that was cut short, the tail
-    beyond the last whole block) get the noise that their label says. With `keep_committed`, steps that will be executed while
-    the plan is made stay as they are and clean, and the staircase begins behind them: smoother, but mixtures of a clean
-    prefix and stairs are not among the levels trained, and on Push-T it succeeds less often (BENCHMARKS.md).
+    beyond the last whole block) get the noise that their label says. So do steps that will be executed while the plan is made:
+    kept clean, with the staircase behind them, they made motion smoother and success rarer (BENCHMARKS.md).
 
     A row's first plan is primed: `denoise` samples it whole in `cold` steps and adds noise to the later blocks; `zero`
     puts noise on a plan of zeros, `constant` on the first action that one evaluation at pure noise expects, repeated.
@@ -37,14 +36,14 @@ class Streaming:
         primer: Primer = "denoise",
         solver: Solver | None = None,
         clip: float | None = 1.0,
-        keep_committed: bool = False,
     ) -> None:
         if steps < 1 or cold < 1:
             raise ConfigError(f"inference.steps is {steps} and inference.cold {cold}; at least one step is needed")
         if primer not in get_args(Primer):
             raise ConfigError(f"inference.primer is {primer!r}; choose one of {', '.join(get_args(Primer))}")
         self.steps, self.cold, self.primer, self.clip = steps, cold, primer, clip
-        self.solver, self.keep_committed = solver or DDIM(), keep_committed
+        self.solver = solver or DDIM()
+        self._tables = Tables()
 
     def check(self, trained: Trained, horizon: Horizon) -> None:
         """The staircase met must be the one trained: its regime, and blocks of the same length."""
@@ -69,7 +68,7 @@ class Streaming:
     def _sampled(self, request: PlanRequest) -> PlanOutcome:
         """A whole plan, then noise on the later blocks."""
         outcome = Fresh(self.cold, DDIM(), self.clip)(request)
-        target = self._stairs(request, 1.0, None)
+        target = self._stairs(request, 1.0)
         clean = torch.zeros_like(target)
         x = raise_noise(outcome.plan, request.draw(), clean, target)
         return PlanOutcome(x, outcome.nfe, target)
@@ -82,37 +81,24 @@ class Streaming:
             denoise = request.denoiser.bind(request.context, self.clip)
             expected = denoise(noise, torch.ones(noise.shape[:2], device=noise.device))
             clean, spent = expected[:, request.horizon.past, None].expand_as(noise).clone(), denoise.nfe
-        x = raise_noise(clean, noise, torch.zeros_like(clean[..., 0]), self._stairs(request, 0.0, None))
-        outcome = self._go_down(request, x, None)
+        outcome = self._go_down(request, raise_noise(clean, noise, torch.zeros_like(clean[..., 0]), self._stairs(request, 0.0)))
         return PlanOutcome(outcome.plan, outcome.nfe + spent, outcome.level)
 
     def _rolled(self, request: PlanRequest) -> PlanOutcome:
         """The plan moved on; every step back on its stair, behind the end of what was known pure noise."""
         before = request.going_on()
-        settled = _settled(request, before) if self.keep_committed else None
-        stairs = self._stairs(request, 0.0, settled)
-        return self._go_down(request, raise_noise(before.plan, request.draw(), before.level, stairs), settled)
+        stairs = self._stairs(request, 0.0)
+        return self._go_down(request, raise_noise(before.plan, request.draw(), before.level, stairs))
 
-    def _go_down(self, request: PlanRequest, x: Tensor, settled: Tensor | None) -> PlanOutcome:
+    def _go_down(self, request: PlanRequest, x: Tensor) -> PlanOutcome:
         """One stair down in `steps` evaluations."""
-        pairs = [self._stairs(request, number / self.steps, settled) for number in range(self.steps + 1)]
-        table = None
-        if settled is None or bool((settled == settled[0]).all()):  # all rows stand on the same stairs
-            table = request.denoiser.network.prepare(torch.stack([pair[0] for pair in pairs[:-1]]), request.horizon.planned)
-        denoise = request.denoiser.bind(request.context, self.clip, table)
+        pairs = [self._stairs(request, number / self.steps) for number in range(self.steps + 1)]
+        grid = torch.stack([pair[0] for pair in pairs])  # (S + 1, T): all rows stand on the same stairs
+        denoise = request.denoiser.bind(request.context, self.clip, self._tables.of(request, grid))
         plan = descend(denoise, self.solver, x, pairs, request.draw)
         return PlanOutcome(plan, denoise.nfe, pairs[-1])
 
-    def _stairs(self, request: PlanRequest, progress: float, settled: Tensor | None) -> Tensor:
-        """Levels (R, T) of the staircase with a share of a stair already removed, behind `settled` (R,) clean steps."""
+    def _stairs(self, request: PlanRequest, progress: float) -> Tensor:
+        """Levels (R, T) of the staircase with a share of a stair already removed."""
         done = torch.full((request.rows,), progress, dtype=torch.float64)
-        level = request.schedule.level(
-            staircase_times(request.horizon, done, None if settled is None else settled.cpu())
-        ).float()
-        return level.to(request.noise.device)
-
-
-def _settled(request: PlanRequest, before: Shifted) -> Tensor:
-    """(R,) committed steps of the plan before that are clean, as far as they are."""
-    clean = (before.level == 0).long().cumprod(1).sum(1) - request.horizon.past  # (R,) from the next step on
-    return torch.minimum(request.steps_committed, clean.clamp_min(0))
+        return request.schedule.level(staircase_times(request.horizon, done)).float().to(request.noise.device)

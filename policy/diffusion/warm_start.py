@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...spec import ConfigError, Horizon
 from .contract import BoundDenoiser
-from .plans import Fresh, PlanOutcome, PlanRequest, Trained, by_start, descend, joined, want_regime
+from .plans import Fresh, PlanOutcome, PlanRequest, Tables, Trained, by_start, descend, joined, want_regime
 from .schedule import Schedule, add_noise, alpha_sigma, grid
 from .solvers import DDIM, Solver
 
@@ -60,6 +60,7 @@ class WarmStart:
         if self.rising and not renoise:
             raise ConfigError("inference.rising=true asks for noise that renoise=false leaves out: choose one of them")
         self.fresh = Fresh(cold, DDIM(), clip)
+        self._tables = Tables()
 
     def check(self, trained: Trained, horizon: Horizon) -> None:
         """Warm starts meet plans of one level, or of rising ones."""
@@ -73,20 +74,22 @@ class WarmStart:
 
     def _warm(self, request: PlanRequest) -> PlanOutcome:
         guess = self.guess(request)
-        levels = self._levels(request).to(guess.device)  # (S + 1, T)
-        table = request.denoiser.network.prepare(levels[:-1], request.horizon.planned)
+        levels = self._levels(request).to(guess.device)  # (S + 1, R, T)
+        alike = bool((levels == levels[:, :1]).all())
+        table = self._tables.of(request, levels[:, 0]) if alike else None
         denoise = FirstEstimate(request.denoiser.bind(request.context, self.clip, table))
-        pairs = [level.expand(guess.shape[:2]) for level in levels]
+        pairs = list(levels)
         x = add_noise(guess, request.draw(), pairs[0]) if self.renoise else guess
         outcome = PlanOutcome(descend(denoise, self.solver, x, pairs, request.draw), denoise.nfe)
         return outcome if self.fallback is None else self._checked(request, outcome, guess, denoise)
 
     def _levels(self, request: PlanRequest) -> Tensor:
-        """Levels (S + 1, T) of every step from its own start down to clean."""
-        share = behind_chunk(request.horizon).double() if self.rising else torch.zeros(request.horizon.planned).double()
-        start = self.start + (1 - self.start) * share  # (T,)
+        """Levels (S + 1, R, T) of every step from its own start down to clean."""
+        share = torch.zeros(request.rows, request.horizon.planned, dtype=torch.float64)
+        if self.rising:
+            share = behind_chunk(request.horizon, request.going_on().known.cpu()).double()
         left = torch.linspace(1, 0, self.steps + 1, dtype=torch.float64)
-        return request.schedule.level(left.unsqueeze(1) * start).float()
+        return request.schedule.level(left.reshape(-1, 1, 1) * (self.start + (1 - self.start) * share)).float()
 
     def guess(self, request: PlanRequest) -> Tensor:
         """Where the plan begins, (R, T, A): the previous one moved on, discrete numbers neutral."""
@@ -105,11 +108,11 @@ class WarmStart:
         return joined([(everybody, outcome), *again], request)
 
 
-def behind_chunk(horizon: Horizon) -> Tensor:
-    """How far each step (T,) lies between the end of the chunk to execute, 0, and that of a plan moved on by Ta, 1."""
-    end, known = horizon.past + horizon.executed + horizon.delay, horizon.planned - horizon.executed
+def behind_chunk(horizon: Horizon, known: Tensor) -> Tensor:
+    """How far each step (R, T) lies between the end of the chunk to execute, 0, and of the `known` (R,) steps, 1."""
+    end, last = horizon.past + horizon.executed + horizon.delay, known.unsqueeze(1)
     index = torch.arange(horizon.planned)
-    return torch.where(index < known, ((index - end) / max(1, known - end)).clamp(0, 1), (index >= end).float())
+    return torch.where(index < last, ((index - end) / (last - end).clamp_min(1)).clamp(0, 1), (index >= end).float())
 
 
 class FirstEstimate(BoundDenoiser):

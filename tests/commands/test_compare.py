@@ -162,7 +162,7 @@ def test_svgs_of_one_page_do_not_get_in_each_others_way():
 def test_the_use_of_experts_is_drawn_over_levels_and_over_training():
     levels = np.linspace(0, 1, 20)
     use = np.stack([np.stack([levels, 1 - levels], 1)] * 3)  # (3 layers, 20, 2 experts)
-    record = {f"experts/layer{layer}/{expert}": 0.5 for layer in range(3) for expert in range(2)}
+    record = {f"experts/layer{layer}/{expert}": 0.5 for layer in (1, 2, 3) for expert in (1, 2)}
     figure = plots.expert_use(use, levels, [{"step": 1}, {"step": 2, **record}, {"step": 4, **record}])
     assert [axes.get_title(loc="left") for axes in figure.axes[:3]] == ["layer 1", "layer 2", "layer 3"]
     assert all(len(axes.collections) == 2 for axes in figure.axes)

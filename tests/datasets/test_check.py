@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from hotstart.datasets.check import is_error, verify
 from hotstart.datasets.store import Arrays, Store
-from hotstart.spec import ActionSpec, ObsKey, ObsSpec
+from hotstart.spec import TEXT_KEY, ActionSpec, ObsKey, ObsSpec, text_to_bytes
 
 
 def walk(seed, steps=40):
@@ -101,3 +101,10 @@ def test_an_empty_data_set_is_an_error(tmp_path):
     spec = ObsSpec({"state": ObsKey((2,))})
     store = Store.create(tmp_path / "data", fps=10, action_spec=ActionSpec.plain(2), obs_spec=spec)
     expect(verify(store), "error: there are no episodes")
+
+
+def test_the_words_of_a_task_need_not_change():
+    words = text_to_bytes("open the door")[None].repeat(40, 0)
+    spec = ObsSpec({"state": ObsKey((2,), "float64"), "instruction": TEXT_KEY})
+    episodes = [{**{key: walk(seed)[key] for key in ("state", "action")}, "instruction": words} for seed in (0, 1)]
+    assert verify(Arrays(episodes, fps=10, obs_spec=spec)) == []

@@ -87,3 +87,12 @@ def test_the_command_writes_a_checkpoint_beside_the_old_one(good, tmp_path, tiny
     assert DiffusionPolicy.load(tmp_path / "with", ANCHORED).model.anchors is not None
     with pytest.raises(ConfigError, match="has none"):
         DiffusionPolicy.load(good, ANCHORED)
+
+
+def test_a_run_is_never_taken_for_the_place_of_a_checkpoint(good, tmp_path, tiny_dataset, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "metrics.jsonl").write_text("{}")
+    assert main(["checkpoint", "anchors", str(good), f"data={tmp_path}", f"out={run}"]) == 2
+    assert "is there already and is no checkpoint" in capsys.readouterr().err
+    assert (run / "metrics.jsonl").exists()

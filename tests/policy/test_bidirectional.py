@@ -49,8 +49,8 @@ def test_backward_loss_sees_known_steps_only_and_near_ones_most():
     before, plans = torch.zeros(1, 4, 1), torch.zeros(1, 4, 4, 1)
     for step in range(4):
         plans[0, step, step] = 1.0
-    loss = backward_loss(plans, before, torch.tensor([3]), decay=0.5)
-    assert loss.tolist() == [[1.0, 0.5, 0.25, 0.0]]
+    assert backward_loss(plans, before, torch.tensor([3]), 0, 0.5).tolist() == [[1.0, 0.5, 0.25, 0.0]]
+    assert backward_loss(plans, before, torch.tensor([3]), 1, 0.5).tolist() == [[0.0, 1.0, 0.5, 0.0]]  # one step lies behind
 
 
 def test_mean_distance_counts_the_marked_ones_only():

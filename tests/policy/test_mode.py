@@ -258,14 +258,14 @@ def test_a_collapsed_router_is_reported_with_the_mend():
     for block in net.blocks:
         torch.nn.init.normal_(block.router.layers[2].weight, std=20.0)
         torch.nn.init.normal_(block.router.layers[0].weight, std=2.0)
-    assert set(net.health().numbers) == {f"experts/layer{i}/{e}" for i in range(3) for e in range(4)}
+    assert set(net.health().numbers) == {f"experts/layer{i}/{e}" for i in (1, 2, 3) for e in (1, 2, 3, 4)}
     with torch.no_grad():
         net.blocks[1].router.layers[2].bias[2] = 1e4  # this one is always first
     warning = net.health().warning
     assert warning is not None
-    assert "layer 1 uses 1 of 4" in warning
+    assert "layer 2 uses 1 of 4" in warning
     assert "over all noise levels; raise denoiser.balance (0.01)" in warning
-    assert net.health().numbers["experts/layer1/2"] == pytest.approx(1)
+    assert net.health().numbers["experts/layer2/3"] == pytest.approx(1)
     dense = ModeTransformer(**SIZES, embed=32, heads=4, experts=1, top=1)
     assert dense.health().warning is None
 

@@ -22,7 +22,6 @@ GOING_ON = [
     WarmStart(2, cold=3, solver=DDIM(), renoise=False, fallback=0.05),
     WarmStart(2, cold=3, rising=True),
     Streaming(2, cold=3, solver=DDIM(1.0)),
-    Streaming(2, cold=3, keep_committed=True),
     Streaming(2, primer="constant"),
     RealTimeChunking(3),
     RealTimeChunking(3, "identity"),

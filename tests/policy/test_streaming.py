@@ -92,33 +92,9 @@ def test_the_noise_of_every_step_is_what_its_label_says(executed):
         assert not kept[0].any()  # the past step was executed, is clean, and got its stair's noise again
 
 
-def test_committed_steps_stay_to_the_bit_and_the_stairs_begin_behind_them():
-    committed, horizon = [0, 2, 3], HORIZONS[0]
-    way = Streaming(2, 4, keep_committed=True)
-    (_, first), (asked, second), (_, third) = run(way, horizon, 3, executed=5, committed=committed)
-    for row, steps in enumerate(committed):
-        kept = slice(horizon.past, horizon.past + steps)
-        assert torch.equal(second.plan[row, kept], first.plan[row, kept.start + 5 : kept.stop + 5])
-        behind = horizon.past + steps
-        for level in (*(seen[row] for seen in asked.denoiser.network.seen), second.level[row]):
-            times = VPCosine().time(level.double())
-            if steps:
-                assert not times[:behind].any()
-            np.testing.assert_allclose(times[behind + 8 : behind + 12] - times[behind : behind + 4], 1 / 2, atol=1e-4)
-        assert not second.level[row, : behind + 8].any()  # a whole chunk is clean behind what was committed
-    assert bool(torch.isfinite(third.plan).all())
-
-
-def test_unless_asked_to_it_gives_committed_steps_their_stair():
+def test_committed_steps_have_their_stair_too():
     (_, _), (asked, _) = run(Streaming(2, 4), HORIZONS[0], 2, executed=5, committed=[0, 2, 3])
     assert all(is_trained(row, HORIZONS[0]) for level in asked.denoiser.network.seen for row in level)
-
-
-def test_more_steps_committed_than_are_clean_are_not_taken_for_clean():
-    (_, first), (asked, second) = run(Streaming(2, 4, keep_committed=True), HORIZONS[0], 2, executed=5, committed=[12, 12, 12])
-    clean = HORIZONS[0].past + 3  # of a chunk of eight five lie behind
-    assert torch.equal(second.plan[:, 1:clean], first.plan[:, 6 : clean + 5])
-    assert bool((asked.denoiser.network.seen[0][:, clean:] > 0).all())
 
 
 PREVIOUS = ("previous", "previous_level")

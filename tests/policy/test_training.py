@@ -247,4 +247,4 @@ def test_a_collapse_is_said_once_and_the_use_of_experts_is_logged(tmp_path, tiny
     said = capsys.readouterr()
     assert (said.out + said.err).count("experts have collapsed") == 1
     records = read_metrics(tmp_path / "run")
-    assert all(record["experts/layer0/0"] > 0.5 for record in records if "loss" in record)
+    assert all(record["experts/layer1/1"] > 0.5 for record in records if "loss" in record)

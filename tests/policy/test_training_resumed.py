@@ -25,7 +25,7 @@ SETTINGS = TrainingSettings(
     save_every=3,
     threads=1,
 )
-KINDS = ["unet", "transformer"]
+KINDS = ["unet", "transformer", "mode"]
 
 
 def run(dataset, config, settings, folder, **options):
@@ -153,6 +153,19 @@ def test_other_settings_are_refused_and_named(tmp_path, tiny_dataset, tiny_confi
             run(tiny_dataset, tiny_config(), replace(SETTINGS, **{"steps": 1, **changes}), tmp_path)
     free = {"log_every": 2, "validate_every": 3, "save_every": 7, "threads": 0}  # these change no weight
     run(tiny_dataset, tiny_config(), replace(SETTINGS, **{"steps": 1, **free}), tmp_path)
+
+
+def test_settings_that_an_older_run_did_not_know_count_as_their_defaults(tmp_path, tiny_dataset, tiny_config):
+    run(tiny_dataset, tiny_config(), SETTINGS, tmp_path)
+    last = tmp_path / "checkpoints" / "last"
+    meta = checkpoint.read_meta(last)
+    del meta["training"]["stratified"]
+    checkpoint.write_meta(last, meta)
+    run(tiny_dataset, tiny_config(), SETTINGS, tmp_path)
+    with pytest.raises(CheckpointError, match=r"another training\.stratified"):
+        run(tiny_dataset, tiny_config(), replace(SETTINGS, stratified=True), tmp_path)
+    spelt_out = replace(tiny_config(), denoiser={**tiny_config().denoiser, "kernel": 5})  # the constructor's own
+    run(tiny_dataset, spelt_out, SETTINGS, tmp_path)
 
 
 def test_another_model_is_refused_and_named(tmp_path, tiny_dataset, tiny_config):

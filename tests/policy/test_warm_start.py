@@ -90,17 +90,18 @@ def test_rows_move_on_by_what_each_of_them_executed():
 
 
 @pytest.mark.parametrize(
-    ("horizon", "shares"),
+    ("horizon", "known", "shares"),
     [
-        (Horizon(1, 12, 4), [0] * 4 + [0, 0.25, 0.5, 0.75] + [1] * 4),
-        (Horizon(2, 12, 4), [0] * 5 + [0, 1 / 3, 2 / 3] + [1] * 4),
-        (Horizon(1, 12, 4, delay=2), [0] * 6 + [0, 0.5] + [1] * 4),
-        (Horizon(1, 8, 4), [0] * 4 + [1] * 4),
-        (Horizon(2, 10, 8), [0] * 9 + [1]),  # the chunk itself is never raised
+        (Horizon(1, 12, 4), 8, [0] * 4 + [0, 0.25, 0.5, 0.75] + [1] * 4),
+        (Horizon(1, 12, 4), 6, [0] * 4 + [0, 0.5] + [1] * 6),  # more was executed
+        (Horizon(2, 12, 4), 8, [0] * 5 + [0, 1 / 3, 2 / 3] + [1] * 4),
+        (Horizon(1, 12, 4, delay=2), 8, [0] * 6 + [0, 0.5] + [1] * 4),
+        (Horizon(1, 8, 4), 4, [0] * 4 + [1] * 4),
+        (Horizon(2, 10, 8), 2, [0] * 9 + [1]),  # the chunk itself is never raised
     ],
 )
-def test_behind_the_chunk_the_start_rises_to_the_end_of_what_is_known(horizon, shares):
-    np.testing.assert_allclose(behind_chunk(horizon).numpy(), shares, atol=1e-6)
+def test_behind_the_chunk_the_start_rises_to_the_end_of_what_is_known(horizon, known, shares):
+    np.testing.assert_allclose(behind_chunk(horizon, torch.tensor([known]))[0].numpy(), shares, atol=1e-6)
 
 
 def test_a_rising_start_forgets_the_repeated_tail_and_treats_the_chunk_as_before():
@@ -173,5 +174,7 @@ def test_left_open_it_rises_where_the_checkpoint_knows_staircases(regimes, rises
     node = {"_target_": f"{WarmStart.__module__}.WarmStart", "start": 0.2, "rising": None}
     way = build_way(node, {"regimes": regimes})
     assert isinstance(way, WarmStart) and way.rising is rises
+    as_it_is = build_way({**node, "renoise": False}, {"regimes": regimes})
+    assert isinstance(as_it_is, WarmStart) and not as_it_is.rising  # the paper's way gets no noise at all
     forced = build_way({**node, "rising": False}, {"regimes": regimes})
     assert isinstance(forced, WarmStart) and not forced.rising
