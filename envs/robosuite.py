@@ -28,6 +28,7 @@ STEP_M, STEP_RAD = 0.05, 0.5
 FINGERS = {"Panda": 2, "UR5e": 6}
 """Robot -> joints of its default gripper."""
 Control = Literal["delta", "absolute"]
+Turns = Literal["quaternion", "matrix"]
 WORKSPACE = ([-0.5, -0.6, 0.7, *[-np.pi] * 3, -1.0], [0.5, 0.6, 1.5, *[np.pi] * 3, 1.0])
 """Where absolute actions of an arm are looked for, not where they end: position [m], rotation vector [rad], gripper."""
 HAND_DOWN = (1.0, 0.0, 0.0, 0.0)
@@ -65,12 +66,23 @@ def canonical_quat(quat: NDArray[Any], reference: tuple[float, ...]) -> NDArray[
     return -quat if float(np.dot(quat, reference)) < 0 else quat
 
 
+def matrix_columns(quat: NDArray[Any]) -> NDArray[Any]:
+    """A quaternion (4,) xyzw as the first two columns of its matrix, (6,), which never jump (1812.07035).
+
+    robosuite's sensors give zeros where they have not measured yet: those count as no turn.
+    """
+    turned = Rotation.from_quat(quat) if np.linalg.norm(quat) > 0 else Rotation.identity()
+    return turned.as_matrix()[:, :2].T.ravel()
+
+
 class RobosuiteEnv(TaskEnv):
     """A robosuite task of one arm, or of `arms` equal ones.
 
     Observations, float32: `eef_pos` (3) [m], `eef_quat` (4) xyzw of the hand's body and `eef_quat_site` (4) of the frame that
     is controlled, both with canonical sign, `gripper_qpos` (2 for the Panda) [m],
-    each with `robot0_`, `robot1_` before it where there are two arms; `object`: the task's own object observations, joined.
+    each with `robot0_`, `robot1_` before it where there are two arms; `object`: the task's own object observations, joined,
+    their turns as quaternions or, with `turns="matrix"`, as six numbers: of an object that may lie any way round a quaternion
+    changes its sign somewhere in the middle of what is to be learned.
     Actions (7 an arm): with `control="delta"` changes of the hand's pose in [-1, 1], with `control="absolute"` the pose
     itself, in the world, as position [m] and rotation vector [rad]: see `pose_spec`.
     Every reset builds the simulation anew from a seed drawn from `self.np_random`: robosuite draws the sizes of objects
@@ -93,19 +105,26 @@ class RobosuiteEnv(TaskEnv):
         render_size: int = 256,
         control: Control = "delta",
         cameras: CameraChoice = None,
+        turns: Turns = "quaternion",
     ) -> None:
         """Choose the arm, the length of an episode (ticks), the side of videos (pixels), what actions are, and the cameras.
+
+        `turns` says how the turns of objects are observed.
 
         `cameras` are names, or names with sizes, of those whose pictures are observed: agentview, robot0_eye_in_hand, ...
         """
         if control not in get_args(Control):
             raise ConfigError(f"control is {control!r}; choose one of {', '.join(get_args(Control))}")
+        if turns not in get_args(Turns):
+            raise ConfigError(f"turns is {turns!r}; choose one of {', '.join(get_args(Turns))}")
         if robot not in FINGERS:
             raise ConfigError(f"robot is {robot!r}; choose one of {', '.join(FINGERS)}")
         own = {"eef_pos": 3, "eef_quat": 4, "eef_quat_site": 4, "gripper_qpos": FINGERS[robot]}
         low, high = ([-1.0] * 7, [1.0] * 7) if control == "delta" else WORKSPACE
         keys = {prefix + name: size for prefix in arm_prefixes(self.arms) for name, size in own.items()}
-        keys["object"] = sum(self.objects.values())
+        self.turns = turns
+        quaternions = sum(_is_turn(name) for name in self.objects)
+        keys["object"] = sum(self.objects.values()) + (2 * quaternions if turns == "matrix" else 0)
         self.cameras = Cameras.of(cameras)
         super().__init__(
             obs_spec=ObsSpec({**{name: ObsKey((size,)) for name, size in keys.items()}, **self.cameras.keys}),
@@ -165,7 +184,7 @@ class RobosuiteEnv(TaskEnv):
         return np.array(data.get_site_xpos(site)), np.array(data.get_site_xmat(site))
 
     def _identity(self) -> tuple[Any, ...]:
-        return (*super()._identity(), self.robot, self.control, *self.cameras.sizes.items())
+        return (*super()._identity(), self.robot, self.control, self.turns, *self.cameras.sizes.items())
 
     def _save(self) -> Any:
         own = (self._built_from, copy.deepcopy(dict(self._seen)), self._reward)
@@ -202,6 +221,8 @@ class RobosuiteEnv(TaskEnv):
 
     def _object(self, name: str) -> NDArray[Any]:
         value = self._seen[name]
+        if self.turns == "matrix" and _is_turn(name):
+            return matrix_columns(value)
         return canonical_quat(value, self.references[name]) if name in self.references else value
 
     def _judge(self) -> tuple[float, bool]:
@@ -245,6 +266,10 @@ class RobosuiteEnv(TaskEnv):
         """Free the simulation and the drawing surface."""
         self._release()
         self._release_picture()
+
+
+def _is_turn(name: str) -> bool:
+    return name.endswith("_quat")
 
 
 class LiftEnv(RobosuiteEnv):

@@ -7,9 +7,10 @@ from gymnasium.utils.env_checker import check_env
 from hotstart.envs.experts.demonstrate import demonstrate, make_expert
 from hotstart.envs.registry import ROBOSUITE, make
 from hotstart.envs.rendering import choose_gl, load_mujoco
-from hotstart.envs.robosuite import HAND_DOWN, UPRIGHT, LiftEnv, canonical_quat
+from hotstart.envs.robosuite import HAND_DOWN, UPRIGHT, LiftEnv, canonical_quat, matrix_columns
 from hotstart.envs.robosuite_models import Picture, check_mujoco, without_looks
 from hotstart.spec import ConfigError
+from scipy.spatial.transform import Rotation
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +168,24 @@ def test_every_task_resets_steps_and_repeats(name):
     task.close()
     assert same(ends[0], ends[1])
     assert not same(ends[0], ends[2])
+
+
+def test_turns_of_objects_as_matrices_are_those_of_the_quaternions_and_never_jump():
+    quaternions, matrices = make("square", max_steps=6), make("square", max_steps=6, turns="matrix")
+    for seed in range(3):
+        seen, shown = (env.reset(seed=seed)[0]["object"] for env in (quaternions, matrices))
+        assert (seen.shape, shown.shape) == ((14,), (18,))
+        for action in np.random.default_rng(seed).uniform(-1, 1, (4, 7)):
+            seen, shown = (env.step(action)[0]["object"] for env in (quaternions, matrices))
+            for quat, six in ((seen[3:7], shown[3:9]), (seen[10:14], shown[12:18])):
+                np.testing.assert_allclose(six.reshape(2, 3).T, Rotation.from_quat(quat).as_matrix()[:, :2], atol=1e-5)
+            np.testing.assert_array_equal(np.r_[seen[:3], seen[7:10]], np.r_[shown[:3], shown[9:12]])
+    half_turn = [matrix_columns(Rotation.from_euler("z", angle).as_quat()) for angle in np.linspace(0, 2 * np.pi, 100)]
+    assert np.abs(np.diff(half_turn, axis=0)).max() < 0.1
+    with pytest.raises(ConfigError, match="turns is 'euler'; choose one of quaternion, matrix"):
+        make("square", turns="euler")
+    quaternions.close()
+    matrices.close()
 
 
 def test_two_arms_have_names_of_their_own():
