@@ -101,4 +101,5 @@ def _at(model: PolicyModel, store: Store, steps: IntArray) -> PlanRequest:
         width=model.actions.spec.width,
         noise=_noise(len(steps), plan=0),
         discrete=torch.as_tensor(model.actions.discrete),
+        discrete_size=model.actions.discrete_size,
     )

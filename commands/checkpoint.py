@@ -25,7 +25,7 @@ USAGES = {
 EXAMPLES = """
 SOURCE is what LeRobot's save_pretrained wrote (config.json, model.safetensors and the processors' files), or a .ckpt of
 Diffusion Policy, of which nothing but tensors is read. The policy needs no training to be warm-started:
-hotstart evaluate OUT task=pusht inference=rti inference.start=0.2
+hotstart evaluate OUT task=pusht inference=rti
 
   hotstart checkpoint import pretrained_model out=runs/imported names=observation.state:agent_pos,observation.image:image"""
 
@@ -87,7 +87,7 @@ def _calibrate(words: Sequence[str]) -> int:
     for start, gain in zip(STARTS, found.gains, strict=True):
         print(f"  start {start:.2f}: {gain:.2f} of the drift is left" + ("   <- taken" if start == found.start else ""))
     checkpoint.write_meta(folder, {**meta, "warm_start": {**found.to_json(), "steps": choice.steps}})
-    print(f"{folder}: inference=rti inference.start=null takes {found.start}")
+    print(f"{folder}: inference=rti begins at {found.start} where no start is given, and higher where a gripper asks for it")
     return 0
 
 

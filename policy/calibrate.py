@@ -119,6 +119,7 @@ def _plans(
         previous=None if previous is None else previous.to(device),
         executed=np.full(rows, model.config.horizon.executed),
         discrete=torch.as_tensor(model.actions.discrete, device=device),
+        discrete_size=model.actions.discrete_size,
     )
     return way(request).plan.cpu()
 

@@ -107,6 +107,7 @@ class DiffusionPolicy:
             executed=executed,
             committed=committed,
             discrete=torch.as_tensor(self.model.actions.discrete, device=device),
+            discrete_size=self.model.actions.discrete_size,
             without_words=self._wordless(observed),
             anchor=None if self.model.anchors is None else self.model.anchors.chosen(tokens),
         )
@@ -168,12 +169,12 @@ class DiffusionPolicy:
 def build_way(node: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> Way:
     """A way of inference from its configuration, the solver inside it included.
 
-    Where it leaves the start of warm starts open, or whether it rises, the checkpoint's `meta` says so.
+    Where it leaves open whether warm starts rise, and for where they begin at least, the checkpoint's `meta` says so.
     """
     if meta:
         rising = "staircase" in meta.get("regimes", ()) and bool(node.get("renoise", True))
-        known = {"start": meta.get("warm_start", {}).get("start"), "rising": rising}
-        node = {**node, **{key: value for key, value in known.items() if key in node and node[key] is None}}
+        measured = {"least_start": meta["warm_start"]["start"]} if "least_start" in node and "warm_start" in meta else {}
+        node = {**node, **({"rising": rising} if node.get("rising", rising) is None else {}), **measured}
     solver = node.get("solver")
     given = {"solver": build("solver", solver)} if isinstance(solver, Mapping) else {}
     return build("inference", {k: v for k, v in node.items() if k not in given}, **given)

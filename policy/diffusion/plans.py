@@ -38,6 +38,7 @@ class PlanRequest:
     executed: IntArray | None = None  # (R,) steps of that plan that lie behind, from its newest observation on
     committed: IntArray | None = None  # (R,) further steps of it that will be executed while this plan is made
     discrete: Tensor | None = None  # (A,) which numbers of an action take two values only
+    discrete_size: float = 1.0  # how far from 0 both values lie
     without_words: Any = None  # the context without the task's words, where the way of inference wants it
     anchor: Tensor | None = None  # (R, T, A) the plan that the checkpoint's anchors hold for each row; None: it has none
 

@@ -20,8 +20,9 @@ class WarmStart:
     """Real-time iteration: `steps` evaluations a call from schedule time `start`; a row's first plan is sampled fresh.
 
     The guess is the previous plan, shifted by the steps that lie behind. With `renoise` it gets the noise that belongs to
-    the start level; without, it is taken as it is, as in the paper (section III). Without a `start`, the one that was
-    measured for the checkpoint is taken (`policy.calibrate`).
+    the start level; without, it is taken as it is, as in the paper (section III). A `start` left open is `least_start`,
+    or what was measured for the checkpoint (`policy.calibrate`), but where numbers that take two values begin neutral at least
+    the level at which the neutral value lies one standard deviation from either: nearer to clean the network has never seen it.
 
     A plan's last steps are known worst: behind the end of the previous plan its last action is repeated, and at a low level
     that repetition would live on until it is executed. With `rising` the start rises behind the chunk to execute, to pure
@@ -34,7 +35,7 @@ class WarmStart:
     def __init__(
         self,
         steps: int = 2,
-        start: float | None = 0.2,
+        start: float | None = None,
         cold: int = 10,
         solver: Solver | None = None,
         renoise: bool = True,
@@ -42,19 +43,16 @@ class WarmStart:
         fallback: float | None = None,
         clip: float | None = 1.0,
         rising: bool | None = None,
+        least_start: float = 0.2,
     ) -> None:
         if steps < 1 or cold < 1:
             raise ConfigError(f"inference.steps is {steps} and inference.cold {cold}; at least one step is needed")
-        if start is None:
-            raise ConfigError(
-                "inference.start=null takes the start that was measured for the checkpoint, and none was: "
-                "hotstart checkpoint calibrate RUN data=DATA, or give a schedule time, as inference.start=0.2"
-            )
-        if not 0 < start <= 1:
-            raise ConfigError(f"inference.start is {start}; it is a schedule time above 0 and at most 1")
+        for name, value in (("start", start), ("least_start", least_start)):
+            if value is not None and not 0 < value <= 1:
+                raise ConfigError(f"inference.{name} is {value}; it is a schedule time above 0 and at most 1")
         if fallback is not None and fallback <= 0:
             raise ConfigError(f"inference.fallback is {fallback}; give a distance above 0, or null for no fall back")
-        self.steps, self.start, self.clip = steps, start, clip
+        self.steps, self.start, self.least_start, self.clip = steps, start, least_start, clip
         self.solver = solver or DDIM(1.0)
         self.renoise, self.neutral, self.fallback, self.rising = renoise, neutral, fallback, bool(rising)
         if self.rising and not renoise:
@@ -88,8 +86,17 @@ class WarmStart:
         share = torch.zeros(request.rows, request.horizon.planned, dtype=torch.float64)
         if self.rising:
             share = behind_chunk(request.horizon, request.going_on().known.cpu()).double()
-        left = torch.linspace(1, 0, self.steps + 1, dtype=torch.float64)
-        return request.schedule.level(left.reshape(-1, 1, 1) * (self.start + (1 - self.start) * share)).float()
+        left, start = torch.linspace(1, 0, self.steps + 1, dtype=torch.float64), self.begins(request)
+        return request.schedule.level(left.reshape(-1, 1, 1) * (start + (1 - start) * share)).float()
+
+    def begins(self, request: PlanRequest) -> float:
+        """The schedule time that the chunk begins at."""
+        if self.start is not None:
+            return self.start
+        if not self.neutral or request.discrete is None or not bool(request.discrete.any()):
+            return self.least_start
+        size = request.discrete_size  # alpha size = sigma
+        return max(self.least_start, float(request.schedule.time(torch.tensor(size / (1 + size), dtype=torch.float64))))
 
     def guess(self, request: PlanRequest) -> Tensor:
         """Where the plan begins, (R, T, A): the previous one moved on, discrete numbers neutral."""

@@ -8,7 +8,7 @@ from hotstart.datasets.arrays import Arrays
 from hotstart.policy import checkpoint
 from hotstart.policy.calibrate import MEMORY, STARTS, Calibration, _mode, calibrate
 from hotstart.policy.diffusion_policy import DiffusionPolicy
-from hotstart.spec import ConfigError, DataError
+from hotstart.spec import DataError
 
 WARM = {"_target_": "hotstart.policy.diffusion.warm_start.WarmStart", "steps": 2}
 
@@ -51,13 +51,13 @@ def test_the_command_writes_the_start_that_an_open_one_takes(good, tmp_path, tin
     from hotstart.datasets.store import Store
 
     run = shutil.copytree(good, tmp_path / "last")
-    with pytest.raises(ConfigError, match="hotstart checkpoint calibrate RUN"):
-        DiffusionPolicy.load(run, {**WARM, "start": None})
+    left_open = {**WARM, "start": None, "least_start": 0.2}
+    assert DiffusionPolicy.load(run, left_open).way.least_start == 0.2
     store = Store.create(tmp_path / "d.zarr", fps=10, action_spec=tiny_dataset.action_spec, obs_spec=tiny_dataset.obs_spec)
     for first in range(0, 28, 14):
         store.append({name: np.asarray(tiny_dataset.array(name)[first : first + 14]) for name in ("state", "action")})
     assert main(["checkpoint", "calibrate", str(run), f"data={tmp_path / 'd.zarr'}", "windows=2", "samples=4"]) == 0
     written = checkpoint.read_meta(run)["warm_start"]
     assert "<- taken" in capsys.readouterr().out
-    assert DiffusionPolicy.load(run, {**WARM, "start": None}).way.start == written["start"] in STARTS
-    assert DiffusionPolicy.load(run, {**WARM, "start": 0.4}).way.start == 0.4
+    assert DiffusionPolicy.load(run, left_open).way.least_start == written["start"] in STARTS
+    assert DiffusionPolicy.load(run, {**left_open, "start": 0.4}).way.start == 0.4
