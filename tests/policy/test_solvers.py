@@ -214,8 +214,7 @@ def test_a_row_draws_the_same_noise_whatever_the_levels_beside_it(solver):
     rows = torch.stack((falling, falling[[3, 3, 3, 3, 4, 5, 6]], falling[[2, 4, 6, 6, 6, 6, 6]]))  # (R, S + 1)
 
     def sample(chosen: list[int]) -> Tensor:
-        noise, levels = RowNoise([11, 12, 13], [0, 0, 0]), rows[chosen].T
-        noise.seeds, noise.plans = noise.seeds[chosen], noise.plans[chosen]
+        noise, levels = RowNoise([11, 12, 13], [0, 0, 0]).take(np.array(chosen)), rows[chosen].T
         x = noise.normal(4, 2)
         pairs = [level.unsqueeze(1).expand(-1, 4) for level in levels]
         return descend(Bound(toy_clean), solver, x, pairs, lambda: noise.normal(4, 2))
