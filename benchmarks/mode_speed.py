@@ -48,7 +48,7 @@ class Masked(ModeTransformer):
         mask = self._mask(x.shape[1], context)
         for block, prefix in zip(self.blocks, context.layers, strict=True):
             h, *_ = block.attend(h, phi, prefix, mask)  # type: ignore[operator]
-            h = h + self._experts(block, block.norm_experts(h), choose(block.router(phi), self.top, False))  # type: ignore
+            h = h + self._experts(block, block.norm_experts(h), choose(block.router(phi), self.top, False))  # type: ignore[operator, arg-type]
         return self.out(self.norm_out(h))
 
     def _experts(self, block: Block, h: Tensor, routes: Routes) -> Tensor:

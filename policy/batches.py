@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..datasets.episodes import Dataset
 from ..datasets.frames import Frames, open_frames
-from ..spec import IntArray
+from ..spec import ConfigError, IntArray
 from .model import ModelConfig
 from .normalizer import ACTION
 
@@ -102,6 +102,22 @@ class Ahead:
         for skipped in [number for number in self._waiting if number < step]:
             del self._waiting[skipped]
         return batch.result()
+
+
+def balanced_index(dataset: Dataset, config: ModelConfig, index: IntArray) -> IntArray:
+    """The windows (N, T), those of tasks that have few of them repeated, so that each task has as many within one repetition.
+
+    A task is what the observation's key of kind `language` says at a window's first step.
+    """
+    names = [name for name, key in config.obs_spec.keys.items() if key.kind == "language"]
+    if not names:
+        raise ConfigError("training.balanced=true balances tasks by their words, and the observation has none: leave it out")
+    _, task, counts = np.unique(
+        np.asarray(dataset.array(names[0]))[index[:, 0]], axis=0, return_inverse=True, return_counts=True
+    )
+    order, most = np.argsort(task, kind="stable"), counts.max()
+    parts = np.split(order, np.cumsum(counts)[:-1])
+    return np.concatenate([index[np.resize(part, most)] for part in parts])
 
 
 def image_keys(config: ModelConfig) -> list[str]:

@@ -26,9 +26,9 @@ from ..datasets.episodes import Dataset
 from ..datasets.frames import open_frames
 from ..datasets.statistics import Statistics, dataset_statistics, statistics
 from ..datasets.windows import split_episodes, window_index
-from ..spec import CheckpointError, ConfigError, DataError, IntArray
+from ..spec import CheckpointError, ConfigError, DataError
 from . import checkpoint
-from .batches import Ahead, WindowBatches, image_keys
+from .batches import Ahead, WindowBatches, balanced_index, image_keys
 from .denoisers.experts import Experts
 from .diffusion.objective import Regimes, denoising_loss, draw_times
 from .ema import EMA
@@ -326,22 +326,6 @@ def build_model(config: ModelConfig, found: Mapping[str, Statistics], batches: W
         found = {**found, ACTION: model.actions.known_range(found[ACTION])}
     model.normalizer.load_state_dict(Normalizer.fit(found, model.normalizer.shapes).state_dict())
     return model
-
-
-def balanced_index(dataset: Dataset, config: ModelConfig, index: IntArray) -> IntArray:
-    """The windows (N, T), those of tasks that have few of them repeated, so that each task has as many within one repetition.
-
-    A task is what the observation's key of kind `language` says at a window's first step.
-    """
-    names = [name for name, key in config.obs_spec.keys.items() if key.kind == "language"]
-    if not names:
-        raise ConfigError("training.balanced=true balances tasks by their words, and the observation has none: leave it out")
-    _, task, counts = np.unique(
-        np.asarray(dataset.array(names[0]))[index[:, 0]], axis=0, return_inverse=True, return_counts=True
-    )
-    order, most = np.argsort(task, kind="stable"), counts.max()
-    parts = np.split(order, np.cumsum(counts)[:-1])
-    return np.concatenate([index[np.resize(part, most)] for part in parts])
 
 
 def check_specs(dataset: Dataset, config: ModelConfig) -> None:

@@ -152,7 +152,7 @@ class ModeTransformer(Network):
             h, key, value = block.attend(h, phi, None, None)  # type: ignore[operator]
             layers.append((key, value))
             if number + 1 < len(self.blocks):
-                h = self._drawn_experts(block, h) if plans is None else block.planned(h, plans[number])  # type: ignore
+                h = self._drawn_experts(block, h) if plans is None else block.planned(h, plans[number])  # type: ignore[operator, arg-type]
         return ModeContext(tuple(layers))
 
     def _condition_plans(self, tokens: int) -> tuple[tuple[Stretch, ...], ...]:
