@@ -86,11 +86,14 @@ def stretches(routes: Routes) -> tuple[Stretch, ...]:
     return tuple(found)
 
 
-class Experts(nn.Module):
-    """`count` SwiGLU networks in stacked weights; one expert is a view of them.
+def swiglu(h: Tensor, widen: Tensor, bias: Tensor, narrow: Tensor) -> Tensor:
+    """One SwiGLU network on h (..., E): N (value * silu(gate)) with (value, gate) = W h + b (2002.05202)."""
+    value, gate = linear(h, widen, bias).chunk(2, -1)
+    return linear(value * silu(gate), narrow)
 
-    y = N (value * silu(gate)) with (value, gate) = W h + b (2002.05202), `hidden` wide.
-    """
+
+class Experts(nn.Module):
+    """`count` SwiGLU networks, `hidden` wide, in stacked weights; one expert is a view of them."""
 
     def __init__(self, embed: int, count: int, hidden: int) -> None:
         super().__init__()
@@ -102,8 +105,7 @@ class Experts(nn.Module):
 
     def one(self, expert: int, h: Tensor) -> Tensor:
         """What one expert makes of h (..., E)."""
-        value, gate = linear(h, self.widen[expert], self.bias[expert]).chunk(2, -1)
-        return linear(value * silu(gate), self.narrow[expert])
+        return swiglu(h, self.widen[expert], self.bias[expert], self.narrow[expert])
 
     def along(self, h: Tensor, plan: Sequence[Stretch]) -> Tensor:
         """h (B, T, E) by routes that are the same for every row."""
@@ -125,9 +127,11 @@ class Experts(nn.Module):
         order = routes.expert.flatten().argsort(stable=True)  # picks, by expert
         token, weight = torch.div(order, top, rounding_mode="floor"), routes.weight.flatten()[order].unsqueeze(-1)
         counts = torch.bincount(routes.expert.flatten(), minlength=len(self.widen)).tolist()
-        for expert, (own, share) in enumerate(zip(token.split(counts), weight.split(counts), strict=True)):
+        # Taken apart at once: the gradients of all experts are put together once, instead of being added up one by one.
+        each = zip(self.widen.unbind(), self.bias.unbind(), self.narrow.unbind(), strict=True)
+        for weights, own, share in zip(each, token.split(counts), weight.split(counts), strict=True):
             if len(own):
-                out = out.index_add(0, own, self.one(expert, h[own]) * share.to(h.dtype))
+                out.index_add_(0, own, swiglu(h[own], *weights) * share.to(h.dtype))
         return out
 
 

@@ -190,11 +190,11 @@ class ModeTransformer(Network):
         h = self.actions(x.to(self.position)) + self.position[:steps]
         mask = self._mask(steps, context)
         for number, (block, prefix) in enumerate(zip(self.blocks, context.layers, strict=True)):
-            passed = 0.0 if window is None else (1 - window.to(h.dtype)) * h
+            passed = None if window is None else (1 - window.to(h.dtype)) * h
             h = h if window is None else window.to(h.dtype) * h
             h, *_ = block.attend(h, phi, prefix, mask)  # type: ignore[operator]
             h = block.routed(h, routes[number]) if prepared is None else block.planned(h, prepared.plans[number])  # type: ignore[operator]
-            h = h + passed
+            h = h if passed is None else h + passed
         return self.out(self.norm_out(h))
 
     def _mask(self, steps: int, context: ModeContext) -> Tensor | None:
