@@ -56,7 +56,9 @@ def evaluate(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path]]:
     model, meta = checkpoint.load(config["checkpoint"], config["device"])
     task = config["task"] or meta["task"]
     pace = Pace.of(config, label(config), float(meta["rate_hz"]))
-    policy = DiffusionPolicy(model, build_way(config["inference"], meta), config["executed"], pace.replan_at)
+    policy = DiffusionPolicy(
+        model.weights_in(config["weights"]), build_way(config["inference"], meta), config["executed"], pace.replan_at
+    )
     measured = measure(policy, task, config, pace)
     setting = results.Setting(
         task=task["name"],
@@ -73,7 +75,7 @@ def evaluate(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path]]:
     result = results.summarise(measured.logs, measured.calls, setting, policy.action_spec, scale)
     if measured.tasks:
         result |= results.by_task(measured.logs, measured.tasks)
-    result["checkpoint_step"] = meta.get("step")
+    result |= {"checkpoint_step": meta.get("step"), "weights": config["weights"]}
     if config["out"]:
         results.save(result, Path(config["out"]))
     return result, measured.videos

@@ -91,6 +91,7 @@ class EvaluateConfig:
     profile: str = word("measured times of planning calls, from `hotstart bench call_time CHECKPOINT out=FILE`", "latency.json")
     planner: str = word("sync asks when a chunk is used up, async so early that the next one is there in time", "sync")
     device: str = word("where the network runs: cpu or cuda", "cpu")
+    weights: str = word("what the denoiser's weights are held in: fp32, or bf16 (denoiser=mode), half the bytes", "fp32")
     out: str = word("result file; empty: not written", "result.json")
     video: str = word("folder for videos of the first episodes and a page that shows them; empty: none", "")
     videos: int = word("how many episodes to film", 4)

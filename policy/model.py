@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..spec import ActionSpec, CheckpointError, Horizon, ObsSpec
+from ..spec import ActionSpec, CheckpointError, ConfigError, Horizon, ObsSpec
 from .actions import Representation
 from .diffusion.contract import Denoiser, Preconditioner
 from .diffusion.objective import LevelUncertainty
@@ -19,6 +19,8 @@ from .registry import build
 
 AS_GIVEN = {"_target_": f"{Representation.__module__}.{Representation.__qualname__}"}
 """Actions as the robot takes them."""
+WEIGHTS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+"""What a denoiser's weights may be held in while it runs."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,13 @@ class PolicyModel(nn.Module):
             for name, key in self.config.obs_spec.keys.items()
         }
         return self.encoder(normalised) if words else self.encoder(normalised, words=False)
+
+    def weights_in(self, name: str) -> PolicyModel:
+        """Hold and multiply the denoiser's weights as `fp32` or `bf16`, whatever it can run in."""
+        if name not in WEIGHTS:
+            raise ConfigError(f"weights is {name!r}; choose one of {', '.join(WEIGHTS)}")
+        self.network.weights_in(WEIGHTS[name])
+        return self
 
     @property
     def parameter_count(self) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +73,17 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def forward(self, x: Tensor, level: Tensor, context: Any, prepared: Any = None) -> Tensor:
         """F(x (B, T, A), level (B, T), context) -> (B, T, A); `prepared` stands in for the levels' modulation."""
+
+    def weights_in(self, dtype: torch.dtype) -> Self:
+        """Hold and multiply the weights in `dtype` from now on; raises ConfigError where a network has no such form."""
+        if dtype != torch.float32:
+            raise ConfigError(f"{type(self).__name__} runs in float32 only, not in {dtype}; denoiser=mode runs in both")
+        return self
+
+    @property
+    def active_count(self) -> int:
+        """Weights that work on one token: all of them, unless tokens are led past some."""
+        return sum(p.numel() for p in self.parameters())
 
     def losses(self, level: Tensor) -> dict[str, Tensor]:
         """Weighted auxiliary losses of the network itself at training levels (B, T), by name; none unless it has some."""

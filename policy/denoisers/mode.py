@@ -13,6 +13,7 @@ levels alone and stands in the LevelTable.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -131,7 +132,7 @@ class ModeTransformer(Network):
         self.out = nn.Linear(embed, width)
         self._kept: tuple[tuple[int, int, int], tuple[tuple[Stretch, ...], ...]] | None = None
 
-    def weights_in(self, dtype: torch.dtype) -> ModeTransformer:
+    def weights_in(self, dtype: torch.dtype) -> Self:
         """Hold and multiply the layers' weights in `dtype`; what depends on levels (embedding, routers) stays in float32."""
         kept = {id(self.condition_phi)}
         for module in self.modules():
@@ -143,6 +144,12 @@ class ModeTransformer(Network):
                     weight.data = weight.data.to(dtype)
         self.note_written()
         return self
+
+    @property
+    def active_count(self) -> int:
+        """Weights that work on one token: `top` of every layer's experts."""
+        experts = [weight for block in self.blocks for weight in block.experts.parameters()]  # type: ignore[union-attr]
+        return super().active_count - sum(weight.numel() // len(weight) * (len(weight) - self.top) for weight in experts)
 
     def encode_context(self, tokens: Tensor) -> ModeContext:
         """Take the condition tokens (B, K, E) through all layers and keep their keys and values."""

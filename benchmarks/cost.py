@@ -1,0 +1,113 @@
+"""What a chunk costs: parameters, multiplications, bytes of weights read and milliseconds, of checkpoints side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..commands.words import Word
+from ..policy import checkpoint
+from ..policy.diffusion.plans import Fresh
+from ..policy.diffusion_policy import DiffusionPolicy
+from ..policy.model import WEIGHTS, PolicyModel
+from ..spec import ConfigError
+from .call_time import two_calls
+
+
+@dataclass
+class Words:
+    """Fresh plans by DDIM for one row on made-up observations, in every form of weights that a checkpoint runs in, in turns."""
+
+    checkpoints: Annotated[tuple[str, ...], Word("checkpoints or runs, as a,b,c", positional=True)]
+    steps: Annotated[int, Word("evaluations per chunk")] = 10
+    calls: Annotated[int, Word("calls of each")] = 20
+    threads: Annotated[int, Word("threads; 0 leaves torch's own choice")] = 1
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of a denoiser: weights, all and those that work on one token; of one evaluation: multiplications, bytes of weights read;
+    of a chunk, encoder included: multiplications."""
+
+    weights: int
+    active: int
+    evaluation_macs: float
+    evaluation_bytes: int
+    chunk_macs: float
+
+
+def run(words: Words) -> None:
+    """Print a line for every checkpoint and form of weights."""
+    if words.threads:
+        torch.set_num_threads(words.threads)
+    models = {(path, name): _in_form(path, name) for path in words.checkpoints for name in WEIGHTS}
+    policies = {key: DiffusionPolicy(model, Fresh(words.steps)) for key, model in models.items() if model is not None}
+    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in policies}
+    for turn in range(words.calls + 1):
+        for key, policy in policies.items():
+            (_, _), (warm, _) = two_calls(policy, 1, turn)
+            if turn:
+                seconds[key].append(warm)
+    width = max(len(Path(path).name) for path in words.checkpoints) + 2
+    names = ("M weights", "M active", "M MAC/eval", "MB/eval", "M MAC/chunk", "p50 ms", "p95 ms")
+    print(f"{'':<{width}}{'':<6}" + "".join(f"{name:>12}" for name in names))
+    for (path, form), policy in policies.items():
+        cost, times = cost_of(policy), np.percentile(seconds[path, form], (50, 95)) * 1e3
+        numbers = (cost.weights, cost.active, cost.evaluation_macs, cost.evaluation_bytes, cost.chunk_macs)
+        print(f"{Path(path).name:<{width}}{form:<6}" + "".join(f"{n:>12.2f}" for n in (*(n / 1e6 for n in numbers), *times)))
+
+
+def _in_form(path: str, form: str) -> PolicyModel | None:
+    model, _ = checkpoint.load(path)
+    try:
+        return model.weights_in(form)
+    except ConfigError:
+        return None
+
+
+@torch.no_grad()
+def cost_of(policy: DiffusionPolicy) -> Cost:
+    """Counted where operators are dispatched, so that nothing that runs is left out, whatever module holds it; but a CPU's
+    fused attention is unknown to the counter (2 T (K + T) E of a layer)."""
+    network = policy.model.network
+    asked: list[tuple[Any, ...]] = []
+    handle = network.register_forward_pre_hook(lambda _, args: asked.append(args))
+    two_calls(policy, 1, 0)  # the tables of levels are there from now on
+    handle.remove()
+    with FlopCounterMode(display=False) as chunk:
+        two_calls(policy, 1, 0)
+    with FlopCounterMode(display=False) as evaluation, Reads(network) as reads:
+        network(*asked[-1])
+    macs = evaluation.get_total_flops() / 2, chunk.get_total_flops() / 4  # two calls
+    return Cost(sum(p.numel() for p in network.parameters()), network.active_count, macs[0], reads.bytes, macs[1])
+
+
+class Reads(TorchDispatchMode):
+    """Counts the bytes of a network's weights that operators read; making a view reads nothing, and what is read twice counts
+    once."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self._storages = {p.untyped_storage().data_ptr() for p in network.parameters()}
+        self._seen: dict[tuple[int, int], int] = {}
+
+    @property
+    def bytes(self) -> int:
+        """Bytes read so far."""
+        return sum(self._seen.values())
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Note the weights among what an operator is given."""
+        if not func.is_view:
+            for leaf in tree_leaves((args, kwargs)):
+                if isinstance(leaf, Tensor) and leaf.untyped_storage().data_ptr() in self._storages:
+                    self._seen[leaf.data_ptr(), leaf.numel()] = leaf.nbytes
+        return func(*args, **(kwargs or {}))
