@@ -23,7 +23,7 @@ REGISTRY = Registry(
     "hotstart.envs",
     {
         "pusht": Entry(f"{PACKAGE}.envs.pusht:PushTEnv", f'pip install "{PACKAGE}[pusht]"'),
-        **{name: Entry(f"{PACKAGE}.envs.robosuite:{env}", f'pip install "{PACKAGE}"') for name, env in ROBOSUITE.items()},
+        **{name: Entry(f"{PACKAGE}.envs.robosuite_tasks:{env}", f'pip install "{PACKAGE}"') for name, env in ROBOSUITE.items()},
         "metaworld": Entry(f"{PACKAGE}.envs.metaworld:MetaWorldEnv", f'pip install "{PACKAGE}[metaworld]"'),
         "gymnasium": Entry(f"{PACKAGE}.envs.gymnasium:GymnasiumEnv", f'pip install "{PACKAGE}"'),
     },

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from hotstart.envs.experts.hand import limited
 from hotstart.envs.experts.lift import LiftExpert
-from hotstart.envs.robosuite import LiftEnv
+from hotstart.envs.robosuite_tasks import LiftEnv
 
 
 @pytest.fixture(scope="module")
