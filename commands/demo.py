@@ -88,7 +88,16 @@ def _write(
         "everything": f"{seconds / 60:.1f} minutes",
     }
     title = f"{config['task']['name'].capitalize()}: a diffusion policy from {collected['episodes']} demonstrations"
-    metrics = read_metrics(page.parent)
+    folder = page.parent
+    metrics = read_metrics(folder)
     report.write_report(
-        page, title=title, task=config["task"]["name"], results=found, metrics=metrics, videos=videos, facts=facts, notes=notes
+        page,
+        title=title,
+        task=config["task"]["name"],
+        results=found,
+        metrics=metrics,
+        videos=videos,
+        facts=facts,
+        notes=notes,
+        figures=train.figures(trainer.ema.model.network, folder),
     )

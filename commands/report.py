@@ -35,20 +35,23 @@ def write_report(
     videos: Sequence[Path],
     facts: Mapping[str, str],
     notes: Sequence[str],
+    figures: Mapping[str, Figure] | None = None,
 ) -> None:
     """Write the page in one piece; it loads nothing, so it can be mailed, archived and read without a network.
 
     The first result is the headline. `metrics` are records of `metrics.jsonl`; `facts` are short lines on what was done, by
-    name; `notes` are remarks for the reader. A video's name may end in `_SEED_success` or `_SEED_failure`.
+    name; `notes` are remarks for the reader; `figures` are further plots by their headings. A video's name may end in
+    `_SEED_success` or `_SEED_failure`.
     """
     names = names_of(results, [Path(str(result["checkpoint"])) for result in results])
-    figures, left_out = _videos(videos)
+    watched, left_out = _videos(videos)
     sections = [
         _headline(results, names),
-        _watch(figures, [*notes, *left_out]),
+        _watch(watched, [*notes, *left_out]),
         _done(results, facts),
         _table(results, names),
         _plots(results, names, metrics),
+        *(f'<section class="plots">\n{_figure(heading, figure)}\n</section>' for heading, figure in (figures or {}).items()),
         _meaning(results, names),
         _next(results, path.parent),
     ]

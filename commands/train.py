@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 import yaml
+from matplotlib.figure import Figure
 
 from ..configs.schema import filled
 from ..datasets.store import Store
+from ..policy.denoisers.base import Network
 from ..policy.denoisers.mode import ModeTransformer
 from ..policy.metrics import read_metrics
 from ..policy.model import ModelConfig
@@ -27,19 +29,21 @@ def run(config: Mapping[str, Any]) -> int:
         f"{trainer.settings.steps} steps on {trainer.device}"
     )
     trainer.run()
-    if isinstance(trainer.ema.model.network, ModeTransformer):
-        print(f"which experts work: {picture_experts(trainer.ema.model.network, trainer.folder)}")
+    for heading, figure in figures(trainer.ema.model.network, trainer.folder).items():
+        path = trainer.folder / f"{heading.lower()}.png"
+        path.write_bytes(plots.to_png(figure))
+        print(f"{heading.lower()}: {path}")
     print(f"done in {trainer.seconds / 60:.1f} minutes; next: hotstart evaluate {trainer.folder}")
     return 0
 
 
-def picture_experts(network: ModeTransformer, folder: Path) -> Path:
-    """Write a picture of the experts' use over noise levels and over the training into a run's folder."""
+def figures(network: Network, folder: Path) -> dict[str, Figure]:
+    """What a run's network has to show of itself, by heading: of MoDE, which experts work, over noise levels and training."""
+    if not isinstance(network, ModeTransformer):
+        return {}
     levels = torch.linspace(0.005, 0.995, 200)
     use = network.expert_use(levels.to(network.position.device))
-    path = folder / "experts.png"
-    path.write_bytes(plots.to_png(plots.expert_use(use.numpy(), levels.numpy(), read_metrics(folder))))
-    return path
+    return {"Experts": plots.expert_use(use.numpy(), levels.numpy(), read_metrics(folder))}
 
 
 def build(config: Mapping[str, Any], store: Store, folder: Path) -> Trainer:

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from hotstart.commands import report, results
+from hotstart.commands import plots, report, results
 from hotstart.commands.video import write_video
 from hotstart.control import RowLog
 from hotstart.spec import ActionSpec
@@ -72,6 +72,16 @@ def _write(path, **changes):
     report.write_report(path, **content | changes)
     text = path.read_text(encoding="utf-8")
     return text, Page(text)
+
+
+def test_further_plots_stand_under_their_headings(tmp_path):
+    use = np.full((2, 5, 4), 0.25)
+    figure = plots.expert_use(use, np.linspace(0, 1, 5), [])
+    text, page = _write(tmp_path / "report.html", figures={"Experts": figure})
+    assert "Experts" in page.text
+    assert 'aria-label="Experts"' in text
+    assert "share of each expert" in text
+    assert "share of each expert" not in _write(tmp_path / "report.html")[0]
 
 
 def test_the_page_holds_the_figures(tmp_path):
