@@ -1,6 +1,6 @@
 """Experts chosen by the noise level: routers, routes and stacked SwiGLU experts (MoDE, 2412.12953, section 3.2).
 
-A route depends on nothing but a token's level, so for a grid of levels it is worked out once: `Stretch` says, in host numbers,
+A route depends on nothing but a token's level, so for a grid of levels it is worked out once: `Share` says, in host numbers,
 which expert works on which action tokens with which weight, and running it needs neither a gather nor a look at the device.
 Only where every row has levels of its own, as in training, are tokens sorted by expert.
 """
@@ -8,7 +8,7 @@ Only where every row has levels of its own, as in training, are tokens sorted by
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -28,13 +28,17 @@ class Routes:
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """Neighbouring action tokens `first` to `last` that one expert works on."""
+class Share:
+    """The action tokens that one expert works on: `spans` of neighbours, first and past the last."""
 
     expert: int
-    first: int
-    last: int
-    weight: Tensor  # (last - first, 1), or (1, 1) where all tokens share it
+    spans: tuple[tuple[int, int], ...]
+    weight: Tensor  # (n, 1) for the n tokens of all spans, or (1, 1) where they share it
+
+    @property
+    def tokens(self) -> int:
+        """How many there are."""
+        return sum(last - first for first, last in self.spans)
 
 
 class Router(nn.Module):
@@ -71,19 +75,23 @@ def choose(logits: Tensor, top: int, sample: bool) -> Routes:
     return Routes(expert, logits.gather(-1, expert).softmax(-1))
 
 
-def stretches(routes: Routes) -> tuple[Stretch, ...]:
-    """The routes of T tokens, (T, k), as stretches of neighbours, by expert."""
+def shares(routes: Routes) -> tuple[Share, ...]:
+    """The routes of T tokens, (T, k), by expert."""
     experts, found = routes.expert.tolist(), []
     for expert in sorted({number for token in experts for number in token}):
         tokens = [step for step, token in enumerate(experts) if expert in token]
-        # Neighbours share the difference between a token and its place in the list.
-        for _, group in groupby(enumerate(tokens), lambda pair: pair[1] - pair[0]):
-            own = [token for _, token in group]
-            slots = [experts[token].index(expert) for token in own]
-            weight = routes.weight[own, slots].unsqueeze(1)  # (n, 1)
-            same = bool((weight == weight[0]).all())
-            found.append(Stretch(expert, own[0], own[-1] + 1, weight[:1] if same else weight))
+        weight = routes.weight[tokens, [experts[token].index(expert) for token in tokens]].unsqueeze(1)  # (n, 1)
+        same = bool((weight == weight[0]).all())
+        found.append(Share(expert, tuple(_spans(tokens)), weight[:1] if same else weight))
     return tuple(found)
+
+
+def _spans(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Runs of neighbours among rising numbers, each as its first and past its last."""
+    # Neighbours share the difference between a number and its place.
+    for _, group in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
+        own = [number for _, number in group]
+        yield own[0], own[-1] + 1
 
 
 def swiglu(h: Tensor, widen: Tensor, bias: Tensor, narrow: Tensor) -> Tensor:
@@ -107,18 +115,20 @@ class Experts(nn.Module):
         """What one expert makes of h (..., E)."""
         return swiglu(h, self.widen[expert], self.bias[expert], self.narrow[expert])
 
-    def along(self, h: Tensor, plan: Sequence[Stretch]) -> Tensor:
-        """h (B, T, E) by routes that are the same for every row."""
-        if all((s.first, s.last, len(s.weight)) == (0, h.shape[1], 1) for s in plan):  # one level for all tokens
+    def along(self, h: Tensor, plan: Sequence[Share]) -> Tensor:
+        """h (B, T, E) by routes that are the same for every row; every expert runs once, whatever its spans."""
+        if all((s.spans, len(s.weight)) == (((0, h.shape[1]),), 1) for s in plan):  # one level for all tokens
             flat = h.flatten(0, 1)
             first, *others = (self.one(s.expert, flat).mul_(s.weight[0].to(h.dtype)) for s in plan)
             return sum(others, first).view_as(h)
-        by_token = h.transpose(0, 1).contiguous()  # (T, B, E): stretches of tokens are views
+        by_token = h.transpose(0, 1).contiguous()  # (T, B, E): spans of tokens are views
         out = torch.zeros_like(by_token)
-        for stretch in plan:
-            tokens = slice(stretch.first, stretch.last)
-            made = self.one(stretch.expert, by_token[tokens].flatten(0, 1)).view_as(by_token[tokens])
-            out[tokens].addcmul_(made, stretch.weight.unsqueeze(1).to(h.dtype))
+        for share in plan:
+            own = [by_token[first:last] for first, last in share.spans]
+            made = self.one(share.expert, (own[0] if len(own) == 1 else torch.cat(own)).flatten(0, 1))
+            made = made.view(share.tokens, *by_token.shape[1:]).mul_(share.weight.unsqueeze(1).to(h.dtype))
+            for (first, last), part in zip(share.spans, made.split([len(each) for each in own]), strict=True):
+                out[first:last] += part
         return out.transpose(0, 1)
 
     def sorted(self, h: Tensor, routes: Routes) -> Tensor:

@@ -22,7 +22,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from ...spec import ConfigError
 from .balance import balance_loss, prior_loss, router_z_loss, windows
 from .base import Health, LevelEmbedding, Network, heads_apart, heads_joined, sinusoids
-from .experts import Experts, Router, Routes, Stretch, check_routing, choose, stretches
+from .experts import Experts, Router, Routes, Share, check_routing, choose, shares
 
 POSITION_SIZE = 0.5
 LEVELS_WATCHED = 64
@@ -33,10 +33,10 @@ UNUSED = 0.01
 
 @dataclass(frozen=True)
 class ModeModulation:
-    """Levels that are the same in every row: their embedding (1, T, E), each layer's stretches, and the channels in use."""
+    """Levels that are the same in every row: embedding (1, T, E), what each layer's experts do, and the channels in use."""
 
     added: Tensor
-    plans: tuple[tuple[Stretch, ...], ...]
+    plans: tuple[tuple[Share, ...], ...]
     window: Tensor | None  # (1, T, E) of 0 and 1; None: all
 
 
@@ -70,7 +70,7 @@ class Block(nn.Module):
         )
         return h + self.out(heads_joined(scaled_dot_product_attention(query, keys, values, mask))), key, value
 
-    def planned(self, h: Tensor, plan: tuple[Stretch, ...]) -> Tensor:
+    def planned(self, h: Tensor, plan: tuple[Share, ...]) -> Tensor:
         """The experts' part by routes that stand fast."""
         return h + self.experts.along(self.norm_experts(h), plan)
 
@@ -130,7 +130,7 @@ class ModeTransformer(Network):
         self.blocks = nn.ModuleList(Block(embed, heads, **sizes) for _ in range(layers))
         self.norm_out = nn.RMSNorm(embed, 1e-6)
         self.out = nn.Linear(embed, width)
-        self._kept: tuple[tuple[int, int, int], tuple[tuple[Stretch, ...], ...]] | None = None
+        self._kept: tuple[tuple[int, int, int], tuple[tuple[Share, ...], ...]] | None = None
 
     def weights_in(self, dtype: torch.dtype) -> Self:
         """Hold and multiply the layers' weights in `dtype`; what depends on levels (embedding, routers) stays in float32."""
@@ -162,13 +162,13 @@ class ModeTransformer(Network):
                 h = self._drawn_experts(block, h) if plans is None else block.planned(h, plans[number])  # type: ignore[operator, arg-type]
         return ModeContext(tuple(layers))
 
-    def _condition_plans(self, tokens: int) -> tuple[tuple[Stretch, ...], ...]:
+    def _condition_plans(self, tokens: int) -> tuple[tuple[Share, ...], ...]:
         """The condition tokens' routes in every layer; they stand fast, and are kept while the weights are the same."""
         now = (id(self), self.weights_version, tokens)
         if self._kept is None or self._kept[0] != now:
             chosen = (choose(block.router(self.condition_phi), self.top, False) for block in self.blocks)  # type: ignore[operator]
             wide = (Routes(r.expert.expand(tokens, -1), r.weight.expand(tokens, -1)) for r in chosen)
-            self._kept = now, tuple(stretches(routes) for routes in wide)
+            self._kept = now, tuple(shares(routes) for routes in wide)
         return self._kept[1]
 
     def _drawn_experts(self, block: Block, h: Tensor) -> Tensor:
@@ -180,7 +180,7 @@ class ModeTransformer(Network):
         """Embedding and routes of levels (1, T) that are the same in every row."""
         phi = self.embedding(level)  # (1, T, E)
         chosen = (choose(block.router(phi[0]), self.top, False) for block in self.blocks)  # type: ignore[operator]
-        return ModeModulation(phi, tuple(stretches(routes) for routes in chosen), self._window(level, phi))
+        return ModeModulation(phi, tuple(shares(routes) for routes in chosen), self._window(level, phi))
 
     def _window(self, level: Tensor, phi: Tensor) -> Tensor | None:
         """Channels (B, T, E) that tokens of these levels work with."""

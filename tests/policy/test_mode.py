@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hotstart.policy.denoisers.balance import balance_loss, jensen_shannon, router_z_loss, windows
-from hotstart.policy.denoisers.experts import Experts, Routes, choose, stretches
+from hotstart.policy.denoisers.experts import Experts, Routes, choose, shares
 from hotstart.policy.denoisers.mode import ModeTransformer
 from hotstart.policy.diffusion.objective import staircase_times
 from hotstart.policy.diffusion.schedule import VPCosine
@@ -85,7 +85,7 @@ def test_one_expert_is_a_dense_swiglu():
     value, gate = (h @ experts.widen[0].T + experts.bias[0]).chunk(2, -1)
     expected = (value * gate * gate.sigmoid()) @ experts.narrow[0].T
     alone = Routes(torch.zeros(5, 1, dtype=torch.long), torch.ones(5, 1))
-    torch.testing.assert_close(experts.along(h, stretches(alone)), expected)
+    torch.testing.assert_close(experts.along(h, shares(alone)), expected)
     flat = Routes(torch.zeros(10, 1, dtype=torch.long), torch.ones(10, 1))
     torch.testing.assert_close(experts.sorted(h.flatten(0, 1), flat).view_as(h), expected)
 
@@ -106,15 +106,20 @@ def test_the_order_of_experts_means_nothing():
         )
 
 
-def test_stretches_follow_the_levels():
+def test_shares_follow_the_levels():
     routes = Routes(
         torch.tensor([[0, 1], [0, 1], [1, 2], [2, 0]]), torch.tensor([[0.7, 0.3], [0.7, 0.3], [0.6, 0.4], [0.9, 0.1]])
     )
-    found = {(s.expert, s.first, s.last): s.weight.flatten().tolist() for s in stretches(routes)}
-    assert set(found) == {(0, 0, 2), (0, 3, 4), (1, 0, 3), (2, 2, 4)}
-    assert found[0, 0, 2] == pytest.approx([0.7])  # one weight where all share it
-    assert found[1, 0, 3] == pytest.approx([0.3, 0.3, 0.6])
-    assert found[2, 2, 4] == pytest.approx([0.4, 0.9])
+    found = {(s.expert, s.spans): s.weight.flatten().tolist() for s in shares(routes)}
+    assert set(found) == {(0, ((0, 2), (3, 4))), (1, ((0, 3),)), (2, ((2, 4),))}
+    assert found[0, ((0, 2), (3, 4))] == pytest.approx([0.7, 0.7, 0.1])
+    assert found[1, ((0, 3),)] == pytest.approx([0.3, 0.3, 0.6])
+    assert found[2, ((2, 4),)] == pytest.approx([0.4, 0.9])
+    alike = shares(Routes(routes.expert[:2], routes.weight[:2]))
+    assert [s.weight.flatten().tolist() for s in alike] == [
+        pytest.approx([0.7]),
+        pytest.approx([0.3]),
+    ]  # one for all
 
 
 def test_a_grid_of_uniform_levels_runs_the_chosen_experts_only():
@@ -123,7 +128,7 @@ def test_a_grid_of_uniform_levels_runs_the_chosen_experts_only():
     for step in range(3):
         for plan in table.at(step).plans:
             assert len(plan) == net.top
-            assert all((s.first, s.last) == (0, STEPS) for s in plan)
+            assert all(s.spans == ((0, STEPS),) for s in plan)
             assert sum(float(s.weight) for s in plan) == pytest.approx(1)
 
 
@@ -157,8 +162,8 @@ def test_half_precision_keeps_the_routes_and_stays_near():
     x, tokens = inputs(2)
     level = STAIRS.unsqueeze(0)
     table, other = net.prepare(level, STEPS).at(0), half.prepare(level, STEPS).at(0)
-    assert [[(s.expert, s.first, s.last) for s in plan] for plan in table.plans] == [
-        [(s.expert, s.first, s.last) for s in plan] for plan in other.plans
+    assert [[(s.expert, s.spans) for s in plan] for plan in table.plans] == [
+        [(s.expert, s.spans) for s in plan] for plan in other.plans
     ]
     with torch.no_grad():
         exact = net(x, level.expand(2, -1), net.encode_context(tokens), table)
