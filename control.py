@@ -26,6 +26,7 @@ from .spec import (
     Planner,
     Policy,
     Robot,
+    SilentError,
 )
 
 LOST_PERIODS = 0.5
@@ -127,12 +128,18 @@ class RowLog:
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """`max_ticks` ends an episode; a row asks for a plan when at most `replan_at` actions are left to it."""
+    """`max_ticks` ends an episode; a row asks for a plan when at most `replan_at` actions are left to it.
+
+    A plan that is not there `patience_s` seconds after it was asked for never comes: the run ends, and the robot is stopped.
+    """
 
     max_ticks: int
     replan_at: int = 0
+    patience_s: float = 10.0
 
     def __post_init__(self) -> None:
+        if not self.patience_s > 0:
+            raise ConfigError(f"patience_s is {self.patience_s}; a time above 0 is wanted")
         if self.max_ticks < 1 or self.replan_at < 0:
             raise ConfigError(f"max_ticks is {self.max_ticks} and replan_at {self.replan_at}; at least 1 and 0 are wanted")
 
@@ -152,7 +159,8 @@ def run(
 ) -> list[RowLog]:
     """One episode in every row; `seeds` (at most B) fix the scenes and the policy's noise. Returns a log per seed.
 
-    An episode lasts `max_ticks` control periods of its row's own clock. However it ends, the robot is stopped.
+    An episode lasts `max_ticks` control periods of its row's own clock. However it ends, the robot is stopped. Raises
+    SilentError when a plan does not come.
     """
     if not 0 < len(seeds) <= robot.rows:
         raise ConfigError(f"{len(seeds)} seeds for {robot.rows} rows; give between 1 and {robot.rows}")
@@ -198,6 +206,7 @@ class _Episode:
             self._receive(now_s)
             self._ask(now_s)
             self._receive(now_s)
+            self._check_patience(now_s)
             lost_s = self.clock.now_s() - due_s
             if lost_s > LOST_PERIODS * self.period_s:
                 start_s, now_s = start_s + lost_s, now_s + lost_s
@@ -210,6 +219,16 @@ class _Episode:
             turn += 1
             self.done |= self.at >= self.end
         return self.logs
+
+    def _check_patience(self, now_s: FloatArray) -> None:
+        """Raise SilentError where a plan has been under way for too long."""
+        late = self.asked & ~self.done & (now_s - self.asked_s > self.settings.patience_s)
+        if late.any():
+            waited_s = float((now_s - self.asked_s)[late].max())
+            raise SilentError(
+                f"the planner has not answered for {waited_s:.1f} s, {self.settings.patience_s:g} s were allowed; the robot is "
+                "stopped: look at the planner's machine, or raise patience_s"
+            )
 
     def _put_off(self, lost_s: float) -> None:
         """The loop itself came late (a slow camera, a planner that answers within the call): what is queued waits as long.

@@ -9,8 +9,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -109,16 +110,29 @@ class ThreadedPlanner(_Asking):
     """Plans in a thread of its own, for a loop that must not wait; answers one question after the other.
 
     `expected_s` is the 95th percentile of the newest plans without the first one, which warms caches up. An error of the
-    policy is raised by the next `poll`.
+    policy is raised by the next `poll`. The thread is a daemon: a policy that never answers keeps no process from ending.
     """
 
     def __init__(self, policy: Policy, expected_s: float = 0.0) -> None:
         """`expected_s` counts until the second plan was made."""
         super().__init__(policy)
         self._first_guess_s = float(expected_s)
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="planner")
         self._under_way: deque[Future[Planned]] = deque()
         self._lock = threading.Lock()
+        self._questions: SimpleQueue[tuple[Future[Planned], Any, Ask] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._answer, name="planner", daemon=True)
+        self._thread.start()
+        self._closed = False
+
+    def _answer(self) -> None:
+        """The thread's work: one question after the other, until there are no more."""
+        while (asked := self._questions.get()) is not None:
+            question, state, ask = asked
+            if question.set_running_or_notify_cancel():
+                try:
+                    question.set_result(self._plan(state, ask))
+                except BaseException as error:  # whatever it is, `poll` raises it where somebody looks
+                    question.set_exception(error)
 
     @property
     def expected_s(self) -> float:
@@ -135,8 +149,12 @@ class ThreadedPlanner(_Asking):
 
     def submit(self, state: Any, ask: Ask) -> None:
         """Put the question to the thread."""
+        if self._closed:
+            raise ConfigError("the planner was closed; make a new one")
+        question: Future[Planned] = Future()
         with self._lock:
-            self._under_way.append(self._pool.submit(self._plan, state, ask))
+            self._under_way.append(question)
+        self._questions.put((question, state, ask))
 
     def poll(self, now_s: FloatArray) -> Sequence[Planned]:
         """The answers that are there, oldest first."""
@@ -150,9 +168,16 @@ class ThreadedPlanner(_Asking):
         """Nobody knows."""
         return np.inf
 
-    def close(self) -> None:
-        """Wait for the plan under way, drop what was not begun and end the thread; may be called twice."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+    def close(self, wait_s: float = 5.0) -> None:
+        """Drop what was not begun and end the thread; a plan under way is waited for as long as said, and then left alone.
+
+        May be called twice.
+        """
+        if not self._closed:
+            self._closed = True
+            self.reset()
+            self._questions.put(None)
+        self._thread.join(wait_s)
 
     def __enter__(self) -> ThreadedPlanner:
         """For `with`."""

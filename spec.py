@@ -40,6 +40,10 @@ class CheckpointError(HotstartError):
     """A checkpoint cannot be loaded or written."""
 
 
+class SilentError(HotstartError):
+    """Something that a running robot depends on has gone silent."""
+
+
 def unknown(what: str, word: str, valid: Sequence[str]) -> str:
     """The message for a word that is not among the valid ones, with the nearest of them where one is near."""
     return f"unknown {what} {word!r}{nearest(word, valid)}; valid: {', '.join(valid) or 'none'}"

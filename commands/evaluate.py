@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -136,7 +137,7 @@ def _wave(
 ) -> None:
     """One episode in every slot."""
     planner, end = pace.planner(policy, seeds), bar.n + robot.max_steps
-    settings = LoopSettings(robot.max_steps, pace.replan_at)
+    settings = LoopSettings(robot.max_steps, pace.replan_at, patience_s=math.inf)  # a simulation can wait
 
     words = next((name for name, key in robot.obs_spec.keys.items() if key.kind == "language"), None)
 

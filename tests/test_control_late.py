@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hotstart.control import LoopSettings, RealClock, VirtualClock, run
 from hotstart.planners import DelayedPlanner, ImmediatePlanner, ThreadedPlanner, constant_latency, drawn_latency
-from hotstart.spec import ConfigError, HotstartError
+from hotstart.spec import ConfigError, HotstartError, SilentError
 
 
 @pytest.mark.parametrize("latency", [1, 2, 3])
@@ -208,6 +208,49 @@ def test_an_error_in_the_thread_stops_the_robot(scripted):
     with ThreadedPlanner(policy) as planner, pytest.raises(RuntimeError, match="no weights"):
         run(robot, policy, planner, RealClock(), [0], LoopSettings(20))
     assert robot.calls[-1] == "stop"
+
+
+def test_a_planner_that_never_answers_stops_the_robot(scripted):
+    wake = threading.Event()
+
+    class Silent(scripted.Policy):
+        def plan(self, state, rows, executed, committed=None):
+            if len(self.calls) > 1:
+                wake.wait(60)
+            self.calls.append("plan")
+            return super().plan(state, rows, executed, committed)
+
+    robot, policy = scripted.Robot(1), Silent()
+    policy.calls = []
+    robot.rate_hz = 50.0
+    planner = ThreadedPlanner(policy)
+    began = time.monotonic()
+    with pytest.raises(SilentError, match=r"not answered for \d+\.\d s, 1 s were allowed"):
+        run(robot, policy, planner, RealClock(), [0], LoopSettings(10_000, patience_s=1.0))
+    assert robot.calls[-1] == "stop"
+    assert len(policy.calls) == 2  # plans that came in time were executed before
+    planner.close(0.1)
+    assert time.monotonic() - began < 10  # neither the run nor closing waited for it
+    wake.set()
+
+
+def test_patience_counts_the_rows_own_time(scripted):
+    """A plan charged with more than was allowed is never waited for; one that is in time is."""
+    robot, policy = scripted.Robot(2), scripted.Policy()
+    with pytest.raises(SilentError):
+        run(robot, policy, scripted.late_planner(policy, 0.5), VirtualClock(), [0, 1], LoopSettings(40, patience_s=0.2))
+    logs = run(robot, policy, scripted.late_planner(policy, 0.5), VirtualClock(), [0, 1], LoopSettings(40, patience_s=0.7))
+    assert all(log.steps == 40 for log in logs)
+    with pytest.raises(ConfigError, match="patience_s is 0"):
+        LoopSettings(1, patience_s=0)
+
+
+def test_a_closed_planner_takes_no_questions(scripted):
+    planner = ThreadedPlanner(scripted.Policy())
+    planner.close()
+    planner.close()
+    with pytest.raises(ConfigError, match="closed"):
+        planner.submit(None, None)
 
 
 def test_nothing_of_an_episode_before_reaches_the_next_one(scripted):
