@@ -76,7 +76,7 @@ def evaluate(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path]]:
     result = results.summarise(measured.logs, measured.calls, setting, policy.action_spec, scale)
     if measured.tasks:
         result |= results.by_task(measured.logs, measured.tasks)
-    result |= {"checkpoint_step": meta.get("step"), "weights": config["weights"]}
+    result |= {"checkpoint_step": meta.get("step"), "weights": config["weights"], "settings": config["inference"]}
     if config["out"]:
         results.save(result, Path(config["out"]))
     return result, measured.videos

@@ -73,6 +73,8 @@ def test_results_do_not_depend_on_the_number_of_workers(pusht_run, tmp_path):
     ]
     assert len(found[0]["per_episode"]) == 5
     assert [episode["seed"] for episode in found[0]["per_episode"]] == list(range(100000, 100005))
+    assert found[0]["settings"]["steps"] == 2  # all that the way was set to, so that a result can be made again
+    assert found[0]["weights"] == "fp32"
     assert len({episode["score"] for episode in found[0]["per_episode"]}) > 1
     for other in found[1:]:
         assert other["per_episode"] == found[0]["per_episode"]
