@@ -84,10 +84,11 @@ class ModeTransformer(Network):
     """Mixture-of-experts transformer denoiser.
 
     `top` of `experts` networks of `hidden` numbers work on a token in every layer; 1 of 1 is a dense network. `causal` hides
-    later actions from earlier ones. In training experts are drawn by their probabilities with `drawn`, once for each level of
-    a row and once a batch for the condition tokens; without, the likeliest are taken, as in evaluation. `balance`, `router_z`
-    and `prior` weigh the auxiliary losses (see balance.py). With `shared` below 1 a token's layers read that share of its
-    channels only, DTR's window of its level, and the others pass by (2310.07138).
+    later actions from earlier ones. In training the likeliest experts are taken, as in evaluation; with `drawn` they are drawn
+    by their probabilities as in the paper, once for each level of a row and once a batch for the condition tokens, which costs
+    success (measured: BENCHMARKS.md). `balance`, `router_z` and `prior` weigh the auxiliary losses (see balance.py). With
+    `shared` below 1 a token's layers read that share of its channels only, DTR's window of its level, and the others pass by
+    (2310.07138).
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class ModeTransformer(Network):
         hidden: int = 0,
         steps: int = 64,
         causal: bool = True,
-        drawn: bool = True,
+        drawn: bool = False,
         balance: float = 0.01,
         router_z: float = 0.0,
         prior: float = 0.0,

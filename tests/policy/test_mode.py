@@ -147,7 +147,7 @@ def test_draws_follow_the_probabilities_and_never_repeat_an_expert():
 
 
 def test_in_training_tokens_of_a_row_that_share_a_level_share_their_experts():
-    net = make().train()
+    net = make(drawn=True).train()
     level = torch.stack([STAIRS, UNIFORM, STAIRS, UNIFORM])
     torch.manual_seed(0)
     for routes in net._routes(level, net.embedding(level)):
