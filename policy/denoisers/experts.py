@@ -35,11 +35,6 @@ class Share:
     spans: tuple[tuple[int, int], ...]
     weight: Tensor  # (n, 1) for the n tokens of all spans, or (1, 1) where they share it
 
-    @property
-    def tokens(self) -> int:
-        """How many there are."""
-        return sum(last - first for first, last in self.spans)
-
 
 class Router(nn.Module):
     """Level embedding (..., E) -> logits of the experts: a linear layer to twice the width, GELU, a linear layer.
@@ -126,7 +121,7 @@ class Experts(nn.Module):
         for share in plan:
             own = [by_token[first:last] for first, last in share.spans]
             made = self.one(share.expert, (own[0] if len(own) == 1 else torch.cat(own)).flatten(0, 1))
-            made = made.view(share.tokens, *by_token.shape[1:]).mul_(share.weight.unsqueeze(1).to(h.dtype))
+            made = made.view(-1, *by_token.shape[1:]).mul_(share.weight.unsqueeze(1).to(h.dtype))
             for (first, last), part in zip(share.spans, made.split([len(each) for each in own]), strict=True):
                 out[first:last] += part
         return out.transpose(0, 1)
