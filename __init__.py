@@ -21,7 +21,7 @@ _PUBLIC = {
     "load": "policy.agent",
     "train": "policy.api",
     "node": "policy.api",
-    "TrainingSettings": "policy.training",
+    "TrainingSettings": "policy.training_settings",
     "DiffusionPolicy": "policy.diffusion_policy",
     "Fresh": "policy.diffusion.plans",
     "DDIM": "policy.diffusion.solvers",

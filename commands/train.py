@@ -16,7 +16,8 @@ from ..policy.denoisers.base import Network
 from ..policy.denoisers.mode import ModeTransformer
 from ..policy.metrics import read_metrics
 from ..policy.model import ModelConfig
-from ..policy.training import Trainer, TrainingSettings
+from ..policy.training import Trainer
+from ..policy.training_settings import TrainingSettings
 from ..spec import DataError, Horizon, ObsSpec
 from . import plots
 

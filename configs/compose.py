@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..plugins import added
 from ..policy.registry import TARGETS
-from ..policy.training import TrainingSettings
+from ..policy.training_settings import TrainingSettings
 from ..spec import ConfigError, Horizon, nearest
 from .schema import VERBS, node_of
 

@@ -12,7 +12,8 @@ from .denoisers.unet import ConditionalUnet
 from .diffusion.schedule import VPCosine
 from .encoders.state import StateEncoder
 from .model import AS_GIVEN, ModelConfig, PolicyModel
-from .training import Trainer, TrainingSettings
+from .training import Trainer
+from .training_settings import TrainingSettings
 
 
 def node(factory: type, **options: Any) -> dict[str, Any]:

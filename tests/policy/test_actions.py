@@ -21,7 +21,7 @@ from hotstart.policy.diffusion.streaming import Streaming
 from hotstart.policy.diffusion.warm_start import WarmStart
 from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.policy.encoders.state import StateEncoder
-from hotstart.policy.training import TrainingSettings
+from hotstart.policy.training_settings import TrainingSettings
 from hotstart.spec import ActionDim, ActionSpec, ConfigError, Horizon, ObsKey, ObsSpec
 from scipy.spatial.transform import Rotation
 

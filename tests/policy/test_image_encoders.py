@@ -12,7 +12,7 @@ from hotstart.policy.encoders.image import ImageEncoder
 from hotstart.policy.encoders.resnet import ResNet, SpatialSoftmax
 from hotstart.policy.encoders.state import StateEncoder
 from hotstart.policy.encoders.vit import Vit
-from hotstart.policy.training import TrainingSettings
+from hotstart.policy.training_settings import TrainingSettings
 from hotstart.spec import ConfigError, Horizon, ObsKey, ObsSpec
 
 SPEC = ObsSpec(

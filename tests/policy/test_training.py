@@ -14,7 +14,8 @@ from hotstart.policy.diffusion.objective import denoising_loss
 from hotstart.policy.diffusion.plans import Fresh
 from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.policy.metrics import read_metrics
-from hotstart.policy.training import Trainer, TrainingSettings
+from hotstart.policy.training import Trainer
+from hotstart.policy.training_settings import TrainingSettings
 from hotstart.spec import DataError
 
 SETTINGS = TrainingSettings(
@@ -82,7 +83,8 @@ assert not BLOCKED & {name.split(".")[0] for name in sys.modules}
 from pathlib import Path
 import numpy as np
 import hotstart
-from hotstart.policy.training import Trainer, TrainingSettings
+from hotstart.policy.training import Trainer
+from hotstart.policy.training_settings import TrainingSettings
 
 dataset = make_dataset()
 for kind in ("unet", "transformer"):

@@ -12,7 +12,8 @@ from hotstart.datasets.arrays import Arrays
 from hotstart.policy import checkpoint
 from hotstart.policy.diffusion.objective import Regimes
 from hotstart.policy.metrics import read_metrics
-from hotstart.policy.training import Trainer, TrainingSettings
+from hotstart.policy.training import Trainer
+from hotstart.policy.training_settings import TrainingSettings
 from hotstart.spec import ActionSpec, CheckpointError, ConfigError, DataError, Horizon, ObsKey, ObsSpec
 
 SETTINGS = TrainingSettings(
@@ -42,7 +43,8 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 TRAIN_UNTIL_KILLED = """
 import json, os, signal
 from pathlib import Path
-from hotstart.policy.training import Trainer, TrainingSettings
+from hotstart.policy.training import Trainer
+from hotstart.policy.training_settings import TrainingSettings
 
 def on_log(step, numbers):
     if step == 8:  # the last checkpoint is of step 6
