@@ -82,11 +82,12 @@ def read(files: Sequence[Path]) -> list[Entry]:
 
 
 def names(loaded: Sequence[Mapping[str, Any]], files: Sequence[Path]) -> list[str]:
-    """The shortest names that differ: the way of inference, with the task, with the checkpoint, with the file."""
+    """The shortest names that differ: the way of inference alone, or with its latency, settings, task, checkpoint or file."""
     ways = [str(result["inference"]) for result in loaded]
     parts: tuple[list[str], ...] = (
         [""] * len(ways),
         [results.latency_words(result) for result in loaded],
+        own_settings(loaded),
         [str(result["task"]) for result in loaded],
         [str(result["checkpoint"]) for result in loaded],
         [file.stem for file in files],
@@ -94,6 +95,18 @@ def names(loaded: Sequence[Mapping[str, Any]], files: Sequence[Path]) -> list[st
     )
     tries = [[f"{way} {part}".strip() for way, part in zip(ways, other, strict=True)] for other in parts]
     return next((names for names in tries if len(set(names)) == len(names)), tries[-1])
+
+
+def own_settings(loaded: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each result sets otherwise than another one of its way, as `start=0.5 weights=bf16`."""
+    said = [results.settings(result) for result in loaded]
+
+    def own(number: int) -> str:
+        way = loaded[number]["inference"]
+        peers = [other for other, result in zip(said, loaded, strict=True) if result["inference"] == way]
+        return " ".join(f"{k}={v}" for k, v in said[number].items() if any(peer.get(k, v) != v for peer in peers))
+
+    return [own(number) for number in range(len(loaded))]
 
 
 def comparison(entries: Sequence[Entry], base: Entry) -> str:

@@ -119,16 +119,24 @@ def smoothness_bars(results: Sequence[Result], names: Sequence[str]) -> Figure:
 
 
 def tradeoff(results: Sequence[Result], names: Sequence[str], cost: Cost, measure: Measure = "success") -> Figure:
-    """Success or score with its interval against what it costs; up and to the left is better."""
+    """Success or score with its interval against what it costs; up and to the left is better.
+
+    One way in several numbers of steps is one line, each point marked with its number.
+    """
     group, key, label = COSTS[cost]
     values, reaches = _estimates(results, measure)
     costs = np.array([_number(result[group][key]) for result in results])
     with mpl.rc_context(STYLE):
         figure, axes = _empty(label, f"{measure}, 95 % interval")
-        for i in np.flatnonzero(np.isfinite(costs)):
-            reach, color = reaches[:, i : i + 1], SERIES[i % len(SERIES)]
-            style = {"fmt": MARKERS[i % len(MARKERS)], "color": color, "ms": 6, "capsize": 3, "lw": 1.4}
-            axes.errorbar(costs[i], values[i], yerr=reach, label=names[i], **style)
+        for number, (name, members) in enumerate(families(results, names).items()):
+            drawn = sorted((i for i in members if np.isfinite(costs[i])), key=lambda i: costs[i])
+            if drawn:
+                style = {"marker": MARKERS[number % len(MARKERS)], "color": SERIES[number % len(SERIES)]}
+                style |= {"ms": 6, "capsize": 3, "lw": 1.4}
+                axes.errorbar(costs[drawn], values[drawn], yerr=reaches[:, drawn], label=name, **style)
+            for i in drawn if len(members) > 1 else ():
+                steps = results[i]["inference"].rpartition("-")[2]
+                axes.annotate(steps, (costs[i], values[i]), (5, 4), textcoords="offset points", fontsize=8)
         known = costs[np.isfinite(costs) & (costs > 0)]
         if known.size and known.max() > 8 * known.min():
             axes.set_xscale("log")
@@ -140,6 +148,23 @@ def tradeoff(results: Sequence[Result], names: Sequence[str], cost: Cost, measur
         if np.isfinite(costs).any():
             axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.3)
         return figure
+
+
+def families(results: Sequence[Result], names: Sequence[str]) -> dict[str, list[int]]:
+    """Which results are one way in several numbers of steps: the family's name, as `ddim` for `ddim-10` and `ddim-4`, and they.
+
+    A result that is alone keeps its own name, and so do two of the same number of steps.
+    """
+    found: dict[str, list[int]] = {}
+    for i, (result, name) in enumerate(zip(results, names, strict=True)):
+        way, dash, steps = str(result["inference"]).rpartition("-")
+        shared = dash and steps.isdigit() and name.startswith(result["inference"])
+        found.setdefault(way + name.removeprefix(result["inference"]) if shared else name, []).append(i)
+    apart: dict[str, list[int]] = {}
+    for name, members in found.items():
+        several = len({results[i]["inference"] for i in members}) == len(members) > 1
+        apart |= {name: members} if several else {names[i]: [i] for i in members}
+    return apart
 
 
 def against_latency(results: Sequence[Result], measure: Measure = "success") -> Figure:

@@ -9,7 +9,7 @@ import math
 import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
@@ -202,6 +202,7 @@ def summarise(
         "task": setting.task,
         "checkpoint": setting.checkpoint,
         "inference": setting.inference,
+        "executed": setting.executed,
         "episodes": len(logs),
         "seed": min(log.seed for log in logs),
         "success": {"rate": success.rate, "low": success.low, "high": success.high},
@@ -220,6 +221,16 @@ def summarise(
         "machine": machine(setting.device),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def settings(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What a result was made with beside its way's name, flat (`solver.eta`); of older results what they say."""
+
+    def flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+        for key, value in values.items():
+            yield from flat(value, f"{before}{key}.") if isinstance(value, Mapping) else [(before + key, value)]
+
+    return {**dict(flat(result.get("settings", {}))), **{key: result[key] for key in ("executed", "weights") if key in result}}
 
 
 def by_task(logs: Sequence[RowLog], tasks: Sequence[str]) -> dict[str, Any]:

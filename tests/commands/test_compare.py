@@ -91,6 +91,22 @@ def test_names_grow_until_they_differ(tmp_path):
     assert compare.names([plain[0], plain[0]], files) == ["ddim a", "ddim b"]
 
 
+def test_names_say_which_settings_differ(tmp_path):
+    files = [tmp_path / f"{i}.json" for i in range(4)]
+    plain = {"inference": "rti-2", "task": "lift", "checkpoint": "x", "executed": 8, "weights": "fp32"}
+    settings = [{"start": start, "solver": {"eta": eta}} for start, eta in ((0.2, 1.0), (0.5, 1.0), (0.5, 0.0))]
+    starts = [plain | {"settings": own} for own in settings]
+    assert compare.names(starts, files[:3]) == [
+        "rti-2 start=0.2 solver.eta=1.0",
+        "rti-2 start=0.5 solver.eta=1.0",
+        "rti-2 start=0.5 solver.eta=0.0",
+    ]
+    forms = [starts[0], starts[0] | {"weights": "bf16"}, starts[0] | {"inference": "ddim-2"}]
+    assert compare.names(forms, files[:3]) == ["rti-2 weights=fp32", "rti-2 weights=bf16", "ddim-2"]
+    old = {key: value for key, value in plain.items() if key not in ("executed", "weights")}
+    assert compare.names([plain, old, starts[0]], files[:3]) == ["rti-2 0", "rti-2 1", "rti-2 2"]  # an old result says less
+
+
 def test_wrong_words(tmp_path, capsys):
     path = _save(tmp_path / "a.json", "ddim-10", [1])
     for words, wanted in (
@@ -139,6 +155,20 @@ def test_what_was_not_measured_is_not_drawn_as_zero(tmp_path):
     found["inference_ms"]["per_second_of_motion"] = None
     assert "not measured" in plots.to_svg(plots.smoothness_bars([found], ["ddim"]))
     assert not plots.tradeoff([found], ["ddim"], "ms").axes[0].containers
+
+
+def test_one_way_in_several_numbers_of_steps_is_one_line(tmp_path):
+    ways = [("ddim-10", 10), ("rti-2", 2), ("ddim-4", 4), ("ddim-2", 2)]
+    found = [results.load(compare.Path(_save(tmp_path / f"{way}.json", way, [1, 0], warm=warm))) for way, warm in ways]
+    names = [way for way, _ in ways]
+    assert plots.families(found, names) == {"ddim": [0, 2, 3], "rti-2": [1]}
+    assert plots.families(found, [f"{name} x" for name in names]) == {"ddim x": [0, 2, 3], "rti-2 x": [1]}
+    assert plots.families([found[0], found[0]], ["ddim-10 a", "ddim-10 b"]) == {"ddim-10 a": [0], "ddim-10 b": [1]}
+    axes = plots.tradeoff(found, names, "nfe").axes[0]
+    line = next(line for line in axes.lines if len(line.get_xdata()) == 3)
+    assert list(line.get_xdata()) == sorted(found[i]["nfe"]["per_action"] for i in (0, 2, 3))
+    assert [text.get_text() for text in axes.texts] == ["2", "4", "10"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["ddim", "rti-2"]
 
 
 def test_learning_curve_takes_records_that_lack_a_loss():
