@@ -6,6 +6,7 @@ down explicit pairs of levels with a solver.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -230,22 +231,36 @@ def descend(denoise: Stepped, solver: Solver, x: Tensor, levels: Sequence[Tensor
 
 
 class Fresh:
-    """Sample from pure noise at every call: DDPM, DDIM, DPM-Solver++ or Euler, as the solver says (Diffusion Policy)."""
+    """Sample from pure noise at every call: DDPM, DDIM, DPM-Solver++ or Euler, as the solver says (Diffusion Policy).
 
-    def __init__(self, steps: int = 10, solver: Solver | None = None, clip: float | None = 1.0) -> None:
+    `start_noise` scales the noise that a plan begins with. At 0 it begins in the middle, and a solver without noise of its own
+    then gives one plan for one observation, near the mean of what was demonstrated: the simplest policy of the same weights.
+    """
+
+    def __init__(
+        self, steps: int = 10, solver: Solver | None = None, clip: float | None = 1.0, start_noise: float = 1.0
+    ) -> None:
         if steps < 1:
             raise ConfigError(f"inference.steps is {steps}; at least one step is needed")
         self.steps, self.solver, self.clip = steps, solver or DDIM(), clip
+        self.start_noise = checked_start_noise(start_noise)
         self._tables = Tables()
 
     def __call__(self, request: PlanRequest) -> PlanOutcome:
         """Plans (R, T, A) for every row."""
-        steps, start = request.horizon.planned, request.draw()
+        steps, start = request.horizon.planned, self.start_noise * request.draw()
         levels = grid(request.schedule, self.steps).to(start.device)  # (S + 1,)
         denoise = request.denoiser.bind(request.context, self.clip, self._tables.of(request, levels))
         pairs = [level.expand(request.rows, steps) for level in levels]
         plan = descend(denoise, self.solver, start, pairs, request.draw)
         return PlanOutcome(plan, denoise.nfe)
+
+
+def checked_start_noise(share: float) -> float:
+    """How much of its noise a plan begins with; raises ConfigError where it is none."""
+    if not 0 <= share < math.inf:
+        raise ConfigError(f"inference.start_noise is {share}; 1 is the noise trained with, 0 none")
+    return share
 
 
 def check_finite(plan: Tensor) -> None:

@@ -11,7 +11,18 @@ from torch import Tensor
 
 from ...spec import ConfigError, Horizon
 from .contract import BoundDenoiser
-from .plans import Fresh, PlanOutcome, PlanRequest, Tables, Trained, by_start, descend, joined, want_regime
+from .plans import (
+    Fresh,
+    PlanOutcome,
+    PlanRequest,
+    Tables,
+    Trained,
+    by_start,
+    checked_start_noise,
+    descend,
+    joined,
+    want_regime,
+)
 from .schedule import Schedule, add_noise, alpha_sigma, grid
 from .solvers import DDIM, Solver
 
@@ -29,7 +40,8 @@ class WarmStart:
     noise where the previous plan ended, which a checkpoint that was trained with staircases knows. Left open, a checkpoint
     loaded through `build_way` rises where it was trained so. Numbers that take two values only begin at
     the neutral value 0: at a clean guess they could not flip any more. A row whose first estimate lies further than
-    `fallback` (root mean square over the chunk, in half ranges) from its guess is sampled afresh.
+    `fallback` (root mean square over the chunk, in half ranges) from its guess is sampled afresh. `start_noise` scales the noise
+    that the guess gets, whose level stays what it was.
     """
 
     def __init__(
@@ -44,6 +56,7 @@ class WarmStart:
         clip: float | None = 1.0,
         rising: bool | None = None,
         least_start: float = 0.2,
+        start_noise: float = 1.0,
     ) -> None:
         if steps < 1 or cold < 1:
             raise ConfigError(f"inference.steps is {steps} and inference.cold {cold}; at least one step is needed")
@@ -57,6 +70,7 @@ class WarmStart:
         self.renoise, self.neutral, self.fallback, self.rising = renoise, neutral, fallback, bool(rising)
         if self.rising and not renoise:
             raise ConfigError("inference.rising=true asks for noise that renoise=false leaves out: choose one of them")
+        self.start_noise = checked_start_noise(start_noise)
         self.fresh = Fresh(cold, DDIM(), clip)
         self._tables = Tables()
 
@@ -77,7 +91,7 @@ class WarmStart:
         table = self._tables.of(request, levels[:, 0]) if alike else None
         denoise = FirstEstimate(request.denoiser.bind(request.context, self.clip, table))
         pairs = list(levels)
-        x = add_noise(guess, request.draw(), pairs[0]) if self.renoise else guess
+        x = add_noise(guess, self.start_noise * request.draw(), pairs[0]) if self.renoise else guess
         outcome = PlanOutcome(descend(denoise, self.solver, x, pairs, request.draw), denoise.nfe)
         return outcome if self.fallback is None else self._checked(request, outcome, guess, denoise)
 

@@ -74,6 +74,36 @@ def test_a_gripper_flips_from_the_neutral_value_only():
     assert flips(0.1, -0.1, neutral=True, start=0.04) > 0.9
 
 
+@pytest.mark.parametrize("steps", [1, 2, 10])
+def test_a_start_without_noise_gives_the_mean_whatever_the_seed(steps):
+    def spread(share: float) -> tuple[torch.Tensor, torch.Tensor]:
+        plan = Fresh(steps, DDIM(), None, start_noise=share)(request(gaussian(0.3, 0.2), rows=64)).plan
+        return plan.mean(), plan.std()
+
+    mean, none = spread(0.0)
+    assert float(mean) == pytest.approx(0.3, abs=1e-5)
+    assert float(none) < 1e-5
+    if steps > 1:
+        assert float(spread(0.5)[1]) == pytest.approx(0.5 * float(spread(1.0)[1]), rel=1e-3)
+
+
+def test_a_warm_start_without_noise_forgets_its_guess_as_fast_and_scatters_less():
+    previous = torch.full((64, 24, 2), 0.3)
+    plans = {}
+    for share in (0.0, 1.0):
+        way = WarmStart(2, 0.2, solver=DDIM(0.0), clip=None, start_noise=share)
+        plans[share] = way(request(gaussian(0.1, 0.1), rows=64, previous=previous)).plan
+    assert float(plans[0.0].std()) < 1e-6 < float(plans[1.0].std())
+    assert float(plans[0.0].mean()) == pytest.approx(float(plans[1.0].mean()), abs=0.01)
+
+
+@pytest.mark.parametrize("make", [Fresh, WarmStart])
+@pytest.mark.parametrize("share", [-0.1, float("inf"), float("nan")])
+def test_a_start_noise_that_is_no_share_is_refused(make, share):
+    with pytest.raises(ConfigError, match="start_noise is"):
+        make(start_noise=share)
+
+
 def test_what_is_not_discrete_keeps_its_guess():
     previous = torch.rand(4, 24, 2)
     asked = request(smooth(0.0), previous=previous, executed=3, discrete=[False, True])
