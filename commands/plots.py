@@ -131,8 +131,8 @@ def tradeoff(results: Sequence[Result], names: Sequence[str], cost: Cost, measur
         for number, (name, members) in enumerate(families(results, names).items()):
             drawn = sorted((i for i in members if np.isfinite(costs[i])), key=lambda i: costs[i])
             if drawn:
-                style = {"marker": MARKERS[number % len(MARKERS)], "color": SERIES[number % len(SERIES)]}
-                style |= {"ms": 6, "capsize": 3, "lw": 1.4}
+                style: dict[str, Any] = {"color": SERIES[number % len(SERIES)], "ms": 6, "capsize": 3, "lw": 1.4}
+                style["marker"] = MARKERS[number % len(MARKERS)]
                 axes.errorbar(costs[drawn], values[drawn], yerr=reaches[:, drawn], label=name, **style)
             for i in drawn if len(members) > 1 else ():
                 steps = results[i]["inference"].rpartition("-")[2]

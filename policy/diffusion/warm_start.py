@@ -40,8 +40,8 @@ class WarmStart:
     noise where the previous plan ended, which a checkpoint that was trained with staircases knows. Left open, a checkpoint
     loaded through `build_way` rises where it was trained so. Numbers that take two values only begin at
     the neutral value 0: at a clean guess they could not flip any more. A row whose first estimate lies further than
-    `fallback` (root mean square over the chunk, in half ranges) from its guess is sampled afresh. `start_noise` scales the noise
-    that the guess gets, whose level stays what it was.
+    `fallback` (root mean square over the chunk, in half ranges) from its guess is sampled afresh. `start_noise` scales the
+    noise that the guess gets, whose level stays what it was.
     """
 
     def __init__(
