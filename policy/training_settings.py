@@ -66,7 +66,7 @@ class TrainingSettings:
         return ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
 
     def autocast_bf16(self) -> bool:
-        """`auto` is bf16 on a GPU that has it; on a CPU it is slower than fp32 at these sizes (measured: BENCHMARKS.md)."""
+        """`auto` is bf16 on a GPU that has it; on one CPU bf16 is slower than fp32, on another faster (BENCHMARKS.md)."""
         on_gpu = self.resolved_device() == "cuda"
         return self.precision == "bf16" or (self.precision == "auto" and on_gpu and torch.cuda.is_bf16_supported())
 
