@@ -55,7 +55,7 @@ class WarmStart:
         fallback: float | None = None,
         clip: float | None = 1.0,
         rising: bool | None = None,
-        least_start: float = 0.2,
+        least_start: float = 0.3,
         start_noise: float = 1.0,
     ) -> None:
         if steps < 1 or cold < 1:

@@ -121,18 +121,18 @@ def test_rows_move_on_by_what_each_of_them_executed():
     assert moved[2, :2].tolist() == [8, 9]
 
 
-@pytest.mark.parametrize(("size", "expected"), [(1.0, 0.5), (0.2, 0.2), (0.5, 0.293)])
+@pytest.mark.parametrize(("size", "expected"), [(1.0, 0.5), (0.2, 0.3), (0.5, 0.3), (0.7, 0.384)])
 def test_a_start_left_open_is_noisy_enough_for_a_neutral_gripper(size, expected):
     """At it alpha size = sigma; where that lies below the least start, the least start stands."""
     asked = dataclasses.replace(request(smooth(0.0), discrete=[False, True]), discrete_size=size)
     begins = WarmStart().begins(asked)
     assert begins == pytest.approx(expected, abs=0.005)
-    if begins > 0.2:
+    if begins > 0.3:
         alpha, sigma = alpha_sigma(VPCosine().level(torch.tensor(begins, dtype=torch.float64)))
         assert float(alpha * size / sigma) == pytest.approx(1, abs=1e-3)
     assert WarmStart(start=0.1).begins(asked) == 0.1  # by hand
-    assert WarmStart(neutral=False).begins(asked) == 0.2
-    assert WarmStart().begins(request(smooth(0.0))) == 0.2  # no gripper
+    assert WarmStart(neutral=False).begins(asked) == 0.3
+    assert WarmStart().begins(request(smooth(0.0))) == 0.3  # no gripper
 
 
 @pytest.mark.parametrize(
