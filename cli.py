@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -34,7 +35,13 @@ def main(words: Sequence[str] | None = None) -> int:
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_MININTERVAL", "10")  # a log file wants a line now and then, not ten a second
     try:
-        return _call(verb, rest)
+        status = _call(verb, rest)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        if not _reader_left():
+            raise
+        return 141  # as a shell says of a program whose reader left
     except HotstartError as error:
         print(f"hotstart {verb}: {error}" if verb in VERBS else f"hotstart: {error}", file=sys.stderr)
         if os.environ.get("HOTSTART_TRACEBACK"):
@@ -43,6 +50,20 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         print(f"\nhotstart {verb}: {interrupt or 'interrupted'}", file=sys.stderr)
         return 130
+
+
+def _reader_left() -> bool:
+    """Whether who read our output has gone, as in `hotstart compare ... | head`; what is left to write goes nowhere then."""
+    try:
+        number = sys.stdout.fileno()
+    except (OSError, ValueError):  # a stream that is no file has no reader to lose
+        return False
+    asked = select.poll()
+    asked.register(number, 0)
+    left = any(event & select.POLLERR for _, event in asked.poll(0))
+    if left:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    return left
 
 
 def _call(verb: str, words: list[str]) -> int:

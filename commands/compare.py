@@ -102,8 +102,8 @@ def own_settings(loaded: Sequence[Mapping[str, Any]]) -> list[str]:
     said = [results.settings(result) for result in loaded]
 
     def own(number: int) -> str:
-        way = loaded[number]["inference"]
-        peers = [other for other, result in zip(said, loaded, strict=True) if result["inference"] == way]
+        way = results.family(loaded[number])[0]
+        peers = [other for other, result in zip(said, loaded, strict=True) if results.family(result)[0] == way]
         return " ".join(f"{k}={v}" for k, v in said[number].items() if any(peer.get(k, v) != v for peer in peers))
 
     return [own(number) for number in range(len(loaded))]

@@ -17,6 +17,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from .results import family
+
 Measure = Literal["success", "score"]
 Cost = Literal["nfe", "ms"]
 Result = Mapping[str, Any]
@@ -135,8 +137,7 @@ def tradeoff(results: Sequence[Result], names: Sequence[str], cost: Cost, measur
                 style["marker"] = MARKERS[number % len(MARKERS)]
                 axes.errorbar(costs[drawn], values[drawn], yerr=reaches[:, drawn], label=name, **style)
             for i in drawn if len(members) > 1 else ():
-                steps = results[i]["inference"].rpartition("-")[2]
-                axes.annotate(steps, (costs[i], values[i]), (5, 4), textcoords="offset points", fontsize=8)
+                axes.annotate(family(results[i])[1], (costs[i], values[i]), (5, 4), textcoords="offset points", fontsize=8)
         known = costs[np.isfinite(costs) & (costs > 0)]
         if known.size and known.max() > 8 * known.min():
             axes.set_xscale("log")
@@ -157,8 +158,8 @@ def families(results: Sequence[Result], names: Sequence[str]) -> dict[str, list[
     """
     found: dict[str, list[int]] = {}
     for i, (result, name) in enumerate(zip(results, names, strict=True)):
-        way, dash, steps = str(result["inference"]).rpartition("-")
-        shared = dash and steps.isdigit() and name.startswith(result["inference"])
+        way, steps = family(result)
+        shared = steps and name.startswith(result["inference"])
         found.setdefault(way + name.removeprefix(result["inference"]) if shared else name, []).append(i)
     apart: dict[str, list[int]] = {}
     for name, members in found.items():

@@ -223,14 +223,21 @@ def summarise(
     }
 
 
+def family(result: Mapping[str, Any]) -> tuple[str, str]:
+    """A way of inference without its number of steps, and that number: `ddim-10` is (`ddim`, `10`), `ddim` (`ddim`, ``)."""
+    way, _, steps = str(result["inference"]).rpartition("-")
+    return (way, steps) if way and steps.isdigit() else (str(result["inference"]), "")
+
+
 def settings(result: Mapping[str, Any]) -> dict[str, Any]:
-    """What a result was made with beside its way's name, flat (`solver.eta`); of older results what they say."""
+    """What a result was made with beside its way and steps, flat (`solver.eta`); of older results what they say."""
 
     def flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
         for key, value in values.items():
             yield from flat(value, f"{before}{key}.") if isinstance(value, Mapping) else [(before + key, value)]
 
-    return {**dict(flat(result.get("settings", {}))), **{key: result[key] for key in ("executed", "weights") if key in result}}
+    found = dict(flat(result.get("settings", {}))) | {key: result[key] for key in ("executed", "weights") if key in result}
+    return {key: value for key, value in found.items() if key != "steps"}
 
 
 def by_task(logs: Sequence[RowLog], tasks: Sequence[str]) -> dict[str, Any]:

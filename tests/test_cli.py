@@ -1,5 +1,9 @@
 """The door: what is understood, what is refused, and how."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 from hotstart.cli import main
 from hotstart.configs import compose
@@ -18,6 +22,23 @@ def test_without_words_it_says_what_there_is(capsys):
     shown = capsys.readouterr().out
     for verb in ("demo", "collect", "data", "train", "evaluate", "compare", "bench"):
         assert f"  {verb}" in shown
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly():
+    reading, writing = os.pipe()
+    os.close(reading)  # as `| head` does once it has its lines
+    with os.fdopen(writing, "w") as gone:
+        ended = subprocess.run([sys.executable, "-m", "hotstart", "compare", "--help"], stdout=gone, stderr=subprocess.PIPE)
+    assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+def test_another_broken_pipe_is_no_quiet_end(monkeypatch):
+    def broken(verb, words):
+        raise BrokenPipeError("a worker is gone")
+
+    monkeypatch.setattr("hotstart.cli._call", broken)
+    with pytest.raises(BrokenPipeError, match="a worker"):
+        main(["compare"])
 
 
 @pytest.mark.parametrize("verb", ["demo", "collect", "train", "evaluate"])

@@ -101,8 +101,13 @@ def test_names_say_which_settings_differ(tmp_path):
         "rti-2 start=0.5 solver.eta=1.0",
         "rti-2 start=0.5 solver.eta=0.0",
     ]
-    forms = [starts[0], starts[0] | {"weights": "bf16"}, starts[0] | {"inference": "ddim-2"}]
-    assert compare.names(forms, files[:3]) == ["rti-2 weights=fp32", "rti-2 weights=bf16", "ddim-2"]
+    forms = [
+        starts[0],
+        starts[0] | {"weights": "bf16"},
+        starts[0] | {"inference": "rti-1"},
+        starts[0] | {"inference": "ddim-2"},
+    ]
+    assert compare.names(forms, files) == ["rti-2 weights=fp32", "rti-2 weights=bf16", "rti-1 weights=fp32", "ddim-2"]
     old = {key: value for key, value in plain.items() if key not in ("executed", "weights")}
     assert compare.names([plain, old, starts[0]], files[:3]) == ["rti-2 0", "rti-2 1", "rti-2 2"]  # an old result says less
 
