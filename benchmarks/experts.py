@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from ..commands.intervals import wilson
 from ..commands.processes import ordered, worker_count
-from ..commands.results import wilson
 from ..commands.words import Word
 from ..envs.experts.demonstrate import Demonstrator, make_expert
 from ..envs.metaworld import INSTRUCTIONS

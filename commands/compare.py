@@ -11,7 +11,7 @@ import numpy as np
 
 from ..spec import ConfigError
 from . import plots, results
-from .results import Interval
+from .intervals import Interval, mcnemar, paired_bootstrap
 from .words import Word, help_text, parse_words, wants_help
 
 USAGE = "hotstart compare A.json B.json ..."
@@ -99,11 +99,10 @@ def names(loaded: Sequence[Mapping[str, Any]], files: Sequence[Path]) -> list[st
 
 def own_settings(loaded: Sequence[Mapping[str, Any]]) -> list[str]:
     """What each result sets otherwise than another one of its way, as `start=0.5 weights=bf16`."""
-    said = [results.settings(result) for result in loaded]
+    said, ways = [results.settings(result) for result in loaded], [results.family(result)[0] for result in loaded]
 
     def own(number: int) -> str:
-        way = results.family(loaded[number])[0]
-        peers = [other for other, result in zip(said, loaded, strict=True) if results.family(result)[0] == way]
+        peers = [other for other, way in zip(said, ways, strict=True) if way == ways[number]]
         return " ".join(f"{k}={v}" for k, v in said[number].items() if any(peer.get(k, v) != v for peer in peers))
 
     return [own(number) for number in range(len(loaded))]
@@ -182,8 +181,8 @@ def _paired_row(entry: Entry, base: Entry) -> tuple[str, ...]:
     """One result's difference from the baseline, over the seeds that both have."""
     seeds = _shared(entry, base)
     ours, theirs = (_by_seed(one) for one in (entry, base))
-    test = results.mcnemar([ours[s]["success"] for s in seeds], [theirs[s]["success"] for s in seeds])
-    score = results.paired_bootstrap([ours[s]["score"] for s in seeds], [theirs[s]["score"] for s in seeds])
+    test = mcnemar([ours[s]["success"] for s in seeds], [theirs[s]["success"] for s in seeds])
+    score = paired_bootstrap([ours[s]["score"] for s in seeds], [theirs[s]["score"] for s in seeds])
     episodes = max(len(ours), len(theirs))
     count = str(len(seeds)) if len(seeds) == episodes else f"{len(seeds)} of {episodes}"
     p = "< 0.001" if test.p < 0.001 else f"{test.p:.3f}"

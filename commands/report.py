@@ -13,8 +13,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from . import plots, results
+from . import plots
 from .compare import names as names_of
+from .intervals import mcnemar
 
 HERE = Path(__file__).parent
 VIDEO_BYTES = 5_500_000
@@ -224,7 +225,7 @@ def _difference(result: Result, name: str, first: Result, first_name: str) -> st
     seeds = sorted(ours.keys() & theirs.keys())
     if not seeds:
         return ""
-    test = results.mcnemar([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
+    test = mcnemar([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
     points, low, high = (100 * value for value in test.difference)
     if test.p >= 0.05:
         text = f"{name} and {first_name} cannot be told apart by success on the same {len(seeds)} scenes"

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from hotstart.commands import plots, report, results
+from hotstart.commands import intervals, plots, report, results
 from hotstart.commands.video import write_video
 from hotstart.control import RowLog
 from hotstart.spec import ActionSpec
@@ -87,7 +87,7 @@ def test_further_plots_stand_under_their_headings(tmp_path):
 def test_the_page_holds_the_figures(tmp_path):
     _, page = _write(tmp_path / "new" / "report.html")
     assert "94% of 50 episodes" in page.text
-    low, high = (round(100 * value) for value in results.wilson(47, 50)[1:])
+    low, high = (round(100 * value) for value in intervals.wilson(47, 50)[1:])
     assert f"95 % interval: {low} to {high} %" in page.text
     for words in ("100 scripted episodes", "2000 steps, 6.2 minutes", "100 episodes, 2 ways of inference, 3.0 minutes"):
         assert words in page.text

@@ -1,101 +1,16 @@
-"""Statistics against scipy and closed forms; the result file against its own promise."""
+"""Smoothness against closed forms; the result file against its own promise."""
 
 import json
 import math
 
 import numpy as np
 import pytest
-from hotstart.commands import results
+from hotstart.commands import intervals, results
 from hotstart.control import RowLog
-from hotstart.spec import ActionDim, ActionSpec, ConfigError, DataError
-from scipy import stats
+from hotstart.spec import ActionDim, ActionSpec, DataError
 
 YES = np.array([True])
 NO = np.array([False])
-
-
-@pytest.mark.parametrize(("successes", "n"), [(0, 1), (0, 50), (1, 1), (3, 7), (47, 50), (50, 50)])
-@pytest.mark.parametrize("confidence", [0.9, 0.95])
-def test_wilson_agrees_with_scipy(successes, n, confidence):
-    ours = results.wilson(successes, n, confidence)
-    theirs = stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
-    assert ours.rate == successes / n
-    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
-
-
-@pytest.mark.parametrize(("successes", "n"), [(0, 0), (3, 2), (-1, 5)])
-def test_wilson_refuses_impossible_counts(successes, n):
-    with pytest.raises(ConfigError, match="impossible"):
-        results.wilson(successes, n)
-
-
-def test_bootstrap_agrees_with_scipy_and_is_deterministic():
-    values = np.random.default_rng(3).beta(2, 1, 60)
-    ours = results.bootstrap_mean(values)
-    theirs = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=10_000, rng=1).confidence_interval
-    assert ours.mean == pytest.approx(values.mean())
-    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.004)
-    assert results.bootstrap_mean(values) == ours
-    assert results.bootstrap_mean(values, seed=1) != ours
-
-
-def test_bootstrap_of_nothing_to_resample():
-    assert results.bootstrap_mean([0.7]) == (0.7, 0.7, 0.7)
-    assert results.bootstrap_mean([0.1] * 9) == (0.1, 0.1, 0.1)
-    with pytest.raises(DataError, match="at least one"):
-        results.bootstrap_mean([])
-    with pytest.raises(DataError, match="finite"):
-        results.bootstrap_mean([1.0, math.nan])
-
-
-def test_pairing_takes_out_what_both_share():
-    rng = np.random.default_rng(0)
-    hard = rng.uniform(size=80)
-    a, b = hard + 0.05 + 0.01 * rng.normal(size=80), hard
-    paired = results.paired_bootstrap(a, b)
-    assert paired.low < 0.05 < paired.high
-    assert paired.high - paired.low < 0.1 * (results.bootstrap_mean(a).high - results.bootstrap_mean(a).low)
-    assert results.paired_bootstrap(b, a).mean == pytest.approx(-paired.mean)
-    with pytest.raises(DataError, match="80 and 79"):
-        results.paired_bootstrap(a, b[:-1])
-
-
-def _outcomes(both, only_a, only_b, neither):
-    table = [(1, 1)] * both + [(1, 0)] * only_a + [(0, 1)] * only_b + [(0, 0)] * neither
-    return np.array(table, bool).T
-
-
-@pytest.mark.parametrize("table", [(20, 12, 2, 16), (5, 0, 7, 1), (3, 4, 4, 3), (0, 1, 0, 0), (40, 1, 3, 6)])
-def test_mcnemar_is_the_binomial_test_of_the_discordant_pairs(table):
-    test = results.mcnemar(*_outcomes(*table))
-    assert (test.only_a, test.only_b) == table[1:3]
-    assert test.p == pytest.approx(stats.binomtest(table[1], table[1] + table[2]).pvalue)
-    assert test.difference.mean == pytest.approx((table[1] - table[2]) / sum(table))
-    assert test.difference.low <= test.difference.mean <= test.difference.high
-
-
-def test_mcnemar_of_the_textbook():
-    """Two media for the same 50 specimens (Armitage and Berry 1994): exact p 0.0129."""
-    assert results.mcnemar(*_outcomes(20, 12, 2, 16)).p == pytest.approx(0.0129, abs=5e-5)
-
-
-def test_paired_interval_at_its_limits():
-    same = results.mcnemar(*_outcomes(8, 0, 0, 12))
-    assert (same.p, same.difference) == (1.0, pytest.approx((0, 0, 0), abs=0.2))
-    there, back = (results.mcnemar(*pair).difference for pair in (_outcomes(9, 6, 2, 3), _outcomes(9, 2, 6, 3)))
-    assert there == pytest.approx((-back.mean, -back.high, -back.low))
-    opposite = results.mcnemar(*_outcomes(0, 10, 0, 0)).difference
-    assert opposite.high == 1.0
-    assert 0 < opposite.low < 1
-
-
-def test_paired_interval_covers_the_truth():
-    """Of many simulated comparisons about 95 % hold the true difference; binomial sampling of pairs is the oracle."""
-    shares = np.array([0.45, 0.25, 0.10, 0.20])
-    drawn = np.random.default_rng(5).multinomial(50, shares, size=1500)
-    intervals = [results.mcnemar(*_outcomes(*row)).difference for row in drawn.tolist()]
-    covered = np.mean([i.low <= 0.15 <= i.high for i in intervals])
-    assert 0.93 < covered < 0.985
 
 
 def test_jerk_of_a_cubic_is_its_third_derivative():
@@ -220,5 +135,5 @@ def test_each_task_has_its_own_interval():
         "push": (1.0, 4),
         "open": (0.25, 4),
     }
-    assert found["tasks"]["open"]["low"] == results.wilson(1, 4).low
+    assert found["tasks"]["open"]["low"] == intervals.wilson(1, 4).low
     assert [episode["task"] for episode in found["per_episode"][:2]] == ["push", "open"]
