@@ -17,7 +17,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from .results import family
+from .results import family, latency_words, settings
 
 Measure = Literal["success", "score"]
 Cost = Literal["nfe", "ms"]
@@ -154,8 +154,12 @@ def tradeoff(results: Sequence[Result], names: Sequence[str], cost: Cost, measur
 def families(results: Sequence[Result], names: Sequence[str]) -> dict[str, list[int]]:
     """Which results are one way in several numbers of steps: the family's name, as `ddim` for `ddim-10` and `ddim-4`, and they.
 
-    A result that is alone keeps its own name, and so do two of the same number of steps.
+    A result that is alone keeps its own name, and so do two of the same number of steps, or of other checkpoints or settings.
     """
+
+    def setup(result: Result) -> str:
+        return str([result["task"], result["checkpoint"], latency_words(result), settings(result)])
+
     found: dict[str, list[int]] = {}
     for i, (result, name) in enumerate(zip(results, names, strict=True)):
         way, steps = family(result)
@@ -164,7 +168,8 @@ def families(results: Sequence[Result], names: Sequence[str]) -> dict[str, list[
     apart: dict[str, list[int]] = {}
     for name, members in found.items():
         several = len({results[i]["inference"] for i in members}) == len(members) > 1
-        apart |= {name: members} if several else {names[i]: [i] for i in members}
+        joined = several and len({setup(results[i]) for i in members}) == 1
+        apart |= {name: members} if joined else {names[i]: [i] for i in members}
     return apart
 
 

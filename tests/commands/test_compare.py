@@ -169,6 +169,9 @@ def test_one_way_in_several_numbers_of_steps_is_one_line(tmp_path):
     assert plots.families(found, names) == {"ddim": [0, 2, 3], "rti-2": [1]}
     assert plots.families(found, [f"{name} x" for name in names]) == {"ddim x": [0, 2, 3], "rti-2 x": [1]}
     assert plots.families([found[0], found[0]], ["ddim-10 a", "ddim-10 b"]) == {"ddim-10 a": [0], "ddim-10 b": [1]}
+    for other in ({"checkpoint": "elsewhere"}, {"latency_s": 0.1}, {"settings": {"start_noise": 0.0}}, {"weights": "bf16"}):
+        changed = [found[0], found[1], found[2] | other, found[3]]
+        assert plots.families(changed, names) == {name: [i] for i, name in enumerate(names)}  # no line across two setups
     axes = plots.tradeoff(found, names, "nfe").axes[0]
     line = next(line for line in axes.lines if len(line.get_xdata()) == 3)
     assert list(line.get_xdata()) == sorted(found[i]["nfe"]["per_action"] for i in (0, 2, 3))
