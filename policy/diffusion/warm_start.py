@@ -70,6 +70,8 @@ class WarmStart:
         self.renoise, self.neutral, self.fallback, self.rising = renoise, neutral, fallback, bool(rising)
         if self.rising and not renoise:
             raise ConfigError("inference.rising=true asks for noise that renoise=false leaves out: choose one of them")
+        if start_noise != 1 and not renoise:
+            raise ConfigError(f"inference.start_noise={start_noise} scales noise that renoise=false leaves out: choose one")
         self.start_noise = checked_start_noise(start_noise)
         self.fresh = Fresh(cold, DDIM(), clip)
         self._tables = Tables()

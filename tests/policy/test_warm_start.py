@@ -200,6 +200,7 @@ def test_a_row_whose_guess_is_wrong_falls_back_alone():
         ({"least_start": 0.0}, "least_start is 0.0"),
         ({"fallback": 0.0}, "fallback is 0.0"),
         ({"rising": True, "renoise": False}, "rising=true"),
+        ({"start_noise": 0.5, "renoise": False}, "start_noise=0.5"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(options, match):
