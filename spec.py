@@ -7,7 +7,8 @@ Letters of the shapes: B batch (rows), R chosen rows, To observed steps, T plann
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
@@ -46,13 +47,67 @@ class SilentError(HotstartError):
 
 def unknown(what: str, word: str, valid: Sequence[str]) -> str:
     """The message for a word that is not among the valid ones, with the nearest of them where one is near."""
-    return f"unknown {what} {word!r}{nearest(word, valid)}; valid: {', '.join(valid) or 'none'}"
+    return f"unknown {what} {shorten(word)}{nearest(word, valid)}; valid: {', '.join(valid) or 'none'}"
 
 
 def nearest(word: str, valid: Sequence[str]) -> str:
     """A guess at what was meant, to put into a message; empty when nothing is near."""
-    near = difflib.get_close_matches(word, valid, n=1)
+    near = difflib.get_close_matches(word[:LONGEST], valid, n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+LONGEST = 120
+"""Characters of a value that a message repeats."""
+FIRST = 5
+"""Elements of a list or dictionary that a message repeats."""
+
+
+def cut(text: str, longest: int = 4 * LONGEST) -> str:
+    """Text for a message, its end left out where it is long."""
+    return text if len(text) <= longest else text[: longest - 3] + "..."
+
+
+def shorten(value: object, longest: int = LONGEST) -> str:
+    """`repr(value)` for a message, at most `longest` characters of it, in bounded time and memory whatever the value is."""
+    return cut(_describe(value, 3), longest)
+
+
+def _describe(value: object, depth: int) -> str:
+    if isinstance(value, str | bytes | bytearray):
+        return repr(value) if len(value) <= LONGEST else repr(value[:LONGEST]) + "..."
+    if isinstance(value, bool | float | complex | None):
+        return repr(value)
+    if isinstance(value, int):
+        return repr(value) if value.bit_length() <= LONGEST else f"<a whole number of {value.bit_length()} bits>"
+    if isinstance(value, Mapping):
+        pairs = (f"{_describe(key, depth - 1)}: {_describe(part, depth - 1)}" for key, part in value.items())
+        return _describe_parts(pairs, len(value), depth, "{}")
+    if isinstance(value, list | tuple | Set):
+        brackets = {list: "[]", tuple: "()"}.get(type(value), "{}")
+        return _describe_parts((_describe(part, depth - 1) for part in value), len(value), depth, brackets)
+    if isinstance(value, BaseException):
+        return type(value).__name__ + _describe(value.args, depth - 1)
+    return _describe_object(value)
+
+
+def _describe_parts(parts: Iterable[str], count: int, depth: int, brackets: str) -> str:
+    """The first elements of `parts`, which is asked for no more of them than are shown."""
+    shown = list(itertools.islice(parts, FIRST)) if depth > 0 else []
+    more = ["..."] if count > len(shown) else []
+    one = "," if brackets == "()" and count == len(shown) == 1 else ""
+    return brackets[0] + ", ".join([*shown, *more]) + one + brackets[1]
+
+
+def _describe_object(value: object) -> str:
+    """Types and numpy's small numbers as they are; of everything else the type, and its shape where it has one."""
+    small = isinstance(value, np.ndarray) and value.size <= 4 * FIRST and value.dtype.kind in "biufc"
+    if small or isinstance(value, np.number | np.bool_ | type):
+        return cut(repr(value), LONGEST)
+    if isinstance(value, np.dtype):
+        return repr(value) if value.names is None else "<a structured dtype>"
+    shape = getattr(value, "shape", None)
+    size = f" {tuple(shape)}" if isinstance(shape, tuple) else ""
+    return f"<{type(value).__name__}{size}>"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ ROOT = Path(hotstart.__file__).parent
 FLOORS = {
     "spec": 0,
     "plugins": 1,
+    "untrusted": 1,
     "control": 1,
     "planners": 1,
     "datasets": 2,
@@ -35,6 +36,7 @@ FLOORS = {
 ONLY = {
     "spec": {"numpy"},
     "plugins": {"spec"},
+    "untrusted": {"spec", "yaml"},
     "control": {"spec", "numpy"},
     "planners": {"spec", "numpy"},
     "configs": {"spec", "plugins", "policy", "configs", "hydra", "omegaconf", "numpy"},
