@@ -1,6 +1,6 @@
 """Asking a policy for plans: at once, after a virtual latency, or in a thread beside the loop.
 
-Knows only `spec` (numpy only); the loop that asks is `control.run`.
+Knows only `spec` and `seeds` (numpy only); the loop that asks is `control.run`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from .seeds import Purpose, counter_generator
 from .spec import Ask, ConfigError, FloatArray, HotstartError, Planned, Policy
 
 Latency = Callable[[int, int], float]
@@ -206,7 +207,7 @@ def drawn_latency(cold_s: Sequence[float], warm_s: Sequence[float], seeds: Seque
 
     def latency(row: int, number: int) -> float:
         pool = pools[min(number, 1)]
-        bits = np.random.Philox(key=seeds[row] % 2**64, counter=np.array([0, 0, 0, number], np.uint64))
-        return float(pool[np.random.Generator(bits).integers(len(pool))])
+        generator = counter_generator(seeds[row], Purpose.LATENCY, (0, 0, number))
+        return float(pool[generator.integers(len(pool))])
 
     return latency

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from ..seeds import Purpose, numpy_generator
 from ..spec import ConfigError, DataError, Horizon, IntArray
 from .episodes import lengths_of
 
@@ -52,7 +53,7 @@ def split_episodes(count: int, validation_share: float, seed: int) -> tuple[IntA
         raise ConfigError(f"validation_share is {validation_share}; it must lie in [0, 1), for instance 0.1")
     if count < 1:
         raise DataError("there are no episodes to split")
-    order = np.random.default_rng(seed).permutation(count)
+    order = numpy_generator(seed, Purpose.SPLIT).permutation(count)
     held_out = min(max(round(count * validation_share), 1), count - 1) if validation_share > 0 else 0
     return np.sort(order[held_out:]).astype(np.int64), np.sort(order[:held_out]).astype(np.int64)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..datasets.episodes import Dataset
 from ..datasets.windows import split_episodes, window_index
+from ..seeds import Purpose, numpy_generator, torch_seed
 from ..spec import ConfigError
 from .batches import WindowBatches
 from .model import Anchors, PolicyModel
@@ -46,7 +47,7 @@ def fit_anchors(
     """
     train, held_out = split_episodes(len(dataset.episode_ends), HELD_OUT, seed)
     tokens, plans = _windows(model, dataset, train, batch)
-    generator = np.random.default_rng(seed)
+    generator = numpy_generator(seed, Purpose.ANCHORS)
     few = plans[generator.choice(len(plans), min(len(plans), FITTED), replace=False)].flatten(1).cpu().numpy()
     different = np.unique(few.astype(np.float64), axis=0)
     if not 1 <= count <= len(different):
@@ -73,7 +74,7 @@ def _windows(model: PolicyModel, dataset: Dataset, episodes: np.ndarray, batch: 
 
 
 def _train_head(anchors: Anchors, tokens: Tensor, plans: Tensor, steps: int, batch: int, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(torch_seed(seed, Purpose.ANCHORS, 1))
     wanted = anchors.nearest(plans)
     optimizer = torch.optim.AdamW(anchors.head.parameters(), 1e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..datasets.episodes import Dataset
 from ..datasets.frames import Frames, open_frames
+from ..seeds import Purpose, torch_seed
 from ..spec import ConfigError, IntArray
 from .model import ModelConfig
 from .normalizer import ACTION
@@ -78,7 +79,7 @@ class WindowBatches:
 
     def _shuffle(self, epoch: int) -> Tensor:
         if epoch != self._epoch:
-            generator = torch.Generator().manual_seed((self.seed << 20) + epoch)
+            generator = torch.Generator().manual_seed(torch_seed(self.seed, Purpose.SHUFFLE, epoch))
             self._epoch, self._order = epoch, torch.randperm(len(self.index), generator=generator)
         return self._order
 

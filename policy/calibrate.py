@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..datasets.episodes import Dataset
 from ..datasets.windows import window_index
+from ..seeds import Purpose, numpy_generator
 from ..spec import ConfigError, DataError, IntArray
 from .batches import WindowBatches
 from .diffusion.noise import RowNoise
@@ -131,5 +132,5 @@ def _pairs(dataset: Dataset, apart: int, count: int, seed: int) -> IntArray:
     firsts = np.flatnonzero(episode[:-apart] == episode[apart:])
     if len(firsts) == 0:
         raise DataError(f"no episode is longer than the {apart} steps of a chunk: there is nothing to calibrate with")
-    chosen = np.random.default_rng(seed).choice(firsts, min(count, len(firsts)), replace=False)
+    chosen = numpy_generator(seed, Purpose.CALIBRATION).choice(firsts, min(count, len(firsts)), replace=False)
     return np.stack((chosen, chosen + apart), 1)

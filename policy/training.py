@@ -26,6 +26,7 @@ from ..datasets.episodes import Dataset
 from ..datasets.frames import open_frames
 from ..datasets.statistics import Statistics, dataset_statistics, statistics
 from ..datasets.windows import split_episodes, window_index
+from ..seeds import Purpose, torch_seed
 from ..spec import CheckpointError, DataError
 from . import checkpoint
 from .batches import Ahead, WindowBatches, balanced_index, image_keys
@@ -68,7 +69,7 @@ class Trainer:
         batches = partial(WindowBatches, dataset, config, **own)
         self.batches = batches(index)
         self.ahead = Ahead(self.batches, settings.loaders if images else 0)
-        torch.manual_seed(settings.seed)
+        torch.manual_seed(torch_seed(settings.seed, Purpose.INITIALISATION))
         self.model = build_model(config, found, self.batches).to(self.device)
         self.ema = EMA(self.model, settings.ema_power)
         self.optimizer = _optimizer(self.model, settings)
@@ -127,20 +128,24 @@ class Trainer:
         self, model: PolicyModel, batches: WindowBatches | Ahead, step: int, disturbance: float = 0.0
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Objective on the batch of `step`, with levels and noise drawn from the seed and the step."""
-        generator = torch.Generator().manual_seed((self.settings.seed << 32) + step)
         observation, commands = batches.at(step)
         actions = model.actions.encode(commands, observation)  # (B, T, A')
-        time_ = draw_times(self.settings.regimes, model.config.horizon, len(actions), generator, self.settings.stratified).to(
-            self.device
-        )
-        noise = torch.randn(actions.shape, generator=generator).to(self.device)
-        torch.manual_seed(~((self.settings.seed << 32) + step) & (2**63 - 1))  # for what layers draw: crops, words, experts
+        levels = self._generator(Purpose.LEVELS, step)
+        times = draw_times(self.settings.regimes, model.config.horizon, len(actions), levels, self.settings.stratified)
+        time_ = times.to(self.device)
+        noise = torch.randn(actions.shape, generator=self._generator(Purpose.NOISE, step)).to(self.device)
+        torch.manual_seed(torch_seed(self.settings.seed, Purpose.LAYERS, step))
         if disturbance:
-            observation = model.normalizer.disturbed(observation, disturbance, generator)
+            own = self._generator(Purpose.OBSERVATIONS, step)
+            observation = model.normalizer.disturbed(observation, disturbance, own)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.settings.autocast_bf16()):
             context = model.encode(observation)
             x0 = model.normalizer.normalize(ACTION, actions)
             return denoising_loss(model.denoiser, model.schedule, context, x0, time_, noise, model.uncertainty)
+
+    def _generator(self, purpose: Purpose, step: int) -> torch.Generator:
+        """A generator on the CPU at the beginning of a step's stream."""
+        return torch.Generator().manual_seed(torch_seed(self.settings.seed, purpose, step))
 
     @torch.no_grad()
     def validate(self) -> float | None:

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ...seeds import Purpose, numpy_generator
 from ...spec import ConfigError, FloatArray, unknown
 from ..base import TaskEnv
 from ..registry import make
@@ -70,7 +71,7 @@ def demonstrate(env: TaskEnv, expert: Expert, seed: int) -> Demonstration:
     The action that is written down is the intended one: the disturbance is no part of the skill (DART, 1703.09327).
     """
     observation, info = env.reset(seed=seed)
-    expert.reset(np.random.default_rng(seed))
+    expert.reset(numpy_generator(seed, Purpose.EXPERT))
     rows: dict[str, list[NDArray[Any]]] = {name: [] for name in (*env.obs_spec.keys, "action", "reward", "success")}
     over = False
     while not over:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...seeds import Purpose, counter_generator
 from ...spec import IntArray
 
 
@@ -46,6 +47,5 @@ class RowNoise:
         return RowNoise(self.seeds[rows], self.plans[rows], self.device, streams)
 
     def _row(self, seed: int, plan: int, branch: int, shape: tuple[int, ...]) -> np.ndarray:
-        # Philox counts up in its lowest word; branch, draw and plan sit in higher ones, so no two draws overlap.
-        bits = np.random.Philox(key=seed, counter=np.array([0, branch, self.draws, plan], np.uint64))
-        return np.random.Generator(bits).standard_normal(shape, np.float32)
+        generator = counter_generator(seed, Purpose.PLANS, (branch, self.draws, plan))
+        return generator.standard_normal(shape, np.float32)

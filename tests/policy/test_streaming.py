@@ -77,7 +77,7 @@ def test_the_noise_of_every_step_is_what_its_label_says(executed):
         seen.append((x, sigma))
         return posterior(x, alpha, sigma)
 
-    many = 400  # the same request for many rows of noise
+    many = 2500  # the same request for many rows of noise
     previous = {key: getattr(asked, key).repeat(many, *[1] * (getattr(asked, key).dim() - 1)) for key in PREVIOUS}
     steps = np.tile(np.broadcast_to(np.asarray(executed), (rows,)), many)
     Streaming(2, 4, solver=DDIM(1.0))(request(watching, rows * many, wide, executed=steps, seed=7, **previous))

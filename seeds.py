@@ -1,0 +1,72 @@
+"""Where all randomness comes from: a seed, what it is drawn for, and a step, mixed by numpy's SeedSequence.
+
+Streams for different purposes, and of different seeds, share no numbers. Nothing is cut off a seed: all 64 bits count.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .spec import ConfigError
+
+LARGEST = 2**64 - 1
+"""The largest seed, and the largest step."""
+
+
+class Purpose(IntEnum):
+    """What random numbers are drawn for. A number stands for its purpose in every stream: never give it to another."""
+
+    INITIALISATION = 1  # a network's first weights
+    SPLIT = 2  # which episodes are held out
+    SHUFFLE = 3  # the order of training windows, one step per epoch
+    LEVELS = 4  # noise levels of a training step
+    NOISE = 5  # noise on the actions of a training step
+    LAYERS = 6  # what layers draw in a training step: crops, dropout of the instruction, experts
+    OBSERVATIONS = 7  # noise on the observations of a training step
+    PLANS = 8  # a policy's noise in a rollout
+    EXPERT = 9  # what an expert draws in an episode
+    LATENCY = 10  # how long a plan takes in simulation
+    ANCHORS = 11  # k-means, and the training of the head that chooses an anchor
+    CALIBRATION = 12  # the moments of the data that a warm start is measured at
+
+
+def seed_sequence(seed: int, purpose: Purpose, step: int = 0) -> np.random.SeedSequence:
+    """The entropy of one stream; raises ConfigError unless seed and step lie in [0, 2^64)."""
+    for name, value in (("seed", seed), ("step", step)):
+        if not 0 <= value <= LARGEST:
+            raise ConfigError(f"the {name} is {value}; it must be a whole number from 0 to {LARGEST}")
+    # Two words each: SeedSequence would take [2^32 + 3] and [3, 1] for the same entropy.
+    words = [*_two_words(seed), int(purpose), *_two_words(step)]
+    return np.random.SeedSequence(words)
+
+
+def numpy_generator(seed: int, purpose: Purpose, step: int = 0) -> np.random.Generator:
+    """A numpy generator at the beginning of its stream."""
+    return np.random.Generator(np.random.PCG64(seed_sequence(seed, purpose, step)))
+
+
+def torch_seed(seed: int, purpose: Purpose, step: int = 0) -> int:
+    """What to give to torch's `manual_seed`: its generator on a CPU reads the low 32 bits only, so all bits are mixed there."""
+    return int(seed_sequence(seed, purpose, step).generate_state(1, np.uint32)[0])
+
+
+def counter_generator(seed: int, purpose: Purpose, counter: tuple[int, int, int]) -> np.random.Generator:
+    """A generator at a place of its own in the stream (Philox): cheap where many short draws are taken by number."""
+    # Philox counts up in its lowest word; the given numbers sit in higher ones, so no two draws overlap.
+    words = np.array([0, *counter], np.uint64)
+    return np.random.Generator(np.random.Philox(key=_philox_key(seed, purpose), counter=words))
+
+
+@lru_cache(maxsize=4096)
+def _philox_key(seed: int, purpose: Purpose) -> NDArray[np.uint64]:
+    """A key of 128 bits, (2,)."""
+    return seed_sequence(seed, purpose).generate_state(2, np.uint64)
+
+
+def _two_words(value: int) -> tuple[int, int]:
+    """The low and the high 32 bits."""
+    return int(value) & 0xFFFFFFFF, int(value) >> 32

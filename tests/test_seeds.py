@@ -1,0 +1,152 @@
+"""Every stream of random numbers: the same for the same seed, apart for two seeds, however large they are."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hotstart.datasets.windows import split_episodes
+from hotstart.envs.experts.demonstrate import demonstrate
+from hotstart.planners import drawn_latency
+from hotstart.policy.batches import WindowBatches
+from hotstart.policy.diffusion.noise import RowNoise
+from hotstart.policy.diffusion.objective import Regimes
+from hotstart.policy.encoders.augment import random_crop
+from hotstart.policy.training import Trainer
+from hotstart.policy.training_settings import TrainingSettings
+from hotstart.seeds import Purpose, counter_generator, numpy_generator, seed_sequence, torch_seed
+from hotstart.spec import ConfigError
+
+from .conftest import make_config, make_dataset
+
+SEEDS = [(0, 1), (1, 1 + 2**32), (3, 3 + 2**20), (7, 7 + 2**44), (5, 2**64 - 5)]
+"""Pairs that differ in low bits, and in high bits alone."""
+
+
+def train_one(seed: int, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> dict[str, Any]:
+    """What a training step draws with a seed: see the keys."""
+    import hotstart.policy.training as training
+
+    seen: dict[str, Any] = {}
+    loss = training.denoising_loss
+
+    def record(denoiser: Any, schedule: Any, context: Any, x0: Any, time: Any, noise: Any, *rest: Any) -> Any:
+        seen.update(time=time.clone(), noise=noise.clone(), x0=x0.clone(), layers=torch.rand(8))
+        return loss(denoiser, schedule, context, x0, time, noise, *rest)
+
+    monkeypatch.setattr(training, "denoising_loss", record)
+    settings = TrainingSettings(
+        steps=1, batch=16, seed=seed, warmup=0, validation_share=0.3, regimes=Regimes(0, 1, 0), **changes
+    )
+    dataset = make_dataset(episodes=40)
+    trainer = Trainer(dataset, make_config(dataset=dataset), settings, tmp_path / str(seed))
+    seen["first weights"] = torch.cat([p.detach().flatten() for p in trainer.model.parameters() if p.std() > 0])
+    disturbed = trainer.model.normalizer.disturbed
+    monkeypatch.setattr(trainer.model.normalizer, "disturbed", lambda *given: seen.setdefault("disturbed", disturbed(*given)))
+    trainer.advance()
+    seen["held out"] = torch.as_tensor(np.unique(trainer.held_out.index.numpy()))
+    seen["disturbed"] = seen["disturbed"]["state"]
+    monkeypatch.setattr(training, "denoising_loss", loss)
+    return seen
+
+
+@pytest.mark.parametrize(("one", "other"), SEEDS)
+def test_two_training_seeds_draw_apart_in_every_stream(
+    one: int, other: int, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = train_one(one, tmp_path, monkeypatch, observation_noise=0.1)
+    again = train_one(one, tmp_path / "again", monkeypatch, observation_noise=0.1)
+    apart = train_one(other, tmp_path, monkeypatch, observation_noise=0.1)
+    for stream, values in first.items():
+        assert torch.equal(values, again[stream]), stream
+        assert values.shape != apart[stream].shape or not torch.equal(values, apart[stream]), stream
+
+
+@pytest.mark.parametrize(("one", "other"), SEEDS)
+def test_two_training_seeds_draw_apart_in_layers_too(one: int, other: int) -> None:
+    def crop(seed: int) -> torch.Tensor:
+        torch.manual_seed(torch_seed(seed, Purpose.LAYERS, 4))
+        return random_crop(torch.arange(8 * 3 * 12 * 12.0).reshape(8, 3, 12, 12), (8, 8))
+
+    assert torch.equal(crop(one), crop(one))
+    assert not torch.equal(crop(one), crop(other))
+
+
+@pytest.mark.parametrize(("one", "other"), SEEDS)
+def test_two_seeds_shuffle_and_split_apart(one: int, other: int) -> None:
+    dataset = make_dataset(episodes=40)
+    index = np.arange(400).reshape(200, 2)
+
+    def shuffle(seed: int) -> list[int]:
+        return WindowBatches(dataset, make_config(dataset=dataset), index, 50, seed, "cpu").windows(0)[:, 0].tolist()
+
+    assert shuffle(one) == shuffle(one) != shuffle(other)
+    assert split_episodes(100, 0.3, one)[1].tolist() != split_episodes(100, 0.3, other)[1].tolist()
+
+
+def test_every_step_of_a_training_draws_apart() -> None:
+    for purpose in Purpose:
+        seeds = {torch_seed(3, purpose, step) for step in range(2000)}
+        assert len(seeds) > 1998  # of 2^32 numbers two may meet
+
+
+@pytest.mark.parametrize(("one", "other"), SEEDS)
+def test_two_seeds_draw_apart_in_rollouts(one: int, other: int) -> None:
+    noise = RowNoise([one, other, one], [0, 0, 1]).normal(4, 2)
+    assert not torch.equal(noise[0], noise[1])
+    assert not torch.equal(noise[0], noise[2])
+    assert torch.equal(noise[0], RowNoise([one], [0]).normal(4, 2)[0])
+    times = np.arange(1000.0)
+    latency = drawn_latency(times, times, [one, other])
+    assert [latency(0, n) for n in range(6)] != [latency(1, n) for n in range(6)]
+
+
+def test_the_streams_of_one_seed_share_nothing() -> None:
+    firsts = [numpy_generator(9, purpose).integers(2**63) for purpose in Purpose]
+    firsts += [counter_generator(9, purpose, (0, 0, 0)).integers(2**63) for purpose in Purpose]
+    firsts += [numpy_generator(9, purpose, 1).integers(2**63) for purpose in Purpose]
+    firsts.append(np.random.default_rng(9).integers(2**63))  # a scene's own
+    assert len(set(firsts)) == len(firsts)
+
+
+def test_a_large_seed_is_no_other_seed_and_step() -> None:
+    joined = seed_sequence(4 + (2 << 32), Purpose.SPLIT).generate_state(4)
+    parted = seed_sequence(4, Purpose(2), 2).generate_state(4)
+    assert joined.tolist() != parted.tolist()
+
+
+def test_an_expert_does_not_repeat_what_its_scene_drew() -> None:
+    class Scene:
+        """Draws as an environment does, and is over at once."""
+
+        obs_spec = type("Spec", (), {"keys": {}})()
+
+        def reset(self, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+            self.drawn = np.random.default_rng(seed).standard_normal(4)
+            return {}, {}
+
+        def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            return {}, 0.0, True, False, {"success": False, "score": 0.0}
+
+    class Expert:
+        """Remembers what it drew."""
+
+        intended = np.zeros(1)
+
+        def reset(self, rng: np.random.Generator) -> None:
+            self.drawn = rng.standard_normal(4)
+
+        def act(self, env: Any) -> np.ndarray:
+            return self.intended
+
+    scene, expert = Scene(), Expert()
+    demonstrate(scene, expert, 11)
+    assert not np.allclose(scene.drawn, expert.drawn)
+
+
+@pytest.mark.parametrize("draw", [torch_seed, numpy_generator])
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_a_seed_that_cannot_be_is_refused(draw: Callable[[int, Purpose], Any], seed: int) -> None:
+    with pytest.raises(ConfigError, match="the seed is"):
+        draw(seed, Purpose.SPLIT)
