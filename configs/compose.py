@@ -21,7 +21,7 @@ from ..plugins import added
 from ..policy.registry import TARGETS
 from ..policy.training_settings import TrainingSettings
 from ..spec import ConfigError, Horizon, nearest
-from .schema import VERBS, node_of
+from .schema import VERBS, filled, node_of
 
 MODULE = __name__.rsplit(".", 1)[0]
 OUTPUT = {"collect": "out", "train": "name", "evaluate": "out", "demo": "name"}
@@ -67,7 +67,15 @@ def composed(verb: str, words: Sequence[str]) -> dict[str, Any]:
     if missing:
         raise ConfigError(f"{missing[0]} must be given: hotstart {verb} {_usage(verb, missing[0])}")
     plain = OmegaConf.to_container(config)
+    if "training" in plain:  # type: ignore[operator]
+        _check_training(plain)  # type: ignore[arg-type]
     return {**plain, "choices": {group: chosen[group] for group in groups() if chosen.get(group)}}  # type: ignore[dict-item]
+
+
+def _check_training(config: dict[str, Any]) -> None:
+    """Raise ConfigError for settings that contradict each other, before any data is collected or opened."""
+    settings: TrainingSettings = filled(TrainingSettings, config["training"])
+    settings.check_horizon(filled(Horizon, config["horizon"]))
 
 
 def sweep(verb: str, words: Sequence[str]) -> list[list[str]]:

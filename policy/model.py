@@ -75,6 +75,7 @@ class PolicyModel(nn.Module):
         self.actions: Representation = build("actions", config.actions, **specs)
         sizes = {"width": self.actions.spec.width, "tokens": self.encoder.tokens, "token_width": self.encoder.token_width}
         self.network = build("denoiser", config.denoiser, **sizes)
+        self.network.check_steps(config.horizon.planned)
         self.schedule: Schedule = build("schedule", config.schedule)
         self.normalizer = normalizer or Normalizer(expected_shapes(config.obs_spec, self.actions.spec))
         self.denoiser = Denoiser(self.network, Preconditioner(config.prediction))

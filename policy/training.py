@@ -56,6 +56,7 @@ class Trainer:
     ) -> None:
         if settings.threads:
             torch.set_num_threads(settings.threads)
+        settings.check_horizon(config.horizon)
         check_specs(dataset, config)
         config = replace(config, uncertain=settings.uncertainty)
         self.settings, self.folder, self.device = settings, Path(folder), settings.resolved_device()

@@ -7,16 +7,24 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..spec import ConfigError
-from .diffusion.objective import Regimes
+from ..spec import ConfigError, Horizon, unknown
+from .diffusion.objective import Regimes, check_regimes
 
 PRECISIONS = ("auto", "fp32", "bf16")
+DEVICES = ("auto", "cpu", "cuda")
+WARMUP = 250
+"""Steps of the warm-up that is not given, in a run of 2,500 steps or more; in a shorter one a tenth of them."""
+WHOLE = ("steps", "batch", "log_every", "validate_every", "save_every")
+ABOVE_ZERO = ("learning_rate", "clip_norm", "memory_gb")
+NOT_NEGATIVE = ("weight_decay", "ema_power", "observation_noise", "loaders", "threads", "seed", "warmup")
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
     """How to train; lengths are in optimiser steps.
 
+    The learning rate rises over `warmup` steps (null: 250, but at most a tenth of `steps`), then falls by a cosine to 0 at
+    `steps`; gradients longer than `clip_norm` are shortened to it, `.inf` leaves them as they are.
     `observation_noise` is the standard deviation of noise on the observed states, drawn apart for each observed step, in half
     ranges of the data: it keeps a policy from reading its next action off its last motion. `cache` says how pictures are held
     (ram, disk, none or auto, see datasets/frames.py) within `memory_gb`; `loaders` threads put batches with pictures together.
@@ -27,7 +35,7 @@ class TrainingSettings:
     steps: int = 10_000
     batch: int = 128
     learning_rate: float = 3e-4
-    warmup: int = 250
+    warmup: int | None = None
     weight_decay: float = 1e-4
     clip_norm: float = 1.0
     ema_power: float = 0.75
@@ -49,17 +57,43 @@ class TrainingSettings:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "log_every", "validate_every", "save_every"):
+        for name in WHOLE:
             if getattr(self, name) < 1:
                 raise ConfigError(f"training.{name} is {getattr(self, name)}; it must be at least 1")
-        if self.observation_noise < 0:
-            raise ConfigError(f"training.observation_noise is {self.observation_noise}; it must not be negative")
-        if self.memory_gb <= 0 or self.loaders < 0:
-            raise ConfigError(
-                f"training.memory_gb is {self.memory_gb} and loaders {self.loaders}; above 0 and at least 0 wanted"
-            )
+        for name in ABOVE_ZERO:
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"training.{name} is {getattr(self, name)}; it must be above 0")
+        for name in NOT_NEGATIVE:
+            if getattr(self, name) is not None and not getattr(self, name) >= 0:
+                raise ConfigError(f"training.{name} is {getattr(self, name)}; it must not be negative")
+        if not 0 <= self.validation_share < 1:
+            raise ConfigError(f"training.validation_share is {self.validation_share}; it must lie in [0, 1), as 0.05")
         if self.precision not in PRECISIONS:
             raise ConfigError(f"training.precision is {self.precision!r}; choose one of {', '.join(PRECISIONS)}")
+        self._check_warmup()
+        self._check_device()
+
+    def _check_warmup(self) -> None:
+        if self.warmup is not None and self.warmup > self.steps:
+            raise ConfigError(
+                f"training.warmup is {self.warmup}, but training.steps is {self.steps}: the learning rate would never reach "
+                f"{self.learning_rate:g}; give training.warmup={max(1, self.steps // 10)}, or leave it out"
+            )
+
+    def _check_device(self) -> None:
+        if self.device not in DEVICES:
+            raise ConfigError(unknown("choice for training.device", self.device, DEVICES))
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("training.device is cuda, but torch finds no GPU here: leave it out, or give training.device=cpu")
+
+    def check_horizon(self, horizon: Horizon) -> None:
+        """Raise ConfigError where the regimes cannot be trained on plans of `horizon`; needs no data."""
+        check_regimes(self.regimes, horizon)
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps over which the learning rate rises."""
+        return min(WARMUP, self.steps // 10) if self.warmup is None else self.warmup
 
     def resolved_device(self) -> str:
         """`auto` is the GPU where there is one."""
@@ -72,7 +106,8 @@ class TrainingSettings:
 
     def rate(self, step: int) -> float:
         """Learning rate at a step: linear warm-up, then a cosine down to zero."""
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        warmup = self.warmup_steps
+        if step < warmup:
+            return self.learning_rate * (step + 1) / warmup
+        done = (step - warmup) / max(1, self.steps - warmup)
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))

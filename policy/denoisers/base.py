@@ -113,6 +113,9 @@ class Network(nn.Module, ABC):
         entries = tuple(self.modulation(row.unsqueeze(0)) for row in rows)
         return LevelTable(levels, self.weights_version, entries, id(self), horizon)
 
+    def check_steps(self, steps: int) -> None:
+        """Raise ConfigError for plans of a length that the network cannot take; any will do unless it says otherwise."""
+
     def check_table(self, table: LevelTable) -> None:
         """Raise ConfigError when the table was prepared by another network, or the weights have changed since."""
         if table.network != id(self):

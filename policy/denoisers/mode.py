@@ -187,11 +187,17 @@ class ModeTransformer(Network):
         """Channels (B, T, E) that tokens of these levels work with."""
         return None if self.shared == 1 else windows(level.flatten(), phi.shape[-1], self.shared).view_as(phi)
 
+    def check_steps(self, steps: int) -> None:
+        """A plan must not be longer than the positions reach."""
+        if steps > len(self.position):
+            raise ConfigError(
+                f"horizon.planned is {steps}, but denoiser.steps allows {len(self.position)}: give denoiser.steps={steps}"
+            )
+
     def forward(self, x: Tensor, level: Tensor, context: ModeContext, prepared: ModeModulation | None = None) -> Tensor:
         """F(x (B, T, A), level (B, T), context) -> (B, T, A)."""
         steps = x.shape[1]
-        if steps > len(self.position):
-            raise ConfigError(f"the plan has {steps} steps, denoiser.steps allows {len(self.position)}")
+        self.check_steps(steps)
         phi = self.embedding(level) if prepared is None else prepared.added
         routes = self._routes(level, phi) if prepared is None else ()
         window = self._window(level, phi) if prepared is None else prepared.window

@@ -140,7 +140,7 @@ class PublishedUnet(Network):
         self, x: Tensor, level: Tensor, context: PublishedContext, prepared: tuple[Tensor, ...] | None = None
     ) -> Tensor:
         """F(x (B, T, A), level (B, T), context) -> (B, T, A)."""
-        self._check_steps(x.shape[1])
+        self.check_steps(x.shape[1])
         steps = self.modulation(level) if prepared is None else prepared
         films = iter([a + b for a, b in zip(steps, context.films, strict=True)])
         h, skips = x.transpose(1, 2), []
@@ -154,7 +154,8 @@ class PublishedUnet(Network):
             h = grow(second(first(torch.cat((h, skips.pop()), 1), next(films)), next(films)))
         return self.final_conv[1](self.final_conv[0]["block"](h)).transpose(1, 2)  # type: ignore[index]
 
-    def _check_steps(self, steps: int) -> None:
+    def check_steps(self, steps: int) -> None:
+        """Every resolution but the coarsest is halved."""
         factor = 2 ** (len(self.channels) - 1)
         if steps % factor:
             raise ConfigError(f"the plan has {steps} steps; this U-Net needs a multiple of {factor}")

@@ -159,10 +159,16 @@ class DiffusionTransformer(Network):
         added = self.embedding(level)  # (B, T, E)
         return TokenModulation(added, self.to_norms(added).unflatten(-1, (6, self.embed)))
 
+    def check_steps(self, steps: int) -> None:
+        """A plan must not be longer than the positions reach."""
+        if steps > len(self.position):
+            raise ConfigError(
+                f"horizon.planned is {steps}, but denoiser.steps allows {len(self.position)}: give denoiser.steps={steps}"
+            )
+
     def forward(self, x: Tensor, level: Tensor, context: TransformerContext, prepared: TokenModulation | None = None) -> Tensor:
         """F(x (B, T, A), level (B, T), context) -> (B, T, A)."""
-        if x.shape[1] > len(self.position):
-            raise ConfigError(f"the plan has {x.shape[1]} steps, denoiser.steps allows {len(self.position)}")
+        self.check_steps(x.shape[1])
         modulation = self.modulation(level) if prepared is None else prepared
         h = self.actions(x) + self.position[: x.shape[1]] + modulation.added + context.added
         for block, layer, norms in zip(self.blocks, context.layers, context.norms.unbind(2), strict=True):

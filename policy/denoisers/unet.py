@@ -104,7 +104,7 @@ class ConditionalUnet(Network):
 
     def modulation(self, level: Tensor) -> tuple[Tensor, ...]:
         """Every block's FiLM of the levels (B, T): (B, 2C, T') each, T' the block's own resolution."""
-        self._check_steps(level.shape[1])
+        self.check_steps(level.shape[1])
         embedded = [self.embedding(level)]  # (B, T, E)
         for _ in self.channels[1:]:
             pairs = embedded[-1].unflatten(1, (-1, 2))
@@ -114,7 +114,7 @@ class ConditionalUnet(Network):
 
     def forward(self, x: Tensor, level: Tensor, context: UnetContext, prepared: tuple[Tensor, ...] | None = None) -> Tensor:
         """F(x (B, T, A), level (B, T), context) -> (B, T, A)."""
-        self._check_steps(x.shape[1])
+        self.check_steps(x.shape[1])
         films = list(zip(self.modulation(level) if prepared is None else prepared, context.films, strict=True))
         take = iter([(films[i], films[i + 1]) for i in range(0, len(films), 2)])
         h, skips = x.transpose(1, 2), []  # (B, A, T)
@@ -133,7 +133,8 @@ class ConditionalUnet(Network):
         (level_a, context_a), (level_b, context_b) = films
         return stage(h, (level_a, level_b), (context_a, context_b))
 
-    def _check_steps(self, steps: int) -> None:
+    def check_steps(self, steps: int) -> None:
+        """Every resolution but the coarsest is halved."""
         factor = 2 ** (len(self.channels) - 1)
         if steps % factor:
             raise ConfigError(

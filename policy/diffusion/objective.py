@@ -21,6 +21,8 @@ from .schedule import Schedule, add_noise
 
 TIME_LEAST = 1e-3
 """No training level lies nearer to clean than this schedule time: there is nothing to learn there."""
+UNET_STEPS = 4
+"""A plan's length that is a multiple of this fits the U-Net's three resolutions, and every other network."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +59,30 @@ def staircase_times(horizon: Horizon, progress: Tensor) -> Tensor:
     return (block_index(horizon).to(progress) + 1 - progress.unsqueeze(-1)) / horizon.blocks
 
 
+def check_regimes(regimes: Regimes, horizon: Horizon) -> None:
+    """Raise ConfigError where plans of `horizon` are too short for a regime that has a share."""
+    if regimes.staircase > 0 and horizon.blocks < 2:
+        least = horizon.past + 2 * horizon.executed
+        fits = -(-least // UNET_STEPS) * UNET_STEPS
+        raise ConfigError(
+            f"horizon.planned is {horizon.planned}, but noise in a staircase (training.regimes.staircase is "
+            f"{regimes.staircase:g}) needs two blocks of horizon.executed={horizon.executed} steps, {least} or more in all: "
+            f"give horizon.planned={fits}, or training.regimes.staircase=0 for a policy that inference=sdp cannot run"
+        )
+    if regimes.prefix > 0 and horizon.planned < 2:
+        raise ConfigError(
+            f"horizon.planned is {horizon.planned}, but a clean prefix (training.regimes.prefix is {regimes.prefix:g}) needs "
+            "2 or more: give horizon.planned=2, or training.regimes.prefix=0"
+        )
+
+
 def draw_times(regimes: Regimes, horizon: Horizon, batch: int, generator: torch.Generator, stratified: bool = False) -> Tensor:
     """Schedule times (B, T) in [0, 1]: exactly 0 on the clean prefix, at least TIME_LEAST elsewhere.
 
     `stratified` draws one time from each of B equal parts of [0, 1], in random order, so that every batch sees all of them
     (ANT, 2306.00354, has as many samples from every interval).
     """
-    if regimes.staircase > 0:
-        horizon.check_streaming()
-    if regimes.prefix > 0 and horizon.planned < 2:
-        raise ConfigError("a clean prefix needs a plan of two steps or more: set training.regimes.prefix to 0")
+    check_regimes(regimes, horizon)
     regime = torch.multinomial(regimes.shares(), batch, True, generator=generator)  # (B,)
     uniform = torch.rand(batch, generator=generator)
     if stratified:

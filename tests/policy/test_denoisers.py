@@ -305,7 +305,7 @@ def test_a_transformer_without_the_mask_sees_everything(kind):
 @pytest.mark.parametrize("kind", ["transformer", "mode"])
 def test_a_transformer_says_how_long_a_plan_may_be(kind):
     net = make(kind, steps=20)
-    with pytest.raises(ConfigError, match=r"plan has 24 steps, denoiser\.steps allows 20"):
+    with pytest.raises(ConfigError, match=r"horizon\.planned is 24, but denoiser\.steps allows 20"):
         answer(net, *inputs(1, 24))
 
 

@@ -121,7 +121,7 @@ def test_levels_depend_on_the_generator_alone():
 
 def test_a_staircase_needs_two_blocks():
     short = Horizon(observed=2, planned=16, executed=8)
-    with pytest.raises(ConfigError, match=r"two blocks.*planned is 16.*at least 17"):
+    with pytest.raises(ConfigError, match=r"planned is 16.*two blocks of .*=8 steps, 17 or more"):
         times(Regimes(), short)
     assert is_constant(times(Regimes(0, 1, 0), short)).all()  # without stairs the same horizon serves
 

@@ -21,7 +21,6 @@ from hotstart.spec import DataError
 SETTINGS = TrainingSettings(
     steps=14,
     batch=16,
-    warmup=4,
     validation_share=0.2,
     log_every=1,
     validate_every=4,
@@ -201,6 +200,15 @@ def test_the_learning_rate_warms_up_and_falls_to_zero():
     assert rates[55] == pytest.approx(0.5)
     assert rates[100] == pytest.approx(0, abs=1e-12)
     assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+@pytest.mark.parametrize(("steps", "least"), [(100, 10), (1, 0), (2500, 250), (10_000, 250)])
+def test_a_warm_up_that_is_not_given_leaves_time_to_train(steps, least):
+    settings = TrainingSettings(steps=steps, learning_rate=1.0)
+    rates = [settings.rate(step) for step in range(steps)]
+    assert max(rates) == rates[least] == 1.0
+    assert np.mean(rates) > 0.5  # the mean of a cosine without a warm-up is 0.5
+    assert TrainingSettings(steps=100, warmup=100, learning_rate=1.0).rate(99) == 1.0
 
 
 def test_biases_norms_and_offsets_do_not_decay(tmp_path, tiny_dataset, tiny_config):

@@ -4,6 +4,7 @@ import json
 import signal
 import threading
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,6 @@ from hotstart.spec import ActionSpec, CheckpointError, ConfigError, DataError, H
 SETTINGS = TrainingSettings(
     steps=14,
     batch=16,
-    warmup=4,
     validation_share=0.2,
     log_every=1,
     validate_every=4,
@@ -222,6 +222,15 @@ def test_data_that_do_not_fit_the_specification_are_refused(change, message, tmp
         ({"steps": 0}, r"training\.steps is 0"),
         ({"batch": 0}, r"training\.batch is 0"),
         ({"precision": "fp8"}, r"'fp8'; choose one of auto, fp32, bf16"),
+        ({"warmup": 15}, r"warmup is 15, but training\.steps is 14: .* never reach 0\.0003; give training\.warmup=1,"),
+        ({"warmup": -1}, r"training\.warmup is -1"),
+        ({"learning_rate": float("nan")}, r"training\.learning_rate is nan; it must be above 0"),
+        ({"clip_norm": 0.0}, r"training\.clip_norm is 0\.0; it must be above 0"),
+        ({"ema_power": -0.5}, r"training\.ema_power is -0\.5; it must not be negative"),
+        ({"threads": -1}, r"training\.threads is -1; it must not be negative"),
+        ({"seed": -1}, r"training\.seed is -1; it must not be negative"),
+        ({"validation_share": 1.0}, r"training\.validation_share is 1\.0; it must lie in \[0, 1\)"),
+        ({"device": "gpu"}, r"training\.device 'gpu' \(did you mean 'cpu'\?\); valid: auto, cpu, cuda"),
     ],
 )
 def test_impossible_settings_are_refused(change, message):
@@ -229,6 +238,40 @@ def test_impossible_settings_are_refused(change, message):
         replace(SETTINGS, **change)
 
 
-def test_a_horizon_that_the_network_cannot_take_is_refused_at_the_first_step(tmp_path, tiny_dataset, tiny_config):
-    with pytest.raises(ConfigError, match=r"horizon\.planned is 13.*multiple of 2: try 14"):
-        run(tiny_dataset, tiny_config(horizon=Horizon(2, 13, 4)), SETTINGS, tmp_path)
+@pytest.mark.parametrize(
+    ("kind", "horizon", "message"),
+    [
+        ("unet", Horizon(2, 13, 4), r"horizon\.planned is 13.*multiple of 2: try 14"),
+        ("transformer", Horizon(2, 66, 4), r"horizon\.planned is 66.*give denoiser\.steps=66"),
+        ("mode", Horizon(2, 66, 4), r"horizon\.planned is 66.*give denoiser\.steps=66"),
+    ],
+)
+def test_a_horizon_that_the_network_cannot_take_is_refused_before_the_first_step(
+    kind, horizon, message, tmp_path, tiny_dataset, tiny_config
+):
+    with pytest.raises(ConfigError, match=message):
+        Trainer(tiny_dataset, tiny_config(kind, horizon=horizon), SETTINGS, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("regimes", "horizon", "message"),
+    [
+        (
+            Regimes(),
+            Horizon(2, 16, 8),  # Diffusion Policy's own
+            r"horizon\.planned is 16.*17 or more in all: give horizon\.planned=20, or training\.regimes\.staircase=0",
+        ),
+        (Regimes(0, 1, 1), Horizon(1, 1, 1), r"horizon\.planned is 1.*give horizon\.planned=2, or training\.regimes\.prefix=0"),
+    ],
+)
+def test_a_horizon_that_the_regimes_cannot_take_is_refused_with_both_mends(regimes, horizon, message, tmp_path, tiny_config):
+    """Before anything of the data is looked at: this one would raise at the first touch."""
+    untouchable: Any = object()
+    with pytest.raises(ConfigError, match=message):
+        Trainer(untouchable, tiny_config(horizon=horizon), replace(SETTINGS, regimes=regimes), tmp_path)
+
+
+@pytest.mark.parametrize("horizon", [Horizon(2, 20, 8), Horizon(2, 17, 8)])
+def test_the_mends_of_a_short_horizon_are_taken(horizon):
+    SETTINGS.check_horizon(horizon)
+    replace(SETTINGS, regimes=Regimes(staircase=0)).check_horizon(Horizon(2, 16, 8))
