@@ -1,6 +1,7 @@
 """hotstart: diffusion policies for robots that must move smoothly, now.
 
-The public names are imported when they are first used, so that `import hotstart` costs nothing.
+The public names are imported when they are first used, so that `import hotstart` costs nothing. It sets the environment of
+torch's threads where torch is not loaded yet and the user has not set it, see `threads`.
 """
 
 from __future__ import annotations
@@ -8,7 +9,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from .threads import set_up_environment
+
 __version__ = "0.1.0"
+
+set_up_environment()  # before anything imports torch
 
 _PUBLIC = {
     "ActionSpec": "spec",

@@ -9,13 +9,15 @@ from itertools import islice
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
+from ..threads import usable_cpus
+
 T = TypeVar("T")
 _work: Callable[..., Any] | None = None
 
 
 def worker_count(workers: int) -> int:
-    """-1 is one per core that this process may use."""
-    return len(os.sched_getaffinity(0)) if workers < 0 else workers
+    """-1 is one per CPU that this process may use."""
+    return usable_cpus() if workers < 0 else workers
 
 
 def ordered(

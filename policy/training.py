@@ -28,6 +28,7 @@ from ..datasets.statistics import Statistics, dataset_statistics, statistics
 from ..datasets.windows import split_episodes, window_index
 from ..seeds import Purpose, torch_seed
 from ..spec import CheckpointError, DataError
+from ..threads import choose_threads
 from . import checkpoint
 from .batches import Ahead, WindowBatches, balanced_index, image_keys
 from .denoisers.experts import Experts
@@ -36,6 +37,7 @@ from .ema import EMA
 from .metrics import MetricsLog
 from .model import ModelConfig, PolicyModel
 from .normalizer import ACTION, Normalizer
+from .slow_steps import SlowSteps
 from .training_settings import TrainingSettings
 from .versions import versions
 
@@ -54,9 +56,8 @@ class Trainer:
         folder: Path,
         meta: Mapping[str, Any] | None = None,
     ) -> None:
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
         settings.check_horizon(config.horizon)
+        torch.set_num_threads(settings.threads or choose_threads(torch.get_num_threads()))
         check_specs(dataset, config)
         config = replace(config, uncertain=settings.uncertainty)
         self.settings, self.folder, self.device = settings, Path(folder), settings.resolved_device()
@@ -87,6 +88,7 @@ class Trainer:
             "versions": versions(),
         }
         self.step, self.seconds, self.best, self.warned = 0, 0.0, math.inf, False
+        self.slow_steps = SlowSteps()
 
     def run(self, progress: bool = True, on_log: OnLog | None = None) -> PolicyModel:
         """Train to `settings.steps` and return the EMA model; SIGINT and SIGTERM save first, then stop the run."""
@@ -108,8 +110,12 @@ class Trainer:
         """One optimiser step; returns its numbers, the loss among them."""
         began = time.monotonic()
         numbers = self._train_step()
-        self.seconds += time.monotonic() - began
+        taken_s = time.monotonic() - began
+        self.seconds += taken_s
         self.step += 1
+        notice = self.slow_steps.note(taken_s)
+        if notice:
+            tqdm.write(f"step {self.step}: {notice}")
         return numbers
 
     def _train_step(self) -> dict[str, Tensor]:
@@ -207,7 +213,12 @@ class Trainer:
         if name == "best":
             checkpoint.save(target, self.ema.model, {**meta, "validation_loss": self.best})
             return
-        state = {"step": self.step, "seconds": self.seconds, "best": self.best if math.isfinite(self.best) else None}
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "best": self.best if math.isfinite(self.best) else None,
+            "threads": torch.get_num_threads(),
+        }
         checkpoint.save(target, self.ema.model, meta, self._tensors(), state)
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -226,8 +237,14 @@ class Trainer:
         self.ema.model.load_state_dict(saved.state_dict())
         self.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
         self._load_optimizer(tensors)
+        self._take_threads(int(state.get("threads", 0)))
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
         self.best = math.inf if state["best"] is None else float(state["best"])
+
+    def _take_threads(self, before: int) -> None:
+        """Go on with as many threads as before, where this process has them: another number sums in another order."""
+        if before and not self.settings.threads and before <= torch.get_num_threads():
+            torch.set_num_threads(before)
 
     def _load_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
         state: dict[int, dict[str, Tensor]] = {}

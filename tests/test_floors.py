@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(hotstart.__file__).parent
 FLOORS = {
     "spec": 0,
+    "threads": 1,
     "plugins": 1,
     "untrusted": 1,
     "seeds": 1,
@@ -42,7 +43,8 @@ ONLY = {
     "control": {"spec", "numpy"},
     "planners": {"spec", "seeds", "numpy"},
     "configs": {"spec", "plugins", "policy", "configs", "hydra", "omegaconf", "numpy"},
-    "__init__": set(),
+    "threads": set(),
+    "__init__": {"threads"},
     "__main__": {"cli"},
 }
 """All that these may import besides the standard library."""

@@ -107,6 +107,25 @@ def test_a_signal_saves_then_stops(number, tmp_path, tiny_dataset, tiny_config):
     assert seen == list(range(9, 15))
 
 
+def test_a_resumed_run_keeps_its_number_of_threads(tmp_path, tiny_dataset, tiny_config, monkeypatch):
+    """Another number of threads sums in another order: the weights would not be the same to the bit."""
+    config, settings = tiny_config(dataset=tiny_dataset), replace(SETTINGS, steps=2, threads=0)
+    monkeypatch.setattr("hotstart.policy.training.choose_threads", lambda most: min(most, 2))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        run(tiny_dataset, config, settings, tmp_path)
+        torch.set_num_threads(3)
+        trainer = Trainer(tiny_dataset, config, settings, tmp_path)
+        assert torch.get_num_threads() == 2
+        trainer.run(progress=False)
+        assert torch.get_num_threads() == 1
+        Trainer(tiny_dataset, config, replace(settings, threads=2), tmp_path).run(progress=False)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_it_trains_in_a_thread_too(tmp_path, tiny_dataset, tiny_config):
     settings = replace(SETTINGS, steps=1)
     thread = threading.Thread(target=run, args=(tiny_dataset, tiny_config(), settings, tmp_path))
