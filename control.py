@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .checks import check_command, check_fit, check_plan
 from .spec import (
     ActionSpec,
     Ask,
@@ -28,6 +29,7 @@ from .spec import (
     Robot,
     SilentError,
 )
+from .stopping import Stop, signals_raised
 
 LOST_PERIODS = 0.5
 """A turn that begins later than this share of a control period was lost, and is not made up for."""
@@ -113,8 +115,8 @@ class RowLog:
     """What happened in one row of one episode."""
 
     seed: int
-    success: bool = False
-    score: float = 0.0
+    success: bool | None = None  # whether the task was fulfilled at any time; None: the robot never said
+    score: float = 0.0  # the robot's newest word
     steps: int = 0  # control periods begun
     commands: list[FloatArray] = field(default_factory=list)  # (A,) each
     durations: list[float] = field(default_factory=list)  # of each command, in control periods: 1, less where a hold was cut
@@ -124,6 +126,7 @@ class RowLog:
     reactions: list[tuple[float, float, int]] = field(default_factory=list)
     """Of each plan that was of use: (observed at, first acted at) [s], and how many actions were executed before."""
     executed: int = 0  # actions of plans; what was held is not among them
+    solved_at_reset: bool = False  # the task was fulfilled before the first action
 
 
 @dataclass(frozen=True)
@@ -131,11 +134,13 @@ class LoopSettings:
     """`max_ticks` ends an episode; a row asks for a plan when at most `replan_at` actions are left to it.
 
     A plan that is not there `patience_s` seconds after it was asked for never comes: the run ends, and the robot is stopped.
+    `any_rate` lets a policy run at another control rate than that of its data.
     """
 
     max_ticks: int
     replan_at: int = 0
     patience_s: float = 10.0
+    any_rate: bool = False
 
     def __post_init__(self) -> None:
         if not self.patience_s > 0:
@@ -159,15 +164,24 @@ def run(
 ) -> list[RowLog]:
     """One episode in every row; `seeds` (at most B) fix the scenes and the policy's noise. Returns a log per seed.
 
-    An episode lasts `max_ticks` control periods of its row's own clock. However it ends, the robot is stopped. Raises
-    SilentError when a plan does not come.
+    An episode lasts `max_ticks` control periods of its row's own clock. However it ends, the robot is stopped: SIGTERM and
+    SIGHUP become a SystemExit unless somebody handles them already. Raises ConfigError before anything moves where policy and
+    robot do not fit, PlanError for a plan that no robot may be given, SilentError when a plan does not come, and StopError
+    when `robot.stop()` keeps failing.
     """
     if not 0 < len(seeds) <= robot.rows:
         raise ConfigError(f"{len(seeds)} seeds for {robot.rows} rows; give between 1 and {robot.rows}")
-    try:
-        return _Episode(robot, policy, planner, clock, seeds, settings).run(listeners)
-    finally:
-        robot.stop()
+    check_fit(robot, policy, settings.any_rate)
+    stop = Stop(robot)
+    with signals_raised():
+        try:
+            try:
+                return _Episode(robot, policy, planner, clock, seeds, settings).run(listeners)
+            finally:
+                stop.now()
+        except BaseException:
+            stop.now()  # a signal may have come before the first line of the call above
+            raise
 
 
 class _Episode:
@@ -182,11 +196,15 @@ class _Episode:
         self.end = settings.max_ticks * robot.substeps  # of an episode, in substeps
         idle = [0] * (robot.rows - self.rows)
         planner.reset()
-        robot.reset(seeds)
+        start = robot.reset(seeds)
         self.state = policy.initial_state([*seeds, *idle])
         self.logs = [RowLog(int(seed)) for seed in seeds]
+        if start is not None:
+            for row, log in enumerate(self.logs):
+                log.solved_at_reset = bool(start.fulfilled(row))
         self.pending = [TimedActions.none(self.width) for _ in seeds]
         self.at = np.zeros(self.rows, np.int64)  # each row's own time, in substeps
+        self.seen_at = np.full(self.rows, -robot.substeps)  # its newest observation in the policy's history, in substeps
         self.behind = np.zeros(self.rows, np.int64)  # actions of a row's newest plan that lie behind it
         self.asked = np.zeros(self.rows, bool)
         self.asked_s = np.zeros(self.rows)
@@ -202,7 +220,7 @@ class _Episode:
             due_s = float(now_s[~self.done].min())
             self.clock.sleep_until(due_s)
             observation = self.robot.observe()
-            self.state = self.policy.observe(self.state, observation)
+            self._observe(observation)
             self._receive(now_s)
             self._ask(now_s)
             self._receive(now_s)
@@ -219,6 +237,16 @@ class _Episode:
             turn += 1
             self.done |= self.at >= self.end
         return self.logs
+
+    def _observe(self, observation: Observation) -> None:
+        """Hand an observation to the policy; it is a further one in the rows for which a control period has passed."""
+        new = np.ones(self.robot.rows, bool)
+        new[: self.rows] = self.at - self.seen_at >= self.robot.substeps
+        self.seen_at = self.at.copy()
+        if new[: self.rows][~self.done].all():
+            self.state = self.policy.observe(self.state, observation)
+        else:
+            self.state = self.policy.observe(self.state, observation, new)
 
     def _check_patience(self, now_s: FloatArray) -> None:
         """Raise SilentError where a plan has been under way for too long."""
@@ -264,13 +292,14 @@ class _Episode:
         where it is, and only what others have done in the place of the chunk's first actions is dropped.
         """
         idle = np.zeros(self.robot.rows - self.rows)
-        for planned in self.planner.poll(np.concatenate((now_s, idle))):
+        for answer in self.planner.poll(np.concatenate((now_s, idle))):
+            planned = check_plan(answer, np.flatnonzero(self.asked), self.width, self.policy.horizon.planned)
             self.state = self.policy.adopt(self.state, planned)
             for row, actions, nfe in zip(planned.rows.tolist(), planned.actions, planned.nfe.tolist(), strict=True):
                 if self.done[row]:  # its log is that of a run by itself, which would have ended before
                     continue
                 begin_s = self.asked_s[row] + self.waited[row] * self._substep_s
-                chunk = TimedActions(begin_s + self.period_s * np.arange(len(actions)), np.asarray(actions, np.float64))
+                chunk = TimedActions(begin_s + self.period_s * np.arange(len(actions)), actions)
                 self.pending[row], late = splice(self.pending[row], chunk, float(now_s[row]))
                 self.asked[row], self.behind[row] = False, self.since[row]
                 self.logs[row].late_actions += late
@@ -297,6 +326,7 @@ class _Episode:
                 substeps[row] = self._until_due(row, float(now_s[row]))
                 self.waited[row] += substeps[row]
                 self.logs[row].starved_ticks += substeps[row] / self.robot.substeps
+        check_command(actions)
         return actions, substeps
 
     def _until_due(self, row: int, now_s: float) -> int:
@@ -313,6 +343,7 @@ class _Episode:
             log.durations.append(substeps[row] / self.robot.substeps)
             self.at[row] += substeps[row]
             log.steps = int(-(-self.at[row] // self.robot.substeps))
-            log.success |= bool(feedback.success[row])
-            log.score = max(log.score, float(feedback.score[row]))
+            fulfilled = feedback.fulfilled(row)
+            log.success = log.success if fulfilled is None else bool(log.success) or fulfilled
+            log.score = float(feedback.score[row])
         self.done |= feedback.done[: self.rows]

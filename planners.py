@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from .checks import check_plan
 from .seeds import Purpose, counter_generator
-from .spec import Ask, ConfigError, FloatArray, HotstartError, Planned, Policy
+from .spec import Ask, ConfigError, FloatArray, HotstartError, PlanError, Planned, Policy
 
 Latency = Callable[[int, int], float]
 """(row, number of the row's plan, 0 being the first one) -> seconds that the plan takes."""
@@ -34,11 +35,14 @@ class _Asking:
         """(rows, real seconds) of every call."""
 
     def _plan(self, state: Any, ask: Ask) -> Planned:
-        """The policy's answer."""
+        """The policy's answer; raises PlanError where it is none for exactly the rows that were asked for."""
         began = time.perf_counter()
         planned = self.policy.plan(state, ask.rows, ask.executed, ask.committed)
         self.seconds.append((len(ask.rows), time.perf_counter() - began))
-        return planned
+        checked = check_plan(planned, ask.rows)
+        if len(checked.rows) < len(ask.rows):
+            raise PlanError(f"{len(ask.rows)} rows were asked for; the policy planned for {len(checked.rows)}")
+        return checked
 
 
 class ImmediatePlanner(_Asking):

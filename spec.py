@@ -45,6 +45,14 @@ class SilentError(HotstartError):
     """Something that a running robot depends on has gone silent."""
 
 
+class PlanError(HotstartError):
+    """A plan that no robot may be given."""
+
+
+class StopError(HotstartError):
+    """A robot could not be stopped."""
+
+
 def unknown(what: str, word: str, valid: Sequence[str]) -> str:
     """The message for a word that is not among the valid ones, with the nearest of them where one is near."""
     return f"unknown {what} {shorten(word)}{nearest(word, valid)}; valid: {', '.join(valid) or 'none'}"
@@ -237,12 +245,19 @@ class Feedback:
 
     done: BoolArray  # (B,) the episode is over
     success: BoolArray  # (B,) the task is fulfilled now
-    score: FloatArray  # (B,) the task's own score, so far
+    score: FloatArray  # (B,) the episode's score by now: the newest one counts, and it may be negative
+    reports_success: BoolArray | None = None  # (B,) whether `success` says anything; None: in every row
 
     @classmethod
     def silent(cls, rows: int) -> Feedback:
-        """No end, no success, no score."""
-        return cls(np.zeros(rows, bool), np.zeros(rows, bool), np.zeros(rows, np.float64))
+        """No end, no score, and success is not reported."""
+        return cls(np.zeros(rows, bool), np.zeros(rows, bool), np.zeros(rows, np.float64), np.zeros(rows, bool))
+
+    def fulfilled(self, row: int) -> bool | None:
+        """Whether the row's task is fulfilled now; None where that is not reported."""
+        if self.reports_success is not None and not self.reports_success[row]:
+            return None
+        return bool(self.success[row])
 
 
 class Robot(Protocol):
@@ -255,8 +270,11 @@ class Robot(Protocol):
     obs_spec: ObsSpec
     action_spec: ActionSpec
 
-    def reset(self, seeds: Sequence[int]) -> None:
-        """Begin an episode in every row; the seed fixes all that is random in it, the model of the scene included."""
+    def reset(self, seeds: Sequence[int]) -> Feedback | None:
+        """Begin an episode in every row; the seed fixes all that is random in it, the model of the scene included.
+
+        Returns how things stand before the first action (a task may be fulfilled already), or None where nobody knows.
+        """
         ...
 
     def observe(self) -> Observation:
@@ -264,7 +282,10 @@ class Robot(Protocol):
         ...
 
     def act(self, actions: FloatArray, substeps: IntArray | None = None) -> Feedback:
-        """Hand over actions (B, A) in the units of the action specification, for `substeps` (B,) or a whole period each."""
+        """Hand over actions (B, A) in the units of the action specification, for `substeps` (B,) or a whole period each.
+
+        A row with 0 substeps stands still: its episode is over for who acts.
+        """
         ...
 
     def rest(self) -> FloatArray:
@@ -293,6 +314,10 @@ class Policy(Protocol):
     """Turns observations into chunks. All that it remembers lies in the state, a value that is handed in and out."""
 
     horizon: Horizon
+    obs_spec: ObsSpec
+    action_spec: ActionSpec
+    rate_hz: float | None
+    """Control rate of the data that it was trained on [Hz]; None where nobody has said it."""
 
     def initial_state(self, seeds: Sequence[int]) -> Any:
         """A fresh state with one row per seed; the seed fixes the row's noise."""
@@ -302,8 +327,12 @@ class Policy(Protocol):
         """Begin anew in `rows` only; the other rows stay as they are, bit for bit."""
         ...
 
-    def observe(self, state: Any, observation: Observation) -> Any:
-        """Take in one tick's observation (B, ...); cheap, called every tick."""
+    def observe(self, state: Any, observation: Observation, new: BoolArray | None = None) -> Any:
+        """Take in one turn's observation (B, ...); cheap, called every turn.
+
+        `new` (B,) says for which rows a control period has passed since the observation before; None: for all. In the others
+        it takes the place of that one, so that the history keeps its spacing and its newest entry is the present.
+        """
         ...
 
     def plan(self, state: Any, rows: IntArray, executed: IntArray, committed: IntArray | None = None) -> Planned:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..spec import ActionSpec, ConfigError, FloatArray, Horizon, IntArray, Observation, ObsSpec, Planned
+from ..spec import ActionSpec, BoolArray, ConfigError, FloatArray, Horizon, IntArray, Observation, ObsSpec, Planned
 from . import checkpoint
 from .diffusion.noise import RowNoise
 from .diffusion.plans import Demanding, Fresh, Guided, PlanOutcome, PlanRequest, Trained, Way, check_finite
@@ -40,6 +40,9 @@ class PolicyState:
 class DiffusionPolicy:
     """Observations in, chunks out; see `hotstart.spec.Policy`."""
 
+    rate_hz: float | None = None
+    """Control rate of the data that it was trained on [Hz], as its checkpoint says; None for a model of one's own."""
+
     def __init__(self, model: PolicyModel, way: Way | None = None, executed: int | None = None, delay: int = 0) -> None:
         """`executed` is another number of steps to execute than the Ta that the model was trained with.
 
@@ -59,7 +62,9 @@ class DiffusionPolicy:
     def load(cls, path: Path | str, inference: Mapping[str, Any] | Way | None = None, device: str = "cpu") -> DiffusionPolicy:
         """A policy from a checkpoint or a run; `inference` is a way, or a configuration of one (default: DDIM in 10 steps)."""
         model, meta = checkpoint.load(path, device)
-        return cls(model, build_way(inference, meta) if isinstance(inference, Mapping) else inference)
+        policy = cls(model, build_way(inference, meta) if isinstance(inference, Mapping) else inference)
+        policy.rate_hz = meta.get("rate_hz")
+        return policy
 
     def initial_state(self, seeds: Sequence[int]) -> PolicyState:
         """One row per seed, nothing seen and nothing planned."""
@@ -77,15 +82,17 @@ class DiffusionPolicy:
             raise ConfigError(f"{len(rows)} rows are to be reset with {len(seeds)} seeds; give one seed per row")
         return _put_rows(state, np.asarray(rows), self.initial_state(seeds))
 
-    def observe(self, state: PolicyState, observation: Observation) -> PolicyState:
-        """Push one tick's observation (B, ...) onto the histories."""
+    def observe(self, state: PolicyState, observation: Observation, new: BoolArray | None = None) -> PolicyState:
+        """Push one turn's observation (B, ...) onto the histories; in rows that are not `new` (B,) it replaces the newest."""
         missing = [name for name in self.obs_spec.keys if name not in observation]
         if missing:
             raise ConfigError(
                 f"the policy wants {list(self.obs_spec.keys)}; the observation has no {missing}, only {list(observation)}"
             )
-        history = {name: _push(name, window, observation[name], state.seen) for name, window in state.history.items()}
-        return replace(state, history=history, seen=state.seen + 1)
+        further = np.ones(len(state.seen), bool) if new is None else new | (state.seen == 0)
+        seen = state.seen + further
+        history = {name: _push(name, window, observation[name], seen, further) for name, window in state.history.items()}
+        return replace(state, history=history, seen=seen)
 
     @torch.no_grad()
     def plan(self, state: PolicyState, rows: IntArray, executed: IntArray, committed: IntArray | None = None) -> Planned:
@@ -180,17 +187,21 @@ def build_way(node: Mapping[str, Any], meta: Mapping[str, Any] | None = None) ->
     return build("inference", {k: v for k, v in node.items() if k not in given}, **given)
 
 
-def _push(name: str, window: NDArray[Any], newest: NDArray[Any], seen: IntArray) -> NDArray[Any]:
-    """Shift (B, To, ...) by one and append (B, ...); a row's first observation fills the whole window."""
+def _push(name: str, window: NDArray[Any], newest: NDArray[Any], seen: IntArray, further: BoolArray) -> NDArray[Any]:
+    """Put (B, ...) at the end of (B, To, ...), shifted by one in the rows of `further` (B,).
+
+    As long as a row has `seen` one observation, that fills the whole window.
+    """
     newest, wanted = np.asarray(newest), (len(window), *window.shape[2:])
     if newest.shape != wanted:
         raise ConfigError(f"observation {name!r} has shape {newest.shape}; {wanted} was expected")
     if not np.can_cast(newest.dtype, window.dtype, "same_kind"):  # an image in [0, 1] would become all zeros as uint8
         raise ConfigError(f"observation {name!r} is {newest.dtype}; the policy was trained with {window.dtype}: convert it")
     newest = newest.astype(window.dtype)
-    shifted = np.concatenate((window[:, 1:], newest[:, None]), 1)
-    shifted[seen == 0] = newest[seen == 0][:, None]
-    return shifted
+    pushed = np.concatenate((window[:, 1:], newest[:, None]), 1)
+    pushed[~further, :-1] = window[~further, :-1]
+    pushed[seen == 1] = newest[seen == 1][:, None]
+    return pushed
 
 
 def _put(old: NDArray[Any], rows: IntArray, new: Any) -> NDArray[Any]:

@@ -130,6 +130,8 @@ class ScriptedPolicy:
 
     def __init__(self, executed: int = 4, nfe: int = 3) -> None:
         self.horizon = Horizon(observed=1, planned=2 * executed, executed=executed)
+        self.obs_spec, self.action_spec = ObsSpec({"tick": ObsKey((1,), "float64")}), ACTION_SPEC
+        self.rate_hz: float | None = None
         self.nfe = nfe
         self.asked: list[tuple[int, list[int], list[int]]] = []  # (tick seen, rows, executed)
 
@@ -139,7 +141,7 @@ class ScriptedPolicy:
     def reset_rows(self, state, rows, seeds):
         raise AssertionError("the loop has no business resetting rows within an episode")
 
-    def observe(self, state, observation):
+    def observe(self, state, observation, new=None):
         return {**state, "tick": observation["tick"][:, 0]}
 
     def plan(self, state, rows, executed, committed=None):

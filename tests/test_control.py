@@ -1,12 +1,16 @@
 """The control loop: every tick its action, rows that end apart, robots that are always stopped."""
 
+import os
+import signal
+import threading
 import time
 
 import numpy as np
 import pytest
+from hotstart import stopping
 from hotstart.control import LoopSettings, RealClock, VirtualClock, run
 from hotstart.planners import ImmediatePlanner, ThreadedPlanner
-from hotstart.spec import Clock, ConfigError, Feedback, Planner, Policy, Robot
+from hotstart.spec import Clock, ConfigError, Feedback, Planner, Policy, Robot, StopError
 
 
 def test_the_parts_of_this_test_are_what_the_protocols_say(scripted):
@@ -69,7 +73,7 @@ def test_fewer_seeds_than_rows_leave_the_rest_idle(scripted):
 
 
 def test_what_a_row_achieved_is_kept(scripted):
-    """Success at any tick counts, and the score is the best one; feedback after the end does not."""
+    """Success at any tick counts, and of the scores the newest one; feedback after the end does not."""
 
     class Wavering(scripted.Robot):
         def act(self, actions, substeps=None):
@@ -79,7 +83,47 @@ def test_what_a_row_achieved_is_kept(scripted):
 
     robot, policy = Wavering(1), scripted.Policy()
     (log,) = run(robot, policy, ImmediatePlanner(policy), VirtualClock(), [0], LoopSettings(50))
-    assert (log.success, log.score, log.steps) == (True, 0.7, 3)
+    assert (log.success, log.score, log.steps) == (True, 0.2, 3)
+
+
+@pytest.mark.parametrize("scores", [[3.0, -4.0], [-2.0, -1291.0]])
+def test_a_score_may_fall_and_be_negative(scores, scripted):
+    class Falling(scripted.Robot):
+        def act(self, actions, substeps=None):
+            super().act(actions)
+            return Feedback(np.array([self.tick >= 2]), np.zeros(1, bool), np.array([scores[self.tick - 1]]))
+
+    policy = scripted.Policy()
+    (log,) = run(Falling(1), policy, ImmediatePlanner(policy), VirtualClock(), [0], LoopSettings(9))
+    assert (log.success, log.score) == (False, scores[-1])
+
+
+def test_success_that_a_robot_does_not_report_is_not_known(scripted):
+    """Row 0 never says, row 1 says it at last, row 2 says that it has failed."""
+
+    class Reserved(scripted.Robot):
+        def act(self, actions, substeps=None):
+            super().act(actions)
+            reports = np.array([False, self.tick == 3, True])
+            return Feedback(np.full(3, self.tick >= 3), np.array([True, True, False]), np.zeros(3), reports)
+
+    policy = scripted.Policy()
+    logs = run(Reserved(3), policy, ImmediatePlanner(policy), VirtualClock(), [0, 1, 2], LoopSettings(9))
+    assert [log.success for log in logs] == [None, True, False]
+    silent = Feedback.silent(2)
+    assert [silent.fulfilled(row) for row in range(2)] == [None, None]
+
+
+def test_what_was_fulfilled_before_the_first_action_is_noted(scripted):
+    class Solved(scripted.Robot):
+        def reset(self, seeds):
+            super().reset(seeds)
+            solved, reports = np.array([True, False, True]), np.array([True, True, False])
+            return Feedback(np.zeros(3, bool), solved, np.zeros(3), reports)
+
+    policy = scripted.Policy()
+    logs = run(Solved(3), policy, ImmediatePlanner(policy), VirtualClock(), [0, 1, 2], LoopSettings(2))
+    assert [log.solved_at_reset for log in logs] == [True, False, False]
 
 
 def test_listeners_hear_every_tick(scripted):
@@ -136,6 +180,95 @@ def test_the_robot_is_stopped_however_it_ends(where, scripted):
 def test_it_is_stopped_after_a_good_end_too(scripted):
     robot, _, _ = scripted.episode(ticks=3)
     assert robot.calls == ["reset", "stop"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_the_robot_and_ends_the_program(number, scripted):
+    class Told(scripted.Robot):
+        def act(self, actions, substeps=None):
+            if self.tick == 2:
+                os.kill(os.getpid(), number)
+            return super().act(actions, substeps)
+
+    before = signal.getsignal(number)
+    robot, policy = Told(1), scripted.Policy()
+    with pytest.raises(SystemExit) as ended:
+        run(robot, policy, ImmediatePlanner(policy), VirtualClock(), [0], LoopSettings(9))
+    assert ended.value.code == 128 + number
+    assert robot.calls == ["reset", "stop"]
+    assert len(robot.commands) <= 3
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_that_somebody_handles_is_theirs(scripted):
+    heard = []
+
+    class Told(scripted.Robot):
+        def act(self, actions, substeps=None):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return super().act(actions, substeps)
+
+    robot, policy = Told(1), scripted.Policy()
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        run(robot, policy, ImmediatePlanner(policy), VirtualClock(), [0], LoopSettings(3))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM] * 3
+    assert robot.calls == ["reset", "stop"]
+
+
+def test_in_a_thread_no_signal_is_touched(scripted):
+    done = []
+
+    def work():
+        robot, policy = scripted.Robot(1), scripted.Policy()
+        run(robot, policy, ImmediatePlanner(policy), VirtualClock(), [0], LoopSettings(3))
+        done.append(robot.calls)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [["reset", "stop"]]
+
+
+def failing_robot(scripted, failures):
+    """A robot whose `stop` raises these in turn before it stops."""
+
+    class Failing(scripted.Robot):
+        def stop(self):
+            super().stop()
+            if self.calls.count("stop") <= len(failures):
+                raise failures[self.calls.count("stop") - 1]
+
+    return Failing(1)
+
+
+def test_a_stop_that_fails_is_tried_again(scripted, monkeypatch):
+    monkeypatch.setattr(stopping, "PAUSE_S", 0.0)
+    robot, policy = failing_robot(scripted, [OSError("bus off")]), scripted.Policy()
+    with pytest.warns(RuntimeWarning, match="OSError: bus off"):
+        run(robot, policy, ImmediatePlanner(policy), VirtualClock(), [0], LoopSettings(3))
+    assert robot.calls == ["reset", "stop", "stop"]
+
+
+def test_a_ctrl_c_while_the_robot_is_stopped_waits_until_it_stands(scripted, monkeypatch):
+    monkeypatch.setattr(stopping, "PAUSE_S", 0.0)
+    robot, policy = failing_robot(scripted, [KeyboardInterrupt(), KeyboardInterrupt()]), scripted.Policy()
+    with pytest.raises(KeyboardInterrupt):
+        run(robot, policy, ImmediatePlanner(policy), VirtualClock(), [0], LoopSettings(3))
+    assert robot.calls == ["reset", "stop", "stop", "stop"]
+
+
+def test_a_robot_that_cannot_be_stopped_is_said_to_be_so(scripted, monkeypatch):
+    monkeypatch.setattr(stopping, "PAUSE_S", 0.0)
+    robot, policy = failing_robot(scripted, [OSError("bus off")] * 99), scripted.Policy()
+    robot.fails_at = 1
+    with pytest.raises(StopError, match=r"stop\(\) raised 5 times, at last OSError: bus off; cut its power") as failed:
+        run(robot, policy, ImmediatePlanner(policy), VirtualClock(), [0], LoopSettings(3))
+    assert robot.calls.count("stop") == 5
+    assert isinstance(failed.value.__cause__, OSError)
+    assert "the cable came off" in repr(failed.value.__cause__.__context__)  # what came first is in the traceback
 
 
 @pytest.mark.parametrize("seeds", [[], [1, 2, 3]])

@@ -15,6 +15,8 @@ import pytest
 ROOT = Path(hotstart.__file__).parent
 FLOORS = {
     "spec": 0,
+    "checks": 0.5,
+    "stopping": 0.5,
     "threads": 1,
     "plugins": 1,
     "untrusted": 1,
@@ -38,10 +40,12 @@ FLOORS = {
 ONLY = {
     "spec": {"numpy"},
     "plugins": {"spec"},
+    "checks": {"spec", "numpy"},
+    "stopping": {"spec"},
     "untrusted": {"spec", "yaml"},
     "seeds": {"spec", "numpy"},
-    "control": {"spec", "numpy"},
-    "planners": {"spec", "seeds", "numpy"},
+    "control": {"spec", "checks", "stopping", "numpy"},
+    "planners": {"spec", "checks", "seeds", "numpy"},
     "configs": {"spec", "plugins", "policy", "configs", "hydra", "omegaconf", "numpy"},
     "threads": set(),
     "__init__": {"threads"},
@@ -144,7 +148,7 @@ def test_every_import_keeps_the_floors():
         ("commands/a.py", "from .. import cli", "commands (floor 7) imports cli (floor 8)"),
         ("commands/a.py", "from ..benchmarks import call_time", "commands (floor 7) imports benchmarks (floor 8)"),
         ("control.py", "from .datasets.store import Store", "control (floor 1) imports datasets (floor 2)"),
-        ("control.py", "import torch", "control imports torch; it may import only ['numpy', 'spec']"),
+        ("control.py", "import torch", "control imports torch; it may import only ['checks', 'numpy', 'spec', 'stopping']"),
         ("control.py", "from .plugins import added", "control (floor 1) imports plugins (floor 1)"),
         ("spec.py", "import scipy.stats", "spec imports scipy; it may import only ['numpy']"),
         ("configs/a.py", "from ..envs import registry", "configs imports envs; it may import only"),

@@ -1,0 +1,199 @@
+"""What is checked before a robot moves: that robot and policy fit, and that a plan is one that a robot may be given.
+
+Knows only `spec` (numpy only); `control.run` and the planners call it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from .spec import ActionDim, ActionSpec, ConfigError, FloatArray, IntArray, ObsSpec, PlanError, Planned
+
+RATE_SHARE = 0.01
+"""Two control rates that differ by more than this share are two rates."""
+LARGEST = float(np.finfo(np.float32).max)
+"""Robots are told float32 numbers; what is larger is no command."""
+NAMED = 8
+"""So many names stand in a message."""
+
+
+class Described(Protocol):
+    """What says which actions and observations it works with, and at which rate: a robot or an environment."""
+
+    @property
+    def rate_hz(self) -> float:
+        """Control rate [Hz]."""
+        ...
+
+    @property
+    def obs_spec(self) -> ObsSpec:
+        """What it observes."""
+        ...
+
+    @property
+    def action_spec(self) -> ActionSpec:
+        """What it is told."""
+        ...
+
+
+class DescribedPolicy(Protocol):
+    """A policy's own description; its rate is None where nobody has said it."""
+
+    @property
+    def rate_hz(self) -> float | None:
+        """Control rate of the data that it was trained on [Hz]."""
+        ...
+
+    @property
+    def obs_spec(self) -> ObsSpec:
+        """What it wants to see."""
+        ...
+
+    @property
+    def action_spec(self) -> ActionSpec:
+        """What it plans."""
+        ...
+
+
+def check_fit(robot: Described, policy: DescribedPolicy, any_rate: bool = False) -> None:
+    """Raise ConfigError where a policy cannot run a robot: width, units and order of actions, observations, control rate.
+
+    A unit that one of them leaves open is not compared, nor is anything but the width where actions have no names of their
+    own. `any_rate` allows another control rate than that of the policy's data.
+    """
+    faults = [*_action_faults(policy.action_spec, robot.action_spec), *_observation_faults(policy.obs_spec, robot.obs_spec)]
+    if not any_rate and rates_differ(policy.rate_hz, robot.rate_hz):
+        faults.append(
+            f"the policy was trained on data of {policy.rate_hz:g} Hz, the robot runs at {robot.rate_hz:g} Hz: train on data "
+            "of the robot's rate, set the robot's rate to that of the data, or allow it (rate=any, in Python any_rate=True)"
+        )
+    if faults:
+        raise ConfigError("policy and robot do not fit: " + "; ".join(faults))
+
+
+def rates_differ(one_hz: float | None, other_hz: float | None) -> bool:
+    """Whether two control rates are further apart than RATE_SHARE; False where one is not known."""
+    if one_hz is None or other_hz is None:
+        return False
+    return abs(one_hz - other_hz) > RATE_SHARE * max(abs(one_hz), abs(other_hz))
+
+
+def check_plan(planned: Any, asked: IntArray, width: int | None = None, longest: int | None = None) -> Planned:
+    """A policy's answer with its arrays as they must be: rows (R,), actions float64 (R, n, A), nfe (R,).
+
+    Raises PlanError for rows that were not asked for (`asked`), another shape, another width A than `width`, no step or more
+    than `longest`, and numbers that are no finite float32.
+    """
+    if not isinstance(planned, Planned):
+        raise PlanError(f"the policy's answer is {type(planned).__name__}; hotstart.spec.Planned was expected")
+    rows = _whole_numbers(planned.rows, "rows")
+    nfe = _whole_numbers(planned.nfe, "nfe")
+    strange = sorted(set(rows.tolist()) - set(asked.tolist()))
+    if strange or len(set(rows.tolist())) < len(rows):
+        raise PlanError(f"the plan is for rows {_some(rows)}; asked for were {_some(asked)}, each once")
+    actions = _numbers(planned.actions)
+    least_and_most = (len(rows), len(rows)), (1, longest), (width, width)
+    if actions.ndim != 3 or not all(map(_lies_in, actions.shape, least_and_most)):
+        steps = "1 or more" if longest is None else f"1 to {longest}"
+        wanted = f"({len(rows)} rows, {steps} steps, {'some' if width is None else width} numbers)"
+        raise PlanError(f"the plan's actions have shape {actions.shape}; {wanted} were expected")
+    if len(nfe) != len(rows):
+        raise PlanError(f"the plan says the evaluations of {len(nfe)} rows; it holds {len(rows)}")
+    wrong = ~(np.abs(actions) <= LARGEST)  # NaN too
+    if wrong.any():
+        row, step, number = np.argwhere(wrong)[0].tolist()
+        raise PlanError(
+            f"the plan says {actions[row, step, number]!r} for number {number} of step {step} in row {rows[row]}; "
+            "a robot is told finite float32 numbers: look at the observation and at the weights"
+        )
+    return replace(planned, rows=rows, actions=actions, nfe=nfe)
+
+
+def check_command(actions: FloatArray) -> None:
+    """Raise PlanError where actions (B, A) that are about to be sent hold a number that is no finite float32."""
+    if not (np.abs(actions) <= LARGEST).all():
+        row, number = np.argwhere(~(np.abs(actions) <= LARGEST))[0].tolist()
+        raise PlanError(
+            f"row {row} would be told {actions[row, number]!r} for number {number}; a robot is told finite float32 numbers: "
+            "where it holds, they are what `rest` says"
+        )
+
+
+def _lies_in(size: int, ends: tuple[int | None, int | None]) -> bool:
+    """Whether a size lies between two numbers, None being no end."""
+    least, most = ends
+    return (least is None or least <= size) and (most is None or size <= most)
+
+
+def _numbers(values: Any) -> FloatArray:
+    """The actions as float64, whatever held them."""
+    try:
+        found = np.asarray(values)
+        if found.dtype.kind not in "fiu":
+            raise TypeError(f"they are {found.dtype}")
+        return found.astype(np.float64)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, objects, a tensor on another device
+        raise PlanError(f"the plan's actions are no array of real numbers: {error}") from error
+
+
+def _whole_numbers(values: Any, name: str) -> IntArray:
+    """Rows or evaluations as whole numbers (R,)."""
+    try:
+        found = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise PlanError(f"the plan's {name} are no array of whole numbers: {error}") from error
+    if found.dtype.kind not in "iu" or found.ndim != 1:
+        raise PlanError(f"the plan's {name} are {found.dtype} of shape {found.shape}; whole numbers (R,) were expected")
+    return found.astype(np.int64)
+
+
+def _action_faults(policy: ActionSpec, robot: ActionSpec) -> Iterator[str]:
+    """How the numbers of an action differ."""
+    if policy.width != robot.width:
+        yield (
+            f"the policy plans {policy.width} numbers an action ({_names(policy)}), "
+            f"the robot takes {robot.width} ({_names(robot)})"
+        )
+        return
+    places = {dim.name: number for number, dim in enumerate(robot.dims)}
+    for number, (ours, theirs) in enumerate(zip(policy.dims, robot.dims, strict=True)):
+        if _is_plain(ours, number) or _is_plain(theirs, number):
+            continue
+        if places.get(ours.name, number) != number:
+            yield f"number {number} of an action is {ours.name!r} for the policy and {theirs.name!r} for the robot"
+        if ours.unit and theirs.unit and ours.unit != theirs.unit:
+            yield f"{ours.name!r} is in [{ours.unit}] for the policy and in [{theirs.unit}] for the robot"
+        if ours.absolute != theirs.absolute:
+            words = {True: "absolute", False: "a change"}
+            yield f"{ours.name!r} is {words[ours.absolute]} for the policy and {words[theirs.absolute]} for the robot"
+
+
+def _observation_faults(policy: ObsSpec, robot: ObsSpec) -> Iterator[str]:
+    """What the policy wants to see and the robot does not show, or shows otherwise."""
+    for name, wanted in policy.keys.items():
+        shown = robot.keys.get(name)
+        if shown is None:
+            yield f"the policy observes {name!r}, the robot shows only {_some(list(robot.keys))}"
+        elif tuple(shown.shape) != tuple(wanted.shape):
+            yield f"{name!r} has shape {tuple(wanted.shape)} for the policy and {tuple(shown.shape)} for the robot"
+        elif not np.can_cast(np.dtype(shown.dtype), np.dtype(wanted.dtype), "same_kind"):
+            yield f"{name!r} is {wanted.dtype} for the policy and {shown.dtype} for the robot"
+
+
+def _is_plain(dim: ActionDim, number: int) -> bool:
+    """Whether nobody has said what this number is, see `ActionSpec.plain`."""
+    return dim == ActionSpec.plain(number + 1).dims[number]
+
+
+def _names(spec: ActionSpec) -> str:
+    return _some([dim.name for dim in spec.dims])
+
+
+def _some(items: Any) -> str:
+    """The first few, with commas."""
+    shown = ", ".join(str(item) for item in list(items)[:NAMED])
+    return f"{shown}, ..." if len(items) > NAMED else shown or "none"
