@@ -7,13 +7,14 @@ as `my_task = "my_package.my_module:MyEnv"`. Nothing is imported before it is as
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from .spec import ConfigError, unknown
+from .spec import ConfigError, shorten, unknown
 
 PACKAGE = __name__.split(".", maxsplit=1)[0]
 
@@ -80,7 +81,15 @@ class Registry:
             raise ConfigError(f"{self.kind} {name!r} names {entry.target!r}, but {module} has no {attribute!r}") from None
 
     def _check_options(self, name: str, factory: Callable[..., Any], options: Mapping[str, object]) -> None:
-        """Refuse options that the constructor does not take; one with `**options` of its own judges for itself."""
+        """Refuse values of another type than the constructor's, and options that it does not take.
+
+        One with `**options` of its own judges those for itself.
+        """
+        hints = _hints(factory)
+        for option, value in options.items():
+            if option in hints and not fits(value, hints[option]):
+                wanted = _words(hints[option])
+                raise ConfigError(f"option {option} of {self.kind} {name!r} is {shorten(value)}; it must be {wanted}")
         parameters = inspect.signature(factory).parameters.values()
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             return
@@ -88,3 +97,44 @@ class Registry:
         for option in options:
             if option not in valid:
                 raise ConfigError(unknown(f"option of {self.kind} {name!r}:", option, valid))
+
+
+def _hints(factory: Callable[..., Any]) -> dict[str, Any]:
+    """Types of a constructor's parameters; none where they cannot be told."""
+    try:
+        return get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    except (NameError, TypeError, AttributeError):
+        return {}
+
+
+def fits(value: object, hint: Any) -> bool:
+    """Whether a plain value may stand where a parameter has this type; types that are not plain fit everything."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(fits(value, part) for part in parts)
+    if origin is Literal:
+        return isinstance(value, str | int | None) and value in parts
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint in (str, bool, NoneType):
+        return isinstance(value, hint)
+    if origin in (list, tuple, Sequence):
+        inner = parts[0] if parts else object
+        return isinstance(value, Sequence) and not isinstance(value, str) and all(fits(each, inner) for each in value)
+    if origin is Mapping or origin is dict:
+        return isinstance(value, Mapping) and all(fits(key, parts[0]) and fits(each, parts[1]) for key, each in value.items())
+    return True
+
+
+def _words(hint: Any) -> str:
+    """A type for a message: its choices, or its name."""
+    parts = get_args(hint)
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(str(part) for part in parts)
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(_words(part) for part in parts)
+    return {int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: "none"}.get(
+        hint, str(hint).replace("typing.", "").replace("collections.abc.", "")
+    )

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..control import LoopSettings, RowLog, VirtualClock
 from ..control import run as run_loop
-from ..envs.registry import options_of
+from ..envs.registry import options_of, told_task
 from ..envs.vectorised import SimulatedRobot
 from ..policy import checkpoint
 from ..policy.diffusion_policy import DiffusionPolicy, build_way
@@ -55,7 +55,7 @@ def evaluate(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path]]:
     """The result of a composed configuration (see DESIGN: command line) and the videos that were asked for."""
     _check(config)
     model, meta = checkpoint.load(config["checkpoint"], config["device"])
-    task = config["task"] or meta["task"]
+    task = config["task"] or told_task(meta.get("task"))
     pace = Pace.of(config, label(config), float(meta["rate_hz"]))
     policy = DiffusionPolicy(
         model.weights_in(config["weights"]), build_way(config["inference"], meta), config["executed"], pace.replan_at

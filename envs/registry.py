@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from ..plugins import PACKAGE, Entry, Registry
+from ..spec import CheckpointError, shorten, unknown
 from .base import TaskEnv
 
 ROBOSUITE = {
@@ -30,6 +33,18 @@ REGISTRY = Registry(
 )
 
 
+PLAIN_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ -]{0,63}")
+"""Text that names no module, no file and no address."""
+PLAIN_ID = re.compile(r"([A-Za-z0-9_-]+/)?[A-Za-z0-9_-]{1,64}")
+"""An id among those that Gymnasium has registered, its namespace before it: no module to import (`module:Env-v0`)."""
+FREE_TEXT = {"instruction"}
+"""Options that are shown or read as a sentence, and nothing else."""
+REACHING = re.compile(r"(^|_)(file|path|dir|folder|xml|mjcf|urdf|asset|url|uri|host|module|entry|class|kwargs)(s|name)?(_|$)")
+"""Names of options that a simulator may open, fetch or import."""
+LARGEST = 10_000
+LONGEST_EPISODE = 100_000
+
+
 def names() -> list[str]:
     """The names that `make` knows, sorted."""
     return REGISTRY.names()
@@ -46,3 +61,60 @@ def make(name: str, **options: object) -> TaskEnv:
     Raises ConfigError for an unknown name, an unknown option or a simulator that is not installed.
     """
     return REGISTRY.make(name, **options)
+
+
+def told_task(task: object) -> dict[str, Any]:
+    """The task that a checkpoint says it was trained for, when nobody names another.
+
+    It is somebody else's text: an environment that is registered here, options that are plain numbers and single words, no
+    module, no file. Raises CheckpointError naming what is not; the user's own words on the command line may say all of it.
+    """
+    if not isinstance(task, dict):
+        raise CheckpointError("the checkpoint says no task that it was trained for: give task=NAME")
+    keys = {"name": str, "env": str, "options": dict, "max_steps": int, "obs_keys": list}
+    for key, kind in keys.items():
+        if not isinstance(task.get(key), kind) or isinstance(task[key], bool):
+            raise CheckpointError(f"task.{key} of the checkpoint is {shorten(task.get(key))}: give task=NAME")
+    if not all(isinstance(key, str) for key in task["obs_keys"]):
+        raise CheckpointError(f"task.obs_keys of the checkpoint are {shorten(task['obs_keys'])}: give task=NAME")
+    if task["env"] not in REGISTRY.entries():
+        raise CheckpointError(f"the checkpoint's task: {unknown('environment', task['env'], names())}")
+    if not 0 <= task["max_steps"] <= LONGEST_EPISODE:
+        raise CheckpointError(f"task.max_steps of the checkpoint is {task['max_steps']}; 0 to {LONGEST_EPISODE} are run")
+    for option, value in task["options"].items():
+        if not _is_told_option(option, value):
+            raise CheckpointError(
+                f"the checkpoint's task has the option {shorten(option)}: {shorten(value)}. From a checkpoint only plain "
+                f"numbers and single words are taken, nothing that a module or a file is found by. If you trust it, say it "
+                f"yourself: task=NAME task.options.NAME=VALUE"
+            )
+    return task
+
+
+def _is_told_option(option: object, value: object) -> bool:
+    if not _is_told_name(option):
+        return False
+    if isinstance(value, str) and option in FREE_TEXT:
+        return True
+    if isinstance(value, str) and option == "id":
+        return PLAIN_ID.fullmatch(value) is not None
+    return _is_told_value(value, 3)
+
+
+def _is_told_name(option: object) -> bool:
+    return isinstance(option, str) and bool(PLAIN_WORD.fullmatch(option)) and not REACHING.search(option.lower())
+
+
+def _is_told_value(value: object, depth: int) -> bool:
+    """Whether a value is a truth value, a number of moderate size, a single word or a few of them."""
+    if value is None or isinstance(value, bool):
+        return True
+    if isinstance(value, int | float):
+        return math.isfinite(value) and abs(value) <= LARGEST
+    if isinstance(value, str):
+        return PLAIN_WORD.fullmatch(value) is not None
+    if not isinstance(value, list | dict) or depth == 0:
+        return False
+    if isinstance(value, dict):
+        return all(_is_told_name(key) and _is_told_value(part, depth - 1) for key, part in value.items())
+    return all(_is_told_value(part, depth - 1) for part in value)

@@ -41,9 +41,9 @@ DTYPES = {
     "BoolStorage": torch.bool,
 }
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-ARGUMENTS = frozenset(
-    "BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8".split()
-)
+NUMBERS = ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT")
+TEXTS = ("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8")
+ARGUMENTS = frozenset((*NUMBERS, *TEXTS))
 """Opcodes that push their argument, a plain value."""
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 IGNORED = frozenset(("PROTO", "FRAME", "STOP"))
@@ -244,12 +244,12 @@ class _Machine:
     def _call(self, arguments: Any, function: Any) -> None:
         """A tensor, a dictionary or a placeholder for what a call would give."""
         named = (function.module, function.name) if isinstance(function, Name) else None
-        filled = isinstance(arguments, tuple) and len(arguments) > 0
+        first = next(iter(arguments), None) if isinstance(arguments, tuple) else None
         if named == ("torch._utils", "_rebuild_tensor_v2"):
             self.stack.append(self._rebuild(arguments))
-        elif named == ("torch._utils", "_rebuild_parameter") and filled:
-            self.stack.append(arguments[0])
-        elif named == ("collections", "OrderedDict") and not filled:
+        elif named == ("torch._utils", "_rebuild_parameter") and isinstance(first, Tensor):
+            self.stack.append(first)
+        elif named == ("collections", "OrderedDict") and first is None:
             self.stack.append({})
         else:
             self.stack.append(Placeholder())

@@ -7,7 +7,7 @@ import pytest
 from hotstart.envs import registry
 from hotstart.envs.base import TaskEnv
 from hotstart.plugins import Entry
-from hotstart.spec import ConfigError
+from hotstart.spec import CheckpointError, ConfigError
 
 PLUGIN = """
 import numpy as np
@@ -121,3 +121,72 @@ def test_broken_plugins_are_named(name, message):
 def test_no_number_of_steps_leaves_the_environments_own():
     assert registry.options_of({"options": {"obs": "state"}, "max_steps": 0}) == {"obs": "state"}
     assert registry.options_of({"options": {}, "max_steps": 7}) == {"max_steps": 7}
+
+
+# --- what a checkpoint says of its task
+
+TOLD = {"name": "lift", "env": "lift", "options": {"control": "absolute"}, "max_steps": 100, "obs_keys": ["object"]}
+
+
+def test_a_checkpoints_own_task_is_taken_where_its_options_are_plain():
+    assert registry.told_task(TOLD) == TOLD
+    kitchen = {"id": "FrankaKitchen-v1", "score": "success", "tasks_to_complete": ["light switch", "kettle"]}
+    for options in (kitchen, {"cameras": {"agentview": 84}}, {"goal": [1.0, 2, 0.5]}, {"instruction": "lift it, please!"}):
+        assert registry.told_task({**TOLD, "options": options})["options"] == options
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"options": {"id": "evil_mark:Env-v0"}}, r"'id': 'evil_mark:Env-v0'.*say it\s+yourself"),
+        ({"options": {"id": "GymV21Environment-v0", "env_id": "evil_mark:Env-v0"}}, "'env_id'"),
+        ({"options": {"id": "GymV21Environment-v0", "make_kwargs": {}}}, "'make_kwargs'"),
+        ({"options": {"id": "Ant-v5", "xml_file": "ant"}}, "'xml_file'"),
+        ({"options": {"id": "Ant-v5", "model": "/etc/passwd"}}, "'model': '/etc/passwd'"),
+        ({"options": {"model": "../a.xml"}}, "'model'"),
+        ({"options": {"a": {"asset_path": "x"}}}, "'a'"),
+        ({"options": {"a": [["x", ["y", ["z"]]]]}}, "'a'"),
+        ({"options": {"render_size": 10**9}}, "'render_size': 1000000000"),
+        ({"options": {"belt_px_s": float("nan")}}, "'belt_px_s': nan"),
+        ({"options": {"control": "x" * 10**6}}, "'control': 'xxx"),
+        ({"options": []}, r"task\.options of the checkpoint is \[\]"),
+        ({"env": "evil_mark"}, "unknown environment 'evil_mark'"),
+        ({"env": ["lift"]}, r"task\.env"),
+        ({"max_steps": 10**12}, "max_steps of the checkpoint is 1000000000000"),
+        ({"max_steps": True}, "max_steps"),
+        ({"obs_keys": [1]}, "obs_keys"),
+        ({"name": None}, r"task\.name"),
+    ],
+)
+def test_a_checkpoint_chooses_no_module_and_no_file(change, words):
+    with pytest.raises(CheckpointError, match=words) as caught:
+        registry.told_task({**TOLD, **change})
+    assert len(str(caught.value)) < 600
+
+
+def test_a_checkpoint_without_a_task_asks_for_one():
+    for task in (None, "toy", [], 3):
+        with pytest.raises(CheckpointError, match="give task=NAME"):
+            registry.told_task(task)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("pusht", {"belt_px_s": "fast"}, "option belt_px_s of environment 'pusht' is 'fast'; it must be a number"),
+        ("pusht", {"obs": ["state"]}, "option obs of .* must be one of"),
+        ("pusht", {"goal": "here"}, "option goal"),
+        ("pusht", {"max_steps": 2.5}, "option max_steps .* a whole number"),
+        ("gymnasium", {"id": 3}, "option id .* text"),
+        ("gymnasium", {"id": "Pendulum-v1", "max_steps": None}, "option max_steps"),
+    ],
+)
+def test_options_of_another_type_are_named_and_nothing_is_built(name, options, words):
+    pytest.importorskip("pymunk")
+    with pytest.raises(ConfigError, match=words):
+        registry.make(name, **options)
+
+
+def test_options_of_the_constructors_types_are_taken():
+    pytest.importorskip("pymunk")
+    assert registry.make("pusht", goal=[200, 200.0, 1], belt_px_s=3, obs="state").max_steps == 300
