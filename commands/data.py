@@ -37,6 +37,9 @@ class Convert:
     fps: Annotated[float | None, Word("steps per second; must be given unless the layout fixes it")] = None
     task: Annotated[str, Word("what is demonstrated, in words")] = ""
     images: Annotated[bool, Word("take the images too")] = False
+    kinds: Annotated[
+        dict[str, str] | None, Word("what a key is where its shape leaves it open, as in depth:state,camera:image")
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def download_data(choice: Download) -> int:
         store = Store.open(target)
     else:
         layout = SOURCES[choice.name].layout
-        store = convert(found, target, layout=layout, task=choice.name, images=choice.images)
+        store = convert(found, target, layout=layout, task=choice.name, images=choice.images, say=print)
     print(f"{target}: {_counts(store)}")
     return 0
 
@@ -119,7 +122,15 @@ def _converted(buffer: ReplayBuffer, choice: Convert) -> Store:
     known: LayoutName = "pusht" if choice.keys is None and is_pusht(buffer) else "plain"
     layout = known if choice.layout == "auto" else choice.layout
     return convert(
-        buffer, choice.target, keys=choice.keys, layout=layout, fps=choice.fps, task=choice.task, images=choice.images
+        buffer,
+        choice.target,
+        keys=choice.keys,
+        layout=layout,
+        fps=choice.fps,
+        task=choice.task,
+        images=choice.images,
+        kinds=choice.kinds,
+        say=print,
     )
 
 

@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 
 from ..spec import ActionSpec, DataError, IntArray, ObsKey, ObsSpec
 from .episodes import ACTION, EXTRAS, check_choice, check_episode, content_hash, episode_slice, expected_arrays, lengths_of
+from .kinds import decide_key
 
 
 class Arrays:
     """Episodes given as dicts of arrays (n, ...): an `action` of shape (n, A), observations, and perhaps the extras.
 
-    Without specifications they are deduced: actions get plain names; an observation of dtype uint8 and shape (n, H, W, C)
-    is an image, everything else is a state in float32. Raises DataError as `Store.append` does.
+    Without specifications they are deduced: actions get plain names, `kinds.decide_key` says what is a picture and what a
+    state, by the first episode. A warning says so where a picture's axes or type of numbers change. A specification that is
+    given is checked against the arrays. Raises DataError as `Store.append` and `decide_key` do.
     """
 
     def __init__(
@@ -82,7 +84,7 @@ def deduce_action_spec(episode: Mapping[str, NDArray[Any]]) -> ActionSpec:
 
 
 def deduce_obs_spec(episode: Mapping[str, NDArray[Any]]) -> ObsSpec:
-    """Images where the dtype is uint8 and the shape (n, H, W, C), states in float32 elsewhere."""
+    """What each key of an episode is, see `kinds.decide_key`."""
     names = [name for name in episode if name != ACTION and name not in EXTRAS]
     if not names:
         raise DataError(
@@ -93,13 +95,9 @@ def deduce_obs_spec(episode: Mapping[str, NDArray[Any]]) -> ObsSpec:
 
 def _deduce_key(name: str, array: NDArray[Any]) -> ObsKey:
     """What kind of observation an array (n, ...) holds."""
-    if array.ndim == 0 or array.dtype.kind not in "fiub":
-        raise DataError(
-            f"{name!r} is {array.dtype} of shape {array.shape} in episode 0; observations are numbers of shape (steps, ...)"
-        )
-    if array.dtype == np.uint8 and array.ndim == 4:
-        return ObsKey(array.shape[1:], "uint8", "image")
-    return ObsKey(array.shape[1:])
+    if array.ndim == 0:
+        raise DataError(f"{name!r} is one {array.dtype} in episode 0; observations are numbers of shape (steps, ...)")
+    return decide_key(name, array.shape[1:], array.dtype)
 
 
 def _joined(key: str, episodes: Sequence[Mapping[str, NDArray[Any]]]) -> NDArray[Any]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spec import ActionSpec, DataError, IntArray, ObsKey, ObsSpec
+from ..spec import ActionSpec, DataError, IntArray, ObsKey, ObsKind, ObsSpec
+from .kinds import check_image_key, explain_key, read_key
 
 ACTION = "action"
 TIMESTAMP = "timestamp"
@@ -110,8 +112,12 @@ def _check_key(name: str, key: ObsKey) -> None:
     kind = np.dtype(key.dtype).kind
     if kind not in "fiub":
         raise DataError(f"{name!r} has dtype {key.dtype}; numbers are stored (store text as tokens, or as the data set's task)")
-    if key.kind == "image" and (key.dtype != "uint8" or len(key.shape) != 3):
-        raise DataError(f"image {name!r} is {key.dtype} {key.shape}; images are uint8 of shape (height, width, channels)")
+    if key.kind not in get_args(ObsKind):
+        raise DataError(f"{name!r} is of kind {key.kind!r}; the kinds are {', '.join(get_args(ObsKind))}")
+    if key.kind == "image":
+        check_image_key(name, key)
+    if key.kind == "language" and (key.dtype != "uint8" or len(key.shape) != 1):
+        raise DataError(f"{name!r} is {key.dtype} {key.shape}; words are uint8 of shape (bytes,)")
 
 
 def _check_names(episode: Mapping[str, Any], wanted: Mapping[str, ObsKey], number: int) -> None:
@@ -126,17 +132,35 @@ def _check_names(episode: Mapping[str, Any], wanted: Mapping[str, ObsKey], numbe
 
 
 def _checked_array(name: str, array: NDArray[Any], key: ObsKey, number: int) -> NDArray[Any]:
-    """One key of an episode in its dtype; DataError where shape, dtype or a number is wrong."""
-    if array.ndim == 0 or array.shape[1:] != tuple(key.shape):
+    """One key of an episode in its form and dtype; DataError where shape, dtype or a number is wrong."""
+    _check_finite(name, array, number)
+    held = _read(name, array, key, number)
+    if held.ndim == 0 or held.shape[1:] != tuple(key.shape):
         wanted = ", ".join(["steps", *map(str, key.shape)])
         raise DataError(f"{name!r} has shape {array.shape} in episode {number}; it must be ({wanted})")
-    cast = _cast(name, array, np.dtype(key.dtype), number)
-    bad = first_not_finite(cast)
+    cast = _cast(name, held, np.dtype(key.dtype), number)
+    _check_finite(name, cast, number)
+    return cast
+
+
+def _check_finite(name: str, array: NDArray[Any], number: int) -> None:
+    """Refuse NaN and infinite numbers."""
+    bad = first_not_finite(array)
     if bad:
         raise DataError(
             f"{name}[{', '.join(map(str, bad[0]))}] is {bad[1]} in episode {number}; only finite numbers are stored"
         )
-    return cast
+
+
+def _read(name: str, array: NDArray[Any], key: ObsKey, number: int) -> NDArray[Any]:
+    """The array with a picture's axes and numbers as they are held; a warning says what changed."""
+    try:
+        held = read_key(name, array, key)
+    except DataError as error:
+        raise DataError(f"episode {number}: {error}") from error
+    if said := explain_key(name, array.shape[1:], array.dtype, key):
+        warnings.warn(said, stacklevel=5)
+    return held
 
 
 def _cast(name: str, array: NDArray[Any], dtype: np.dtype[Any], number: int) -> NDArray[Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import shutil
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from zarr.storage import LocalStore, ZipStore
 
 from ...spec import ActionDim, ActionSpec, ConfigError, DataError, IntArray, ObsKey, ObsSpec
 from ..episodes import ACTION, EXTRAS, check_choice, episode_slice
+from ..kinds import check_numbers, decide_key, explain_key, may_be_picture, read_key
 from ..store import Store
 
 Episode = dict[str, NDArray[Any]]
@@ -50,6 +52,11 @@ class ReplayBuffer:
         check_choice(key, self.arrays)
         return tuple(self.arrays[key].shape[1:])
 
+    def dtype(self, key: str) -> np.dtype[Any]:
+        """Type of a key's numbers."""
+        check_choice(key, self.arrays)
+        return np.dtype(self.arrays[key].dtype)
+
     def rows(self, key: str, start: int, stop: int) -> NDArray[Any]:
         """The steps start..stop of one key; DataError where the file is damaged."""
         check_choice(key, self.arrays)
@@ -76,6 +83,8 @@ class Layout:
     action_spec: ActionSpec
     obs_spec: ObsSpec
     translate: Callable[[Episode], Episode]
+    notes: tuple[str, ...] = ()
+    """What was decided about the keys, for people to read."""
 
 
 def read_replay_buffer(path: str | Path) -> ReplayBuffer:
@@ -105,11 +114,14 @@ def convert(
     fps: float | None = None,
     task: str = "",
     images: bool = False,
+    kinds: Mapping[str, str] | None = None,
+    say: Callable[[str], None] = warnings.warn,
 ) -> Store:
     """Make a store at `target`; it appears there only when all episodes are converted.
 
     `keys` maps our names to theirs, `action` included; without it all keys keep their names. Images are left out unless wanted
-    by `images` or by name. `layout="pusht"` makes `keypoints` (18,) [px], `agent_pos` (2,) [px] and `state` (6,): agent x, y,
+    by `images` or by name. `kinds` (our name -> state or image) settles what a shape leaves open, see `kinds.decide_key`; `say`
+    is told what was decided. `layout="pusht"` makes `keypoints` (18,) [px], `agent_pos` (2,) [px] and `state` (6,): agent x, y,
     block x, y [px], sine and cosine of the block's angle; its fps is 10. Other layouts need an fps, the format holds none.
     Raises DataError for data that does not fit the layout or a target that exists, ConfigError for a choice that is missing.
     """
@@ -117,7 +129,9 @@ def convert(
     if target.exists():
         raise DataError(f"{target} is there already: choose another target, or delete it")
     buffer = source if isinstance(source, ReplayBuffer) else read_replay_buffer(source)
-    chosen = pusht_layout(buffer, images) if layout == "pusht" else plain_layout(buffer, keys, images)
+    chosen = pusht_layout(buffer, images) if layout == "pusht" else plain_layout(buffer, keys, images, kinds)
+    for note in chosen.notes:
+        say(note)
     rate = fps or (PUSHT_FPS if layout == "pusht" else None)
     if rate is None:
         raise ConfigError("this format does not say how many steps a second has; give it, for instance fps=10")
@@ -162,25 +176,41 @@ def is_pusht(buffer: ReplayBuffer) -> bool:
     return all(key in buffer.arrays and buffer.shape(key) == shape for key, shape in PUSHT_SHAPES.items())
 
 
-def plain_layout(buffer: ReplayBuffer, keys: Mapping[str, str] | None = None, images: bool = False) -> Layout:
-    """Every key under its own name, or the chosen ones: arrays (n, H, W, C) as images, all else as states in float32."""
-    named = dict(keys) if keys else {key: key for key in buffer.keys if images or not _is_image(buffer, key)}
+def plain_layout(
+    buffer: ReplayBuffer,
+    keys: Mapping[str, str] | None = None,
+    images: bool = False,
+    kinds: Mapping[str, str] | None = None,
+) -> Layout:
+    """Every key under its own name, or the chosen ones; pictures as images, all else as states in float32."""
+    kinds = dict(kinds or {})
+    left_out = [] if images or keys else [key for key in buffer.keys if key not in kinds and _is_picture(buffer, key)]
+    named = dict(keys) if keys else {key: key for key in buffer.keys if key not in left_out}
+    if odd := sorted(set(kinds) - set(named)):
+        raise ConfigError(f"kinds names {odd[0]!r}, which is not taken; taken are {list(named)}")
     if ACTION not in named:
-        raise ConfigError(f"which key holds the actions? give action=NAME, one of {list(buffer.keys)}")
+        raise ConfigError(f"which key holds the actions? give keys=action:NAME,..., NAME one of {list(buffer.keys)}")
     if len(buffer.shape(named[ACTION])) != 1:
         raise DataError(
             f"{buffer.path}: {named[ACTION]!r} has steps of shape {buffer.shape(named[ACTION])}; actions are (N, A)"
         )
-    obs = {name: _obs_key(buffer, key) for name, key in named.items() if name != ACTION and name not in EXTRAS}
+    for name, key in named.items():
+        check_numbers(name, buffer.dtype(key))
+    seen = {name: key for name, key in named.items() if name != ACTION and name not in EXTRAS}
+    obs = {name: decide_key(name, buffer.shape(key), buffer.dtype(key), kinds.get(name)) for name, key in seen.items()}
     if not obs:
         raise ConfigError(
             f"no observation is left; name at least one of {list(buffer.keys)}, or take the images with images=true"
         )
 
     def translate(episode: Episode) -> Episode:
-        return {name: _as_stored(episode[key], key, obs.get(name)) for name, key in named.items()}
+        return {name: _as_stored(name, episode[key], obs.get(name)) for name, key in named.items()}
 
-    return Layout(tuple(named.values()), ActionSpec.plain(buffer.shape(named[ACTION])[0]), ObsSpec(obs), translate)
+    told = [explain_key(name, buffer.shape(key), buffer.dtype(key), obs[name]) for name, key in seen.items()]
+    if left_out:
+        told.append(f"left out the pictures {', '.join(left_out)}: images=true takes them")
+    width = buffer.shape(named[ACTION])[0]
+    return Layout(tuple(named.values()), ActionSpec.plain(width), ObsSpec(obs), translate, tuple(note for note in told if note))
 
 
 def _translate_pusht(episode: Episode) -> Episode:
@@ -194,33 +224,22 @@ def _translate_pusht(episode: Episode) -> Episode:
         "keypoints": episode["keypoint"].reshape(count, 18),
         "state": turned,
     }
-    return {**ours, "image": _whole_bytes(episode["img"], "img")} if "img" in episode else ours
+    if "img" in episode:
+        pictures = episode["img"]
+        ours["image"] = read_key("image", pictures, ObsKey(pictures.shape[1:], "uint8", "image"), scale=1)
+    return ours
 
 
-def _as_stored(array: NDArray[Any], key: str, spec: ObsKey | None) -> NDArray[Any]:
-    """Images as bytes, one column of an extra (n, 1) as (n,), all else as it is."""
+def _as_stored(name: str, array: NDArray[Any], spec: ObsKey | None) -> NDArray[Any]:
+    """Pictures as bytes with channels last, one column of an extra (n, 1) as (n,), all else as it is."""
     if spec is None:
-        return array[:, 0] if array.shape[1:] == (1,) and key != ACTION else array
-    return _whole_bytes(array, key) if spec.kind == "image" else array.astype(np.float32)
+        return array[:, 0] if array.shape[1:] == (1,) and name != ACTION else array
+    return read_key(name, array, spec)
 
 
-def _whole_bytes(array: NDArray[Any], key: str) -> NDArray[np.uint8]:
-    """Images as uint8; float images must hold whole numbers of 0 to 255, so that nothing is lost."""
-    as_bytes = array.astype(np.uint8)
-    if not np.array_equal(as_bytes, array):
-        raise DataError(f"{key!r} holds numbers from {array.min()} to {array.max()}; images are whole numbers from 0 to 255")
-    return as_bytes
-
-
-def _is_image(buffer: ReplayBuffer, key: str) -> bool:
-    """Whether steps look like (H, W, C)."""
-    shape = buffer.shape(key)
-    return len(shape) == 3 and shape[2] in (1, 3, 4)
-
-
-def _obs_key(buffer: ReplayBuffer, key: str) -> ObsKey:
-    """The observation key that an array of the buffer becomes."""
-    return ObsKey(buffer.shape(key), "uint8", "image") if _is_image(buffer, key) else ObsKey(buffer.shape(key))
+def _is_picture(buffer: ReplayBuffer, key: str) -> bool:
+    """Whether a key is left out unless images are wanted or it is named."""
+    return len(buffer.shape(key)) >= 3 and may_be_picture(buffer.shape(key), buffer.dtype(key))
 
 
 def _check_ends(path: Path, ends: NDArray[Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from ...spec import ConfigError, ObsSpec
+from ...spec import ConfigError, ObsKey, ObsSpec
 from .augment import centre_crop, crop_size, jitter, random_crop
 from .pretrained import FrozenEfficientNet
 from .resnet import ResNet
@@ -46,6 +46,7 @@ class ImageEncoder(nn.Module):
         if not images:
             raise ConfigError(f"encoder=image needs a picture among task.obs_keys; they are {list(obs_spec.keys)}")
         _check(backbone, jitter)
+        check_channels(images)
         self.cameras = tuple(images)
         self.states = tuple(name for name, key in obs_spec.keys.items() if key.kind == "state")
         self.crops = {name: crop_size((key.shape[0], key.shape[1]), crop) for name, key in images.items()}
@@ -62,20 +63,35 @@ class ImageEncoder(nn.Module):
         self.layers = nn.Sequential(nn.Linear(joined, 2 * token_width), nn.Mish(), nn.Linear(2 * token_width, token_width))
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """States normalised (B, To, ...) and pictures uint8 (B, To, H, W, 3) -> tokens (B, To, E)."""
+        """States normalised (B, To, ...) and pictures uint8 (B, To, H, W, 1 or 3) -> tokens (B, To, E)."""
         features = [self._seen(number, observation[name], name) for number, name in enumerate(self.cameras)]
         states = [observation[name].flatten(2) for name in self.states]
         return self.layers(torch.cat([*features, *states], -1))
 
     def _seen(self, number: int, pictures: Tensor, name: str) -> Tensor:
-        """Features (B, To, F) of one camera's pictures (B, To, H, W, 3)."""
-        flat = pictures.flatten(0, 1).permute(0, 3, 1, 2)  # (B To, 3, H, W)
+        """Features (B, To, F) of one camera's pictures (B, To, H, W, 1 or 3)."""
+        flat = as_rgb(pictures.flatten(0, 1).permute(0, 3, 1, 2))  # (B To, 3, H, W)
         cropped = random_crop(flat, self.crops[name]) if self.training else centre_crop(flat, self.crops[name])
         shown = cropped.float() / 127.5 - 1
         if self.training and self.jitter:
             shown = jitter(shown, self.jitter)
         network = self.networks[number % len(self.networks)]
         return network(shown).unflatten(0, pictures.shape[:2])
+
+
+def check_channels(images: Mapping[str, ObsKey]) -> None:
+    """Raise ConfigError for pictures that are neither gray nor RGB, the first of `images` (key -> specification)."""
+    for name, key in images.items():
+        if key.shape[-1] not in (1, 3):
+            raise ConfigError(
+                f"picture {name!r} has {key.shape[-1]} channels; this encoder reads 1 (gray) or 3 (RGB): store the first "
+                "three, or, where they are stacked frames, one frame a step"
+            )
+
+
+def as_rgb(pictures: Tensor) -> Tensor:
+    """Gray pictures (B, 1, H, W) with their channel three times; RGB as it is."""
+    return pictures.expand(-1, 3, -1, -1) if pictures.shape[1] == 1 else pictures
 
 
 def _check(backbone: str, strength: float) -> None:

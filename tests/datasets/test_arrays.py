@@ -27,7 +27,7 @@ def test_float64_arrays_are_taken_as_float32():
         ([{"state": np.zeros((3, 1))}], "no key 'action'"),
         ([{"action": np.zeros((3, 1))}], "no observation"),
         ([{"action": np.zeros(3), "state": np.zeros((3, 1))}], r"must be \(steps, A\)"),
-        ([{"action": np.zeros((3, 1)), "text": np.array(["a", "b", "c"])}], "observations are numbers"),
+        ([{"action": np.zeros((3, 1)), "text": np.array(["a", "b", "c"])}], "'text' is <U1; real numbers are stored"),
         (
             [{"action": np.zeros((3, 1)), "s": np.zeros((3, 1))}, {"action": np.zeros((3, 1))}],
             r"episode 1: missing keys \['s'\]",

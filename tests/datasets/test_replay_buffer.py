@@ -112,9 +112,52 @@ def test_a_conversion_that_fails_leaves_no_data_set_and_can_be_repeated(tmp_path
 
 def test_images_that_are_not_bytes_are_refused(tmp_path):
     data = arrays()
-    data["camera"] /= 255
-    with pytest.raises(DataError, match="whole numbers from 0 to 255"):
+    data["camera"] /= 2
+    with pytest.raises(DataError, match=r"'camera' holds numbers from 0\.0 to 127\.5; images are whole numbers from 0 to 255"):
         convert(write_zarr(tmp_path / "bad.zarr", data), tmp_path / "data", fps=10, images=True)
+
+
+FORMS = {
+    "channels first": lambda pictures: np.moveaxis(pictures, -1, 1),
+    "fractions": lambda pictures: pictures / np.float32(255),
+    "int64": lambda pictures: pictures.astype(np.int64),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_pictures_in_other_axes_and_numbers_are_the_same_data_set(tmp_path, form):
+    data, said = arrays(), []
+    whole = data["camera"].astype(np.uint8)
+    data["camera"] = FORMS[form](whole)
+    store = convert(write_zarr(tmp_path / "a.zarr", data), tmp_path / "data", fps=10, images=True, say=said.append)
+    assert store.obs_spec.keys["camera"].shape == (8, 9, 3)
+    np.testing.assert_array_equal(store.array("camera"), whole)
+    assert len(said) == 1
+    assert "'camera' is taken for a picture" in said[0]
+
+
+def test_what_a_shape_leaves_open_is_settled_by_kinds(tmp_path):
+    depth = np.random.default_rng(0).random((30, 20, 20))
+    source, said = write_zarr(tmp_path / "a.zarr", {**arrays(), "depth": depth}), []
+    with pytest.raises(DataError, match=r"'depth'.*a gray picture or a state.*kinds=depth:state or kinds=depth:image"):
+        convert(source, tmp_path / "data", fps=10, say=said.append)
+    kept = convert(source, tmp_path / "a", fps=10, kinds={"depth": "state"}, say=said.append)
+    assert kept.obs_spec.keys["depth"].shape == (20, 20)
+    gray = convert(source, tmp_path / "b", fps=10, kinds={"depth": "image"}, say=said.append)
+    assert gray.obs_spec.keys["depth"].shape == (20, 20, 1)
+    np.testing.assert_array_equal(gray.array("depth")[..., 0], np.rint(depth * 255))
+    assert "left out the pictures camera: images=true takes them" in said
+    with pytest.raises(ConfigError, match="kinds names 'deepth'"):
+        convert(source, tmp_path / "c", fps=10, kinds={"deepth": "state"}, say=said.append)
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "datetime64[s]"])
+def test_keys_that_hold_no_real_numbers_are_refused_by_name(tmp_path, dtype):
+    np.savez(tmp_path / "a.npz", episode_ends=ENDS, **{**arrays(), "stamp": np.ones((30, 1)).astype(dtype)})
+    with pytest.raises(DataError, match=rf"'stamp' is {dtype.replace('[', '.').replace(']', '.')}; real numbers are stored"):
+        convert(tmp_path / "a.npz", tmp_path / "data", fps=10)
+    chosen = {"action": "action", "state": "obs"}
+    assert convert(tmp_path / "a.npz", tmp_path / "data", fps=10, keys=chosen).keys[0] == "state"
 
 
 @pytest.mark.parametrize(
