@@ -64,7 +64,7 @@ def counter_generator(seed: int, purpose: Purpose, counter: tuple[int, int, int]
 @lru_cache(maxsize=4096)
 def _philox_key(seed: int, purpose: Purpose) -> NDArray[np.uint64]:
     """A key of 128 bits, (2,)."""
-    return seed_sequence(seed, purpose).generate_state(2, np.uint64)
+    return seed_sequence(seed, purpose).generate_state(2, np.uint64).astype(np.uint64)
 
 
 def _two_words(value: int) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -26,6 +27,7 @@ from torch import Tensor
 
 from ..spec import ActionSpec, CheckpointError, ConfigError, Horizon, ObsSpec
 from .model import AS_GIVEN, ModelConfig, PolicyModel
+from .normalizer import COMMAND
 from .registry import with_defaults
 
 FORMAT = 1
@@ -230,6 +232,7 @@ def load(path: Path | str, device: str = "cpu") -> tuple[PolicyModel, dict[str, 
 def _fill(model: PolicyModel, tensors: Mapping[str, Tensor], folder: Path) -> None:
     """Copy tensors into the model, refusing anything missing, left over or of another shape."""
     wanted = model.state_dict()
+    tensors = {**_commands_of_old(wanted, tensors), **tensors}
     for name, tensor in wanted.items():
         what = "statistics" if name.startswith(STATISTICS_PREFIX) else "weights"
         label = name.removeprefix(STATISTICS_PREFIX).replace("__", ".").replace("/", ".") if what == "statistics" else name
@@ -244,6 +247,13 @@ def _fill(model: PolicyModel, tensors: Mapping[str, Tensor], folder: Path) -> No
     if extra:
         raise CheckpointError(f"{folder / MODEL} holds {extra[0]!r}, which the configuration does not know")
     model.load_state_dict(dict(tensors))
+
+
+def _commands_of_old(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Statistics of the robot's commands for a checkpoint that is older than they are: nothing counts as constant."""
+    prefix = f"{STATISTICS_PREFIX}{COMMAND}__"
+    missing = [name for name in wanted if name.startswith(prefix) and name not in tensors]
+    return {name: torch.full_like(wanted[name], float(name.endswith("half_range"))) for name in missing}
 
 
 def load_training_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

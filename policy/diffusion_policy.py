@@ -163,7 +163,7 @@ class DiffusionPolicy:
         snapped = torch.where(plan < 0, -size, size)
         discrete = torch.as_tensor(self.model.actions.discrete, device=plan.device)
         settled = torch.where(discrete, snapped.to(plan.dtype), plan)
-        return self.model.actions.decode(self.model.normalizer.denormalize(ACTION, settled), observed)
+        return self.model.decode(settled, observed)
 
     def adopt(self, state: PolicyState, planned: Planned) -> PolicyState:
         """`state` with the plans of `planned` in its rows; histories stay the newer ones."""

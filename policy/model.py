@@ -14,7 +14,7 @@ from .actions import Representation
 from .diffusion.contract import Denoiser, Preconditioner
 from .diffusion.objective import LevelUncertainty
 from .diffusion.schedule import Schedule
-from .normalizer import Normalizer, expected_shapes
+from .normalizer import ACTION, COMMAND, Normalizer, expected_shapes
 from .registry import build
 
 AS_GIVEN = {"_target_": f"{Representation.__module__}.{Representation.__qualname__}"}
@@ -77,7 +77,8 @@ class PolicyModel(nn.Module):
         self.network = build("denoiser", config.denoiser, **sizes)
         self.network.check_steps(config.horizon.planned)
         self.schedule: Schedule = build("schedule", config.schedule)
-        self.normalizer = normalizer or Normalizer(expected_shapes(config.obs_spec, self.actions.spec))
+        commands = config.action_spec if self.actions.changes else None
+        self.normalizer = normalizer or Normalizer(expected_shapes(config.obs_spec, self.actions.spec, commands))
         self.denoiser = Denoiser(self.network, Preconditioner(config.prediction))
         self.uncertainty = LevelUncertainty() if config.uncertain else None
         self.anchors: Anchors | None = None
@@ -111,6 +112,14 @@ class PolicyModel(nn.Module):
             for name, key in self.config.obs_spec.keys.items()
         }
         return self.encoder(normalised) if words else self.encoder(normalised, words=False)
+
+    def decode(self, plan: Tensor, observation: Mapping[str, Tensor]) -> Tensor:
+        """A normalised plan (B, T, A') as the robot's actions (B, T, A), in their own units.
+
+        A number that never changed in the training data is exactly what it was there, whatever form the network sees.
+        """
+        actions = self.actions.decode(self.normalizer.denormalize(ACTION, plan), observation)
+        return self.normalizer.pin_constants(COMMAND, actions) if COMMAND in self.normalizer.shapes else actions
 
     def weights_in(self, name: str) -> PolicyModel:
         """Hold and multiply the denoiser's weights as `fp32` or `bf16`, whatever it can run in."""

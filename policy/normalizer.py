@@ -1,6 +1,7 @@
 """Normalisation: actions and states between their own units and [-1, 1]; the statistics live in the checkpoint.
 
-There is no silent identity: a key without statistics, or with statistics of another shape, is an error.
+There is no silent identity: a key without statistics, or with statistics of another shape, is an error. A number that never
+changes in the data has the half range 0: it is centred, noise leaves it alone, and it reads back as exactly its one value.
 """
 
 from __future__ import annotations
@@ -14,15 +15,25 @@ from torch import Tensor, nn
 from ..datasets.statistics import Statistics
 from ..spec import ActionSpec, CheckpointError, ConfigError, ObsSpec
 
-CONSTANT = 1e-5
-"""A number whose range is below this share of its size is constant: it is centred and not blown up."""
+CONSTANT_STATE = 1e-5
+"""A state whose half range is below this share of its size, or of 1, is constant: small noise in it is not blown up."""
+CONSTANT_ACTION = 1e-6
+"""An action whose half range is below this share of its size is constant: the share is what rounding to float32 leaves."""
 ACTION = "action"
+COMMAND = "command"
+"""Statistics of the robot's own actions, where the network sees them in another form: only what never changes is used."""
 
 
-def expected_shapes(obs_spec: ObsSpec, action_spec: ActionSpec) -> dict[str, tuple[int, ...]]:
-    """Key -> shape of its statistics: the action's, and those of every state (images have a fixed range)."""
+def expected_shapes(
+    obs_spec: ObsSpec, action_spec: ActionSpec, command_spec: ActionSpec | None = None
+) -> dict[str, tuple[int, ...]]:
+    """Key -> shape of its statistics: the action's, and those of every state (images have a fixed range).
+
+    `action_spec` is of the network's actions; `command_spec` of the robot's, where these are others.
+    """
     states = {name: tuple(key.shape) for name, key in obs_spec.keys.items() if key.kind == "state"}
-    return {**states, ACTION: (action_spec.width,)}
+    commands = {} if command_spec is None else {COMMAND: (command_spec.width,)}
+    return {**states, ACTION: (action_spec.width,), **commands}
 
 
 def _buffer(key: str, part: str) -> str:
@@ -54,16 +65,20 @@ class Normalizer(nn.Module):
         return normalizer
 
     def _set(self, key: str, low: np.ndarray, high: np.ndarray) -> None:
-        centre, half = (high + low) / 2, (high - low) / 2
-        constant = half < CONSTANT * np.maximum(1.0, np.abs(centre))
+        centre = (high + low) / 2
+        half = (high - low) / 2
+        if key in (ACTION, COMMAND):
+            constant = half <= CONSTANT_ACTION * np.maximum(np.abs(low), np.abs(high))
+        else:
+            constant = half < CONSTANT_STATE * np.maximum(1.0, np.abs(centre))
         self.get_buffer(_buffer(key, "centre")).copy_(torch.as_tensor(centre))
-        self.get_buffer(_buffer(key, "half_range")).copy_(torch.as_tensor(np.where(constant, 1.0, half)))
+        self.get_buffer(_buffer(key, "half_range")).copy_(torch.as_tensor(np.where(constant, 0.0, half)))
 
     def check(self) -> None:
         """Raise CheckpointError naming the first key whose statistics are missing or impossible."""
         for key in self.shapes:
             centre, half = self._pair(key)
-            if not bool((torch.isfinite(half) & (half > 0) & torch.isfinite(centre)).all()):
+            if not bool((torch.isfinite(half) & (half >= 0) & torch.isfinite(centre)).all()):
                 raise CheckpointError(
                     f"the statistics of {key!r} are missing or impossible: centre {centre}, half range {half}"
                 )
@@ -74,14 +89,19 @@ class Normalizer(nn.Module):
         return self.get_buffer(_buffer(key, "centre")), self.get_buffer(_buffer(key, "half_range"))
 
     def normalize(self, key: str, value: Tensor) -> Tensor:
-        """From the key's own units to [-1, 1] on the data; value (..., *shape)."""
+        """From the key's own units to [-1, 1] on the data; value (..., *shape). A constant keeps its unit."""
         centre, half = self._pair(key)
-        return (value - centre) / half
+        return (value - centre) / torch.where(half == 0, 1.0, half)
 
     def denormalize(self, key: str, value: Tensor) -> Tensor:
-        """Back to the key's own units; value (..., *shape)."""
+        """Back to the key's own units; value (..., *shape). A constant is its one value, whatever `value` says."""
         centre, half = self._pair(key)
         return value * half + centre
+
+    def pin_constants(self, key: str, value: Tensor) -> Tensor:
+        """Values (..., *shape) in the key's own units, with its constants put back to their one value."""
+        centre, half = self._pair(key)
+        return torch.where(half == 0, centre.to(value.dtype), value)
 
     def disturbed(self, values: Mapping[str, Tensor], share: float, generator: torch.Generator) -> dict[str, Tensor]:
         """Values in their own units, key -> (..., *shape), with noise of `share` half ranges; keys without statistics stay."""

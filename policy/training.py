@@ -36,7 +36,7 @@ from .diffusion.objective import denoising_loss, draw_times
 from .ema import EMA
 from .metrics import MetricsLog
 from .model import ModelConfig, PolicyModel
-from .normalizer import ACTION, Normalizer
+from .normalizer import ACTION, COMMAND, Normalizer
 from .slow_steps import SlowSteps
 from .training_settings import TrainingSettings
 from .versions import versions
@@ -279,7 +279,7 @@ def build_model(config: ModelConfig, found: Mapping[str, Statistics], batches: W
             for observation, actions in batches.all(model.actions.reads)
         ]
         flat = np.concatenate([part.reshape(-1, part.shape[-1]) for part in encoded])
-        found = {**found, ACTION: statistics(flat)}
+        found = {**found, COMMAND: found[ACTION], ACTION: statistics(flat)}
     if ACTION in found:
         found = {**found, ACTION: model.actions.known_range(found[ACTION])}
     model.normalizer.load_state_dict(Normalizer.fit(found, model.normalizer.shapes).state_dict())
