@@ -109,6 +109,8 @@ def _open(config: Mapping[str, Any]) -> tuple[Store, list[int]]:
         return store, listed[: len(store.episode_ends)]
     try_out = demonstrator(task["env"], options_of(task), config["expert"], config["noise"])  # fails early where it cannot be
     env = try_out.env
+    for note in env.notes:
+        print(note)
     spec = {"fps": env.rate_hz, "action_spec": env.action_spec, "obs_spec": env.obs_spec}
     env.close()
     return Store.create(path, **spec, task=task["name"], source=source, options=task["options"]), []

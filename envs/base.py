@@ -61,6 +61,8 @@ class TaskEnv(gymnasium.Env[Any, Any]):
     """Equal parts of a control period that `step` can tell apart."""
     instruction: str = ""
     """The task in words."""
+    notes: tuple[str, ...] = ()
+    """What was decided about its observations, for people to read."""
     keeps_best: bool = True
     """Whether an episode's score is the best of its states; otherwise it is that of the present one."""
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
 
@@ -13,7 +15,8 @@ from gymnasium import spaces
 from gymnasium.error import Error as GymnasiumError
 from numpy.typing import ArrayLike, NDArray
 
-from ..spec import ActionDim, ActionSpec, ConfigError, FloatArray, ObsKey, ObsSpec, nearest
+from ..datasets.kinds import decide_key, explain_key, read_key
+from ..spec import ActionDim, ActionSpec, ConfigError, FloatArray, ObsKey, ObsSpec, nearest, unknown
 from .base import Observations, TaskEnv
 from .rendering import RenderingError, choose_gl
 
@@ -28,8 +31,9 @@ RATE_HZ = 20.0
 class GymnasiumEnv(TaskEnv):
     """A Gymnasium environment with a box of actions.
 
-    Observations: a box is `state`, or `image` when it holds bytes of shape (H, W, C); the entries of a dict keep their names,
-    those of a dict inside it are joined with `_`; discrete observations become one number. Success is what `info` says under
+    Observations: a box is `state` or `image`, as `datasets.kinds.decide_key` says, and pictures are brought into the form that
+    data sets have; `notes` says which axes and numbers were changed. The entries of a dict keep their names, those of a dict
+    inside it are joined with `_`; discrete observations become one number. Success is what `info` says under
     `success` or `is_success`; where it says nothing, the task is never fulfilled, but kitchens are when nothing is left to do.
     The score is the return so far, or with `score="success"` whether the task has been fulfilled.
     """
@@ -42,11 +46,14 @@ class GymnasiumEnv(TaskEnv):
         max_steps: int = 0,
         score: Literal["return", "success"] = "return",
         instruction: str = "",
+        kinds: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
         """Make the environment `id`; `max_steps` 0 is its own length, `kwargs` are its own options.
 
-        Raises ConfigError for an id that nothing registered, for options it does not take and for actions that are no box.
+        `kinds` (name -> state or image) says what an observation is where its shape leaves that open. Raises ConfigError for
+        an id that nothing registered, for options it does not take and for actions that are no box, and DataError for
+        observations that cannot be decided.
         """
         if score not in ("return", "success"):
             raise ConfigError(f"score is {score!r}; choose return or success")
@@ -56,8 +63,9 @@ class GymnasiumEnv(TaskEnv):
         if not isinstance(space, spaces.Box):
             raise ConfigError(f"{id} takes actions from {space}; a policy of continuous actions needs a box")
         self._shape, self._score_is = space.shape, score
+        self._parts = _named_parts(self._env.observation_space, kinds or {})
         super().__init__(
-            obs_spec=ObsSpec({name: _key(name, part) for name, part, _ in _leaves(self._env.observation_space)}),
+            obs_spec=ObsSpec({name: part.key for name, part in self._parts.items()}),
             action_spec=ActionSpec(tuple(ActionDim(f"action_{i}") for i in range(int(np.prod(space.shape))))),
             action_low=space.low.ravel(),
             action_high=space.high.ravel(),
@@ -65,6 +73,8 @@ class GymnasiumEnv(TaskEnv):
             max_steps=max_steps or _own_steps(self._env),
         )
         self.instruction = instruction or id
+        told = [explain_key(name, *_form(part.space), part.key) for name, part in self._parts.items()]
+        self.notes = tuple(note for note in told if note)
         self._seen: Any = None
         self._info: Mapping[str, Any] = {}
         self._reward, self._return, self._ended = 0.0, 0.0, False
@@ -92,8 +102,7 @@ class GymnasiumEnv(TaskEnv):
         self._return += self._reward
 
     def _observe(self) -> Observations:
-        found = {name: value for name, _, value in _leaves(self._env.observation_space, self._seen)}
-        return {name: np.asarray(found[name], key.dtype).reshape(key.shape) for name, key in self.obs_spec.keys.items()}
+        return {name: part.read(name, self._seen) for name, part in self._parts.items()}
 
     def _judge(self) -> tuple[float, bool]:
         fulfilled = _fulfilled(self._info)
@@ -142,27 +151,79 @@ def _built(id_: str, kwargs: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
         return gymnasium.make(id_, disable_env_checker=True, max_episode_steps=-1, **kwargs)
 
 
-def _leaves(space: spaces.Space[Any], value: Any = None, name: str = "") -> Iterator[tuple[str, spaces.Space[Any], Any]]:
-    """(name, space, value) of every leaf of an observation space; the value is None where none is given."""
+@dataclass(frozen=True)
+class _Part:
+    """One leaf of an observation space: where it lies, and how its values become an observation."""
+
+    path: tuple[str, ...]
+    space: spaces.Space[Any]
+    key: ObsKey
+    scale: float
+
+    def read(self, name: str, seen: Any) -> NDArray[Any]:
+        """Its value in what the environment returned, as its key says."""
+        for step in self.path:
+            seen = seen[step]
+        value = np.asarray(seen)
+        if value.shape != self.space.shape:
+            raise ConfigError(f"observation {name!r} has shape {value.shape}; its space says {self.space.shape}")
+        return read_key(name, value, self.key, self.scale).reshape(self.key.shape).astype(self.key.dtype)
+
+
+def _named_parts(space: spaces.Space[Any], kinds: Mapping[str, str]) -> dict[str, _Part]:
+    """The leaves of an observation space by name; ConfigError where two get one name, or `kinds` names none of them."""
+    parts: dict[str, _Part] = {}
+    for path, leaf in _leaves(space):
+        name, part = _part(path, leaf, kinds)
+        if name in parts:
+            both = " and ".join("/".join(found) for found in (parts[name].path, path))
+            raise ConfigError(f"the observations {both} would both be called {name!r}: rename one in the environment")
+        parts[name] = part
+    if odd := sorted(set(kinds) - set(parts)):
+        raise ConfigError(unknown("observation in kinds", odd[0], list(parts)))
+    return parts
+
+
+def _leaves(space: spaces.Space[Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], spaces.Space[Any]]]:
+    """(path, space) of every leaf of an observation space."""
     if isinstance(space, spaces.Dict):
         for key, part in space.spaces.items():
-            inner = None if value is None else value[key]
-            yield from _leaves(part, inner, f"{name}_{key}".strip("_").replace(" ", "_"))
+            yield from _leaves(part, (*path, key))
     else:
-        yield name or ("image" if _is_image(space) else "state"), space, value
+        yield path, space
 
 
-def _is_image(space: spaces.Space[Any]) -> bool:
-    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3
-
-
-def _key(name: str, space: spaces.Space[Any]) -> ObsKey:
-    """What a leaf of the observation space is to us."""
+def _part(path: tuple[str, ...], space: spaces.Space[Any], kinds: Mapping[str, str]) -> tuple[str, _Part]:
+    """What a leaf is called and what it is; a box alone is called by what it is."""
+    name = re.sub("[ /]", "_", "_".join(map(str, path)))
+    shape, dtype = _form(space)
     if isinstance(space, spaces.Discrete):
-        return ObsKey((1,))
+        return name or "state", _Part(path, space, ObsKey((1,)), 1.0)
     if not isinstance(space, spaces.Box):
-        raise ConfigError(f"observation {name!r} is {space}; boxes, discrete numbers and dicts of them can be observed")
-    return ObsKey(space.shape, "uint8", "image") if _is_image(space) else ObsKey(space.shape)
+        shown = name or "of the environment"
+        raise ConfigError(f"observation {shown!r} is {space}; boxes, discrete numbers and dicts of them can be observed")
+    shown = name or ("image" if "image" in kinds else "state")
+    key = decide_key(shown, shape, dtype, kinds.get(shown))
+    scale = _scale(shown, space) if key.kind == "image" else 1.0
+    return name or key.kind, _Part(path, space, key, scale)
+
+
+def _form(space: spaces.Space[Any]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and dtype of a leaf."""
+    return space.shape or (), np.dtype(space.dtype)
+
+
+def _scale(name: str, box: spaces.Box) -> float:
+    """What the numbers of a box of pictures are multiplied with to lie in 0 to 255; ConfigError for other bounds."""
+    low, high = float(box.low.min()), float(box.high.max())
+    if low >= 0 and high <= 1 and box.dtype is not None and box.dtype.kind == "f":
+        return 255.0
+    if low >= 0 and 1 < high <= 255:
+        return 1.0
+    raise ConfigError(
+        f"observation {name!r} looks like a picture, and its box goes from {low:g} to {high:g} in {box.dtype}; pictures go "
+        f"from 0 to 255, or from 0 to 1 in floats: change the box, or say task.options.kinds={{{name}:state}}"
+    )
 
 
 def _fulfilled(info: Mapping[str, Any]) -> bool:

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
+from hotstart.cli import main
+from hotstart.datasets.store import Store
 from hotstart.envs.gymnasium import GymnasiumEnv
 from hotstart.envs.registry import make
-from hotstart.spec import ConfigError
+from hotstart.spec import ConfigError, HotstartError, ObsKey
 
 
 def test_pendulum_is_a_task_with_its_return_as_score():
@@ -98,5 +100,102 @@ def test_mistakes_name_the_mend():
         make("gymnasium", id="CartPole-v1")
     with pytest.raises(ConfigError, match="does not take these options"):
         make("gymnasium", id="Pendulum-v1", colour="red")
-    with pytest.raises(ConfigError, match="return or success"):
+    with pytest.raises(ConfigError, match="return"):
         make("gymnasium", id="Pendulum-v1", score="points")
+
+
+SHOWN = np.random.default_rng(0).integers(0, 256, (16, 20, 3), dtype=np.uint8)
+BOXES = {
+    "bytes": (spaces.Box(0, 255, (16, 20, 3), np.uint8), SHOWN, SHOWN),
+    "channels first": (spaces.Box(0, 255, (3, 16, 20), np.uint8), np.moveaxis(SHOWN, -1, 0), SHOWN),
+    "fractions": (spaces.Box(0, 1, (3, 16, 20)), np.moveaxis(SHOWN, -1, 0) / np.float32(255), SHOWN),
+    "white": (spaces.Box(0, 1, (16, 20, 3)), np.ones((16, 20, 3), np.float32), np.full((16, 20, 3), 255)),
+    "int64": (spaces.Box(0, 255, (16, 20, 3), np.int64), SHOWN.astype(np.int64), SHOWN),
+    "gray": (spaces.Box(0, 255, (16, 20), np.uint8), SHOWN[..., 0], SHOWN[..., :1]),
+}
+
+
+class Seen(gymnasium.Env):
+    """Returns one observation for ever."""
+
+    action_space = spaces.Box(-1.0, 1.0, (2,))
+
+    def __init__(self, space, value):
+        self.observation_space, self.value = space, value
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.value, {}
+
+    def step(self, action):
+        return self.value, 0.0, False, False, {}
+
+
+@pytest.fixture
+def seen():
+    """Makes an environment that observes a value of a space."""
+
+    def register(space, value=None):
+        gymnasium.register("HotstartSeen-v0", entry_point=lambda: Seen(space, value))
+        return "HotstartSeen-v0"
+
+    yield register
+    gymnasium.registry.pop("HotstartSeen-v0", None)
+
+
+@pytest.mark.parametrize("form", BOXES)
+def test_pictures_of_every_box_become_bytes_with_channels_last(seen, form):
+    space, value, shown = BOXES[form]
+    env = GymnasiumEnv(seen(space, value))
+    observation, _ = env.reset(seed=0)
+    assert env.obs_spec.keys == {"image": ObsKey(shown.shape, "uint8", "image")}
+    assert env.observation_space.contains(observation)
+    np.testing.assert_array_equal(observation["image"], shown)
+    assert len(env.notes) == (form != "bytes")
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (spaces.Box(0, 255, (4, 16, 20), np.uint8), "one frame a step.*task.options.kinds={state:state}"),
+        (spaces.Box(0, 255, (16, 20)), "a gray picture or a state"),
+        (spaces.Box(-1, 1, (16, 20, 3)), "goes from -1 to 1 in float32; pictures go from 0 to 255, or from 0 to 1"),
+        (spaces.Box(0, 1, (16, 20, 3), np.uint8), "goes from 0 to 1 in uint8"),
+        (spaces.Dict({"a": spaces.Dict({"rgb": spaces.Box(0, 1)}), "a rgb": spaces.Box(0, 1)}), "both be called 'a_rgb'"),
+        (spaces.MultiBinary(3), "'of the environment' is MultiBinary"),
+    ],
+)
+def test_boxes_that_could_be_two_things_are_refused(seen, space, message):
+    with pytest.raises(HotstartError, match=message):
+        GymnasiumEnv(seen(space))
+
+
+def test_kinds_settle_what_a_box_is(seen):
+    stack = np.zeros((4, 16, 20), np.uint8)
+    made = seen(spaces.Box(0, 255, (4, 16, 20), np.uint8), stack)
+    assert GymnasiumEnv(made, kinds={"state": "state"}).obs_spec.keys == {"state": ObsKey((4, 16, 20))}
+    assert GymnasiumEnv(made, kinds={"image": "image"}).obs_spec.keys["image"].shape == (16, 20, 4)
+    with pytest.raises(ConfigError, match="unknown observation in kinds 'camera'"):
+        GymnasiumEnv(made, kinds={"camera": "image", "state": "state"})
+
+
+def test_an_observation_that_is_not_of_its_space_is_refused(seen):
+    with pytest.raises(ConfigError, match=r"'state' has shape \(3,\); its space says \(2,\)"):
+        GymnasiumEnv(seen(spaces.Box(-1, 1, (2,)), np.zeros(3))).reset(seed=0)
+    with pytest.raises(HotstartError, match="images are whole numbers from 0 to 255"):
+        GymnasiumEnv(seen(spaces.Box(0, 255, (16, 20, 3), np.uint8), SHOWN / 255)).reset(seed=0)
+
+
+@pytest.mark.parametrize("form", ["fractions", "gray"])
+def test_pictures_of_other_forms_are_collected_trained_on_and_evaluated(seen, form, tmp_path, capsys):
+    space, value, shown = BOXES[form]
+    task = ["task=gymnasium", f"task.options.id={seen(space, value)}", "task.max_steps=20"]
+    data, run = tmp_path / "data.zarr", tmp_path / "run"
+    assert main(["collect", str(data), *task, "expert=random", "keep=all", "episodes=2", "workers=0"]) == 0
+    assert "'image' is taken for a picture" in capsys.readouterr().out
+    np.testing.assert_array_equal(Store.open(data).array("image")[7], shown)
+    tiny = ["denoiser.channels=[8,16]", "denoiser.groups=4", "denoiser.level_width=8", "encoder.token_width=8"]
+    image = ["encoder=image", "encoder.channels=8", "encoder.stages=1", "encoder.keypoints=4"]
+    words = ["training.steps=1", "training.batch=2", f"runs={tmp_path}", "name=run"]
+    assert main(["train", str(data), *task, *words, *tiny, *image]) == 0
+    assert main(["evaluate", str(run), "episodes=1", "workers=0", f"out={tmp_path / 'r.json'}"]) == 0
