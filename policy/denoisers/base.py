@@ -7,6 +7,7 @@ out     = network(x, level, context, prepared)   every evaluation; `prepared` is
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -16,6 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from ...spec import ConfigError
+
+_SERIALS = itertools.count(1)
+"""Numbers of this process's networks. An address would not do: a new network may get that of one that is gone."""
 
 
 def take_rows(context: Any, rows: Tensor) -> Any:
@@ -34,14 +38,14 @@ class LevelTable:
     """Everything of a network that depends on levels alone, for a grid of S steps; tied to the weights it was made with."""
 
     levels: Tensor  # (S,) or (S, T)
-    version: int
+    version: tuple[int, int]
     entries: tuple[Any, ...]  # one per step: what `forward` takes as `prepared`
-    network: int  # id of the network that made it
+    network: int  # serial number of the network that made it
     horizon: int  # T
 
     def fits(self, network: Network, horizon: int) -> bool:
         """Whether the network made it, for plans of that length, and has the same weights still."""
-        return (self.network, self.version, self.horizon) == (id(network), network.weights_version, horizon)
+        return (self.network, self.version, self.horizon) == (network.serial, network.weights_version, horizon)
 
     def at(self, step: int) -> Any:
         """The prepared entry of one step."""
@@ -61,6 +65,26 @@ class Network(nn.Module, ABC):
 
     width: int
     """A."""
+    serial: int
+    """The network's number: no other one of the process ever has it, and a copy gets its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.serial = next(_SERIALS)
+        self._replaced = 0  # times that tensors may have been put in place of the weights
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.serial = next(_SERIALS)  # copied, or read back
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        applied = super()._apply(fn, recurse)  # moved to another device or type
+        self._replaced += 1
+        return applied
+
+    def _load_from_state_dict(self, *given: Any) -> None:
+        super()._load_from_state_dict(*given)
+        self._replaced += 1
 
     @abstractmethod
     def encode_context(self, tokens: Tensor) -> Any:
@@ -94,12 +118,12 @@ class Network(nn.Module, ABC):
         return Health({}, None)
 
     @property
-    def weights_version(self) -> int:
-        """Changes whenever a weight is written to (optimiser step, EMA swap, load_state_dict).
+    def weights_version(self) -> tuple[int, int]:
+        """Changes whenever a weight is written to (optimiser step, EMA swap, load_state_dict) or the network is moved.
 
         Fused optimisers write without a trace: call `note_written` after their step.
         """
-        return sum(p._version for p in self.parameters())
+        return self._replaced, sum(p._version for p in self.parameters())
 
     def note_written(self) -> None:
         """Change `weights_version` after a write that torch does not count."""
@@ -111,14 +135,14 @@ class Network(nn.Module, ABC):
         """Table of the modulations of every step of a grid: levels (S,) constant along T, or (S, T)."""
         rows = levels if levels.dim() == 2 else levels.unsqueeze(1).expand(-1, horizon)  # (S, T)
         entries = tuple(self.modulation(row.unsqueeze(0)) for row in rows)
-        return LevelTable(levels, self.weights_version, entries, id(self), horizon)
+        return LevelTable(levels, self.weights_version, entries, self.serial, horizon)
 
     def check_steps(self, steps: int) -> None:
         """Raise ConfigError for plans of a length that the network cannot take; any will do unless it says otherwise."""
 
     def check_table(self, table: LevelTable) -> None:
         """Raise ConfigError when the table was prepared by another network, or the weights have changed since."""
-        if table.network != id(self):
+        if table.network != self.serial:
             raise ConfigError("these levels were prepared by another network: call prepare() of this one")
         if table.version != self.weights_version:
             raise ConfigError("the weights have changed since these levels were prepared: call prepare() again")

@@ -131,7 +131,7 @@ class ModeTransformer(Network):
         self.blocks = nn.ModuleList(Block(embed, heads, **sizes) for _ in range(layers))
         self.norm_out = nn.RMSNorm(embed, 1e-6)
         self.out = nn.Linear(embed, width)
-        self._kept: tuple[tuple[int, int, int], tuple[tuple[Share, ...], ...]] | None = None
+        self._kept: tuple[tuple[int, tuple[int, int], int], tuple[tuple[Share, ...], ...]] | None = None
 
     def weights_in(self, dtype: torch.dtype) -> Self:
         """Hold and multiply the layers' weights in `dtype`; what depends on levels (embedding, routers) stays in float32."""
@@ -165,7 +165,7 @@ class ModeTransformer(Network):
 
     def _condition_plans(self, tokens: int) -> tuple[tuple[Share, ...], ...]:
         """The condition tokens' routes in every layer; they stand fast, and are kept while the weights are the same."""
-        now = (id(self), self.weights_version, tokens)
+        now = (self.serial, self.weights_version, tokens)
         if self._kept is None or self._kept[0] != now:
             chosen = (choose(block.router(self.condition_phi), self.top, False) for block in self.blocks)  # type: ignore[operator]
             wide = (Routes(r.expert.expand(tokens, -1), r.weight.expand(tokens, -1)) for r in chosen)

@@ -1,6 +1,7 @@
 """Both networks under one contract: prepared levels, batches, horizons, causality, and an ordinary U-Net as oracle."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -186,6 +187,37 @@ def test_a_table_of_another_network_is_refused(network):
     one.check_table(table)
     with pytest.raises(ConfigError, match="another network"):
         other.check_table(table)
+
+
+def test_a_table_never_fits_a_network_that_comes_later_to_the_same_address(network):
+    levels, table, addresses = grid(VPCosine(), 4)[:-1], None, set()
+    for _ in range(12):
+        later = copy.deepcopy(network)
+        later.load_state_dict(network.state_dict())
+        addresses.add(id(later))
+        assert table is None or not table.fits(later, STEPS)
+        table = later.prepare(levels, STEPS)
+        assert table.fits(later, STEPS)
+        del later
+    assert len(addresses) < 12, "no address came twice: the test says nothing"
+
+
+@pytest.mark.parametrize("make_another", [copy.copy, copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_a_copy_has_a_serial_number_of_its_own(make_another, network):
+    others = [make_another(network) for _ in range(3)]
+    assert len({network.serial, *(other.serial for other in others)}) == 4
+
+
+def test_a_network_moved_or_filled_with_other_tensors_knows_none_of_its_tables(network):
+    """Neither counts as a write to a weight."""
+    levels = grid(VPCosine(), 4)[:-1]
+    for change in (
+        lambda: network.double(),
+        lambda: network.load_state_dict({k: v.clone() for k, v in network.state_dict().items()}, assign=True),
+    ):
+        table = network.prepare(levels.to(next(network.parameters())), STEPS)
+        change()
+        assert not table.fits(network, STEPS)
 
 
 # --- U-Net

@@ -132,6 +132,25 @@ def test_a_grid_of_uniform_levels_runs_the_chosen_experts_only():
             assert sum(float(s.weight) for s in plan) == pytest.approx(1)
 
 
+def test_the_condition_tokens_routes_follow_the_weights():
+    """They are kept from call to call; after an update of the routers, and in a copy, they are chosen anew."""
+    net, tokens = make(), inputs(2)[1]
+    with torch.no_grad():
+        before = net.encode_context(tokens)
+        unchanged = net.encode_context(tokens)
+        for block in net.blocks:
+            block.router.layers[2].weight.neg_()  # other experts come first
+        after = net.encode_context(tokens)
+        anew = make()
+        anew.load_state_dict(net.state_dict())
+        expected = anew.encode_context(tokens)
+    for layer, (key, value) in enumerate(expected.layers):
+        assert torch.equal(before.layers[layer][0], unchanged.layers[layer][0])
+        assert torch.equal(after.layers[layer][0], key)
+        assert torch.equal(after.layers[layer][1], value)
+    assert not torch.allclose(after.layers[-1][0], before.layers[-1][0], atol=1e-3)
+
+
 def test_draws_follow_the_probabilities_and_never_repeat_an_expert():
     torch.manual_seed(0)
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0]).expand(20_000, 4)
