@@ -41,8 +41,8 @@ def run(words: Words) -> None:
     """Print evaluations, p50 and p95 of a row's first plan (cold) and of later ones (warm), per way and number of rows."""
     if words.threads:
         torch.set_num_threads(words.threads)
-    model, meta = checkpoint.load(words.checkpoint)
-    policies = {way: DiffusionPolicy(model, build_way(_node(words.checkpoint, way), meta)) for way in words.ways}
+    model, _ = checkpoint.load(words.checkpoint)
+    policies = {way: DiffusionPolicy(model, build_way(_node(words.checkpoint, way))) for way in words.ways}
     print(f"{'':<18}{'cold':>24}{'warm':>30}   ({torch.get_num_threads()} threads)")
     print(f"{'way':<12}{'rows':>6}" + f"{'NFE':>8}{'p50 ms':>10}{'p95 ms':>10}" * 2)
     profile: dict[str, dict[str, list[float]]] = {}

@@ -54,8 +54,8 @@ def run(words: Words) -> None:
     print(f"{'':<24}" + "".join(f"{f'start {start}':>12}" for start in words.starts))
     asked = replace(request, previous=guess, executed=np.zeros(len(guess), np.int64), noise=_noise(len(guess), plan=1))
     for name, options in ways.items():
-        options = {"rising": "staircase" in (model.regimes or ()), **options}
-        shares = [_agreement(WarmStart(words.steps, start, **options)(asked).plan, fresh, request) for start in words.starts]
+        starts = [WarmStart(words.steps, start, **options).settled(model.trained) for start in words.starts]
+        shares = [_agreement(way(asked).plan, fresh, request) for way in starts]
         print(f"{name:<24}" + "".join(f"{share:>12.3f}" for share in shares))
     again = Fresh(10)(replace(request, noise=_noise(len(guess), plan=1))).plan
     print(f"two fresh plans agree in {_agreement(again, fresh, request):.3f}")

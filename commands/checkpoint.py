@@ -114,7 +114,6 @@ def _import(words: Sequence[str]) -> int:
         model = import_policy(choice.source, names)
     meta = {
         "versions": versions(),
-        "regimes": list(model.regimes or ()),
         "rate_hz": choice.fps,
         "step": None,
         "source": choice.source.name,

@@ -58,7 +58,7 @@ def evaluate(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path]]:
     task = config["task"] or told_task(meta.get("task"))
     pace = Pace.of(config, label(config), float(meta["rate_hz"]))
     policy = DiffusionPolicy(
-        model.weights_in(config["weights"]), build_way(config["inference"], meta), config["executed"], pace.replan_at
+        model.weights_in(config["weights"]), build_way(config["inference"]), config["executed"], pace.replan_at
     )
     measured = measure(policy, task, config, pace)
     setting = results.Setting(

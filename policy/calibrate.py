@@ -21,7 +21,7 @@ from ..seeds import Purpose, numpy_generator
 from ..spec import ConfigError, DataError, IntArray
 from .batches import WindowBatches
 from .diffusion.noise import RowNoise
-from .diffusion.plans import Fresh, PlanRequest, Way, shift
+from .diffusion.plans import Fresh, PlanRequest, Way, shift, want_regime
 from .diffusion.warm_start import WarmStart
 from .model import PolicyModel
 
@@ -61,8 +61,9 @@ def calibrate(
     model: PolicyModel, dataset: Dataset, steps: int = 2, windows: int = 16, samples: int = 32, seed: int = 0
 ) -> Calibration:
     """Sample `samples` plans at each of `windows` moments of the data and again Ta steps later, by DDIM in 10 steps, and
-    warm-start the earlier ones there in `steps`.
+    warm-start the earlier ones there in `steps`. The start found is taken by policies once it is the model's `measured_start`.
     """
+    want_regime(model.trained, "constant", "calibration")
     if model.actions.reads:
         raise ConfigError("actions relative to the hand cannot be calibrated yet: give a start by hand, as inference.start=0.2")
     horizon, device = model.config.horizon, next(model.parameters()).device

@@ -110,11 +110,14 @@ def save(
     state_tensors: Mapping[str, Tensor] | None = None,
     state: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a checkpoint in place of the one at `folder`; raises CheckpointError when it cannot, the old one is then whole."""
+    """Write a checkpoint in place of the one at `folder`; raises CheckpointError when it cannot, the old one is then whole.
+
+    What the model says of its levels' regimes and of its measured start is written too where `meta` does not say it.
+    """
     fresh = recover(folder).with_name(folder.name + ".writing")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
-        _write(fresh, model, meta, state_tensors, state)
+        _write(fresh, model, {**_own_meta(model), **meta}, state_tensors, state)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(fresh, ignore_errors=True)
         kept = "the one before it is untouched" if folder.exists() else "there is none before it"
@@ -122,6 +125,16 @@ def save(
             f"the checkpoint {folder} could not be written ({error}); {kept}: make room, then go on"
         ) from error
     _take_place(fresh, folder)
+
+
+def _own_meta(model: PolicyModel) -> dict[str, Any]:
+    """What meta.json says of a model that the model itself holds."""
+    own: dict[str, Any] = {}
+    if model.regimes is not None:
+        own["regimes"] = list(model.regimes)
+    if model.measured_start is not None:
+        own["warm_start"] = {"start": model.measured_start}
+    return own
 
 
 def _write(
@@ -226,7 +239,21 @@ def load(path: Path | str, device: str = "cpu") -> tuple[PolicyModel, dict[str, 
         raise CheckpointError(f"{folder} cannot be loaded: {error}") from error
     model.normalizer.check()
     model.regimes = tuple(meta["regimes"]) if "regimes" in meta else None
+    model.measured_start = _measured_start(meta, folder)
     return model.to(device).eval().requires_grad_(False), meta
+
+
+def _measured_start(meta: Mapping[str, Any], folder: Path) -> float | None:
+    """Where warm starts begin at least, as calibration wrote it into meta.json; None where it did not."""
+    if "warm_start" not in meta:
+        return None
+    start = meta["warm_start"].get("start") if isinstance(meta["warm_start"], Mapping) else None
+    if not isinstance(start, int | float) or not 0 < start <= 1:
+        raise CheckpointError(
+            f"{folder / META} says that warm starts begin at {start!r}; a schedule time above 0 and at most 1 is wanted: "
+            "calibrate the checkpoint again"
+        )
+    return float(start)
 
 
 def _fill(model: PolicyModel, tensors: Mapping[str, Tensor], folder: Path) -> None:

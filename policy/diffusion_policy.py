@@ -5,6 +5,7 @@ The policy object holds weights and settings and hides nothing else: what is rem
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,16 @@ from torch import Tensor
 from ..spec import ActionSpec, BoolArray, ConfigError, FloatArray, Horizon, IntArray, Observation, ObsSpec, Planned
 from . import checkpoint
 from .diffusion.noise import RowNoise
-from .diffusion.plans import Demanding, Fresh, Guided, PlanOutcome, PlanRequest, Trained, Way, check_finite
+from .diffusion.plans import (
+    Demanding,
+    Fresh,
+    Guided,
+    PlanOutcome,
+    PlanRequest,
+    Settling,
+    Way,
+    check_finite,
+)
 from .model import PolicyModel
 from .normalizer import ACTION
 from .registry import build
@@ -46,23 +56,27 @@ class DiffusionPolicy:
     def __init__(self, model: PolicyModel, way: Way | None = None, executed: int | None = None, delay: int = 0) -> None:
         """`executed` is another number of steps to execute than the Ta that the model was trained with.
 
-        `delay` more steps are handed out after them: the first ones of a chunk go by while it is made.
+        `delay` more steps are handed out after them: the first ones of a chunk go by while it is made. What `way` leaves open
+        is settled for this model in a copy of it. A model under training is left alone: the policy holds a copy of its weights
+        as they are now. Raises ConfigError where the model cannot run this way, or its plans are too short.
         """
-        self.model = model.eval().requires_grad_(False)
-        self.way = way or Fresh()
+        self.model = _finished(model)
         trained = model.config.horizon
-        self.horizon: Horizon = replace(trained, executed=executed or trained.executed, delay=delay)
+        given = trained.executed if executed is None else executed
+        self.horizon: Horizon = replace(trained, executed=given, delay=delay)
         self.obs_spec: ObsSpec = model.config.obs_spec
         self.action_spec: ActionSpec = model.config.action_spec
+        about = model.trained
+        way = Fresh() if way is None else way
+        self.way: Way = way.settled(about) if isinstance(way, Settling) else way
         if isinstance(self.way, Demanding):
-            about = Trained(model.regimes, trained, bool(model.actions.reads), model.anchors is not None, model.knows_no_words)
             self.way.check(about, self.horizon)
 
     @classmethod
     def load(cls, path: Path | str, inference: Mapping[str, Any] | Way | None = None, device: str = "cpu") -> DiffusionPolicy:
         """A policy from a checkpoint or a run; `inference` is a way, or a configuration of one (default: DDIM in 10 steps)."""
         model, meta = checkpoint.load(path, device)
-        policy = cls(model, build_way(inference, meta) if isinstance(inference, Mapping) else inference)
+        policy = cls(model, build_way(inference) if isinstance(inference, Mapping) else inference)
         policy.rate_hz = meta.get("rate_hz")
         return policy
 
@@ -173,15 +187,16 @@ class DiffusionPolicy:
         return replace(state, **own, seen_by_plan=base)
 
 
-def build_way(node: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> Way:
-    """A way of inference from its configuration, the solver inside it included.
+def _finished(model: PolicyModel) -> PolicyModel:
+    """The model itself where nobody trains it; else a copy, in evaluation mode and without gradients."""
+    trains = any(module.training for module in model.modules())
+    if not trains and not any(weight.requires_grad for weight in model.parameters()):
+        return model
+    return copy.deepcopy(model).eval().requires_grad_(False)
 
-    Where it leaves open whether warm starts rise, and for where they begin at least, the checkpoint's `meta` says so.
-    """
-    if meta:
-        rising = "staircase" in meta.get("regimes", ()) and bool(node.get("renoise", True))
-        measured = {"least_start": meta["warm_start"]["start"]} if "least_start" in node and "warm_start" in meta else {}
-        node = {**node, **({"rising": rising} if node.get("rising", rising) is None else {}), **measured}
+
+def build_way(node: Mapping[str, Any]) -> Way:
+    """A way of inference from its configuration, the solver inside it included."""
     solver = node.get("solver")
     given = {"solver": build("solver", solver)} if isinstance(solver, Mapping) else {}
     return build("inference", {k: v for k, v in node.items() if k not in given}, **given)

@@ -13,6 +13,7 @@ from ..spec import ActionSpec, CheckpointError, ConfigError, Horizon, ObsSpec
 from .actions import Representation
 from .diffusion.contract import Denoiser, Preconditioner
 from .diffusion.objective import LevelUncertainty
+from .diffusion.plans import Trained
 from .diffusion.schedule import Schedule
 from .normalizer import ACTION, COMMAND, Normalizer, expected_shapes
 from .registry import build
@@ -86,16 +87,30 @@ class PolicyModel(nn.Module):
             self.add_anchors(config.anchors)
         self.regimes: tuple[str, ...] | None = None
         """Regimes of levels that the weights were trained with; None where nobody said."""
+        self.measured_start: float | None = None
+        """Least start of warm starts that calibration measured, a schedule time; None where it did not."""
 
     def add_anchors(self, count: int) -> None:
         """Make room for anchors, which `policy.anchors` fills."""
         self.config = replace(self.config, anchors=count)
         sizes = (self.config.horizon.planned, self.actions.spec.width, self.encoder.tokens, self.encoder.token_width)
-        self.anchors = Anchors(count, *sizes).to(next(self.network.parameters()).device)
+        self.anchors = Anchors(count, *sizes).to(next(self.network.parameters()).device).train(self.training)
 
     def encode(self, observation: Mapping[str, Tensor]) -> Any:
         """Context for the denoiser from an observation in its own units, key -> (B, To, ...)."""
         return self.network.encode_context(self.tokens(observation))
+
+    @property
+    def trained(self) -> Trained:
+        """What ways of inference ask of it."""
+        return Trained(
+            regimes=self.regimes,
+            horizon=self.config.horizon,
+            relative=bool(self.actions.reads),
+            anchored=self.anchors is not None,
+            wordless=self.knows_no_words,
+            start=self.measured_start,
+        )
 
     @property
     def knows_no_words(self) -> bool:

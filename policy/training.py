@@ -73,6 +73,7 @@ class Trainer:
         self.ahead = Ahead(self.batches, settings.loaders if images else 0)
         torch.manual_seed(torch_seed(settings.seed, Purpose.INITIALISATION))
         self.model = build_model(config, found, self.batches).to(self.device)
+        self.model.regimes = tuple(settings.regimes.trained())
         self.ema = EMA(self.model, settings.ema_power)
         self.optimizer = _optimizer(self.model, settings)
         held_index = window_index(dataset.episode_ends, config.horizon, episodes=held_out) if len(held_out) else None

@@ -82,8 +82,8 @@ class Network(nn.Module, ABC):
         self._replaced += 1
         return applied
 
-    def _load_from_state_dict(self, *given: Any) -> None:
-        super()._load_from_state_dict(*given)
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
         self._replaced += 1
 
     @abstractmethod

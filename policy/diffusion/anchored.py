@@ -24,7 +24,7 @@ class Anchored:
 
     def check(self, trained: Trained, horizon: Horizon) -> None:
         """The checkpoint must have been given anchors."""
-        want_regime(trained, "constant", "anchored")
+        want_regime(trained, "constant", "inference=anchored")
         if not trained.anchored:
             raise ConfigError(
                 "inference=anchored begins from anchors, and this checkpoint has none: "

@@ -46,7 +46,7 @@ class BidirectionalDecoding:
 
     def check(self, trained: Trained, horizon: Horizon) -> None:
         """Fresh samples meet plans of one level."""
-        want_regime(trained, "constant", "bid")
+        want_regime(trained, "constant", "inference=bid")
 
     def __call__(self, request: PlanRequest) -> PlanOutcome:
         """Plans (R, T, A) for every row."""

@@ -47,8 +47,10 @@ class RealTimeChunking:
         self._tables = Tables()
 
     def check(self, trained: Trained, horizon: Horizon) -> None:
-        """Guidance takes any checkpoint; a given prefix must have been trained."""
-        want_regime(trained, "prefix" if self.mode == "trained" else "constant", "rtc")
+        """Guidance and first plans meet plans of one level; a given prefix must have been trained."""
+        want_regime(trained, "constant", "inference=rtc")
+        if self.mode == "trained":
+            want_regime(trained, "prefix", "inference=rtc with inference.mode=trained")
         if self.mode == "trained" and horizon.delay > trained.horizon.executed:
             raise ConfigError(
                 f"a delay of {horizon.delay} ticks commits more steps than the {trained.horizon.executed} of a chunk, "

@@ -39,7 +39,7 @@ class ClassifierFreeGuidance:
 
     def check(self, trained: Trained, horizon: Horizon) -> None:
         """The checkpoint must know what to do without words."""
-        want_regime(trained, "constant", "cfg")
+        want_regime(trained, "constant", "inference=cfg")
         if self.wants_wordless and not trained.wordless:
             raise ConfigError(
                 "inference=cfg leads away from plans made without the task's words, which this checkpoint was not trained to "

@@ -122,6 +122,7 @@ class Trained:
     relative: bool = False  # its actions are relative to what is observed when a plan is made
     anchored: bool = False  # it was given anchors
     wordless: bool = False  # it was trained to do without the task's words, too
+    start: float | None = None  # the least start of warm starts that calibration measured; None: it was not measured
 
 
 @runtime_checkable
@@ -130,6 +131,15 @@ class Demanding(Protocol):
 
     def check(self, trained: Trained, horizon: Horizon) -> None:
         """Raise ConfigError where a checkpoint trained so cannot run this way with `horizon`."""
+        ...
+
+
+@runtime_checkable
+class Settling(Protocol):
+    """A way of inference that leaves open what depends on the checkpoint."""
+
+    def settled(self, trained: Trained) -> Way:
+        """This way with all that it leaves open decided for a checkpoint trained so; itself it stays as it is."""
         ...
 
 
@@ -143,10 +153,18 @@ class Guided(Protocol):
 def want_regime(trained: Trained, regime: str, way: str) -> None:
     """Raise ConfigError unless the checkpoint was trained with the levels that a way of inference meets."""
     if trained.regimes is not None and regime not in trained.regimes:
+        instead = "" if _possible(trained.regimes) is None else f"take {_possible(trained.regimes)}, or "
         raise ConfigError(
-            f"inference={way} meets noise levels that this checkpoint was not trained for ({regime}; it knows "
-            f"{', '.join(trained.regimes)}): train with training.regimes.{regime} above 0"
+            f"{way} meets noise levels that this checkpoint was not trained for ({regime}; it knows "
+            f"{', '.join(trained.regimes)}): {instead}train with training.regimes.{regime} above 0"
         )
+
+
+def _possible(regimes: Sequence[str]) -> str | None:
+    """What a checkpoint trained with these regimes can always do."""
+    if "constant" in regimes:
+        return "inference=ddim or a flat inference=rti"
+    return "inference=sdp inference.primer=zero" if "staircase" in regimes else None
 
 
 def shift(values: Tensor, steps: Tensor) -> Tensor:
@@ -245,6 +263,10 @@ class Fresh:
         self.steps, self.solver, self.clip = steps, solver or DDIM(), clip
         self.start_noise = checked_start_noise(start_noise)
         self._tables = Tables()
+
+    def check(self, trained: Trained, horizon: Horizon) -> None:
+        """A plan begins at pure noise in all of its steps."""
+        want_regime(trained, "constant", "sampling from pure noise")
 
     def __call__(self, request: PlanRequest) -> PlanOutcome:
         """Plans (R, T, A) for every row."""

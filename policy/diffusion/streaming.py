@@ -47,7 +47,9 @@ class Streaming:
 
     def check(self, trained: Trained, horizon: Horizon) -> None:
         """The staircase met must be the one trained: its regime, and blocks of the same length."""
-        want_regime(trained, "staircase", "sdp")
+        want_regime(trained, "staircase", "inference=sdp")
+        if self.primer != "zero":  # both others evaluate plans of one level
+            want_regime(trained, "constant", f"inference=sdp with inference.primer={self.primer}")
         horizon.check_streaming()
         if trained.relative:
             raise ConfigError(

@@ -6,6 +6,9 @@ A small error of the guess shrinks with every step; how fast is known in closed 
 
 from __future__ import annotations
 
+import copy
+from typing import Self
+
 import torch
 from torch import Tensor
 
@@ -26,22 +29,26 @@ from .plans import (
 from .schedule import Schedule, add_noise, alpha_sigma, grid
 from .solvers import DDIM, Solver
 
+LEAST_START = 0.3
+"""Where warm starts begin at least, unless it was measured for a checkpoint."""
+
 
 class WarmStart:
     """Real-time iteration: `steps` evaluations a call from schedule time `start`; a row's first plan is sampled fresh.
 
     The guess is the previous plan, shifted by the steps that lie behind. With `renoise` it gets the noise that belongs to
-    the start level; without, it is taken as it is, as in the paper (section III). A `start` left open is `least_start`,
-    or what was measured for the checkpoint (`policy.calibrate`), but where numbers that take two values begin neutral at least
-    the level at which the neutral value lies one standard deviation from either: nearer to clean the network has never seen it.
+    the start level; without, it is taken as it is, as in the paper (section III). A `start` left open is `least_start`, and
+    that left open is what was measured for the checkpoint (`policy.calibrate`), else LEAST_START; but where numbers that take
+    two values begin neutral it is at least the level at which the neutral value lies one standard deviation from either:
+    nearer to clean the network has never seen it.
 
     A plan's last steps are known worst: behind the end of the previous plan its last action is repeated, and at a low level
     that repetition would live on until it is executed. With `rising` the start rises behind the chunk to execute, to pure
-    noise where the previous plan ended, which a checkpoint that was trained with staircases knows. Left open, a checkpoint
-    loaded through `build_way` rises where it was trained so. Numbers that take two values only begin at
-    the neutral value 0: at a clean guess they could not flip any more. A row whose first estimate lies further than
-    `fallback` (root mean square over the chunk, in half ranges) from its guess is sampled afresh. `start_noise` scales the
-    noise that the guess gets, whose level stays what it was.
+    noise where the previous plan ended, which a checkpoint that was trained with staircases knows. Left open, it rises where
+    the checkpoint was trained so; `settled` decides this and the least start, and a policy calls it. Numbers that take two
+    values only begin at the neutral value 0: at a clean guess they could not flip any more. A row whose first estimate lies
+    further than `fallback` (root mean square over the chunk, in half ranges) from its guess is sampled afresh. `start_noise`
+    scales the noise that the guess gets, whose level stays what it was.
     """
 
     def __init__(
@@ -55,7 +62,7 @@ class WarmStart:
         fallback: float | None = None,
         clip: float | None = 1.0,
         rising: bool | None = None,
-        least_start: float = 0.3,
+        least_start: float | None = None,
         start_noise: float = 1.0,
     ) -> None:
         if steps < 1 or cold < 1:
@@ -67,7 +74,7 @@ class WarmStart:
             raise ConfigError(f"inference.fallback is {fallback}; give a distance above 0, or null for no fall back")
         self.steps, self.start, self.least_start, self.clip = steps, start, least_start, clip
         self.solver = solver or DDIM(1.0)
-        self.renoise, self.neutral, self.fallback, self.rising = renoise, neutral, fallback, bool(rising)
+        self.renoise, self.neutral, self.fallback, self.rising = renoise, neutral, fallback, rising
         if self.rising and not renoise:
             raise ConfigError("inference.rising=true asks for noise that renoise=false leaves out: choose one of them")
         if start_noise != 1 and not renoise:
@@ -76,11 +83,21 @@ class WarmStart:
         self.fresh = Fresh(cold, DDIM(), clip)
         self._tables = Tables()
 
+    def settled(self, trained: Trained) -> Self:
+        """A copy that rises, and begins at least, as the checkpoint says where that is left open."""
+        way = copy.copy(self)
+        way._tables = Tables()
+        if self.rising is None:
+            way.rising = self.renoise and "staircase" in (trained.regimes or ())
+        if self.least_start is None:
+            way.least_start = LEAST_START if trained.start is None else trained.start
+        return way
+
     def check(self, trained: Trained, horizon: Horizon) -> None:
         """Warm starts meet plans of one level, or of rising ones."""
-        want_regime(trained, "constant", "rti")
+        want_regime(trained, "constant", "inference=rti")
         if self.rising:
-            want_regime(trained, "staircase", "rti with inference.rising=true")
+            want_regime(trained, "staircase", "inference=rti with inference.rising=true")
 
     def __call__(self, request: PlanRequest) -> PlanOutcome:
         """Plans (R, T, A) for every row."""
@@ -109,10 +126,11 @@ class WarmStart:
         """The schedule time that the chunk begins at."""
         if self.start is not None:
             return self.start
+        least = LEAST_START if self.least_start is None else self.least_start
         if not self.neutral or request.discrete is None or not bool(request.discrete.any()):
-            return self.least_start
+            return least
         size = request.discrete_size  # alpha size = sigma
-        return max(self.least_start, float(request.schedule.time(torch.tensor(size / (1 + size), dtype=torch.float64))))
+        return max(least, float(request.schedule.time(torch.tensor(size / (1 + size), dtype=torch.float64))))
 
     def guess(self, request: PlanRequest) -> Tensor:
         """Where the plan begins, (R, T, A): the previous one moved on, discrete numbers neutral."""

@@ -51,8 +51,8 @@ def test_the_command_writes_the_start_that_an_open_one_takes(good, tmp_path, tin
     from hotstart.datasets.store import Store
 
     run = shutil.copytree(good, tmp_path / "last")
-    left_open = {**WARM, "start": None, "least_start": 0.2}
-    assert DiffusionPolicy.load(run, left_open).way.least_start == 0.2
+    left_open = {**WARM, "start": None, "least_start": None}
+    assert DiffusionPolicy.load(run, left_open).way.least_start == 0.3
     store = Store.create(tmp_path / "d.zarr", fps=10, action_spec=tiny_dataset.action_spec, obs_spec=tiny_dataset.obs_spec)
     for first in range(0, 28, 14):
         store.append({name: np.asarray(tiny_dataset.array(name)[first : first + 14]) for name in ("state", "action")})
@@ -61,3 +61,4 @@ def test_the_command_writes_the_start_that_an_open_one_takes(good, tmp_path, tin
     assert "<- taken" in capsys.readouterr().out
     assert DiffusionPolicy.load(run, left_open).way.least_start == written["start"] in STARTS
     assert DiffusionPolicy.load(run, {**left_open, "start": 0.4}).way.start == 0.4
+    assert DiffusionPolicy.load(run, {**left_open, "least_start": 0.2}).way.least_start == 0.2  # the user's word counts

@@ -9,7 +9,6 @@ from hotstart.policy.diffusion.plans import Fresh, Trained, shift
 from hotstart.policy.diffusion.schedule import VPCosine, alpha_sigma
 from hotstart.policy.diffusion.solvers import DDIM
 from hotstart.policy.diffusion.warm_start import WarmStart, behind_chunk, choose_start, gain
-from hotstart.policy.diffusion_policy import build_way
 from hotstart.spec import ConfigError, Horizon
 
 from .analytic import gaussian, request, smooth, two_points
@@ -217,12 +216,17 @@ def test_a_checkpoint_without_constant_levels_is_refused():
     assert np.isfinite(gain(VPCosine(), 0.5, 1, 0.1, 1.0))
 
 
-@pytest.mark.parametrize(("regimes", "rises"), [(["staircase", "constant"], True), (["constant"], False)])
+@pytest.mark.parametrize(("regimes", "rises"), [(("staircase", "constant"), True), (("constant",), False), (None, False)])
 def test_left_open_it_rises_where_the_checkpoint_knows_staircases(regimes, rises):
-    node = {"_target_": f"{WarmStart.__module__}.WarmStart", "start": 0.2, "rising": None}
-    way = build_way(node, {"regimes": regimes})
-    assert isinstance(way, WarmStart) and way.rising is rises
-    as_it_is = build_way({**node, "renoise": False}, {"regimes": regimes})
-    assert isinstance(as_it_is, WarmStart) and not as_it_is.rising  # the paper's way gets no noise at all
-    forced = build_way({**node, "rising": False}, {"regimes": regimes})
-    assert isinstance(forced, WarmStart) and not forced.rising
+    trained = Trained(regimes, HORIZON)
+    assert WarmStart(start=0.2).settled(trained).rising is rises
+    assert not WarmStart(renoise=False).settled(trained).rising  # the paper's way gets no noise at all
+    assert WarmStart(rising=False).settled(trained).rising is False
+    assert WarmStart(rising=True).settled(trained).rising is True
+
+
+@pytest.mark.parametrize(("given", "measured", "taken"), [(None, None, 0.3), (None, 0.6, 0.6), (0.2, 0.6, 0.2)])
+def test_left_open_it_begins_at_least_where_it_was_measured(given, measured, taken):
+    way = WarmStart(least_start=given).settled(Trained(None, HORIZON, start=measured))
+    assert way.least_start == taken
+    assert way.begins(request(smooth(0.0))) == taken
