@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from .interrupts import exit_status, signals_interrupt
 from .spec import HotstartError, nearest
 
 COMPOSED = ("demo", "collect", "train", "evaluate")
@@ -35,7 +37,8 @@ def main(words: Sequence[str] | None = None) -> int:
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_MININTERVAL", "10")  # a log file wants a line now and then, not ten a second
     try:
-        status = _call(verb, rest)
+        with signals_interrupt():
+            status = _call(verb, rest)
         sys.stdout.flush()
         return status
     except BrokenPipeError:
@@ -48,8 +51,9 @@ def main(words: Sequence[str] | None = None) -> int:
             raise
         return 2
     except KeyboardInterrupt as interrupt:
-        print(f"\nhotstart {verb}: {interrupt or 'interrupted'}", file=sys.stderr)
-        return 130
+        with contextlib.suppress(OSError):  # a terminal that was closed
+            print(f"\nhotstart {verb}: {interrupt or 'interrupted'}", file=sys.stderr)
+        return exit_status(interrupt)
 
 
 def _reader_left() -> bool:

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -26,6 +24,7 @@ from ..datasets.episodes import Dataset
 from ..datasets.frames import open_frames
 from ..datasets.statistics import Statistics, dataset_statistics, statistics
 from ..datasets.windows import split_episodes, window_index
+from ..interrupts import Interrupted, stop_flag
 from ..seeds import Purpose, torch_seed
 from ..spec import CheckpointError, DataError
 from ..threads import choose_threads
@@ -92,20 +91,25 @@ class Trainer:
         self.slow_steps = SlowSteps()
 
     def run(self, progress: bool = True, on_log: OnLog | None = None) -> PolicyModel:
-        """Train to `settings.steps` and return the EMA model; SIGINT and SIGTERM save first, then stop the run."""
+        """Train to `settings.steps` and return the EMA model; SIGINT, SIGTERM and SIGHUP save first, then stop the run."""
         self._resume()
         log = MetricsLog(self.folder, self.step)
         bar = tqdm(total=self.settings.steps, initial=self.step, desc="training", unit="step", disable=not progress)
-        with _stop_flag() as stopped, log, bar:
+        with stop_flag() as asked, log, bar:
             while self.step < self.settings.steps:
                 numbers = self.advance()
-                bar.update()
                 self._report(numbers, log, bar, on_log)
-                if stopped() and self.step < self.settings.steps:
-                    self._check_finite(numbers)
-                    self._save("last")
-                    raise KeyboardInterrupt(f"stopped at step {self.step}; the same command goes on from there")
+                if asked():
+                    self._stop(numbers, asked())
+                bar.update()
         return self.ema.model
+
+    def _stop(self, numbers: Mapping[str, Tensor], number: int) -> NoReturn:
+        """Save and raise Interrupted: a signal has asked to stop. The terminal may be gone, so nothing is written to it."""
+        self._check_finite(numbers)
+        self._save("last")
+        where = f"{self.folder / 'checkpoints' / 'last'} holds step {self.step} of {self.settings.steps}"
+        raise Interrupted(f"stopped; {where}; the same command goes on from there", number)
 
     def advance(self) -> dict[str, Tensor]:
         """One optimiser step; returns its numbers, the loss among them."""
@@ -311,18 +315,3 @@ def _optimizer(model: PolicyModel, settings: TrainingSettings) -> torch.optim.Ad
     kept = [p for p in model.parameters() if id(p) not in chosen]
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": kept, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.99), fused=True)
-
-
-@contextmanager
-def _stop_flag() -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT and SIGTERM into a flag that is looked at between steps (main thread only)."""
-    asked: list[int] = []
-    try:
-        before = {s: signal.signal(s, lambda number, _: asked.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: signals are somebody else's business
-        before = {}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -18,6 +18,7 @@ FLOORS = {
     "checks": 0.5,
     "stopping": 0.5,
     "threads": 1,
+    "interrupts": 1,
     "plugins": 1,
     "untrusted": 1,
     "seeds": 1,
@@ -48,6 +49,7 @@ ONLY = {
     "planners": {"spec", "checks", "seeds", "numpy"},
     "configs": {"spec", "plugins", "policy", "configs", "hydra", "omegaconf", "numpy"},
     "threads": set(),
+    "interrupts": set(),
     "__init__": {"threads"},
     "__main__": {"cli"},
 }

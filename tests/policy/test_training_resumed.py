@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from hotstart.datasets.arrays import Arrays
+from hotstart.interrupts import exit_status
 from hotstart.policy import checkpoint
 from hotstart.policy.diffusion.objective import Regimes
 from hotstart.policy.metrics import read_metrics
@@ -87,7 +88,7 @@ def test_a_killed_run_goes_on_to_the_bit(kind, tmp_path, tiny_dataset, tiny_conf
         assert {**record, "seconds": 0} == {**other, "seconds": 0}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_then_stops(number, tmp_path, tiny_dataset, tiny_config):
     before = signal.getsignal(number)
 
@@ -96,8 +97,10 @@ def test_a_signal_saves_then_stops(number, tmp_path, tiny_dataset, tiny_config):
             assert signal.getsignal(number) is not before  # or the next line would end pytest
             signal.raise_signal(number)
 
-    with pytest.raises(KeyboardInterrupt, match="stopped at step 8; the same command goes on from there"):
+    said = r"stopped; .*last holds step 8 of 14; the same command goes on from there"
+    with pytest.raises(KeyboardInterrupt, match=said) as stopped:
         run(tiny_dataset, tiny_config(), SETTINGS, tmp_path, on_log=on_log)
+    assert exit_status(stopped.value) == 128 + number
     assert signal.getsignal(number) is before
     last = tmp_path / "checkpoints" / "last"
     assert checkpoint.read_meta(last)["step"] == 8
