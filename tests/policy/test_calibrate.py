@@ -7,8 +7,13 @@ from hotstart.cli import main
 from hotstart.datasets.arrays import Arrays
 from hotstart.policy import checkpoint
 from hotstart.policy.calibrate import MEMORY, STARTS, Calibration, _mode, calibrate
+from hotstart.policy.diffusion.contract import Denoiser, Preconditioner
+from hotstart.policy.diffusion.schedule import alpha_sigma
+from hotstart.policy.diffusion.warm_start import gain
 from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.spec import DataError
+
+from .analytic import Exact, gaussian
 
 WARM = {"_target_": "hotstart.policy.diffusion.warm_start.WarmStart", "steps": 2}
 
@@ -37,6 +42,34 @@ def test_what_begins_noisier_forgets_more(tiny_model, tiny_dataset):
     assert found.spread > 0
     assert found.drift > 0
     assert found.gains[-1] < found.gains[0]  # from .8 on little of the guess is left
+
+
+class Drifting(Exact):
+    """Plans N(mean, 0.1^2) that go on from call to call but for 0.1, up and down; the context is the moment in the data."""
+
+    def __init__(self, horizon):
+        super().__init__(gaussian(0.0, 0.1))
+        self.horizon = horizon
+
+    def forward(self, x, level, context, prepared=None):
+        step = torch.arange(x.shape[1]) - self.horizon.past
+        chunk = torch.div(context, self.horizon.executed, rounding_mode="floor")
+        mean = 0.03 * (context + step - 13) + 0.1 * (chunk % 2)  # (R, T)
+        mean = mean.unsqueeze(-1)
+        alpha, _ = alpha_sigma(level.unsqueeze(-1))
+        return mean + super().forward(x - alpha * mean, level, context)
+
+
+def test_drift_and_gains_of_a_known_posterior_are_found(tiny_model):
+    moments = np.arange(14, dtype=np.float32).repeat(2).reshape(14, 2)
+    data = Arrays([{"state": moments, "action": moments}] * 3, fps=10.0)
+    model = tiny_model(dataset=data)
+    model.denoiser = Denoiser(Drifting(model.config.horizon), Preconditioner("x0"))
+    model.encode = lambda observation: observation["state"][:, -1, :1]
+    found = calibrate(model, data, windows=4, samples=128)
+    assert found.drift == pytest.approx(0.1, rel=0.1)  # a plan that was not moved on would be off by 0.16
+    expected = [gain(model.schedule, start, 2, 0.1, 1.0) for start in STARTS[:2]]
+    assert found.gains[:2] == pytest.approx(expected, abs=0.03)  # 0.55 and 0.26; later ones drown in the samples' noise
 
 
 def test_data_without_two_chunks_in_a_row_are_refused(tiny_model, tiny_dataset):

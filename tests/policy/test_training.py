@@ -118,6 +118,16 @@ def test_held_out_episodes_are_never_trained_on(tmp_path, tiny_config):
     torch.testing.assert_close(normalised, torch.tensor([[-1.0, -1.0], [1.0, 1.0]]))
 
 
+def test_validation_is_of_the_average_that_is_saved(tmp_path, tiny_dataset, tiny_config):
+    trainer = Trainer(tiny_dataset, tiny_config(), SETTINGS, tmp_path)
+    before = trainer.validate()
+    with torch.no_grad():
+        trainer.model.network.out[1].bias += 1.0
+    assert trainer.validate() == before
+    trainer.ema.model.load_state_dict(trainer.model.state_dict())
+    assert trainer.validate() != before
+
+
 def test_validation_always_has_the_same_loss_for_the_same_weights(tmp_path, tiny_dataset, tiny_config):
     trainer = Trainer(tiny_dataset, tiny_config(), SETTINGS, tmp_path)
     before = trainer.validate()
@@ -175,7 +185,7 @@ def test_every_step_has_levels_and_noise_of_its_own_and_the_same_again(tmp_path,
     drawn = []
 
     def spy(denoiser, schedule, context, x0, time, noise, *rest):
-        drawn.append((time, noise))
+        drawn.append((time, noise, torch.rand(64)))  # the last one is what a layer would draw
         return denoising_loss(denoiser, schedule, context, x0, time, noise, *rest)
 
     monkeypatch.setattr(training, "denoising_loss", spy)
@@ -209,6 +219,33 @@ def test_a_warm_up_that_is_not_given_leaves_time_to_train(steps, least):
     assert max(rates) == rates[least] == 1.0
     assert np.mean(rates) > 0.5  # the mean of a cosine without a warm-up is 0.5
     assert TrainingSettings(steps=100, warmup=100, learning_rate=1.0).rate(99) == 1.0
+
+
+def test_a_step_takes_the_schedules_rate_and_clipped_gradients_and_is_averaged(tmp_path, tiny_dataset, tiny_config):
+    """Everything about the optimiser's step, written out."""
+    settings = replace(SETTINGS, steps=8, warmup=4, learning_rate=0.01, clip_norm=1e-3, ema_power=0.5)
+    trainer = Trainer(tiny_dataset, tiny_config(), settings, tmp_path)
+    weight, average = trainer.model.network.out[1].weight, trainer.ema.model.network.out[1].weight
+    rates, norms = [], []
+    step_of = trainer.optimizer.step
+
+    def watched():
+        rates.append([group["lr"] for group in trainer.optimizer.param_groups])
+        gradients = [p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None]
+        norms.append(float(torch.cat(gradients).norm()))
+        return step_of()
+
+    trainer.optimizer.step = watched
+    expected = torch.zeros_like(average)
+    for step in range(8):
+        assert float(trainer.advance()["gradient_norm"]) > 0.01  # as it was before it was clipped
+        share = (1 + step) ** -0.5
+        expected = (1 - share) * expected + share * weight.detach()
+        torch.testing.assert_close(average, expected)
+    falling = [0.5 * (1 + np.cos(np.pi * done / 4)) for done in range(4)]
+    for rate, share in zip(rates, [0.25, 0.5, 0.75, 1.0, *falling], strict=True):
+        assert rate == pytest.approx([0.01 * share] * 2)
+    assert norms == pytest.approx([1e-3] * 8, rel=1e-3)
 
 
 def test_biases_norms_and_offsets_do_not_decay(tmp_path, tiny_dataset, tiny_config):

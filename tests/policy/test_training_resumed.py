@@ -129,6 +129,25 @@ def test_a_resumed_run_keeps_its_number_of_threads(tmp_path, tiny_dataset, tiny_
         torch.set_num_threads(before)
 
 
+def test_the_best_loss_is_remembered_over_a_stop(tmp_path, tiny_dataset, tiny_config):
+    """A worse checkpoint must not take the place of the best one."""
+    settings = replace(SETTINGS, steps=4, validate_every=1, save_every=1)
+
+    def stop(step, numbers):
+        if step == 3:
+            raise KeyboardInterrupt
+
+    first = Trainer(tiny_dataset, tiny_config(), settings, tmp_path)
+    first.validate = lambda: float(first.step)
+    with pytest.raises(KeyboardInterrupt):
+        first.run(progress=False, on_log=stop)
+    second = Trainer(tiny_dataset, tiny_config(), settings, tmp_path)
+    second.validate = lambda: 1.5
+    second.run(progress=False)
+    meta = checkpoint.read_meta(tmp_path / "checkpoints" / "best")
+    assert (meta["step"], meta["validation_loss"]) == (1, 1.0)
+
+
 def test_it_trains_in_a_thread_too(tmp_path, tiny_dataset, tiny_config):
     settings = replace(SETTINGS, steps=1)
     thread = threading.Thread(target=run, args=(tiny_dataset, tiny_config(), settings, tmp_path))

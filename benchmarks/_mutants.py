@@ -1,0 +1,629 @@
+"""The table of `hotstart bench mutations`: single edits of hotstart's own code that a test must notice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One edit of one file, and the tests that are run against it."""
+
+    name: str
+    file: str
+    old: str
+    """Text that stands in the file exactly once."""
+    new: str
+    tests: tuple[str, ...]
+    """Files below tests/, or single tests as pytest names them."""
+    reason: str = ""
+    """Why it may survive; empty: it must not."""
+
+
+POLICY = "policy/diffusion_policy.py"
+TRAINING = "policy/training.py"
+OBJECTIVE = "policy/diffusion/objective.py"
+SOLVERS = "policy/diffusion/solvers.py"
+WARM = "policy/diffusion/warm_start.py"
+ACTIONS = "policy/actions.py"
+CONTROL = "control.py"
+TRAINS = tuple(
+    f"policy/test_training.py::test_{name}"
+    for name in (
+        "held_out_episodes_are_never_trained_on",
+        "validation_is_of_the_average_that_is_saved",
+        "every_window_is_taken_once_an_epoch",
+        "every_step_has_levels_and_noise_of_its_own_and_the_same_again",
+        "the_learning_rate_warms_up_and_falls_to_zero",
+        "a_warm_up_that_is_not_given_leaves_time_to_train",
+        "a_step_takes_the_schedules_rate_and_clipped_gradients_and_is_averaged",
+    )
+)
+"""What is left out there trains for seconds."""
+RESUMES = (
+    "policy/test_training_resumed.py::test_the_best_loss_is_remembered_over_a_stop",
+    "policy/test_training_resumed.py::test_a_killed_run_goes_on_to_the_bit[unet]",
+)
+SEEDS = ("test_seeds.py",)
+LOOP = ("test_control.py", "test_control_late.py")
+POLICIES = ("policy/test_diffusion_policy.py", "policy/test_policy_rows.py")
+
+WHAT_A_POLICY_DOES = (
+    Mutant(
+        "snap_to_the_other_side",
+        POLICY,
+        "torch.where(plan < 0, -size, size)",
+        "torch.where(plan < 0, size, -size)",
+        (*POLICIES, "policy/test_actions.py"),
+    ),
+    Mutant(
+        "adopt_forgets_levels",
+        POLICY,
+        '("plan", "level", "plans")}\n        base',
+        '("plan", "plans")}\n        base',
+        (*POLICIES, "policy/test_streaming.py"),
+    ),
+    Mutant(
+        "adopt_forgets_the_pose",
+        POLICY,
+        "return replace(state, **own, seen_by_plan=base)",
+        "return replace(state, **own)",
+        (*POLICIES, "policy/test_actions.py"),
+    ),
+    Mutant(
+        "delay_is_not_handed_out",
+        POLICY,
+        "self.horizon.past, self.horizon.executed + self.horizon.delay",
+        "self.horizon.past, self.horizon.executed",
+        POLICIES,
+    ),
+    Mutant(
+        "noisy_steps_are_handed_out",
+        POLICY,
+        "count = int(noisy[0]) if len(noisy) else count",
+        "count = count if len(noisy) else count",
+        (*POLICIES, "policy/test_streaming.py"),
+    ),
+    Mutant(
+        "plans_are_not_counted",
+        POLICY,
+        "_put(state.plans, rows, state.plans[rows] + 1)",
+        "_put(state.plans, rows, state.plans[rows])",
+        POLICIES,
+    ),
+    Mutant(
+        "reset_keeps_the_old_plan",
+        POLICY,
+        '("seen", "seeds", "plans", "plan", "level")',
+        '("seen", "seeds", "plans", "level")',
+        POLICIES,
+    ),
+    Mutant(
+        "plan_is_not_rebased",
+        POLICY,
+        "self.model.actions.rebase(plan, before, now)",
+        "plan",
+        ("policy/test_actions.py",),
+    ),
+    Mutant(
+        "calibration_does_not_shift",
+        "policy/calibrate.py",
+        "torch.full((len(guess),), horizon.executed)",
+        "torch.full((len(guess),), 0)",
+        ("policy/test_calibrate.py",),
+    ),
+    Mutant(
+        "calibration_forgets_the_steady_state",
+        "policy/calibrate.py",
+        "gain < 1 and gain / (1 - gain) <= MEMORY",
+        "gain < 1 and gain <= MEMORY",
+        ("policy/test_calibrate.py",),
+    ),
+    Mutant(
+        "gains_are_not_shares_of_the_drift",
+        "policy/calibrate.py",
+        "gains = np.sqrt(np.mean(np.square(left), 0)) / drift",
+        "gains = np.sqrt(np.mean(np.square(left), 0))",
+        ("policy/test_calibrate.py",),
+    ),
+)
+
+SEEDS_DROPPED = (
+    Mutant(
+        "initialisation_without_its_seed",
+        TRAINING,
+        "torch_seed(settings.seed, Purpose.INITIALISATION)",
+        "torch_seed(0, Purpose.INITIALISATION)",
+        SEEDS,
+    ),
+    Mutant(
+        "split_without_its_seed",
+        TRAINING,
+        "settings.validation_share, settings.seed)",
+        "settings.validation_share, 0)",
+        SEEDS,
+    ),
+    Mutant(
+        "shuffle_without_its_seed",
+        "policy/batches.py",
+        "torch_seed(self.seed, Purpose.SHUFFLE, epoch)",
+        "torch_seed(0, Purpose.SHUFFLE, epoch)",
+        SEEDS,
+    ),
+    Mutant(
+        "shuffle_without_its_epoch",
+        "policy/batches.py",
+        "torch_seed(self.seed, Purpose.SHUFFLE, epoch)",
+        "torch_seed(self.seed, Purpose.SHUFFLE)",
+        (*SEEDS, *TRAINS),
+    ),
+    Mutant(
+        "levels_and_noise_without_their_seed",
+        TRAINING,
+        "torch_seed(self.settings.seed, purpose, step)",
+        "torch_seed(0, purpose, step)",
+        SEEDS,
+    ),
+    Mutant(
+        "levels_and_noise_share_a_stream",
+        TRAINING,
+        "generator=self._generator(Purpose.NOISE, step)",
+        "generator=self._generator(Purpose.LEVELS, step)",
+        (*SEEDS, *TRAINS),
+    ),
+    Mutant(
+        "layers_without_their_seed",
+        TRAINING,
+        "torch.manual_seed(torch_seed(self.settings.seed, Purpose.LAYERS, step))",
+        "torch.manual_seed(torch_seed(0, Purpose.LAYERS, step))",
+        SEEDS,
+    ),
+    Mutant(
+        "layers_draw_the_same_at_every_step",
+        TRAINING,
+        "torch_seed(self.settings.seed, Purpose.LAYERS, step)",
+        "torch_seed(self.settings.seed, Purpose.LAYERS)",
+        (*SEEDS, *TRAINS),
+    ),
+    Mutant(
+        "layers_are_not_seeded",
+        TRAINING,
+        "torch.manual_seed(torch_seed(self.settings.seed, Purpose.LAYERS, step))",
+        "pass",
+        (*SEEDS, "policy/test_image_encoders.py::test_pictures_train_the_same_however_they_are_loaded_and_after_a_stop"),
+    ),
+    Mutant(
+        "the_instruction_is_never_dropped",
+        "policy/encoders/language.py",
+        "torch.rand(rows, 1, device=said.device) < self.dropped",
+        "torch.rand(rows, 1, device=said.device) < 0",
+        ("policy/test_language.py::test_words_are_dropped_as_a_whole_in_training_only",),
+    ),
+    Mutant(
+        "stochastic_routing_draws_nothing",
+        "policy/denoisers/experts.py",
+        "clamp(1e-9, 1 - 1e-7))) if sample else",
+        "clamp(1e-9, 1 - 1e-7))) if not sample else",
+        ("policy/test_mode.py",),
+    ),
+    Mutant(
+        "rollouts_without_their_seeds",
+        CONTROL,
+        "policy.initial_state([*seeds, *idle])",
+        "policy.initial_state([0] * robot.rows)",
+        LOOP,
+    ),
+    Mutant(
+        "branches_draw_alike",
+        "policy/diffusion/noise.py",
+        "(branch, self.draws, plan)",
+        "(0, self.draws, plan)",
+        ("policy/test_bidirectional.py",),
+    ),
+    Mutant(
+        "draws_of_a_plan_are_alike",
+        "policy/diffusion/noise.py",
+        "(branch, self.draws, plan)",
+        "(branch, 0, plan)",
+        ("policy/test_policy_rows.py",),
+    ),
+    Mutant(
+        "plans_of_a_row_draw_alike",
+        "policy/diffusion/noise.py",
+        "(branch, self.draws, plan)",
+        "(branch, self.draws, 0)",
+        ("policy/test_policy_rows.py",),
+    ),
+)
+
+TRAINED = (
+    Mutant(
+        "learning_rate_is_never_set",
+        TRAINING,
+        'group["lr"] = self.settings.rate(self.step)',
+        'group["lr"] = self.settings.learning_rate',
+        TRAINS,
+    ),
+    Mutant(
+        "gradients_are_not_clipped",
+        TRAINING,
+        "clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)",
+        "clip_grad_norm_(self.model.parameters(), math.inf)",
+        TRAINS,
+    ),
+    Mutant(
+        "average_one_step_off",
+        TRAINING,
+        "self.ema.update(self.model, self.step)",
+        "self.ema.update(self.model, self.step + 1)",
+        TRAINS,
+    ),
+    Mutant(
+        "average_of_another_power",
+        TRAINING,
+        "EMA(self.model, settings.ema_power)",
+        "EMA(self.model)",
+        TRAINS,
+    ),
+    Mutant(
+        "decay_of_the_average",
+        "policy/ema.py",
+        "1 - (1 + step) ** -self.power",
+        "1 - (2 + step) ** -self.power",
+        ("policy/test_ema.py",),
+    ),
+    Mutant(
+        "best_loss_is_forgotten",
+        TRAINING,
+        'self.best = math.inf if state["best"] is None else float(state["best"])',
+        "self.best = math.inf",
+        RESUMES,
+    ),
+    Mutant(
+        "optimiser_is_not_resumed",
+        TRAINING,
+        "        self._load_optimizer(tensors)\n",
+        "",
+        RESUMES,
+    ),
+    Mutant(
+        "validation_sees_the_raw_weights",
+        TRAINING,
+        "self._loss(self.ema.model, self.held_out, step)",
+        "self._loss(self.model, self.held_out, step)",
+        TRAINS,
+    ),
+    Mutant(
+        "statistics_of_held_out_episodes",
+        TRAINING,
+        "found = dataset_statistics(dataset, index)",
+        "found = dataset_statistics(dataset)",
+        TRAINS,
+    ),
+    Mutant(
+        "observation_noise_is_left_out",
+        TRAINING,
+        "self._loss(self.model, self.ahead, self.step, self.settings.observation_noise)",
+        "self._loss(self.model, self.ahead, self.step)",
+        (*SEEDS, *TRAINS),
+    ),
+    Mutant(
+        "warm_up_longer_than_the_training",
+        "policy/training_settings.py",
+        "min(WARMUP, self.steps // 10)",
+        "WARMUP",
+        TRAINS,
+    ),
+    Mutant(
+        "sign_of_v",
+        "policy/diffusion/contract.py",
+        "return one, alpha, -sigma\n",
+        "return one, alpha, sigma\n",
+        ("policy/test_contract.py",),
+    ),
+    Mutant(
+        "clean_steps_count_in_the_loss",
+        OBJECTIVE,
+        "weight = schedule.weight(level) * (time > 0)",
+        "weight = schedule.weight(level)",
+        ("policy/test_objective.py",),
+    ),
+    Mutant(
+        "prefix_is_not_clean",
+        OBJECTIVE,
+        "< clean, 0.0, constant)",
+        "< clean, TIME_LEAST, constant)",
+        ("policy/test_objective.py",),
+    ),
+    Mutant(
+        "own_losses_do_not_follow_the_learned_weights",
+        OBJECTIVE,
+        "return loss + pull * sum(own.values())",
+        "return loss + sum(own.values())",
+        ("policy/test_objective.py",),
+    ),
+    Mutant(
+        "weight_of_a_flow",
+        "policy/diffusion/schedule.py",
+        "return (alpha + sigma) ** 2",
+        "return alpha + sigma",
+        ("policy/test_schedule.py",),
+    ),
+    Mutant(
+        "condition_routes_outlive_an_update",
+        "policy/denoisers/mode.py",
+        "now = (id(self), self.weights_version, tokens)",
+        "now = (id(self), 0, tokens)",
+        ("policy/test_mode.py",),
+    ),
+    Mutant(
+        "observations_are_not_centred",
+        "policy/normalizer.py",
+        "return (value - centre) / half",
+        "return value / half",
+        ("policy/test_normalizer.py",),
+    ),
+    Mutant(
+        "actions_are_not_scaled_back",
+        "policy/normalizer.py",
+        "return value * half + centre",
+        "return value + centre",
+        ("policy/test_normalizer.py",),
+    ),
+    Mutant(
+        "relative_rotations_are_not_turned_back",
+        ACTIONS,
+        "matrices = [axes.unsqueeze(1) @ m for m in matrices]",
+        "matrices = [axes.transpose(-1, -2).unsqueeze(1) @ m for m in matrices]",
+        ("policy/test_actions.py",),
+    ),
+    Mutant(
+        "rebased_from_the_same_pose",
+        ACTIONS,
+        "self.encode(self.decode(plan, before), now)",
+        "self.encode(self.decode(plan, now), now)",
+        ("policy/test_actions.py",),
+    ),
+)
+
+SAMPLED = (
+    Mutant(
+        "noise_is_raised_too_far",
+        "policy/diffusion/schedule.py",
+        "(sigma_to**2 - (ratio * sigma) ** 2)",
+        "(sigma_to**2 - sigma**2)",
+        ("policy/test_streaming.py",),
+    ),
+    Mutant(
+        "grid_forgets_its_start",
+        "policy/diffusion/schedule.py",
+        "torch.linspace(start, 0.0, steps + 1",
+        "torch.linspace(1.0, 0.0, steps + 1",
+        ("policy/test_schedule.py",),
+    ),
+    Mutant(
+        "sign_of_ddims_noise",
+        SOLVERS,
+        "eps = (x - alpha * x0) / sigma",
+        "eps = (x + alpha * x0) / sigma",
+        ("policy/test_solvers.py",),
+    ),
+    Mutant(
+        "noise_of_a_stochastic_step",
+        SOLVERS,
+        "self.eta * (sigma_next / sigma) * torch.sqrt(shrink)",
+        "self.eta * torch.sqrt(shrink)",
+        ("policy/test_solvers.py", "policy/test_solvers_diffusers.py"),
+    ),
+    Mutant(
+        "extrapolation_of_dpm_solver",
+        SOLVERS,
+        "share = (after - now) / (2 * (now - before))",
+        "share = (after - now) / (now - before)",
+        ("policy/test_solvers.py",),
+    ),
+    Mutant(
+        "order_of_plms",
+        SOLVERS,
+        "(1.5, -0.5)",
+        "(0.5, 0.5)",
+        ("policy/test_solvers.py",),
+    ),
+    Mutant(
+        "ramp_begins_at_the_plans_first_step",
+        WARM,
+        "((index - end) / (last - end).clamp_min(1))",
+        "(index / last.clamp_min(1))",
+        ("policy/test_warm_start.py",),
+    ),
+    Mutant(
+        "fallback_counts_discrete_numbers",
+        WARM,
+        "error = error[..., ~request.discrete]",
+        "error = error[...]",
+        ("policy/test_warm_start.py",),
+    ),
+    Mutant(
+        "gripper_begins_at_its_old_side",
+        WARM,
+        "torch.where(request.discrete, torch.zeros_like(guess), guess)",
+        "torch.where(request.discrete, guess, guess)",
+        ("policy/test_warm_start.py",),
+    ),
+    Mutant(
+        "plan_moves_on_by_one_too_few",
+        "policy/diffusion/plans.py",
+        "torch.arange(length, device=values.device) + steps.unsqueeze(1)",
+        "torch.arange(length, device=values.device) + (steps.unsqueeze(1) - 1).clamp_min(0)",
+        ("policy/test_warm_start.py", "policy/test_streaming.py"),
+    ),
+    Mutant(
+        "stream_forgets_the_levels_it_had",
+        "policy/diffusion/streaming.py",
+        "request.draw(), before.level, stairs)",
+        "request.draw(), torch.zeros_like(before.level), stairs)",
+        ("policy/test_streaming.py",),
+    ),
+    Mutant(
+        "frozen_prefix_one_step_too_long",
+        "policy/diffusion/chunking.py",
+        "given = index < length.unsqueeze(1)",
+        "given = index <= length.unsqueeze(1)",
+        ("policy/test_chunking.py",),
+    ),
+    Mutant(
+        "guidance_is_not_held_back_near_clean",
+        "policy/diffusion/guidance.py",
+        "torch.minimum(self.beta * sigma, 1 / alpha.clamp_min(1e-6))",
+        "1 / alpha.clamp_min(1e-6)",
+        ("policy/test_chunking.py",),
+    ),
+    Mutant(
+        "guidance_of_the_instruction",
+        "policy/diffusion/guidance.py",
+        "untold + self.weight * (told[rows] - untold)",
+        "told[rows] + self.weight * (told[rows] - untold)",
+        ("policy/test_classifier_free.py",),
+    ),
+    Mutant(
+        "weak_plans_draw_what_strong_ones_drew",
+        "policy/diffusion/bidirectional.py",
+        "self._candidates(request, self.weak, first=self.samples)",
+        "self._candidates(request, self.weak, first=0)",
+        ("policy/test_bidirectional.py",),
+    ),
+    Mutant(
+        "anchored_start_without_noise",
+        "policy/diffusion/anchored.py",
+        "x = add_noise(request.anchor, request.draw(), pairs[0])",
+        "x = add_noise(request.anchor, torch.zeros_like(request.anchor), pairs[0])",
+        ("policy/test_anchored.py",),
+    ),
+)
+
+KEPT = (
+    Mutant(
+        "window_runs_into_the_next_episode",
+        "datasets/windows.py",
+        "np.clip(steps, 0, length - 1)",
+        "np.clip(steps, 0, length)",
+        ("datasets/test_windows.py",),
+    ),
+    Mutant(
+        "window_begins_at_its_newest_observation",
+        "datasets/windows.py",
+        "np.arange(count)[:, None] - horizon.past + np.arange(horizon.planned)",
+        "np.arange(count)[:, None] + np.arange(horizon.planned)",
+        ("datasets/test_windows.py",),
+    ),
+    Mutant(
+        "steps_that_windows_share_count_twice",
+        "datasets/statistics.py",
+        "np.unique(index)",
+        "np.ravel(index)",
+        ("datasets/test_statistics.py",),
+    ),
+    Mutant(
+        "end_is_written_before_the_numbers",
+        "datasets/store.py",
+        '        for key in self.keys:\n            _write(self._array(f"data/{key}")',
+        '        _write(self._array("meta/episode_ends"), ends, first)\n'
+        '        for key in self.keys:\n            _write(self._array(f"data/{key}")',
+        ("datasets/test_store_killed.py",),
+    ),
+    Mutant(
+        "old_checkpoint_goes_before_the_new_one_stands",
+        "policy/checkpoint.py",
+        "        folder.rename(before)\n    fresh.rename(folder)",
+        "        shutil.rmtree(folder)\n    fresh.rename(folder)",
+        ("policy/test_checkpoint_attacks.py::test_a_kill_at_any_moment_leaves_a_whole_checkpoint",),
+    ),
+)
+
+RUN = (
+    Mutant("late_actions_are_not_counted", CONTROL, "int((~on_time).sum())", "0", ("test_splice.py",)),
+    Mutant(
+        "pending_actions_overlap_the_new_chunk",
+        CONTROL,
+        "(pending.times_s < times_s[0] - LATE_S)",
+        "(pending.times_s < times_s[-1] - LATE_S)",
+        ("test_splice.py",),
+    ),
+    Mutant(
+        "queue_is_not_postponed",
+        CONTROL,
+        "TimedActions(pending.times_s + lost_s, pending.actions)",
+        "TimedActions(pending.times_s, pending.actions)",
+        LOOP,
+    ),
+    Mutant("questions_are_not_postponed", CONTROL, "self.asked_s = self.asked_s + lost_s", "self.asked_s = self.asked_s", LOOP),
+    Mutant(
+        "actions_executed_meanwhile_are_forgotten",
+        CONTROL,
+        "self.asked[row], self.behind[row] = False, self.since[row]",
+        "self.asked[row], self.behind[row] = False, 0",
+        LOOP,
+    ),
+    Mutant(
+        "frozen_steps_are_all_that_are_left",
+        CONTROL,
+        "np.minimum(left, meanwhile)",
+        "left",
+        LOOP,
+    ),
+    Mutant(
+        "patience_without_end",
+        CONTROL,
+        "(now_s - self.asked_s > self.settings.patience_s)",
+        "(now_s - self.asked_s > 100 * self.settings.patience_s)",
+        ("test_control_late.py",),
+    ),
+    Mutant(
+        "questions_outlive_a_reset",
+        "planners.py",
+        "            self._under_way.clear()\n",
+        "",
+        ("test_control_late.py",),
+    ),
+    Mutant(
+        "delayed_answers_outlive_a_reset",
+        "planners.py",
+        "self._plans, self._due = {}, {}\n\n    def submit",
+        "self._plans = {}\n\n    def submit",
+        ("test_control_late.py",),
+    ),
+    Mutant(
+        "rows_of_workers_are_mixed_up",
+        "envs/vectorised.py",
+        "whole[own] = part",
+        "whole[own] = part[::-1]",
+        ("envs/test_vectorised.py::test_workers_change_nothing",),
+    ),
+    Mutant(
+        "score_of_push_t",
+        "envs/pusht.py",
+        "np.clip(np.asarray(covered) / SUCCESS_COVERAGE, 0.0, 1.0)",
+        "np.clip(np.asarray(covered), 0.0, 1.0)",
+        (
+            "envs/test_pusht.py::test_score_of_states_is_the_best_of_each_episode",
+            "envs/test_pusht.py::test_score_of_the_human_demonstrations",
+            "envs/test_pusht.py::test_reaching_the_goal_terminates",
+        ),
+    ),
+    Mutant(
+        "wilsons_half_width",
+        "commands/intervals.py",
+        "z * z / (4 * n * n)",
+        "z * z / (2 * n * n)",
+        ("commands/test_intervals.py",),
+    ),
+    Mutant(
+        "pairs_are_resampled_apart",
+        "commands/intervals.py",
+        "return bootstrap_mean(first - second, seed, resamples)",
+        "return bootstrap_mean(first - second[::-1], seed, resamples)",
+        ("commands/test_intervals.py",),
+    ),
+)
+
+MUTANTS: tuple[Mutant, ...] = (*WHAT_A_POLICY_DOES, *SEEDS_DROPPED, *TRAINED, *SAMPLED, *KEPT, *RUN)

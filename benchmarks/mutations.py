@@ -1,0 +1,179 @@
+"""Edit hotstart's own code, one line at a time in a copy, and count the edits that no test notices."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Annotated
+
+from ..commands.words import Word
+from ..spec import ConfigError, HotstartError, nearest
+from ._mutants import MUTANTS, Mutant
+
+ROOT, PACKAGE = Path(__file__).parents[1], __name__.partition(".")[0]
+LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "runs", "data", "build", "shared", "videos", "*.egg-info", "docs")
+"""What the tests of a copy do not need."""
+PASSED, FAILED = 0, 1
+"""pytest's exit statuses; any other one means that the tests did not run."""
+
+
+@dataclass
+class Words:
+    """Make one edit after the other in a copy of hotstart, run the tests named for it, and say which edits survive.
+
+    Every edit changes what hotstart computes, so one that no test notices names a test that is missing. The tests must pass
+    without an edit, and every edit's old text must stand in its file exactly once. The edits are in benchmarks/_mutants.py.
+    """
+
+    only: Annotated[tuple[str, ...], Word("edits to make, by their names or how they begin; empty: all")] = ()
+    at_once: Annotated[int, Word("edits that are tested at the same time, each in a copy of its own")] = 1
+    limit_s: Annotated[float, Word("seconds that the tests of an edit may take; a run that hangs counts as noticed")] = 300.0
+    out: Annotated[str, Word("result file; empty: not written")] = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the tests said of one edit."""
+
+    name: str
+    survived: bool
+    seconds: float
+    noticed_by: str
+    """The test that failed; empty where none did."""
+    reason: str
+    """Why it may survive."""
+
+
+def run(words: Words) -> None:
+    """Print a line per edit and the count; raises HotstartError where an edit survives that must not."""
+    mutants = choose_mutants(words.only, MUTANTS)
+    check_texts(mutants, ROOT)
+    with tempfile.TemporaryDirectory(prefix="mutations_") as folder:
+        outcomes = try_all(mutants, ROOT, Path(folder), words.at_once, words.limit_s)
+    if words.out:
+        Path(words.out).write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=2))
+    survivors = [outcome for outcome in outcomes if outcome.survived]
+    print(f"{len(outcomes)} edits: {len(outcomes) - len(survivors)} noticed, {len(survivors)} survived")
+    unexplained = [outcome.name for outcome in survivors if not outcome.reason]
+    if unexplained:
+        raise HotstartError(f"no test notices {', '.join(unexplained)}: write one for each")
+
+
+def choose_mutants(only: Sequence[str], mutants: Sequence[Mutant]) -> list[Mutant]:
+    """Those whose names begin with one of the words; ConfigError for a word that none begins with."""
+    names = [mutant.name for mutant in mutants]
+    for word in only:
+        if not any(name.startswith(word) for name in names):
+            raise ConfigError(f"there is no edit {word!r}{nearest(word, names)}; valid are {', '.join(names)}")
+    return [mutant for mutant in mutants if not only or mutant.name.startswith(tuple(only))]
+
+
+def check_texts(mutants: Sequence[Mutant], root: Path) -> None:
+    """Raise ConfigError naming every edit whose old text does not stand in its file exactly once."""
+    stale = []
+    for mutant in mutants:
+        path = root / mutant.file
+        count = path.read_text().count(mutant.old) if path.is_file() else 0
+        if count != 1:
+            stale.append(f"{mutant.name} ({mutant.file}, {count} times)")
+    if stale:
+        raise ConfigError(
+            f"the old text of {len(stale)} edits must stand in its file once, and does not: {'; '.join(stale)}; "
+            "write down in benchmarks/_mutants.py what the code says now"
+        )
+
+
+def try_all(mutants: Sequence[Mutant], root: Path, folder: Path, at_once: int, limit_s: float) -> list[Outcome]:
+    """The outcome of every edit, in their order; HotstartError where tests fail without any."""
+    copies: SimpleQueue[Path] = SimpleQueue()
+    for number in range(at_once):
+        copies.put(copy_tree(root, folder / str(number) / PACKAGE))
+    check_unedited(mutants, copies, limit_s)
+
+    def try_one(mutant: Mutant) -> Outcome:
+        copy = copies.get()
+        try:
+            outcome = try_mutant(mutant, copy, limit_s)
+        finally:
+            copies.put(copy)
+        print(describe(outcome), flush=True)
+        return outcome
+
+    with ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(try_one, mutants))
+
+
+def copy_tree(root: Path, target: Path) -> Path:
+    """A copy of the package with its tests, at `target`, whose parent is to be put first on the path."""
+    if not (root / "tests").is_dir():
+        raise ConfigError(f"{root} holds no tests: run this from a checkout of hotstart, not from an installed package")
+    shutil.copytree(root, target, ignore=LEFT_OUT)
+    return target
+
+
+def check_unedited(mutants: Sequence[Mutant], copies: SimpleQueue[Path], limit_s: float) -> None:
+    """Raise HotstartError unless all the tests that the edits name pass without an edit."""
+    tests = list(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
+    copy = copies.get()
+    print(f"{len(tests)} test files without an edit ...", flush=True)
+    status, output = run_tests(copy, tests, limit_s * len(tests))
+    copies.put(copy)
+    if status != PASSED:
+        raise HotstartError(f"the tests fail without any edit, so they can say nothing:\n{output[-2000:]}")
+
+
+def try_mutant(mutant: Mutant, copy: Path, limit_s: float) -> Outcome:
+    """Make the edit, run its tests, take it back."""
+    path = copy / mutant.file
+    text = path.read_text()
+    path.write_text(text.replace(mutant.old, mutant.new))
+    began = time.monotonic()
+    try:
+        status, output = run_tests(copy, mutant.tests, limit_s)
+    finally:
+        path.write_text(text)
+    if status not in (PASSED, FAILED):
+        raise HotstartError(f"the tests of {mutant.name} could not be run (pytest says {status}):\n{output[-2000:]}")
+    failed = next((line for line in output.splitlines() if line.startswith("FAILED ")), "")
+    noticed_by = failed.removeprefix("FAILED ").split(" - ")[0] if status == FAILED else ""
+    return Outcome(mutant.name, status == PASSED, time.monotonic() - began, noticed_by, mutant.reason)
+
+
+def run_tests(copy: Path, tests: Sequence[str], limit_s: float) -> tuple[int, str]:
+    """pytest's exit status and output; tests that take longer than `limit_s` have failed."""
+    environment = {**os.environ, "PYTHONPATH": str(copy.parent), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
+    process = subprocess.Popen(
+        [*command, *(f"tests/{test}" for test in tests)],
+        cwd=copy,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,  # so that what the tests have started ends with them
+    )
+    try:
+        output, _ = process.communicate(timeout=limit_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        return FAILED, f"FAILED the tests took longer than {limit_s:g} s"
+    return process.returncode, output
+
+
+def describe(outcome: Outcome) -> str:
+    """One line."""
+    if outcome.survived:
+        return f"SURVIVED {outcome.seconds:6.1f} s  {outcome.name}  {outcome.reason}".rstrip()
+    return f"noticed  {outcome.seconds:6.1f} s  {outcome.name}  {outcome.noticed_by}"
