@@ -67,7 +67,9 @@ class CollectConfig:
 
 @dataclass
 class TrainConfig(Learning):
-    """Train a policy on a store; the same command goes on with a run that was stopped."""
+    """Train a policy on a store; the same command goes on with a run that was stopped, more training.steps with one that is
+    done (the learning rate then follows the longer cosine).
+    """
 
     data: str = word("the store to learn from", "data/${task.name}.zarr", positional=True)
     name: str = word("the run's name", "${task.name}")

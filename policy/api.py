@@ -44,9 +44,10 @@ def default_config(
 def train(
     dataset: Dataset, folder: Path | str, settings: TrainingSettings | None = None, *, progress: bool = True, **parts: Any
 ) -> PolicyModel:
-    """Train a policy on a data set (`Arrays` or a `Store`) and return the EMA model.
+    """Train a policy on a data set (`Arrays` or a `Store`) and return the EMA model, which shows its number of parameters.
 
-    The run lives in `folder`; the same call goes on with a run that was stopped. `parts` as in `default_config`.
+    The run lives in `folder`; the same call goes on with a run that was stopped, and more `steps` go on with one that is
+    done. `parts` as in `default_config`.
     """
     config = default_config(dataset, **parts)
     return Trainer(dataset, config, settings or TrainingSettings(), Path(folder)).run(progress=progress)

@@ -89,6 +89,12 @@ class PolicyModel(nn.Module):
         """Regimes of levels that the weights were trained with; None where nobody said."""
         self.measured_start: float | None = None
         """Least start of warm starts that calibration measured, a schedule time; None where it did not."""
+        self._trainable = frozenset(name for name, p in self.named_parameters() if p.requires_grad)
+
+    def __repr__(self) -> str:
+        """One line, with the number of parameters; `print(model.network)` shows every layer."""
+        parts = ", ".join(type(part).__name__ for part in (self.encoder, self.network, self.schedule))
+        return f"PolicyModel({self.parameter_count / 1e6:.2f} M parameters: {parts}; {self.config.horizon})"
 
     def add_anchors(self, count: int) -> None:
         """Make room for anchors, which `policy.anchors` fills."""
@@ -145,5 +151,5 @@ class PolicyModel(nn.Module):
 
     @property
     def parameter_count(self) -> int:
-        """Trainable numbers."""
-        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+        """Numbers that training sets; in a trained model, too, whose parameters take no gradients any more."""
+        return sum(p.numel() for name, p in self.named_parameters() if name in self._trainable)

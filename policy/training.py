@@ -6,7 +6,6 @@ killed and resumed goes on as if it had never stopped, bit for bit on the CPU. N
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -245,6 +244,15 @@ class Trainer:
         self._take_threads(int(state.get("threads", 0)))
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
         self.best = math.inf if state["best"] is None else float(state["best"])
+        self._say_extended(int(meta["training"]["steps"]))
+
+    def _say_extended(self, before: int) -> None:
+        """Say what becomes of the learning rate where the run is to be longer than it was."""
+        if before < self.settings.steps:
+            tqdm.write(
+                f"{self.folder} goes on from step {self.step} to {self.settings.steps} in place of {before}: the learning rate "
+                f"follows the longer cosine from here, beginning at {self.settings.rate(self.step):.2e}"
+            )
 
     def _take_threads(self, before: int) -> None:
         """Go on with as many threads as before, where this process has them: another number sums in another order."""
@@ -267,12 +275,13 @@ class Trainer:
         part = checkpoint.differing_part(self.model.config, replace(config, uncertain=self.model.config.uncertain))
         if part:
             raise CheckpointError(f"{folder} was trained with another {part}: {mend}")
-        free = {"log_every", "validate_every", "save_every", "threads", "device", "cache", "memory_gb", "loaders"}
-        now = json.loads(json.dumps(self.meta["training"]))
-        before = json.loads(json.dumps(asdict(TrainingSettings()))) | meta["training"]  # older runs lack newer settings
-        other = [k for k, v in before.items() if k not in free and now.get(k) != v]
+        other = self.settings.differing(meta["training"])
+        if other == "steps":
+            raise CheckpointError(
+                f"{folder} was trained with training.steps={meta['training']['steps']}: give as many or more, or {mend}"
+            )
         if other:
-            raise CheckpointError(f"{folder} was trained with another training.{other[0]}: {mend}")
+            raise CheckpointError(f"{folder} was trained with another training.{other}: {mend}")
 
 
 def build_model(config: ModelConfig, found: Mapping[str, Statistics], batches: WindowBatches) -> PolicyModel:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 
@@ -16,12 +19,16 @@ WARMUP = 250
 """Steps of the warm-up that is not given, in a run of 2,500 steps or more; in a shorter one a tenth of them."""
 WHOLE = ("steps", "batch", "log_every", "validate_every", "save_every")
 ABOVE_ZERO = ("learning_rate", "clip_norm", "memory_gb")
+FREE = {"log_every", "validate_every", "save_every", "threads", "device", "cache", "memory_gb", "loaders"}
+"""Settings that change no weight."""
 NOT_NEGATIVE = ("weight_decay", "ema_power", "observation_noise", "loaders", "threads", "seed", "warmup")
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
     """How to train; lengths are in optimiser steps.
+
+    More `steps` than before go on with a run that is done; the learning rate then follows the longer cosine.
 
     The learning rate rises over `warmup` steps (null: 250, but at most a tenth of `steps`), then falls by a cosine to 0 at
     `steps`; gradients longer than `clip_norm` are shortened to it, `.inf` leaves them as they are.
@@ -93,7 +100,21 @@ class TrainingSettings:
     @property
     def warmup_steps(self) -> int:
         """Steps over which the learning rate rises."""
-        return min(WARMUP, self.steps // 10) if self.warmup is None else self.warmup
+        return _warmup_steps(self.warmup, self.steps)
+
+    def differing(self, saved: Mapping[str, Any]) -> str | None:
+        """The first setting in which a run that was `saved` was trained otherwise; None where this one can go on with it.
+
+        More steps can be given. What an older run did not know counts as its default.
+        """
+        before, now = {**_plain(TrainingSettings()), **saved}, _plain(self)
+        steps = before["steps"]
+        if not isinstance(steps, int) or steps > self.steps:
+            return "steps"
+        before["steps"] = self.steps
+        for settings in (before, now):
+            settings["warmup"] = _warmup_steps(settings["warmup"], steps)
+        return next((name for name, value in before.items() if name not in FREE and now.get(name) != value), None)
 
     def resolved_device(self) -> str:
         """`auto` is the GPU where there is one."""
@@ -111,3 +132,13 @@ class TrainingSettings:
             return self.learning_rate * (step + 1) / warmup
         done = (step - warmup) / max(1, self.steps - warmup)
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def _warmup_steps(given: int | None, steps: int) -> int:
+    """Steps of the warm-up in a run of `steps`."""
+    return min(WARMUP, steps // 10) if given is None else given
+
+
+def _plain(settings: TrainingSettings) -> dict[str, Any]:
+    """The settings as they stand in a checkpoint's meta.json."""
+    return json.loads(json.dumps(asdict(settings)))

@@ -58,6 +58,9 @@ def test_importing_the_package_loads_nothing_heavy():
 def test_train_then_act(tmp_path):
     model = train(tmp_path / "run")
     assert isinstance(model, torch.nn.Module)
+    count = sum(p.numel() for p in model.parameters())
+    assert model.parameter_count == count > 1000
+    assert repr(model).startswith(f"PolicyModel({count / 1e6:.2f} M parameters: StateEncoder, ConditionalUnet, VPCosine; ")
     agent = hotstart.load(tmp_path / "run", hotstart.Fresh(steps=2))
     observations = [{"state": np.full(2, 0.1 * t)} for t in range(10)]
     agent.reset(seed=3)

@@ -191,11 +191,45 @@ def test_other_data_are_refused(tmp_path, tiny_dataset, tiny_config):
 
 def test_other_settings_are_refused_and_named(tmp_path, tiny_dataset, tiny_config):
     run(tiny_dataset, tiny_config(), replace(SETTINGS, steps=1), tmp_path)
-    for changes in ({"learning_rate": 1e-3}, {"batch": 8}, {"seed": 1}, {"regimes": Regimes(0, 1, 0)}, {"steps": 2}):
+    for changes in ({"learning_rate": 1e-3}, {"batch": 8}, {"seed": 1}, {"regimes": Regimes(0, 1, 0)}, {"warmup": 1}):
         with pytest.raises(CheckpointError, match=rf"another training\.{next(iter(changes))}: choose another run name"):
             run(tiny_dataset, tiny_config(), replace(SETTINGS, **{"steps": 1, **changes}), tmp_path)
     free = {"log_every": 2, "validate_every": 3, "save_every": 7, "threads": 0}  # these change no weight
     run(tiny_dataset, tiny_config(), replace(SETTINGS, **{"steps": 1, **free}), tmp_path)
+
+
+def test_more_steps_go_on_with_a_run_that_is_done(tmp_path, tiny_dataset, tiny_config, capsys):
+    """The rate of every further step is that of the longer training; a stop on the way changes nothing."""
+    short, long = replace(SETTINGS, steps=4, save_every=1), replace(SETTINGS, steps=8, save_every=1)
+    for name in ("a", "b"):
+        run(tiny_dataset, tiny_config(), short, tmp_path / name)
+    assert "longer cosine" not in "".join(capsys.readouterr())
+
+    def stop(step, numbers):
+        if step == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_dataset, tiny_config(), long, tmp_path / "b", on_log=stop)
+    for name in ("a", "b"):
+        run(tiny_dataset, tiny_config(), long, tmp_path / name)
+    said = "".join(capsys.readouterr())
+    assert "goes on from step 4 to 8 in place of 4: the learning rate follows the longer cosine" in said
+    assert f"beginning at {long.rate(4):.2e}" in said
+    one, other = (checkpoint.load(tmp_path / name)[0].state_dict() for name in ("a", "b"))
+    assert equal(one, other)
+    records = read_metrics(tmp_path / "a")
+    assert [record["step"] for record in records] == list(range(1, 9))
+    rates = [short.rate(step) for step in range(4)] + [long.rate(step) for step in range(4, 8)]
+    assert [record["learning_rate"] for record in records] == pytest.approx(rates)
+    with pytest.raises(CheckpointError, match=r"trained with training\.steps=8: give as many or more, or choose another run"):
+        run(tiny_dataset, tiny_config(), short, tmp_path / "a")
+
+
+@pytest.mark.parametrize(("steps", "given", "other"), [(4000, None, None), (400, None, "warmup"), (400, 250, None)])
+def test_a_run_from_when_the_warm_up_was_always_250_steps_goes_on_where_it_still_is(steps, given, other):
+    saved = {**vars(SETTINGS), "regimes": vars(Regimes()), "steps": steps, "warmup": 250}
+    assert replace(SETTINGS, steps=steps + 1, warmup=given).differing(saved) == other
 
 
 def test_settings_that_an_older_run_did_not_know_count_as_their_defaults(tmp_path, tiny_dataset, tiny_config):
