@@ -310,8 +310,8 @@ TRAINED = (
     Mutant(
         "warm_up_longer_than_the_training",
         "policy/training_settings.py",
-        "min(WARMUP, self.steps // 10)",
-        "WARMUP",
+        "return min(WARMUP, steps // 10) if given",
+        "return WARMUP if given",
         TRAINS,
     ),
     Mutant(
