@@ -11,6 +11,7 @@ from hotstart.policy import checkpoint
 from hotstart.policy.checkpoint import CONFIG, META, MODEL, config_from_plain, config_to_plain
 from hotstart.policy.versions import versions
 from hotstart.spec import ActionDim, ActionSpec, CheckpointError, ObsKey, ObsSpec
+from packaging.version import Version
 from safetensors.torch import load_file, save_file
 
 
@@ -81,7 +82,7 @@ def test_training_state_comes_back_or_is_missed(folder, tmp_path, tiny_model):
 
 def test_the_versions_that_a_result_depends_on_are_named():
     found = versions()
-    assert found["torch"] == torch.__version__
+    assert Version(found["torch"]).public == Version(torch.__version__).public  # +cu130 is in one of the two only
     assert {"hotstart", "numpy"} <= set(found)
     json.dumps(found)
 
