@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import sys
@@ -50,10 +51,22 @@ def main(words: Sequence[str] | None = None) -> int:
         if os.environ.get("HOTSTART_TRACEBACK"):
             raise
         return 2
+    except OSError as error:
+        if error.errno is None or os.environ.get("HOTSTART_TRACEBACK"):  # not the system's word: a fault of ours
+            raise
+        print(f"hotstart {verb}: {_system_words(error)}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt as interrupt:
         with contextlib.suppress(OSError):  # a terminal that was closed
             print(f"\nhotstart {verb}: {interrupt or 'interrupted'}", file=sys.stderr)
         return exit_status(interrupt)
+
+
+def _system_words(error: OSError) -> str:
+    """What the system refused, and where: a full disk, a folder that is not ours, a file that is gone."""
+    where = f"{error.filename}: " if error.filename else ""
+    advice = ": make room, then call it again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    return f"{where}{error.strerror}{advice}"
 
 
 def _reader_left() -> bool:
@@ -90,7 +103,10 @@ def _composed(verb: str, words: list[str]) -> int:
     plain = [text for text in words if text != "--multirun"]
     runs = compose.sweep(verb, plain) if many else [plain]
     configs = [compose.composed(verb, run) for run in runs]  # all before the first starts: a typing error costs nothing
+    compose.check_places(verb, configs)
     command = import_module(f".commands.{verb}", __package__)
+    for config in configs:
+        getattr(command, "check", lambda _: None)(config)
     for config in configs:
         status = command.run(config)
         if status:

@@ -56,15 +56,15 @@ class Registry:
 
         Raises ConfigError for an unknown name, an unknown option or a package that is not installed.
         """
-        entry = self.entries().get(name)
-        if entry is None:
-            raise ConfigError(unknown(self.kind, name, self.names()))
-        factory = self._load(name, entry)
+        factory = self.load(name)
         self._check_options(name, factory, options)
         return factory(**options)
 
-    def _load(self, name: str, entry: Entry) -> Callable[..., Any]:
-        """Import "module:Class"; a package that is missing becomes a ConfigError that says what to install."""
+    def load(self, name: str) -> Callable[..., Any]:
+        """The class of `name`, imported; raises ConfigError for an unknown name and for a package that is not installed."""
+        entry = self.entries().get(name)
+        if entry is None:
+            raise ConfigError(unknown(self.kind, name, self.names()))
         module, _, attribute = entry.target.partition(":")
         try:
             found = import_module(module)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from ..spec import ConfigError
-from . import plots, results
+from . import outputs, plots, results
 from .intervals import Interval, mcnemar, paired_bootstrap
 from .words import Word, help_text, parse_words, wants_help
 
@@ -62,13 +62,15 @@ def run(words: Sequence[str]) -> int:
     choice = parse_words([word for word in words if _is_choice(word)], Compare)
     if not files:
         raise ConfigError(f"there is nothing to compare; give result files: {USAGE}")
+    if choice.out:
+        outputs.check_folder(choice.out)
     entries = read(files)
     base = _baseline(entries, choice.baseline)
     text = comparison(entries, base)
     print(text)
     if choice.out:
+        outputs.write_text(choice.out / "comparison.txt", text + "\n")
         written = write_plots(entries, choice.out, choice.measure)
-        (choice.out / "comparison.txt").write_text(text + "\n")
         print(f"\n{choice.out}: {', '.join(['comparison.txt', *written])}")
     return 0
 
@@ -108,9 +110,13 @@ def own_settings(loaded: Sequence[Mapping[str, Any]]) -> list[str]:
     return [own(number) for number in range(len(loaded))]
 
 
+VIEWS = ("render_size", "cameras", "obs", "turns", "control")
+"""Options of a task that leave its scenes as they are: what a policy sees of them, and the form of its actions."""
+
+
 def comparison(entries: Sequence[Entry], base: Entry) -> str:
     """Table, paired differences with `base`, and what forbids or weakens the comparison, in plain words."""
-    checkpoints = list(dict.fromkeys(str(entry.result["checkpoint"]) for entry in entries))
+    checkpoints = list(dict.fromkeys(_checkpoint(entry.result) for entry in entries))
     head = f"{len(entries)} results of {_counted(checkpoints, 'checkpoint')}"
     parts = [head, "", _aligned([COLUMNS, *map(_row, entries)]), "", LEGEND]
     others = [entry for entry in entries if entry is not base]
@@ -192,17 +198,86 @@ def _paired_row(entry: Entry, base: Entry) -> tuple[str, ...]:
 
 def _hindrance(entry: Entry, base: Entry) -> str:
     """Why two results cannot be paired; empty where they can."""
+    pair = f"{entry.name} is not paired with {base.name}"
     if entry.result["task"] != base.result["task"]:
-        return f"{entry.name} is not paired with {base.name}: the tasks differ ({entry.result['task']}, {base.result['task']})"
+        return f"{pair}: the tasks differ ({entry.result['task']}, {base.result['task']})"
+    changed = [key for key in _differing_options([entry, base]) if key not in VIEWS]
+    if changed:
+        said = "; ".join(f"{key} {_option(entry, key)} and {_option(base, key)}" for key in changed)
+        return f"{pair}: the same seed is another scene, the options of {entry.result['task']} differ ({said})"
     if not _shared(entry, base):
         ours, theirs = (f"{min(_by_seed(one))}..{max(_by_seed(one))}" for one in (entry, base))
-        return (
-            f"{entry.name} is not paired with {base.name}: they share no seed ({ours}, {theirs}); evaluate with the same seed="
-        )
+        return f"{pair}: they share no seed ({ours}, {theirs}); evaluate with the same seed="
     return ""
 
 
+def _differing_options(entries: Sequence[Entry]) -> list[str]:
+    """Options of the task in which results differ; a result that does not tell its options differs in none."""
+    told = [entry for entry in entries if "task_options" in entry.result]
+    keys = sorted({key for entry in told for key in entry.result["task_options"]})
+    return [key for key in keys if len({str(_option(entry, key)) for entry in told}) > 1]
+
+
+def _option(entry: Entry, key: str) -> Any:
+    return entry.result["task_options"].get(key, "not given")
+
+
+def _checkpoint(result: Mapping[str, Any]) -> str:
+    """A result's checkpoint with its step, where it is told: the same folder may have been trained on."""
+    step = result.get("checkpoint_step")
+    return str(result["checkpoint"]) + ("" if step is None else f" at step {step}")
+
+
 def _cautions(entries: Sequence[Entry]) -> list[str]:
+    """What weakens a comparison."""
+    return [*_unequal(entries), *_weak_times(entries)]
+
+
+def _unequal(entries: Sequence[Entry]) -> list[str]:
+    """In what results differ that should perhaps be the same: views of the task, rates, checkpoints, settings of one way."""
+    found = [
+        f"the option {key} of the task differs: {_each(entries, lambda entry, key=key: _option(entry, key))}"
+        for key in _differing_options(entries)
+        if key in VIEWS
+    ]
+    if len({entry.result["data_rate_hz"] for entry in entries if "data_rate_hz" in entry.result}) > 1:
+        found.append(f"the data's rates differ: {_each(entries, lambda entry: entry.result.get('data_rate_hz'))} Hz")
+    untold = [entry.name for entry in entries if "task_options" not in entry.result]
+    if untold and len(entries) > 1:
+        found.append(f"{', '.join(untold)}: written by an older hotstart, which did not note the task's options; check them")
+    return [*found, *_changed_checkpoints(entries), *_changed_settings(entries)]
+
+
+def _changed_checkpoints(entries: Sequence[Entry]) -> list[str]:
+    """Checkpoints that were trained on between two results."""
+    found = []
+    for path in dict.fromkeys(str(entry.result["checkpoint"]) for entry in entries):
+        mine = [entry for entry in entries if str(entry.result["checkpoint"]) == path and "checkpoint_step" in entry.result]
+        if len({(entry.result["checkpoint_step"], entry.result.get("weights_hash")) for entry in mine}) > 1:
+            steps = _each(mine, lambda entry: entry.result["checkpoint_step"])
+            found.append(f"{path} held other weights for each of: {steps} (steps of training)")
+    return found
+
+
+def _changed_settings(entries: Sequence[Entry]) -> list[str]:
+    """Ways of inference of one name that were run with different settings, given or left by a calibration."""
+    found = []
+    for way in dict.fromkeys(str(entry.result["inference"]) for entry in entries):
+        mine = [entry for entry in entries if entry.result["inference"] == way and "sampler_settings" in entry.result]
+        said = [results.settings({"sampler_settings": entry.result["sampler_settings"]}) for entry in mine]
+        keys = dict.fromkeys(key for one in said for key in one)
+        differing = [key for key in keys if len({str(one.get(key)) for one in said}) > 1]
+        if differing:
+            found.append(f"results of {way} were made with different settings: {', '.join(differing)}")
+    return found
+
+
+def _each(entries: Sequence[Entry], read: Callable[[Entry], Any]) -> str:
+    """What each result says, as `NAME 10, OTHER 20`."""
+    return ", ".join(f"{entry.name} {read(entry)}" for entry in entries)
+
+
+def _weak_times(entries: Sequence[Entry]) -> list[str]:
     """What weakens a comparison of times."""
 
     def differs(read: Callable[[Mapping[str, Any]], Any]) -> bool:

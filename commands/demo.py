@@ -11,7 +11,7 @@ from ..configs.compose import composed
 from ..datasets.store import Store
 from ..policy.metrics import read_metrics
 from ..policy.training import Trainer
-from . import collect, evaluate, report, train
+from . import collect, evaluate, report, results, train
 
 
 def run(config: Mapping[str, Any]) -> int:
@@ -29,7 +29,8 @@ def run(config: Mapping[str, Any]) -> int:
     for name in config["inferences"]:
         _say(3, f"evaluating on {config['episodes']} fresh seeds: {name}")
         result, filmed = evaluate.evaluate(_evaluation(config, folder, name, film and not found))
-        print(f"    {evaluate.headline(result)}")
+        print(f"    {evaluate.headline(result)}", flush=True)
+        results.save(result, _result_file(folder, name))
         found.append(result)
         videos += filmed
     _say(4, "writing the report")
@@ -65,10 +66,15 @@ def _collect(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def _evaluation(config: Mapping[str, Any], folder: Path, name: str, film: bool) -> dict[str, Any]:
     """The configuration that `hotstart evaluate` would compose for this run."""
-    words = [f"inference={name}", f"out={folder / f'result_{name}.json'}", f"workers={config['workers']}"]
+    words = [f"inference={name}", f"out='{_result_file(folder, name)}'", "overwrite=true", f"workers={config['workers']}"]
     words += [f"{key}={config[key]}" for key in ("episodes", "seed")]
-    words += [f"video={folder / 'videos'}"] if film else []
+    words += [f"video='{folder / 'videos'}'"] if film else []
     return composed("evaluate", [str(folder / "checkpoints" / "last"), *words])
+
+
+def _result_file(folder: Path, name: str) -> Path:
+    """Where the result of a way of inference is kept: a demo that is called again writes its own files anew."""
+    return folder / f"result_{name}.json"
 
 
 def _write(

@@ -13,19 +13,24 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ..configs.compose import choices
 from ..control import LoopSettings, RowLog, VirtualClock
 from ..control import run as run_loop
-from ..envs.registry import options_of, told_task
+from ..envs.registry import defaults, options_of, told_task
 from ..envs.vectorised import SimulatedRobot
 from ..policy import checkpoint
+from ..policy.diffusion.plans import Way
 from ..policy.diffusion_policy import DiffusionPolicy, build_way
 from ..policy.model import PolicyModel
 from ..policy.normalizer import ACTION
 from ..spec import ConfigError, Feedback, FloatArray, Observation, bytes_to_text
-from . import report, results
+from . import outputs, report, results
 from .latency import Pace
 from .processes import worker_count
 from .video import write_video
+
+PAGE = "gallery.html"
+"""The page in the folder of an evaluation's videos that shows them."""
 
 
 @dataclass
@@ -41,21 +46,26 @@ class Measured:
 
 
 def run(config: Mapping[str, Any]) -> int:
-    """Evaluate, write the result and, with videos, a page that shows them; print what came of it."""
+    """Evaluate, print what came of it, and only then write the result and, with videos, a page that shows them."""
     result, videos = evaluate(config)
     for words, share in result.get("tasks", {}).items():
         print(f"  {share['rate']:.2f} [{share['low']:.2f}, {share['high']:.2f}] of {share['episodes']:>3}: {words}")
-    print(f"{result['task']}, {result['inference']}: {headline(result)}")
+    print(f"{result['task']}, {result['inference']}: {headline(result)}", flush=True)
+    if config["out"]:
+        results.save(result, Path(config["out"]))
     if videos:
         print(f"to watch: {gallery(Path(config['video']), result, videos)}")
     return 0
 
 
 def evaluate(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path]]:
-    """The result of a composed configuration (see DESIGN: command line) and the videos that were asked for."""
-    _check(config)
+    """The result of a composed configuration (see DESIGN: command line) and the videos that were asked for.
+
+    Nothing but videos is written. Raises ConfigError as `check` does.
+    """
+    check(config)
     model, meta = checkpoint.load(config["checkpoint"], config["device"])
-    task = config["task"] or told_task(meta.get("task"))
+    task = _task(config, meta)
     pace = Pace.of(config, label(config), float(meta["rate_hz"]))
     policy = DiffusionPolicy(
         model.weights_in(config["weights"]), build_way(config["inference"]), config["executed"], pace.replan_at
@@ -76,10 +86,40 @@ def evaluate(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path]]:
     result = results.summarise(measured.logs, measured.calls, setting, policy.action_spec, scale)
     if measured.tasks:
         result |= results.by_task(measured.logs, measured.tasks)
-    result |= {"checkpoint_step": meta.get("step"), "weights": config["weights"], "settings": config["inference"]}
-    if config["out"]:
-        results.save(result, Path(config["out"]))
-    return result, measured.videos
+    return result | _made_with(config, meta, task, policy), measured.videos
+
+
+def _made_with(
+    config: Mapping[str, Any], meta: Mapping[str, Any], task: Mapping[str, Any], policy: DiffusionPolicy
+) -> dict[str, Any]:
+    """What else decides a result: the task's options, the checkpoint as it was, the sampler's settings as they were used."""
+    return {
+        "env": task["env"],
+        "task_options": results.plain({**defaults(task["env"]), **options_of(task)}),
+        "checkpoint_step": meta.get("step"),
+        "weights_hash": meta.get("weights_hash"),
+        "data_rate_hz": float(meta["rate_hz"]),
+        "weights": config["weights"],
+        "sampler_settings": results.plain(_settled(config["inference"], policy.way)),
+    }
+
+
+def _settled(node: Mapping[str, Any], way: Way) -> dict[str, Any]:
+    """A sampler's configuration with what it left open as the sampler took it, from the checkpoint for instance."""
+    parts = {key: value for key, value in node.items() if isinstance(value, Mapping)}
+    return {**{key: getattr(way, key, value) for key, value in node.items()}, **parts}
+
+
+def _task(config: Mapping[str, Any], meta: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The task that was given, or the one that the checkpoint was trained on; raises ConfigError where there is neither."""
+    if config["task"]:
+        return config["task"]
+    if meta.get("task") is None:
+        raise ConfigError(
+            f"{config['checkpoint']} does not say which task it was trained for (it was trained from Python): name it, "
+            f"as task=pusht or task=gymnasium task.options.id=my_package:MyEnv-v0; tasks are {', '.join(choices('task'))}"
+        )
+    return told_task(meta["task"])
 
 
 def _half_range(model: PolicyModel) -> FloatArray:
@@ -89,7 +129,7 @@ def _half_range(model: PolicyModel) -> FloatArray:
 
 def gallery(folder: Path, result: Mapping[str, Any], videos: Sequence[Path]) -> Path:
     """A page with all videos of an evaluation in a grid, failures first, each marked."""
-    page = folder / "gallery.html"
+    page = folder / PAGE
     failures_first = sorted(videos, key=lambda video: ("_failure" not in video.stem, video.stem))
     title = f"{result['task']} by {result['inference']}: {len(videos)} of {result['episodes']} episodes"
     report.write_report(
@@ -161,17 +201,36 @@ def _mean(measured: Measured, name: str) -> float:
 
 
 def _film(robot: SimulatedRobot, logs: Sequence[RowLog], filmed: Sequence[int], config: Mapping[str, Any]) -> list[Path]:
-    """Write the videos of the first rows; the name says how it went."""
+    """Write the videos of the first rows; one that cannot be written is said, and the evaluation goes on."""
     written = []
     for row in filmed:
-        outcome = "success" if logs[row].success else "failure"
-        path = Path(config["video"]) / f"{label(config)}_{logs[row].seed}_{outcome}.mp4"
-        write_video(path, robot.frames(row), robot.rate_hz)
+        path = Path(config["video"]) / video_name(label(config), logs[row])
+        try:
+            write_video(path, robot.frames(row), robot.rate_hz, title=f"{path.stem} {config['checkpoint']}")
+        except OSError as error:
+            tqdm.write(f"  {path} could not be written: {error.strerror}")
+            continue
         written.append(path)
     return written
 
 
-def _check(config: Mapping[str, Any]) -> None:
+def video_name(way: str, log: RowLog) -> str:
+    """The file of an episode's video, which says how it went: `ddim-10_100000_success_0.98.mp4`."""
+    return f"{way}_{log.seed}_{'success' if log.success else 'failure'}_{log.score:.2f}.mp4"
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Raise ConfigError for what would spoil an evaluation at its end: impossible numbers, places that cannot be written."""
     for name in ("episodes", "slots"):
         if config[name] < 1:
             raise ConfigError(f"{name} is {config[name]}; it must be at least 1")
+    if config["out"]:
+        outputs.check_file(Path(config["out"]), config["overwrite"])
+    if config["video"]:
+        page = Path(config["video"]) / PAGE
+        outputs.check_folder(page.parent, "video")
+        if page.exists() and not config["overwrite"]:
+            raise ConfigError(
+                f"{page} shows another evaluation's videos already: choose another folder, as "
+                f"video={outputs.free_name(page.parent)}, or say overwrite=true"
+            )

@@ -13,7 +13,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from . import plots
+from . import outputs, plots
 from .compare import names as names_of
 from .intervals import mcnemar
 
@@ -63,10 +63,7 @@ def write_report(
         sections="\n".join(section for section in sections if section),
         foot=_foot(results),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f".{path.name}.half")
-    half.write_text(page, encoding="utf-8")
-    half.replace(path)
+    outputs.write_text(path, page)
 
 
 def _headline(found: Sequence[Result], names: Sequence[str]) -> str:

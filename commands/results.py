@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from ..control import RowLog
 from ..policy.versions import versions
 from ..spec import ActionSpec, BoolArray, DataError, FloatArray
+from . import outputs
 from .intervals import bootstrap_mean, wilson
 
 SHAPE: dict[str, tuple[str, ...]] = {
@@ -129,6 +130,10 @@ def family(result: Mapping[str, Any]) -> tuple[str, str]:
     return (way, steps) if way and steps.isdigit() else (str(result["inference"]), "")
 
 
+POLICY_KEYS = ("executed", "weights", "checkpoint_step")
+"""What a result says of its policy beside the settings of its sampler."""
+
+
 def settings(result: Mapping[str, Any]) -> dict[str, Any]:
     """What a result was made with beside its way and steps, flat (`solver.eta`); of older results what they say."""
 
@@ -136,8 +141,15 @@ def settings(result: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in values.items():
             yield from flat(value, f"{before}{key}.") if isinstance(value, Mapping) else [(before + key, value)]
 
-    found = dict(flat(result.get("settings", {}))) | {key: result[key] for key in ("executed", "weights") if key in result}
+    sampler = dict(flat(result.get("sampler_settings", result.get("settings", {}))))  # older results call it settings
+    options = {f"task.{key}": value for key, value in result.get("task_options", {}).items()}
+    found = sampler | options | {key: result[key] for key in POLICY_KEYS if key in result}
     return {key: value for key, value in found.items() if key != "steps"}
+
+
+def plain(value: Any) -> Any:
+    """A value of settings or options as JSON holds it: tuples and arrays as lists, what it does not know as text."""
+    return json.loads(json.dumps(value, default=lambda odd: odd.tolist() if hasattr(odd, "tolist") else str(odd)))
 
 
 def by_task(logs: Sequence[RowLog], tasks: Sequence[str]) -> dict[str, Any]:
@@ -222,11 +234,8 @@ def machine(device: str = "cpu") -> dict[str, str | int]:
 
 
 def save(result: Mapping[str, Any], path: Path) -> None:
-    """Write a result in one piece: after a kill there is the old file or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    half.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
-    half.replace(path)
+    """Write a result in one piece (see `outputs.write_text`); raises OSError where it cannot be written."""
+    outputs.write_text(path, json.dumps(result, indent=2, allow_nan=False) + "\n")
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from importlib import import_module, resources
 from typing import Any
@@ -24,8 +24,8 @@ from ..spec import ConfigError, Horizon, nearest
 from .schema import VERBS, filled, node_of
 
 MODULE = __name__.rsplit(".", 1)[0]
-OUTPUT = {"collect": "out", "train": "name", "evaluate": "out", "demo": "name"}
-"""Verb -> the key that says where it writes."""
+OUTPUT = {"collect": ("out",), "train": ("name",), "evaluate": ("out", "video"), "demo": ("name",)}
+"""Verb -> the keys that say where it writes."""
 OPTIONS = "task.options."
 """Keys below this belong to the environment: a task's file need not name all of them."""
 
@@ -93,19 +93,40 @@ def sweep(verb: str, words: Sequence[str]) -> list[list[str]]:
     runs = []
     for combination in itertools.product(*values):
         chosen = [f"{o.key_or_group}={value}" for o, value in zip(varied, combination, strict=True)]
-        runs.append([*fixed, *chosen, *_own_place(verb, fixed, combination)])
+        runs.append([*fixed, *chosen, *_own_places(verb, fixed, combination)])
     return runs
 
 
-def _own_place(verb: str, fixed: Sequence[str], combination: Sequence[str]) -> list[str]:
-    """The word that gives a combination its own output; none where the user's own word already differs, by `${...}`."""
-    key = OUTPUT[verb]
-    given = next((w.partition("=")[2].strip("'") for w in fixed if w.startswith(f"{key}=")), None)
-    if not combination or (given is not None and "${" in given):
+def _own_places(verb: str, fixed: Sequence[str], combination: Sequence[str]) -> list[str]:
+    """The words that give a combination its own outputs."""
+    if not combination:
         return []
+    places = [_own_place(verb, key, fixed, combination) for key in OUTPUT[verb]]
+    return [word for word in places if word]
+
+
+def _own_place(verb: str, key: str, fixed: Sequence[str], combination: Sequence[str]) -> str:
+    """The word for one output; none where nothing is written, or the user's own word already differs, by `${...}`."""
+    given = next((w.partition("=")[2].strip("'") for w in fixed if w.startswith(f"{key}=")), None)
     default = next(f.default for f in fields(VERBS[verb]) if f.name == key)
-    stem, ending = re.fullmatch(r"(.*?)(\.json|\.zarr)?", str(default if given is None else given)).groups()  # type: ignore[union-attr]
-    return [f"{key}='{'_'.join([stem, *combination])}{ending or ''}'"]
+    place = str(default if given is None else given)
+    if not place or "${" in (given or ""):
+        return ""
+    stem, ending = re.fullmatch(r"(.*?)(\.json|\.zarr)?", place).groups()  # type: ignore[union-attr]
+    values = [re.sub(r"[^\w.+-]+", "-", value).strip("-") for value in combination]  # no folders, quotes or brackets
+    return f"{key}='{'_'.join([stem, *values])}{ending or ''}'"
+
+
+def check_places(verb: str, configs: Sequence[Mapping[str, Any]]) -> None:
+    """Raise ConfigError where two combinations of a sweep would write to one place, the second over the first."""
+    for key in OUTPUT[verb]:
+        places = [config[key] for config in configs if config[key]]
+        twice = next((place for place in places if places.count(place) > 1), None)
+        if twice is not None:
+            raise ConfigError(
+                f"two combinations of --multirun would write to {key}={twice}: leave {key} out, or tell them apart in it, "
+                f"as {key}='NAME_${{seed}}'"
+            )
 
 
 def help_text(verb: str) -> str:

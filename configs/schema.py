@@ -95,6 +95,7 @@ class EvaluateConfig:
     device: str = word("where the network runs: cpu or cuda", "cpu")
     weights: str = word("what the denoiser's weights are held in: fp32, or bf16 (denoiser=mode), half the bytes", "fp32")
     out: str = word("result file; empty: not written", "result.json")
+    overwrite: bool = word("whether a result, videos and their page may be replaced by new ones", False)
     video: str = word("folder for videos of the first episodes and a page that shows them; empty: none", "")
     videos: int = word("how many episodes to film", 4)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Mapping
@@ -53,6 +54,12 @@ def names() -> list[str]:
 def options_of(task: Mapping[str, Any]) -> dict[str, Any]:
     """What a task's environment is built with: its options, and its number of steps unless that is 0."""
     return {**task["options"], **({"max_steps": task["max_steps"]} if task["max_steps"] else {})}
+
+
+def defaults(name: str) -> dict[str, Any]:
+    """Options of the environment `name` with what its constructor takes where they are not given."""
+    parameters = inspect.signature(REGISTRY.load(name)).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
 
 
 def make(name: str, **options: object) -> TaskEnv:

@@ -1,6 +1,7 @@
 """`hotstart compare` on results with known differences; the figures as files."""
 
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -83,6 +84,67 @@ def test_what_cannot_be_paired_is_said(tmp_path, capsys):
     assert "different numbers of rows" in text
 
 
+def _changed(path, other, **changes):
+    """A copy of a result that says something else."""
+    found = results.load(Path(path))
+    results.save(found | changes, other)
+    return str(other)
+
+
+def _told(tmp_path, **told):
+    """A result that tells its options and settings."""
+    path = _save(tmp_path / "plain.json", "rti-2", [1, 0, 1])
+    options = {"goal": [256, 256, 0.785], "control": "delta", "max_steps": 300, "belt_px_s": 0.0}
+    made = {"task_options": options, "checkpoint_step": 3000, "sampler_settings": {"least_start": 0.3}, "data_rate_hz": 10.0}
+    return _changed(path, tmp_path / "told.json", **made | told)
+
+
+@pytest.mark.parametrize("option", [{"goal": [100, 100, 0.0]}, {"belt_px_s": 10.0}, {"max_steps": 40}])
+def test_other_options_of_a_task_are_other_scenes_and_never_paired(option, tmp_path, capsys):
+    base = _told(tmp_path)
+    options = results.load(Path(base))["task_options"] | option
+    compare.run([base, _changed(base, tmp_path / "b.json", task_options=options)])
+    text = capsys.readouterr().out
+    assert "Difference" not in text
+    (name,) = option
+    assert "is not paired with" in text
+    assert f"the same seed is another scene, the options of lift differ ({name} " in text
+    assert f"task.{name}=" in _line(text.partition("----")[2].partition("\n")[2], "rti-2")[1]  # the names tell them apart
+
+
+def test_other_views_of_the_same_scenes_are_paired_with_a_note(tmp_path, capsys):
+    base = _told(tmp_path)
+    options = results.load(Path(base))["task_options"] | {"control": "absolute"}
+    compare.run([base, _changed(base, tmp_path / "b.json", task_options=options)])
+    text = capsys.readouterr().out
+    assert "Difference" in text
+    assert "Note: the option control of the task differs: rti-2 task.control=delta delta" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"sampler_settings": {"least_start": 0.625}}, "results of rti-2 were made with different settings: least_start"),
+        ({"checkpoint_step": 6000}, "runs/demo held other weights for each of"),
+        ({"weights_hash": "ab12"}, "runs/demo held other weights for each of"),
+        ({"data_rate_hz": 20.0}, "the data's rates differ"),
+    ],
+)
+def test_what_else_differs_is_said(changes, note, tmp_path, capsys):
+    base = _told(tmp_path)
+    compare.run([base, _changed(base, tmp_path / "b.json", **changes)])
+    assert f"Note: {note}" in capsys.readouterr().out
+
+
+def test_equal_results_need_no_note_and_older_ones_are_named(tmp_path, capsys):
+    base = _told(tmp_path)
+    compare.run([base, _changed(base, tmp_path / "b.json")])
+    assert "Note" not in capsys.readouterr().out
+    old = _save(tmp_path / "old.json", "ddim-10", [1, 0, 1])
+    compare.run([base, old])
+    assert "Note: ddim-10: written by an older hotstart, which did not note the task's options" in capsys.readouterr().out
+
+
 def test_names_grow_until_they_differ(tmp_path):
     files = [tmp_path / name for name in ("a.json", "b.json")]
     plain = [{"inference": "ddim", "task": "lift", "checkpoint": "x"}, {"inference": "rti", "task": "lift", "checkpoint": "x"}]
@@ -147,7 +209,7 @@ def test_out_writes_plots_and_the_table(tmp_path, capsys):
 
 
 def test_bars_are_as_long_as_their_values(tmp_path):
-    found = [results.load(compare.Path(_save(tmp_path / f"{i}.json", "ddim", wins))) for i, wins in enumerate(([1, 0], [1, 1]))]
+    found = [results.load(Path(_save(tmp_path / f"{i}.json", "ddim", wins))) for i, wins in enumerate(([1, 0], [1, 1]))]
     figure = plots.success_bars(found, ["half", "all"])
     assert [bar.get_width() for bar in figure.axes[0].patches] == pytest.approx([0.5, 1.0])
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["half", "all"]
@@ -155,7 +217,7 @@ def test_bars_are_as_long_as_their_values(tmp_path):
 
 
 def test_what_was_not_measured_is_not_drawn_as_zero(tmp_path):
-    found = results.load(compare.Path(_save(tmp_path / "a.json", "ddim", [1, 0])))
+    found = results.load(Path(_save(tmp_path / "a.json", "ddim", [1, 0])))
     found["smoothness"]["jerk_rms"] = None
     found["inference_ms"]["per_second_of_motion"] = None
     assert "not measured" in plots.to_svg(plots.smoothness_bars([found], ["ddim"]))
@@ -164,7 +226,7 @@ def test_what_was_not_measured_is_not_drawn_as_zero(tmp_path):
 
 def test_one_way_in_several_numbers_of_steps_is_one_line(tmp_path):
     ways = [("ddim-10", 10), ("rti-2", 2), ("ddim-4", 4), ("ddim-2", 2)]
-    found = [results.load(compare.Path(_save(tmp_path / f"{way}.json", way, [1, 0], warm=warm))) for way, warm in ways]
+    found = [results.load(Path(_save(tmp_path / f"{way}.json", way, [1, 0], warm=warm))) for way, warm in ways]
     names = [way for way, _ in ways]
     assert plots.families(found, names) == {"ddim": [0, 2, 3], "rti-2": [1]}
     assert plots.families(found, [f"{name} x" for name in names]) == {"ddim x": [0, 2, 3], "rti-2 x": [1]}

@@ -1,6 +1,9 @@
 """The verbs one after the other, on tiny sizes: collect, train, evaluate, demo."""
 
+import errno
 import json
+import os
+import shutil
 import subprocess
 import sys
 
@@ -73,7 +76,7 @@ def test_results_do_not_depend_on_the_number_of_workers(pusht_run, tmp_path):
     ]
     assert len(found[0]["per_episode"]) == 5
     assert [episode["seed"] for episode in found[0]["per_episode"]] == list(range(100000, 100005))
-    assert found[0]["settings"]["steps"] == 2  # all that the way was set to, so that a result can be made again
+    assert found[0]["sampler_settings"]["steps"] == 2  # all that the way was set to, so that a result can be made again
     assert found[0]["weights"] == "fp32"
     assert len({episode["score"] for episode in found[0]["per_episode"]}) > 1
     for other in found[1:]:
@@ -106,6 +109,64 @@ def test_videos_and_nfe(pusht_run, tmp_path):
         assert sum(1 for _ in file.decode(video=0)) == result["per_episode"][0]["steps"] + 1
 
 
+def test_a_result_says_all_that_decided_it(pusht_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(pusht_run[0], run)
+    words = ["episodes=1", "inference=rti", "workers=0", "task.options.belt_px_s=5", "task.options.goal=[300,200,1]"]
+    before = evaluated(run, tmp_path / "a.json", *words)
+    assert before["env"] == "pusht"
+    assert before["task_options"] == {
+        "obs": "keypoints",
+        "goal": [300, 200, 1],
+        "max_steps": 40,
+        "render_size": 256,  # what was not given, with its default
+        "belt_px_s": 5,
+    }
+    assert (before["checkpoint_step"], before["data_rate_hz"], before["weights"]) == (6, 10.0, "fp32")
+    assert before["sampler_settings"]["rising"] is True  # left open, and taken from the checkpoint
+    last = run / "checkpoints" / "last"
+    checkpoint.write_meta(last, {**checkpoint.read_meta(last), "warm_start": {"start": 0.625, "steps": 2}})
+    after = evaluated(run, tmp_path / "b.json", *words)
+    assert after["sampler_settings"] == before["sampler_settings"] | {"least_start": 0.625}
+
+
+def test_a_result_and_videos_are_not_overwritten_unasked(pusht_run, tmp_path, capsys):
+    run, out, folder = str(pusht_run[0]), tmp_path / "r.json", tmp_path / "videos"
+    words = ["evaluate", run, "task=pusht", "task.max_steps=2", "episodes=1", "workers=0"]
+    assert main([*words, f"out={out}", f"video={folder}"]) == 0
+    old = out.read_bytes()
+    for again in ([f"out={out}"], ["out=''", f"video={folder}"]):
+        assert main([*words, *again]) == 2
+        assert "say overwrite=true" in capsys.readouterr().err
+    assert out.read_bytes() == old
+    assert main([*words, f"out={out}", f"video={folder}", "seed=5", "overwrite=true"]) == 0
+    assert json.loads(out.read_text())["seed"] == 5
+
+
+def test_the_headline_is_out_before_the_result_is_saved(pusht_run, tmp_path, capsys, monkeypatch):
+    def full(path, text):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr("hotstart.commands.outputs.write_text", full)
+    words = ["task=pusht", "task.max_steps=2", "episodes=1", "workers=0", f"out={tmp_path / 'r.json'}"]
+    assert main(["evaluate", str(pusht_run[0]), *words]) == 2
+    told = capsys.readouterr()
+    assert "score 0." in told.out
+    assert "No space left on device: make room" in told.err
+
+
+def test_a_run_that_names_no_task_asks_for_one(pusht_run, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(pusht_run[0], run)
+    last = run / "checkpoints" / "last"
+    checkpoint.write_meta(last, {key: value for key, value in checkpoint.read_meta(last).items() if key != "task"})
+    assert main(["evaluate", str(run), "episodes=1", "workers=0", "out=''"]) == 2
+    told = capsys.readouterr().err
+    assert "does not say which task" in told
+    assert "task=pusht" in told
+    assert evaluated(run, tmp_path / "r.json", "episodes=1", "workers=0")["task"] == "pusht"
+
+
 def test_executing_more_than_was_planned_is_refused(pusht_run, capsys):
     run, _ = pusht_run
     assert main(["evaluate", str(run), "executed=24", "episodes=1", "workers=0", "out=''"]) == 2
@@ -114,7 +175,7 @@ def test_executing_more_than_was_planned_is_refused(pusht_run, capsys):
 
 @pytest.mark.parametrize("word", ["episodes=0", "slots=0", "latency=0.1", "planner=both", "latency=profile"])
 def test_impossible_values_are_refused(pusht_run, word, capsys):
-    assert main(["evaluate", str(pusht_run[0]), word]) == 2
+    assert main(["evaluate", str(pusht_run[0]), "out=''", word]) == 2
     assert word.partition("=")[0] in capsys.readouterr().err
 
 

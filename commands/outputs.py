@@ -1,0 +1,83 @@
+"""Files that a command writes: tried before the work begins, written in one piece, and never replaced unasked."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+
+from ..spec import ConfigError
+
+DEVICES = ("/dev", "/proc")
+
+
+def check_file(path: Path, overwrite: bool, word: str = "out") -> None:
+    """Try whether `path` can be written, without leaving anything but its folder; `word` is the key that names it.
+
+    Raises ConfigError for a folder, for a place that cannot be written, and for a file that is there already unless it may
+    be overwritten.
+    """
+    if is_device(path):
+        return
+    if path.is_dir():
+        raise ConfigError(f"{word}={path} is a folder; name a file in it, as {word}={path / 'result.json'}")
+    if path.exists() and not overwrite:
+        raise ConfigError(
+            f"{path} is there already and is not overwritten unasked: choose another name, as {word}={free_name(path)}, "
+            "or say overwrite=true"
+        )
+    _try(path.resolve(), f"{word}={path}")
+
+
+def check_folder(folder: Path, word: str = "out") -> None:
+    """Make `folder` and try whether it can be written into; raises ConfigError where it cannot."""
+    _try(folder / "file", f"{word}={folder}")
+
+
+def _try(path: Path, shown: str) -> None:
+    """Make a file's folder, and a file beside it that is taken away again."""
+    half = _half(path)
+    try:
+        half.parent.mkdir(parents=True, exist_ok=True)
+        half.touch()
+        half.unlink()
+    except OSError as error:
+        raise ConfigError(f"{shown} cannot be written: {error.strerror}: {error.filename}") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in one piece: after a kill or on a full disk there is the old file or the new one, never half of one.
+
+    Devices and pipes are written to, links are followed. Raises OSError where it cannot be written.
+    """
+    if is_device(path):
+        with path.open("a", encoding="utf-8") as device:
+            device.write(text)
+        return
+    target = path.resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    half = _half(target)
+    try:
+        half.write_text(text, encoding="utf-8")
+        half.replace(target)
+    except OSError:
+        half.unlink(missing_ok=True)
+        raise
+
+
+def is_device(path: Path) -> bool:
+    """Whether `path` is something to write into that no file may take the place of: /dev/stdout, /dev/null, a pipe."""
+    if str(path.absolute()).startswith(tuple(f"{folder}/" for folder in DEVICES)):
+        return True
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def free_name(path: Path) -> Path:
+    """The first of NAME_2, NAME_3 ... that is not there yet."""
+    numbered = (path.with_name(f"{path.stem}_{number}{path.suffix}") for number in itertools.count(2))
+    return next(other for other in numbered if not other.exists())
+
+
+def _half(path: Path) -> Path:
+    """Where a file grows before it takes its place."""
+    return path.with_name(f".{path.name}.{os.getpid()}")
