@@ -47,5 +47,7 @@ def run(words: Words) -> None:
 
 
 def _trainer(words: Words, setting: str, folder: Path) -> Trainer:
-    own = [f"task={words.task}", f"training.steps={words.steps}", f"training.batch={words.batch}", "training.warmup=50"]
+    warmup = min(50, words.steps)
+    own = [f"task={words.task}", f"training.steps={words.steps}", f"training.batch={words.batch}"]
+    own.append(f"training.warmup={warmup}")
     return build(composed("train", [words.data, *own, *setting.split("+")]), Store.open(words.data), folder)
