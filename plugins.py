@@ -85,10 +85,10 @@ class Registry:
 
         One with `**options` of its own judges those for itself.
         """
-        hints = _hints(factory)
+        hints = hints_of(factory)
         for option, value in options.items():
             if option in hints and not fits(value, hints[option]):
-                wanted = _words(hints[option])
+                wanted = words_of(hints[option])
                 raise ConfigError(f"option {option} of {self.kind} {name!r} is {shorten(value)}; it must be {wanted}")
         parameters = inspect.signature(factory).parameters.values()
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
@@ -99,7 +99,7 @@ class Registry:
                 raise ConfigError(unknown(f"option of {self.kind} {name!r}:", option, valid))
 
 
-def _hints(factory: Callable[..., Any]) -> dict[str, Any]:
+def hints_of(factory: Callable[..., Any]) -> dict[str, Any]:
     """Types of a constructor's parameters; none where they cannot be told."""
     try:
         return get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
@@ -120,6 +120,8 @@ def fits(value: object, hint: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint in (str, bool, NoneType):
         return isinstance(value, hint)
+    if hint in (list, dict):
+        return isinstance(value, hint)
     if origin in (list, tuple, Sequence):
         inner = parts[0] if parts else object
         return isinstance(value, Sequence) and not isinstance(value, str) and all(fits(each, inner) for each in value)
@@ -128,13 +130,13 @@ def fits(value: object, hint: Any) -> bool:
     return True
 
 
-def _words(hint: Any) -> str:
+def words_of(hint: Any) -> str:
     """A type for a message: its choices, or its name."""
     parts = get_args(hint)
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(str(part) for part in parts)
     if get_origin(hint) in (Union, UnionType):
-        return " or ".join(_words(part) for part in parts)
-    return {int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: "none"}.get(
-        hint, str(hint).replace("typing.", "").replace("collections.abc.", "")
-    )
+        return " or ".join(words_of(part) for part in parts)
+    plain = {int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: "none"}
+    words = {**plain, list: "a list", dict: "keys with values"}
+    return words.get(hint, str(hint).replace("typing.", "").replace("collections.abc.", ""))

@@ -10,7 +10,7 @@ import difflib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -130,8 +130,8 @@ class Horizon:
     def __post_init__(self) -> None:
         for name, least in (("observed", 1), ("planned", 1), ("executed", 1), ("delay", 0)):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise ConfigError(f"horizon.{name} is {value!r}; it must be a whole number of at least {least}")
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ConfigError(f"horizon.{name} is {shorten(value)}; it must be a whole number of at least {least}")
         if self.planned < self.needed:
             raise ConfigError(
                 f"horizon.planned is {self.planned}, but observed - 1 + executed + delay = {self.needed} steps are needed: "
@@ -192,8 +192,10 @@ class ActionSpec:
 
     @classmethod
     def from_json(cls, dims: Sequence[Mapping[str, Any]]) -> ActionSpec:
-        """Read back what `to_json` wrote."""
-        return cls(tuple(ActionDim(**dim) for dim in dims))
+        """Read back what `to_json` wrote; raises ConfigError for anything else."""
+        if not isinstance(dims, list | tuple):
+            raise ConfigError(f"action_spec is {shorten(dims)}; a list of numbers with their names is wanted")
+        return cls(tuple(_read_dim(dim) for dim in dims))
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,9 @@ def text_to_bytes(text: str) -> NDArray[np.uint8]:
     """Words as a `language` observation, (TEXT_BYTES,); raises ConfigError for words that are too long."""
     raw = text.encode()
     if len(raw) > TEXT_BYTES:
-        raise ConfigError(f"the instruction {text!r} is {len(raw)} bytes long; at most {TEXT_BYTES} are possible: shorten it")
+        raise ConfigError(
+            f"the instruction {shorten(text)} is {len(raw)} bytes long; at most {TEXT_BYTES} are possible: shorten it"
+        )
     return np.frombuffer(raw.ljust(TEXT_BYTES, b"\0"), np.uint8).copy()
 
 
@@ -235,8 +239,41 @@ class ObsSpec:
 
     @classmethod
     def from_json(cls, keys: Mapping[str, Mapping[str, Any]]) -> ObsSpec:
-        """Read back what `to_json` wrote."""
-        return cls({name: ObsKey(**{**key, "shape": tuple(key["shape"])}) for name, key in keys.items()})
+        """Read back what `to_json` wrote; raises ConfigError for anything else."""
+        if not isinstance(keys, Mapping):
+            raise ConfigError(f"obs_spec is {shorten(keys)}; keys with a shape each are wanted")
+        return cls({name: _read_key(name, key) for name, key in keys.items()})
+
+
+WHOLE_TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
+NUMBER_TYPES = ("bool", *WHOLE_TYPES, "float16", "float32", "float64")
+"""What the numbers of an observation may be."""
+
+
+def _read_dim(plain: Any) -> ActionDim:
+    wanted = {"name": str, "unit": str, "kind": str, "absolute": bool}
+    fitting = isinstance(plain, dict) and all(isinstance(value, wanted.get(key, ())) for key, value in plain.items())
+    if not fitting or "name" not in plain or plain.get("kind", "continuous") not in get_args(ActionKind):
+        raise ConfigError(
+            f"action_spec holds {shorten(plain)}; a name, a unit, a kind ({', '.join(get_args(ActionKind))}) and absolute "
+            f"(true or false) are wanted"
+        )
+    return ActionDim(**plain)
+
+
+def _read_key(name: object, plain: Any) -> ObsKey:
+    wanted = {"shape": (list, tuple), "dtype": str, "kind": str}
+    fitting = isinstance(plain, dict) and all(isinstance(value, wanted.get(key, ())) for key, value in plain.items())
+    if not fitting or "shape" not in plain or not isinstance(name, str):
+        raise ConfigError(f"obs_spec holds {shorten(name)}: {shorten(plain)}; a shape, a dtype and a kind are wanted")
+    key = ObsKey(**{**plain, "shape": tuple(plain["shape"])})
+    whole = all(isinstance(side, int) and not isinstance(side, bool) and side >= 0 for side in key.shape)
+    if not whole or key.dtype not in NUMBER_TYPES or key.kind not in get_args(ObsKind):
+        raise ConfigError(
+            f"obs_spec holds {shorten(name)}: {shorten(plain)}; the shape is of whole numbers, the dtype one of "
+            f"{', '.join(NUMBER_TYPES)}, the kind one of {', '.join(get_args(ObsKind))}"
+        )
+    return key
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from ..plugins import added
-from ..spec import ConfigError
+from ..plugins import added, fits, hints_of, words_of
+from ..spec import ConfigError, cut, shorten
 
 PLAIN = (int, float, str, bool, type(None))
 _HERE = __name__.rsplit(".", 1)[0]  # hotstart.policy
@@ -48,7 +48,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
 def targets(axis: str) -> tuple[str, ...]:
     """Dotted names that the axis may hold, ours first, then those of installed packages."""
     if axis not in TARGETS:
-        raise ConfigError(f"unknown axis {axis!r}; there are {', '.join(TARGETS)}")
+        raise ConfigError(f"unknown axis {shorten(axis)}; there are {', '.join(TARGETS)}")
     return TARGETS[axis] + tuple(entry.target.replace(":", ".") for entry in added(f"hotstart.{axis}s").values())
 
 
@@ -58,12 +58,12 @@ def build(axis: str, node: Mapping[str, Any], **given: Any) -> Any:
     Raises ConfigError for anything but keys, a missing or foreign target, and keys its constructor does not know.
     """
     if not isinstance(node, Mapping):
-        raise ConfigError(f"the configuration's {axis} is {node!r}; keys with a _target_ are wanted")
+        raise ConfigError(f"the configuration's {axis} is {shorten(node)}; keys with a _target_ are wanted")
     target = node.get("_target_")
     # Ours first: looking through the installed packages takes tens of milliseconds.
     if target not in TARGETS.get(axis, ()) and target not in targets(axis):
         raise ConfigError(
-            f"the configuration's {axis} names the target {target!r}, which is not one of hotstart's: "
+            f"the configuration's {axis} names the target {shorten(target)}, which is not one of hotstart's: "
             f"{', '.join(targets(axis))}. Nothing was imported."
         )
     module, _, name = str(target).rpartition(".")
@@ -87,4 +87,8 @@ def _check_keys(axis: str, factory: Any, chosen: Mapping[str, Any]) -> None:
     known = inspect.signature(factory).parameters
     unknown = [key for key in chosen if key not in known]
     if unknown:
-        raise ConfigError(f"{axis}.{unknown[0]} is unknown; {factory.__name__} takes {', '.join(known)}")
+        raise ConfigError(f"{axis}.{cut(str(unknown[0]), 60)} is unknown; {factory.__name__} takes {', '.join(known)}")
+    hints = hints_of(factory)
+    for key, value in chosen.items():
+        if key in hints and not fits(value, hints[key]):
+            raise ConfigError(f"{axis}.{key} is {shorten(value)}; it must be {words_of(hints[key])}")

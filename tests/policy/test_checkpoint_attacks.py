@@ -52,7 +52,7 @@ def test_a_foreign_target_is_refused_and_nothing_is_imported(folder, tmp_path, m
 
 def test_yaml_that_would_make_python_objects_is_refused(folder, tmp_path):
     (folder / CONFIG).write_text(f"encoder: !!python/object/apply:os.system ['touch {tmp_path}/ran']\n")
-    with pytest.raises(CheckpointError, match="cannot be loaded"):
+    with pytest.raises(CheckpointError, match="cannot be read"):
         checkpoint.load(folder)
     assert not (tmp_path / "ran").exists()
 
@@ -73,7 +73,7 @@ def test_a_pickle_is_never_read(folder, tmp_path):
         (folder / name).write_bytes(pickled)
     checkpoint.load(folder)  # what is not asked for is not looked at
     (folder / MODEL).write_bytes(pickled)
-    with pytest.raises(CheckpointError, match="cannot be loaded"):
+    with pytest.raises(CheckpointError, match="cannot be read"):
         checkpoint.load(folder)
     (folder / "training_state").mkdir()
     (folder / "training_state" / "tensors.safetensors").write_bytes(pickled)
@@ -243,9 +243,15 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path, fresh_python):
         assert all(line[2:] == ["3", "last"] for line in mine)
 
 
-def test_a_kill_between_the_two_renames_is_put_right_by_whoever_comes_next(good, tmp_path):
-    shutil.copytree(good, tmp_path / "run" / "checkpoints" / "last.before")
-    shutil.copytree(good, tmp_path / "run" / "checkpoints" / "last.writing")
-    (tmp_path / "run" / "checkpoints" / "last.writing" / MODEL).write_bytes(b"half")
+def test_a_kill_between_the_two_renames_is_put_right_by_the_next_writer_and_by_no_reader(good, tmp_path, tiny_model):
+    folder = tmp_path / "run" / "checkpoints"
+    shutil.copytree(good, folder / "last.before")
+    shutil.copytree(good, folder / "last.writing")
+    (folder / "last.writing" / MODEL).write_bytes(b"half")
+    assert checkpoint.find(tmp_path / "run") == folder / "last.before"
     assert checkpoint.load(tmp_path / "run")[1]["step"] == 7
-    assert (tmp_path / "run" / "checkpoints" / "last").is_dir()
+    assert checkpoint.load(folder / "last")[1]["step"] == 7
+    assert sorted(path.name for path in folder.iterdir()) == ["last.before", "last.writing"]  # the writer may be at it
+    assert (checkpoint.recover(folder / "last") / MODEL).is_file()
+    checkpoint.save(folder / "last", tiny_model(), {"step": 8})
+    assert [path.name for path in folder.iterdir()] == ["last"]

@@ -350,3 +350,21 @@ def test_a_horizon_that_the_regimes_cannot_take_is_refused_with_both_mends(regim
 def test_the_mends_of_a_short_horizon_are_taken(horizon):
     SETTINGS.check_horizon(horizon)
     replace(SETTINGS, regimes=Regimes(staircase=0)).check_horizon(Horizon(2, 16, 8))
+
+
+def test_a_training_state_that_does_not_fit_is_our_error(tmp_path, tiny_dataset, tiny_config):
+    run(tiny_dataset, tiny_config(), replace(SETTINGS, steps=1), tmp_path)
+    last = tmp_path / "checkpoints" / "last"
+    model, meta = checkpoint.load(last)
+    tensors, state = checkpoint.load_training_state(last)
+    name = next(name for name in tensors if name.startswith("model."))
+    for changed, counters in (
+        ({**tensors, name: torch.zeros(1)}, state),
+        ({**tensors, "optimizer.x.step": torch.zeros(1)}, state),
+        ({}, state),
+        (tensors, {}),
+        (tensors, {**state, "step": "3"}),
+    ):
+        checkpoint.save(last, model, meta, changed, counters)
+        with pytest.raises(CheckpointError, match="holds no training state to go on from"):
+            run(tiny_dataset, tiny_config(), replace(SETTINGS, steps=1), tmp_path)
