@@ -20,6 +20,8 @@ SHORT_SPIN = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1"}
 """Turns of a loop for GNU's OpenMP, which torch's Linux wheels bundle; milliseconds for Intel's and LLVM's, of other builds."""
 COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Variables by which a user says how many threads there are; numpy's OpenBLAS has a pool of its own."""
+ONE_THREAD: dict[str, str] = dict.fromkeys((*COUNTS, "NUMBA_NUM_THREADS"), "1")
+"""Environment of a worker: with a process per core, threads within would only get in each other's way."""
 LEAST = 2
 """Beside busy programs two threads with a short spin are still faster than one."""
 SAMPLE_S = 0.2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import time
@@ -17,6 +18,8 @@ from ..envs.base import TaskEnv
 from ..envs.experts.demonstrate import KINDS, Demonstration, Demonstrator, Kind, make_expert
 from ..envs.experts.play import bounds
 from ..envs.registry import options_of
+from ..envs.vectorised import WorkerError
+from ..interrupts import explain
 from ..spec import ConfigError, DataError, FloatArray, unknown
 from .processes import ordered, worker_count
 
@@ -40,17 +43,31 @@ def run(config: Mapping[str, Any]) -> int:
 
 def collect(config: Mapping[str, Any]) -> dict[str, Any]:
     """Fill the store up to `episodes`, taking seeds in order; returns counts and seconds."""
-    began, task = time.monotonic(), config["task"]
+    began = time.monotonic()
     if config["episodes"] < 1:
         raise ConfigError(f"episodes is {config['episodes']}; at least 1 is wanted")
     if config["keep"] not in KEEP:
         raise ConfigError(unknown("choice for keep", config["keep"], KEEP))
     store, seeds = _open(config)
+    try:
+        attempts, succeeded = _fill(store, seeds, config)
+    except KeyboardInterrupt as interrupt:
+        raise explain(interrupt, f"stopped; {_kept(config)}") from None
+    except WorkerError as error:
+        raise WorkerError(f"{error}; {_kept(config)}") from error
+    seconds = time.monotonic() - began
+    return {"episodes": len(seeds), "steps": len(store), "attempts": attempts, "succeeded": succeeded, "seconds": seconds}
+
+
+def _fill(store: Store, seeds: list[int], config: Mapping[str, Any]) -> tuple[int, int]:
+    """Append episodes until there are enough; returns how many were tried and how many of those succeeded."""
+    task = config["task"]
     first = seeds[-1] + 1 if seeds else int(config["seed"])
     attempts, succeeded = 0, 0
     arguments = (task["env"], options_of(task), config["expert"], config["noise"])
     results = ordered(demonstrator, arguments, itertools.count(first), worker_count(config["workers"]))
-    with tqdm(total=config["episodes"], initial=len(seeds), desc="collecting", unit="episode") as bar:
+    bar = tqdm(total=config["episodes"], initial=len(seeds), desc="collecting", unit="episode")
+    with contextlib.closing(results), bar:
         while len(seeds) < config["episodes"]:
             shown: Demonstration = next(results)
             attempts, succeeded = attempts + 1, succeeded + shown.success
@@ -60,9 +77,13 @@ def collect(config: Mapping[str, Any]) -> dict[str, Any]:
             bar.set_postfix(success=f"{succeeded}/{attempts}", steps=len(store), refresh=False)
             if config["keep"] == "success":
                 _check_hope(succeeded, attempts, task["env"])
-        results.close()
-    seconds = time.monotonic() - began
-    return {"episodes": len(seeds), "steps": len(store), "attempts": attempts, "succeeded": succeeded, "seconds": seconds}
+    return attempts, succeeded
+
+
+def _kept(config: Mapping[str, Any]) -> str:
+    """What is in the store, and how to go on."""
+    kept = len(Store.open(Path(config["out"])).episode_ends)
+    return f"{config['out']} keeps {kept} of {config['episodes']} episodes; the same command goes on from there"
 
 
 def demonstrator(env: str, options: dict[str, Any], expert: str, noise: float) -> Demonstrator:

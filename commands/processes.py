@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context, parent_process
 from typing import Any, TypeVar
 
-from ..threads import usable_cpus
+from ..envs.lifelines import end_with, without_terminal_signals
+from ..envs.vectorised import WorkerError
+from ..threads import ONE_THREAD, usable_cpus
 
 T = TypeVar("T")
 _work: Callable[..., Any] | None = None
@@ -25,26 +29,55 @@ def ordered(
 ) -> Generator[Any, None, None]:
     """build(*arguments)(item) for every item, in order; the callable is built once per process, `workers` 0 is this one.
 
-    Only a few items are under way at a time, so a caller that stops listening wastes little.
+    Only a few items are under way at a time; a caller that stops listening, or is interrupted, ends them. Raises
+    WorkerError when a worker process dies.
     """
     if workers == 0:
         yield from map(build(*arguments), items)
         return
     endless = iter(items)
+    with _environment(ONE_THREAD), without_terminal_signals():
+        forkserver.ensure_running()  # the workers have the environment and the signals of the server that they are forked from
     pool = ProcessPoolExecutor(workers, get_context("forkserver"), _prepare, (build, arguments))
     try:
         waiting: list[Future[Any]] = [pool.submit(_one, item) for item in islice(endless, 2 * workers)]
         while waiting:
             yield waiting.pop(0).result()
             waiting += [pool.submit(_one, item) for item in islice(endless, 1)]
+    except BrokenProcessPool as error:
+        raise WorkerError("a worker process died, perhaps for want of memory: give fewer, as workers=1") from error
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        _end(pool)
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    """End the pool's processes at once: what they still do, nobody waits for."""
+    for process in list((pool._processes or {}).values()):  # only Python 3.14 has a public way
+        process.kill()
+    pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Within it the variables are set."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _prepare(build: Callable[..., Callable[[Any], Any]], arguments: tuple[Any, ...]) -> None:
+    """A worker's first act."""
     global _work
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ[name] = "1"
+    parent = parent_process()
+    assert parent is not None
+    end_with(parent.sentinel, grace_s=0.0)
     _work = build(*arguments)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..spec import ActionSpec, BoolArray, FloatArray, HotstartError, IntArray, ObsSpec
 from .base import Observations, TaskEnv
+from .lifelines import end_with
 from .registry import make
 
 
@@ -168,7 +168,7 @@ def _attempt(connection: Connection, ticket: int, work: Callable[[], Any]) -> No
 
 def main() -> None:
     """Entry of a worker process: the argument is the number of the inherited socket."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it closes the workers
+    end_with(int(sys.argv[1]))
     with Connection(int(sys.argv[1])) as connection:
         serve(connection)
     sys.stdout.flush()

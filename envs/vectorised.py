@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,16 +19,24 @@ from numpy.typing import NDArray
 
 from .. import spec
 from ..spec import ConfigError, Feedback, FloatArray, HotstartError, IntArray, Observation
+from ..threads import ONE_THREAD
+from .lifelines import without_terminal_signals
 from .rows import Failure, Job, Report, Rows, Specs
 
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
-"""Environment of a worker: with a process per core, threads within would only get in each other's way."""
 PATIENCE_S = 3.0
 """How long a worker may take to close by itself before it is killed."""
+ANSWER_S = 120.0
+"""How long a worker may take to answer."""
+BUILD_S = 600.0
+"""How long it may take to build its environments."""
 
 
-class WorkerError(RuntimeError):
-    """A worker process failed or died; the message names its rows."""
+class WorkerError(HotstartError):
+    """A worker process failed, died or does not answer; the message names its rows."""
+
+
+class SilentWorkerError(WorkerError):
+    """A worker process does not answer: it was stopped, or its simulation hangs."""
 
 
 class Crew(Protocol):
@@ -38,6 +48,10 @@ class Crew(Protocol):
 
     def receive(self) -> Any:
         """Its result."""
+        ...
+
+    def allow(self, answer_s: float) -> None:
+        """Say how long an answer may take from now on."""
         ...
 
     def dismiss(self) -> None:
@@ -66,6 +80,9 @@ class LocalCrew:
         method, arguments = self._question
         return getattr(self._rows, method)(*arguments)
 
+    def allow(self, answer_s: float) -> None:
+        """Nobody is waited for: the work is done within the call."""
+
     def dismiss(self) -> None:
         """Nothing to prepare."""
 
@@ -86,7 +103,7 @@ class WorkerCrew:
     def __init__(self, job: Job, rows: IntArray) -> None:
         self._name = f"the worker of rows {', '.join(map(str, rows))}"
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, without_terminal_signals():
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", f"from {Rows.__module__} import main; main()", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
@@ -95,7 +112,16 @@ class WorkerCrew:
             )
         self._connection = Connection(ours.detach())
         self._ticket = 0
+        self.allow(BUILD_S)
         self._send(job)
+
+    def allow(self, answer_s: float) -> None:
+        """From now on an answer may take so long; the time in which this process itself is stopped does not count."""
+        self._answer_s = answer_s
+        limit = struct.pack("ll", int(answer_s), int(answer_s % 1 * 1e6))
+        with socket.socket(fileno=os.dup(self._connection.fileno())) as same:
+            same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+            same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
     def submit(self, method: str, *arguments: Any) -> None:
         """Send the question; raises WorkerError if the worker is dead."""
@@ -105,7 +131,8 @@ class WorkerCrew:
     def receive(self) -> Any:
         """The answer to the newest question; one to an older question, left over from an interruption, is dropped.
 
-        Raises the worker's own error if it is one that the user can mend, else WorkerError.
+        Raises the worker's own error if it is one that the user can mend, SilentWorkerError when there is no answer in
+        time, else WorkerError.
         """
         ticket, answer = self._take()
         while ticket != self._ticket:
@@ -133,14 +160,26 @@ class WorkerCrew:
     def _send(self, message: Any) -> None:
         try:
             self._connection.send(message)
+        except BlockingIOError as error:
+            raise self._silence() from error
         except OSError as error:
             raise self._death() from error
 
     def _take(self) -> tuple[int, Any]:
         try:
             return self._connection.recv()
+        except BlockingIOError as error:
+            raise self._silence() from error
         except (EOFError, OSError) as error:
             raise self._death() from error
+
+    def _silence(self) -> SilentWorkerError:
+        """What to say of a worker that does not answer."""
+        number = self._process.pid
+        said = f"{self._name} (process {number}) has not answered for {self._answer_s:g} s"
+        if _is_stopped(number):
+            return SilentWorkerError(f"{said}: it is stopped (a signal, a debugger); `kill -CONT {number}` lets it go on")
+        return SilentWorkerError(f"{said}: its simulation hangs, or is slower than answer_s allows")
 
     def _death(self) -> WorkerError:
         try:
@@ -174,12 +213,16 @@ class SimulatedRobot:
         workers: int = 0,
         record_rows: Sequence[int] = (),
         frame_every: int = 1,
+        answer_s: float = ANSWER_S,
     ) -> None:
         """Build `rows` environments with `registry.make(task, **options)`, in this process or in `workers` others.
 
-        `record_rows` are drawn at every `frame_every`-th tick, see `frames`. Raises ConfigError for values that cannot be,
-        and whatever the building of an environment raises.
+        `record_rows` are drawn at every `frame_every`-th tick, see `frames`. A worker that has not answered for `answer_s`
+        seconds raises SilentWorkerError. Raises ConfigError for values that cannot be, and whatever the building of an
+        environment raises.
         """
+        if not 0 < answer_s < math.inf:
+            raise ConfigError(f"answer_s is {answer_s}; a finite number of seconds above 0 is wanted")
         _check_counts(rows, workers, record_rows, frame_every)
         self.rows, self.record_rows = rows, tuple(record_rows)
         count = max(1, min(workers, rows))
@@ -188,6 +231,8 @@ class SimulatedRobot:
         jobs = [self._job(task, dict(options or {}), own, frame_every) for own in self._rows_of]
         try:
             specs = self._hire(jobs, workers > 0)
+            for crew in self._crews:
+                crew.allow(answer_s)
         except BaseException:
             self.close()
             raise
@@ -284,13 +329,18 @@ class SimulatedRobot:
         )
 
     def _receive(self) -> list[Any]:
-        """The answers of all crews; the first error is raised after all have answered, so that none is left over."""
+        """The answers of all crews; the first error is raised after all have answered, so that none is left over.
+
+        Where one does not answer, nobody waits for the others.
+        """
         answers: list[Any] = []
         errors: list[Exception] = []
         for crew in self._crews:
             try:
                 answers.append(crew.receive())
-            except (WorkerError, HotstartError) as error:
+            except SilentWorkerError:
+                raise
+            except HotstartError as error:
                 errors.append(error)
         if errors:
             raise errors[0]
@@ -302,6 +352,14 @@ class SimulatedRobot:
         for own, part in zip(self._rows_of, parts, strict=True):
             whole[own] = part
         return whole
+
+
+def _is_stopped(number: int) -> bool:
+    """Whether a process was stopped by a signal or a debugger; False where the system does not say."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+    except OSError:
+        return False
 
 
 def _check_counts(rows: int, workers: int, record_rows: Sequence[int], frame_every: int) -> None:

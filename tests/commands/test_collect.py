@@ -1,8 +1,15 @@
 """Collecting: who acts, what is kept, going on after a stop."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
+import pytest
 from hotstart.cli import main
 from hotstart.datasets.store import Store
 
@@ -65,3 +72,99 @@ def test_data_of_another_arm_is_refused_with_the_words_that_mend_it(tmp_path, ca
     assert "was collected with robot UR5e, the task says None: train with task.options.robot=UR5e" in capsys.readouterr().err
     assert main(["train", str(data), "task=lift", "task.options.control=absolute", f"runs={tmp_path}"]) == 2
     assert "train with the task's own control" in capsys.readouterr().err
+
+
+@pytest.fixture
+def endless(tmp_path):
+    """A collection in two worker processes that has kept some episodes and would go on for long."""
+    out = tmp_path / "play.zarr"
+    words = ["expert=random", "keep=all", "episodes=100000", *FETCH[:3], "workers=2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hotstart", "collect", str(out), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while len(json.loads((out / "seeds.json").read_text()) if (out / "seeds.json").exists() else []) < 3:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    yield process, out
+    for member in session(process.pid):
+        os.kill(member, signal.SIGKILL)
+    process.communicate()
+
+
+def session(leader: int) -> list[int]:
+    """The living processes of a session."""
+    members = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, *numbers = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(numbers[2]) == leader and state != "Z":
+            members.append(int(folder.name))
+    return members
+
+
+def semaphores() -> set[str]:
+    return {path.name for path in Path("/dev/shm").glob("sem.mp-*")}
+
+
+def is_alone(leader: int) -> bool:
+    """Whether nothing of a session is left, or soon will be."""
+    deadline = time.monotonic() + 15
+    while session(leader) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not session(leader)
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at /proc")
+
+
+@needs_proc
+def test_nothing_is_left_of_a_killed_collection(endless):
+    process, out = endless
+    others = semaphores()
+    assert len(session(process.pid)) >= 4  # itself, two workers, and those who look after them
+    process.kill()
+    process.wait()
+    assert is_alone(process.pid)
+    assert not semaphores() - others
+    kept = len(Store.open(out).episode_ends)
+    assert kept >= 3
+
+
+@needs_proc
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_says_what_was_kept_and_leaves_nothing(number, status, endless):
+    process, out = endless
+    os.killpg(process.pid, number)  # as a terminal does, and as `timeout` does
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == status
+    kept = len(Store.open(out).episode_ends)
+    assert f"hotstart collect: stopped; {out} keeps {kept} of 100000 episodes; the same command goes on from there" in error
+    assert "Traceback" not in error
+    assert is_alone(process.pid)
+
+
+@needs_proc
+def test_a_killed_worker_says_what_was_kept(endless):
+    process, out = endless
+    workers = [member for member in session(process.pid) if worker_of_a_pool(member)]
+    os.kill(workers[-1], signal.SIGKILL)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert f"a worker process died, perhaps for want of memory: give fewer, as workers=1; {out} keeps " in error
+    assert "Traceback" not in error
+    assert is_alone(process.pid)
+
+
+def worker_of_a_pool(process: int) -> bool:
+    """A child of the fork server."""
+    parent = (Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split())[1]
+    command = Path(f"/proc/{parent}/cmdline").read_text()
+    return "forkserver" in command

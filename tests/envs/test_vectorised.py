@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hotstart.envs import vectorised
 from hotstart.envs.registry import make
-from hotstart.envs.vectorised import SimulatedRobot, WorkerError
+from hotstart.envs.vectorised import SilentWorkerError, SimulatedRobot, WorkerError
 from hotstart.spec import ConfigError
 
 # A task without a simulator, added the way any package adds one: an action of 1 to 4 breaks it in a way of its own.
@@ -185,19 +185,58 @@ def test_close_does_not_wait_for_a_stuck_worker(walk, monkeypatch):
         robot.reset([1])
 
 
+def gone(process: int, within_s: float = 10.0) -> bool:
+    """Whether a process has ended, or does so in time."""
+    status = Path(f"/proc/{process}/stat")
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        try:
+            if status.read_text().split()[2] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks at /proc")
-def test_workers_end_with_a_killed_parent(walk):
+@pytest.mark.parametrize("stuck", [False, True])
+def test_workers_end_with_a_killed_parent(stuck, walk):
     program = (
-        "import os; from hotstart.envs.vectorised import SimulatedRobot; robot = SimulatedRobot('walk', workers=1)\n"
-        "robot.reset([1]); print(int(robot.observe()['facts'][0, 2]), flush=True); os.kill(os.getpid(), 9)"
+        "import os; import numpy as np; from hotstart.envs.vectorised import SimulatedRobot\n"
+        "robot = SimulatedRobot('walk', workers=1)\n"
+        "robot.reset([1]); print(int(robot.observe()['facts'][0, 2]), flush=True)\n"
+        f"{stuck} and robot._crews[0].submit('act', np.full((1, 1), 3.0), np.array([1]))\n"
+        "os.kill(os.getpid(), 9)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     out = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, timeout=60)
-    status = Path(f"/proc/{int(out.stdout)}/stat")
-    deadline = time.monotonic() + 10
-    while status.exists() and status.read_text().split()[2] != "Z" and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not status.exists() or status.read_text().split()[2] == "Z"
+    assert gone(int(out.stdout))
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks at /proc")
+def test_a_stopped_worker_is_named_and_ended(walk):
+    with SimulatedRobot("walk", rows=2, workers=2, answer_s=10.0) as robot:
+        robot.reset([1, 2])
+        process = int(robot.observe()["facts"][1, 2])
+        robot._crews[1].allow(0.3)
+        os.kill(process, signal.SIGSTOP)
+        began = time.monotonic()
+        said = rf"rows 1 \(process {process}\) has not answered for 0.3 s: it is stopped .*kill -CONT {process}"
+        with pytest.raises(SilentWorkerError, match=said):
+            robot.act(np.zeros((2, 1)))
+        assert time.monotonic() - began < 5
+    assert gone(process)
+
+
+def test_a_hung_simulation_is_named(walk):
+    with SimulatedRobot("walk", rows=2, workers=2, answer_s=10.0) as robot:
+        robot.reset([1, 2])
+        robot._crews[0].allow(0.3)
+        with pytest.raises(SilentWorkerError, match=r"rows 0 .* has not answered for 0.3 s: its simulation hangs"):
+            robot.act(np.array([[3.0], [0.0]]))
+    with pytest.raises(ConfigError, match="answer_s is 0"):
+        SimulatedRobot("walk", answer_s=0)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
