@@ -1,0 +1,186 @@
+"""Training steps and planning calls beside other busy programs, with torch's own long spin and with our short one."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Annotated, Any
+
+import numpy as np
+
+from ..commands.results import machine
+from ..commands.words import Word
+from ..policy.versions import versions
+from ..spec import HotstartError
+from ..threads import COUNTS, WAITING
+
+WHATS = {
+    "train_small": "training step, U-Net 32-64-128, batch 128",
+    "train_large": "training step, U-Net 64-128-256, batch 128",
+    "evaluation": "planning call of 50 rows, DDIM-10, one after the other (evaluation)",
+    "control": "planning call of one row, DDIM-10, every 50 ms (control loop)",
+}
+FIRST = {"before": "torch", "after": "hotstart"}
+"""Which package a process imports first: where it is torch, nothing limits the spin."""
+CHILD = "import {first}; from {module} import main; main()"
+BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    for _ in range(1000000): pass"
+START_S = 120.0
+"""How long a process may take to start and warm up."""
+
+
+@dataclass
+class Words:
+    """Two processes, one that imports torch first (before) and one that imports hotstart first (after), measured in turns."""
+
+    programs: Annotated[tuple[int, ...], Word("numbers of busy programs")] = (0, 1, 2, 8)
+    whats: Annotated[tuple[str, ...], Word(f"what to time: {', '.join(WHATS)}")] = tuple(WHATS)
+    seconds: Annotated[float, Word("time for each cell; what is under way then is finished")] = 3.0
+    limit: Annotated[float, Word("seconds after which a cell is given up and shown as >")] = 12.0
+    threads: Annotated[int, Word("threads; 0 leaves torch's own choice")] = 0
+    total: Annotated[float, Word("seconds after which no cell is begun any more")] = 330.0
+    out: Annotated[str, Word("file for all figures; empty: none")] = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Seconds of steps or calls; `count` 0 where not one was finished within the limit, `p50_s` is the limit then."""
+
+    what: str
+    programs: int
+    setting: str
+    count: int
+    p50_s: float
+    p99_s: float
+
+
+def run(words: Words) -> None:
+    """Print a table: p50 and p99 of everything that is timed, by the number of busy programs, before and after."""
+    unknown = [what for what in words.whats if what not in WHATS]
+    if unknown:
+        raise HotstartError(f"whats names {unknown[0]!r}; valid are {', '.join(WHATS)}")
+    cells: list[Cell] = []
+    end_s = time.monotonic() + words.total
+    with ExitStack() as stack:
+        children = {setting: stack.enter_context(_Child(setting, words.whats, words.threads)) for setting in FIRST}
+        print(
+            f"{len(os.sched_getaffinity(0))} CPUs, {children['after'].threads} threads, load {os.getloadavg()[0]:.1f} at first"
+        )
+        print(f"{'':<12}{'busy':>6}{'before: p50':>20}{'p99 ms':>12}{'after: p50':>20}{'p99 ms':>12}")
+        for programs, what in itertools.product(words.programs, words.whats):
+            if time.monotonic() > end_s:
+                print(f"{what:<12}{programs:>6}  left out: {words.total:g} s are over (total=)")
+                continue
+            pair = [_measure(child, what, programs, words) for child in children.values()]
+            print(f"{what:<12}{programs:>6}" + "".join(map(_columns, pair)), flush=True)
+            cells += pair
+    for what in words.whats:
+        print(f"{what}: {WHATS[what]}")
+    if words.out:
+        kept = {"cells": [asdict(cell) for cell in cells], "threads": children["after"].threads, "whats": WHATS}
+        Path(words.out).write_text(json.dumps(kept | {"machine": machine(), "versions": versions()}, indent=1))
+
+
+def _measure(child: _Child, what: str, programs: int, words: Words) -> Cell:
+    with _busy(programs):
+        seconds = child.ask(what, words.seconds, words.limit)
+    if seconds is None:
+        child.restart()
+        return Cell(what, programs, child.setting, 0, words.limit, words.limit)
+    p50, p99 = np.percentile(seconds, (50, 99))
+    return Cell(what, programs, child.setting, len(seconds), float(p50), float(p99))
+
+
+def _columns(cell: Cell) -> str:
+    sign = "" if cell.count else ">"
+    return f"{sign + format(cell.p50_s * 1e3, '.1f'):>20}{sign + format(cell.p99_s * 1e3, '.1f'):>12}"
+
+
+@contextmanager
+def _busy(programs: int) -> Iterator[None]:
+    """Within it so many programs use a CPU each, as far as there are CPUs; they end with this process, too."""
+    running = [subprocess.Popen([sys.executable, "-S", "-c", BUSY]) for _ in range(programs)]
+    try:
+        if running:
+            time.sleep(0.3)
+        yield
+    finally:
+        for process in running:
+            process.kill()
+        for process in running:
+            process.wait()
+
+
+class _Child:
+    """A process that times what it is asked."""
+
+    def __init__(self, setting: str, whats: Sequence[str], threads: int = 0) -> None:
+        self.setting, self._whats = setting, whats
+        module = f"{__name__.rpartition('.')[0]}._busy_child"
+        self._code = CHILD.format(first=FIRST[setting], module=module)
+        free = {name: value for name, value in os.environ.items() if name not in (*WAITING, *COUNTS)}
+        self._environment = free | {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
+        if threads:
+            self._environment["OMP_NUM_THREADS"] = str(threads)
+        self._start()
+
+    def _start(self) -> None:
+        command = [sys.executable, "-P", "-c", self._code, *self._whats]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self._environment, text=True
+        )
+        ready = self._line(START_S)
+        if ready is None:
+            self.close()
+            raise HotstartError(f"the measured process did not start within {START_S:g} s")
+        self.threads = int(ready["threads"])
+
+    def ask(self, what: str, seconds: float, limit_s: float) -> list[float] | None:
+        """The seconds of each step or call; None where not one was finished within the limit."""
+        questions = self._stream(self._process.stdin)
+        questions.write(f"{what} {seconds}\n")
+        questions.flush()
+        return self._line(limit_s)
+
+    def restart(self) -> None:
+        """Begin anew: the process is busy with what was given up."""
+        self.close()
+        self._start()
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            self._stream(stream).close()
+
+    def _line(self, limit_s: float) -> Any:
+        """The next line of JSON, or None where it does not come in time."""
+        answers = self._stream(self._process.stdout)
+        if not select.select([answers], [], [], limit_s)[0]:
+            return None
+        text = answers.readline()
+        if not text:
+            raise HotstartError(f"the measured process ended with exit code {self._process.wait()}")
+        return json.loads(text)
+
+    @staticmethod
+    def _stream(stream: IO[str] | None) -> IO[str]:
+        assert stream is not None
+        return stream
+
+    def __enter__(self) -> _Child:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
