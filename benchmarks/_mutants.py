@@ -371,6 +371,13 @@ TRAINED = (
         ("policy/test_normalizer.py",),
     ),
     Mutant(
+        "constants_are_not_pinned",
+        "policy/normalizer.py",
+        "torch.where(half == 0, centre.to(value.dtype), value)",
+        "value",
+        ("policy/test_constants.py", "policy/test_normalizer.py"),
+    ),
+    Mutant(
         "relative_rotations_are_not_turned_back",
         ACTIONS,
         "matrices = [axes.unsqueeze(1) @ m for m in matrices]",
@@ -537,6 +544,13 @@ KEPT = (
         "        folder.rename(before)\n    fresh.rename(folder)",
         "        shutil.rmtree(folder)\n    fresh.rename(folder)",
         ("policy/test_checkpoint_attacks.py::test_a_kill_at_any_moment_leaves_a_whole_checkpoint",),
+    ),
+    Mutant(
+        "a_flipped_bit_is_not_noticed",
+        "policy/checkpoint.py",
+        "if wanted is not None and _hash(folder / name) != wanted:",
+        "if wanted is not None and not _hash(folder / name):",
+        ("policy/test_checkpoint_untrusted.py",),
     ),
 )
 

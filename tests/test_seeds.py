@@ -63,6 +63,20 @@ def test_two_training_seeds_draw_apart_in_every_stream(
         assert values.shape != apart[stream].shape or not torch.equal(values, apart[stream]), stream
 
 
+def test_what_a_training_step_draws_comes_from_streams_of_its_own(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two streams in one would tie the noise to the levels that it is scaled by."""
+    drawn: list[int] = []
+
+    def remember(seed: int, purpose: Purpose, step: int = 0) -> int:
+        drawn.append(purpose)
+        return torch_seed(seed, purpose, step)
+
+    monkeypatch.setattr("hotstart.policy.training.torch_seed", remember)
+    train_one(3, tmp_path, monkeypatch, observation_noise=0.1)
+    own = [Purpose.INITIALISATION, Purpose.LEVELS, Purpose.NOISE, Purpose.LAYERS, Purpose.OBSERVATIONS]
+    assert sorted(drawn) == sorted(own)
+
+
 @pytest.mark.parametrize(("one", "other"), SEEDS)
 def test_two_training_seeds_draw_apart_in_layers_too(one: int, other: int) -> None:
     def crop(seed: int) -> torch.Tensor:
