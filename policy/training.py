@@ -239,6 +239,7 @@ class Trainer:
         try:
             self._check_same_run(meta, saved.config, folder)
             self._take_state(saved, *checkpoint.load_training_state(folder))
+            self._say_extended(int(meta["training"]["steps"]))
         except CheckpointError:
             raise
         except checkpoint.BROKEN as error:
@@ -252,7 +253,6 @@ class Trainer:
         self._take_threads(int(state.get("threads", 0)))
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
         self.best = math.inf if state["best"] is None else float(state["best"])
-        self._say_extended(int(meta["training"]["steps"]))
 
     def _say_extended(self, before: int) -> None:
         """Say what becomes of the learning rate where the run is to be longer than it was."""
