@@ -165,21 +165,6 @@ def test_draws_follow_the_probabilities_and_never_repeat_an_expert():
     torch.testing.assert_close(choose(logits[:1], 1, sample=False).weight, p[:1].unsqueeze(0))  # a router can learn from it
 
 
-def test_condition_routes_follow_an_update_of_the_weights():
-    """They are kept from one observation to the next; after a step of the optimiser they are those of the new weights."""
-    net, other = make(), make()
-    _, tokens = inputs(2)
-    with torch.no_grad():
-        before = net.encode_context(tokens)
-        for network in (net, other):
-            for block in network.blocks:
-                block.router.layers[2].weight.neg_()
-        after, expected = net.encode_context(tokens), other.encode_context(tokens)
-    for kept, wanted, old in zip(after.layers[1:], expected.layers[1:], before.layers[1:], strict=True):
-        torch.testing.assert_close(kept[0], wanted[0])
-        assert not torch.allclose(kept[0], old[0])
-
-
 def test_in_training_tokens_of_a_row_that_share_a_level_share_their_experts():
     net = make(drawn=True).train()
     level = torch.stack([STAIRS, UNIFORM, STAIRS, UNIFORM])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from hotstart.datasets.arrays import Arrays
+from hotstart.datasets.windows import split_episodes
 from hotstart.policy import checkpoint, training
 from hotstart.policy.batches import WindowBatches
 from hotstart.policy.diffusion.objective import denoising_loss
@@ -104,8 +105,9 @@ def test_it_trains_and_acts_without_a_simulator(tmp_path, fresh_python):
 
 
 def test_held_out_episodes_are_never_trained_on(tmp_path, tiny_config):
-    """Validation is by episode: each number of an episode carries the episode's number."""
+    """Validation is by episode: each number of an episode carries the episode's number, larger where it is held out."""
     numbers = np.arange(10, dtype=np.float32)
+    numbers[split_episodes(10, 0.3, SETTINGS.seed)[1]] += 100
     episodes = [{"state": np.full((12, 2), n), "action": np.full((12, 2), n)} for n in numbers]
     dataset = Arrays(episodes, 10.0)
     trainer = Trainer(dataset, tiny_config(dataset=dataset), replace(SETTINGS, validation_share=0.3), tmp_path)
@@ -113,6 +115,7 @@ def test_held_out_episodes_are_never_trained_on(tmp_path, tiny_config):
     assert not seen[0] & seen[1]
     assert seen[0] | seen[1] == set(numbers.tolist())
     assert len(seen[1]) == 3
+    assert min(seen[1]) > max(seen[0])
     low, high = min(seen[0]), max(seen[0])  # the statistics are those of the training episodes
     normalised = trainer.model.normalizer.normalize("action", torch.tensor([[low, low], [high, high]]))
     torch.testing.assert_close(normalised, torch.tensor([[-1.0, -1.0], [1.0, 1.0]]))
