@@ -59,6 +59,8 @@ class Trainer:
         check_specs(dataset, config)
         config = replace(config, uncertain=settings.uncertainty)
         self.settings, self.folder, self.device = settings, Path(folder), settings.resolved_device()
+        torch.manual_seed(torch_seed(settings.seed, Purpose.INITIALISATION))
+        model = PolicyModel(config)  # before pictures are decoded: what it refuses is said at once
         train, held_out = split_episodes(len(dataset.episode_ends), settings.validation_share, settings.seed)
         index = window_index(dataset.episode_ends, config.horizon, episodes=train)
         found = dataset_statistics(dataset, index)
@@ -69,8 +71,8 @@ class Trainer:
         batches = partial(WindowBatches, dataset, config, **own)
         self.batches = batches(index)
         self.ahead = Ahead(self.batches, settings.loaders if images else 0)
-        torch.manual_seed(torch_seed(settings.seed, Purpose.INITIALISATION))
-        self.model = build_model(config, found, self.batches).to(self.device)
+        fit_normalizer(model, found, self.batches)
+        self.model = model.to(self.device)
         self.model.regimes = tuple(settings.regimes.trained())
         self.ema = EMA(self.model, settings.ema_power)
         self.optimizer = _optimizer(self.model, settings)
@@ -292,9 +294,8 @@ class Trainer:
             raise CheckpointError(f"{folder} was trained with another training.{other}: {mend}")
 
 
-def build_model(config: ModelConfig, found: Mapping[str, Statistics], batches: WindowBatches) -> PolicyModel:
-    """A new model, its normaliser fitted to the data's statistics: of the actions, as the network will see them."""
-    model = PolicyModel(config)
+def fit_normalizer(model: PolicyModel, found: Mapping[str, Statistics], batches: WindowBatches) -> None:
+    """Fit a new model's normaliser to the data's statistics: of the actions, as the network will see them."""
     if model.actions.changes:
         encoded = [
             model.actions.encode(actions, observation).cpu().numpy()
@@ -305,7 +306,6 @@ def build_model(config: ModelConfig, found: Mapping[str, Statistics], batches: W
     if ACTION in found:
         found = {**found, ACTION: model.actions.known_range(found[ACTION])}
     model.normalizer.load_state_dict(Normalizer.fit(found, model.normalizer.shapes).state_dict())
-    return model
 
 
 def check_specs(dataset: Dataset, config: ModelConfig) -> None:
