@@ -8,26 +8,28 @@ from pathlib import Path
 from typing import Annotated
 
 from ..datasets.store import Store
+from ..envs import registry
 from ..policy import checkpoint
 from ..policy.anchors import fit_anchors
 from ..policy.calibrate import STARTS, calibrate
-from ..policy.lerobot import import_policy
+from ..policy.lerobot import import_policy, trained_in
 from ..policy.published_ckpt import import_ckpt
 from ..policy.versions import versions
-from ..spec import ConfigError, nearest
+from ..spec import ConfigError, nearest, shorten, unknown
 from .words import Word, help_text, parse_words, wants_help
 
 USAGES = {
-    "import": "hotstart checkpoint import SOURCE",
-    "calibrate": "hotstart checkpoint calibrate RUN data=DATA",
-    "anchors": "hotstart checkpoint anchors RUN data=DATA",
+    "import": "hotstart checkpoint import",
+    "calibrate": "hotstart checkpoint calibrate",
+    "anchors": "hotstart checkpoint anchors",
 }
 EXAMPLES = """
 SOURCE is what LeRobot's save_pretrained wrote (config.json, model.safetensors and the processors' files), or a .ckpt of
 Diffusion Policy, of which nothing but tensors is read. The policy needs no training to be warm-started:
-hotstart evaluate OUT task=pusht inference=rti
+hotstart evaluate OUT inference=rti. Its rate and its task are read from the folder's train_config.json where it names them.
 
-  hotstart checkpoint import pretrained_model out=runs/imported names=observation.state:agent_pos,observation.image:image"""
+  hotstart checkpoint import pretrained_model fps=10 task=pusht names=observation.state:agent_pos,observation.image:image
+  hotstart checkpoint import latest.ckpt fps=10 task=pusht names=obs:keypoints"""
 
 
 @dataclass
@@ -36,8 +38,8 @@ class Import:
 
     source: Annotated[Path, Word("the folder or the .ckpt to import", positional=True)]
     out: Annotated[Path, Word("checkpoint to write")] = Path("runs/imported")
-    fps: Annotated[float, Word("control rate that it was trained at [Hz]")] = 10.0
-    task: Annotated[str, Word("task that `evaluate` takes unless told otherwise: its name")] = "pusht"
+    fps: Annotated[float | None, Word("control rate that it was trained at [Hz]; none: what the folder says")] = None
+    task: Annotated[str | None, Word("task that `evaluate` takes unless told otherwise; none: what the folder says")] = None
     names: Annotated[tuple[str, ...], Word("what its observations are called here, each as theirs:ours")] = ()
     planned: Annotated[int, Word("T of a .ckpt, which does not say it plainly")] = 16
     executed: Annotated[int, Word("Ta of a .ckpt")] = 8
@@ -74,7 +76,7 @@ def run(words: Sequence[str]) -> int:
         return 0 if words else 2
     actions = {"import": _import, "calibrate": _calibrate, "anchors": _anchors}
     if words[0] not in actions:
-        raise ConfigError(f"{words[0]!r} is unknown{nearest(words[0], list(actions))}; valid are {', '.join(actions)}")
+        raise ConfigError(f"{shorten(words[0])} is unknown{nearest(words[0], list(actions))}; valid are {', '.join(actions)}")
     return actions[words[0]](words[1:])
 
 
@@ -108,18 +110,19 @@ def _import(words: Sequence[str]) -> int:
     choice = parse_words(words, Import)
     checkpoint.check_target(choice.out)
     names = _names(choice.names)
+    fps, task = _trained_in(choice)
     if choice.source.suffix == ".ckpt":
         model = import_ckpt(choice.source, names.get("obs", "obs"), choice.planned, choice.executed)
     else:
         model = import_policy(choice.source, names)
     meta = {
         "versions": versions(),
-        "rate_hz": choice.fps,
+        "rate_hz": fps,
         "step": None,
         "source": choice.source.name,
         "task": {
-            "name": choice.task,
-            "env": choice.task,
+            "name": task,
+            "env": task,
             "options": {},
             "max_steps": 0,
             "obs_keys": list(model.config.obs_spec.keys),
@@ -134,9 +137,27 @@ def _import(words: Sequence[str]) -> int:
     return 0
 
 
+def _trained_in(choice: Import) -> tuple[float, str]:
+    """The rate [Hz] and the environment's name, by the user's words or the folder's; raises ConfigError where neither says."""
+    said = (None, None) if choice.source.suffix == ".ckpt" else trained_in(choice.source)
+    fps = said[0] if choice.fps is None else choice.fps
+    task = said[1] if choice.task is None and said[1] in registry.names() else choice.task
+    missing = [word for word, value in (("fps=RATE_HZ", fps), ("task=NAME", task)) if value is None]
+    if fps is None or task is None:
+        raise ConfigError(
+            f"{choice.source} does not say at which rate and for which task it was trained: give {' and '.join(missing)}; "
+            f"environments are {', '.join(registry.names())}"
+        )
+    if task not in registry.names():
+        raise ConfigError(unknown("environment task=", task, registry.names()))
+    if not 0 < fps <= checkpoint.FASTEST_HZ:
+        raise ConfigError(f"fps is {fps}; it must be above 0 and at most {checkpoint.FASTEST_HZ}")
+    return fps, task
+
+
 def _names(pairs: Sequence[str]) -> dict[str, str]:
     split = [pair.split(":") for pair in pairs]
     odd = [pair for pair, parts in zip(pairs, split, strict=True) if len(parts) != 2 or not all(parts)]
     if odd:
-        raise ConfigError(f"names holds {odd[0]!r}; write theirs:ours, as observation.state:agent_pos")
+        raise ConfigError(f"names holds {shorten(odd[0])}; write theirs:ours, as observation.state:agent_pos")
     return dict(split)

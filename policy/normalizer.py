@@ -64,6 +64,21 @@ class Normalizer(nn.Module):
             normalizer._set(key, low, high)
         return normalizer
 
+    @classmethod
+    def of_ranges(
+        cls, ranges: Mapping[str, tuple[np.ndarray, np.ndarray]], shapes: Mapping[str, tuple[int, ...]]
+    ) -> Normalizer:
+        """A normaliser by somebody else's rule: key -> (centre, half range), taken as they are; half range 0 is a constant.
+
+        Raises CheckpointError for numbers that are not finite and half ranges below 0.
+        """
+        normalizer = cls(shapes)
+        for key in shapes:
+            for part, values in zip(("centre", "half_range"), ranges[key], strict=True):
+                normalizer.get_buffer(_buffer(key, part)).copy_(torch.as_tensor(values))
+        normalizer.check()
+        return normalizer
+
     def _set(self, key: str, low: np.ndarray, high: np.ndarray) -> None:
         centre = (high + low) / 2
         half = (high - low) / 2

@@ -64,7 +64,10 @@ def test_the_same_noise_gives_the_same_actions(answered, monkeypatch):
 def test_it_is_warm_started_from_the_command_line(answered, tmp_path):
     folder, _ = answered
     out = tmp_path / "imported"
-    assert main(["checkpoint", "import", str(folder), f"out={out}", "names=observation.state:agent_pos"]) == 0
+    assert (
+        main(["checkpoint", "import", str(folder), f"out={out}", "fps=10", "task=pusht", "names=observation.state:agent_pos"])
+        == 0
+    )
     model, meta = checkpoint.load(out)
     assert "agent_pos" in model.config.obs_spec.keys
     assert meta["rate_hz"] == 10
@@ -169,7 +172,7 @@ def test_missing_statistics_and_files_are_named(folder, capsys):
     (folder / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read"):
         import_policy(folder)
-    assert main(["checkpoint", "import", str(folder / "nowhere")]) == 2
+    assert main(["checkpoint", "import", str(folder / "nowhere"), "fps=10", "task=pusht"]) == 2
     assert "save_pretrained wrote is wanted" in capsys.readouterr().err
     assert main(["checkpoint", "import", str(folder), "names=one"]) == 2
     assert "theirs:ours" in capsys.readouterr().err
@@ -181,3 +184,120 @@ def test_several_levels_in_one_plan_are_refused(folder):
     levels[0, 0] = 0.0
     with pytest.raises(ConfigError, match="one noise level for a whole plan"):
         model.network.modulation(levels)
+
+
+# --- statistics, as LeRobot 0.6.1 reads them (processor/normalize_processor.py)
+
+
+def statistics(folder, **changes):
+    """Other statistics beside the weights, as `action_min=tensor`."""
+    tensors = load_file(folder / "model.safetensors")
+    where = {"action": "unnormalize_outputs.buffer_action", "state": "normalize_inputs.buffer_observation_state"}
+    for name, value in changes.items():
+        feature, _, kind = name.partition("_")
+        tensors[f"{where[feature]}.{kind}"] = torch.as_tensor(value).clone()
+    save_file(tensors, folder / "model.safetensors")
+
+
+def their_transform(x, mode, inverse, **stats):
+    """LeRobot's formulas, in float64."""
+    if mode == "MEAN_STD":
+        return x * stats["std"] + stats["mean"] if inverse else (x - stats["mean"]) / (stats["std"] + 1e-8)
+    span = stats["max"] - stats["min"]
+    span = np.where(span == 0, 1e-8, span)
+    return (x + 1) / 2 * span + stats["min"] if inverse else 2 * (x - stats["min"]) / span - 1
+
+
+@pytest.mark.parametrize("mode", ["MIN_MAX", "MEAN_STD"])
+def test_numbers_that_never_change_and_others_are_read_by_lerobots_rule(mode, folder):
+    change(folder, normalization_mapping={"STATE": mode, "ACTION": mode})
+    kinds = {"MIN_MAX": ("min", "max"), "MEAN_STD": ("mean", "std")}[mode]
+    first, second = np.array([0.02, -1.0]), np.array([0.02, 3.0]) if mode == "MIN_MAX" else np.array([0.0, 3.0])
+    own = dict(zip(kinds, (first, second), strict=True))
+    statistics(folder, **{f"{feature}_{kind}": values for feature in ("action", "state") for kind, values in own.items()})
+    model = import_policy(folder)
+    seen = np.array([[0.02, -1.0], [0.02, 0.7], [0.02, 3.0]])
+    theirs = their_transform(seen, mode, False, **own)
+    ours = model.normalizer.normalize("state", torch.as_tensor(seen, dtype=torch.float32))
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    said = torch.tensor([[2.0, 1.0], [-1.0, -1.0], [0.0, 0.3]])
+    found = model.normalizer.denormalize("action", said)
+    np.testing.assert_allclose(found, their_transform(said.double().numpy(), mode, True, **own), atol=1e-6)
+    assert found[:, 0].tolist() == [torch.tensor(0.02).item()] * 3
+
+
+def test_ranges_however_small_are_divided_by_as_they_were_in_training(folder):
+    statistics(folder, state_min=[1.0, 0.0], state_max=[1.0 + 2e-6, 2e-6])
+    normalise = import_policy(folder).normalizer.normalize
+    assert normalise("state", torch.tensor([1.0, 2e-6]))[1].item() == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"action_min": [float("nan"), 0.0]}, "statistics action.min are .*finite"),
+        ({"action_max": [float("inf"), 1.0]}, "finite"),
+        ({"state_min": [1e38, 0.0], "state_max": [3e38, 1.0]}, "finite"),
+        ({"action_min": [2.0, 1.5]}, "min above the max"),
+        ({"state_min": [20.0, 0.0]}, "min above the max"),
+        ({"state_min": [0.0]}, r"observation.state.min have the shape \(1,\)"),
+        ({"state_min": torch.ones(2, dtype=torch.complex64)}, "complex"),
+    ],
+)
+def test_statistics_that_no_data_have_are_refused(changes, words, folder):
+    statistics(folder, **changes)
+    with pytest.raises(CheckpointError, match=words):
+        import_policy(folder)
+
+
+def test_a_negative_standard_deviation_is_refused(folder):
+    change(folder, normalization_mapping={"STATE": "MIN_MAX", "ACTION": "MEAN_STD"})
+    statistics(folder, action_mean=[0.0, 0.0], action_std=[-1.0, 1.0])
+    with pytest.raises(CheckpointError, match="must be at least 0"):
+        import_policy(folder)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (torch.tensor([float("nan"), 0.0]), "not finite"),
+        (torch.tensor([1, 0]), "float32 is wanted"),
+        (torch.ones(2, dtype=torch.complex64), "float32 is wanted"),
+    ],
+)
+def test_weights_that_are_no_finite_numbers_are_refused(value, words, folder):
+    tensors = load_file(folder / "model.safetensors")
+    save_file({**tensors, "diffusion.unet.final_conv.1.bias": value}, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=words):
+        import_policy(folder)
+
+
+def test_no_missing_key_and_no_value_gets_past_as_anything_but_ours(folder):
+    config = json.loads((folder / "config.json").read_text())
+    odd = (None, True, -1, 2**40, 1e300, "x" * 10_000, [], {}, [-1], ["x"], {"a": {}}, [2**30, 2**30])
+    refused = 0
+    for key in config:
+        variants = [{k: v for k, v in config.items() if k != key}]
+        variants += [{**config, key: value} for value in odd]
+        for changed in variants:
+            (folder / "config.json").write_text(json.dumps(changed))
+            try:
+                import_policy(folder)
+            except CheckpointError as error:
+                assert len(str(error)) < 1000
+                refused += 1
+    assert refused > 100
+
+
+def test_the_rate_and_the_task_are_read_from_the_folder_or_asked_for(folder, tmp_path, capsys):
+    words = ["checkpoint", "import", str(folder), f"out={tmp_path / 'out'}"]
+    assert main(words) == 2
+    assert "give fps=RATE_HZ and task=NAME" in capsys.readouterr().err
+    (folder / "train_config.json").write_text(json.dumps({"env": {"type": "pusht", "fps": 25}}))
+    assert main(words) == 0
+    meta = checkpoint.read_meta(tmp_path / "out")
+    assert (meta["rate_hz"], meta["task"]["env"]) == (25.0, "pusht")
+    for odd in (None, [], {"env": None}, {"env": {"type": ["pusht"], "fps": "fast"}}, {"env": {"fps": -1, "type": "evil:mod"}}):
+        (folder / "train_config.json").write_text(json.dumps(odd))
+        assert main(words[:-1]) == 2
+        assert "give fps=RATE_HZ and task=NAME" in capsys.readouterr().err

@@ -74,7 +74,9 @@ def test_its_weights_and_statistics_are_taken_over(ckpt, unet):
 
 def test_from_the_command_line_to_a_warm_start(ckpt, tmp_path):
     out = tmp_path / "imported"
-    assert main(["checkpoint", "import", str(ckpt), f"out={out}", "names=obs:state"]) == 0
+    assert main(["checkpoint", "import", str(ckpt), "fps=20", "task=lift", f"out={out}", "names=obs:state"]) == 0
+    assert checkpoint.read_meta(out)["rate_hz"] == 20
+    assert checkpoint.read_meta(out)["task"]["env"] == "lift"
     model, _ = checkpoint.load(out)
     policy = DiffusionPolicy(model, WarmStart(1, 0.3, cold=2))
     state = policy.observe(policy.initial_state([1]), {"state": np.zeros((1, 5), np.float32)})
@@ -132,3 +134,77 @@ def test_broken_and_strange_files_are_named(tmp_path, ckpt):
     torch.save({"state_dicts": {"ema_model": state}}, tmp_path / "image.ckpt")
     with pytest.raises(CheckpointError, match="only low-dim policies"):
         import_ckpt(tmp_path / "image.ckpt")
+
+
+def edit(ckpt, **changes):
+    """The file with other tensors among the averaged ones; None takes one away."""
+    content = read_tensors(ckpt)
+    states = {**content["state_dicts"]["ema_model"], **changes}
+    torch.save({"state_dicts": {"ema_model": {k: v for k, v in states.items() if v is not None}}}, ckpt)
+
+
+def test_a_number_that_never_changed_is_commanded_as_it_was(ckpt):
+    """Diffusion Policy's normaliser gives it scale 1; what the network says must not move it."""
+    stats = "normalizer.params_dict.action."
+    edit(
+        ckpt,
+        **{
+            f"{stats}scale": torch.tensor([1.0, 2.0]),
+            f"{stats}offset": torch.tensor([-0.02, 1.0]),
+            f"{stats}input_stats.min": torch.tensor([0.02, -1.0]),
+            f"{stats}input_stats.max": torch.tensor([0.02, 0.0]),
+        },
+    )
+    model = import_ckpt(ckpt)
+    said = torch.tensor([[2.0, 1.0], [-1.0, -1.0]])
+    found = model.normalizer.denormalize("action", said)
+    assert found[:, 0].tolist() == [torch.tensor(0.02).item()] * 2
+    assert found[:, 1].tolist() == [0.0, -1.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("normalizer.params_dict.action.scale", torch.tensor([float("nan"), 1.0]), "finite numbers"),
+        ("normalizer.params_dict.action.scale", torch.tensor([float("inf"), 1.0]), "finite numbers"),
+        ("normalizer.params_dict.action.scale", torch.tensor([0.0, 1.0]), "above 0"),
+        ("normalizer.params_dict.action.scale", torch.tensor([1, 1]), "finite numbers"),
+        ("normalizer.params_dict.action.scale", torch.ones(2, 2), "finite numbers"),
+        ("normalizer.params_dict.obs.offset", torch.ones(3), "as many as offsets"),
+        ("normalizer.params_dict.obs.offset", None, "only low-dim"),
+        ("model.final_conv.1.bias", torch.tensor([float("nan"), 0.0]), "not finite"),
+        ("model.final_conv.1.bias", torch.tensor([1, 0]), "float32 is wanted"),
+        ("model.final_conv.1.bias", torch.ones(2, dtype=torch.complex64), "cannot be read"),
+        ("model.final_conv.1.bias", torch.ones(3), "was expected"),
+        ("model.final_conv.1.bias", None, "lacks network"),
+        ("model.down_modules.0.0.cond_encoder.1.weight", torch.ones(2), "cannot be imported|another network"),
+        ("model.down_modules.99.0.cond_encoder.1.weight", torch.ones(2), "another network"),
+    ],
+)
+def test_numbers_that_no_training_left_are_refused(name, value, words, ckpt):
+    edit(ckpt, **{name: value})
+    with pytest.raises(CheckpointError, match=words):
+        import_ckpt(ckpt)
+
+
+def test_a_min_above_its_max_is_refused(ckpt):
+    ends = {f"normalizer.params_dict.action.input_stats.{part}": torch.tensor([v, 0.0]) for part, v in (("min", 1), ("max", 0))}
+    edit(ckpt, **ends)
+    with pytest.raises(CheckpointError, match="each min is at most its max"):
+        import_ckpt(ckpt)
+
+
+def test_the_rate_and_the_task_of_a_ckpt_are_asked_for(ckpt, capsys):
+    assert main(["checkpoint", "import", str(ckpt)]) == 2
+    assert "give fps=RATE_HZ and task=NAME; environments are can" in capsys.readouterr().err
+    assert main(["checkpoint", "import", str(ckpt), "fps=10"]) == 2
+    assert "give task=NAME;" in capsys.readouterr().err
+    assert main(["checkpoint", "import", str(ckpt), "fps=10", "task=push"]) == 2
+    assert "did you mean 'pusht'" in capsys.readouterr().err
+    assert main(["checkpoint", "import", str(ckpt), "fps=nan", "task=pusht"]) == 2
+    assert "fps is nan" in capsys.readouterr().err
+
+
+def test_help_names_the_source_once(capsys):
+    assert main(["checkpoint", "--help"]) == 0
+    assert "checkpoint import SOURCE [" in capsys.readouterr().out
