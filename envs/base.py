@@ -49,8 +49,9 @@ class TaskEnv(gymnasium.Env[Any, Any]):
 
     A suite sets the specifications through `__init__` and writes five methods: `_begin`, `_advance`, `_observe`,
     `_judge` and `render`. The episode ends with success, or where `_over` says so (terminated), or after `max_steps`
-    (truncated). `info` of every reset and step holds `success` (the task is fulfilled now), `score` (the best of the episode
-    so far, see `keeps_best`) and `instruction` (the task in words); the reward is the score of the present state.
+    (truncated). `info` of every reset and step holds `success` (the task is fulfilled now), `score` (of the episode by now: the
+    best of its states so far or the present one's, see `keeps_best`) and `instruction` (the task in words); the reward is the
+    score of the present state.
     """
 
     obs_spec: ObsSpec
@@ -65,6 +66,8 @@ class TaskEnv(gymnasium.Env[Any, Any]):
     """What was decided about its observations, for people to read."""
     keeps_best: bool = True
     """Whether an episode's score is the best of its states; otherwise it is that of the present one."""
+    reports_success: bool = True
+    """Whether `success` says anything: some environments know no fulfilled task."""
 
     def __init__(
         self,
@@ -93,7 +96,7 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         super().reset(seed=seed)
         self.seed = seed
         self._begin(options or {})
-        self.elapsed, self.best_score = 0, 0.0
+        self.elapsed, self.best_score = 0, None
         _, info = self._result()
         return self._observe(), info
 
@@ -173,7 +176,8 @@ class TaskEnv(gymnasium.Env[Any, Any]):
     def _result(self) -> tuple[float, dict[str, Any]]:
         """Judge the present state: (its score, info)."""
         score, success = self._judge()
-        self.best_score = max(self.best_score or 0.0, float(score)) if self.keeps_best else float(score)
+        best = self.best_score if self.keeps_best and self.best_score is not None else float(score)
+        self.best_score = max(best, float(score))
         return float(score), {"success": bool(success), "score": self.best_score, "instruction": self.instruction}
 
     def _over(self) -> bool:

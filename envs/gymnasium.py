@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import gymnasium
 import numpy as np
@@ -24,6 +24,10 @@ REGISTRARS = ("gymnasium_robotics",)
 """Packages that register their environments when they are imported."""
 SUCCESSES = ("success", "is_success")
 """What `info` may call the fulfilled task."""
+TASKS_DONE = "episode_task_completions"
+"""Where a kitchen's `info` lists the tasks that were done in the episode."""
+GOALS = ("achieved_goal", "desired_goal")
+Score = Literal["return", "success", "tasks"]
 MAX_STEPS = 1000
 RATE_HZ = 20.0
 
@@ -34,8 +38,9 @@ class GymnasiumEnv(TaskEnv):
     Observations: a box is `state` or `image`, as `datasets.kinds.decide_key` says, and pictures are brought into the form that
     data sets have; `notes` says which axes and numbers were changed. The entries of a dict keep their names, those of a dict
     inside it are joined with `_`; discrete observations become one number. Success is what `info` says under
-    `success` or `is_success`; where it says nothing, the task is never fulfilled, but kitchens are when nothing is left to do.
-    The score is the return so far, or with `score="success"` whether the task has been fulfilled.
+    `success` or `is_success`; a kitchen's is that every task named in `tasks_to_complete` was done in the episode. Where
+    nothing says it, success is not reported. The score is the return so far; with `score="success"` whether the task is
+    fulfilled; with `score="tasks"` the share of a kitchen's tasks that were done.
     """
 
     keeps_best = False
@@ -44,7 +49,7 @@ class GymnasiumEnv(TaskEnv):
         self,
         id: str = "",
         max_steps: int = 0,
-        score: Literal["return", "success"] = "return",
+        score: Score = "return",
         instruction: str = "",
         kinds: Mapping[str, str] | None = None,
         **kwargs: Any,
@@ -55,15 +60,18 @@ class GymnasiumEnv(TaskEnv):
         an id that nothing registered, for options it does not take and for actions that are no box, and DataError for
         observations that cannot be decided.
         """
-        if score not in ("return", "success"):
-            raise ConfigError(f"score is {score!r}; choose return or success")
+        if score not in get_args(Score):
+            raise ConfigError(f"score is {score!r}; choose {', '.join(get_args(Score))}")
         choose_gl()
         self._env = _made(id, kwargs)
+        if score == "tasks" and not hasattr(self._env.unwrapped, TASKS_DONE):
+            raise ConfigError(f"score is tasks, but {id} counts none; choose return or success")
         space = self._env.action_space
         if not isinstance(space, spaces.Box):
             raise ConfigError(f"{id} takes actions from {space}; a policy of continuous actions needs a box")
         self._shape, self._score_is = space.shape, score
         self._parts = _named_parts(self._env.observation_space, kinds or {})
+        self.reports_success = False  # until it says something
         super().__init__(
             obs_spec=ObsSpec({name: part.key for name, part in self._parts.items()}),
             action_spec=ActionSpec(tuple(ActionDim(f"action_{i}") for i in range(int(np.prod(space.shape))))),
@@ -105,8 +113,28 @@ class GymnasiumEnv(TaskEnv):
         return {name: part.read(name, self._seen) for name, part in self._parts.items()}
 
     def _judge(self) -> tuple[float, bool]:
-        fulfilled = _fulfilled(self._info)
-        return (self._return if self._score_is == "return" else float(fulfilled)), fulfilled
+        fulfilled = self._fulfilled()
+        self.reports_success |= fulfilled is not None
+        scores = {"return": self._return, "success": float(bool(fulfilled)), "tasks": self._share_done()}
+        return scores[self._score_is], bool(fulfilled)
+
+    def _fulfilled(self) -> bool | None:
+        """Whether the task is fulfilled now; None where nothing says it."""
+        for name in SUCCESSES:
+            if name in self._info:
+                return bool(self._info[name])
+        if TASKS_DONE in self._info:
+            return self._share_done() == 1.0
+        judge = getattr(self.simulation, "_is_success", None)  # gymnasium-robotics says nothing at a reset, but would know
+        goals = [self._seen.get(name) for name in GOALS] if isinstance(self._seen, Mapping) else []
+        if judge is None or not goals or any(goal is None for goal in goals):
+            return None
+        return bool(judge(*goals))
+
+    def _share_done(self) -> float:
+        """Share of a kitchen's tasks that were done in this episode; 0 elsewhere."""
+        wanted = set(self.simulation.goal) if TASKS_DONE in self._info else set()
+        return len(wanted & set(self._info[TASKS_DONE])) / len(wanted) if wanted else 0.0
 
     def _over(self) -> bool:
         return self._ended
@@ -224,13 +252,6 @@ def _scale(name: str, box: spaces.Box) -> float:
         f"observation {name!r} looks like a picture, and its box goes from {low:g} to {high:g} in {box.dtype}; pictures go "
         f"from 0 to 255, or from 0 to 1 in floats: change the box, or say task.options.kinds={{{name}:state}}"
     )
-
-
-def _fulfilled(info: Mapping[str, Any]) -> bool:
-    said = next((info[name] for name in SUCCESSES if name in info), None)
-    if said is None and "tasks_to_complete" in info:  # the kitchen lists what is left
-        return len(info["tasks_to_complete"]) == 0
-    return bool(said)
 
 
 def _rate_hz(env: gymnasium.Env[Any, Any]) -> float:

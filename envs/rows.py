@@ -39,6 +39,7 @@ class Report:
     done: BoolArray
     success: BoolArray
     score: FloatArray
+    reports_success: BoolArray
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Rows:
         count = len(self.envs)
         self._done = np.array([seed is None for seed in seeds])
         self._success, self._score = np.zeros(count, bool), np.zeros(count, np.float64)
+        self._reports = np.zeros(count, bool)
         keys = self.specs.obs_spec.keys.items()
         self._observation = {name: np.zeros((count, *key.shape), key.dtype) for name, key in keys}
         self._frames = {row: [] for row in self._recorded}
@@ -88,8 +90,11 @@ class Rows:
         return self._report()
 
     def act(self, actions: FloatArray, substeps: IntArray) -> Report:
-        """`actions` (rows, A), each for `substeps` (rows,); those of rows that are done are not looked at."""
-        for row in np.flatnonzero(~self._done):
+        """`actions` (rows, A), each for `substeps` (rows,); those of rows that are done are not looked at.
+
+        A row with 0 substeps stands still: who acts has ended its episode before the environment did.
+        """
+        for row in np.flatnonzero(~self._done & (substeps != 0)):
             env = self.envs[row]
             observation, _, terminated, truncated, info = env.step(actions[row], int(substeps[row]))
             self._done[row] = terminated or truncated
@@ -115,6 +120,7 @@ class Rows:
         for name, values in self._observation.items():
             values[row] = observation[name]
         self._success[row], self._score[row] = info["success"], info["score"]
+        self._reports[row] = self.envs[row].reports_success
 
     def _record(self, row: int) -> None:
         """Keep a picture of every n-th tick and of the last one."""
@@ -124,7 +130,8 @@ class Rows:
 
     def _report(self) -> Report:
         observation = {name: values.copy() for name, values in self._observation.items()}
-        return Report(observation, self._done.copy(), self._success.copy(), self._score.copy())
+        said = (self._done.copy(), self._success.copy(), self._score.copy(), self._reports.copy())
+        return Report(observation, *said)
 
 
 def serve(connection: Connection) -> None:

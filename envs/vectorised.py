@@ -254,12 +254,15 @@ class SimulatedRobot:
             self._crews.append(WorkerCrew(job, own))
         return self._receive()[0]
 
-    def reset(self, seeds: Sequence[int]) -> None:
-        """Begin an episode in the first len(seeds) rows; the others are idle. Raises ConfigError for more seeds than rows."""
+    def reset(self, seeds: Sequence[int]) -> Feedback:
+        """Begin an episode in the first len(seeds) rows; the others are idle. Raises ConfigError for more seeds than rows.
+
+        Returns how things stand: a row's task may be fulfilled already.
+        """
         if not 0 < len(seeds) <= self.rows:
             raise ConfigError(f"reset got {len(seeds)} seeds for {self.rows} rows; give between 1 and {self.rows}")
         padded = [int(seed) for seed in seeds] + [None] * (self.rows - len(seeds))
-        self._gather([("reset", [padded[row] for row in own]) for own in self._rows_of])
+        return self._gather([("reset", [padded[row] for row in own]) for own in self._rows_of])
 
     def observe(self) -> Observation:
         """The newest observation, key -> (B, ...)."""
@@ -269,6 +272,8 @@ class SimulatedRobot:
 
     def act(self, actions: FloatArray, substeps: IntArray | None = None) -> Feedback:
         """`actions` (B, A) for `substeps` (B,), or a whole tick; what they say for rows that are done is not looked at.
+
+        A row with 0 substeps stands still.
 
         Raises ConfigError for another shape, or for numbers that are not finite in a row that is not done.
         """
@@ -326,6 +331,7 @@ class SimulatedRobot:
             self._joined([report.done for report in reports]),
             self._joined([report.success for report in reports]),
             self._joined([report.score for report in reports]),
+            self._joined([report.reports_success for report in reports]),
         )
 
     def _receive(self) -> list[Any]:

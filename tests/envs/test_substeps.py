@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from hotstart.control import LoopSettings, VirtualClock, run
 from hotstart.envs.registry import make
 from hotstart.envs.vectorised import SimulatedRobot
-from hotstart.spec import ConfigError
+from hotstart.planners import DelayedPlanner
+from hotstart.spec import ConfigError, Planned
 
 
 def test_a_period_in_two_parts_is_the_period_whole():
@@ -95,3 +97,41 @@ def test_rows_advance_each_by_its_own_substeps():
     alone = make("pusht")
     alone.reset(seed=5)
     np.testing.assert_allclose(alone.step(target[0])[0]["agent_pos"], robot.observe()["agent_pos"][0])
+
+
+def test_a_row_whose_episode_was_ended_before_the_environments_stands_still():
+    """Two rows with clocks of their own, and a run that is shorter than the task: the first to end waits for the other."""
+    pytest.importorskip("pymunk")
+    with SimulatedRobot("pusht", {"max_steps": 50}, rows=2) as robot:
+        robot.reset([5, 6])
+        robot.act(np.full((2, 2), 300.0))
+        before = {name: values[0].copy() for name, values in robot.observe().items()}
+        feedback = robot.act(np.full((2, 2), 100.0), np.array([0, 10]))
+        for name, values in robot.observe().items():
+            np.testing.assert_array_equal(values[0], before[name])
+        assert feedback.done.tolist() == [False, False]
+        with pytest.raises(ConfigError, match="a step of -1 substeps"):
+            robot.act(np.full((2, 2), 100.0), np.array([-1, 10]))
+
+
+def test_a_run_that_is_shorter_than_its_task_ends_row_by_row(scripted):
+    """Row 1 waits 30 ms for every plan, so that both rows have other turns; neither episode reaches the task's own end."""
+    pytest.importorskip("pymunk")
+
+    class Middle(scripted.Policy):
+        def plan(self, state, rows, executed, committed=None):
+            return Planned(rows, np.full((len(rows), 4, 2), 256.0), state, np.ones(len(rows), int))
+
+        def observe(self, state, observation, new=None):
+            return state
+
+        def adopt(self, state, planned):
+            return state
+
+    policy = Middle()
+    with SimulatedRobot("pusht", {"max_steps": 50}, rows=2) as robot:
+        policy.obs_spec, policy.action_spec = robot.obs_spec, robot.action_spec
+        planner = DelayedPlanner(policy, lambda row, number: 0.03 * row, 0.0)
+        logs = run(robot, policy, planner, VirtualClock(), [5, 6], LoopSettings(6))
+    assert [log.steps for log in logs] == [6, 6]
+    assert [sum(log.durations) for log in logs] == pytest.approx([6.0, 6.0])
