@@ -5,13 +5,16 @@ Knows only `spec` and `seeds` (numpy only); the loop that asks is `control.run`.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,8 @@ Latency = Callable[[int, int], float]
 """(row, number of the row's plan, 0 being the first one) -> seconds that the plan takes."""
 WINDOW = 50
 """Newest plans that a threaded planner judges its latency by."""
+EXIT_S = 10.0
+"""How long the program's end waits for plans that are being made in threads."""
 
 
 class _Asking:
@@ -111,11 +116,18 @@ class DelayedPlanner(_Asking):
         return self._due[row][0] if row in self._due else np.inf
 
 
+Question = tuple[Future[Planned], Any, Ask]
+Questions = SimpleQueue[Question | None]
+"""What a planning thread is asked; None ends it."""
+
+
 class ThreadedPlanner(_Asking):
     """Plans in a thread of its own, for a loop that must not wait; answers one question after the other.
 
     `expected_s` is the 95th percentile of the newest plans without the first one, which warms caches up. An error of the
-    policy is raised by the next `poll`. The thread is a daemon: a policy that never answers keeps no process from ending.
+    policy is raised by the next `poll`. A planner that nobody closed ends with the program, or when nobody holds it any more.
+    At the program's end a plan that is being made is waited for as long as EXIT_S: a policy that never answers keeps no
+    process from ending.
     """
 
     def __init__(self, policy: Policy, expected_s: float = 0.0) -> None:
@@ -124,20 +136,14 @@ class ThreadedPlanner(_Asking):
         self._first_guess_s = float(expected_s)
         self._under_way: deque[Future[Planned]] = deque()
         self._lock = threading.Lock()
-        self._questions: SimpleQueue[tuple[Future[Planned], Any, Ask] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._answer, name="planner", daemon=True)
+        self._questions: Questions = SimpleQueue()
+        asking = _Asking(policy)  # not this object: the thread would keep it alive
+        asking.seconds = self.seconds
+        self._thread = threading.Thread(target=_answer, args=(asking, self._questions), name="planner", daemon=True)
+        weakref.finalize(self, _end, self._questions).atexit = False  # at the exit `_end_all` does it, and waits
+        _watch(self._thread, self._questions)
         self._thread.start()
         self._closed = False
-
-    def _answer(self) -> None:
-        """The thread's work: one question after the other, until there are no more."""
-        while (asked := self._questions.get()) is not None:
-            question, state, ask = asked
-            if question.set_running_or_notify_cancel():
-                try:
-                    question.set_result(self._plan(state, ask))
-                except BaseException as error:  # whatever it is, `poll` raises it where somebody looks
-                    question.set_exception(error)
 
     @property
     def expected_s(self) -> float:
@@ -181,7 +187,7 @@ class ThreadedPlanner(_Asking):
         if not self._closed:
             self._closed = True
             self.reset()
-            self._questions.put(None)
+            _end(self._questions)
         self._thread.join(wait_s)
 
     def __enter__(self) -> ThreadedPlanner:
@@ -191,6 +197,51 @@ class ThreadedPlanner(_Asking):
     def __exit__(self, *_: object) -> None:
         """Close, however the block ended."""
         self.close()
+
+
+_THREADS: dict[threading.Thread, Questions] = {}
+"""Planning threads that may still run, with their questions."""
+
+
+def _answer(asking: _Asking, questions: Questions) -> None:
+    """A planning thread's work: one question after the other, until there are no more."""
+    while (asked := questions.get()) is not None:
+        question, state, ask = asked
+        if question.set_running_or_notify_cancel():
+            try:
+                question.set_result(asking._plan(state, ask))
+            except BaseException as error:  # whatever it is, `poll` raises it where somebody looks
+                question.set_exception(error)
+        del asked, question, state, ask  # they are large, and the next question may be long in coming
+
+
+def _end(questions: Questions) -> None:
+    """Let a thread end after the question that it is at; those behind it are dropped."""
+    with contextlib.suppress(Empty):
+        while True:
+            questions.get_nowait()
+    questions.put(None)
+
+
+def _watch(thread: threading.Thread, questions: Questions) -> None:
+    """See to it that the program's end finds the thread ended.
+
+    A daemon that comes back from torch into an interpreter that is being taken down aborts the process.
+    """
+    for old in [old for old in _THREADS if old.ident is not None and not old.is_alive()]:
+        _THREADS.pop(old, None)
+    _THREADS[thread] = questions
+    atexit.unregister(_end_all)
+    atexit.register(_end_all)  # last registered, first run: before torch's own
+
+
+def _end_all() -> None:
+    """End every planning thread and wait for them, EXIT_S all together."""
+    until_s = time.monotonic() + EXIT_S
+    for questions in _THREADS.values():
+        _end(questions)
+    for thread in list(_THREADS):
+        thread.join(max(0.0, until_s - time.monotonic()))
 
 
 def constant_latency(seconds: float) -> Latency:
