@@ -69,7 +69,8 @@ def check_fit(robot: Described, policy: DescribedPolicy, any_rate: bool = False)
     if not any_rate and rates_differ(policy.rate_hz, robot.rate_hz):
         faults.append(
             f"the policy was trained on data of {policy.rate_hz:g} Hz, the robot runs at {robot.rate_hz:g} Hz: train on data "
-            "of the robot's rate, set the robot's rate to that of the data, or allow it (rate=any, in Python any_rate=True)"
+            "of the robot's rate, set the robot's rate to that of the data, or allow it (`hotstart evaluate` with rate=any, "
+            "in Python any_rate=True)"
         )
     if faults:
         raise ConfigError("policy and robot do not fit: " + "; ".join(faults))

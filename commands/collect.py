@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 from tqdm import tqdm
 
+from ..checks import check_fit
 from ..datasets.store import Store
 from ..envs.base import TaskEnv
 from ..envs.experts.demonstrate import KINDS, Demonstration, Demonstrator, Kind, make_expert
@@ -89,7 +90,10 @@ def _kept(config: Mapping[str, Any]) -> str:
 def demonstrator(env: str, options: dict[str, Any], expert: str, noise: float) -> Demonstrator:
     """The environment and who acts in it: one of our experts, or the policy of a checkpoint."""
     acting = make_expert(env, noise, cast("Kind", expert)) if expert in KINDS else PolicyExpert(expert, noise)
-    return Demonstrator(env, options, acting)
+    made = Demonstrator(env, options, acting)
+    if isinstance(acting, PolicyExpert):
+        check_fit(made.env, acting.agent.policy)
+    return made
 
 
 class PolicyExpert:

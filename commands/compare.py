@@ -165,12 +165,12 @@ def _baseline(entries: Sequence[Entry], wanted: str | None) -> Entry:
 def _row(entry: Entry) -> tuple[str, ...]:
     """One result's line of the table."""
     result = entry.result
-    nfe, ms, success, score = (result[key] for key in ("nfe", "inference_ms", "success", "score"))
+    nfe, ms, score = (result[key] for key in ("nfe", "inference_ms", "score"))
     return (
         entry.name,
         str(result["task"]),
         str(result["episodes"]),
-        _interval(Interval(success["rate"], success["low"], success["high"])),
+        results.success_words(result["success"]),
         _interval(Interval(score["mean"], score["low"], score["high"])),
         f"{_short(nfe['cold'])} / {_short(nfe['warm'])}",
         results.latency_words(result),
@@ -187,10 +187,13 @@ def _paired_row(entry: Entry, base: Entry) -> tuple[str, ...]:
     """One result's difference from the baseline, over the seeds that both have."""
     seeds = _shared(entry, base)
     ours, theirs = (_by_seed(one) for one in (entry, base))
-    test = mcnemar([ours[s]["success"] for s in seeds], [theirs[s]["success"] for s in seeds])
+    reported = results.reports_success(entry.result) and results.reports_success(base.result)
+    test = mcnemar([ours[s]["success"] for s in seeds], [theirs[s]["success"] for s in seeds]) if reported else None
     score = paired_bootstrap([ours[s]["score"] for s in seeds], [theirs[s]["score"] for s in seeds])
     episodes = max(len(ours), len(theirs))
     count = str(len(seeds)) if len(seeds) == episodes else f"{len(seeds)} of {episodes}"
+    if test is None:
+        return (entry.name, count, results.NOT_REPORTED, "-", _interval(score, "+"), "-")
     p = "< 0.001" if test.p < 0.001 else f"{test.p:.3f}"
     discordant = f"{test.only_a} / {test.only_b}"
     return (entry.name, count, _interval(test.difference, "+"), p, _interval(score, "+"), discordant)

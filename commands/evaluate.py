@@ -23,7 +23,7 @@ from ..policy.diffusion.plans import Way
 from ..policy.diffusion_policy import DiffusionPolicy, build_way
 from ..policy.model import PolicyModel
 from ..policy.normalizer import ACTION
-from ..spec import ConfigError, Feedback, FloatArray, Observation, bytes_to_text
+from ..spec import ConfigError, Feedback, FloatArray, Observation, bytes_to_text, unknown
 from . import outputs, report, results
 from .latency import Pace
 from .processes import worker_count
@@ -31,6 +31,9 @@ from .video import write_video
 
 PAGE = "gallery.html"
 """The page in the folder of an evaluation's videos that shows them."""
+RATES = ("same", "any")
+OUTCOMES = {True: "success", False: "failure", None: "unreported"}
+"""How a video's name says how its episode went."""
 
 
 @dataclass
@@ -49,7 +52,7 @@ def run(config: Mapping[str, Any]) -> int:
     """Evaluate, print what came of it, and only then write the result and, with videos, a page that shows them."""
     result, videos = evaluate(config)
     for words, share in result.get("tasks", {}).items():
-        print(f"  {share['rate']:.2f} [{share['low']:.2f}, {share['high']:.2f}] of {share['episodes']:>3}: {words}")
+        print(f"  {results.success_words(share)} of {share['episodes']:>3}: {words}")
     print(f"{result['task']}, {result['inference']}: {headline(result)}", flush=True)
     if config["out"]:
         results.save(result, Path(config["out"]))
@@ -66,16 +69,18 @@ def evaluate(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path]]:
     check(config)
     model, meta = checkpoint.load(config["checkpoint"], config["device"])
     task = _task(config, meta)
-    pace = Pace.of(config, label(config), float(meta["rate_hz"]))
-    policy = DiffusionPolicy(
-        model.weights_in(config["weights"]), build_way(config["inference"]), config["executed"], pace.replan_at
-    )
-    measured = measure(policy, task, config, pace)
+    with _robot(task, config) as robot:
+        pace = Pace.of(config, label(config), robot.rate_hz)
+        policy = DiffusionPolicy(
+            model.weights_in(config["weights"]), build_way(config["inference"]), config["executed"], pace.replan_at
+        )
+        policy.rate_hz = float(meta["rate_hz"])
+        measured = measure(robot, policy, config, pace)
     setting = results.Setting(
         task=task["name"],
         checkpoint=str(config["checkpoint"]),
         inference=label(config),
-        rate_hz=float(meta["rate_hz"]),
+        rate_hz=robot.rate_hz,
         executed=policy.horizon.executed,
         latency_s=0.0 if pace.charge is None else pace.charge.mean_s,
         planner=config["planner"],
@@ -140,11 +145,14 @@ def gallery(folder: Path, result: Mapping[str, Any], videos: Sequence[Path]) -> 
 
 def headline(result: Mapping[str, Any]) -> str:
     """Success and score with their intervals, in one line."""
-    success, score = result["success"], result["score"]
-    return (
-        f"success {success['rate']:.3f} [{success['low']:.3f}, {success['high']:.3f}], "
-        f"score {score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}], n = {result['episodes']}"
+    success, score = results.success_words(result["success"]), result["score"]
+    solved = results.solved_words(result)
+    parts = (
+        f"success {success}",
+        f"score {score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]",
+        f"n = {result['episodes']}" + (f"; {solved}" if solved else ""),
     )
+    return ", ".join(parts)
 
 
 def label(config: Mapping[str, Any]) -> str:
@@ -153,31 +161,42 @@ def label(config: Mapping[str, Any]) -> str:
     return config["choices"]["inference"] + (f"-{steps}" if steps else "")
 
 
-def measure(policy: DiffusionPolicy, task: Mapping[str, Any], config: Mapping[str, Any], pace: Pace) -> Measured:
-    """Run the episodes, `slots` rows in step; seed k always runs in slot k % slots, whatever the number of workers."""
-    seeds = [int(config["seed"]) + i for i in range(config["episodes"])]
-    slots = min(config["slots"], len(seeds))
+def _robot(task: Mapping[str, Any], config: Mapping[str, Any]) -> SimulatedRobot:
+    """The rows that the episodes run in; the first ones are filmed where videos are wanted."""
+    slots = min(config["slots"], config["episodes"])
     filmed = tuple(range(min(config["videos"], slots))) if config["video"] else ()
+    return SimulatedRobot(task["env"], options_of(task), slots, worker_count(config["workers"]), filmed)
+
+
+def measure(robot: SimulatedRobot, policy: DiffusionPolicy, config: Mapping[str, Any], pace: Pace) -> Measured:
+    """Run the episodes, all rows in step; seed k always runs in row k % rows, whatever the number of workers."""
+    seeds = [int(config["seed"]) + i for i in range(config["episodes"])]
+    slots = robot.rows
     measured, began, waves = Measured(), time.monotonic(), -(-len(seeds) // slots)
     with (
         torch.no_grad(),  # not inference_mode: guidance differentiates
-        SimulatedRobot(task["env"], options_of(task), slots, worker_count(config["workers"]), filmed) as robot,
         tqdm(total=waves * robot.max_steps, desc=f"evaluating {label(config)}", unit="tick") as bar,
     ):
         for first in range(0, len(seeds), slots):
-            _wave(robot, policy, pace, seeds[first : first + slots], measured, bar)
-            if first == 0 and filmed:
-                measured.videos = _film(robot, measured.logs, filmed, config)
+            _wave(robot, policy, pace, seeds[first : first + slots], measured, bar, config["rate"] == "any")
+            if first == 0 and robot.record_rows:
+                measured.videos = _film(robot, measured.logs, robot.record_rows, config)
     measured.seconds = time.monotonic() - began
     return measured
 
 
 def _wave(
-    robot: SimulatedRobot, policy: DiffusionPolicy, pace: Pace, seeds: Sequence[int], measured: Measured, bar: Any
+    robot: SimulatedRobot,
+    policy: DiffusionPolicy,
+    pace: Pace,
+    seeds: Sequence[int],
+    measured: Measured,
+    bar: Any,
+    any_rate: bool,
 ) -> None:
     """One episode in every slot."""
     planner, end = pace.planner(policy, seeds), bar.n + robot.max_steps
-    settings = LoopSettings(robot.max_steps, pace.replan_at, patience_s=math.inf)  # a simulation can wait
+    settings = LoopSettings(robot.max_steps, pace.replan_at, math.inf, any_rate)  # a simulation can wait
 
     words = next((name for name, key in robot.obs_spec.keys.items() if key.kind == "language"), None)
 
@@ -191,13 +210,10 @@ def _wave(
     measured.logs += logs
     measured.calls += planner.seconds
     bar.update(end - bar.n)
-    tqdm.write(
-        f"  {len(measured.logs)} episodes: success {_mean(measured, 'success'):.2f}, score {_mean(measured, 'score'):.3f}"
-    )
-
-
-def _mean(measured: Measured, name: str) -> float:
-    return float(np.mean([getattr(log, name) for log in measured.logs]))
+    rate = results.success_share(measured.logs)["rate"]
+    success = results.NOT_REPORTED if rate is None else f"{rate:.2f}"
+    score = float(np.mean([log.score for log in measured.logs]))
+    tqdm.write(f"  {len(measured.logs)} episodes: success {success}, score {score:.3f}")
 
 
 def _film(robot: SimulatedRobot, logs: Sequence[RowLog], filmed: Sequence[int], config: Mapping[str, Any]) -> list[Path]:
@@ -216,7 +232,7 @@ def _film(robot: SimulatedRobot, logs: Sequence[RowLog], filmed: Sequence[int], 
 
 def video_name(way: str, log: RowLog) -> str:
     """The file of an episode's video, which says how it went: `ddim-10_100000_success_0.98.mp4`."""
-    return f"{way}_{log.seed}_{'success' if log.success else 'failure'}_{log.score:.2f}.mp4"
+    return f"{way}_{log.seed}_{OUTCOMES[log.success]}_{log.score:.2f}.mp4"
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -224,6 +240,8 @@ def check(config: Mapping[str, Any]) -> None:
     for name in ("episodes", "slots"):
         if config[name] < 1:
             raise ConfigError(f"{name} is {config[name]}; it must be at least 1")
+    if config["rate"] not in RATES:
+        raise ConfigError(unknown("choice for rate", config["rate"], RATES))
     if config["out"]:
         outputs.check_file(Path(config["out"]), config["overwrite"])
     if config["video"]:

@@ -17,7 +17,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from .results import family, latency_words, settings
+from .results import NOT_REPORTED, family, latency_words, settings
 
 Measure = Literal["success", "score"]
 Cost = Literal["nfe", "ms"]
@@ -102,8 +102,10 @@ def expert_use(use: np.ndarray, levels: np.ndarray, metrics: Sequence[Mapping[st
 def success_bars(results: Sequence[Result], names: Sequence[str], measure: Measure = "success") -> Figure:
     """Success rate or mean score of each result with its 95 % interval."""
     values, reaches = _estimates(results, measure)
-    figure = _bars(names, values, f"{measure}, 95 % interval", lambda value: f"{value:.2f}", whiskers=reaches)
-    figure.axes[0].set_xlim(0, max(1.0, float((values + reaches[1]).max()) * 1.02))
+    figure = _bars(names, values, f"{measure}, 95 % interval", lambda value: f"{value:.2f}", reaches, NOT_REPORTED)
+    ends = [0.0, *(values + reaches[1])[np.isfinite(values)]]
+    begins = [0.0, *(values - reaches[0])[np.isfinite(values)]]
+    figure.axes[0].set_xlim(1.02 * min(begins), max(1.0, 1.02 * max(ends)))
     return figure
 
 
@@ -130,8 +132,9 @@ def tradeoff(results: Sequence[Result], names: Sequence[str], cost: Cost, measur
     costs = np.array([_number(result[group][key]) for result in results])
     with mpl.rc_context(STYLE):
         figure, axes = _empty(label, f"{measure}, 95 % interval")
+        shown = np.isfinite(costs) & np.isfinite(values)
         for number, (name, members) in enumerate(families(results, names).items()):
-            drawn = sorted((i for i in members if np.isfinite(costs[i])), key=lambda i: costs[i])
+            drawn = sorted((i for i in members if shown[i]), key=lambda i: costs[i])
             if drawn:
                 style: dict[str, Any] = {"color": SERIES[number % len(SERIES)], "ms": 6, "capsize": 3, "lw": 1.4}
                 style["marker"] = MARKERS[number % len(MARKERS)]
@@ -145,8 +148,8 @@ def tradeoff(results: Sequence[Result], names: Sequence[str], cost: Cost, measur
         else:
             axes.set_xlim(left=0)
         low, high = axes.get_ylim()
-        axes.set_ylim(max(low, 0.0) if low > -0.05 else low, min(high, 1.03) if high < 1.1 else high)
-        if np.isfinite(costs).any():
+        axes.set_ylim(max(low, 0.0) if low > -0.05 else low, min(high, 1.03) if 0 < high < 1.1 else high)
+        if shown.any():
             axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.3)
         return figure
 
@@ -238,8 +241,10 @@ def _plain_numbers(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _bars(names: Sequence[str], values: Any, label: str, write: Any, whiskers: Any = None) -> Figure:
-    """Lying bars, the first on top, each with its value written at the end of its whisker."""
+def _bars(
+    names: Sequence[str], values: Any, label: str, write: Any, whiskers: Any = None, unknown: str = "not measured"
+) -> Figure:
+    """Lying bars, the first on top, each with its value, or what stands for an unknown one, at the end of its whisker."""
     places, colors = np.arange(len(values)), [SERIES[i % len(SERIES)] for i in range(len(values))]
     known = np.isfinite(values)
     shown = np.where(known, values, 0.0)
@@ -250,7 +255,7 @@ def _bars(names: Sequence[str], values: Any, label: str, write: Any, whiskers: A
         if whiskers is not None:
             axes.errorbar(shown, places, xerr=np.nan_to_num(whiskers), fmt="none", ecolor=INK, elinewidth=1.2, capsize=3)
         for place, value, end in zip(places, values, ends, strict=True):
-            text = write(value) if np.isfinite(value) else "not measured"
+            text = write(value) if np.isfinite(value) else unknown
             axes.annotate(text, (end, place), (5, 0), textcoords="offset points", va="center", annotation_clip=False)
         axes.set_yticks(places, names)
         axes.tick_params(axis="y", length=0)
@@ -261,7 +266,7 @@ def _bars(names: Sequence[str], values: Any, label: str, write: Any, whiskers: A
 
 
 def _estimates(results: Sequence[Result], measure: Measure) -> tuple[Any, Any]:
-    """Estimates (n,) and how far their intervals reach below and above, (2, n)."""
+    """Estimates (n,) and how far their intervals reach below and above, (2, n); NaN where success is not reported."""
     triples = np.array([[r[measure][key] for key in (ESTIMATES[measure], "low", "high")] for r in results], np.float64)
     values, low, high = triples.T
     return values, np.maximum(np.stack([values - low, high - values]), 0.0)

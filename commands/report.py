@@ -6,6 +6,7 @@ import base64
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from string import Template
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 from . import outputs, plots
 from .compare import names as names_of
 from .intervals import mcnemar
+from .results import NOT_REPORTED, reports_success, solved_words
 
 HERE = Path(__file__).parent
 VIDEO_BYTES = 5_500_000
@@ -42,7 +44,7 @@ def write_report(
 
     The first result is the headline. `metrics` are records of `metrics.jsonl`; `facts` are short lines on what was done, by
     name; `notes` are remarks for the reader; `figures` are further plots by their headings. A video's name may end in
-    `_SEED_success` or `_SEED_failure`.
+    `_SEED_success`, `_SEED_failure` or `_SEED_unreported`.
     """
     names = names_of(results, [Path(str(result["checkpoint"])) for result in results])
     watched, left_out = _videos(videos)
@@ -71,9 +73,16 @@ def _headline(found: Sequence[Result], names: Sequence[str]) -> str:
     if not found:
         return '<section><p class="note">Nothing was evaluated yet, so there is no success rate.</p></section>'
     success, score = found[0]["success"], found[0]["score"]
-    low, high, rate = (100 * success[key] for key in ("low", "high", "rate"))
     mean = f"Mean score {score['mean']:.3f}, 95 % interval {score['low']:.3f} to {score['high']:.3f}."
+    if not reports_success(found[0]):
+        lead = f"The mean score of {found[0]['episodes']} episodes that it had never seen; success is {NOT_REPORTED}."
+        way = f'<p class="soft">{mean} Way of inference: {escape(names[0])}.</p>'
+        number = f'<div class="rate">{score["mean"]:.3g}</div>'
+        return f'<section class="hero">\n{number}\n<div>\n<p class="lead">{lead}</p>\n{way}\n</div>\n</section>'
+    low, high, rate = (100 * success[key] for key in ("low", "high", "rate"))
     more = f'\n<p class="soft">{mean}</p>' if _scored(found) else ""
+    solved = solved_words(found[0])
+    more += f'\n<p class="soft">{escape(solved)}.</p>' if solved else ""
     return f"""<section class="hero">
 <div class="rate">{rate:.0f}<small>%</small></div>
 <div>
@@ -116,11 +125,11 @@ def _videos(videos: Sequence[Path]) -> tuple[list[str], list[str]]:
 
 def _caption(video: Path) -> str:
     """How the episode went, and which it was."""
-    parts = re.fullmatch(r"(.+)_(\d+)_(success|failure)", video.stem)
+    parts = re.fullmatch(r"(.+)_(\d+)_(success|failure|unreported)", video.stem)
     if not parts:
         return escape(video.stem)
     way, seed, outcome = parts.groups()
-    mark = {"success": "\u2713 Success", "failure": "\u2715 Failure"}[outcome]
+    mark = {"success": "\u2713 Success", "failure": "\u2715 Failure", "unreported": "Success not reported"}[outcome]
     return f'<span class="badge {outcome}">{mark}</span> <span>seed {seed}, {escape(way)}</span>'
 
 
@@ -161,14 +170,21 @@ def _table_row(result: Result, name: str) -> str:
     success, score, ms, nfe = (result[key] for key in ("success", "score", "inference_ms", "nfe"))
     later = nfe["cold"] if nfe["warm"] is None else nfe["warm"]
     plan = _short(later) if later == nfe["cold"] else f"{_short(nfe['cold'])} then {_short(later)}"
-    interval = f"{100 * success['low']:.0f}\u2013{100 * success['high']:.0f}"
     cells = (
-        f"{100 * success['rate']:.0f} % <small>[{interval}]</small>",
+        _percent(success),
         f"{score['mean']:.3f} <small>[{score['low']:.3f}, {score['high']:.3f}]</small>",
         plan,
         *(f"{_short(ms[key])} ms" for key in ("p50", "p95", "per_second_of_motion")),
     )
     return f'<tr><th scope="row">{escape(name)}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def _percent(success: Mapping[str, float | None]) -> str:
+    """A success rate in percent with its interval."""
+    rate, low, high = (success[key] for key in ("rate", "low", "high"))
+    if rate is None or low is None or high is None:
+        return NOT_REPORTED
+    return f"{100 * rate:.0f} % <small>[{100 * low:.0f}\u2013{100 * high:.0f}]</small>"
 
 
 def _rows_remark(found: Sequence[Result]) -> str:
@@ -186,7 +202,9 @@ def _rows_remark(found: Sequence[Result]) -> str:
 
 def _plots(found: Sequence[Result], names: Sequence[str], metrics: Sequence[Mapping[str, float]]) -> str:
     """Success, latency and learning, side by side where there is room."""
-    bars = {"Success": plots.success_bars, "Inference time": plots.latency_bars} if found else {}
+    measure = "success" if any(map(reports_success, found)) else "score"
+    estimates = partial(plots.success_bars, measure=measure)
+    bars = {measure.capitalize(): estimates, "Inference time": plots.latency_bars} if found else {}
     left = [_figure(heading, draw(found, names)) for heading, draw in bars.items()]
     known = any("loss" in record or "validation_loss" in record for record in metrics)
     right = [_figure("Learning curve", plots.learning_curve(metrics))] if known else []
@@ -205,6 +223,8 @@ def _meaning(found: Sequence[Result], names: Sequence[str]) -> str:
     if not found:
         return ""
     first = found[0]
+    if not all(map(reports_success, found)):
+        return ""
     low, high = (100 * first["success"][key] for key in ("low", "high"))
     lines = [
         f"With {first['episodes']} episodes, a true success rate between {low:.0f} and {high:.0f} % fits what was seen. "
@@ -277,7 +297,7 @@ def _foot(found: Sequence[Result]) -> str:
 
 def _scored(found: Sequence[Result]) -> bool:
     """Whether the score says more than success does."""
-    return any(episode["score"] != float(episode["success"]) for result in found for episode in result["per_episode"])
+    return any(episode["score"] != float(bool(episode["success"])) for result in found for episode in result["per_episode"])
 
 
 def _inline(text: str) -> str:

@@ -33,13 +33,16 @@ SHAPE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("per_episode", "versions"), ()),
 }
 """What a result must hold: every key, and the keys under it."""
+NOT_REPORTED = "not reported"
+"""What stands for a success rate where the environment never says whether its task is fulfilled."""
 
 
 @dataclass(frozen=True)
 class Setting:
     """What was evaluated, and how.
 
-    `executed` is Ta, which counts where no row has a second plan; otherwise the logs say how much a plan moves.
+    `rate_hz` is the robot's, not that of the training data. `executed` is Ta, which counts where no row has a second plan;
+    otherwise the logs say how much a plan moves.
     """
 
     task: str
@@ -98,15 +101,17 @@ def summarise(
     continuous = np.array([dim.kind != "discrete" for dim in action_spec.dims])
     absolute = np.array([dim.absolute for dim in action_spec.dims])
     commands = [at_ticks(log) for log in logs]
-    success = wilson(sum(log.success for log in logs), len(logs))
+    unsolved = [log for log in logs if not log.solved_at_reset]
     return {
         "task": setting.task,
         "checkpoint": setting.checkpoint,
         "inference": setting.inference,
         "executed": setting.executed,
+        "rate_hz": setting.rate_hz,
         "episodes": len(logs),
         "seed": min(log.seed for log in logs),
-        "success": {"rate": success.rate, "low": success.low, "high": success.high},
+        "success": success_share(logs),
+        "solved_at_reset": {"episodes": len(logs) - len(unsolved), "success_of_others": success_share(unsolved)},
         "score": bootstrap_mean([log.score for log in logs])._asdict(),
         "nfe": _nfe(logs, per_plan := actions_per_plan(logs) or setting.executed),
         "inference_ms": _milliseconds(call_seconds, setting, per_plan),
@@ -122,6 +127,35 @@ def summarise(
         "machine": machine(setting.device),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def success_share(logs: Sequence[RowLog]) -> dict[str, float | None]:
+    """Success rate with Wilson's 95 % interval; None for each where no episode reported success or failure."""
+    if all(log.success is None for log in logs):
+        return dict.fromkeys(("rate", "low", "high"))
+    share = wilson(sum(bool(log.success) for log in logs), len(logs))
+    return {"rate": share.rate, "low": share.low, "high": share.high}
+
+
+def reports_success(result: Mapping[str, Any]) -> bool:
+    """Whether the environment of a result said which episodes succeeded."""
+    return result["success"]["rate"] is not None
+
+
+def success_words(share: Mapping[str, float | None]) -> str:
+    """A success rate with its interval, or that there is none."""
+    if share["rate"] is None:
+        return NOT_REPORTED
+    return f"{share['rate']:.3f} [{share['low']:.3f}, {share['high']:.3f}]"
+
+
+def solved_words(result: Mapping[str, Any]) -> str:
+    """How many episodes were solved at reset, before the policy did anything, and the success of the others; empty for none."""
+    solved = result.get("solved_at_reset") or {"episodes": 0}
+    if not solved["episodes"]:
+        return ""
+    others = f"success of the others {success_words(solved['success_of_others'])}"
+    return f"{solved['episodes']} of {result['episodes']} episodes were solved at reset; {others}"
 
 
 def family(result: Mapping[str, Any]) -> tuple[str, str]:
@@ -156,9 +190,8 @@ def by_task(logs: Sequence[RowLog], tasks: Sequence[str]) -> dict[str, Any]:
     """Success of each task alone, `tasks`, and of every episode with its task, `per_episode`; `tasks` names each log's."""
     found = {}
     for task in sorted(set(tasks)):
-        own = [log.success for log, name in zip(logs, tasks, strict=True) if name == task]
-        share = wilson(sum(own), len(own))
-        found[task] = {"rate": share.rate, "low": share.low, "high": share.high, "episodes": len(own)}
+        own = [log for log, name in zip(logs, tasks, strict=True) if name == task]
+        found[task] = {**success_share(own), "episodes": len(own)}
     episodes = [{**_episode(log), "task": name} for log, name in zip(logs, tasks, strict=True)]
     return {"tasks": found, "per_episode": episodes}
 
@@ -191,7 +224,9 @@ def latency_words(result: Mapping[str, Any]) -> str:
 
 
 def _episode(log: RowLog) -> dict[str, Any]:
-    return {"seed": log.seed, "success": bool(log.success), "score": float(log.score), "steps": log.steps}
+    """Of one episode; its success is None where the environment does not report it."""
+    said = {"seed": log.seed, "success": log.success, "score": float(log.score), "steps": log.steps}
+    return {**said, "solved_at_reset": log.solved_at_reset}
 
 
 def actions_per_plan(logs: Sequence[RowLog]) -> float | None:

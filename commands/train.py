@@ -10,6 +10,7 @@ import torch
 import yaml
 from matplotlib.figure import Figure
 
+from ..checks import rates_differ
 from ..configs.schema import filled
 from ..datasets.store import Store
 from ..policy.denoisers.base import Network
@@ -18,17 +19,20 @@ from ..policy.metrics import read_metrics
 from ..policy.model import ModelConfig
 from ..policy.training import Trainer
 from ..policy.training_settings import TrainingSettings
-from ..spec import DataError, Horizon, ObsSpec
+from ..spec import DataError, Horizon, HotstartError, ObsSpec
 from . import plots
 
 
 def run(config: Mapping[str, Any]) -> int:
     """Train as the configuration says, or go on where the run of that name stopped."""
-    trainer = build(config, Store.open(config["data"]), Path(config["runs"]) / config["name"])
+    store = Store.open(config["data"])
+    trainer = build(config, store, Path(config["runs"]) / config["name"])
     print(
         f"{trainer.folder}: {trainer.model.parameter_count / 1e6:.2f} M parameters, {len(trainer.batches.index)} windows, "
         f"{trainer.settings.steps} steps on {trainer.device}"
     )
+    if warning := rate_warning(config["task"], store.fps):
+        print(warning)
     trainer.run()
     for heading, figure in figures(trainer.ema.model.network, trainer.folder).items():
         path = trainer.folder / f"{heading.lower()}.png"
@@ -36,6 +40,26 @@ def run(config: Mapping[str, Any]) -> int:
         print(f"{heading.lower()}: {path}")
     print(f"done in {trainer.seconds / 60:.1f} minutes; next: hotstart evaluate {trainer.folder}")
     return 0
+
+
+def rate_warning(task: Mapping[str, Any], fps: float) -> str:
+    """What to tell whoever trains on data of another control rate than the task's; empty where the rates fit.
+
+    Empty too where the task's simulator is not installed.
+    """
+    try:
+        from ..envs.registry import make, options_of  # training needs no simulator
+
+        env = make(task["env"], **options_of(task))
+    except (HotstartError, ImportError):
+        return ""
+    env.close()
+    if not rates_differ(fps, env.rate_hz):
+        return ""
+    return (
+        f"Warning: the data run at {fps:g} steps a second, {task['name']} at {env.rate_hz:g}: an evaluation will refuse that; "
+        "train for a task of the data's rate, or convert the data again with the fps that they have"
+    )
 
 
 def figures(network: Network, folder: Path) -> dict[str, Figure]:

@@ -88,6 +88,7 @@ class EvaluateConfig:
     seed: int = word("seed of the first episode; never one that was trained or tuned on", 100000)
     slots: int = word("rows that run in step; part of what makes a result reproducible to the bit", 50)
     workers: int = word("processes to simulate in; 0 is this one, -1 one per core", -1)
+    rate: str = word("control rate: same refuses a task that runs at another rate than the data did, any allows it", "same")
     executed: Any = word("actions of each chunk to execute instead of the checkpoint's own Ta", None)
     latency: str = word("time a plan is charged with: none, a time as 0.1s or 100ms, or profile (measured times)", "none")
     profile: str = word("measured times of planning calls, from `hotstart bench call_time CHECKPOINT out=FILE`", "latency.json")

@@ -14,11 +14,20 @@ from .diffusion_policy import DiffusionPolicy
 
 
 class Agent:
-    """`reset` before every episode, `act` once per tick; a new chunk is planned whenever the last one is used up."""
+    """`reset` before every episode, `act` once per tick; a new chunk is planned whenever the last one is used up.
+
+    A tick is a control period of the data that the policy was trained on: call `act` `rate_hz` times a second, no matter how
+    fast the robot could go. `hotstart.checks.check_fit(robot, agent.policy)` compares the rest.
+    """
 
     def __init__(self, policy: DiffusionPolicy, seed: int = 0) -> None:
         self.policy = policy
         self.reset(seed)
+
+    @property
+    def rate_hz(self) -> float | None:
+        """How often `act` is to be called a second; None for a model of one's own, which no checkpoint says it of."""
+        return self.policy.rate_hz
 
     def reset(self, seed: int = 0) -> None:
         """Forget the last episode; the seed fixes the noise of the next one."""

@@ -15,7 +15,8 @@ def _save(path, way, wins, task="lift", first_seed=100_000, rows=4, warm=2, late
     """A result whose episode i succeeds when wins[i]; moves are a straight line, calls take 10 ms."""
     line, ticks = [np.array([t / 24]) for t in range(24)], [1.0] * 24
     logs = [
-        RowLog(first_seed + i, bool(win), 1.0 if win else 0.5, 24, line, ticks, [10, warm, warm]) for i, win in enumerate(wins)
+        RowLog(first_seed + i, win if win is None else bool(win), 1.0 if win else 0.5, 24, line, ticks, [10, warm, warm])
+        for i, win in enumerate(wins)
     ]
     setting = results.Setting(task, "runs/demo", way, rate_hz=20.0, executed=8, latency_s=latency_s, planner=planner)
     found = results.summarise(logs, [(rows, 0.01)] * 3, setting, ActionSpec.plain(1), np.ones(1))
@@ -40,6 +41,29 @@ def test_table_and_paired_difference(tmp_path, capsys):
     assert "0.008" in text  # eight discordant pairs, all one way: p = 2 / 2**8
     assert "8 / 0" in text
     assert "+0.200" in text  # mean score
+
+
+def test_success_that_is_not_reported_is_said_to_be_so_and_scores_are_compared(tmp_path, capsys):
+    silent = _save(tmp_path / "a.json", "ddim-10", [None] * 8)
+    scores = [0.5] * 4 + [-1.0] * 4
+    result = results.load(tmp_path / "a.json")
+    for episode, score in zip(result["per_episode"], scores, strict=True):
+        episode["score"] = score
+    results.save(result, tmp_path / "b.json")
+    assert compare.run([silent, str(tmp_path / "b.json"), f"out={tmp_path / 'plots'}"]) == 0
+    text = capsys.readouterr().out
+    table, _, paired = text.partition("Difference from")
+    assert table.count("not reported") == 2
+    assert "0.000" not in table.splitlines()[4]
+    assert "not reported" in paired
+    assert "-0.750" in paired  # the mean difference of the scores
+    told = _save(tmp_path / "c.json", "rti", [1] * 8)
+    assert compare.run([silent, told]) == 0
+    assert "not reported" in _line_of(capsys.readouterr().out.partition("Difference from")[2], "rti")
+
+
+def _line_of(text, start):
+    return next(line for line in text.splitlines() if line.strip().startswith(start))
 
 
 def test_baseline_by_name_or_file_turns_the_difference_round(tmp_path, capsys):

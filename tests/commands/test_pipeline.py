@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 from hotstart.cli import main
+from hotstart.commands import train
 from hotstart.datasets.store import Store
 from hotstart.policy import checkpoint
 
@@ -66,6 +67,33 @@ def test_training_again_has_nothing_left_to_do(pusht_run):
     before = (run / "checkpoints" / "last" / "model.safetensors").read_bytes()
     assert main(["train", *words]) == 0
     assert (run / "checkpoints" / "last" / "model.safetensors").read_bytes() == before
+
+
+def test_a_task_of_another_rate_than_the_data_is_refused_or_run_at_its_own(pusht_run, tmp_path, capsys):
+    """Time counts by the robot's clock: the same commands have the same jerk, whatever the data's rate was."""
+    run, _ = pusht_run
+    few = ("episodes=2", "slots=2", "workers=0", "inference.steps=2", "latency=150ms", "planner=async")
+    found = evaluated(run, tmp_path / "same.json", *few)
+    fast = tmp_path / "fast"
+    shutil.copytree(run / "checkpoints" / "last", fast)
+    meta = json.loads((fast / "meta.json").read_text())
+    (fast / "meta.json").write_text(json.dumps({**meta, "rate_hz": 50.0}))
+    capsys.readouterr()
+    assert main(["evaluate", str(fast), "task.max_steps=40", "task=pusht", f"out={tmp_path / 'no.json'}", *few]) == 2
+    assert "trained on data of 50 Hz, the robot runs at 10 Hz: train on data of the robot's rate" in capsys.readouterr().err
+    assert not (tmp_path / "no.json").exists()
+    allowed = evaluated(fast, tmp_path / "any.json", *few, "rate=any")
+    assert allowed["rate_hz"] == found["rate_hz"] == 10.0
+    for key in ("smoothness", "per_episode", "starved_ticks", "reaction_s"):
+        assert allowed[key] == found[key]
+    assert main(["evaluate", str(run), "task=pusht", f"out={tmp_path / 'no.json'}", "rate=slow"]) == 2
+
+
+def test_training_warns_of_data_of_another_rate_than_the_tasks(capsys):
+    task = {"name": "pusht", "env": "pusht", "options": {}, "max_steps": 10}
+    assert train.rate_warning(task, 10.05) == ""
+    assert "the data run at 50 steps a second, pusht at 10:" in train.rate_warning(task, 50.0)
+    assert train.rate_warning({**task, "env": "gymnasium", "options": {"id": "Nowhere-v0"}}, 50.0) == ""
 
 
 def test_results_do_not_depend_on_the_number_of_workers(pusht_run, tmp_path):

@@ -48,10 +48,9 @@ class Page(HTMLParser):
 
 
 def _result(way, wins, seconds=0.02, rows=4):
+    line, ticks = [np.array([t / 24]) for t in range(24)], [1.0] * 24
     logs = [
-        RowLog(
-            100_000 + i, bool(win), 1.0 if win else 0.5, 24, [np.array([t / 24]) for t in range(24)], [1.0] * 24, [10, 10, 10]
-        )
+        RowLog(100_000 + i, win if win is None else bool(win), 1.0 if win else 0.5, 24, line, ticks, [10, 10, 10])
         for i, win in enumerate(wins)
     ]
     setting = results.Setting("lift", "runs/demo/checkpoints/last", way, rate_hz=20.0, executed=8, wall_seconds=90.0)
@@ -98,6 +97,21 @@ def test_the_page_holds_the_figures(tmp_path):
     assert f"numpy {np.__version__}" in page.text
     assert "hotstart evaluate runs/demo/checkpoints/last" in page.text
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["report.html"]
+
+
+def test_success_that_is_not_reported_is_no_percentage(tmp_path):
+    _, page = _write(tmp_path / "report.html", results=[_result("ddim-10", [None] * 9), _result("ddpm-100", [None] * 9)])
+    assert "0.5 The mean score of 9 episodes that it had never seen; success is not reported." in page.text
+    assert page.text.count("not reported") == 3  # and once in each line of the table
+    assert "True success rate" not in page.text
+    assert "Score" in page.text
+
+
+def test_episodes_that_were_solved_at_reset_are_said(tmp_path):
+    result = _result("ddim-10", [1] * 3 + [0] * 7)
+    result["solved_at_reset"] = {"episodes": 2, "success_of_others": {"rate": 0.125, "low": 0.022, "high": 0.471}}
+    _, page = _write(tmp_path / "report.html", results=[result])
+    assert "2 of 10 episodes were solved at reset; success of the others 0.125 [0.022, 0.471]." in page.text
 
 
 def test_the_page_loads_nothing(tmp_path):

@@ -66,10 +66,47 @@ def test_summary_counts_what_happened():
     assert found["inference_ms"]["rows"] == pytest.approx(5 / 3)
     assert found["inference_ms"]["per_second_of_motion"] == pytest.approx(150 / 5 * 10 / 8)
     assert found["smoothness"]["max_step"] == pytest.approx(0.05)
-    assert found["per_episode"][1] == {"seed": 100_001, "success": False, "score": 0.25, "steps": 40}
+    episode = {"seed": 100_001, "success": False, "score": 0.25, "steps": 40, "solved_at_reset": False}
+    assert found["per_episode"][1] == episode
+    assert found["solved_at_reset"] == {"episodes": 0, "success_of_others": found["success"]}
+    assert results.solved_words(found) == ""
     assert found["reaction_s"] is None
     assert found["versions"]["numpy"] == np.__version__
     assert found["machine"]["cores"] >= 1
+
+
+def _summary_of(successes, solved=()):
+    spec, setting = ActionSpec.plain(1), results.Setting("reach", "runs/reach", "ddim", rate_hz=25.0, executed=8)
+    logs = [RowLog(seed, success, -3.5, solved_at_reset=seed in solved) for seed, success in enumerate(successes)]
+    return results.summarise(logs, [], setting, spec, np.ones(1))
+
+
+def test_what_was_solved_at_reset_is_no_success_of_the_policy():
+    found = _summary_of([True, True, False, True, False], solved=(0, 3))
+    assert found["success"]["rate"] == pytest.approx(0.6)
+    others = intervals.wilson(1, 3)
+    assert found["solved_at_reset"] == {
+        "episodes": 2,
+        "success_of_others": {"rate": others.rate, "low": others.low, "high": others.high},
+    }
+    assert [episode["solved_at_reset"] for episode in found["per_episode"]] == [True, False, False, True, False]
+    words = results.solved_words(found)
+    assert words == "2 of 5 episodes were solved at reset; success of the others 0.333 [0.061, 0.792]"
+    assert results.solved_words({"episodes": 5}) == ""  # a result of an older hotstart
+
+
+def test_a_success_that_nobody_reports_is_no_failure(tmp_path):
+    found = _summary_of([None, None])
+    assert found["success"] == {"rate": None, "low": None, "high": None}
+    assert not results.reports_success(found)
+    assert results.success_words(found["success"]) == "not reported"
+    assert [episode["success"] for episode in found["per_episode"]] == [None, None]
+    assert found["score"]["mean"] == -3.5
+    results.save(found, tmp_path / "result.json")
+    assert results.load(tmp_path / "result.json")["success"] == found["success"]
+    assert _summary_of([None, True])["success"]["rate"] == 0.5  # said in one episode: silence in the other is no success
+    tasks = results.by_task([RowLog(0), RowLog(1, True)], ["push", "open"])["tasks"]
+    assert (tasks["push"]["rate"], tasks["open"]["rate"]) == (None, 1.0)
 
 
 def test_the_time_to_react_is_that_of_a_moment_drawn_at_random():
