@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..spec import ConfigError, DataError
+from ..spec import ConfigError, DataError, cut
+from .formats.files import DAMAGE, check_inflation
 from .formats.replay_buffer import LayoutName, ReplayBuffer, read_replay_buffer, zipped_prefix
 
 ATTEMPTS = 5
@@ -198,10 +199,18 @@ def _unpack(archive: Path, target: Path) -> None:
     """
     making = target.with_name(target.name + ".unpacking")
     shutil.rmtree(making, ignore_errors=True)
-    with zipfile.ZipFile(archive) as packed:
-        prefix = zipped_prefix(packed.namelist())
-        wanted = [name for name in packed.namelist() if name.startswith(prefix) and "__MACOSX" not in name]
-        for name in tqdm(wanted, desc=f"unpacking {archive.name}", unit="file", disable=None):
-            packed.extract(name, making)
-    (making / prefix).replace(target)
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            prefix = zipped_prefix(packed.namelist())
+            wanted = [
+                info for info in packed.infolist() if info.filename.startswith(prefix) and "__MACOSX" not in info.filename
+            ]
+            check_inflation(str(archive), sum(info.file_size for info in wanted), archive.stat().st_size)
+            for info in tqdm(wanted, desc=f"unpacking {archive.name}", unit="file", disable=None):
+                packed.extract(info, making)
+        (making / prefix).replace(target)
+    except DAMAGE as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{archive} could not be unpacked to {target} ({cut(str(error))})") from error
     shutil.rmtree(making, ignore_errors=True)

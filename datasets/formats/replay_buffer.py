@@ -5,33 +5,31 @@ The format came with 2303.04137 and is shared by UMI and others. It holds no rat
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
+import math
 import shutil
 import warnings
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 from tqdm import tqdm
-from zarr.storage import LocalStore, ZipStore
 
-from ...spec import ActionDim, ActionSpec, ConfigError, DataError, IntArray, ObsKey, ObsSpec
+from ...spec import ActionDim, ActionSpec, ConfigError, DataError, IntArray, ObsKey, ObsSpec, cut, shorten
 from ..episodes import ACTION, EXTRAS, check_choice, episode_slice
 from ..kinds import check_numbers, decide_key, explain_key, may_be_picture, read_key
 from ..store import Store
+from .files import AGAIN, Files, FolderFiles, ZipFiles, check_inflation
+from .npz_reader import read_npz
+from .zarr_reader import ChunkCache, ZarrArray, is_array, open_array
 
 Episode = dict[str, NDArray[Any]]
 LayoutName = Literal["plain", "pusht"]
 BATCH_BYTES = 1 << 25
 PUSHT_FPS = 10.0
 PUSHT_SHAPES = {"action": (2,), "state": (5,), "keypoint": (9, 2)}
-_AGAIN = "download or copy it again"
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,10 @@ class ReplayBuffer:
     """A replay buffer that is read piece by piece: its images may not fit into memory."""
 
     path: Path
-    arrays: Mapping[str, Any]  # numpy or Zarr arrays (N, ...)
+    arrays: Mapping[str, NDArray[Any] | ZarrArray]  # (N, ...)
     episode_ends: IntArray  # (E,)
+    unread: Mapping[str, DataError] = field(default_factory=dict)  # keys that cannot be read, and why
+    notes: Sequence[str] = ()  # what the user should be told about the reading
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -59,11 +59,18 @@ class ReplayBuffer:
 
     def rows(self, key: str, start: int, stop: int) -> NDArray[Any]:
         """The steps start..stop of one key; DataError where the file is damaged."""
-        check_choice(key, self.arrays)
-        try:
-            return np.asarray(self.arrays[key][start:stop])
-        except (RuntimeError, ValueError, OSError, zipfile.BadZipFile) as error:
-            raise DataError(f"{self.path}: {key!r} cannot be read from step {start} to {stop} ({error}); {_AGAIN}") from error
+        self.check_readable([key])
+        return np.asarray(self.arrays[key][start:stop])
+
+    def check_readable(self, keys: Iterable[str]) -> None:
+        """Raise DataError for a key that is not there, or packed in a way that is not read; no chunk is opened."""
+        for key in keys:
+            if key in self.unread:
+                raise self.unread[key]
+            check_choice(key, self.arrays)
+            array = self.arrays[key]
+            if isinstance(array, ZarrArray):
+                array.check_readable()
 
     def array(self, key: str) -> NDArray[Any]:
         """All steps of one key, (N, ...)."""
@@ -96,13 +103,13 @@ def read_replay_buffer(path: str | Path) -> ReplayBuffer:
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path} does not exist; `hotstart data download pusht` fetches Push-T's")
-    arrays = _npz_arrays(path) if path.suffix == ".npz" else _zarr_arrays(path)
+    arrays, unread, notes = _read_npz(path) if path.suffix == ".npz" else _read_zarr(path)
     ends = np.asarray(arrays.pop("episode_ends"))
     _check_ends(path, ends)
     for key, array in arrays.items():
         if array.ndim == 0 or array.shape[0] != ends[-1]:
-            raise DataError(f"{path}: {key!r} has shape {array.shape}, but the episodes end at step {ends[-1]}; {_AGAIN}")
-    return ReplayBuffer(path, arrays, ends.astype(np.int64))
+            raise DataError(f"{path}: {cut(key)!r} has shape {array.shape}, but the episodes end at step {ends[-1]}; {AGAIN}")
+    return ReplayBuffer(path, arrays, ends.astype(np.int64), unread, notes)
 
 
 def convert(
@@ -130,7 +137,8 @@ def convert(
         raise DataError(f"{target} is there already: choose another target, or delete it")
     buffer = source if isinstance(source, ReplayBuffer) else read_replay_buffer(source)
     chosen = pusht_layout(buffer, images) if layout == "pusht" else plain_layout(buffer, keys, images, kinds)
-    for note in chosen.notes:
+    buffer.check_readable(chosen.reads)
+    for note in (*buffer.notes, *chosen.notes):
         say(note)
     rate = fps or (PUSHT_FPS if layout == "pusht" else None)
     if rate is None:
@@ -184,8 +192,11 @@ def plain_layout(
 ) -> Layout:
     """Every key under its own name, or the chosen ones; pictures as images, all else as states in float32."""
     kinds = dict(kinds or {})
+    if not keys:
+        _refuse_unread(buffer)
     left_out = [] if images or keys else [key for key in buffer.keys if key not in kinds and _is_picture(buffer, key)]
     named = dict(keys) if keys else {key: key for key in buffer.keys if key not in left_out}
+    buffer.check_readable(named.values())
     if odd := sorted(set(kinds) - set(named)):
         raise ConfigError(f"kinds names {odd[0]!r}, which is not taken; taken are {list(named)}")
     if ACTION not in named:
@@ -211,6 +222,12 @@ def plain_layout(
         told.append(f"left out the pictures {', '.join(left_out)}: images=true takes them")
     width = buffer.shape(named[ACTION])[0]
     return Layout(tuple(named.values()), ActionSpec.plain(width), ObsSpec(obs), translate, tuple(note for note in told if note))
+
+
+def _refuse_unread(buffer: ReplayBuffer) -> None:
+    """Raise DataError where a key cannot be read and nobody said that it is not wanted."""
+    for error in buffer.unread.values():
+        raise DataError(f"{error}; or take other keys only: keys=action:NAME,state:NAME")
 
 
 def _translate_pusht(episode: Episode) -> Episode:
@@ -253,66 +270,62 @@ def _check_ends(path: Path, ends: NDArray[Any]) -> None:
         raise DataError(f"{path}: episode_ends[{wrong[0]}] is {ends[wrong[0]]}, not above the one before: ends must increase")
 
 
-def _npz_arrays(path: Path) -> dict[str, Any]:
-    """All arrays of an npz."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays: dict[str, Any] = {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is not a whole npz of plain numbers ({error}); {_AGAIN}") from error
+def _read_npz(path: Path) -> tuple[dict[str, Any], dict[str, DataError], list[str]]:
+    """The arrays of an npz, why others cannot be read, and nothing to tell."""
+    arrays, unread = read_npz(path)
     if "episode_ends" not in arrays:
-        raise DataError(f"{path} has no episode_ends, only {list(arrays)}; it must say where each episode ends")
-    return arrays
+        raise unread.get("episode_ends") or DataError(
+            f"{path} has no episode_ends, only {shorten(list(arrays))}; it must say where each episode ends"
+        )
+    return dict(arrays), unread, []
 
 
-def _zarr_arrays(path: Path) -> dict[str, Any]:
-    """All arrays below `data/`, and `episode_ends`."""
-    if importlib.util.find_spec("imagecodecs"):  # the codecs of compressed images, where they are installed
-        importlib.import_module("imagecodecs.numcodecs").register_codecs()
-    try:
-        group = _zarr_group(path)
-        if "meta/episode_ends" not in group or "data" not in group:
-            raise DataError(f"{path} has no meta/episode_ends or no data/: it is not a replay buffer, or not a whole one")
-        arrays: dict[str, Any] = dict(_subgroup(group, "data").arrays())
-        _check_chunks(path, {**arrays, "episode_ends": group["meta/episode_ends"]})
-        return {**arrays, "episode_ends": np.asarray(_subgroup(group, "meta")["episode_ends"][:])}  # type: ignore[index]
-    except DataError:
-        raise
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{path} is not a whole zip ({error}); {_AGAIN}") from error
-    except (FileNotFoundError, KeyError, RuntimeError, ValueError) as error:
-        hint = "; for compressed images: pip install 'hotstart[images]'" if "codec" in str(error) else f"; {_AGAIN}"
-        raise DataError(f"{path} cannot be read as a replay buffer ({error}){hint}") from error
+def _read_zarr(path: Path) -> tuple[dict[str, Any], dict[str, DataError], list[str]]:
+    """The arrays below `data/` and `episode_ends`, why others cannot be read, and what the user should be told."""
+    files = _find_buffer(path)
+    if not is_array(files, "meta/episode_ends") or not files.folders("data"):
+        raise DataError(f"{path} has no meta/episode_ends or no data/: it is not a replay buffer, or not a whole one")
+    cache = ChunkCache()
+    ends = open_array(files, "meta/episode_ends", cache, fills=False)
+    arrays: dict[str, ZarrArray] = {}
+    unread: dict[str, DataError] = {}
+    notes: list[str] = []
+    for name in files.folders("data"):
+        try:
+            if is_array(files, f"data/{name}"):
+                arrays[name] = open_array(files, f"data/{name}", cache)
+            else:
+                notes.append(f"data/{cut(name)} is a group, not an array: it is left out")
+        except DataError as error:
+            unread[name] = error
+    every = [ends, *arrays.values()]
+    check_inflation(str(path), sum(array.nbytes for array in every), sum(sum(array.sizes.values()) for array in every))
+    notes += [_describe_unstored(name, array) for name, array in arrays.items() if array.unstored]
+    ends.check_readable()
+    return {**arrays, "episode_ends": ends[:]}, unread, notes
 
 
-def _subgroup(group: zarr.Group, name: str) -> zarr.Group:
-    found = group[name]
-    if not isinstance(found, zarr.Group):
-        raise DataError(f"{name} is an array, not a group: this is not a replay buffer")
-    return found
+def _describe_unstored(name: str, array: ZarrArray) -> str:
+    count = math.prod(array.layout.grid)
+    return (
+        f"{array.unstored} of {count} chunks of {cut(name)!r} are not stored: they are read as the fill value "
+        f"{array.layout.fill}, as Zarr's specification says; if the copy may not be whole, copy it again"
+    )
 
 
-def _zarr_group(path: Path) -> zarr.Group:
-    """The group that holds `data` and `meta`: at the root of the folder or zip, or in the one folder below that has them."""
+def _find_buffer(path: Path) -> Files:
+    """Where `data` and `meta` lie: at the root of the folder or zip, or in a folder below that has them."""
     if path.is_dir():
-        inner = [found.parent.parent for found in sorted(path.glob("**/meta/episode_ends"))]
-        return zarr.open_group(LocalStore(inner[0] if inner else path, read_only=True), mode="r")
-    with zipfile.ZipFile(path) as archive:
-        prefix = zipped_prefix(archive.namelist())
-    return zarr.open_group(ZipStore(path, mode="r"), mode="r", path=prefix.strip("/"))
+        for pattern in ("meta/episode_ends", "*/meta/episode_ends", "*/*/meta/episode_ends"):
+            for found in sorted(path.glob(pattern)):
+                return FolderFiles(found.parent.parent)
+        return FolderFiles(path)
+    packed = ZipFiles(path)
+    packed.prefix = zipped_prefix(packed.names())
+    return packed
 
 
 def zipped_prefix(names: list[str]) -> str:
     """Where in a zip the replay buffer lies: "" or a folder that ends in "/"."""
     ends = "meta/episode_ends/"
     return next((name.split(ends)[0] for name in names if ends in name and "__MACOSX" not in name), "")
-
-
-def _check_chunks(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Refuse lost chunks: Zarr reads them as zeros, and a policy would learn from those."""
-    for key, array in arrays.items():
-        if array.nchunks_initialized < array.nchunks:
-            lost = array.nchunks - array.nchunks_initialized
-            raise DataError(
-                f"{path}: {lost} of {array.nchunks} chunks of {key!r} are missing and would be read as zeros; {_AGAIN}"
-            )

@@ -1,3 +1,4 @@
+import json
 import shutil
 import zipfile
 
@@ -199,28 +200,61 @@ def test_a_damaged_entry_of_a_zip_is_noticed(folder, tmp_path):
     content = bytearray(packed.read_bytes())
     content[entry.header_offset + 30 + len(entry.filename) + entry.file_size // 2] ^= 0xFF
     packed.write_bytes(content)
-    with pytest.raises(DataError, match="'action' cannot be read"):
+    with pytest.raises(DataError, match=r"data/action/1.0 in .* is damaged"):
         read_replay_buffer(packed).array("action")
 
 
-def test_lost_chunks_are_not_read_as_zeros(folder):
+def test_chunks_that_are_not_stored_hold_the_fill_value_and_are_told(tmp_path, folder):
+    data = arrays()
+    data["reward"][:18] = 0  # zarr does not store chunks of zeros unless it is told to
+    source = write_zarr(tmp_path / "sparse.zarr", data)
+    assert not (source / "data" / "reward" / "0.0").exists()
+    buffer = read_replay_buffer(source)
+    np.testing.assert_array_equal(buffer.array("reward"), data["reward"])
+    (note,) = buffer.notes
+    assert "2 of 4 chunks of 'reward' are not stored: they are read as the fill value 0.0" in note
+    assert read_replay_buffer(folder).notes == []
+
+
+def test_chunks_that_are_not_stored_are_lost_where_there_is_no_fill_value(folder):
+    metadata = folder / "data" / "action" / ".zarray"
+    metadata.write_text(json.dumps({**json.loads(metadata.read_text()), "fill_value": None}))
     (folder / "data" / "action" / "2.0").unlink()
-    with pytest.raises(DataError, match="1 of 4 chunks of 'action' are missing"):
-        read_replay_buffer(folder)
+    with pytest.raises(DataError, match="data/action: 1 of 4 chunks are missing"):
+        read_replay_buffer(folder).array("action")
+
+
+def test_a_key_that_is_not_wanted_needs_no_codec(folder, tmp_path):
+    metadata = folder / "data" / "camera" / ".zarray"
+    metadata.write_text(json.dumps({**json.loads(metadata.read_text()), "compressor": {"id": "nobody_has_it"}}))
+    (folder / "data" / "words").mkdir()
+    (folder / "data" / "words" / ".zarray").write_text('{"zarr_format": 2, "dtype": "|O", "shape": [30], "chunks": [30]}')
+    with pytest.raises(DataError, match=r"data/words/.zarray: 'words' is object.*keys=action:NAME"):
+        convert(folder, tmp_path / "a", fps=10)
+    chosen = {"action": "action", "state": "obs"}
+    assert len(convert(folder, tmp_path / "b", fps=10, keys=chosen)) == 30
+    with pytest.raises(DataError, match="data/camera is packed by codec 'nobody_has_it'"):
+        convert(folder, tmp_path / "c", fps=10, keys={**chosen, "image": "camera"})
+    assert not (tmp_path / "c").exists()
+
+
+def test_nested_groups_are_left_out_and_told(folder):
+    zarr.open_group(str(folder), mode="r+", zarr_format=2).create_array("data/inner/a", shape=(3,), dtype="f4")
+    assert read_replay_buffer(folder).notes == ["data/inner is a group, not an array: it is left out"]
 
 
 def test_other_things_are_refused(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         read_replay_buffer(tmp_path / "nothing.zarr")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="cannot be read as a replay buffer"):
+    with pytest.raises(DataError, match="it is not a replay buffer"):
         read_replay_buffer(tmp_path / "empty")
     np.savez(tmp_path / "a.npz", action=np.zeros((3, 2)))
     with pytest.raises(DataError, match="has no episode_ends"):
         read_replay_buffer(tmp_path / "a.npz")
     np.savez(tmp_path / "b.npz", episode_ends=ENDS, action=np.array([{}], dtype=object))
-    with pytest.raises(DataError, match="not a whole npz of plain numbers"):
-        read_replay_buffer(tmp_path / "b.npz")
+    with pytest.raises(DataError, match=r"'action'.*real numbers are stored"):
+        read_replay_buffer(tmp_path / "b.npz").array("action")
 
 
 def test_pusht_layout_turns_the_angle_into_sine_and_cosine(tmp_path):
