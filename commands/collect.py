@@ -14,14 +14,16 @@ import numpy as np
 from tqdm import tqdm
 
 from ..checks import check_fit
-from ..datasets.store import Store
+from ..datasets.locks import hold
+from ..datasets.store import Store, refuse_full_disk
 from ..envs.base import TaskEnv
 from ..envs.experts.demonstrate import KINDS, Demonstration, Demonstrator, Kind, make_expert
 from ..envs.experts.play import bounds
 from ..envs.registry import options_of
 from ..envs.vectorised import WorkerError
 from ..interrupts import explain
-from ..spec import ConfigError, DataError, FloatArray, unknown
+from ..spec import ConfigError, DataError, FloatArray, shorten, unknown
+from ..untrusted import read_json
 from .processes import ordered, worker_count
 
 KEEP = ("success", "all")
@@ -44,11 +46,17 @@ def run(config: Mapping[str, Any]) -> int:
 
 def collect(config: Mapping[str, Any]) -> dict[str, Any]:
     """Fill the store up to `episodes`, taking seeds in order; returns counts and seconds."""
-    began = time.monotonic()
     if config["episodes"] < 1:
         raise ConfigError(f"episodes is {config['episodes']}; at least 1 is wanted")
     if config["keep"] not in KEEP:
         raise ConfigError(unknown("choice for keep", config["keep"], KEEP))
+    with hold(config["out"], shared=True):
+        return _collect(config)
+
+
+def _collect(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill the store, which this process has locked."""
+    began = time.monotonic()
     store, seeds = _open(config)
     try:
         attempts, succeeded = _fill(store, seeds, config)
@@ -130,8 +138,7 @@ def _open(config: Mapping[str, Any]) -> tuple[Store, list[int]]:
         store = Store.open(path)
         if store.attrs["source"] != source:
             raise DataError(f"{path} holds other data ({store.attrs['source']}): choose another out=, or delete it")
-        listed = json.loads((path / SEEDS).read_text()) if (path / SEEDS).exists() else []
-        return store, listed[: len(store.episode_ends)]
+        return store, _read_seeds(path)[: len(store.episode_ends)]
     try_out = demonstrator(task["env"], options_of(task), config["expert"], config["noise"])  # fails early where it cannot be
     env = try_out.env
     for note in env.notes:
@@ -141,12 +148,23 @@ def _open(config: Mapping[str, Any]) -> tuple[Store, list[int]]:
     return Store.create(path, **spec, task=task["name"], source=source, options=task["options"]), []
 
 
+def _read_seeds(path: Path) -> list[int]:
+    """Seeds of the episodes in a store; DataError where the file holds other than whole numbers."""
+    if not (path / SEEDS).exists():
+        return []
+    listed = read_json(path / SEEDS, DataError)
+    if not isinstance(listed, list) or any(type(seed) is not int for seed in listed):
+        raise DataError(f"{path / SEEDS} is {shorten(listed)}; it must be a list of whole numbers")
+    return listed
+
+
 def _keep(store: Store, seeds: list[int], seed: int, episode: Mapping[str, Any]) -> None:
     """Append an episode; its seed is listed first, so that a kill in between leaves at most one name too many."""
     seeds.append(seed)
     writing = store.path / (SEEDS + ".writing")
-    writing.write_text(json.dumps(seeds))
-    writing.replace(store.path / SEEDS)
+    with refuse_full_disk(f"{store.path / SEEDS} cannot be written; {len(store.episode_ends)} episodes are kept"):
+        writing.write_text(json.dumps(seeds))
+        writing.replace(store.path / SEEDS)
     store.append(episode)
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from ..checks import rates_differ
 from ..configs.schema import filled
+from ..datasets.locks import hold
 from ..datasets.store import Store
 from ..policy.denoisers.base import Network
 from ..policy.denoisers.mode import ModeTransformer
@@ -19,21 +20,23 @@ from ..policy.metrics import read_metrics
 from ..policy.model import ModelConfig
 from ..policy.training import Trainer
 from ..policy.training_settings import TrainingSettings
-from ..spec import DataError, Horizon, HotstartError, ObsSpec
+from ..spec import CheckpointError, DataError, Horizon, HotstartError, ObsSpec
 from . import plots
 
 
 def run(config: Mapping[str, Any]) -> int:
     """Train as the configuration says, or go on where the run of that name stopped."""
     store = Store.open(config["data"])
-    trainer = build(config, store, Path(config["runs"]) / config["name"])
-    print(
-        f"{trainer.folder}: {trainer.model.parameter_count / 1e6:.2f} M parameters, {len(trainer.batches.index)} windows, "
-        f"{trainer.settings.steps} steps on {trainer.device}"
-    )
-    if warning := rate_warning(config["task"], store.fps):
-        print(warning)
-    trainer.run()
+    folder = Path(config["runs"]) / config["name"]
+    with hold(folder, CheckpointError, shared=True):
+        trainer = build(config, store, folder)
+        print(
+            f"{folder}: {trainer.model.parameter_count / 1e6:.2f} M parameters, {len(trainer.batches.index)} windows, "
+            f"{trainer.settings.steps} steps on {trainer.device}"
+        )
+        if warning := rate_warning(config["task"], store.fps):
+            print(warning)
+        trainer.run()
     for heading, figure in figures(trainer.ema.model.network, trainer.folder).items():
         path = trainer.folder / f"{heading.lower()}.png"
         path.write_bytes(plots.to_png(figure))

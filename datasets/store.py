@@ -3,27 +3,32 @@
 Appending is atomic. The numbers are written first, the episode's end last, and zarr's LocalStore writes every file under
 another name and renames it; so after a kill the episode is there or it is not. What lies beyond the last end belongs to no
 episode: it is not read, and the next append writes over it. One process may append at a time; others may read.
+What is on disk may come from somebody else: it is read within limits, and only DataError is raised.
 """
 
 from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-import numcodecs
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
-from ..spec import ActionSpec, DataError, IntArray, ObsKey, ObsSpec
+from ..spec import ActionSpec, DataError, IntArray, ObsKey, ObsSpec, cut, shorten
 from .arrays import Arrays as Arrays
 from .arrays import check_fps
 from .episodes import EXTRAS, TIMESTAMP, check_choice, check_episode, content_hash, episode_slice, expected_arrays, lengths_of
 from .episodes import Dataset as Dataset
+from .formats.files import FolderFiles, check_inflation
+from .formats.zarr_reader import ChunkCache, ZarrArray, is_array, open_array, read_object
+from .locks import Hold, hold
 
 VERSION = 1
 UNFINISHED = -1
@@ -38,19 +43,22 @@ KEEP_ZEROS = {"array.write_empty_chunks": True}
 class Store:
     """Episodes of demonstrations in a folder; `create` makes one, `open` opens one, `append` adds an episode."""
 
-    def __init__(self, path: Path, group: zarr.Group) -> None:
+    def __init__(self, path: Path, attrs: Mapping[str, Any]) -> None:
         """Use `Store.create` or `Store.open`."""
         self.path = path
-        self._group = group
-        self._opened: dict[str, zarr.Array[Any]] = {}
-        self.attrs: dict[str, Any] = dict(group.attrs)
-        self.fps = float(self.attrs["fps"])
-        self.task = str(self.attrs["task"])
-        self.action_spec = ActionSpec.from_json(self.attrs["action_spec"])
-        self.obs_spec = ObsSpec.from_json(self.attrs["obs_spec"])
-        self._wanted = expected_arrays(self.action_spec, self.obs_spec)
-        self._ends = _read_ends(path, self._array("meta/episode_ends"))
-        self._extras = tuple(name for name in EXTRAS if f"data/{name}" in group)
+        self.attrs: dict[str, Any] = dict(attrs)
+        self._files = FolderFiles(path)
+        self._hold: Hold | None = None
+        self._writable: dict[str, zarr.Array[Any]] = {}
+        self._forget_read()
+        with _refuse_wrong_attributes(path):
+            self.fps = check_fps(self.attrs["fps"])
+            self.task = str(self.attrs["task"])
+            self.action_spec = ActionSpec.from_json(self.attrs["action_spec"])
+            self.obs_spec = ObsSpec.from_json(self.attrs["obs_spec"])
+            self._wanted = expected_arrays(self.action_spec, self.obs_spec)
+        self._ends = self._read_ends()
+        self._extras = tuple(name for name in EXTRAS if is_array(self._files, f"data/{name}"))
         self._swept = False
 
     @classmethod
@@ -82,12 +90,13 @@ class Store:
         }
         attrs |= {"action_spec": action_spec.to_json(), "obs_spec": obs_spec.to_json()}
         making = path.with_name(path.name + ".creating")  # renamed when whole: no half-made store is ever seen
-        shutil.rmtree(making, ignore_errors=True)
-        group = zarr.open_group(str(making), mode="w-", zarr_format=3, attributes=attrs)
-        for name, key in {**wanted, TIMESTAMP: ObsKey((), "float64")}.items():
-            _create_array(group, name, key)
-        _create_ends(group)
-        making.rename(path)
+        with hold(path, shared=True), refuse_full_disk(f"{path} cannot be made"):
+            shutil.rmtree(making, ignore_errors=True)
+            group = zarr.open_group(str(making), mode="w-", zarr_format=3, attributes=attrs)
+            for name, key in {**wanted, TIMESTAMP: ObsKey((), "float64")}.items():
+                _create_array(group, name, key)
+            _create_ends(group)
+            making.rename(path)
         return cls.open(path)
 
     @classmethod
@@ -97,7 +106,7 @@ class Store:
         Raises DataError when nothing is there, when it is something else or of a newer hotstart, and when parts are lost.
         """
         path = Path(path)
-        store = cls(path, _open_group(path))
+        store = cls(path, _read_attributes(path))
         store._check_whole()
         return store
 
@@ -127,28 +136,22 @@ class Store:
         """The steps start..stop of one key; DataError where the disk no longer holds what was written."""
         check_choice(key, self.keys)
         try:
-            return np.asarray(self._array(f"data/{key}")[start : min(stop, len(self))])
-        except (RuntimeError, ValueError, OSError) as error:  # zarr and its codecs raise all three on damaged chunks
-            raise DataError(
-                f"{self.path}: data/{key} is damaged between steps {start} and {stop} ({error}); {_MEND}"
-            ) from error
+            return self._array(f"data/{key}")[start : min(stop, len(self))]
+        except DataError as error:
+            raise DataError(f"{error}: data/{key} is damaged between steps {start} and {stop}; {_MEND}") from error
 
     def rows_per_chunk(self, key: str) -> int:
         """Steps of one key that are compressed together."""
-        return int(self._array(f"data/{key}").chunks[0])
+        return self._array(f"data/{key}").chunks[0]
 
     def chunk(self, key: str, number: int) -> NDArray[Any]:
-        """The steps of one chunk of a key, (rows, ...), those beyond the end included; DataError where it is damaged.
+        """The steps of one chunk of a key, (rows, ...), those beyond the end included; may be asked from several threads.
 
         Read and decoded without zarr, whose bookkeeping takes nine times as long as the decoding (BENCHMARKS.md).
+        Raises DataError where it is missing or damaged.
         """
         array = self._array(f"data/{key}")
-        place = self.path.joinpath("data", key, "c", str(number), *["0"] * (array.ndim - 1))
-        try:
-            plain = _DECODER.decode(place.read_bytes())
-            return np.frombuffer(plain, array.dtype).reshape(array.chunks)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise DataError(f"{place} is missing or damaged ({error}); {_MEND}") from error
+        return array.chunk((number, *[0] * (array.ndim - 1)))
 
     def episode(self, number: int) -> dict[str, NDArray[Any]]:
         """All keys of one episode, each (n, ...); negative numbers count from the end."""
@@ -175,21 +178,65 @@ class Store:
             return
         first = len(self._ends)
         checked = [check_episode(episode, self._wanted, first + i, self.fps) for i, episode in enumerate(episodes)]
+        self._take_lock()
+        with refuse_full_disk(f"{self.path}: the new episodes cannot be written; the {first} finished ones are kept"):
+            self._write_episodes(checked)
+
+    def _write_episodes(self, checked: Sequence[Mapping[str, NDArray[Any]]]) -> None:
+        """Write numbers first, ends last; whatever ends this in between leaves the finished episodes as they are."""
+        first = len(self._ends)
         self._settle_extras(checked)
         if not self._swept:
             self._sweep()
+        self._swept = False  # a write that fails leaves half a file behind
         ends = len(self) + np.cumsum([len(episode[TIMESTAMP]) for episode in checked]).astype(np.int64)
         for key in self.keys:
-            _write(self._array(f"data/{key}"), np.concatenate([episode[key] for episode in checked]), len(self))
-        _write(self._array("meta/episode_ends"), ends, first)
+            _write(self._writable_array(f"data/{key}"), np.concatenate([episode[key] for episode in checked]), len(self))
+        _write(self._writable_array("meta/episode_ends"), ends, first)
+        self._swept = True
         self._ends = np.append(self._ends, ends)
+        self._forget_read()
 
-    def _array(self, name: str) -> zarr.Array[Any]:
-        """One array of the group, opened once."""
-        if name not in self._opened:
+    def release(self) -> None:
+        """Let other processes append; done by itself when the store is no longer used or the process ends."""
+        if self._hold is not None:
+            self._hold.release()
+            self._hold = None
+
+    def _take_lock(self) -> None:
+        """Lock the store for this process from the first append on; DataError where it has grown since it was opened."""
+        if self._hold is None:
+            held = hold(self.path, shared=True)
+            self._hold = held
+            weakref.finalize(self, held.release)
+        self._forget_read()
+        if not np.array_equal(self._read_ends(), self._ends):
+            raise DataError(
+                f"{self.path} has been appended to by somebody else since it was opened: open it again with Store.open"
+            )
+
+    @property
+    def _group(self) -> zarr.Group:
+        """The group, opened for writing."""
+        return zarr.open_group(str(self.path), mode="r+", zarr_format=3)
+
+    def _writable_array(self, name: str) -> zarr.Array[Any]:
+        """One array of the group, opened once for writing."""
+        if name not in self._writable:
             with zarr.config.set(KEEP_ZEROS):  # zarr fixes this when an array is opened
-                self._opened[name] = cast("zarr.Array[Any]", self._group[name])
-        return self._opened[name]
+                self._writable[name] = cast("zarr.Array[Any]", self._group[name])
+        return self._writable[name]
+
+    def _array(self, name: str) -> ZarrArray:
+        """One array, opened once for reading; a chunk of numbers that is not there is a loss."""
+        if name not in self._read:
+            self._read[name] = open_array(self._files, name, self._cache, fills=not name.startswith("data/"))
+        return self._read[name]
+
+    def _forget_read(self) -> None:
+        """Open arrays anew when they are read next: they have grown."""
+        self._read: dict[str, ZarrArray] = {}
+        self._cache = ChunkCache()
 
     def _settle_extras(self, episodes: Sequence[Mapping[str, Any]]) -> None:
         """The first episode decides which extras the store holds; DataError when a later one differs."""
@@ -200,7 +247,7 @@ class Store:
                 raise DataError(f"episode {number} has the extras {sorted(given)}, the other episodes have {sorted(wanted)}")
         for name in set(self._extras) - wanted:  # left over from an append that was cut off
             del self._group[f"data/{name}"]
-            self._opened.pop(f"data/{name}", None)
+            self._writable.pop(f"data/{name}", None)
         for name in wanted - set(self._extras):
             _create_array(self._group, name, ObsKey((), str(EXTRAS[name])))
         self._extras = tuple(name for name in EXTRAS if name in wanted)
@@ -215,20 +262,74 @@ class Store:
         """Raise DataError unless every array reaches to the last end and all its chunks are there."""
         steps = len(self)
         for name in (*self._wanted, TIMESTAMP):
-            if f"data/{name}" not in self._group:
+            if not is_array(self._files, f"data/{name}"):
                 raise DataError(f"{self.path}: data/{name} is missing; {_MEND}")
         for name in self.keys:
+            self._check_array(name, self._wanted.get(name) or ObsKey((), str(EXTRAS[name])))
             array = self._array(f"data/{name}")
             if array.shape[0] < steps:
                 raise DataError(f"{self.path}: data/{name} has {array.shape[0]} steps, but the episodes need {steps}; {_MEND}")
             for chunk in range(math.ceil(steps / array.chunks[0])):
-                place = self.path.joinpath("data", name, "c", str(chunk), *["0"] * (array.ndim - 1))
-                if not place.is_file() or place.stat().st_size == 0:
-                    raise DataError(f"{self.path}: {place.relative_to(self.path)} is missing or empty; {_MEND}")
+                place = array.layout.name_chunk((chunk, *[0] * (array.ndim - 1)))
+                if not array.sizes.get(place):
+                    raise DataError(f"{self.path}: data/{name}/{place} is missing or empty; {_MEND}")
+        arrays = [self._array(f"data/{name}") for name in self.keys]
+        check_inflation(str(self.path), sum(map(_used_bytes, arrays)), sum(sum(array.sizes.values()) for array in arrays))
+
+    def _check_array(self, name: str, key: ObsKey) -> None:
+        """Raise DataError unless an array is what the specification says, in codecs that are read, its rows in one piece."""
+        array = self._array(f"data/{name}")
+        whole_rows = tuple(max(size, 1) for size in key.shape)
+        if array.shape[1:] != tuple(key.shape) or array.dtype != np.dtype(key.dtype) or array.chunks[1:] != whole_rows:
+            raise DataError(
+                f"{self.path}: data/{name} holds {array.dtype} {array.shape[1:]} in chunks of {array.chunks}, the "
+                f"specification says {key.dtype} {shorten(key.shape)}; {_MEND}"
+            )
+        assert array.stages is not None  # looks at the codecs
+
+    def _read_ends(self) -> IntArray:
+        """The ends up to the first that was never written; DataError where the file is damaged or, with its episodes, gone."""
+        array = self._array("meta/episode_ends")
+        if array.ndim != 1 or array.dtype != np.int64:
+            raise DataError(f"{self.path}: meta/episode_ends holds {array.dtype} {array.shape}; {_MEND}")
+        try:
+            ends = array[:]
+        except DataError as error:
+            raise DataError(f"{error}: meta/episode_ends is damaged; {_MEND}") from error
+        unfinished = np.flatnonzero(ends == UNFINISHED)
+        finished = ends[: unfinished[0]] if len(unfinished) else ends
+        unknown = (ends[len(finished) :] != UNFINISHED).any()
+        if unknown or (np.diff(finished, prepend=0) <= 0).any() or _has_lost_ends(array):
+            raise DataError(f"{self.path}: meta/episode_ends does not increase or has lost a part; {_MEND}")
+        return finished
 
 
-_DECODER = numcodecs.Zstd(checksum=True)
 _MEND = "the copy is not whole: copy, download or convert the data set again"
+
+
+@contextmanager
+def refuse_full_disk(what: str) -> Iterator[None]:
+    """Raise DataError with `what` in front where the system refuses to write: a full disk, a read-only one, no permission."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{what} ({cut(str(error))})") from error
+
+
+@contextmanager
+def _refuse_wrong_attributes(path: Path) -> Iterator[None]:
+    """Raise DataError where the attributes are not those of a store."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{path}/zarr.json: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise DataError(f"{path}/zarr.json has wrong attributes ({cut(str(error))}); {_MEND}") from error
+
+
+def _used_bytes(array: ZarrArray) -> int:
+    """Bytes of an array's chunks when decoded."""
+    return len(array.sizes) * array.layout.chunk_bytes
 
 
 def _codec() -> ZstdCodec:
@@ -258,8 +359,8 @@ def _write(array: zarr.Array[Any], values: NDArray[Any], start: int) -> None:
     array[start:] = values
 
 
-def _open_group(path: Path) -> zarr.Group:
-    """The store's group; DataError unless it is one that this version of hotstart can read."""
+def _read_attributes(path: Path) -> dict[str, Any]:
+    """The store's attributes; DataError unless it is one that this version of hotstart can read."""
     if not path.exists():
         raise DataError(
             f"{path} does not exist; make a data set with `hotstart collect`, `hotstart data convert` or Store.create"
@@ -267,35 +368,25 @@ def _open_group(path: Path) -> zarr.Group:
     if (path / ".zgroup").exists() or path.suffix in (".zip", ".npz", ".hdf5", ".h5"):
         raise DataError(f"{path} is another format's data set; `hotstart data convert {path} TARGET` makes a store of it")
     try:
-        group = zarr.open_group(str(path), mode="r+", zarr_format=3)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        root = read_object(FolderFiles(path), "zarr.json")
+    except DataError as error:
         raise DataError(
             f"{path} is not a hotstart data set ({error}); give the folder that holds zarr.json, data/ and meta/"
         ) from error
-    version = group.attrs.get("version")
-    if not isinstance(version, int) or "action_spec" not in group.attrs or "meta/episode_ends" not in group:
+    attributes = root.get("attributes")
+    attrs = attributes if isinstance(attributes, dict) else {}
+    version = attrs.get("version")
+    has_ends = is_array(FolderFiles(path), "meta/episode_ends")
+    if type(version) is not int or "action_spec" not in attrs or not has_ends:
         raise DataError(
             f"{path} is a Zarr group, but not a hotstart data set: version, action_spec or meta/episode_ends is missing"
         )
     if version > VERSION:
         raise DataError(f"{path} has format {version}, this hotstart reads up to {VERSION}: update hotstart")
-    return group
+    return attrs
 
 
-def _read_ends(path: Path, array: zarr.Array[Any]) -> IntArray:
-    """The ends up to the first that was never written; DataError where the file is damaged or, with its episodes, gone."""
-    try:
-        ends = np.asarray(array[:], np.int64)
-    except (RuntimeError, ValueError, OSError) as error:
-        raise DataError(f"{path}: meta/episode_ends is damaged ({error}); {_MEND}") from error
-    unfinished = np.flatnonzero(ends == UNFINISHED)
-    finished = ends[: unfinished[0]] if len(unfinished) else ends
-    if (ends[len(finished) :] != UNFINISHED).any() or (np.diff(finished, prepend=0) <= 0).any() or _lost(path, ends):
-        raise DataError(f"{path}: meta/episode_ends does not increase or has lost a part; {_MEND}")
-    return finished
-
-
-def _lost(path: Path, ends: IntArray) -> bool:
+def _has_lost_ends(array: ZarrArray) -> bool:
     """Whether a chunk of ends is gone that episodes stand in; the last of several may not have been written yet."""
-    chunks = max(math.ceil(len(ends) / ENDS_PER_CHUNK) - 1, 1)
-    return any(not (path / "meta" / "episode_ends" / "c" / str(chunk)).is_file() for chunk in range(chunks))
+    certain = range(max(array.layout.grid[0] - 1, 1))
+    return any(array.layout.name_chunk((chunk,)) not in array.sizes for chunk in certain)

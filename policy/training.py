@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from ..datasets.episodes import Dataset
 from ..datasets.frames import open_frames
+from ..datasets.locks import hold
 from ..datasets.statistics import Statistics, dataset_statistics, statistics
 from ..datasets.windows import split_episodes, window_index
 from ..interrupts import Interrupted, stop_flag
@@ -92,7 +93,14 @@ class Trainer:
         self.slow_steps = SlowSteps()
 
     def run(self, progress: bool = True, on_log: OnLog | None = None) -> PolicyModel:
-        """Train to `settings.steps` and return the EMA model; SIGINT, SIGTERM and SIGHUP save first, then stop the run."""
+        """Train to `settings.steps` and return the EMA model; SIGINT, SIGTERM and SIGHUP save first, then stop the run.
+
+        Raises CheckpointError, at once, where another process trains in this folder.
+        """
+        with hold(self.folder, CheckpointError, shared=True):
+            return self._run(progress, on_log)
+
+    def _run(self, progress: bool, on_log: OnLog | None) -> PolicyModel:
         self._resume()
         log = MetricsLog(self.folder, self.step)
         bar = tqdm(total=self.settings.steps, initial=self.step, desc="training", unit="step", disable=not progress)

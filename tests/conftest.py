@@ -234,3 +234,20 @@ def plugin_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     yield install
     for module in made:
         sys.modules.pop(module, None)
+
+
+@pytest.fixture
+def hold_elsewhere():
+    """A function that lets another process hold the lock on a target until the test ends."""
+    program = "import sys, time; from hotstart.datasets.locks import hold; held = hold(sys.argv[1]); print(); time.sleep(60)"
+    running = []
+
+    def begin(target):
+        running.append(subprocess.Popen([sys.executable, "-c", program, str(target)], stdout=subprocess.PIPE))
+        running[-1].stdout.readline()
+        return running[-1]
+
+    yield begin
+    for process in running:
+        process.kill()
+        process.wait()

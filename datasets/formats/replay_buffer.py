@@ -20,7 +20,8 @@ from tqdm import tqdm
 from ...spec import ActionDim, ActionSpec, ConfigError, DataError, IntArray, ObsKey, ObsSpec, cut, shorten
 from ..episodes import ACTION, EXTRAS, check_choice, episode_slice
 from ..kinds import check_numbers, decide_key, explain_key, may_be_picture, read_key
-from ..store import Store
+from ..locks import hold
+from ..store import Store, refuse_full_disk
 from .files import AGAIN, Files, FolderFiles, ZipFiles, check_inflation
 from .npz_reader import read_npz
 from .zarr_reader import ChunkCache, ZarrArray, is_array, open_array
@@ -144,13 +145,16 @@ def convert(
     if rate is None:
         raise ConfigError("this format does not say how many steps a second has; give it, for instance fps=10")
     making = target.with_name(target.name + ".converting")
-    shutil.rmtree(making, ignore_errors=True)
-    store = Store.create(
-        making, fps=rate, action_spec=chosen.action_spec, obs_spec=chosen.obs_spec, task=task, source=buffer.path.name
-    )
-    for batch in _batches(buffer, chosen):
-        store.extend(batch)
-    making.rename(target)
+    with hold(target):
+        shutil.rmtree(making, ignore_errors=True)
+        store = Store.create(
+            making, fps=rate, action_spec=chosen.action_spec, obs_spec=chosen.obs_spec, task=task, source=buffer.path.name
+        )
+        for batch in _batches(buffer, chosen):
+            store.extend(batch)
+        store.release()
+        with refuse_full_disk(f"{target} cannot be made"):
+            making.rename(target)
     return Store.open(target)
 
 

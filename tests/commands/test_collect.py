@@ -31,6 +31,22 @@ def test_all_episodes_are_kept_with_labels_and_go_on(tmp_path):
     assert store.task == "Pendulum-v1"
 
 
+def test_two_processes_cannot_collect_into_one_data_set(tmp_path, capsys, hold_elsewhere):
+    out = tmp_path / "play.zarr"
+    hold_elsewhere(out)
+    assert main(["collect", str(out), "expert=random", "keep=all", "episodes=1", *FETCH]) == 2
+    assert "play.zarr is being written by another process" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_seeds_that_are_no_numbers_are_refused(tmp_path, capsys):
+    out = tmp_path / "play.zarr"
+    assert main(["collect", str(out), "expert=random", "keep=all", "episodes=1", *FETCH]) == 0
+    (out / "seeds.json").write_text('{"0": 1}')
+    assert main(["collect", str(out), "expert=random", "keep=all", "episodes=2", *FETCH]) == 2
+    assert "it must be a list of whole numbers" in capsys.readouterr().err
+
+
 def test_another_expert_does_not_mix_in(tmp_path, capsys):
     out = tmp_path / "play.zarr"
     assert main(["collect", str(out), "expert=random", "keep=all", "episodes=1", *FETCH]) == 0

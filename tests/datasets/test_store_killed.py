@@ -96,7 +96,7 @@ def test_a_shorter_episode_overwrites_what_a_kill_left_behind(tmp_path, specs, e
     store = Store.create(tmp_path / "data", fps=10, **specs)
     store.append(episode_maker(0))
     store.append(episode_maker(1, 40))
-    store._array("meta/episode_ends")[1:] = -1  # as if the end had never been written
+    store._writable_array("meta/episode_ends")[1:] = -1  # as if the end had never been written
     opened = Store.open(store.path)
     assert len(opened.lengths) == 1
     opened.append(episode_maker(1, 4))
@@ -109,7 +109,7 @@ def test_a_shorter_episode_overwrites_what_a_kill_left_behind(tmp_path, specs, e
 def test_extras_of_a_first_episode_that_was_never_finished_do_not_bind(tmp_path, specs, episode_maker):
     store = Store.create(tmp_path / "data", fps=10, **specs)
     store.append({**episode_maker(0, 5), "reward": np.ones(5)})
-    store._array("meta/episode_ends")[:] = -1  # as if its end had never been written
+    store._writable_array("meta/episode_ends")[:] = -1  # as if its end had never been written
     opened = Store.open(store.path)
     opened.append(episode_maker(0))
     assert "reward" not in Store.open(store.path).keys

@@ -17,7 +17,7 @@ from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.policy.metrics import read_metrics
 from hotstart.policy.training import Trainer
 from hotstart.policy.training_settings import TrainingSettings
-from hotstart.spec import DataError
+from hotstart.spec import CheckpointError, DataError
 
 SETTINGS = TrainingSettings(
     steps=14,
@@ -33,6 +33,13 @@ KINDS = ["unet", "transformer", "mode"]
 
 def run(dataset, config, settings, folder, **options):
     return Trainer(dataset, config, settings, folder).run(progress=False, **options)
+
+
+def test_two_processes_cannot_train_in_one_folder(tmp_path, tiny_dataset, tiny_config, hold_elsewhere):
+    hold_elsewhere(tmp_path / "run")
+    with pytest.raises(CheckpointError, match="run is being written by another process"):
+        run(tiny_dataset, tiny_config(), SETTINGS, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 # --- numbers that are not
