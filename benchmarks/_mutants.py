@@ -586,10 +586,10 @@ RUN = (
         LOOP,
     ),
     Mutant(
-        "patience_without_end",
+        "patience_is_doubled",
         CONTROL,
         "(now_s - self.asked_s > self.settings.patience_s)",
-        "(now_s - self.asked_s > 100 * self.settings.patience_s)",
+        "(now_s - self.asked_s > 2 * self.settings.patience_s)",
         ("test_control_late.py",),
     ),
     Mutant(

@@ -320,7 +320,7 @@ def test_patience_counts_the_rows_own_time(scripted):
     """A plan charged with more than was allowed is never waited for; one that is in time is."""
     robot, policy = scripted.Robot(2), scripted.Policy()
     with pytest.raises(SilentError):
-        run(robot, policy, scripted.late_planner(policy, 0.5), VirtualClock(), [0, 1], LoopSettings(40, patience_s=0.2))
+        run(robot, policy, scripted.late_planner(policy, 0.5), VirtualClock(), [0, 1], LoopSettings(40, patience_s=0.3))
     logs = run(robot, policy, scripted.late_planner(policy, 0.5), VirtualClock(), [0, 1], LoopSettings(40, patience_s=0.7))
     assert all(log.steps == 40 for log in logs)
     with pytest.raises(ConfigError, match="patience_s is 0"):
