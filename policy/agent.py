@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..spec import FloatArray, Observation
+from ..spec import ConfigError, FloatArray, Observation
 from .diffusion.plans import Way
 from .diffusion_policy import DiffusionPolicy
 
@@ -36,14 +37,36 @@ class Agent:
         self._executed = 0
 
     def act(self, observation: Observation) -> FloatArray:
-        """The action (A,) for this tick, in the robot's units, from an observation without a batch axis."""
-        batched = {name: np.asarray(value)[None] for name, value in observation.items()}
-        self._state = self.policy.observe(self._state, batched)
+        """The action (A,) for this tick, in the robot's units, from an observation without a batch axis.
+
+        The observation is a mapping, key -> array, even where there is one key only. Raises ConfigError for anything else, and
+        names the key that is missing or of another shape or type.
+        """
+        self._state = self.policy.observe(self._state, self._batched(observation))
         if not self._queue:
             planned = self.policy.plan(self._state, np.zeros(1, np.int64), np.full(1, self._executed))
             self._state, self._queue, self._executed = planned.state, list(planned.actions[0]), 0
         self._executed += 1
         return self._queue.pop(0)
+
+    def _batched(self, observation: Observation) -> Observation:
+        """The observation with a batch axis of one, what the policy does not read left out."""
+        keys = self.policy.obs_spec.keys
+        if not isinstance(observation, Mapping):
+            example = ", ".join(f"{name!r}: array of shape {tuple(key.shape)}" for name, key in keys.items())
+            raise ConfigError(f"act() was given a {type(observation).__name__}; it takes a mapping: {{{example}}}")
+        return {name: _one(name, observation[name], tuple(key.shape)) for name, key in keys.items() if name in observation}
+
+
+def _one(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """An observation of the key `name` with a batch axis of one; raises ConfigError where it has another shape."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ConfigError(f"observation {name!r} is no array: its rows have different lengths") from error
+    if array.shape != shape:
+        raise ConfigError(f"observation {name!r} has shape {array.shape}; {shape} is wanted, without a batch axis")
+    return array[None]
 
 
 def load(path: Path | str, inference: Way | Mapping[str, Any] | None = None, device: str = "cpu") -> Agent:

@@ -174,9 +174,9 @@ def distance(estimate: Tensor, guess: Tensor, request: PlanRequest) -> Tensor:
     """Root mean square difference (R,) over the chunk; numbers that take two values only do not count."""
     chunk = slice(request.horizon.past, request.horizon.past + request.horizon.executed)
     error = (estimate - guess)[:, chunk].square()
-    if request.discrete is not None and not bool(request.discrete.all()):
+    if request.discrete is not None:
         error = error[..., ~request.discrete]
-    return error.flatten(1).mean(1).sqrt()
+    return error.flatten(1).sum(1).div(max(1, error[0].numel())).sqrt()
 
 
 def gain(schedule: Schedule, start: float, steps: int, spread: float, eta: float, renoise: bool = True) -> float:

@@ -188,9 +188,11 @@ def test_a_warm_start_goes_on_from_the_same_poses_though_the_hand_has_moved(tmp_
 
     policy = DiffusionPolicy(model, Watching(1, cold=2))
     rows, seen = np.arange(2), [{name: np.stack([e[name][t] for e in episodes[:2]]) for name in SEEN.keys} for t in (0, 9)]
-    planned = policy.plan(policy.observe(policy.initial_state([0, 1]), seen[0]), rows, np.zeros(2, int))
-    state = policy.observe(planned.state, seen[1])
-    policy.plan(state, rows, np.zeros(2, int))
+    asked = policy.observe(policy.initial_state([0, 1]), seen[0])
+    planned = policy.plan(asked, rows, np.zeros(2, int))
+    for state in (planned.state, policy.adopt(asked, planned)):  # adopted, it is relative to the same pose still
+        policy.plan(policy.observe(state, seen[1]), rows, np.zeros(2, int))
+    torch.testing.assert_close(guesses[1], guesses[0])
     units = model.normalizer.denormalize("action", guesses[0])
     now = {name: torch.as_tensor(value)[:, None] for name, value in seen[1].items()}
     back = model.actions.decode(units, now)[:, :4]

@@ -1,5 +1,7 @@
 """Anchored starts: anchors are the data's plans, the head chooses by the observation, and a checkpoint keeps them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,9 @@ from hotstart.datasets.store import Store
 from hotstart.policy import checkpoint
 from hotstart.policy.anchors import fit_anchors
 from hotstart.policy.diffusion.anchored import Anchored
+from hotstart.policy.diffusion.noise import RowNoise
 from hotstart.policy.diffusion.plans import Trained
+from hotstart.policy.diffusion.schedule import VPCosine, alpha_sigma
 from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.policy.normalizer import ACTION
 from hotstart.spec import ConfigError, Horizon
@@ -47,6 +51,16 @@ def test_it_begins_at_the_anchor_and_ends_in_the_data():
     np.testing.assert_allclose(outcome.plan.mean(), 0.2, atol=0.05)
     near = Anchored(1, 0.02)(type(asked)(**{**vars(asked), "anchor": anchor}))
     assert float(near.plan.mean()) < 0.1  # hardly any noise: the anchor is believed
+
+
+def test_the_anchor_gets_the_noise_of_its_level():
+    """Written out: one step of a known posterior from alpha anchor + sigma noise."""
+    spread, steps = 0.5, torch.full((3, 24), float(VPCosine().level(torch.tensor(0.5))))
+    asked = replace(request(gaussian(0.0, spread), rows=3), anchor=torch.full((3, 24, 2), -0.5))
+    alpha, sigma = alpha_sigma(steps.unsqueeze(-1))
+    x = alpha * -0.5 + sigma * replace(asked, noise=RowNoise([0, 1, 2], [0, 0, 0])).draw()
+    expected = alpha * spread**2 / (alpha**2 * spread**2 + sigma**2) * x
+    torch.testing.assert_close(Anchored(1, 0.5, clip=None)(asked).plan, expected)
 
 
 def test_a_saved_checkpoint_keeps_its_anchors(anchored_model, tmp_path, observation, watched, plan):

@@ -41,6 +41,21 @@ def test_a_row_without_a_plan_takes_what_all_samples_agree_on():
     assert torch.equal(way(asked).plan, samples[torch.arange(3), apart.argmin(1)])
 
 
+def test_the_weaker_plans_that_it_leads_away_from_are_drawn_apart_from_the_others():
+    """Written out: mean distance to the others less that to weaker plans from further noise streams."""
+    way = BidirectionalDecoding(samples=9, kept=2, steps=3, weak_steps=1)
+    asked = request(smooth(0.3), rows=8)
+    strong = Fresh(3)(asked.branches(9)).plan.unflatten(0, (8, 9)).flatten(2)
+
+    def chosen(first: int) -> Tensor:
+        weak = Fresh(1)(asked.branches(9, first)).plan.unflatten(0, (8, 9)).flatten(2)
+        apart = torch.cdist(strong, strong).mean(-1) - torch.cdist(strong, weak).mean(-1)
+        return strong[torch.arange(8), apart.argmin(1)].unflatten(1, (24, 2))
+
+    torch.testing.assert_close(way(asked).plan, chosen(first=9))
+    assert not torch.equal(chosen(first=9), chosen(first=0))
+
+
 def test_the_cost_counts_every_sample():
     outcome = BidirectionalDecoding(samples=6, kept=2, steps=5, weak_steps=2)(request(smooth(0.3)))
     assert outcome.nfe.tolist() == [6 * 7] * 4

@@ -7,15 +7,19 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from hotstart.datasets.arrays import Arrays
+from hotstart.datasets.statistics import statistics
 from hotstart.policy import checkpoint
 from hotstart.policy.agent import Agent, load
 from hotstart.policy.diffusion.noise import RowNoise
 from hotstart.policy.diffusion.plans import Fresh, PlanOutcome
 from hotstart.policy.diffusion.schedule import VPCosine, grid
 from hotstart.policy.diffusion.solvers import DDIM, DPMSolverPP
+from hotstart.policy.diffusion.streaming import Streaming
 from hotstart.policy.diffusion_policy import DiffusionPolicy, build_way
-from hotstart.policy.normalizer import ACTION
-from hotstart.spec import ConfigError, ObsKey, ObsSpec
+from hotstart.policy.model import AS_GIVEN
+from hotstart.policy.normalizer import ACTION, Normalizer
+from hotstart.spec import ActionDim, ActionSpec, ConfigError, ObsKey, ObsSpec
 
 ROWS = 7
 WAYS = [Fresh(3), Fresh(3, DDIM(1.0)), Fresh(3, DPMSolverPP())]
@@ -74,6 +78,19 @@ def test_adopt_takes_plans_into_the_newer_state(policy, observation, watched, pl
     other = plan(policy, asked, [2])
     both = [policy.adopt(policy.adopt(newer, a), b) for a, b in ((planned, other), (other, planned))]
     assert same_rows(both[0], both[1], range(ROWS))
+
+
+def test_what_goes_on_from_an_adopted_plan_goes_on_from_all_of_it(tiny_model, observation, watched, plan):
+    """Its noise too: a staircase's later steps are noisy still."""
+    policy = DiffusionPolicy(tiny_model(), Streaming(2, cold=3))
+    asked = watched(policy)
+    planned = plan(policy, asked, [1, 4])
+    adopted = policy.adopt(asked, planned)
+    assert planned.state.level[[1, 4]].any()
+    np.testing.assert_array_equal(adopted.level, planned.state.level)
+    seen = observation(ROWS, 9)
+    straight, round_about = (plan(policy, policy.observe(state, seen), [1, 4]) for state in (planned.state, adopted))
+    np.testing.assert_array_equal(round_about.actions, straight.actions)
 
 
 # --- plans
@@ -157,6 +174,41 @@ def test_a_way_is_handed_all_it_needs_and_its_outcome_is_used(tiny_model, watche
     assert requests[1].executed.tolist() == [4, 0]
     assert requests[1].noise.seeds.tolist() == [1, 2]
     assert requests[1].noise.plans.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("size", [1.0, 0.2])
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (0.0, 0.08)])
+def test_a_number_of_two_values_takes_the_value_on_its_own_side(low, high, size, tiny_model, watched, plan):
+    """However near to the middle the plan lies: below it the data's lower value, above it the higher one."""
+    rng = np.random.default_rng(0)
+    states = rng.uniform(-3, 3, (4, 14, 2)).astype(np.float32)
+    grips = np.where(np.arange(14) % 2, high, low)[:, None]
+    episodes = [{"state": s, "action": np.concatenate((s[:, :1], grips), 1).astype(np.float32)} for s in states]
+    spec = ActionSpec((ActionDim("x"), ActionDim("grip", "", "discrete")))
+    model = tiny_model(dataset=Arrays(episodes, fps=10.0, action_spec=spec), actions={**AS_GIVEN, "discrete_size": size})
+    found = {ACTION: model.actions.known_range(statistics(np.concatenate([e["action"] for e in episodes])))}
+    model.normalizer.load_state_dict({**model.normalizer.state_dict(), **Normalizer.fit(found, {ACTION: (2,)}).state_dict()})
+    wanted = torch.tensor([-0.9, -0.01, 0.01, 0.9]) * size  # the chunk's four steps
+
+    def way(request):
+        made = torch.zeros(request.rows, 12, 2)
+        made[:, 1:5, 1] = wanted
+        return PlanOutcome(made, torch.zeros(request.rows, dtype=torch.long))
+
+    policy = DiffusionPolicy(model, way)
+    actions = plan(policy, watched(policy)).actions
+    np.testing.assert_allclose(actions[:, :, 1], np.broadcast_to([low, low, high, high], (ROWS, 4)), atol=1e-6)
+
+
+@pytest.mark.parametrize("delay", [0, 1, 3])
+def test_the_steps_of_the_delay_are_handed_out_after_the_chunk(delay, tiny_model, watched, plan):
+    model = tiny_model()
+    policy, without = DiffusionPolicy(model, Fresh(2), delay=delay), DiffusionPolicy(model, Fresh(2))
+    planned = plan(policy, watched(policy))
+    assert planned.actions.shape == (ROWS, 4 + delay, 2)
+    np.testing.assert_array_equal(planned.actions[:, :4], plan(without, watched(without)).actions)
+    part = torch.as_tensor(planned.state.plan[:, 1 : 5 + delay])
+    np.testing.assert_array_equal(planned.actions, model.normalizer.denormalize(ACTION, part).numpy())
 
 
 # --- mistakes
@@ -258,6 +310,27 @@ def test_an_agent_executes_its_chunks_one_action_a_tick(tmp_path, policy, observ
     np.testing.assert_array_equal(got, expected)
     with pytest.raises(ConfigError, match="shape"):
         Agent(policy).act({"state": seen["state"]})  # with a batch axis
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        (np.zeros(2, np.float32), r"was given a ndarray; it takes a mapping: {'state': array of shape \(2,\)}"),
+        (({"state": np.zeros(2)}, {}), "was given a tuple; it takes a mapping"),  # what an environment's reset() returns
+        (None, "was given a NoneType; it takes a mapping"),
+        ({"pose": np.zeros(2)}, r"no \['state'\]"),
+        ({"state": np.zeros(3)}, r"'state' has shape \(3,\); \(2,\) is wanted, without a batch axis"),
+        ({"state": np.zeros((1, 2))}, r"'state' has shape \(1, 2\); \(2,\) is wanted, without a batch axis"),
+        ({"state": [[1.0], [1.0, 2.0]]}, "'state' is no array"),
+        ({"state": [None, None]}, "'state' is object"),
+        ({"state": ["a", "b"]}, "'state' is <U1"),
+    ],
+)
+def test_what_is_no_observation_is_refused_by_name(given, match, policy):
+    agent = Agent(policy)
+    with pytest.raises(ConfigError, match=match):
+        agent.act(given)
+    assert agent.act({"state": [0.5, 1], "unused": None}).shape == (2,)  # lists are arrays; what is not read is let be
 
 
 def test_nothing_is_remembered_outside_the_state(policy, watched, plan):

@@ -299,3 +299,23 @@ def test_with_learned_weights_the_logged_loss_stays_the_plain_one(tiny_model, ti
     weighed, numbers = denoising_loss(model.denoiser, model.schedule, context, x0, time, torch.ones_like(x0), uncertainty)
     torch.testing.assert_close(numbers["loss"], plain)
     torch.testing.assert_close(weighed.detach(), plain * math.exp(-1.5) + 1.5)
+
+
+def test_with_learned_weights_the_networks_own_losses_keep_their_share(tiny_model):
+    """A weight that is the same at every level scales every gradient alike, the routers' balance among them."""
+    model = tiny_model("mode").requires_grad_(True)
+    x0, time = torch.rand(4, 12, 2), torch.rand(4, 1).expand(4, 12)
+    uncertainty = LevelUncertainty().requires_grad_(False)
+    torch.nn.init.constant_(uncertainty.layers[2].bias, 1.5)
+
+    def gradients(*weighing: LevelUncertainty) -> torch.Tensor:
+        model.zero_grad()
+        context = model.encode({"state": torch.zeros(4, 2, 2)})
+        loss, numbers = denoising_loss(model.denoiser, model.schedule, context, x0, time, torch.ones_like(x0), *weighing)
+        loss.backward()
+        assert float(numbers["balance"]) > 0
+        return torch.cat([p.grad.flatten() for p in model.network.parameters() if p.grad is not None])
+
+    plain, weighed = gradients(), gradients(uncertainty)
+    assert float(plain.abs().max()) > 0
+    torch.testing.assert_close(weighed, plain * math.exp(-1.5), rtol=1e-4, atol=1e-7)

@@ -189,6 +189,22 @@ def test_a_row_whose_guess_is_wrong_falls_back_alone():
     assert WarmStart(2, 0.3, cold=5)(asked).nfe.tolist() == [2, 2, 2]
 
 
+@pytest.mark.parametrize(("discrete", "spent"), [([False, True], [2, 7, 2]), ([True, True], [2, 2, 2])])
+def test_a_number_of_two_values_never_makes_a_row_fall_back(discrete, spent):
+    """It begins at the neutral value and ends at one of the two, as far from its guess as can be."""
+
+    def posterior(x, alpha, sigma):
+        still, grips = gaussian(0.0, 0.02)(x, alpha, sigma), two_points(1.0, 0.99)(x, alpha, sigma)
+        return torch.where(torch.tensor(discrete), grips, still)
+
+    previous = torch.zeros(3, 24, 2)
+    previous[1] = -0.9
+    asked = request(posterior, rows=3, previous=previous, discrete=discrete)
+    outcome = WarmStart(2, 0.3, cold=5, fallback=0.3)(asked)
+    assert outcome.nfe.tolist() == spent
+    assert float(outcome.plan[..., 1].abs().mean()) > 0.9
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [
