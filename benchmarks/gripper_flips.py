@@ -11,15 +11,12 @@ from torch import Tensor
 
 from ..commands.words import Word
 from ..datasets.store import Store
-from ..datasets.windows import window_index
 from ..policy import checkpoint
-from ..policy.batches import WindowBatches
-from ..policy.diffusion.noise import RowNoise
 from ..policy.diffusion.plans import Fresh, PlanRequest
 from ..policy.diffusion.warm_start import WarmStart
-from ..policy.model import PolicyModel
 from ..policy.normalizer import ACTION
 from ..spec import ConfigError, IntArray
+from ._moments import noise_of, request_at
 
 
 @dataclass
@@ -40,7 +37,8 @@ def run(words: Words) -> None:
     if not bool(discrete.any()):
         raise ConfigError(f"{words.checkpoint} has no action number that takes two values only: there is nothing to flip")
     store = Store.open(words.data)
-    request = _at(model, store, _changes(store, discrete.numpy(), model.config.horizon.executed, words.moments))
+    changes = _changes(store, discrete.numpy(), model.config.horizon.executed, words.moments)
+    request = request_at(model, store, changes)
     fresh = Fresh(10)(request).plan
     guess = torch.where(discrete, -fresh.sign(), fresh)
     ways = {
@@ -52,12 +50,12 @@ def run(words: Words) -> None:
     }
     print(f"{len(guess)} moments, {words.steps} evaluations, share of gripper values that agree with the fresh plan's")
     print(f"{'':<24}" + "".join(f"{f'start {start}':>12}" for start in words.starts))
-    asked = replace(request, previous=guess, executed=np.zeros(len(guess), np.int64), noise=_noise(len(guess), plan=1))
+    asked = replace(request, previous=guess, executed=np.zeros(len(guess), np.int64), noise=noise_of(len(guess), plan=1))
     for name, options in ways.items():
         starts = [WarmStart(words.steps, start, **options).settled(model.trained) for start in words.starts]
         shares = [_agreement(way(asked).plan, fresh, request) for way in starts]
         print(f"{name:<24}" + "".join(f"{share:>12.3f}" for share in shares))
-    again = Fresh(10)(replace(request, noise=_noise(len(guess), plan=1))).plan
+    again = Fresh(10)(replace(request, noise=noise_of(len(guess), plan=1))).plan
     print(f"two fresh plans agree in {_agreement(again, fresh, request):.3f}")
 
 
@@ -77,29 +75,6 @@ def _changes(store: Store, discrete: np.ndarray, length: int, count: int) -> Int
     changed = (values[steps] != values[steps - 1]) & (episode[steps - 1] == episode[steps + length])
     settled = np.array([len(set(values[step : step + length])) == 1 for step in steps])
     found = steps[changed & settled]
-    return np.random.default_rng(0).permutation(found)[:count]
-
-
-def _noise(rows: int, plan: int) -> RowNoise:
-    return RowNoise(np.arange(rows), np.full(rows, plan))
-
-
-def _at(model: PolicyModel, store: Store, steps: IntArray) -> PlanRequest:
-    """A request for fresh plans at steps of the data."""
-    if len(steps) == 0:
+    if len(found) == 0:
         raise ConfigError("nowhere in the data does the gripper change and then stay for a chunk")
-    index = window_index(np.asarray(store.episode_ends), model.config.horizon)
-    batches = WindowBatches(store, model.config, index, len(steps), 0, "cpu")
-    newest = torch.as_tensor(index[:, model.config.horizon.past])
-    rows = torch.stack([torch.nonzero(newest == int(step))[0, 0] for step in steps])
-    observation, _ = batches.of(batches.index[rows])
-    return PlanRequest(
-        denoiser=model.denoiser,
-        schedule=model.schedule,
-        context=model.encode(observation),
-        horizon=model.config.horizon,
-        width=model.actions.spec.width,
-        noise=_noise(len(steps), plan=0),
-        discrete=torch.as_tensor(model.actions.discrete),
-        discrete_size=model.actions.discrete_size,
-    )
+    return np.random.default_rng(0).permutation(found)[:count]

@@ -73,7 +73,7 @@ def calibrate(
     ways = [Fresh(10), *(WarmStart(steps, start, rising=rising) for start in STARTS)]
     used = torch.as_tensor(~model.actions.discrete)
     chunk, spreads, drifts, left = slice(horizon.past, horizon.past + horizon.executed), [], [], []
-    for number, (first, second) in enumerate(_pairs(dataset, horizon.executed, windows, seed)):
+    for number, (first, second) in enumerate(pairs_of_steps(dataset, horizon.executed, windows, seed)):
         before = _plans(model, batches, int(first), samples, 2 * number, ways[0])
         guess = _mode(before[:, :, used])  # chosen by the whole plan
         kept = before[_nearest(before[:, :, used])]
@@ -126,12 +126,12 @@ def _plans(
     return way(request).plan.cpu()
 
 
-def _pairs(dataset: Dataset, apart: int, count: int, seed: int) -> IntArray:
+def pairs_of_steps(dataset: Dataset, apart: int, count: int, seed: int) -> IntArray:
     """Steps (count, 2) of the data that lie `apart` in one episode."""
     ends = np.asarray(dataset.episode_ends, np.int64)
     episode = np.searchsorted(ends, np.arange(ends[-1]), side="right")
     firsts = np.flatnonzero(episode[:-apart] == episode[apart:])
     if len(firsts) == 0:
-        raise DataError(f"no episode is longer than the {apart} steps of a chunk: there is nothing to calibrate with")
+        raise DataError(f"no episode is longer than the {apart} steps of a chunk: there is no second plan to look at")
     chosen = numpy_generator(seed, Purpose.CALIBRATION).choice(firsts, min(count, len(firsts)), replace=False)
     return np.stack((chosen, chosen + apart), 1)
