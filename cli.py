@@ -97,7 +97,11 @@ def _composed(verb: str, words: list[str]) -> int:
     from .configs import compose
 
     if any(text in HELP for text in words):
-        print(compose.help_text(verb))
+        asked = [text for text in words if text not in HELP and text != "--multirun"]
+        print(compose.help_text(verb, asked))
+        tasks = [text.removeprefix("task=") for text in asked if text.startswith("task=")]
+        for name in tasks:
+            print(import_module(".commands.task_options", __package__).options_text(name, compose.task_file(name)))
         return 0
     many = "--multirun" in words
     plain = [text for text in words if text != "--multirun"]

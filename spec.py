@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -118,14 +118,20 @@ def _describe_object(value: object) -> str:
     return f"<{type(value).__name__}{size}>"
 
 
+def described(default: Any, meaning: str) -> Any:
+    """A setting's default with what it means, which `--help` shows."""
+    notes = {"help": meaning}
+    return field(default_factory=default, metadata=notes) if callable(default) else field(default=default, metadata=notes)
+
+
 @dataclass(frozen=True)
 class Horizon:
     """Steps a policy sees, plans and executes: To, T, Ta, and the delay it must be able to bridge (all in ticks)."""
 
-    observed: int = 2
-    planned: int = 24
-    executed: int = 8
-    delay: int = 0
+    observed: int = described(2, "To: newest observations that a plan is made from [ticks]; n_obs_steps elsewhere")
+    planned: int = described(24, "T: actions of a plan, those at past observations included [ticks]; horizon elsewhere")
+    executed: int = described(8, "Ta: actions of a plan that are executed [ticks]; n_action_steps elsewhere")
+    delay: int = described(0, "ticks that go by while a plan is made, which it must bridge beside Ta")
 
     def __post_init__(self) -> None:
         for name, least in (("observed", 1), ("planned", 1), ("executed", 1), ("delay", 0)):

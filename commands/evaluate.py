@@ -102,7 +102,7 @@ def _made_with(
         "env": task["env"],
         "task_options": results.plain({**defaults(task["env"]), **options_of(task)}),
         "checkpoint_step": meta.get("step"),
-        "weights_hash": meta.get("weights_hash"),
+        "weights_hash": (meta.get("sha256") or {}).get(checkpoint.MODEL),
         "data_rate_hz": float(meta["rate_hz"]),
         "weights": config["weights"],
         "sampler_settings": results.plain(_settled(config["inference"], policy.way)),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import fields
 from importlib import import_module, resources
+from inspect import cleandoc
 from typing import Any
 
 from hydra import compose, initialize_config_module
@@ -18,10 +20,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..plugins import added
+from ..policy.diffusion.regimes import Regimes
 from ..policy.registry import TARGETS
 from ..policy.training_settings import TrainingSettings
-from ..spec import ConfigError, Horizon, nearest
-from .schema import VERBS, filled, node_of
+from ..spec import ConfigError, Horizon, nearest, unknown
+from .schema import VERBS, TaskConfig, filled, node_of
 
 MODULE = __name__.rsplit(".", 1)[0]
 OUTPUT = {"collect": ("out",), "train": ("name",), "evaluate": ("out", "video"), "demo": ("name",)}
@@ -129,29 +132,75 @@ def check_places(verb: str, configs: Sequence[Mapping[str, Any]]) -> None:
             )
 
 
-def help_text(verb: str) -> str:
-    """Choices, keys and defaults of a verb, in plain words."""
-    cls = VERBS[verb]
-    name = positional(verb)
-    lines = [f"hotstart {verb} {f'[{name.upper()}] ' if name else ''}[key=value ...]", "", (cls.__doc__ or "").strip(), ""]
+def help_text(verb: str, words: Sequence[str] = ()) -> str:
+    """Choices, keys, defaults and meanings of a verb, in plain words; `words` that choose a part ask for its own keys."""
+    cls, name = VERBS[verb], positional(verb)
     used = [f.name for f in fields(cls) if f.name in groups()]
-    lines += [f"  {group + '=':<14} one of {', '.join(choices(group))}" for group in used]
-    lines += [f"  {f.name + '=':<14} {f.metadata['help']} [{_shown(f)}]" for f in fields(cls) if "help" in f.metadata]
-    lines += ["", "Everything that can be set, with its default (write it with dots, as training.steps=2000):", ""]
-    return "\n".join([*lines, _defaults(verb)])
+    asked = {word.partition("=")[0] for word in words} & set(used) - {"task"}
+    lines = [f"hotstart {verb} {f'[{name.upper()}] ' if name else ''}[key=value ...]", "", cleandoc(cls.__doc__ or ""), ""]
+    lines += [_group_line(verb, group) for group in used]
+    lines += [_key_line(f.name, f) for f in fields(cls) if "help" in f.metadata and f.name not in used]
+    for part, settings in (("horizon", Horizon), ("training", TrainingSettings), ("training.regimes", Regimes)):
+        if part.partition(".")[0] in {f.name for f in fields(cls)}:
+            lines += ["", *(_key_line(f"{part}.{f.name}", f, 28) for f in fields(settings) if f.name != "regimes")]
+    if "task" in used:
+        lines += ["", *(f"  {f'task.{f.name}=':<16} {f.metadata['help']}" for f in fields(TaskConfig)), ""]
+        lines.append(f"`hotstart {verb} --help task=lift` lists the options of a task's environment.")
+    if set(used) - {"task"}:
+        part = next(group for group in used if group != "task")
+        lines.append(f"`hotstart {verb} --help {part}={_default_choice(verb, part)}` lists the keys of a part.")
+    return "\n".join([*lines, *(_part_lines(verb, sorted(asked), words) if asked else [])])
 
 
-def _defaults(verb: str) -> str:
+def task_file(name: str) -> dict[str, Any]:
+    """What the file of the task `name` says: its environment and options; raises ConfigError for an unknown task."""
+    if name not in choices("task"):
+        raise ConfigError(unknown("task", name, choices("task")))
+    text = (resources.files(MODULE) / "task" / f"{name}.yaml").read_text()
+    return OmegaConf.to_container(OmegaConf.create(text))  # type: ignore[return-value]
+
+
+def _group_line(verb: str, group: str) -> str:
+    """What can be chosen for an axis."""
+    item = next(f for f in fields(VERBS[verb]) if f.name == group)
+    meaning = f"{item.metadata['help']}: " if "help" in item.metadata else ""
+    return f"  {group + '=':<14} {meaning}one of {', '.join(choices(group))} [default {_default_choice(verb, group)}]"
+
+
+def _default_choice(verb: str, group: str) -> str:
+    """What an axis is where it is not given."""
+    listed: Any = OmegaConf.create((resources.files(MODULE) / f"{verb}.yaml").read_text()).defaults
+    named = [entry for entry in listed if not isinstance(entry, str)]
+    found = [entry.get(group) or entry.get(f"optional {group}") for entry in named]
+    return next((choice for choice in found if choice), "none")
+
+
+def _key_line(name: str, item: Any, width: int = 14) -> str:
+    """A key with its meaning and its default."""
+    return f"  {name + '=':<{width}} {item.metadata['help']} [{_shown(item)}]"
+
+
+def _part_lines(verb: str, parts: Sequence[str], words: Sequence[str]) -> list[str]:
+    """Keys and defaults of parts as `words` choose them; the task is left out, whose file may ask for words of its own."""
     _register()
+    chosen = [word for word in _named(verb, words) if word.partition("=")[0] in parts]
     with initialize_config_module(MODULE, version_base="1.3"):
-        text = OmegaConf.to_yaml(compose(verb))
-    kept = [line for line in text.splitlines() if "_target_" not in line and "???" not in line]
-    return "\n".join("  " + line for line in kept)
+        try:
+            config: Any = compose(verb, overrides=chosen)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(_explain(error, verb, chosen)) from error
+    text = OmegaConf.to_yaml(OmegaConf.create({part: config[part] for part in parts}))
+    kept = [line for line in text.splitlines() if "_target_" not in line]
+    return ["", "Keys with their defaults (write them with dots, as denoiser.groups=4):", "", *(f"  {line}" for line in kept)]
 
 
 def _shown(item: Any) -> str:
-    default = item.default if not callable(getattr(item, "default_factory", None)) else item.default_factory()
-    return "must be given" if default == "???" else f"default {default if default not in (None, '') else 'none'}"
+    default = item.default_factory() if item.default is NO_DEFAULT else item.default
+    if default == "???":
+        return "must be given"
+    if default in (None, ""):
+        return "default none"
+    return f"default {str(default).lower() if isinstance(default, bool) else default}"
 
 
 def _named(verb: str, words: Sequence[str]) -> list[str]:

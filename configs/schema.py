@@ -32,7 +32,7 @@ class TaskConfig:
     """A task: the environment that simulates it and what the policy sees of it."""
 
     name: str = word("the task's name; data and runs are named after it")
-    env: str = word("which environment (see `hotstart collect --help`)")
+    env: str = word("the environment that simulates it, as pusht, lift, metaworld or gymnasium")
     options: dict[str, Any] = word("options of the environment", {})
     obs_keys: list[str] = word("which observations the policy sees, in this order; none named: all", [])
     max_steps: int = word("ticks until an episode ends; 0: as many as the environment itself says", 300)

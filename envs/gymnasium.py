@@ -54,7 +54,13 @@ class GymnasiumEnv(TaskEnv):
         kinds: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Make the environment `id`; `max_steps` 0 is its own length, `kwargs` are its own options.
+        """Make the environment `id`; `kwargs` are its own options.
+
+        id: the registered environment, as FetchReach-v4 or my_package:MyEnv-v0
+        max_steps: length of an episode [ticks]; 0: as many as the environment itself says
+        score: what the score is: return, success (whether the task was fulfilled), tasks (share of a kitchen's tasks done)
+        instruction: the task in words, where a policy reads them; none given: the id
+        kinds: what an observation is where its shape leaves that open: {name: state or image}
 
         `kinds` (name -> state or image) says what an observation is where its shape leaves that open. Raises ConfigError for
         an id that nothing registered, for options it does not take and for actions that are no box, and DataError for

@@ -126,9 +126,12 @@ class MetaWorldEnv(TaskEnv):
     def __init__(
         self, task: str = "reach-v3", max_steps: int = 500, render_size: int = 256, cameras: CameraChoice = None
     ) -> None:
-        """Choose the task, the length of an episode (ticks), the side of videos (pixels) and the cameras that are observed.
+        """Make the task with these options.
 
-        Cameras: corner, corner2, corner3, corner4, topview, behindGripper, gripperPOV.
+        task: one of Meta-World's tasks, as drawer-open-v3, or a set of them: mt10, mt50
+        max_steps: length of an episode [ticks]
+        render_size: side of the pictures of a video [px]
+        cameras: cameras to observe, names or {name: side in px}: corner, corner2 to 4, topview, behindGripper, gripperPOV
         """
         if task not in INSTRUCTIONS and task not in TASK_SETS:
             raise ConfigError(unknown("Meta-World task", task, [*TASK_SETS, *sorted(INSTRUCTIONS)]))

@@ -140,7 +140,14 @@ class PushTEnv(TaskEnv):
         render_size: int = 256,
         belt_px_s: float = 0.0,
     ) -> None:
-        """`belt_px_s`: the block lies on a belt that carries it at this speed, in a direction of its own every episode."""
+        """Make the task with these options.
+
+        obs: what is observed: keypoints, state (the block's pose) or image (96 x 96 pixels)
+        goal: pose that the block is to have: x [px], y [px], angle [rad]
+        max_steps: length of an episode [ticks of 0.1 s]
+        render_size: side of the pictures of a video [px]
+        belt_px_s: speed of a belt that carries the block, in a direction of its own every episode [px/s]
+        """
         target = ActionSpec((ActionDim("target_x", "px"), ActionDim("target_y", "px")))
         super().__init__(
             obs_spec=observation_spec(obs),

@@ -6,6 +6,7 @@ import inspect
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ..plugins import PACKAGE, Entry, Registry
@@ -56,10 +57,28 @@ def options_of(task: Mapping[str, Any]) -> dict[str, Any]:
     return {**task["options"], **({"max_steps": task["max_steps"]} if task["max_steps"] else {})}
 
 
+@dataclass(frozen=True)
+class Option:
+    """An option of an environment: what its constructor takes where it is not given, and what it means."""
+
+    name: str
+    default: Any
+    meaning: str
+
+
+def options(name: str) -> list[Option]:
+    """Options of the environment `name`, from its constructor: its signature, and the docstring's lines `NAME: MEANING`."""
+    factory = REGISTRY.load(name)
+    constructor = factory.__init__ if inspect.isclass(factory) else factory
+    meanings = dict(re.findall(r"^(\w+): (.+)$", inspect.getdoc(constructor) or "", re.MULTILINE))
+    found = inspect.signature(factory).parameters.values()
+    own = [parameter for parameter in found if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)]
+    return [Option(parameter.name, parameter.default, meanings.get(parameter.name, "")) for parameter in own]
+
+
 def defaults(name: str) -> dict[str, Any]:
     """Options of the environment `name` with what its constructor takes where they are not given."""
-    parameters = inspect.signature(REGISTRY.load(name)).parameters.values()
-    return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
+    return {option.name: option.default for option in options(name) if option.default is not inspect.Parameter.empty}
 
 
 def make(name: str, **options: object) -> TaskEnv:

@@ -107,11 +107,14 @@ class RobosuiteEnv(TaskEnv):
         cameras: CameraChoice = None,
         turns: Turns = "quaternion",
     ) -> None:
-        """Choose the arm, the length of an episode (ticks), the side of videos (pixels), what actions are, and the cameras.
+        """Make the task with these options.
 
-        `turns` says how the turns of objects are observed.
-
-        `cameras` are names, or names with sizes, of those whose pictures are observed: agentview, robot0_eye_in_hand, ...
+        robot: the arm: Panda or UR5e
+        max_steps: length of an episode [ticks of 0.05 s]; none: the task's own
+        render_size: side of the pictures of a video [px]
+        control: what actions are: delta (changes of the hand's pose in [-1, 1]) or absolute (the pose [m, rad])
+        cameras: cameras to observe, names or {name: side in px}: agentview, frontview, robot0_eye_in_hand and others
+        turns: how the turns of objects are observed: quaternion or matrix (six numbers that never jump)
         """
         if control not in get_args(Control):
             raise ConfigError(f"control is {control!r}; choose one of {', '.join(get_args(Control))}")

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-
-from ..spec import ConfigError, Horizon, unknown
-from .diffusion.objective import Regimes, check_regimes
+from ..spec import ConfigError, Horizon, described, unknown
+from .diffusion.regimes import Regimes, check_regimes
 
 PRECISIONS = ("auto", "fp32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
@@ -39,29 +37,29 @@ class TrainingSettings:
     spreads the noise levels of a batch evenly, `uncertainty` learns how much each level counts (see objective.py).
     """
 
-    steps: int = 10_000
-    batch: int = 128
-    learning_rate: float = 3e-4
-    warmup: int | None = None
-    weight_decay: float = 1e-4
-    clip_norm: float = 1.0
-    ema_power: float = 0.75
-    observation_noise: float = 0.0
-    cache: str = "auto"
-    memory_gb: float = 4.0
-    loaders: int = 1
-    regimes: Regimes = field(default_factory=Regimes)
-    validation_share: float = 0.05
-    balanced: bool = False
-    stratified: bool = False
-    uncertainty: bool = False
-    log_every: int = 50
-    validate_every: int = 500
-    save_every: int = 500
-    seed: int = 0
-    precision: str = "auto"
-    device: str = "auto"
-    threads: int = 0
+    steps: int = described(10_000, "optimiser steps; more of them go on with a run that is done")
+    batch: int = described(128, "windows in a step")
+    learning_rate: float = described(3e-4, "highest learning rate (AdamW)")
+    warmup: int | None = described(None, "steps until the learning rate is reached; null: 250, but at most a tenth of steps")
+    weight_decay: float = described(1e-4, "weight decay of AdamW")
+    clip_norm: float = described(1.0, "gradients longer than this are shortened to it; .inf: never")
+    ema_power: float = described(0.75, "the averaged weights that are kept follow by 1 - (1 + step)^-ema_power")
+    observation_noise: float = described(0.0, "standard deviation of noise on observed states [half ranges of the data]")
+    cache: str = described("auto", "where decoded pictures are held: ram, disk, none or auto")
+    memory_gb: float = described(4.0, "what the cache may take [GB]")
+    loaders: int = described(1, "threads that put batches with pictures together")
+    regimes: Regimes = described(Regimes, "shares of the noise level regimes")
+    validation_share: float = described(0.05, "share of the episodes held out for the validation loss")
+    balanced: bool = described(False, "whether windows of rare tasks are repeated, where the task's words are observed")
+    stratified: bool = described(False, "whether a batch's noise levels are spread evenly")
+    uncertainty: bool = described(False, "whether the weight of each noise level in the loss is learned")
+    log_every: int = described(50, "steps between two records of the loss")
+    validate_every: int = described(500, "steps between two validations")
+    save_every: int = described(500, "steps between two checkpoints")
+    seed: int = described(0, "what all random numbers of the training come from")
+    precision: str = described("auto", "numbers to compute with: fp32, bf16, or auto (bf16 on a GPU that has it)")
+    device: str = described("auto", "where to train: cpu, cuda, or auto (the GPU where there is one)")
+    threads: int = described(0, "CPU threads; 0: as many as are free")
 
     def __post_init__(self) -> None:
         for name in WHOLE:
@@ -90,7 +88,7 @@ class TrainingSettings:
     def _check_device(self) -> None:
         if self.device not in DEVICES:
             raise ConfigError(unknown("choice for training.device", self.device, DEVICES))
-        if self.device == "cuda" and not torch.cuda.is_available():
+        if self.device == "cuda" and not _has_gpu():
             raise ConfigError("training.device is cuda, but torch finds no GPU here: leave it out, or give training.device=cpu")
 
     def check_horizon(self, horizon: Horizon) -> None:
@@ -118,10 +116,14 @@ class TrainingSettings:
 
     def resolved_device(self) -> str:
         """`auto` is the GPU where there is one."""
-        return ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+        if self.device != "auto":
+            return self.device
+        return "cuda" if _has_gpu() else "cpu"
 
     def autocast_bf16(self) -> bool:
         """`auto` is bf16 on a GPU that has it; on one CPU bf16 is slower than fp32, on another faster (BENCHMARKS.md)."""
+        import torch
+
         on_gpu = self.resolved_device() == "cuda"
         return self.precision == "bf16" or (self.precision == "auto" and on_gpu and torch.cuda.is_bf16_supported())
 
@@ -132,6 +134,12 @@ class TrainingSettings:
             return self.learning_rate * (step + 1) / warmup
         done = (step - warmup) / max(1, self.steps - warmup)
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def _has_gpu() -> bool:
+    import torch  # not above: `--help` and the checks of a configuration need no torch
+
+    return torch.cuda.is_available()
 
 
 def _warmup_steps(given: int | None, steps: int) -> int:

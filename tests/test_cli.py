@@ -1,13 +1,17 @@
 """The door: what is understood, what is refused, and how."""
 
 import os
+import re
 import subprocess
 import sys
+from dataclasses import fields
 
 import pytest
 from hotstart.cli import main
 from hotstart.configs import compose
-from hotstart.spec import ConfigError
+from hotstart.policy.diffusion.regimes import Regimes
+from hotstart.policy.training_settings import TrainingSettings
+from hotstart.spec import ConfigError, Horizon
 
 
 def refused(capsys, *words):
@@ -48,6 +52,46 @@ def test_help_of_composed_verbs_shows_choices_and_defaults(verb, capsys):
     assert "one of" in shown
     assert "[default" in shown
     assert "???" not in shown
+
+
+@pytest.mark.parametrize("settings", [Horizon, Regimes, TrainingSettings, compose.TaskConfig, *compose.VERBS.values()])
+def test_every_key_has_a_meaning(settings):
+    untold = [f.name for f in fields(settings) if not f.metadata.get("help")]
+    assert set(untold) <= {*compose.groups(), "horizon", "training"}
+
+
+@pytest.mark.parametrize("verb", list(compose.VERBS))
+def test_help_lists_each_key_once_with_its_meaning(verb, capsys):
+    assert main([verb, "--help"]) == 0
+    keys = [line.split()[0] for line in capsys.readouterr().out.splitlines() if re.match(r"  [\w.]+= ", line)]
+    assert len(keys) == len(set(keys))
+    known = {f"{f.name}=" for f in fields(compose.VERBS[verb])} - {"horizon=", "training="}
+    assert known <= set(keys)
+    training = {f"training.{f.name}=" for f in fields(TrainingSettings)} - {"training.regimes="}
+    assert training <= set(keys) or verb not in ("train", "demo")
+
+
+def test_help_needs_no_torch():
+    text = "import sys; from hotstart.cli import main; main(['train', '--help']); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True, timeout=60)
+    assert "training.learning_rate=" in done.stdout
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_help_lists_the_keys_of_a_part(capsys):
+    assert main(["train", "--help", "denoiser=transformer"]) == 0
+    shown = capsys.readouterr().out
+    assert "    heads: " in shown
+    assert "channels:" not in shown
+    assert "did you mean 'unet'" in refused(capsys, "train", "--help", "denoiser=unett")
+
+
+def test_help_of_a_task_lists_the_options_of_its_environment_with_units(capsys):
+    pytest.importorskip("pymunk")
+    assert main(["evaluate", "--help", "task=pusht_belt"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if "task.options.belt_px_s=" in line)
+    assert "[px/s] [default 10.0]" in line  # the task's own value
+    assert "did you mean 'pusht'" in refused(capsys, "evaluate", "--help", "task=push")
 
 
 def test_unknown_verb_names_the_nearest(capsys):

@@ -8,44 +8,19 @@ Three regimes, drawn per sample (one checkpoint then serves every way of inferen
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ...spec import ConfigError, Horizon
+from ...spec import Horizon
 from ..denoisers.base import LevelEmbedding
 from .contract import Denoiser
+from .regimes import Regimes, check_regimes
 from .schedule import Schedule, add_noise
 
 TIME_LEAST = 1e-3
 """No training level lies nearer to clean than this schedule time: there is nothing to learn there."""
-UNET_STEPS = 4
-"""A plan's length that is a multiple of this fits the U-Net's three resolutions, and every other network."""
-
-
-@dataclass(frozen=True)
-class Regimes:
-    """Shares of the three level regimes; they are scaled to sum to one, and 0 turns one off."""
-
-    staircase: float = 0.5
-    constant: float = 0.4
-    prefix: float = 0.1
-
-    def __post_init__(self) -> None:
-        shares = asdict(self)
-        if min(shares.values()) < 0 or sum(shares.values()) <= 0:
-            raise ConfigError(f"training.regimes are {shares}; shares must be 0 or more and not all 0")
-
-    def shares(self) -> Tensor:
-        """(3,) probabilities of staircase, constant, prefix."""
-        raw = torch.tensor([self.staircase, self.constant, self.prefix], dtype=torch.float64)
-        return raw / raw.sum()
-
-    def trained(self) -> list[str]:
-        """Names of the regimes with a share: what the checkpoint was trained for."""
-        return [name for name, share in asdict(self).items() if share > 0]
 
 
 def block_index(horizon: Horizon) -> Tensor:
@@ -59,23 +34,6 @@ def staircase_times(horizon: Horizon, progress: Tensor) -> Tensor:
     return (block_index(horizon).to(progress) + 1 - progress.unsqueeze(-1)) / horizon.blocks
 
 
-def check_regimes(regimes: Regimes, horizon: Horizon) -> None:
-    """Raise ConfigError where plans of `horizon` are too short for a regime that has a share."""
-    if regimes.staircase > 0 and horizon.blocks < 2:
-        least = horizon.past + 2 * horizon.executed
-        fits = -(-least // UNET_STEPS) * UNET_STEPS
-        raise ConfigError(
-            f"horizon.planned is {horizon.planned}, but noise in a staircase (training.regimes.staircase is "
-            f"{regimes.staircase:g}) needs two blocks of horizon.executed={horizon.executed} steps, {least} or more in all: "
-            f"give horizon.planned={fits}, or training.regimes.staircase=0 for a policy that inference=sdp cannot run"
-        )
-    if regimes.prefix > 0 and horizon.planned < 2:
-        raise ConfigError(
-            f"horizon.planned is {horizon.planned}, but a clean prefix (training.regimes.prefix is {regimes.prefix:g}) needs "
-            "2 or more: give horizon.planned=2, or training.regimes.prefix=0"
-        )
-
-
 def draw_times(regimes: Regimes, horizon: Horizon, batch: int, generator: torch.Generator, stratified: bool = False) -> Tensor:
     """Schedule times (B, T) in [0, 1]: exactly 0 on the clean prefix, at least TIME_LEAST elsewhere.
 
@@ -83,7 +41,7 @@ def draw_times(regimes: Regimes, horizon: Horizon, batch: int, generator: torch.
     (ANT, 2306.00354, has as many samples from every interval).
     """
     check_regimes(regimes, horizon)
-    regime = torch.multinomial(regimes.shares(), batch, True, generator=generator)  # (B,)
+    regime = torch.multinomial(torch.from_numpy(regimes.shares()), batch, True, generator=generator)  # (B,)
     uniform = torch.rand(batch, generator=generator)
     if stratified:
         uniform = (torch.randperm(batch, generator=generator) + uniform) / batch

@@ -190,3 +190,14 @@ def test_options_of_another_type_are_named_and_nothing_is_built(name, options, w
 def test_options_of_the_constructors_types_are_taken():
     pytest.importorskip("pymunk")
     assert registry.make("pusht", goal=[200, 200.0, 1], belt_px_s=3, obs="state").max_steps == 300
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_every_option_of_our_environments_has_a_meaning(name):
+    try:
+        found = registry.options(name)
+    except ConfigError as error:
+        pytest.skip(str(error))
+    assert found
+    assert [option.name for option in found if not option.meaning] == []
+    assert registry.defaults(name)["max_steps"] in (None, 0, 300, 500)
