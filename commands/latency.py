@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +11,14 @@ from typing import Any
 import numpy as np
 
 from ..planners import DelayedPlanner, ImmediatePlanner, Latency, constant_latency, drawn_latency
-from ..spec import ConfigError, DataError, Policy
+from ..plugins import fits
+from ..spec import ConfigError, DataError, Policy, cut, shorten
+from ..untrusted import read_json
 
 UNITS_S = {"s": 1.0, "ms": 1e-3}
 PLANNERS = ("sync", "async")
+LONGEST_S = 1000.0
+"""No plan takes longer."""
 SURE = 0.95
 """An asynchronous controller asks early enough for this share of its plans to be in time."""
 
@@ -83,12 +86,26 @@ def parse(latency: str, profile: str, way: str) -> Charge | None:
 def read_profile(path: Path, way: str) -> Charge:
     """The times of a way from a file that `hotstart bench call_time CHECKPOINT out=FILE` wrote."""
     wanted = f"`hotstart bench call_time CHECKPOINT ways={way.replace('-', ':')} out={path}` measures one"
+    if not path.is_file():
+        raise DataError(f"there is no latency profile {path}: {wanted}")
     try:
-        measured = json.loads(path.read_text())["seconds"]
-    except FileNotFoundError:
-        raise DataError(f"there is no latency profile {path}: {wanted}") from None
-    except (ValueError, KeyError, TypeError):
-        raise DataError(f"{path} is no latency profile: {wanted}") from None
+        found = read_json(path, DataError)
+    except DataError as error:
+        raise DataError(f"{path} is no latency profile ({error}): {wanted}") from None
+    measured = found.get("seconds") if isinstance(found, dict) else None
+    if not isinstance(measured, dict):
+        raise DataError(f"{path} is no latency profile: {wanted}")
     if way not in measured:
-        raise DataError(f"{path} holds no times of {way}, only of {', '.join(measured)}: {wanted}")
-    return Charge(measured[way]["cold"], measured[way]["warm"])
+        raise DataError(f"{path} holds no times of {way}, only of {cut(', '.join(measured))}: {wanted}")
+    times = measured[way] if isinstance(measured[way], dict) else {}
+    return Charge(_read_times(times, "cold", path), _read_times(times, "warm", path))
+
+
+def _read_times(times: Mapping[str, Any], part: str, path: Path) -> list[float]:
+    """Measured seconds; raises DataError where there are none, or where some are no times."""
+    found = times.get(part)
+    if not isinstance(found, list) or not fits(found, list[float]) or not found:
+        raise DataError(f"{path} holds {shorten(found)} as times of {part} plans; a list of seconds is wanted")
+    if not all(0 <= seconds <= LONGEST_S for seconds in found):
+        raise DataError(f"{path} holds times of {part} plans that are none: {shorten(found)}; 0 to {LONGEST_S} s are possible")
+    return found

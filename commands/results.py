@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..control import RowLog
+from ..plugins import fits, words_of
 from ..policy.versions import versions
-from ..spec import ActionSpec, BoolArray, DataError, FloatArray
+from ..spec import ActionSpec, BoolArray, DataError, FloatArray, shorten
+from ..untrusted import read_json
 from . import outputs
 from .intervals import bootstrap_mean, wilson
 
@@ -274,17 +276,69 @@ def save(result: Mapping[str, Any], path: Path) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a result; DataError that names what is missing when the file is not one."""
+    """Read a result; DataError that names what is missing or of another kind when the file is not one."""
     if not path.is_file():
         raise DataError(f"there is no result {path}; `hotstart evaluate CHECKPOINT out={path}` writes one")
+    what = f"{path} is not a result of `hotstart evaluate`"
     try:
-        result = json.loads(path.read_text())
-    except ValueError as error:  # no JSON, or no text at all
-        raise DataError(f"{path} is not a result of `hotstart evaluate`: {error}") from None
+        result = read_json(path, DataError)
+    except DataError as error:
+        raise DataError(f"{what}: {error}") from None
     missing = _missing(result)
     if missing:
-        raise DataError(f"{path} is not a result of `hotstart evaluate`: it lacks {', '.join(missing)}")
+        raise DataError(f"{what}: it lacks {', '.join(missing)}")
+    odd = _odd(result)
+    if odd is not None:
+        raise DataError(f"{what}: {odd}")
     return result
+
+
+NUMBERS = ("latency_s", "late_actions", "starved_ticks", "reaction_s", "executed", "data_rate_hz", "wall_seconds")
+KINDS: dict[str, Any] = {
+    **dict.fromkeys(("task", "checkpoint", "inference"), str),
+    **dict.fromkeys(("episodes", "seed"), int),
+    **dict.fromkeys(NUMBERS, float | None),
+    "latency_s": float,
+    "planner": str | None,
+    **dict.fromkeys(("versions", "settings", "sampler_settings", "task_options"), dict),
+    "machine": dict | None,
+    "checkpoint_step": int | None,
+    "weights": str | None,
+}
+"""Types of what a result says; of keys that it may lack too."""
+LARGEST = 1e12
+"""No number of a result is larger."""
+EPISODE: dict[str, Any] = {"seed": int, "success": bool | None, "score": float, "steps": int}
+
+
+def _odd(result: Mapping[str, Any]) -> str | None:
+    """What is of another kind than `hotstart evaluate` writes; None where all is well."""
+    for key, kind in KINDS.items():
+        if key in result and not _is(result[key], kind):
+            return f"{key} is {shorten(result[key])}; it must be {words_of(kind)}"
+    for key, parts in SHAPE.items():
+        for part in parts:
+            wanted = float if key == "score" else float | None
+            if not _is(result[key][part], wanted):
+                return f"{key}.{part} is {shorten(result[key][part])}; it must be {words_of(wanted)}"
+    reported = [part for part in SHAPE["success"] if result["success"][part] is not None]
+    if len(reported) not in (0, len(SHAPE["success"])):
+        return f"success is {shorten(result['success'])}; rate, low and high are numbers, or none where it is not reported"
+    if not _is(result["inference_ms"].get("rows"), float | None):
+        return f"inference_ms.rows is {shorten(result['inference_ms']['rows'])}; it must be a number or none"
+    if not result["per_episode"]:
+        return "per_episode is empty"
+    for number, episode in enumerate(result["per_episode"]):
+        for key, kind in EPISODE.items():
+            if not _is(episode[key], kind):
+                return f"per_episode {number} says {key} is {shorten(episode[key])}; it must be {words_of(kind)}"
+    return None
+
+
+def _is(value: object, kind: Any) -> bool:
+    """Whether a value is of a kind, and a number finite and of moderate size."""
+    moderate = isinstance(value, bool) or not isinstance(value, int | float) or abs(value) <= LARGEST
+    return moderate and fits(value, kind)
 
 
 def _missing(result: Any) -> list[str]:
@@ -295,5 +349,5 @@ def _missing(result: Any) -> list[str]:
     parts = [(key, part) for key, wanted in SHAPE.items() if key in result for part in wanted]
     lacking += [f"{key}.{part}" for key, part in parts if not isinstance(result[key], dict) or part not in result[key]]
     episodes = result.get("per_episode", [])
-    whole = isinstance(episodes, list) and all({"seed", "success", "score", "steps"} <= set(one) for one in episodes)
+    whole = isinstance(episodes, list) and all(isinstance(one, dict) and set(EPISODE) <= set(one) for one in episodes)
     return lacking if whole else [*lacking, "seed, success, score or steps in per_episode"]

@@ -1,11 +1,13 @@
 """Smoothness against closed forms; the result file against its own promise."""
 
+import copy
 import json
 import math
 
 import numpy as np
 import pytest
-from hotstart.commands import intervals, results
+from hotstart.benchmarks import fuzz
+from hotstart.commands import compare, intervals, latency, results
 from hotstart.control import RowLog
 from hotstart.spec import ActionDim, ActionSpec, DataError
 
@@ -174,3 +176,65 @@ def test_each_task_has_its_own_interval():
     }
     assert found["tasks"]["open"]["low"] == intervals.wilson(1, 4).low
     assert [episode["task"] for episode in found["per_episode"][:2]] == ["push", "open"]
+
+
+ODD = (None, True, -1, 10**15, 1e300, float("nan"), "", "x" * 10_000, [], {}, [None], {"a": 1})
+
+
+def test_no_value_in_a_result_gets_past_as_anything_but_ours(tmp_path):
+    """Each value of a good result is replaced by each odd one; what is read can be compared."""
+    good = json.loads(json.dumps(fuzz._result()))
+    (tmp_path / "good.json").write_text(json.dumps(good))
+    refused = 0
+    for place in fuzz._places(good):
+        for odd in ODD:
+            changed = copy.deepcopy(good)
+            container = changed
+            for key in place[:-1]:
+                container = container[key]
+            container[place[-1]] = odd
+            (tmp_path / "odd.json").write_text(json.dumps(changed))
+            try:
+                compare.run([str(tmp_path / "odd.json"), str(tmp_path / "good.json")])
+            except DataError as error:
+                assert len(str(error)) < 600 + len(str(tmp_path))
+                refused += 1
+    assert refused > 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"task": 3}, "task is 3; it must be text"),
+        ({"episodes": 2.5}, "episodes is 2.5; it must be a whole number"),
+        ({"success": {"rate": 0.5, "low": None, "high": 1.0}}, "none where it is not reported"),
+        ({"score": {"mean": "x", "low": 0.0, "high": 1.0}}, "score.mean is 'x'"),
+        ({"per_episode": []}, "per_episode is empty"),
+        ({"per_episode": [3]}, "seed, success, score or steps in per_episode"),
+        ({"per_episode": [{"seed": 1, "success": "yes", "score": 0.0, "steps": 3}]}, "per_episode 0 says success is 'yes'"),
+        ({"latency_s": None}, "latency_s is None"),
+        ({"versions": []}, r"versions is \[\]"),
+    ],
+)
+def test_what_is_odd_in_a_result_is_named(changes, words, tmp_path):
+    (tmp_path / "odd.json").write_text(json.dumps({**fuzz._result(), **changes}))
+    with pytest.raises(DataError, match=f"is not a result of `hotstart evaluate`: .*{words}"):
+        results.load(tmp_path / "odd.json")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (None, "is no latency profile"),
+        ({"rti-2": None}, "as times of cold plans; a list of seconds"),
+        ({"rti-2": {"cold": [], "warm": [1.0]}}, "as times of cold plans"),
+        ({"rti-2": {"cold": [1.0], "warm": ["x"]}}, "as times of warm plans"),
+        ({"rti-2": {"cold": [1.0], "warm": [-1.0]}}, "that are none"),
+        ({"rti-2": {"cold": [float("nan")], "warm": [1.0]}}, "that are none"),
+        ({"ddim-10": {}}, "holds no times of rti-2, only of ddim-10"),
+    ],
+)
+def test_what_is_odd_in_a_profile_is_named(seconds, words, tmp_path):
+    (tmp_path / "profile.json").write_text(json.dumps({"seconds": seconds}))
+    with pytest.raises(DataError, match=words):
+        latency.read_profile(tmp_path / "profile.json", "rti-2")

@@ -1,0 +1,111 @@
+"""Reads files for `hotstart bench fuzz`, in a process that may die: a line with kind and path in, a line with the outcome out.
+
+Not run by hand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import resource
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..commands import compare, latency
+from ..envs.registry import told_task
+from ..policy import checkpoint
+from ..policy.lerobot import import_policy, trained_in
+from ..policy.published_ckpt import import_ckpt
+from ..spec import HotstartError
+
+SPARE_BYTES = 3 << 30
+"""Memory that reading may take beside what the libraries hold."""
+
+
+def read_native(path: Path) -> None:
+    """A checkpoint, its training state and the task that it names."""
+    _, meta = checkpoint.load(path)
+    if (path / checkpoint.STATE).exists():
+        checkpoint.load_training_state(path)
+    told_task(meta.get("task"))
+
+
+def read_lerobot(path: Path) -> None:
+    """A folder of LeRobot."""
+    trained_in(path)
+    import_policy(path)
+
+
+def read_result(path: Path) -> None:
+    """A result in a table with a good one, as `hotstart compare` does."""
+    compare.run([str(path), str(path.with_name("good.json"))])
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "native": read_native,
+    "lerobot": read_lerobot,
+    "ckpt": import_ckpt,
+    "result": read_result,
+    "profile": lambda path: latency.read_profile(path, "rti-2"),
+}
+
+
+def data_sets() -> Any:
+    """The module that makes, damages and reads data sets; None where it is not there."""
+    try:
+        return import_module(f"{__package__}._fuzz_data")
+    except ModuleNotFoundError as error:
+        if error.name != f"{__package__}._fuzz_data":
+            raise
+        return None
+
+
+def _reader(kind: str) -> Callable[[Path], object]:
+    return READERS[kind] if kind in READERS else data_sets().READERS[kind]
+
+
+def outcome(kind: str, path: Path) -> tuple[str, str]:
+    """`read`, `refused` or `traceback`, and what was said."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            _reader(kind)(path)
+    except HotstartError as error:
+        if len(str(error)) > 3000:
+            return "traceback", f"a message of {len(str(error)):,} characters"
+        return "refused", str(error)[:200]
+    except BaseException as error:  # whatever it is, it is what is looked for
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return "traceback", f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}: {str(error)[:100]}"
+    return "read", ""
+
+
+def _used_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def main() -> None:
+    """Answer until the input ends."""
+    torch.set_num_threads(1)
+    data_sets()
+    warnings.simplefilter("ignore")
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (_used_bytes() + SPARE_BYTES, hard))
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    print("ready", file=answers, flush=True)
+    for line in sys.stdin:
+        kind, path = line.rstrip("\n").split("\t")
+        print(json.dumps(outcome(kind, Path(path))), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
