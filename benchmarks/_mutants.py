@@ -99,6 +99,13 @@ WHAT_A_POLICY_DOES = (
         POLICIES,
     ),
     Mutant(
+        "no_step_to_execute_counts_as_not_given",
+        POLICY,
+        "trained.executed if executed is None else executed",
+        "executed or trained.executed",
+        ("policy/test_doors.py",),
+    ),
+    Mutant(
         "plan_is_not_rebased",
         POLICY,
         "self.model.actions.rebase(plan, before, now)",
@@ -533,9 +540,9 @@ KEPT = (
     Mutant(
         "end_is_written_before_the_numbers",
         "datasets/store.py",
-        '        for key in self.keys:\n            _write(self._array(f"data/{key}")',
-        '        _write(self._array("meta/episode_ends"), ends, first)\n'
-        '        for key in self.keys:\n            _write(self._array(f"data/{key}")',
+        '        for key in self.keys:\n            _write(self._writable_array(f"data/{key}")',
+        '        _write(self._writable_array("meta/episode_ends"), ends, first)\n'
+        '        for key in self.keys:\n            _write(self._writable_array(f"data/{key}")',
         ("datasets/test_store_killed.py",),
     ),
     Mutant(
@@ -583,6 +590,27 @@ RUN = (
         CONTROL,
         "np.minimum(left, meanwhile)",
         "left",
+        LOOP,
+    ),
+    Mutant(
+        "plans_that_are_not_finite_pass",
+        "checks.py",
+        "wrong = ~(np.abs(actions) <= LARGEST)",
+        "wrong = np.abs(actions) > LARGEST",
+        ("test_checks.py",),
+    ),
+    Mutant(
+        "score_is_the_best_ever",
+        CONTROL,
+        "log.score = float(feedback.score[row])",
+        "log.score = max(log.score, float(feedback.score[row]))",
+        ("test_control.py",),
+    ),
+    Mutant(
+        "short_turns_enter_the_history",
+        CONTROL,
+        "self.at - self.seen_at >= self.robot.substeps",
+        "self.at - self.seen_at >= 0",
         LOOP,
     ),
     Mutant(

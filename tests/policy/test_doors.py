@@ -103,10 +103,22 @@ def test_a_model_says_itself_what_it_was_trained_and_measured_for(tmp_path, tiny
     assert checkpoint.load(tmp_path / "c")[0].trained == model.trained
 
 
-@pytest.mark.parametrize("written", [{"start": 0.0}, {"start": 1.5}, {"start": "0.3"}, {}, 0.3])
-def test_a_measured_start_that_cannot_be_is_refused(written, folder):
+CANNOT_BE = r"warm starts begin at .*calibrate the checkpoint again"
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ({"start": 0.0}, CANNOT_BE),
+        ({"start": 1.5}, CANNOT_BE),
+        ({"start": "0.3"}, CANNOT_BE),
+        ({}, CANNOT_BE),
+        (0.3, r"warm_start is 0\.3; it must be keys with values"),
+    ],
+)
+def test_a_measured_start_that_cannot_be_is_refused(written, message, folder):
     checkpoint.write_meta(folder, {**checkpoint.read_meta(folder), "warm_start": written})
-    with pytest.raises(CheckpointError, match=r"warm starts begin at .*calibrate the checkpoint again"):
+    with pytest.raises(CheckpointError, match=message):
         load(folder, WarmStart())
 
 
