@@ -270,25 +270,6 @@ def test_at_the_optimum_the_learned_weight_is_the_log_of_the_loss():
     np.testing.assert_allclose(uncertainty(level).detach()[:2], np.log([0.05, 2.0]), atol=0.02)
 
 
-def test_the_networks_own_losses_keep_their_share_under_learned_weights(tiny_model):
-    """Where a level's loss counts as exp(-1.5) of itself, a loss of the network itself does so, too."""
-    model = tiny_model("mode")
-    x0, time = torch.rand(4, 12, 2), torch.full((4, 12), 0.5)
-    time[:, :3] = 0  # what is given does not count
-    context = model.encode({"state": torch.zeros(4, 2, 2)})
-    uncertainty = LevelUncertainty()
-    torch.nn.init.constant_(uncertainty.layers[2].bias, 1.5)
-    losses = {}
-    for balance in (0.0, 2.0):
-        model.network.balance = balance
-        for name, learned in (("plain", None), ("weighed", uncertainty)):
-            loss, _ = denoising_loss(model.denoiser, model.schedule, context, x0, time, torch.ones_like(x0), learned)
-            losses[name, balance] = float(loss.detach())
-    own = losses["plain", 2.0] - losses["plain", 0.0]
-    assert own > 1
-    assert losses["weighed", 2.0] - losses["weighed", 0.0] == pytest.approx(own * math.exp(-1.5), rel=1e-4)
-
-
 def test_with_learned_weights_the_logged_loss_stays_the_plain_one(tiny_model, tiny_dataset):
     model = tiny_model()
     x0, time = torch.rand(4, 12, 2), torch.full((4, 12), 0.5)
