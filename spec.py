@@ -66,7 +66,7 @@ def nearest(word: str, valid: Sequence[str]) -> str:
 
 LONGEST = 120
 """Characters of a value that a message repeats."""
-FIRST = 5
+FIRST = 10
 """Elements of a list or dictionary that a message repeats."""
 
 
@@ -108,7 +108,7 @@ def _describe_parts(parts: Iterable[str], count: int, depth: int, brackets: str)
 
 def _describe_object(value: object) -> str:
     """Types and numpy's small numbers as they are; of everything else the type, and its shape where it has one."""
-    small = isinstance(value, np.ndarray) and value.size <= 4 * FIRST and value.dtype.kind in "biufc"
+    small = isinstance(value, np.ndarray) and value.size <= 2 * FIRST and value.dtype.kind in "biufc"
     if small or isinstance(value, np.number | np.bool_ | type):
         return cut(repr(value), LONGEST)
     if isinstance(value, np.dtype):

@@ -20,7 +20,7 @@ from ..policy.metrics import read_metrics
 from ..policy.model import ModelConfig
 from ..policy.training import Trainer
 from ..policy.training_settings import TrainingSettings
-from ..spec import CheckpointError, DataError, Horizon, HotstartError, ObsSpec
+from ..spec import CheckpointError, DataError, Horizon, HotstartError, ObsSpec, shorten
 from . import plots
 
 
@@ -90,7 +90,8 @@ def model_config(config: Mapping[str, Any], store: Store) -> ModelConfig:
     missing = [name for name in wanted if name not in store.obs_spec.keys]
     if missing:
         raise DataError(
-            f"{store.path} has no observation {missing[0]!r}; it has {list(store.obs_spec.keys)}: set task.obs_keys"
+            f"{store.path} has no observation {shorten(missing[0])}; it has {shorten(list(store.obs_spec.keys), 400)}: "
+            "set task.obs_keys"
         )
     return ModelConfig(
         encoder=config["encoder"],

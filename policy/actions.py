@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..datasets.statistics import Statistics
-from ..spec import ActionDim, ActionSpec, BoolArray, ConfigError, ObsSpec
+from ..spec import ActionDim, ActionSpec, BoolArray, ConfigError, ObsSpec, shorten
 
 MATRIX_UNIT = "of the rotation matrix"
 """Unit of the six numbers that stand for a rotation; their range is known, so they are not scaled."""
@@ -140,7 +140,7 @@ def pose_groups(spec: ActionSpec) -> list[PoseGroup]:
             place += 1
             continue
         if kinds[place : place + 3] != ["rotation"] * 3:
-            raise ConfigError(f"action {spec.dims[place].name!r} begins a rotation of fewer than three numbers")
+            raise ConfigError(f"action {shorten(spec.dims[place].name)} begins a rotation of fewer than three numbers")
         free = place >= 3 and kinds[place - 3 : place] == ["continuous"] * 3
         groups.append(PoseGroup(slice(place, place + 3), slice(place - 3, place) if free else None))
         place += 3
@@ -168,9 +168,9 @@ def _encoded_spec(spec: ActionSpec, groups: Sequence[PoseGroup]) -> ActionSpec:
 
 def _check(rotation: str, frame: str) -> None:
     if rotation not in ("vector", "matrix"):
-        raise ConfigError(f"actions.rotation is {rotation!r}; choose vector or matrix")
+        raise ConfigError(f"actions.rotation is {shorten(rotation)}; choose vector or matrix")
     if frame not in ("world", "hand"):
-        raise ConfigError(f"actions.frame is {frame!r}; choose world or hand")
+        raise ConfigError(f"actions.frame is {shorten(frame)}; choose world or hand")
     if frame == "hand" and rotation != "matrix":
         raise ConfigError("actions.frame=hand needs actions.rotation=matrix: relative rotation vectors would jump")
 
@@ -186,7 +186,10 @@ def _check_relative(representation: Representation, obs_spec: ObsSpec) -> None:
         )
     missing = [name for name in pose if name not in obs_spec.keys]
     if missing:
-        raise ConfigError(f"actions.frame=hand reads the hand's pose from {list(pose)}; {missing[0]!r} is not in task.obs_keys")
+        raise ConfigError(
+            f"actions.frame=hand reads the hand's pose from {shorten(list(pose), 400)}; {shorten(missing[0])} is not in "
+            "task.obs_keys"
+        )
 
 
 def matrix_of_vector(vector: Tensor) -> Tensor:

@@ -391,10 +391,12 @@ def _check_fit(model: PolicyModel, shapes: Shapes, folder: Path) -> None:
         what = "statistics" if name.startswith(STATISTICS_PREFIX) else "weights"
         label = name.removeprefix(STATISTICS_PREFIX).replace("__", ".").replace("/", ".") if what == "statistics" else name
         if name not in shapes:
-            raise CheckpointError(f"{folder / MODEL} holds no {what} for {label!r}: the checkpoint cannot be used without them")
+            raise CheckpointError(
+                f"{folder / MODEL} holds no {what} for {shorten(label)}: the checkpoint cannot be used without them"
+            )
         if shapes[name] != tuple(tensor.shape):
             raise CheckpointError(
-                f"{what} of {label!r} have shape {shorten(shapes[name])}; the specification in {CONFIG} says "
+                f"{what} of {shorten(label)} have shape {shorten(shapes[name])}; the specification in {CONFIG} says "
                 f"{tuple(tensor.shape)}"
             )
     extra = sorted(set(shapes) - set(wanted))

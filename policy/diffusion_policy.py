@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..spec import ActionSpec, BoolArray, ConfigError, FloatArray, Horizon, IntArray, Observation, ObsSpec, Planned
+from ..spec import ActionSpec, BoolArray, ConfigError, FloatArray, Horizon, IntArray, Observation, ObsSpec, Planned, shorten
 from . import checkpoint
 from .diffusion.noise import RowNoise
 from .diffusion.plans import (
@@ -101,7 +101,8 @@ class DiffusionPolicy:
         missing = [name for name in self.obs_spec.keys if name not in observation]
         if missing:
             raise ConfigError(
-                f"the policy wants {list(self.obs_spec.keys)}; the observation has no {missing}, only {list(observation)}"
+                f"the policy wants {shorten(list(self.obs_spec.keys), 400)}; the observation has no {missing}, "
+                f"only {list(observation)}"
             )
         further = np.ones(len(state.seen), bool) if new is None else new | (state.seen == 0)
         seen = state.seen + further
@@ -209,9 +210,11 @@ def _push(name: str, window: NDArray[Any], newest: NDArray[Any], seen: IntArray,
     """
     newest, wanted = np.asarray(newest), (len(window), *window.shape[2:])
     if newest.shape != wanted:
-        raise ConfigError(f"observation {name!r} has shape {newest.shape}; {wanted} was expected")
+        raise ConfigError(f"observation {shorten(name)} has shape {newest.shape}; {wanted} was expected")
     if not np.can_cast(newest.dtype, window.dtype, "same_kind"):  # an image in [0, 1] would become all zeros as uint8
-        raise ConfigError(f"observation {name!r} is {newest.dtype}; the policy was trained with {window.dtype}: convert it")
+        raise ConfigError(
+            f"observation {shorten(name)} is {newest.dtype}; the policy was trained with {window.dtype}: convert it"
+        )
     newest = newest.astype(window.dtype)
     pushed = np.concatenate((window[:, 1:], newest[:, None]), 1)
     pushed[~further, :-1] = window[~further, :-1]

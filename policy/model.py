@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..spec import ActionSpec, CheckpointError, ConfigError, Horizon, ObsSpec
+from ..spec import ActionSpec, CheckpointError, ConfigError, Horizon, ObsSpec, shorten
 from .actions import Representation
 from .diffusion.contract import Denoiser, Preconditioner
 from .diffusion.objective import LevelUncertainty
@@ -127,7 +127,9 @@ class PolicyModel(nn.Module):
         """Condition tokens (B, K, E) of an observation in its own units, key -> (B, To, ...), with the task's words or not."""
         missing = [name for name in self.config.obs_spec.keys if name not in observation]
         if missing:
-            raise CheckpointError(f"the policy was trained with {list(self.config.obs_spec.keys)}; {missing} are not observed")
+            raise CheckpointError(
+                f"the policy was trained with {shorten(list(self.config.obs_spec.keys), 400)}; {missing} are not observed"
+            )
         normalised = {
             name: self.normalizer.normalize(name, observation[name]) if key.kind == "state" else observation[name]
             for name, key in self.config.obs_spec.keys.items()
@@ -145,7 +147,7 @@ class PolicyModel(nn.Module):
     def weights_in(self, name: str) -> PolicyModel:
         """Hold and multiply the denoiser's weights as `fp32` or `bf16`, whatever it can run in."""
         if name not in WEIGHTS:
-            raise ConfigError(f"weights is {name!r}; choose one of {', '.join(WEIGHTS)}")
+            raise ConfigError(f"weights is {shorten(name)}; choose one of {', '.join(WEIGHTS)}")
         self.network.weights_in(WEIGHTS[name])
         return self
 

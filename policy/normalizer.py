@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..datasets.statistics import Statistics
-from ..spec import ActionSpec, CheckpointError, ConfigError, ObsSpec
+from ..spec import ActionSpec, CheckpointError, ConfigError, ObsSpec, shorten
 
 CONSTANT_STATE = 1e-5
 """A state whose half range is below this share of its size, or of 1, is constant: small noise in it is not blown up."""
@@ -57,10 +57,12 @@ class Normalizer(nn.Module):
         normalizer = cls(shapes)
         for key, shape in shapes.items():
             if key not in statistics:
-                raise ConfigError(f"there are no statistics for {key!r}; there are some for {sorted(statistics)}")
+                raise ConfigError(
+                    f"there are no statistics for {shorten(key)}; there are some for {shorten(sorted(statistics), 400)}"
+                )
             low, high = np.asarray(statistics[key]["min"]), np.asarray(statistics[key]["max"])
             if low.shape != shape:
-                raise ConfigError(f"statistics of {key!r} have shape {low.shape}; its specification says {shape}")
+                raise ConfigError(f"statistics of {shorten(key)} have shape {low.shape}; its specification says {shape}")
             normalizer._set(key, low, high)
         return normalizer
 
@@ -95,12 +97,12 @@ class Normalizer(nn.Module):
             centre, half = self._pair(key)
             if not bool((torch.isfinite(half) & (half >= 0) & torch.isfinite(centre)).all()):
                 raise CheckpointError(
-                    f"the statistics of {key!r} are missing or impossible: centre {centre}, half range {half}"
+                    f"the statistics of {shorten(key)} are missing or impossible: centre {centre}, half range {half}"
                 )
 
     def _pair(self, key: str) -> tuple[Tensor, Tensor]:
         if key not in self.shapes:
-            raise ConfigError(f"no statistics for {key!r}; there are some for {sorted(self.shapes)}")
+            raise ConfigError(f"no statistics for {shorten(key)}; there are some for {shorten(sorted(self.shapes), 400)}")
         return self.get_buffer(_buffer(key, "centre")), self.get_buffer(_buffer(key, "half_range"))
 
     def normalize(self, key: str, value: Tensor) -> Tensor:

@@ -99,11 +99,11 @@ def _range(tensors: Mapping[str, Tensor], key: str, path: Path) -> Range:
 def _read_numbers(tensors: Mapping[str, Tensor], name: str, path: Path) -> np.ndarray:
     """Finite numbers (n,) of the file."""
     if name not in tensors:
-        raise CheckpointError(f"{path} holds no statistics {name!r}: only low-dim policies can be imported")
+        raise CheckpointError(f"{path} holds no statistics {shorten(name)}: only low-dim policies can be imported")
     tensor = tensors[name]
     if not tensor.is_floating_point() or tensor.ndim != 1 or not bool(tensor.isfinite().all()):
         raise CheckpointError(
-            f"{path}: the statistics {name!r} are {tensor.dtype} {tuple(tensor.shape)}; finite numbers are wanted"
+            f"{path}: the statistics {shorten(name)} are {tensor.dtype} {tuple(tensor.shape)}; finite numbers are wanted"
         )
     return tensor.double().numpy()
 

@@ -326,9 +326,13 @@ def check_specs(dataset: Dataset, config: ModelConfig) -> None:
     for name, key in config.obs_spec.keys.items():
         have = dataset.obs_spec.keys.get(name)
         if have is None:
-            raise DataError(f"the data set has no observation {name!r}; it has {list(dataset.obs_spec.keys)}")
+            raise DataError(
+                f"the data set has no observation {shorten(name)}; it has {shorten(list(dataset.obs_spec.keys), 400)}"
+            )
         if have.shape != key.shape:
-            raise DataError(f"observation {name!r} has shape {have.shape} in the data set, {key.shape} in the specification")
+            raise DataError(
+                f"observation {shorten(name)} has shape {have.shape} in the data set, {key.shape} in the specification"
+            )
 
 
 def _optimizer(model: PolicyModel, settings: TrainingSettings) -> torch.optim.AdamW:

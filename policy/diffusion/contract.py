@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...spec import ConfigError
+from ...spec import ConfigError, shorten
 from ..denoisers.base import LevelTable, Network
 from .schedule import alpha_sigma
 
@@ -28,7 +28,7 @@ class Preconditioner:
 
     def __init__(self, prediction: str = "v", sigma_data: float = 0.5) -> None:
         if prediction not in PREDICTIONS:
-            raise ConfigError(f"prediction is {prediction!r}; choose one of {', '.join(PREDICTIONS)}")
+            raise ConfigError(f"prediction is {shorten(prediction)}; choose one of {', '.join(PREDICTIONS)}")
         self.prediction, self.sigma_data = prediction, sigma_data
 
     def coefficients(self, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:

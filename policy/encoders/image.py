@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from ...spec import ConfigError, ObsKey, ObsSpec
+from ...spec import ConfigError, ObsKey, ObsSpec, shorten
 from .augment import centre_crop, crop_size, jitter, random_crop
 from .pretrained import FrozenEfficientNet
 from .resnet import ResNet
@@ -44,7 +44,9 @@ class ImageEncoder(nn.Module):
         super().__init__()
         images = {name: key for name, key in obs_spec.keys.items() if key.kind == "image"}
         if not images:
-            raise ConfigError(f"encoder=image needs a picture among task.obs_keys; they are {list(obs_spec.keys)}")
+            raise ConfigError(
+                f"encoder=image needs a picture among task.obs_keys; they are {shorten(list(obs_spec.keys), 400)}"
+            )
         _check(backbone, jitter)
         check_channels(images)
         self.cameras = tuple(images)
@@ -84,8 +86,8 @@ def check_channels(images: Mapping[str, ObsKey]) -> None:
     for name, key in images.items():
         if key.shape[-1] not in (1, 3):
             raise ConfigError(
-                f"picture {name!r} has {key.shape[-1]} channels; this encoder reads 1 (gray) or 3 (RGB): store the first "
-                "three, or, where they are stacked frames, one frame a step"
+                f"picture {shorten(name)} has {key.shape[-1]} channels; this encoder reads 1 (gray) or 3 (RGB): store the "
+                "first three, or, where they are stacked frames, one frame a step"
             )
 
 
@@ -96,6 +98,6 @@ def as_rgb(pictures: Tensor) -> Tensor:
 
 def _check(backbone: str, strength: float) -> None:
     if backbone not in get_args(Backbone):
-        raise ConfigError(f"encoder.backbone is {backbone!r}; choose one of {', '.join(get_args(Backbone))}")
+        raise ConfigError(f"encoder.backbone is {shorten(backbone)}; choose one of {', '.join(get_args(Backbone))}")
     if not 0 <= strength < 1:
         raise ConfigError(f"encoder.jitter is {strength}; it must lie in [0, 1)")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...spec import ConfigError, ObsSpec, bytes_to_text
+from ...spec import ConfigError, ObsSpec, bytes_to_text, shorten
 from ..registry import build
 from .sentences import SentenceEmbedding
 from .state import StateEncoder
@@ -71,7 +71,7 @@ class Instructed(nn.Module):
         if not 0 <= dropped < 1:
             raise ConfigError(f"encoder.dropped is {dropped}; it must lie in [0, 1), for instance 0.1")
         if words not in get_args(Words):
-            raise ConfigError(f"encoder.words is {words!r}; choose one of {', '.join(get_args(Words))}")
+            raise ConfigError(f"encoder.words is {shorten(words)}; choose one of {', '.join(get_args(Words))}")
         self.name, self.dropped = names[0], dropped
         rest = ObsSpec({name: key for name, key in obs_spec.keys.items() if name != self.name})
         self.base = build("encoder", base or STATES, obs_spec=rest, observed=observed)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
 
-from ...spec import ConfigError, ObsSpec
+from ...spec import ConfigError, ObsSpec, shorten
 from .resnet import expected_positions
 
 STAGES = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
@@ -92,7 +92,7 @@ class PublishedEncoder(nn.Module):
     ) -> None:
         super().__init__()
         if backbone not in STAGES:
-            raise ConfigError(f"encoder.backbone is {backbone!r}; choose one of {', '.join(STAGES)}")
+            raise ConfigError(f"encoder.backbone is {shorten(backbone)}; choose one of {', '.join(STAGES)}")
         self.states = tuple(name for name, key in obs_spec.keys.items() if key.kind == "state")
         self.cameras = tuple(name for name, key in obs_spec.keys.items() if key.kind == "image")
         self.crop, self.resize = tuple(crop), tuple(resize)
