@@ -24,6 +24,8 @@ from ._mutants import MUTANTS, Mutant
 ROOT, PACKAGE = Path(__file__).parents[1], __name__.partition(".")[0]
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "runs", "data", "build", "shared", "videos", "*.egg-info", "docs")
 """What the tests of a copy do not need."""
+ALONE = {"PYTHONDONTWRITEBYTECODE": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "OMP_NUM_THREADS": "1"}
+"""Environment of the tests: no byte code of an edit is left behind, and what other packages add to pytest is not waited for."""
 PASSED, FAILED = 0, 1
 """pytest's exit statuses; any other one means that the tests did not run."""
 
@@ -152,8 +154,8 @@ def try_mutant(mutant: Mutant, copy: Path, limit_s: float) -> Outcome:
 
 def run_tests(copy: Path, tests: Sequence[str], limit_s: float) -> tuple[int, str]:
     """pytest's exit status and output; tests that take longer than `limit_s` have failed."""
-    environment = {**os.environ, "PYTHONPATH": str(copy.parent), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
+    environment = {**os.environ, **ALONE, "PYTHONPATH": str(copy.parent)}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
     process = subprocess.Popen(
         [*command, *(f"tests/{test}" for test in tests)],
         cwd=copy,

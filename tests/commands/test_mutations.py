@@ -23,7 +23,7 @@ def test_double():
     assert double(4) == 8
 """
 NOTICED = Mutant("doubles_too_much", "code.py", "2 * x", "3 * x", ("test_code.py",))
-SURVIVOR = Mutant("halves_too_much", "code.py", "x / 2", "x / 3", ("test_code.py",), "nobody calls it")
+SURVIVOR = Mutant("halves_too_much", "code.py", "x / 2", "x / 3", ("test_code.py",))
 
 
 @pytest.fixture
@@ -36,30 +36,25 @@ def tree(tmp_path):
     return folder
 
 
-def test_an_edit_that_no_test_notices_survives(tree, tmp_path, capsys):
-    outcomes = mutations.try_all([NOTICED, SURVIVOR], tree, tmp_path / "copies", at_once=1, limit_s=60)
-    assert [(o.name, o.survived) for o in outcomes] == [("doubles_too_much", False), ("halves_too_much", True)]
-    assert outcomes[0].noticed_by == "tests/test_code.py::test_double"
+def test_an_edit_that_no_test_notices_survives_and_needs_a_reason(tree, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(mutations, "ROOT", tree)
+    monkeypatch.setattr(mutations, "MUTANTS", (NOTICED, SURVIVOR))
+    with pytest.raises(HotstartError, match="no test notices halves_too_much: write one"):
+        mutations.run(mutations.Words(out=str(tmp_path / "out.json")))
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert [(edit["name"], edit["survived"]) for edit in written] == [("doubles_too_much", False), ("halves_too_much", True)]
+    assert written[0]["noticed_by"] == "tests/test_code.py::test_double"
     said = capsys.readouterr().out.splitlines()
     assert said[1].startswith("noticed ")
     assert said[2].startswith("SURVIVED")
-    assert said[2].endswith("halves_too_much  nobody calls it")
+    assert said[3] == "2 edits: 1 noticed, 1 survived"
     assert (tree / "code.py").read_text() == CODE  # the checkout itself is never edited
 
 
 def test_tests_that_fail_or_hang_without_an_edit_say_nothing(tree, tmp_path):
     (tree / "tests" / "test_code.py").write_text("import time\n\ndef test_wait():\n    time.sleep(60)\n")
-    with pytest.raises(HotstartError, match=r"fail without any edit[\s\S]*longer than 2 s"):
-        mutations.try_all([NOTICED], tree, tmp_path / "copies", at_once=1, limit_s=2)
-
-
-def test_survivors_need_a_reason_and_are_written_down(tree, tmp_path, monkeypatch):
-    monkeypatch.setattr(mutations, "ROOT", tree)
-    monkeypatch.setattr(mutations, "MUTANTS", (replace(SURVIVOR, reason=""),))
-    with pytest.raises(HotstartError, match="no test notices halves_too_much"):
-        mutations.run(mutations.Words(out=str(tmp_path / "out.json")))
-    (written,) = json.loads((tmp_path / "out.json").read_text())
-    assert (written["name"], written["survived"]) == ("halves_too_much", True)
+    with pytest.raises(HotstartError, match=r"fail without any edit[\s\S]*longer than 0.5 s"):
+        mutations.try_all([NOTICED], tree, tmp_path / "copies", at_once=1, limit_s=0.5)
 
 
 def test_an_edit_that_no_longer_fits_the_code_is_named(tree):
