@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from ..checks import rates_differ
 from ..spec import ConfigError
 from . import outputs, plots, results
 from .intervals import Interval, mcnemar, paired_bootstrap
@@ -233,7 +234,17 @@ def _checkpoint(result: Mapping[str, Any]) -> str:
 
 def _cautions(entries: Sequence[Entry]) -> list[str]:
     """What weakens a comparison."""
-    return [*_unequal(entries), *_weak_times(entries)]
+    return [*_unequal(entries), *_own_remarks(entries), *_weak_times(entries)]
+
+
+def _own_remarks(entries: Sequence[Entry]) -> list[str]:
+    """What must be known of single results: episodes that were solved at reset, another rate than the data's."""
+    found = [f"{entry.name}: {words}" for entry in entries if (words := results.solved_words(entry.result))]
+    for entry in entries:
+        rates = [entry.result.get(key) for key in ("rate_hz", "data_rate_hz")]
+        if rates_differ(*rates):
+            found.append(f"{entry.name} ran at {rates[0]:g} Hz, on data of {rates[1]:g} Hz")
+    return found
 
 
 def _unequal(entries: Sequence[Entry]) -> list[str]:

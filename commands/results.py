@@ -153,8 +153,8 @@ def success_words(share: Mapping[str, float | None]) -> str:
 
 def solved_words(result: Mapping[str, Any]) -> str:
     """How many episodes were solved at reset, before the policy did anything, and the success of the others; empty for none."""
-    solved = result.get("solved_at_reset") or {"episodes": 0}
-    if not solved["episodes"]:
+    solved = result.get("solved_at_reset")
+    if not solved or not solved["episodes"]:
         return ""
     others = f"success of the others {success_words(solved['success_of_others'])}"
     return f"{solved['episodes']} of {result['episodes']} episodes were solved at reset; {others}"

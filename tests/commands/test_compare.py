@@ -62,6 +62,20 @@ def test_success_that_is_not_reported_is_said_to_be_so_and_scores_are_compared(t
     assert "not reported" in _line_of(capsys.readouterr().out.partition("Difference from")[2], "rti")
 
 
+def test_results_whose_episodes_were_solved_at_reset_or_ran_at_another_rate_are_remarked_on(tmp_path, capsys):
+    files = [_save(tmp_path / f"{way}.json", way, [1, 0, 1, 0]) for way in ("ddim-10", "rti", "sdp")]
+    solved = results.load(tmp_path / "rti.json")
+    others = {"rate": 0.333, "low": 0.061, "high": 0.792}
+    results.save(solved | {"solved_at_reset": {"episodes": 1, "success_of_others": others}}, tmp_path / "rti.json")
+    results.save(results.load(tmp_path / "sdp.json") | {"data_rate_hz": 50.0}, tmp_path / "sdp.json")
+    assert compare.run(files) == 0
+    text = capsys.readouterr().out
+    assert "Note: rti: 1 of 4 episodes were solved at reset; success of the others 0.333 [0.061, 0.792]" in text
+    assert "Note: sdp ran at 20 Hz, on data of 50 Hz" in text
+    assert "ddim-10:" not in text
+    assert "ddim-10 ran" not in text
+
+
 def _line_of(text, start):
     return next(line for line in text.splitlines() if line.strip().startswith(start))
 
@@ -119,7 +133,7 @@ def _told(tmp_path, **told):
     """A result that tells its options and settings."""
     path = _save(tmp_path / "plain.json", "rti-2", [1, 0, 1])
     options = {"goal": [256, 256, 0.785], "control": "delta", "max_steps": 300, "belt_px_s": 0.0}
-    made = {"task_options": options, "checkpoint_step": 3000, "sampler_settings": {"least_start": 0.3}, "data_rate_hz": 10.0}
+    made = {"task_options": options, "checkpoint_step": 3000, "sampler_settings": {"least_start": 0.3}, "data_rate_hz": 20.0}
     return _changed(path, tmp_path / "told.json", **made | told)
 
 
@@ -151,7 +165,7 @@ def test_other_views_of_the_same_scenes_are_paired_with_a_note(tmp_path, capsys)
         ({"sampler_settings": {"least_start": 0.625}}, "results of rti-2 were made with different settings: least_start"),
         ({"checkpoint_step": 6000}, "runs/demo held other weights for each of"),
         ({"weights_hash": "ab12"}, "runs/demo held other weights for each of"),
-        ({"data_rate_hz": 20.0}, "the data's rates differ"),
+        ({"data_rate_hz": 10.0}, "the data's rates differ"),
     ],
 )
 def test_what_else_differs_is_said(changes, note, tmp_path, capsys):
