@@ -19,6 +19,7 @@ from tqdm import tqdm
 from ..spec import ConfigError, DataError, cut
 from .formats.files import DAMAGE, check_inflation
 from .formats.replay_buffer import LayoutName, ReplayBuffer, read_replay_buffer, zipped_prefix
+from .store import refuse_full_disk
 
 ATTEMPTS = 5
 TIMEOUT_S = 30.0
@@ -68,13 +69,15 @@ def download(name: str, folder: str | Path, *, address: str | None = None, sourc
     if target.exists():
         check_contents(read_replay_buffer(target), source)
         return target
-    folder.mkdir(parents=True, exist_ok=True)
+    with refuse_full_disk(f"{folder} cannot be made"):
+        folder.mkdir(parents=True, exist_ok=True)
     if not archive.exists():
         fetch(address or source.address, archive)
     try:
         check_contents(read_replay_buffer(archive), source)
     except DataError as error:
-        refused = archive.replace(archive.with_suffix(".refused"))
+        with refuse_full_disk(f"{error}, and {archive} cannot be put aside"):
+            refused = archive.replace(archive.with_suffix(".refused"))
         raise DataError(f"{error}. The file has been put aside as {refused}; call again to fetch it anew") from error
     _unpack(archive, target)
     return target

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ..spec import ConfigError, DataError, IntArray, unknown
 from .episodes import Dataset
-from .store import Store
+from .store import Store, refuse_full_disk
 
 Cache = Literal["auto", "ram", "disk", "none"]
 CACHES = get_args(Cache)
@@ -138,14 +138,26 @@ def _mapped(store: Store, key: str) -> NDArray[np.uint8]:
     place = store.path.with_name(f"{store.path.name}.decoded") / f"{key}_{store.content_hash()[:16]}.uint8"
     shape = _shape(store, key)
     if not place.exists():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        _check_room(place.parent, math.prod(shape))
-        writing = place.with_name(f"{place.name}.{os.getpid()}.writing")
-        decoded = np.memmap(writing, np.uint8, "w+", shape=shape)
+        with refuse_full_disk(f"{place} cannot be written: make room, or choose training.cache=none"):
+            _write_decoded(store, key, place)
+    return np.memmap(place, np.uint8, "r", shape=shape)
+
+
+def _write_decoded(store: Store, key: str, place: Path) -> None:
+    """Decode into a file under another name, whose room is taken first: a mapped file on a full disk kills the process."""
+    shape = _shape(store, key)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    _check_room(place.parent, math.prod(shape))
+    writing = place.with_name(f"{place.name}.{os.getpid()}.writing")
+    try:
+        with writing.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, math.prod(shape))
+        decoded = np.memmap(writing, np.uint8, "r+", shape=shape)
         _decoded(store, key, decoded)
         decoded.flush()
         writing.replace(place)
-    return np.memmap(place, np.uint8, "r", shape=shape)
+    finally:
+        writing.unlink(missing_ok=True)
 
 
 def _check_room(folder: Path, needed: int) -> None:

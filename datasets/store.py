@@ -224,7 +224,10 @@ class Store:
         """One array of the group, opened once for writing."""
         if name not in self._writable:
             with zarr.config.set(KEEP_ZEROS):  # zarr fixes this when an array is opened
-                self._writable[name] = cast("zarr.Array[Any]", self._group[name])
+                try:
+                    self._writable[name] = cast("zarr.Array[Any]", self._group[name])
+                except (KeyError, TypeError, ValueError) as error:  # zarr is stricter than our reader
+                    raise DataError(f"{self.path}: {name} cannot be written ({cut(str(error))}); {_MEND}") from error
         return self._writable[name]
 
     def _array(self, name: str) -> ZarrArray:
