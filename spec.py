@@ -124,6 +124,11 @@ def described(default: Any, meaning: str) -> Any:
     return field(default_factory=default, metadata=notes) if callable(default) else field(default=default, metadata=notes)
 
 
+LONGEST_EPISODE = 100_000
+LONGEST_PLAN = 10_000
+"""The most steps of an episode and of each part of a horizon."""
+
+
 @dataclass(frozen=True)
 class Horizon:
     """Steps a policy sees, plans and executes: To, T, Ta, and the delay it must be able to bridge (all in ticks)."""
@@ -136,8 +141,11 @@ class Horizon:
     def __post_init__(self) -> None:
         for name, least in (("observed", 1), ("planned", 1), ("executed", 1), ("delay", 0)):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ConfigError(f"horizon.{name} is {shorten(value)}; it must be a whole number of at least {least}")
+            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= LONGEST_PLAN:
+                raise ConfigError(
+                    f"horizon.{name} is {shorten(value)}; it must be a whole number of at least {least} "
+                    f"and at most {LONGEST_PLAN}"
+                )
         if self.planned < self.needed:
             raise ConfigError(
                 f"horizon.planned is {self.planned}, but observed - 1 + executed + delay = {self.needed} steps are needed: "

@@ -23,8 +23,8 @@ from ..plugins import added
 from ..policy.diffusion.regimes import Regimes
 from ..policy.registry import TARGETS
 from ..policy.training_settings import TrainingSettings
-from ..spec import ConfigError, Horizon, nearest, unknown
-from .schema import VERBS, TaskConfig, filled, node_of
+from ..spec import ConfigError, Horizon, nearest, shorten, unknown
+from .schema import MOST, VERBS, TaskConfig, filled, node_of
 
 MODULE = __name__.rsplit(".", 1)[0]
 OUTPUT = {"collect": ("out",), "train": ("name",), "evaluate": ("out", "video"), "demo": ("name",)}
@@ -70,9 +70,22 @@ def composed(verb: str, words: Sequence[str]) -> dict[str, Any]:
     if missing:
         raise ConfigError(f"{missing[0]} must be given: hotstart {verb} {_usage(verb, missing[0])}")
     plain = OmegaConf.to_container(config)
+    _check_counts(plain)
     if "training" in plain:  # type: ignore[operator]
         _check_training(plain)  # type: ignore[arg-type]
     return {**plain, "choices": {group: chosen[group] for group in groups() if chosen.get(group)}}  # type: ignore[dict-item]
+
+
+def _check_counts(part: Any, path: str = "") -> None:
+    """Raise ConfigError for a count that nobody can mean, before anything of that size is made."""
+    if not isinstance(part, dict):
+        return
+    for key, value in part.items():
+        where = f"{path}{key}"
+        most = MOST.get(str(key))
+        if most is not None and type(value) is int and value > most:
+            raise ConfigError(f"{where} is {shorten(value)}; it must be at most {most:,}")
+        _check_counts(value, f"{where}.")
 
 
 def _check_training(config: dict[str, Any]) -> None:

@@ -16,7 +16,21 @@ from typing import Any, Literal, Union
 
 from omegaconf import MISSING
 
+from ..spec import LONGEST_EPISODE
+
 PLAIN = (int, float, bool, str)
+
+
+MOST = {
+    "episodes": 10**6,
+    "demonstrations": 10**6,
+    "slots": 10_000,
+    "workers": 1024,
+    "videos": 10_000,
+    "seed": 2**62,
+    "max_steps": LONGEST_EPISODE,
+}
+"""The largest whole number that a key of this name may have, wherever it stands."""
 
 
 def word(meaning: str, default: Any = NO_DEFAULT, positional: bool = False) -> Any:

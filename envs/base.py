@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
-from ..spec import ActionSpec, ConfigError, FloatArray, ObsKey, ObsSpec
+from ..spec import LONGEST_EPISODE, ActionSpec, ConfigError, FloatArray, ObsKey, ObsSpec, shorten
 from .snapshots import Snapshot
 
 Observations = dict[str, NDArray[Any]]
@@ -79,8 +79,8 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         rate_hz: float,
         max_steps: int,
     ) -> None:
-        if max_steps < 1:
-            raise ConfigError(f"max_steps is {max_steps}; an episode needs at least 1 step")
+        if not isinstance(max_steps, int | np.integer) or not 1 <= max_steps <= LONGEST_EPISODE:
+            raise ConfigError(f"max_steps is {shorten(max_steps)}; an episode has 1 to {LONGEST_EPISODE:,} steps")
         self.obs_spec, self.action_spec = obs_spec, action_spec
         self.rate_hz, self.max_steps = float(rate_hz), int(max_steps)
         self.observation_space = observation_space(obs_spec)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..plugins import PACKAGE, Entry, Registry
-from ..spec import CheckpointError, shorten, unknown
+from ..spec import LONGEST_EPISODE, CheckpointError, shorten, unknown
 from .base import TaskEnv
 
 ROBOSUITE = {
@@ -44,7 +44,6 @@ FREE_TEXT = {"instruction"}
 REACHING = re.compile(r"(^|_)(file|path|dir|folder|xml|mjcf|urdf|asset|url|uri|host|module|entry|class|kwargs)(s|name)?(_|$)")
 """Names of options that a simulator may open, fetch or import."""
 LARGEST = 10_000
-LONGEST_EPISODE = 100_000
 
 
 def names() -> list[str]:

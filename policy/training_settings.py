@@ -16,6 +16,7 @@ DEVICES = ("auto", "cpu", "cuda")
 WARMUP = 250
 """Steps of the warm-up that is not given, in a run of 2,500 steps or more; in a shorter one a tenth of them."""
 WHOLE = ("steps", "batch", "log_every", "validate_every", "save_every")
+MOST = {"steps": 10**9, "batch": 10**6, "loaders": 256, "threads": 1024}
 ABOVE_ZERO = ("learning_rate", "clip_norm", "memory_gb")
 FREE = {"log_every", "validate_every", "save_every", "threads", "device", "cache", "memory_gb", "loaders"}
 """Settings that change no weight."""
@@ -65,6 +66,9 @@ class TrainingSettings:
         for name in WHOLE:
             if getattr(self, name) < 1:
                 raise ConfigError(f"training.{name} is {getattr(self, name)}; it must be at least 1")
+        for name, most in MOST.items():
+            if getattr(self, name) > most:
+                raise ConfigError(f"training.{name} is {getattr(self, name)}; it must be at most {most:,}")
         for name in ABOVE_ZERO:
             if not getattr(self, name) > 0:
                 raise ConfigError(f"training.{name} is {getattr(self, name)}; it must be above 0")

@@ -406,3 +406,9 @@ def test_an_episode_on_the_belt_is_gone_on_with_to_the_bit():
     assert np.array_equal(one.state, other.state)
     with pytest.raises(ConfigError, match="belt_px_s is -1"):
         make("pusht", belt_px_s=-1.0)
+
+
+@pytest.mark.parametrize("steps", [0, 10**12, 1e3, "9"])
+def test_an_episode_has_a_believable_length(steps):
+    with pytest.raises(ConfigError, match=r"an episode has 1 to 100,000 steps"):
+        pusht.PushTEnv(max_steps=steps)
