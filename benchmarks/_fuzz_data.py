@@ -1,0 +1,268 @@
+"""Good data sets of every form, damage for them, and their reading: what `hotstart bench fuzz` does with data sets.
+
+`python -m hotstart.benchmarks._fuzz_data FILES [SEED]` runs it alone, in one process, and prints the outcomes.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import io
+import json
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numcodecs
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
+
+from ..commands import data
+from ..datasets.check import verify
+from ..datasets.formats.replay_buffer import convert
+from ..datasets.store import Store
+from ..spec import ActionSpec, HotstartError, ObsKey, ObsSpec
+
+ENDS = np.array([4, 9, 15])
+ODD: tuple[Any, ...] = (
+    *(None, True, -1, 0, 3, 2**31, 2**62, 10**25, 1e300, float("nan"), "", "x" * 10_000, "|O", "<M8[s]", "a\0b", "../../etc"),
+    *([], {}, [[]], {"id": "pickle"}, [{"id": "pickle"}], [{"name": "numcodecs.pickle"}], [2**40, 2], [10**9, 10**9]),
+)
+"""Values for a place in metadata."""
+Change = Callable[[bytes, np.random.Generator], bytes]
+
+
+def make_arrays() -> dict[str, np.ndarray[Any, Any]]:
+    """Three short episodes."""
+    rng = np.random.default_rng(0)
+    return {
+        "action": rng.normal(size=(15, 2)).astype(np.float32),
+        "state": rng.normal(size=(15, 3)),
+        "camera": rng.integers(0, 256, (15, 8, 9, 3), dtype=np.uint8),
+    }
+
+
+def make_valid_npz(path: Path) -> None:
+    """An npz, one in deflate."""
+    np.savez_compressed(path, episode_ends=ENDS, **make_arrays())
+
+
+def make_valid_zarr(path: Path, zarr_format: int) -> None:
+    """A replay buffer as Zarr writes one, its arrays in several codecs."""
+    group = zarr.open_group(str(path), mode="w", zarr_format=2 if zarr_format == 2 else 3)
+    old = (numcodecs.Blosc("lz4"), numcodecs.Zlib(), numcodecs.Zstd())
+    new = (BloscCodec(), GzipCodec(), ZstdCodec())
+    for (key, values), codec in zip(make_arrays().items(), old if zarr_format == 2 else new, strict=True):
+        chunks = (4, *values.shape[1:])
+        made = group.create_array(f"data/{key}", shape=values.shape, dtype=values.dtype, chunks=chunks, compressors=codec)
+        made[:] = values
+    group.create_array("meta/episode_ends", shape=ENDS.shape, dtype=ENDS.dtype)[:] = ENDS
+
+
+def make_valid_zip(path: Path) -> None:
+    """The same in a zip."""
+    with tempfile.TemporaryDirectory() as folder:
+        make_valid_zarr(Path(folder) / "a", 2)
+        members = {str(file.relative_to(folder)): file.read_bytes() for file in Path(folder).rglob("*") if file.is_file()}
+    write_members(path, members)
+
+
+def make_valid_store(path: Path) -> None:
+    """A data set of ours."""
+    spec = ObsSpec({"state": ObsKey((3,)), "camera": ObsKey((8, 9, 3), "uint8", "image")})
+    store = Store.create(path, fps=10, action_spec=ActionSpec.plain(2), obs_spec=spec)
+    for start, stop in zip((0, *ENDS[:-1]), ENDS, strict=True):
+        arrays = {name: values[start:stop] for name, values in make_arrays().items()}
+        store.append({**arrays, "state": arrays["state"].astype(np.float32)})
+    store.release()
+
+
+VALID: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "npz": ("npz.npz", make_valid_npz),
+    "zarr2": ("zarr2", lambda path: make_valid_zarr(path, 2)),
+    "zarr3": ("zarr3", lambda path: make_valid_zarr(path, 3)),
+    "zip": ("zip.zip", make_valid_zip),
+    "store": ("store", make_valid_store),
+}
+"""Kind -> name of its file or folder, and the function that makes it."""
+
+
+def read_foreign(path: Path) -> None:
+    """Convert, as `hotstart data convert` does."""
+    with tempfile.TemporaryDirectory() as folder:
+        convert(path, Path(folder) / "made", fps=10, images=True, say=lambda note: None)
+
+
+def read_store(path: Path) -> None:
+    """Look at, check, hash and append to a data set, as the verbs do."""
+    store = Store.open(path)
+    data.info(data.Info(path))
+    verify(store)
+    store.content_hash()
+    keys = {name: np.zeros((2, *key.shape), key.dtype) for name, key in store.obs_spec.keys.items()}
+    store.append({**keys, "action": np.zeros((2, store.action_spec.width), np.float32)})
+    store.release()
+
+
+READERS: dict[str, Callable[[Path], None]] = {kind: read_store if kind == "store" else read_foreign for kind in VALID}
+"""Kind -> function that reads it, raising HotstartError or nothing."""
+
+
+def damage(path: Path, rng: np.random.Generator) -> None:
+    """One to three faults in a file or folder; in a zip half of them are in a member, whose checksum is put right."""
+    for _ in range(int(rng.integers(1, 4))):
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.is_file())
+            if files:
+                _damage_file(files[int(rng.integers(len(files)))], rng)
+        elif rng.random() < 0.5 or not _damage_member(path, rng):
+            _damage_file(path, rng)
+
+
+def write_members(path: Path, members: dict[str, bytes]) -> None:
+    """A zip of these files."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, raw in members.items():
+            packed.writestr(name, raw)
+
+
+def _damage_file(path: Path, rng: np.random.Generator) -> None:
+    if rng.random() < 0.05:
+        path.unlink()
+        if rng.random() < 0.5:
+            path.mkdir()
+    elif path.exists():
+        path.write_bytes(_change(path.name, path.read_bytes(), rng))
+
+
+def _damage_member(path: Path, rng: np.random.Generator) -> bool:
+    """Whether the zip was still one that could be packed anew."""
+    try:
+        with zipfile.ZipFile(path) as packed:
+            members = {name: packed.read(name) for name in packed.namelist()}
+    except Exception:  # damaged before
+        return False
+    name = sorted(members)[int(rng.integers(len(members)))]
+    members[name] = _change(name, members[name], rng)
+    write_members(path, members)
+    return True
+
+
+def _change(name: str, raw: bytes, rng: np.random.Generator) -> bytes:
+    changes: list[Change] = [_flip, _cut, _overwrite, _lengthen]
+    if name.endswith((".zarray", ".zgroup", ".zattrs", ".json")):
+        changes += [_change_value] * 8
+    if name.endswith(".npy"):
+        changes += [_flip_start] * 4
+    return changes[int(rng.integers(len(changes)))](raw, rng)
+
+
+def _flip(raw: bytes, rng: np.random.Generator) -> bytes:
+    changed = bytearray(raw)
+    for place in rng.integers(8 * len(raw), size=int(rng.integers(1, 20))) if raw else ():
+        changed[int(place) // 8] ^= 1 << int(place) % 8
+    return bytes(changed)
+
+
+def _flip_start(raw: bytes, rng: np.random.Generator) -> bytes:
+    """Bits of the first 128 bytes: an array's header."""
+    return _flip(raw[:128], rng) + raw[128:]
+
+
+def _cut(raw: bytes, rng: np.random.Generator) -> bytes:
+    return raw[: int(rng.integers(len(raw) + 1))]
+
+
+def _lengthen(raw: bytes, rng: np.random.Generator) -> bytes:
+    return raw + rng.bytes(int(rng.integers(1, 50)))
+
+
+def _overwrite(raw: bytes, rng: np.random.Generator) -> bytes:
+    start = int(rng.integers(len(raw) + 1))
+    piece = rng.bytes(int(rng.integers(1, 60)))
+    return raw[:start] + piece + raw[start + len(piece) :]
+
+
+def _change_value(raw: bytes, rng: np.random.Generator) -> bytes:
+    """Another value, or none, in one place of JSON."""
+    try:
+        whole = json.loads(raw)
+    except ValueError:
+        return _flip(raw, rng)
+    places: list[tuple[Any, Any]] = []
+    waiting = [whole]
+    while waiting:
+        part = waiting.pop()
+        keys = list(part) if isinstance(part, dict) else range(len(part)) if isinstance(part, list) else []
+        places += [(part, key) for key in keys]
+        waiting += [part[key] for key in keys]
+    if not places:
+        return raw
+    container, key = places[int(rng.integers(len(places)))]
+    if rng.random() < 0.2:
+        del container[key]
+    else:
+        container[key] = ODD[int(rng.integers(len(ODD)))]
+    return json.dumps(whole).encode()
+
+
+def fuzz(files: int, seed: int, folder: Path) -> tuple[collections.Counter[str], list[str]]:
+    """Outcomes of so many damaged files, and what was wrong with the answers to some; slower than 5 s is a hang."""
+    counts: collections.Counter[str] = collections.Counter()
+    faults: list[str] = []
+    (folder / "good").mkdir()
+    for name, make in VALID.values():
+        make(folder / "good" / name)
+    for number in range(files):
+        kind = list(VALID)[number % len(VALID)]
+        rng = np.random.default_rng(np.random.SeedSequence([seed, number]))
+        path = folder / VALID[kind][0]
+        shutil.rmtree(path, ignore_errors=True)
+        path.unlink(missing_ok=True)
+        good = folder / "good" / VALID[kind][0]
+        (shutil.copytree if good.is_dir() else shutil.copy)(good, path)
+        damage(path, rng)
+        began = time.monotonic()
+        outcome, said = read_one(kind, path)
+        if time.monotonic() - began > 5:
+            outcome = "hang"
+        counts[f"{kind} {outcome}"] += 1
+        if outcome not in ("read", "refused"):
+            faults.append(f"{kind} {number}: {outcome}: {said}")
+    return counts, faults
+
+
+def read_one(kind: str, path: Path) -> tuple[str, str]:
+    """`read`, `refused` or `traceback`, and what was said."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            READERS[kind](path)
+    except HotstartError as error:
+        return ("traceback", "a long message") if len(str(error)) > 3000 else ("refused", str(error)[:200])
+    except BaseException as error:  # whatever it is, it is what is looked for
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return "traceback", f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}: {str(error)[:100]}"
+    return "read", ""
+
+
+def main(words: list[str]) -> None:
+    """Fuzz and print."""
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as folder:
+        counts, faults = fuzz(int(words[0]), int(words[1]) if len(words) > 1 else 0, Path(folder))
+    for outcome, count in sorted(counts.items()):
+        print(f"{outcome:<20}{count:>7}")
+    for line in faults:
+        print("  " + line)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
