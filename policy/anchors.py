@@ -19,6 +19,7 @@ from ..datasets.windows import split_episodes, window_index
 from ..seeds import Purpose, numpy_generator, torch_seed
 from ..spec import ConfigError
 from .batches import WindowBatches
+from .diffusion.plans import want_regime
 from .model import Anchors, PolicyModel
 from .normalizer import ACTION
 
@@ -43,8 +44,9 @@ def fit_anchors(
 ) -> AnchorReport:
     """Give `model` `count` anchors by k-means over its data's normalised plans, and train the head on cross-entropy.
 
-    Raises ConfigError where the data hold fewer different plans than anchors.
+    Raises ConfigError where the data hold fewer different plans than anchors, or where the model's levels rule the start out.
     """
+    want_regime(model.trained, "constant", "an anchored start")
     train, held_out = split_episodes(len(dataset.episode_ends), HELD_OUT, seed)
     tokens, plans = _windows(model, dataset, train, batch)
     generator = numpy_generator(seed, Purpose.ANCHORS)

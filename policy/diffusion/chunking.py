@@ -20,9 +20,10 @@ Fade = Literal["exp", "linear", "hard"]
 class RealTimeChunking:
     """Sample from noise in `steps`, held to the previous plan: its committed steps are given, the later ones are wished for.
 
-    `mode` full and identity guide any checkpoint, see PrefixGuidance; `trained` puts the committed steps into the plan as
-    clean ones, which a checkpoint trained with clean prefixes knows, at no cost. What is committed is the previous plan's
-    own steps, never zeros: a row without one samples freely.
+    `mode` full and identity guide any checkpoint, see PrefixGuidance: full as the paper does, which holds the committed steps
+    only as far as the network's estimate moves with its input, identity nearer to them; `hotstart bench prefix_hold` measures
+    it. `trained` puts the committed steps into the plan as clean ones, which a checkpoint trained with clean prefixes knows,
+    at no cost. What is committed is the previous plan's own steps, never zeros: a row without one samples freely.
     """
 
     def __init__(

@@ -91,6 +91,14 @@ def test_more_anchors_than_windows_are_refused(tiny_model, tiny_dataset):
         fit_anchors(tiny_model(), tiny_dataset, count=100_000)
 
 
+def test_a_model_that_could_not_begin_from_anchors_gets_none(tiny_model, tiny_dataset):
+    model = tiny_model()
+    model.regimes = ("staircase",)
+    with pytest.raises(ConfigError, match=r"anchored start .*constant; it knows staircase"):
+        fit_anchors(model, tiny_dataset, count=2, steps=1)
+    assert model.anchors is None
+
+
 def test_the_command_writes_a_checkpoint_beside_the_old_one(good, tmp_path, tiny_dataset, capsys):
     store = Store.create(tmp_path / "d.zarr", fps=10, action_spec=tiny_dataset.action_spec, obs_spec=tiny_dataset.obs_spec)
     for first in range(0, 42, 14):
