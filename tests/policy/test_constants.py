@@ -21,6 +21,7 @@ from hotstart.policy.encoders.state import StateEncoder
 from hotstart.policy.normalizer import Normalizer
 from hotstart.policy.training_settings import TrainingSettings
 from hotstart.spec import ActionDim, ActionSpec, Horizon, ObsKey, ObsSpec
+from safetensors.torch import save_file
 from scipy.spatial.transform import Rotation
 
 SPEC = ActionSpec(
@@ -119,8 +120,11 @@ def test_noise_on_observations_leaves_constants_alone() -> None:
     assert noisy[:, 0].std() > 0.05
 
 
-def test_a_checkpoint_without_the_robots_own_ranges_still_loads(run_of: Any) -> None:
-    model, _ = checkpoint.load(run_of({"rotation": "matrix"}))
-    older = {name: tensor for name, tensor in model.state_dict().items() if "command__" not in name}
-    checkpoint._fill(model, older, Path("older"))
+def test_a_checkpoint_without_the_robots_own_ranges_still_loads(run_of: Any, tmp_path: Path) -> None:
+    trained, meta = checkpoint.load(run_of({"rotation": "matrix"}))
+    checkpoint.save(tmp_path / "older", trained, {})
+    older = {name: tensor for name, tensor in trained.state_dict().items() if "command__" not in name}
+    save_file(older, tmp_path / "older" / checkpoint.MODEL)
+    checkpoint.write_meta(tmp_path / "older", {name: value for name, value in meta.items() if name != checkpoint.HASHES})
+    model, _ = checkpoint.load(tmp_path / "older")
     assert model.normalizer.get_buffer("command__half_range").tolist() == [1.0] * SPEC.width

@@ -211,6 +211,14 @@ def test_the_steps_of_the_delay_are_handed_out_after_the_chunk(delay, tiny_model
     np.testing.assert_array_equal(planned.actions, model.normalizer.denormalize(ACTION, part).numpy())
 
 
+def test_steps_that_are_still_noisy_are_never_handed_out(tiny_model, watched, plan):
+    """A streamed plan is clean in its chunk only, whatever the delay."""
+    policy = DiffusionPolicy(tiny_model(), Streaming(2), delay=3)
+    planned = plan(policy, watched(policy))
+    assert planned.state.level[:, 5:].min() > 0
+    assert planned.actions.shape == (ROWS, 4, 2)
+
+
 # --- mistakes
 
 
