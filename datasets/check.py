@@ -11,20 +11,24 @@ from numpy.typing import NDArray
 
 from ..spec import DataError
 from .episodes import ACTION, TIMESTAMP, Dataset, first_not_finite, lengths_of
+from .statistics import find_constants
+from .windows import LEAST_STEPS
 
 ERROR, WARNING = "error: ", "warning: "
-LEAST_STEPS = 2
 OUTLIER_RANGES = 10.0  # a number this many times the 1 % to 99 % range away from it
 FROZEN_SHARE = 0.2  # of the steps of an episode in which nothing at all changes
 RATE_SHARE = 0.05
+TINY = 1e-3
+"""A state whose half range is below this share of its size, or of 1, is blown up by the normaliser."""
 
 
 def verify(dataset: Dataset) -> list[str]:
     """Findings in plain words, errors first, each beginning with "error: " or "warning: "; empty when all is well.
 
     Errors: ends that do not increase, lengths that disagree, numbers that are not finite, timestamps that do not increase,
-    and parts that cannot be read. Warnings: episodes of under two steps, a rate off by more than 5 %, dimensions that never
-    change, outliers, episodes that stand still or occur twice, cameras that freeze.
+    parts that cannot be read, and no episode of two steps. Warnings: episodes of under two steps, which training leaves out,
+    a rate off by more than 5 %, numbers that never change, states of a tiny range, outliers, episodes that stand still or
+    occur twice, cameras that freeze or hold only 0 and 1.
     """
     findings = [ERROR + text for text in _structure(dataset)]
     if not findings and len(dataset.episode_ends):
@@ -45,6 +49,8 @@ def _structure(dataset: Dataset) -> Iterator[str]:
         yield "there are no episodes"
     for number in np.flatnonzero(lengths_of(ends) <= 0):
         yield f"episode {number} ends at step {ends[number]}, not after the one before it"
+    if len(ends) and 0 < lengths_of(ends).max() < LEAST_STEPS:
+        yield f"no episode has {LEAST_STEPS} steps, and training needs that many: one observation and one action teach nothing"
 
 
 def _key_findings(dataset: Dataset, key: str) -> Iterator[str]:
@@ -65,7 +71,7 @@ def _key_findings(dataset: Dataset, key: str) -> Iterator[str]:
     elif key == TIMESTAMP:
         yield from _time_findings(dataset, values)
     elif key == ACTION or (spec is not None and spec.kind != "language"):  # words need not change
-        yield from (WARNING + text for text in _range_findings(key, values.reshape(len(values), -1).astype(np.float64)))
+        yield from (WARNING + text for text in _range_findings(dataset, key, values))
 
 
 def _time_findings(dataset: Dataset, stamps: NDArray[Any]) -> Iterator[str]:
@@ -82,19 +88,57 @@ def _time_findings(dataset: Dataset, stamps: NDArray[Any]) -> Iterator[str]:
         yield f"{WARNING}{len(off)} episodes do not run at {dataset.fps:g} fps; the worst, episode {worst}, at {off[worst]:.2f}"
 
 
-def _range_findings(key: str, values: NDArray[np.float64]) -> Iterator[str]:
-    """Dimensions of (N, D) that never change, and single numbers far from all others."""
+def _range_findings(dataset: Dataset, key: str, array: NDArray[Any]) -> Iterator[str]:
+    """Numbers of a key (N, ...) that never change or hardly do, and single ones far from all others."""
+    values = array.reshape(len(array), -1).astype(np.float64)  # (N, D)
+    names = [_name(key, dim, array.shape[1:]) for dim in range(values.shape[1])]
+    least, greatest = values.min(0), values.max(0)
+    constant = find_constants(least, greatest, commanded=key == ACTION)
+    if constant.any():
+        yield _describe_constants(dataset, key, constant, least)
+    if key != ACTION:
+        yield from _tiny_findings(names, least, greatest, constant)
+    yield from _outlier_findings(names, values)
+
+
+def _describe_constants(dataset: Dataset, key: str, constant: NDArray[np.bool_], values: NDArray[np.float64]) -> str:
+    """Which numbers of a key never change; of actions, what they always are, since a policy commands exactly that."""
+    dims = np.flatnonzero(constant)
+    said = f"{key} never changes in dimensions {dims.tolist()}"
+    if key != ACTION:
+        return said
+    always = [f"{dataset.action_spec.dims[dim].name} is always {values[dim]:g}" for dim in dims]
+    return f"{said}: {', '.join(always)}; a policy will command exactly this"
+
+
+def _tiny_findings(
+    names: list[str], least: NDArray[np.float64], greatest: NDArray[np.float64], constant: NDArray[np.bool_]
+) -> Iterator[str]:
+    """States that hardly change: the normaliser makes their range as large as every other."""
+    half = (greatest - least) / 2
+    tiny = (half < TINY * np.maximum(1.0, np.abs(greatest + least) / 2)) & ~constant
+    for dim in np.flatnonzero(tiny):
+        yield (
+            f"{names[dim]} stays between {least[dim]:g} and {greatest[dim]:g}: being off by {10 * half[dim]:.2g} looks like 10 "
+            "half ranges to a policy; check its unit, or leave it out if only noise moves it"
+        )
+
+
+def _name(key: str, dim: int, shape: tuple[int, ...]) -> str:
+    """A number of a key by its index, as in state[:, 2]."""
+    return f"{key}[{', '.join([':', *map(str, np.unravel_index(dim, shape))])}]"
+
+
+def _outlier_findings(names: list[str], values: NDArray[np.float64]) -> Iterator[str]:
+    """Single numbers of (N, D) far from all others of their dimension."""
     low = np.quantile(values, 0.01, axis=0, method="higher")  # rounded inwards: one outlier in few steps must not move them
     high = np.quantile(values, 0.99, axis=0, method="lower")
-    constant = np.flatnonzero(values.max(0) == values.min(0))
-    if len(constant):
-        yield f"{key} never changes in dimensions {constant.tolist()}"
     reach = OUTLIER_RANGES * (high - low)
     far = ((values < low - reach) | (values > high + reach)) & (high > low)
     for dim in np.flatnonzero(far.any(0)):
         step = int(np.argmax(far[:, dim]))
         yield (
-            f"{key}[:, {dim}] is {values[step, dim]:g} at step {step} and {int(far[:, dim].sum()) - 1} more outliers; "
+            f"{names[dim]} is {values[step, dim]:g} at step {step} and {int(far[:, dim].sum()) - 1} more outliers; "
             f"98 % lie in [{low[dim]:g}, {high[dim]:g}]"
         )
 
@@ -107,7 +151,7 @@ def _episode_findings(dataset: Dataset) -> Iterator[str]:
     for number, steps in enumerate(_slices(dataset)):
         values = np.ascontiguousarray(joined[steps])
         if len(values) < LEAST_STEPS:
-            yield f"episode {number} has {len(values)} step; at least {LEAST_STEPS} are needed to learn from it"
+            yield f"episode {number} has {len(values)} step: training leaves it out, it needs {LEAST_STEPS}"
             continue
         still = float((values[1:] == values[:-1]).all(1).mean())
         if still > FROZEN_SHARE:
@@ -119,14 +163,17 @@ def _episode_findings(dataset: Dataset) -> Iterator[str]:
 
 def _image_findings(dataset: Dataset, key: str) -> Iterator[str]:
     """Cameras that show one colour only or freeze, episode by episode, since images may not fit into memory."""
-    frozen, blank = [], []
+    frozen, blank, greatest = [], [], 0
     for number, steps in enumerate(_slices(dataset)):
         images = dataset.rows(key, steps.start, steps.stop)
         flat = images.reshape(len(images), -1)
+        greatest = max(greatest, int(flat.max()))
         if len(flat) > 1 and (flat[1:] == flat[:-1]).all(1).mean() > FROZEN_SHARE:
             frozen.append(number)
         if (flat.min(1) == flat.max(1)).any():
             blank.append(number)
+    if greatest == 1:
+        yield f"{key} holds only 0 and 1: pictures are bytes from 0 to 255, so these are nearly black"
     if frozen:
         yield f"{key} repeats its frames in more than {FROZEN_SHARE:.0%} of the steps of episodes {_few(frozen)}"
     if blank:

@@ -10,8 +10,20 @@ from numpy.typing import NDArray
 from ..spec import DataError, IntArray
 from .episodes import ACTION, Dataset, first_not_finite
 
+CONSTANT_STATE = 1e-5
+"""A state whose half range is below this share of its size, or of 1, is constant: small noise in it is not blown up."""
+CONSTANT_ACTION = 1e-6
+"""An action whose half range is below this share of its size is constant: the share is what rounding to float32 leaves."""
 Statistics = dict[str, NDArray[Any]]
 """min, max, mean, std, q01, q99 over the first axis, float64, and count, int64 of shape ()."""
+
+
+def find_constants(low: NDArray[Any], high: NDArray[Any], *, commanded: bool) -> NDArray[np.bool_]:
+    """Which numbers never change, from their least and greatest values (...); `commanded` where they are actions."""
+    half = (high - low) / 2
+    if commanded:
+        return half <= CONSTANT_ACTION * np.maximum(np.abs(low), np.abs(high))
+    return half < CONSTANT_STATE * np.maximum(1.0, np.abs(high + low) / 2)
 
 
 def statistics(array: NDArray[Any]) -> Statistics:

@@ -33,12 +33,15 @@ def window_index(
     observation is one of the last T - To - (Ta - 1) steps: the policy never learns there to come to rest. `pad_after=Ta - 1`
     gives that choice; at least one window is kept per episode.
 
-    Raises DataError for no steps at all, ends that do not increase, an episode of fewer than two steps, and, with
-    `short="refuse"`, an episode shorter than T; with "pad" such episodes are padded and a warning says how many there are.
+    Episodes of one step are left out, one observation and one action are no demonstration; a warning says which. Raises
+    DataError for no steps at all, ends that do not increase, episodes of one step only, and, with `short="refuse"`, an episode
+    shorter than T; with "pad" such episodes are padded and a warning says how many there are.
     """
     ends = np.asarray(episode_ends, np.int64)
     chosen = _chosen(ends, episodes)
     lengths = lengths_of(ends)
+    if short == "pad":
+        chosen = _leave_out_single_steps(chosen, lengths)
     _check_lengths(lengths[chosen], chosen, horizon, short)
     parts = [_episode_windows(int(ends[i] - lengths[i]), int(lengths[i]), horizon, pad_after) for i in chosen]
     return np.concatenate(parts)
@@ -72,15 +75,27 @@ def _chosen(ends: IntArray, episodes: Sequence[int] | IntArray | None) -> IntArr
     return chosen
 
 
+def _leave_out_single_steps(chosen: IntArray, lengths: IntArray) -> IntArray:
+    """The chosen episodes that have at least two steps; DataError when there is none."""
+    single = chosen[lengths[chosen] < LEAST_STEPS]
+    if len(single) == len(chosen):
+        raise DataError(
+            f"none of the {len(chosen)} episodes has {LEAST_STEPS} steps (the first is episode {single[0]}); one observation "
+            "with one action is no demonstration: record longer ones; where only the episodes held out for validation are "
+            "that short, choose another training.seed or training.validation_share"
+        )
+    if len(single):
+        warnings.warn(f"{len(single)} episodes of one step are left out, the first is episode {single[0]}", stacklevel=3)
+    return chosen[lengths[chosen] >= LEAST_STEPS]
+
+
 def _check_lengths(lengths: IntArray, chosen: IntArray, horizon: Horizon, short: Literal["pad", "refuse"]) -> None:
     """Refuse episodes that cannot serve; warn about those that are mostly padding."""
-    least = horizon.planned if short == "refuse" else LEAST_STEPS
-    if lengths.min() < least:
-        place = int(np.argmax(lengths < least))
-        mend = f"lower horizon.planned to {lengths.min()} or less, or pad short episodes with short='pad'"
+    if short == "refuse" and lengths.min() < horizon.planned:
+        place = int(np.argmax(lengths < horizon.planned))
         raise DataError(
-            f"episode {chosen[place]} has {lengths[place]} steps, at least {least} are needed: leave it out"
-            + (f", {mend}" if least > LEAST_STEPS else " (one observation and one action are not a demonstration)")
+            f"episode {chosen[place]} has {lengths[place]} steps, at least {horizon.planned} are needed: leave it out, lower "
+            f"horizon.planned to {lengths.min()} or less, or pad short episodes with short='pad'"
         )
     few = int((lengths < horizon.planned).sum())
     if few:

@@ -12,13 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..datasets.statistics import Statistics
+from ..datasets.statistics import Statistics, find_constants
 from ..spec import ActionSpec, CheckpointError, ConfigError, ObsSpec, shorten
 
-CONSTANT_STATE = 1e-5
-"""A state whose half range is below this share of its size, or of 1, is constant: small noise in it is not blown up."""
-CONSTANT_ACTION = 1e-6
-"""An action whose half range is below this share of its size is constant: the share is what rounding to float32 leaves."""
 ACTION = "action"
 COMMAND = "command"
 """Statistics of the robot's own actions, where the network sees them in another form: only what never changes is used."""
@@ -84,10 +80,7 @@ class Normalizer(nn.Module):
     def _set(self, key: str, low: np.ndarray, high: np.ndarray) -> None:
         centre = (high + low) / 2
         half = (high - low) / 2
-        if key in (ACTION, COMMAND):
-            constant = half <= CONSTANT_ACTION * np.maximum(np.abs(low), np.abs(high))
-        else:
-            constant = half < CONSTANT_STATE * np.maximum(1.0, np.abs(centre))
+        constant = find_constants(low, high, commanded=key in (ACTION, COMMAND))
         self.get_buffer(_buffer(key, "centre")).copy_(torch.as_tensor(centre))
         self.get_buffer(_buffer(key, "half_range")).copy_(torch.as_tensor(np.where(constant, 0.0, half)))
 

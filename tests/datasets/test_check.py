@@ -35,7 +35,8 @@ def expect(found, *parts):
 
 def test_episodes_that_are_short_still_or_double():
     expect(findings(walk(0), walk(1), walk(0)), "warning: episode 2 is the same as episode 0")
-    expect(findings(walk(0), walk(1, 1)), "warning: episode 1 has 1 step")
+    expect(findings(walk(0), walk(1, 1)), "warning: episode 1 has 1 step: training leaves it out")
+    expect(findings(walk(0, 1), walk(1, 1)), "error: no episode has 2 steps")
     frozen = walk(1)
     for key in ("state", "action"):
         frozen[key][10:] = frozen[key][10]
@@ -46,10 +47,30 @@ def test_dimensions_and_outliers():
     flat = [walk(0), walk(1)]
     for episode in flat:
         episode["action"][:, 1] = 3
-    expect(findings(*flat), "warning: action never changes in dimensions [1]")
+    expect(findings(*flat), "never changes in dimensions [1]: action_1 is always 3; a policy will command exactly this")
     far = walk(0)
     far["state"][17, 0] = 1e6
     expect(findings(far, walk(1)), "warning: state[:, 0] is 1e+06 at step 17 and 0 more outliers")
+
+
+def test_what_the_normaliser_takes_for_constant_is_said():
+    nearly = [walk(0), walk(1)]
+    for episode in nearly:
+        episode["action"][:, 0] = 0.8 + 1e-7 * episode["action"][:, 0] / 99  # what rounding to float32 leaves
+    expect(findings(*nearly), "action never changes in dimensions [0]: action_0 is always 0.8")
+    small = [walk(0), walk(1)]
+    for episode in small:
+        episode["action"][:, 0] *= 1e-6  # small commands are commands
+    assert findings(*small) == []
+
+
+def test_states_of_a_tiny_range_are_named():
+    tiny = [walk(0), walk(1)]
+    for episode in tiny:
+        points = np.random.default_rng(3).normal(size=(len(episode["state"]), 4, 2))
+        points[:, 3, 1] = 0.1 + 3e-4 * np.linspace(0, 1, len(points))  # 0.3 mrad
+        episode["points"] = points
+    expect(findings(*tiny), "warning: points[:, 3, 1] stays between 0.1 and 0.1003", "off by 0.0015 looks like 10 half ranges")
 
 
 def test_timestamps():
@@ -71,6 +92,8 @@ def test_cameras():
     black = walk(0)
     black["image"][3] = 0
     expect(findings(black, walk(1)), "warning: image holds frames of one colour only in episodes 0")
+    dark = [changed(seed, image=walk(seed)["image"] // 128) for seed in (0, 1)]
+    expect(findings(*dark), "warning: image holds only 0 and 1")
 
 
 @pytest.fixture

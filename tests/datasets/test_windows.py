@@ -66,13 +66,20 @@ def test_an_episode_shorter_than_the_window():
         assert len(window_index(np.array([7]), Horizon(), pad_after=7)) == 1
 
 
+def test_episodes_of_one_step_are_left_out():
+    with pytest.warns(UserWarning, match="1 episodes of one step are left out, the first is episode 1"):
+        index = window_index(np.array([10, 11, 20]), Horizon(1, 2, 2))
+    assert sorted(set(index[:, 0])) == [*range(10), *range(11, 20)]
+    assert 10 not in index
+
+
 @pytest.mark.parametrize(
     ("ends", "message"),
     [
         ([], "no episodes"),
         ([10, 10], "episode 1 has no steps"),
         ([10, 8], "episode 1 has no steps"),
-        ([10, 11], "episode 1 has 1 steps"),
+        ([1, 2], r"none of the 2 episodes has 2 steps \(the first is episode 0\)"),
     ],
 )
 def test_what_cannot_work_is_refused(ends, message):
