@@ -178,7 +178,7 @@ def _to_bytes(name: str, array: NDArray[Any], scale: float) -> NDArray[np.uint8]
     inside = bool((scaled >= -TOLERANCE).all() and (scaled <= 255 + TOLERANCE).all())  # NaN is not inside
     if not inside or (scale == 1 and bool((np.abs(scaled - whole) > TOLERANCE).any())):
         raise DataError(
-            f"image {name!r} holds numbers from {array.min()} to {array.max()}; images are whole numbers from 0 to 255, "
-            "or fractions from 0 to 1 (of numbers from -1 to 1, give (x + 1) / 2)"
+            f"image {name!r} holds numbers from {array.min()} to {array.max()} in {array.dtype}; images are whole numbers from "
+            "0 to 255, best as uint8, or fractions from 0 to 1 (of numbers from -1 to 1, give (x + 1) / 2)"
         )
     return whole.astype(np.uint8)

@@ -16,7 +16,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..spec import ActionSpec, BoolArray, ConfigError, FloatArray, Horizon, IntArray, Observation, ObsSpec, Planned, shorten
+from ..datasets.kinds import read_key
+from ..spec import (
+    ActionSpec,
+    BoolArray,
+    ConfigError,
+    DataError,
+    FloatArray,
+    Horizon,
+    IntArray,
+    Observation,
+    ObsKey,
+    ObsSpec,
+    Planned,
+    shorten,
+)
 from . import checkpoint
 from .diffusion.noise import RowNoise
 from .diffusion.plans import (
@@ -97,7 +111,10 @@ class DiffusionPolicy:
         return _put_rows(state, np.asarray(rows), self.initial_state(seeds))
 
     def observe(self, state: PolicyState, observation: Observation, new: BoolArray | None = None) -> PolicyState:
-        """Push one turn's observation (B, ...) onto the histories; in rows that are not `new` (B,) it replaces the newest."""
+        """Push one turn's observation (B, ...) onto the histories; in rows that are not `new` (B,) it replaces the newest.
+
+        Pictures may have channels first, and numbers from 0 to 1 in floats, as in training data (`datasets.kinds`).
+        """
         missing = [name for name in self.obs_spec.keys if name not in observation]
         if missing:
             raise ConfigError(
@@ -106,7 +123,8 @@ class DiffusionPolicy:
             )
         further = np.ones(len(state.seen), bool) if new is None else new | (state.seen == 0)
         seen = state.seen + further
-        history = {name: _push(name, window, observation[name], seen, further) for name, window in state.history.items()}
+        read = {name: _read(name, observation[name], key) for name, key in self.obs_spec.keys.items()}
+        history = {name: _push(name, window, read[name], seen, further) for name, window in state.history.items()}
         return replace(state, history=history, seen=seen)
 
     @torch.no_grad()
@@ -201,6 +219,12 @@ def build_way(node: Mapping[str, Any]) -> Way:
     solver = node.get("solver")
     given = {"solver": build("solver", solver)} if isinstance(solver, Mapping) else {}
     return build("inference", {k: v for k, v in node.items() if k not in given}, **given)
+
+
+def _read(name: str, newest: Any, key: ObsKey) -> NDArray[Any]:
+    """One key's newest values (B, ...) in the form that the policy was trained with."""
+    values = np.asarray(newest)
+    return read_key(name, values, key, scale=255.0 if values.dtype.kind == "f" else 1.0)
 
 
 def _push(name: str, window: NDArray[Any], newest: NDArray[Any], seen: IntArray, further: BoolArray) -> NDArray[Any]:

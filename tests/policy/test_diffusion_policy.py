@@ -19,7 +19,7 @@ from hotstart.policy.diffusion.streaming import Streaming
 from hotstart.policy.diffusion_policy import DiffusionPolicy, build_way
 from hotstart.policy.model import AS_GIVEN
 from hotstart.policy.normalizer import ACTION, Normalizer
-from hotstart.spec import ActionDim, ActionSpec, ConfigError, ObsKey, ObsSpec
+from hotstart.spec import ActionDim, ActionSpec, ConfigError, HotstartError, ObsKey, ObsSpec
 
 ROWS = 7
 WAYS = [Fresh(3), Fresh(3, DDIM(1.0)), Fresh(3, DPMSolverPP())]
@@ -258,15 +258,32 @@ def test_an_observation_of_another_dtype_is_converted(policy):
     assert from_double.history["state"].dtype == np.float32
 
 
-def test_whole_number_observations_are_not_cut_from_fractions(tiny_model, tiny_problem):
-    """A camera image given in [0, 1] where 0 to 255 is wanted would be all black, without a word."""
-    dataset = tiny_problem.make_dataset()
-    spec = ObsSpec({**dataset.obs_spec.keys, "pixels": ObsKey((2,), "uint8", "image")})
+@pytest.fixture
+def seeing(tiny_model, tiny_problem):
+    """A policy that observes words and a picture too."""
+    keys = {"words": ObsKey((2,), "uint8", "language"), "pixels": ObsKey((8, 9, 3), "uint8", "image")}
     policy = DiffusionPolicy(tiny_model())
-    policy.obs_spec = spec
-    state = policy.initial_state([0])
-    with pytest.raises(ConfigError, match=r"'pixels' is float64.*uint8"):
-        policy.observe(state, {"state": np.zeros((1, 2)), "pixels": np.array([[0.5, 0.9]])})
+    policy.obs_spec = ObsSpec({**tiny_problem.make_dataset().obs_spec.keys, **keys})
+    return policy
+
+
+def test_whole_number_observations_are_not_cut_from_fractions(seeing):
+    seen = {"state": np.zeros((1, 2)), "words": np.array([[0.5, 0.9]]), "pixels": np.zeros((1, 8, 9, 3), np.uint8)}
+    with pytest.raises(ConfigError, match=r"'words' is float64.*uint8"):
+        seeing.observe(seeing.initial_state([0]), seen)
+
+
+def test_pictures_are_read_as_training_data_are(seeing):
+    """A camera image given in [0, 1] where 0 to 255 is wanted would be all black, without a word."""
+    picture = np.random.default_rng(0).integers(0, 256, (1, 8, 9, 3), dtype=np.uint8)
+    rest = {"state": np.zeros((1, 2)), "words": np.zeros((1, 2), np.uint8)}
+    fractions = picture.astype(np.float32) / 255
+    for form in (picture, fractions, picture.astype(np.int64), np.moveaxis(fractions, -1, 1), np.moveaxis(picture, -1, 1)):
+        state = seeing.observe(seeing.initial_state([0]), {**rest, "pixels": form})
+        np.testing.assert_array_equal(state.history["pixels"][:, -1], picture)
+    for form, message in ((fractions * 255, "best as uint8"), (fractions[0], "was expected"), (fractions[:, :7], "end in")):
+        with pytest.raises(HotstartError, match=message):
+            seeing.observe(seeing.initial_state([0]), {**rest, "pixels": form})
 
 
 def test_steps_of_a_way_are_checked():
