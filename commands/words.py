@@ -8,6 +8,7 @@ X | None, tuple[X, ...] (written a,b,c) and dict[str, X] (written name:value,nam
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -72,7 +73,7 @@ def read_value(name: str, text: str, wanted: Any) -> Any:
     if origin is tuple:
         return tuple(read_value(name, part, args[0]) for part in text.split(",") if part)
     if origin is dict:
-        return dict(_read_pair(name, part, args[1]) for part in text.split(",") if part)
+        return _read_pairs(name, text, args[1])
     return _read_plain(name, text, wanted)
 
 
@@ -81,7 +82,7 @@ def help_text(cls: type, usage: str = "") -> str:
     fields = _fields(cls)
     positional = " ".join(name.upper() for name, field in fields.items() if field.word.positional)
     keyed = "" if all(field.word.positional for field in fields.values()) else "[key=value ...]"
-    head = [" ".join(part for part in (usage, positional, keyed) if part), "", (cls.__doc__ or "").strip(), ""]
+    head = [" ".join(part for part in (usage, positional, keyed) if part), "", inspect.cleandoc(cls.__doc__ or ""), ""]
     width = max((len(name) for name in fields), default=0)
     return "\n".join([*head, *(f"  {name:<{width}}  {_line(field)}" for name, field in fields.items())])
 
@@ -138,6 +139,19 @@ def _read_choice(name: str, text: str, choices: tuple[Any, ...]) -> Any:
             return choice
     names = [str(choice) for choice in choices]
     raise ConfigError(f"{name}={text} is not possible{nearest(text, names)}; valid are {_listed(names)}")
+
+
+def _read_pairs(name: str, text: str, wanted: Any) -> dict[str, Any]:
+    """All name:value of a dict, each name once."""
+    pairs: dict[str, Any] = {}
+    for part in text.split(","):
+        if not part:
+            continue
+        key, value = _read_pair(name, part, wanted)
+        if key in pairs:
+            raise ConfigError(f"{name} names {key!r} twice: only one could be kept")
+        pairs[key] = value
+    return pairs
 
 
 def _read_pair(name: str, text: str, wanted: Any) -> tuple[str, Any]:

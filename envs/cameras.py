@@ -26,7 +26,10 @@ class Cameras:
 
     @classmethod
     def of(cls, asked: CameraChoice) -> Cameras:
-        """What was asked for; raises ConfigError for sizes that cannot be."""
+        """What was asked for; raises ConfigError for sizes that cannot be, and for a name that is given twice."""
+        twice = [name for name in asked or () if list(asked or ()).count(name) > 1]
+        if twice:
+            raise ConfigError(f"camera {twice[0]!r} is asked for twice: both pictures would be called '{twice[0]}_image'")
         named = dict.fromkeys(asked or (), SIDE) if not isinstance(asked, Mapping) else dict(asked)
         return cls({name: _size(name, size) for name, size in named.items()})
 

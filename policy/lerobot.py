@@ -46,7 +46,7 @@ Range = tuple[np.ndarray, np.ndarray]
 
 
 def import_policy(folder: Path, names: Mapping[str, str] | None = None) -> PolicyModel:
-    """The policy in `folder`; `names` says what its observations are called here (default: the last part of their names).
+    """The policy in `folder`; `names` says what its observations are called here (default: see `call_inputs`).
 
     Raises CheckpointError where the folder holds no DiffusionPolicy, one that is damaged, or one that cannot be run the same
     way.
@@ -81,9 +81,7 @@ def _import(folder: Path, config: Mapping[str, Any], names: Mapping[str, str]) -
     tensors = read_tensors(folder / "model.safetensors")
     statistics = _statistics(folder, tensors)
     features = _inputs(config)
-    called = {feature: names.get(feature, feature.rsplit(".", 1)[-1]) for feature in features}
-    if len(set(called.values())) < len(called) or ACTION in called.values():
-        raise CheckpointError(f"its observations {shorten(list(called))} need names of their own: names=theirs:ours,...")
+    called = call_inputs(list(features), names)
     model_config = ModelConfig(
         encoder=_encoder(config, features, statistics),
         denoiser=node(
@@ -105,6 +103,33 @@ def _import(folder: Path, config: Mapping[str, Any], names: Mapping[str, str]) -
     ranges = {called[name]: _range(config, features[name], name, statistics) for name in states}
     ranges[ACTION] = _range(config, config["output_features"][ACTION_KEY], ACTION_KEY, statistics)
     return assemble(model_config, tensors, ranges)
+
+
+def call_inputs(features: Sequence[str], names: Mapping[str, str]) -> dict[str, str]:
+    """What each input is called here: as `names` says, else by the last part of its name, or more of them to tell two apart.
+
+    Raises CheckpointError where two inputs get one name all the same.
+    """
+    called = {feature: names.get(feature) or _last_parts(feature, features) for feature in features}
+    for name in called.values():
+        both = [feature for feature in features if called[feature] == name]
+        if len(both) > 1:
+            raise CheckpointError(f"the inputs {' and '.join(both)} would both be called {name!r}: names={both[0]}:OTHER")
+    if ACTION in called.values():
+        raise CheckpointError(
+            f"an input would be called {ACTION!r}, as the actions are: names=THEIRS:OURS gives it another name"
+        )
+    return called
+
+
+def _last_parts(feature: str, features: Sequence[str]) -> str:
+    """As few of the last parts of a dotted name as no other has."""
+    parts = feature.split(".")
+    for count in range(1, len(parts) + 1):
+        ending = parts[-count:]
+        if sum(other.split(".")[-count:] == ending for other in features) == 1:
+            return "_".join(ending)
+    return "_".join(parts)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -43,6 +43,7 @@ def test_defaults_and_positions():
         (["a", "mode=fats"], r"did you mean 'fast'\?\); valid are slow, fast, 2"),
         (["a", "seeds=1,b"], "seeds=b does not fit"),
         (["a", "names=ab"], "names=name:value"),
+        (["a", "names=rgb:front,rgb:wrist"], "names names 'rgb' twice"),
         (["a", "b", "c"], "'c' is one word too many"),
         (["a", "source=b"], "'source' is given twice"),
         (["count=3"], "source must be given: where from"),

@@ -70,3 +70,9 @@ def test_sizes_that_cannot_be_are_refused(size):
 def test_names_alone_get_a_size():
     assert Cameras.of(["a", "b"]).sizes == {"a": (84, 84), "b": (84, 84)}
     assert not Cameras.of(None)
+
+
+def test_a_camera_that_is_asked_for_twice_is_refused():
+    with pytest.raises(ConfigError, match="camera 'rgb' is asked for twice"):
+        Cameras.of(["rgb", "rgb"])
+    assert list(Cameras.of(["front", "wrist"]).keys) == ["front_image", "wrist_image"]

@@ -17,7 +17,7 @@ from hotstart.policy.diffusion.solvers import DDIM
 from hotstart.policy.diffusion.streaming import Streaming
 from hotstart.policy.diffusion.warm_start import WarmStart
 from hotstart.policy.diffusion_policy import DiffusionPolicy
-from hotstart.policy.lerobot import import_policy
+from hotstart.policy.lerobot import call_inputs, import_policy
 from hotstart.spec import CheckpointError, ConfigError
 from safetensors.torch import load_file, save_file
 
@@ -301,3 +301,11 @@ def test_the_rate_and_the_task_are_read_from_the_folder_or_asked_for(folder, tmp
         (folder / "train_config.json").write_text(json.dumps(odd))
         assert main(words[:-1]) == 2
         assert "give fps=RATE_HZ and task=NAME" in capsys.readouterr().err
+
+
+def test_two_cameras_called_rgb_keep_names_of_their_own():
+    state, front, wrist = "observation.state", "observation.images.front.rgb", "observation.images.wrist.rgb"
+    assert call_inputs([state, front, wrist], {}) == {state: "state", front: "front_rgb", wrist: "wrist_rgb"}
+    assert call_inputs([state, front, wrist], {front: "scene"})[wrist] == "wrist_rgb"
+    with pytest.raises(CheckpointError, match=f"{front} and {wrist} would both be called 'cam'"):
+        call_inputs([front, wrist], {front: "cam", wrist: "cam"})
