@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ from ..envs.experts.play import bounds
 from ..envs.registry import options_of
 from ..envs.vectorised import WorkerError
 from ..interrupts import explain
-from ..spec import ConfigError, DataError, FloatArray, shorten, unknown
+from ..spec import ConfigError, DataError, FloatArray, ObsSpec, shorten, unknown
 from ..untrusted import read_json
 from .processes import ordered, worker_count
 
@@ -40,8 +41,20 @@ def run(config: Mapping[str, Any]) -> int:
         f"{config['out']}: {facts['episodes']} episodes, {facts['steps']} steps; the expert succeeded in "
         f"{facts['succeeded']} of {facts['attempts']} attempts, {facts['seconds']:.0f} s"
     )
-    print(f"next: hotstart train {config['out']} task={config['choices']['task']}")
+    print(f"next: {next_command(config, Store.open(config['out']).obs_spec)}")
     return 0
+
+
+def next_command(config: Mapping[str, Any], obs_spec: ObsSpec) -> str:
+    """The line that trains on what was collected: the same task, and the encoder that reads its observations."""
+    words = ["hotstart", "train", str(config["out"]), f"task={config['choices']['task']}", *config["task_words"]]
+    used = config["task"]["obs_keys"] or obs_spec.keys
+    kinds = {obs_spec.keys[name].kind for name in used if name in obs_spec.keys}
+    if "image" in kinds:
+        words.append("encoder=image")
+    elif "language" in kinds:
+        words.append("encoder=language")
+    return shlex.join(words)
 
 
 def collect(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,10 @@ class Info:
 
 @dataclass(frozen=True)
 class Convert:
-    """Make a data set of a Diffusion Policy replay buffer (.zarr folder, .zarr.zip or .npz)."""
+    """Make a data set of a Diffusion Policy replay buffer (.zarr folder, .zarr.zip or .npz).
+
+    HDF5 (robomimic, ACT) and LeRobot's data sets cannot be converted yet: give their arrays to hotstart.Arrays.
+    """
 
     source: Annotated[Path, Word("what to convert", positional=True)]
     target: Annotated[Path, Word("the new data set's folder", positional=True)]
@@ -44,7 +47,12 @@ class Convert:
 
 @dataclass(frozen=True)
 class Verify:
-    """Look through a data set for what would spoil training; the exit status is 1 when there are errors."""
+    """Look through a data set for what would spoil training; the exit status is 1 when there are errors.
+
+    Errors: numbers that are not finite, wrong ends and timestamps, parts that cannot be read, no episode of two steps.
+    Warnings: action numbers that never change (a policy will command exactly these), states of a tiny range, outliers,
+    episodes that are too short, stand still or occur twice, cameras that freeze or are black.
+    """
 
     path: Annotated[Path, Word("the data set's folder", positional=True)]
 

@@ -53,6 +53,7 @@ def positional(verb: str) -> str | None:
 def composed(verb: str, words: Sequence[str]) -> dict[str, Any]:
     """The verb's whole configuration as plain values, and under `choices` which file each axis was taken from.
 
+    `task_words` are the words that change the task from what its file says, to be given to the next verb.
     ConfigError names the word that is wrong and the valid choices.
     """
     named = _named(verb, words)
@@ -73,7 +74,9 @@ def composed(verb: str, words: Sequence[str]) -> dict[str, Any]:
     _check_counts(plain)
     if "training" in plain:  # type: ignore[operator]
         _check_training(plain)  # type: ignore[arg-type]
-    return {**plain, "choices": {group: chosen[group] for group in groups() if chosen.get(group)}}  # type: ignore[dict-item]
+    taken = {group: chosen[group] for group in groups() if chosen.get(group)}
+    changed = [text for text in words if text.startswith("task.")]
+    return {**plain, "choices": taken, "task_words": changed}  # type: ignore[dict-item]
 
 
 def _check_counts(part: Any, path: str = "") -> None:

@@ -26,6 +26,7 @@ from .arrays import Arrays as Arrays
 from .arrays import check_fps
 from .episodes import EXTRAS, TIMESTAMP, check_choice, check_episode, content_hash, episode_slice, expected_arrays, lengths_of
 from .episodes import Dataset as Dataset
+from .foreign import refuse_foreign
 from .formats.files import FolderFiles, check_inflation
 from .formats.zarr_reader import ChunkCache, ZarrArray, is_array, open_array, read_object
 from .locks import Hold, hold
@@ -368,7 +369,8 @@ def _read_attributes(path: Path) -> dict[str, Any]:
         raise DataError(
             f"{path} does not exist; make a data set with `hotstart collect`, `hotstart data convert` or Store.create"
         )
-    if (path / ".zgroup").exists() or path.suffix in (".zip", ".npz", ".hdf5", ".h5"):
+    refuse_foreign(path)
+    if (path / ".zgroup").exists() or path.suffix in (".zip", ".npz"):
         raise DataError(f"{path} is another format's data set; `hotstart data convert {path} TARGET` makes a store of it")
     try:
         root = read_object(FolderFiles(path), "zarr.json")

@@ -5,7 +5,7 @@ Its network was trained with one noise level for a whole plan, so it can be samp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +116,7 @@ def call_inputs(features: Sequence[str], names: Mapping[str, str]) -> dict[str, 
         if len(both) > 1:
             raise CheckpointError(f"the inputs {' and '.join(both)} would both be called {name!r}: names={both[0]}:OTHER")
     if ACTION in called.values():
-        raise CheckpointError(
-            f"an input would be called {ACTION!r}, as the actions are: names=THEIRS:OURS gives it another name"
-        )
+        raise CheckpointError(f"an input would be called {ACTION!r}, as the actions are: rename it with names=")
     return called
 
 

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from ...spec import ActionDim, ActionSpec, ConfigError, DataError, IntArray, ObsKey, ObsSpec, cut, shorten
 from ..episodes import ACTION, EXTRAS, check_choice, episode_slice
+from ..foreign import refuse_foreign
 from ..kinds import check_numbers, decide_key, explain_key, may_be_picture, read_key
 from ..locks import hold
 from ..store import Store, refuse_full_disk
@@ -104,6 +105,7 @@ def read_replay_buffer(path: str | Path) -> ReplayBuffer:
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path} does not exist; `hotstart data download pusht` fetches Push-T's")
+    refuse_foreign(path)
     arrays, unread, notes = _read_npz(path) if path.suffix == ".npz" else _read_zarr(path)
     ends = np.asarray(arrays.pop("episode_ends"))
     _check_ends(path, ends)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hotstart.cli import main
+from hotstart.commands.collect import next_command
 from hotstart.datasets.store import Store
+from hotstart.spec import ObsKey, ObsSpec
 
 FETCH = ["task=gymnasium", "task.options.id=Pendulum-v1", "task.max_steps=20", "workers=0"]
 
@@ -45,6 +48,27 @@ def test_seeds_that_are_no_numbers_are_refused(tmp_path, capsys):
     (out / "seeds.json").write_text('{"0": 1}')
     assert main(["collect", str(out), "expert=random", "keep=all", "episodes=2", *FETCH]) == 2
     assert "it must be a list of whole numbers" in capsys.readouterr().err
+
+
+def test_the_next_line_works_as_printed(tmp_path, capsys):
+    out = tmp_path / "play data.zarr"
+    assert main(["collect", str(out), "expert=random", "keep=all", "episodes=2", *FETCH]) == 0
+    line = next(text for text in capsys.readouterr().out.splitlines() if text.startswith("next: "))
+    program, *words = shlex.split(line.removeprefix("next: "))
+    assert program == "hotstart"
+    small = ["denoiser.channels=[8,16]", "denoiser.groups=4", "denoiser.level_width=8", "encoder.token_width=8"]
+    assert main([*words, *small, "training.steps=1", "training.batch=2", f"runs={tmp_path}", "name=run"]) == 0
+
+
+@pytest.mark.parametrize(("kind", "encoder"), [("state", None), ("image", "encoder=image"), ("language", "encoder=language")])
+def test_the_next_line_names_the_encoder_that_reads_the_data(kind, encoder):
+    keys = {"state": ObsKey((2,)), "seen": ObsKey((8, 8, 3), "uint8", kind)}
+    task = {"obs_keys": [], "options": {}}
+    config = {"out": "a.zarr", "choices": {"task": "mine"}, "task_words": ["task.options.id=A-v0"], "task": task}
+    words = ["hotstart", "train", "a.zarr", "task=mine", "task.options.id=A-v0"]
+    assert next_command(config, ObsSpec(keys)).split() == words + [encoder] * (encoder is not None)
+    states_only = {**config, "task": {**task, "obs_keys": ["state"]}}
+    assert next_command(states_only, ObsSpec(keys)).split() == words
 
 
 def test_another_expert_does_not_mix_in(tmp_path, capsys):
