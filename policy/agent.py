@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spec import ConfigError, FloatArray, Observation
+from ..spec import ConfigError, FloatArray, Observation, ObsKey
 from .diffusion.plans import Way
-from .diffusion_policy import DiffusionPolicy
+from .diffusion_policy import DiffusionPolicy, read_observation
 
 
 class Agent:
@@ -55,15 +55,17 @@ class Agent:
         if not isinstance(observation, Mapping):
             example = ", ".join(f"{name!r}: array of shape {tuple(key.shape)}" for name, key in keys.items())
             raise ConfigError(f"act() was given a {type(observation).__name__}; it takes a mapping: {{{example}}}")
-        return {name: _one(name, observation[name], tuple(key.shape)) for name, key in keys.items() if name in observation}
+        return {name: _one(name, observation[name], key) for name, key in keys.items() if name in observation}
 
 
-def _one(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+def _one(name: str, value: Any, key: ObsKey) -> NDArray[Any]:
     """An observation of the key `name` with a batch axis of one; raises ConfigError where it has another shape."""
+    shape = tuple(key.shape)
     try:
         array = np.asarray(value)
     except ValueError as error:
         raise ConfigError(f"observation {name!r} is no array: its rows have different lengths") from error
+    array = read_observation(name, array, key)
     if array.shape != shape:
         raise ConfigError(f"observation {name!r} has shape {array.shape}; {shape} is wanted, without a batch axis")
     return array[None]

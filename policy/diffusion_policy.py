@@ -123,7 +123,7 @@ class DiffusionPolicy:
             )
         further = np.ones(len(state.seen), bool) if new is None else new | (state.seen == 0)
         seen = state.seen + further
-        read = {name: _read(name, observation[name], key) for name, key in self.obs_spec.keys.items()}
+        read = {name: read_observation(name, np.asarray(observation[name]), key) for name, key in self.obs_spec.keys.items()}
         history = {name: _push(name, window, read[name], seen, further) for name, window in state.history.items()}
         return replace(state, history=history, seen=seen)
 
@@ -221,10 +221,12 @@ def build_way(node: Mapping[str, Any]) -> Way:
     return build("inference", {k: v for k, v in node.items() if k not in given}, **given)
 
 
-def _read(name: str, newest: Any, key: ObsKey) -> NDArray[Any]:
-    """One key's newest values (B, ...) in the form that the policy was trained with."""
-    values = np.asarray(newest)
-    return read_key(name, values, key, scale=255.0 if values.dtype.kind == "f" else 1.0)
+def read_observation(name: str, values: NDArray[Any], key: ObsKey) -> NDArray[Any]:
+    """One key's values (..., *shape) in the form that the policy was trained with; ConfigError where they cannot be."""
+    try:
+        return read_key(name, values, key, scale=255.0 if values.dtype.kind == "f" else 1.0)
+    except DataError as error:
+        raise ConfigError(f"observation: {error}") from error
 
 
 def _push(name: str, window: NDArray[Any], newest: NDArray[Any], seen: IntArray, further: BoolArray) -> NDArray[Any]:
