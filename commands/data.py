@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +14,7 @@ from ..datasets.check import is_error, verify
 from ..datasets.download import SOURCES, download
 from ..datasets.formats.replay_buffer import LayoutName, ReplayBuffer, convert, is_pusht, read_replay_buffer
 from ..datasets.store import Store
+from ..interrupts import explain
 from ..spec import ConfigError
 from .words import Word, help_text, parse_words, wants_help
 
@@ -96,8 +98,9 @@ def info(choice: Info) -> int:
 
 def convert_data(choice: Convert) -> int:
     """Convert a replay buffer and say what came of it."""
-    buffer = read_replay_buffer(choice.source)
-    store = _converted(buffer, choice)
+    with _whole_or_nothing(choice.target):
+        buffer = read_replay_buffer(choice.source)
+        store = _converted(buffer, choice)
     print(f"{choice.target}: {_counts(store)}")
     return 0
 
@@ -114,15 +117,28 @@ def verify_data(choice: Verify) -> int:
 
 def download_data(choice: Download) -> int:
     """Fetch, check and convert; what is there already is not done again."""
-    found = download(choice.name, choice.folder, address=choice.address)
     target = choice.folder / f"{choice.name}.zarr"
-    if target.exists():
-        store = Store.open(target)
-    else:
-        layout = SOURCES[choice.name].layout
-        store = convert(found, target, layout=layout, task=choice.name, images=choice.images, say=print)
+    with _whole_or_nothing(target):
+        found = download(choice.name, choice.folder, address=choice.address)
+        if target.exists():
+            store = Store.open(target)
+        else:
+            layout = SOURCES[choice.name].layout
+            store = convert(found, target, layout=layout, task=choice.name, images=choice.images, say=print)
     print(f"{target}: {_counts(store)}")
     return 0
+
+
+@contextmanager
+def _whole_or_nothing(target: Path) -> Iterator[None]:
+    """An interruption within says what became of `target`."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        if target.exists():
+            raise
+        message = f"stopped; {target} was not made, a data set is kept when it is whole; the same command begins it anew"
+        raise explain(interrupt, message) from None
 
 
 def _converted(buffer: ReplayBuffer, choice: Convert) -> Store:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from ..spec import ConfigError, Feedback, FloatArray, Observation, bytes_to_text
 from . import outputs, report, results
 from .latency import Pace
 from .processes import worker_count
+from .unfinished import Measured, Unfinished
 from .video import write_video
 
 PAGE = "gallery.html"
@@ -34,18 +34,6 @@ PAGE = "gallery.html"
 RATES = ("same", "any")
 OUTCOMES = {True: "success", False: "failure", None: "unreported"}
 """How a video's name says how its episode went."""
-
-
-@dataclass
-class Measured:
-    """What the episodes of an evaluation left behind."""
-
-    logs: list[RowLog] = field(default_factory=list)
-    calls: list[tuple[int, float]] = field(default_factory=list)  # (rows, seconds) of each planning call
-    seconds: float = 0.0
-    videos: list[Path] = field(default_factory=list)
-    tasks: list[str] = field(default_factory=list)
-    """The words of every episode's task, where they are observed."""
 
 
 def run(config: Mapping[str, Any]) -> int:
@@ -64,18 +52,20 @@ def run(config: Mapping[str, Any]) -> int:
 def evaluate(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path]]:
     """The result of a composed configuration (see DESIGN: command line) and the videos that were asked for.
 
-    Nothing but videos is written. Raises ConfigError as `check` does.
+    Nothing but videos is written, and what is finished while it goes on, see `unfinished`. Raises ConfigError as `check`
+    does, and WorkerError where a worker process dies or does not answer.
     """
     check(config)
     model, meta = checkpoint.load(config["checkpoint"], config["device"])
     task = _task(config, meta)
-    with _robot(task, config) as robot:
+    begun = Unfinished(_unfinished(config), _identity(config, meta, task), config["overwrite"])
+    with begun.told(config["episodes"]), _robot(task, config) as robot:
         pace = Pace.of(config, label(config), robot.rate_hz)
         policy = DiffusionPolicy(
             model.weights_in(config["weights"]), build_way(config["inference"]), config["executed"], pace.replan_at
         )
         policy.rate_hz = float(meta["rate_hz"])
-        measured = measure(robot, policy, config, pace)
+        measured = measure(robot, policy, config, pace, begun)
     setting = results.Setting(
         task=task["name"],
         checkpoint=str(config["checkpoint"]),
@@ -107,6 +97,22 @@ def _made_with(
         "weights": config["weights"],
         "sampler_settings": results.plain(_settled(config["inference"], policy.way)),
     }
+
+
+FREE = ("workers", "answer_s", "out", "overwrite", "video", "videos")
+"""Keys of an evaluation that its episodes do not depend on."""
+
+
+def _identity(config: Mapping[str, Any], meta: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the episodes of an evaluation: only those of the same one may be put together."""
+    chosen = {key: value for key, value in config.items() if key not in FREE}
+    return {**chosen, "task": task, "checkpoint_step": meta.get("step"), "weights_hash": meta.get("weights_hash")}
+
+
+def _unfinished(config: Mapping[str, Any]) -> Path | None:
+    """Where finished episodes are kept while the evaluation goes on; None where no result file is wanted."""
+    out = Path(config["out"])
+    return outputs.unfinished_path(out) if config["out"] and not outputs.is_device(out) else None
 
 
 def _settled(node: Mapping[str, Any], way: Way) -> dict[str, Any]:
@@ -165,23 +171,36 @@ def _robot(task: Mapping[str, Any], config: Mapping[str, Any]) -> SimulatedRobot
     """The rows that the episodes run in; the first ones are filmed where videos are wanted."""
     slots = min(config["slots"], config["episodes"])
     filmed = tuple(range(min(config["videos"], slots))) if config["video"] else ()
-    return SimulatedRobot(task["env"], options_of(task), slots, worker_count(config["workers"]), filmed)
+    workers, answer_s = worker_count(config["workers"]), float(config["answer_s"])
+    return SimulatedRobot(task["env"], options_of(task), slots, workers, filmed, answer_s=answer_s)
 
 
-def measure(robot: SimulatedRobot, policy: DiffusionPolicy, config: Mapping[str, Any], pace: Pace) -> Measured:
-    """Run the episodes, all rows in step; seed k always runs in row k % rows, whatever the number of workers."""
+def measure(
+    robot: SimulatedRobot, policy: DiffusionPolicy, config: Mapping[str, Any], pace: Pace, begun: Unfinished
+) -> Measured:
+    """Run the episodes, all rows in step; seed k always runs in row k % rows, whatever the number of workers.
+
+    What was finished before is taken from `begun`, and what is finished now is kept there.
+    """
     seeds = [int(config["seed"]) + i for i in range(config["episodes"])]
     slots = robot.rows
-    measured, began, waves = Measured(), time.monotonic(), -(-len(seeds) // slots)
+    measured, waves = Measured(), -(-len(seeds) // slots)
+    for batch in begun.batches:
+        measured.add(batch)
     with (
         torch.no_grad(),  # not inference_mode: guidance differentiates
         tqdm(total=waves * robot.max_steps, desc=f"evaluating {label(config)}", unit="tick") as bar,
     ):
-        for first in range(0, len(seeds), slots):
-            _wave(robot, policy, pace, seeds[first : first + slots], measured, bar, config["rate"] == "any")
+        bar.update(len(begun.batches) * robot.max_steps)
+        for first in range(len(measured.logs), len(seeds), slots):
+            began, batch = time.monotonic(), Measured()
+            _wave(robot, policy, pace, seeds[first : first + slots], batch, bar, config["rate"] == "any", begun)
             if first == 0 and robot.record_rows:
-                measured.videos = _film(robot, measured.logs, robot.record_rows, config)
-    measured.seconds = time.monotonic() - began
+                batch.videos = _film(robot, batch.logs, robot.record_rows, config)
+            batch.seconds = time.monotonic() - began
+            begun.note_batch(batch)
+            measured.add(batch)
+            tqdm.write(_so_far(measured))
     return measured
 
 
@@ -193,6 +212,7 @@ def _wave(
     measured: Measured,
     bar: Any,
     any_rate: bool,
+    begun: Unfinished,
 ) -> None:
     """One episode in every slot."""
     planner, end = pace.planner(policy, seeds), bar.n + robot.max_steps
@@ -203,6 +223,7 @@ def _wave(
     def show(turn: int, observation: Observation, _: Any, feedback: Feedback) -> None:
         if turn == 0 and words is not None:
             measured.tasks += [bytes_to_text(each) for each in observation[words][: len(seeds)]]
+        begun.note_ended(seeds, feedback)
         bar.update()
         bar.set_postfix(running=int((~feedback.done).sum()), refresh=False)
 
@@ -210,10 +231,13 @@ def _wave(
     measured.logs += logs
     measured.calls += planner.seconds
     bar.update(end - bar.n)
+
+
+def _so_far(measured: Measured) -> str:
     rate = results.success_share(measured.logs)["rate"]
     success = results.NOT_REPORTED if rate is None else f"{rate:.2f}"
     score = float(np.mean([log.score for log in measured.logs]))
-    tqdm.write(f"  {len(measured.logs)} episodes: success {success}, score {score:.3f}")
+    return f"  {len(measured.logs)} episodes: success {success}, score {score:.3f}"
 
 
 def _film(robot: SimulatedRobot, logs: Sequence[RowLog], filmed: Sequence[int], config: Mapping[str, Any]) -> list[Path]:

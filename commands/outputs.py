@@ -65,6 +65,11 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
+def unfinished_path(out: Path) -> Path:
+    """The file beside a result file in which an evaluation keeps what is finished while it goes on."""
+    return out.with_name(out.name + ".unfinished")
+
+
 def is_device(path: Path) -> bool:
     """Whether `path` is something to write into that no file may take the place of: /dev/stdout, /dev/null, a pipe."""
     if str(path.absolute()).startswith(tuple(f"{folder}/" for folder in DEVICES)):

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
-from multiprocessing import forkserver, get_context, parent_process
+from multiprocessing import forkserver, get_context, parent_process, resource_tracker
 from typing import Any, TypeVar
 
 from ..envs.lifelines import end_with, without_terminal_signals
@@ -36,8 +36,7 @@ def ordered(
         yield from map(build(*arguments), items)
         return
     endless = iter(items)
-    with _environment(ONE_THREAD), without_terminal_signals():
-        forkserver.ensure_running()  # the workers have the environment and the signals of the server that they are forked from
+    _start_server()
     pool = ProcessPoolExecutor(workers, get_context("forkserver"), _prepare, (build, arguments))
     try:
         waiting: list[Future[Any]] = [pool.submit(_one, item) for item in islice(endless, 2 * workers)]
@@ -48,6 +47,14 @@ def ordered(
         raise WorkerError("a worker process died, perhaps for want of memory: give fewer, as workers=1") from error
     finally:
         _end(pool)
+
+
+def _start_server() -> None:
+    """Start the server that the workers are forked from, and whose environment and signals they have."""
+    with without_terminal_signals():
+        resource_tracker.ensure_running()  # lets Ctrl-C through again, so the server is started apart from it
+    with _environment(ONE_THREAD), without_terminal_signals():
+        forkserver.ensure_running()
 
 
 def _end(pool: ProcessPoolExecutor) -> None:

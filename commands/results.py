@@ -271,8 +271,13 @@ def machine(device: str = "cpu") -> dict[str, str | int]:
 
 
 def save(result: Mapping[str, Any], path: Path) -> None:
-    """Write a result in one piece (see `outputs.write_text`); raises OSError where it cannot be written."""
+    """Write a result in one piece (see `outputs.write_text`), in the place of what was unfinished.
+
+    Raises OSError where it cannot be written.
+    """
     outputs.write_text(path, json.dumps(result, indent=2, allow_nan=False) + "\n")
+    if not outputs.is_device(path):
+        outputs.unfinished_path(path).unlink(missing_ok=True)
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -102,6 +102,7 @@ class EvaluateConfig:
     seed: int = word("seed of the first episode; never one that was trained or tuned on", 100000)
     slots: int = word("rows that run in step; part of what makes a result reproducible to the bit", 50)
     workers: int = word("processes to simulate in; 0 is this one, -1 one per core", -1)
+    answer_s: float = word("seconds that a worker process may take to answer before the evaluation stops", 120.0)
     rate: str = word("control rate: same refuses a task that runs at another rate than the data did, any allows it", "same")
     executed: Any = word("actions of each chunk to execute instead of the checkpoint's own Ta", None)
     latency: str = word("time a plan is charged with: none, a time as 0.1s or 100ms, or profile (measured times)", "none")

@@ -14,12 +14,14 @@ from hotstart.interrupts import Interrupted, exit_status, explain, signals_inter
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_interrupts_once_and_the_handlers_come_back(number, status):
-    before = signal.getsignal(number)
+    before, saved = signal.getsignal(number), []
     with pytest.raises(Interrupted, match=f"stopped by {number.name}") as raised, signals_interrupt():
         try:
             signal.raise_signal(number)
         finally:
             signal.raise_signal(number)  # while things are being saved
+            saved.append(number)
+    assert saved == [number]
     assert exit_status(raised.value) == status
     assert exit_status(explain(raised.value, "all is saved")) == status
     assert signal.getsignal(number) is before

@@ -157,6 +157,13 @@ def semaphores(leader: int) -> set[Path]:
     return {Path(name) for name in re.findall(r"/dev/shm/sem\.mp-\S+", maps)}
 
 
+def blocks(process: int, *numbers: int) -> bool:
+    """Whether these signals do not reach a process."""
+    lines = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
+    held = int(lines["SigBlk"], 16) | int(lines["SigIgn"], 16)
+    return all(held >> (number - 1) & 1 for number in numbers)
+
+
 def is_alone(leader: int) -> bool:
     """Whether nothing of a session is left, or soon will be."""
     deadline = time.monotonic() + 15
@@ -174,6 +181,7 @@ def test_nothing_is_left_of_a_killed_collection(endless):
     files = semaphores(process.pid)
     assert any(file.exists() for file in files)
     assert len(session(process.pid)) >= 4  # itself, two workers, and those who look after them
+    assert all(blocks(member, signal.SIGINT, signal.SIGHUP) for member in session(process.pid) if member != process.pid)
     process.kill()
     process.wait()
     assert is_alone(process.pid)

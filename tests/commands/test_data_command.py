@@ -1,9 +1,11 @@
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hotstart.cli import main
 from hotstart.commands.data import run
 from hotstart.datasets.store import Store
 from hotstart.spec import ConfigError, DataError
@@ -35,6 +37,17 @@ def test_convert_then_info_then_verify(npz, tmp_path, capsys):
     assert row == ["action", "2", "float32", "action", f"{values.min():g}", f"{values.max():g}"]
     assert run(["verify", str(target)]) == 0
     assert "0 errors, 0 warnings" in capsys.readouterr().out
+
+
+def test_a_stopped_conversion_says_that_it_begins_anew(npz, tmp_path, capsys, monkeypatch):
+    words = ["data", "convert", str(npz), str(tmp_path / "data"), "fps=20"]
+    whole = Store.create
+    monkeypatch.setattr(Store, "create", lambda *args, **options: signal.raise_signal(signal.SIGTERM))
+    assert main(words) == 143
+    said = f"hotstart data: stopped; {tmp_path / 'data'} was not made, a data set is kept when it is whole"
+    assert said in capsys.readouterr().err
+    monkeypatch.setattr(Store, "create", whole)
+    assert main(words) == 0
 
 
 def test_verify_returns_1_for_errors(npz, tmp_path, capsys):

@@ -3,9 +3,13 @@
 import errno
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,6 +114,77 @@ def test_results_do_not_depend_on_the_number_of_workers(pusht_run, tmp_path):
     for other in found[1:]:
         assert other["per_episode"] == found[0]["per_episode"]
         assert other["smoothness"] == found[0]["smoothness"]
+
+
+SHORT = ["task=pusht", "task.max_steps=20", "inference.steps=1", "episodes=8", "slots=2"]
+
+
+@pytest.fixture
+def begun(pusht_run, tmp_path):
+    """An evaluation in a process of its own that has finished its first batch and goes on."""
+    out = tmp_path / "r.json"
+    kept = tmp_path / "r.json.unfinished"
+    words = [str(pusht_run[0]), f"out={out}", "workers=1", *SHORT]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hotstart", "evaluate", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not kept.exists() or '{"batch"' not in kept.read_text():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    yield process, words, out
+    process.kill()
+    process.communicate()
+
+
+def test_a_killed_evaluation_keeps_what_is_finished_and_goes_on(begun, pusht_run, tmp_path):
+    process, words, out = begun
+    process.kill()
+    process.wait()
+    kept = tmp_path / "r.json.unfinished"
+    batches = kept.read_text().count('{"batch"')
+    assert 1 <= batches < 4
+    first = json.loads(kept.read_text().splitlines()[1])["episode"]
+    changed = kept.read_text().replace('"score": 0.', '"score": 7.')  # to see that they are not run again
+    kept.write_text(changed)
+    assert main(["evaluate", *words]) == 0
+    result = json.loads(out.read_text())
+    whole = evaluated(pusht_run[0], tmp_path / "whole.json", "workers=0", *SHORT)
+    assert not kept.exists()
+    scores, expected = ([episode["score"] for episode in found["per_episode"]] for found in (result, whole))
+    assert [score % 1 for score in scores] == pytest.approx([score % 1 for score in expected])
+    assert [score >= 7 for score in scores] == [True] * 2 * batches + [False] * (8 - 2 * batches)
+    assert result["per_episode"][2 * batches :] == whole["per_episode"][2 * batches :]
+    assert result["smoothness"] == whole["smoothness"]
+    assert first["seed"] in (100000, 100001)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143)])
+def test_a_stopped_evaluation_says_what_is_kept(number, status, begun, tmp_path):
+    process, _, out = begun
+    process.send_signal(number)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == status
+    kept = tmp_path / "r.json.unfinished"
+    batches = kept.read_text().count('{"batch"')
+    said = rf"hotstart evaluate: stopped; {kept} keeps \d of 8 episodes; the same command goes on after the first {2 * batches}"
+    assert re.search(said, error), error
+    assert not out.exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at /proc")
+def test_a_killed_worker_ends_the_evaluation_with_what_is_kept(begun):
+    process, _, _ = begun
+    for folder in Path("/proc").glob("[0-9]*"):
+        if (folder / "stat").read_text().rpartition(")")[2].split()[1] == str(process.pid):
+            os.kill(int(folder.name), signal.SIGKILL)
+            break
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert "hotstart evaluate: the worker of rows 0, 1 died with exit code -9; killed by a signal" in error
+    assert "r.json.unfinished keeps " in error
+    assert "Traceback" not in error
 
 
 def test_videos_and_nfe(pusht_run, tmp_path):

@@ -229,6 +229,12 @@ def test_a_stopped_worker_is_named_and_ended(walk):
     assert gone(process)
 
 
+def test_an_environment_that_is_never_built_is_named(walk, monkeypatch):
+    monkeypatch.setattr(vectorised, "BUILD_S", 0.02)
+    with pytest.raises(SilentWorkerError, match=r"rows 0 .* has not answered for 0.02 s"):
+        SimulatedRobot("walk", workers=1)
+
+
 def test_a_hung_simulation_is_named(walk):
     with SimulatedRobot("walk", rows=2, workers=2, answer_s=10.0) as robot:
         robot.reset([1, 2])
