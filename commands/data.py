@@ -42,9 +42,9 @@ class Convert:
     fps: Annotated[float | None, Word("steps per second; must be given unless the layout fixes it")] = None
     task: Annotated[str, Word("what is demonstrated, in words")] = ""
     images: Annotated[bool, Word("take the images too")] = False
-    kinds: Annotated[
-        dict[str, str] | None, Word("what a key is where its shape leaves it open, as in depth:state,camera:image")
-    ] = None
+    kinds: Annotated[dict[str, str] | None, Word("state or image for a key whose shape leaves it open, as in depth:state")] = (
+        None
+    )
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..spec import DataError, IntArray
 from .episodes import ACTION, Dataset, first_not_finite
+from .kinds import check_numbers
 
 CONSTANT_STATE = 1e-5
 """A state whose half range is below this share of its size, or of 1, is constant: small noise in it is not blown up."""
@@ -30,9 +31,10 @@ def statistics(array: NDArray[Any]) -> Statistics:
     """Statistics over the first axis of (N, ...), in float64; std is the population's (divided by N).
 
     q01 and q99 are the 1 % and 99 % quantiles (linear between neighbours): a range that single outliers do not stretch.
-    Raises DataError for no rows and for numbers that are not finite.
+    Raises DataError for no rows, for numbers that are not finite, and for what is no real number.
     """
     array = np.asarray(array)
+    check_numbers("the array", array.dtype)
     if array.ndim == 0 or len(array) == 0:
         raise DataError(f"statistics need at least one row; the array has shape {array.shape}")
     bad = first_not_finite(array)

@@ -38,3 +38,8 @@ def test_data_sets_leave_images_out_and_count_each_step_once(episodes):
     some = dataset_statistics(data, np.array([[0, 0, 1], [1, 2, 2]]))
     np.testing.assert_allclose(some["state"]["mean"], data.array("state")[:3].mean(0, dtype=np.float64))
     assert some["state"]["count"] == 3
+
+
+def test_numbers_with_an_imaginary_half_are_refused():
+    with pytest.raises(DataError, match="complex128; real numbers are stored"):
+        statistics(np.ones((3, 2)) * 1j)
