@@ -69,8 +69,9 @@ def calibrate(
     horizon, device = model.config.horizon, next(model.parameters()).device
     index = window_index(np.asarray(dataset.episode_ends), horizon)
     batches = WindowBatches(dataset, model.config, index, samples, seed, str(device))
-    rising = "staircase" in (model.regimes or ())
-    ways = [Fresh(10), *(WarmStart(steps, start, rising=rising) for start in STARTS)]
+    warm_starts = [WarmStart(steps, start).settled(model.trained) for start in STARTS]
+    rising = bool(warm_starts[0].rising)
+    ways = [Fresh(10), *warm_starts]
     used = torch.as_tensor(~model.actions.discrete)
     chunk, spreads, drifts, left = slice(horizon.past, horizon.past + horizon.executed), [], [], []
     for number, (first, second) in enumerate(pairs_of_steps(dataset, horizon.executed, windows, seed)):
