@@ -127,6 +127,37 @@ def damage(path: Path, rng: np.random.Generator) -> None:
             _damage_file(path, rng)
 
 
+def hostile(folder: Path, rng: np.random.Generator, marking: str) -> tuple[str, Path]:
+    """A data set of somebody who means ill, and its kind; `marking` is a module with a function `run` that leaves a mark."""
+    path = folder / "hostile"
+    shutil.rmtree(path, ignore_errors=True)
+    if rng.random() < 0.3:
+        packed = path.with_suffix(".npz")
+        bomb = (1 << 30, 1 << 60)[int(rng.integers(2))]
+        header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({bomb},), }}".encode()
+        magic = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+        write_members(packed, {"action.npy": magic + bytes(int(rng.integers(64 << 20))), "episode_ends.npy": magic})
+        return "npz", packed
+    make_valid_zarr(path, 2)
+    pickled = f"c{marking}\nrun\n)R.".encode()
+    codec = ({"id": "pickle"}, {"id": "json2"}, {"id": "zlib"}, {"id": "zstd"}, {"id": "lzma"})[int(rng.integers(5))]
+    change: tuple[dict[str, Any], ...] = (
+        {"compressor": codec},
+        {"compressor": None, "filters": [codec]},
+        {"dtype": "|O", "filters": [codec], "fill_value": None},
+        {"shape": [10**9, 10**6], "chunks": [10**9, 1]},
+        {"shape": [10**12, 2], "chunks": [1, 1]},
+        {"chunks": [15, 1 << 40]},
+        {"fill_value": "x" * 10**6},
+        {"filters": [{"id": "crc32"}] * 10**5},
+    )
+    metadata = path / "data" / "action" / ".zarray"
+    metadata.write_text(json.dumps(json.loads(metadata.read_text()) | change[int(rng.integers(len(change)))]))
+    bombs = (pickled, numcodecs.Zlib(9).encode(bytes(64 << 20)), numcodecs.Zstd().encode(bytes(64 << 20)))
+    (path / "data" / "action" / "0.0").write_bytes(bombs[int(rng.integers(3))])
+    return "zarr2", path
+
+
 def write_members(path: Path, members: dict[str, bytes]) -> None:
     """A zip of these files."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
@@ -135,11 +166,13 @@ def write_members(path: Path, members: dict[str, bytes]) -> None:
 
 
 def _damage_file(path: Path, rng: np.random.Generator) -> None:
+    if not path.is_file():
+        return
     if rng.random() < 0.05:
         path.unlink()
         if rng.random() < 0.5:
             path.mkdir()
-    elif path.exists():
+    else:
         path.write_bytes(_change(path.name, path.read_bytes(), rng))
 
 
@@ -226,7 +259,8 @@ def fuzz(files: int, seed: int, folder: Path) -> tuple[collections.Counter[str],
         rng = np.random.default_rng(np.random.SeedSequence([seed, number]))
         path = folder / VALID[kind][0]
         shutil.rmtree(path, ignore_errors=True)
-        path.unlink(missing_ok=True)
+        if path.exists():
+            path.unlink()
         good = folder / "good" / VALID[kind][0]
         (shutil.copytree if good.is_dir() else shutil.copy)(good, path)
         damage(path, rng)

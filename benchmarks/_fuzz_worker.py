@@ -14,9 +14,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -26,6 +24,7 @@ from ..policy import checkpoint
 from ..policy.lerobot import import_policy, trained_in
 from ..policy.published_ckpt import import_ckpt
 from ..spec import HotstartError
+from . import _fuzz_data
 
 SPARE_BYTES = 3 << 30
 """Memory that reading may take beside what the libraries hold."""
@@ -56,28 +55,15 @@ READERS: dict[str, Callable[[Path], object]] = {
     "ckpt": import_ckpt,
     "result": read_result,
     "profile": lambda path: latency.read_profile(path, "rti-2"),
+    **_fuzz_data.READERS,
 }
-
-
-def data_sets() -> Any:
-    """The module that makes, damages and reads data sets; None where it is not there."""
-    try:
-        return import_module(f"{__package__}._fuzz_data")
-    except ModuleNotFoundError as error:
-        if error.name != f"{__package__}._fuzz_data":
-            raise
-        return None
-
-
-def _reader(kind: str) -> Callable[[Path], object]:
-    return READERS[kind] if kind in READERS else data_sets().READERS[kind]
 
 
 def outcome(kind: str, path: Path) -> tuple[str, str]:
     """`read`, `refused` or `traceback`, and what was said."""
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            _reader(kind)(path)
+            READERS[kind](path)
     except HotstartError as error:
         if len(str(error)) > 3000:
             return "traceback", f"a message of {len(str(error)):,} characters"
@@ -95,7 +81,6 @@ def _used_bytes() -> int:
 def main() -> None:
     """Answer until the input ends."""
     torch.set_num_threads(1)
-    data_sets()
     warnings.simplefilter("ignore")
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     resource.setrlimit(resource.RLIMIT_AS, (_used_bytes() + SPARE_BYTES, hard))

@@ -35,9 +35,9 @@ from ..policy.encoders.state import StateEncoder
 from ..policy.model import ModelConfig, PolicyModel
 from ..policy.normalizer import ACTION, Normalizer
 from ..spec import ActionSpec, Horizon, ObsKey, ObsSpec
-from ._fuzz_worker import data_sets
+from . import _fuzz_data
 
-KINDS = ("native", "lerobot", "ckpt", "result", "profile")
+KINDS = ("native", "lerobot", "ckpt", "result", "profile", *_fuzz_data.VALID)
 MARKING = "marking_module"
 """A module that leaves a mark when it is imported, on the workers' path: a file that gets it imported has run something."""
 ODD: tuple[Any, ...] = (
@@ -75,7 +75,7 @@ def run(words: Words) -> None:
         _write_marking(folder)
         _write_good(folder / "good")
         worker = Worker(folder, words.limit_s)
-        for kind in _kinds():
+        for kind in KINDS:
             outcome, said, _ = worker.read(kind, _copy(kind, folder))
             if outcome != "read":
                 raise RuntimeError(f"the good file of kind {kind} is not read: {said}")
@@ -94,16 +94,10 @@ def run(words: Words) -> None:
     _print(found, faults[: words.shown])
 
 
-def _kinds() -> list[str]:
-    """All that is read: checkpoints, results, and data sets where their part of the benchmark is there."""
-    return [*KINDS, *(data_sets().VALID if data_sets() else ())]
-
-
 def _cases(words: Words, folder: Path) -> Iterator[tuple[str, str, Path]]:
     """(name, kind, path) of every file, written into `folder` one after the other."""
-    kinds = _kinds()
     for number in range(words.files):
-        kind = kinds[number % len(kinds)]
+        kind = KINDS[number % len(KINDS)]
         rng = np.random.default_rng(np.random.SeedSequence([words.seed, number]))
         yield f"{kind}_{number}", kind, _damage(kind, folder, rng)
     for number in range(words.hostile):
@@ -210,7 +204,7 @@ def _write_good(folder: Path) -> None:
     (folder / "result.json").write_text(json.dumps(_result(), indent=1))
     profile = {"seconds": {"rti-2": {"cold": [0.1, 0.2], "warm": [0.05]}, "ddim-10": {"cold": [0.3], "warm": [0.3]}}}
     (folder / "profile.json").write_text(json.dumps(profile))
-    for name, make in data_sets().VALID.values() if data_sets() else ():
+    for name, make in _fuzz_data.VALID.values():
         make(folder / name)
 
 
@@ -294,8 +288,8 @@ def _result() -> dict[str, Any]:
 def _damage(kind: str, folder: Path, rng: np.random.Generator) -> Path:
     """A copy of the good file or folder with one to three faults."""
     path = _copy(kind, folder)
-    if kind not in KINDS:
-        data_sets().damage(path, rng)
+    if kind in _fuzz_data.VALID:
+        _fuzz_data.damage(path, rng)
         return path
     for _ in range(int(rng.integers(1, 4))):
         files = [each for each in sorted(path.rglob("*")) if each.is_file()] if path.is_dir() else [path]
@@ -585,6 +579,11 @@ def _json(folder: Path, rng: np.random.Generator) -> tuple[str, Path]:
     return kind, path
 
 
+def _data_set(folder: Path, rng: np.random.Generator) -> tuple[str, Path]:
+    """A data set with codecs that run, sizes that nobody means, and chunks that inflate."""
+    return _fuzz_data.hostile(folder, rng, MARKING)
+
+
 HOSTILE: tuple[Callable[[Path, np.random.Generator], tuple[str, Path]], ...] = (
-    *(_pickle, _module, _size, _anchors, _json, _pickle, _module, _size, _anchors, _json, _pickle, _bomb),
+    *(_pickle, _module, _size, _anchors, _json, _pickle, _module, _size, _anchors, _json, _pickle, _bomb, _data_set, _data_set),
 )
