@@ -54,7 +54,10 @@ class Store:
         self._forget_read()
         with _refuse_wrong_attributes(path):
             self.fps = check_fps(self.attrs["fps"])
-            self.task = str(self.attrs["task"])
+            self.task = _check_text(self.attrs, "task")
+            self.attrs["source"] = _check_text(self.attrs, "source")
+            if not isinstance(self.attrs.setdefault("options", None), dict | None):
+                raise DataError(f"options are {shorten(self.attrs['options'])}; they must be a JSON object or null")
             self.action_spec = ActionSpec.from_json(self.attrs["action_spec"])
             self.obs_spec = ObsSpec.from_json(self.attrs["obs_spec"])
             self._wanted = expected_arrays(self.action_spec, self.obs_spec)
@@ -329,6 +332,13 @@ def _refuse_wrong_attributes(path: Path) -> Iterator[None]:
         raise DataError(f"{path}/zarr.json: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(f"{path}/zarr.json has wrong attributes ({cut(str(error))}); {_MEND}") from error
+
+
+def _check_text(attrs: Mapping[str, Any], name: str) -> str:
+    text = attrs.get(name, "")
+    if not isinstance(text, str):
+        raise DataError(f"{name} is {shorten(text)}; it must be text")
+    return text
 
 
 def _used_bytes(array: ZarrArray) -> int:

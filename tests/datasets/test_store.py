@@ -177,6 +177,42 @@ def test_a_newer_version_asks_for_an_update(store):
         Store.open(store.path)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"source": 3},
+        {"task": None},
+        {"options": []},
+        {"fps": "10"},
+        {"fps": 0},
+        {"action_spec": {}},
+        {"action_spec": [{"nam": "x"}] * 3},
+        {"action_spec": [{"name": "x"}] * 4},
+        {"obs_spec": []},
+        {"obs_spec": {"state": {"shape": [4], "dtype": "nothing"}}},
+        {"obs_spec": {"state": {"shape": [5]}}},
+        {"obs_spec": {"state": {"shape": [4], "dtype": "float64"}}},
+    ],
+)
+def test_attributes_of_another_kind_are_refused_by_name(store, changed):
+    metadata = store.path / "zarr.json"
+    content = json.loads(metadata.read_text())
+    content["attributes"] |= changed
+    metadata.write_text(json.dumps(content))
+    with pytest.raises(DataError):
+        Store.open(store.path)
+
+
+def test_a_store_that_says_nothing_of_its_source_is_read(store):
+    metadata = store.path / "zarr.json"
+    content = json.loads(metadata.read_text())
+    for name in ("source", "options", "task"):
+        del content["attributes"][name]
+    metadata.write_text(json.dumps(content))
+    opened = Store.open(store.path)
+    assert (opened.task, opened.attrs["source"], opened.attrs["options"]) == ("", "", None)
+
+
 @pytest.mark.parametrize("lost", ["data/image/c/1/0/0/0", "data/action/c/0/0", "data/state", "meta/episode_ends/c/0"])
 def test_lost_files_are_noticed_and_not_read_as_zeros(store, lost):
     place = store.path / lost
