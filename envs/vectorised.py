@@ -178,7 +178,7 @@ class WorkerCrew:
         number = self._process.pid
         said = f"{self._name} (process {number}) has not answered for {self._answer_s:g} s"
         if _is_stopped(number):
-            return SilentWorkerError(f"{said}: it is stopped (a signal, a debugger); `kill -CONT {number}` lets it go on")
+            return SilentWorkerError(f"{said}: a signal or a debugger has stopped it")
         return SilentWorkerError(f"{said}: its simulation hangs, or is slower than answer_s allows")
 
     def _death(self) -> WorkerError:
