@@ -65,6 +65,12 @@ def check_fit(robot: Described, policy: DescribedPolicy, any_rate: bool = False)
     A unit that one of them leaves open is not compared, nor is anything but the width where actions have no names of their
     own. `any_rate` allows another control rate than that of the policy's data.
     """
+    lacking = [name for name in ("obs_spec", "action_spec", "rate_hz") if not hasattr(policy, name)]
+    if lacking:
+        raise ConfigError(
+            f"{type(policy).__name__} has no {', '.join(lacking)}: a policy says what it observes, what it plans, and at which "
+            "rate (None where nobody knows), see hotstart.spec.Policy"
+        )
     faults = [*_action_faults(policy.action_spec, robot.action_spec), *_observation_faults(policy.obs_spec, robot.obs_spec)]
     if not any_rate and rates_differ(policy.rate_hz, robot.rate_hz):
         faults.append(

@@ -98,7 +98,7 @@ def _fill(store: Store, seeds: list[int], config: Mapping[str, Any]) -> tuple[in
                 bar.update()
             bar.set_postfix(success=f"{succeeded}/{attempts}", steps=len(store), refresh=False)
             if config["keep"] == "success":
-                _check_hope(succeeded, attempts, task["env"])
+                _check_hope(succeeded, attempts, task["env"], shown.reports_success)
     return attempts, succeeded
 
 
@@ -181,7 +181,10 @@ def _keep(store: Store, seeds: list[int], seed: int, episode: Mapping[str, Any])
     store.append(episode)
 
 
-def _check_hope(succeeded: int, attempts: int, env: str) -> None:
+def _check_hope(succeeded: int, attempts: int, env: str, reported: bool) -> None:
+    """Raise DataError where no, or hardly any, episode will ever be kept."""
+    if not reported:
+        raise DataError(f"{env!r} never says whether its task is fulfilled, so that no episode would be kept: say keep=all")
     if attempts >= 40 and succeeded < HOPELESS * attempts:
         raise DataError(
             f"the expert of {env!r} succeeded in {succeeded} of {attempts} attempts: "

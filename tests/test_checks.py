@@ -191,6 +191,14 @@ def test_a_six_wide_robot_under_a_seven_wide_policy_is_told_both(scripted):
         run(robot, policy, ImmediatePlanner(policy), VirtualClock(), [0], LoopSettings(5))
 
 
+def test_a_policy_that_does_not_describe_itself_is_told_what_is_missing(scripted):
+    robot, policy = scripted.Robot(1), scripted.Policy()
+    del policy.rate_hz, policy.obs_spec
+    with pytest.raises(ConfigError, match="Policy has no obs_spec, rate_hz: a policy says what it observes"):
+        run(robot, policy, ImmediatePlanner(policy), VirtualClock(), [0], LoopSettings(5))
+    assert robot.calls == []
+
+
 @pytest.mark.parametrize(
     ("policy_spec", "robot_spec", "message"),
     [

@@ -58,11 +58,12 @@ def make_expert(env: str, noise: float, kind: Kind = "scripted") -> Expert:
 
 @dataclass(frozen=True)
 class Demonstration:
-    """One episode: what was seen and done, and how it went."""
+    """One episode: what was seen and done, and how it went; `success` says something where the environment reports it."""
 
     arrays: dict[str, NDArray[Any]]  # observations, `action`, `reward` and `success`, (n, ...) each
     success: bool
     score: float
+    reports_success: bool = True
 
 
 def demonstrate(env: TaskEnv, expert: Expert, seed: int) -> Demonstration:
@@ -83,7 +84,8 @@ def demonstrate(env: TaskEnv, expert: Expert, seed: int) -> Demonstration:
         rows["reward"].append(np.float32(reward))  # type: ignore[arg-type]
         rows["success"].append(np.bool_(info["success"]))  # type: ignore[arg-type]
         over = terminated or truncated
-    return Demonstration({name: np.stack(values) for name, values in rows.items()}, bool(info["success"]), info["score"])
+    arrays = {name: np.stack(values) for name, values in rows.items()}
+    return Demonstration(arrays, bool(info["success"]), info["score"], env.reports_success)
 
 
 class Demonstrator:

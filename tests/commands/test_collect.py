@@ -220,3 +220,10 @@ def worker_of_a_pool(process: int) -> bool:
     parent = (Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split())[1]
     command = Path(f"/proc/{parent}/cmdline").read_text()
     return "forkserver" in command
+
+
+def test_an_environment_that_never_says_success_is_not_tried_forty_times(tmp_path, capsys):
+    words = ["task=gymnasium", "task.options.id=Pendulum-v1", "task.max_steps=5", "expert=random", "workers=0", "episodes=2"]
+    assert main(["collect", str(tmp_path / "a.zarr"), *words]) == 2
+    assert "never says whether its task is fulfilled, so that no episode would be kept: say keep=all" in capsys.readouterr().err
+    assert main(["collect", str(tmp_path / "b.zarr"), *words, "keep=all"]) == 0
