@@ -130,7 +130,7 @@ def test_compressed_members_are_refused_before_they_are_unpacked(written):
     path = written(tensor(), zipfile.ZIP_DEFLATED, bytes(100 << 20))
     assert path.stat().st_size < 1 << 20
     tracemalloc.start()
-    with pytest.raises(CheckpointError, match="compressed"):
+    with pytest.raises(CheckpointError, match="its members are compressed"):
         read_tensors(path)
     assert tracemalloc.get_traced_memory()[1] < 10 << 20
     tracemalloc.stop()
@@ -145,7 +145,7 @@ def test_members_that_overlap_are_refused(written):
     struct.pack_into("<HHI", closing, 8, 1002, 1002, end + 1000 * len(entry) - raw.index(b"PK\x01\x02"))
     path.write_bytes(raw[:end] + entry * 1000 + bytes(closing))
     assert len(zipfile.ZipFile(path).infolist()) == 1002
-    with pytest.raises(CheckpointError, match="longer than the file"):
+    with pytest.raises(CheckpointError, match="its members are longer than the file"):
         read_tensors(path)
 
 
@@ -153,7 +153,7 @@ def test_views_of_one_storage_do_not_multiply_memory(written, monkeypatch):
     monkeypatch.setattr(foreign_pickle, "OPCODES", 5000)
     numbers = torch.zeros(10_000).numpy().tobytes()
     many = b"](" + tensor(0, (10_000,), (1,)) * 5 + b"e"
-    with pytest.raises(CheckpointError, match="many times over"):
+    with pytest.raises(CheckpointError, match="same numbers many times over"):
         read_tensors(written(many, numbers=numbers))
     few = b"](" + tensor(0, (10_000,), (1,)) * 2 + b"e"
     first, second = read_tensors(written(few, numbers=numbers))
