@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spec import ActionSpec, DataError, IntArray, ObsKey, ObsKind, ObsSpec
+from ..spec import ActionSpec, DataError, IntArray, ObsKey, ObsKind, ObsSpec, cut, shorten
 from .kinds import check_image_key, explain_key, read_key
 
 ACTION = "action"
@@ -18,6 +18,8 @@ TIMESTAMP = "timestamp"
 EXTRAS = {"reward": np.dtype(np.float32), "success": np.dtype(np.bool_), TIMESTAMP: np.dtype(np.float64)}
 """Keys an episode may hold besides its observations and actions, each of shape (n,): key -> dtype on disk."""
 BLOCK_ROWS = 4096
+MOST_KEYS = 500
+LONGEST_NAME = 100
 
 
 class Dataset(Protocol):
@@ -63,6 +65,7 @@ class Dataset(Protocol):
 
 def expected_arrays(action_spec: ActionSpec, obs_spec: ObsSpec) -> dict[str, ObsKey]:
     """The keys that every episode must hold: those of the observation, then `action`; raises DataError on a wrong key."""
+    check_keys(list(obs_spec.keys))
     for name, key in obs_spec.keys.items():
         _check_key(name, key)
     return {**obs_spec.keys, ACTION: ObsKey((action_spec.width,))}
@@ -103,6 +106,15 @@ def first_not_finite(array: NDArray[Any]) -> tuple[tuple[int, ...], str] | None:
         return None
     place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
     return place, "NaN" if np.isnan(array[place]) else "infinite"
+
+
+def check_keys(names: Sequence[str]) -> None:
+    """Raise DataError for more keys than anybody has, and for names that no message could show."""
+    if len(names) > MOST_KEYS:
+        raise DataError(f"there are {len(names):,} keys; a data set has at most {MOST_KEYS}")
+    for name in names:
+        if not isinstance(name, str) or len(name) > LONGEST_NAME or not name.isprintable():
+            raise DataError(f"a key is called {shorten(name)}; a name has at most {LONGEST_NAME} printable characters")
 
 
 def _check_key(name: str, key: ObsKey) -> None:
@@ -202,4 +214,4 @@ def lengths_of(ends: IntArray) -> IntArray:
 def check_choice(key: str, keys: Iterable[str]) -> None:
     """Raise DataError for a key that the data set does not hold."""
     if key not in keys:
-        raise DataError(f"the data set has no key {key!r}; it has {list(keys)}")
+        raise DataError(f"the data set has no key {shorten(key)}; it has {cut(str(list(keys)))}")

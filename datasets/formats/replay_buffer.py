@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ...spec import ActionDim, ActionSpec, ConfigError, DataError, IntArray, ObsKey, ObsSpec, cut, shorten
-from ..episodes import ACTION, EXTRAS, check_choice, episode_slice
+from ..episodes import ACTION, EXTRAS, check_choice, check_keys, episode_slice
 from ..foreign import refuse_foreign
 from ..kinds import check_numbers, decide_key, explain_key, may_be_picture, read_key
 from ..locks import hold
@@ -107,6 +107,7 @@ def read_replay_buffer(path: str | Path) -> ReplayBuffer:
         raise DataError(f"{path} does not exist; `hotstart data download pusht` fetches Push-T's")
     refuse_foreign(path)
     arrays, unread, notes = _read_npz(path) if path.suffix == ".npz" else _read_zarr(path)
+    check_keys([*arrays, *unread])
     ends = np.asarray(arrays.pop("episode_ends"))
     _check_ends(path, ends)
     for key, array in arrays.items():

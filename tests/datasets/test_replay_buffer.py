@@ -238,6 +238,17 @@ def test_a_key_that_is_not_wanted_needs_no_codec(folder, tmp_path):
     assert not (tmp_path / "c").exists()
 
 
+@pytest.mark.parametrize("names", [["x" * 60_000], [f"key{i}" for i in range(1000)], ["a\nb"]])
+def test_names_that_no_message_could_show_are_refused(tmp_path, names):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as packed:
+        for name in (*names, "episode_ends"):
+            with packed.open(f"{name}.npy", "w") as member:
+                np.lib.format.write_array(member, np.array([3]))
+    with pytest.raises(DataError) as caught:
+        read_replay_buffer(tmp_path / "a.npz").array("nothing")
+    assert len(str(caught.value)) < 1000
+
+
 def test_nested_groups_are_left_out_and_told(folder):
     zarr.open_group(str(folder), mode="r+", zarr_format=2).create_array("data/inner/a", shape=(3,), dtype="f4")
     assert read_replay_buffer(folder).notes == ["data/inner is a group, not an array: it is left out"]
