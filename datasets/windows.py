@@ -61,6 +61,17 @@ def split_episodes(count: int, validation_share: float, seed: int) -> tuple[IntA
     return np.sort(order[held_out:]).astype(np.int64), np.sort(order[:held_out]).astype(np.int64)
 
 
+def split_usable_episodes(episode_ends: IntArray, validation_share: float, seed: int) -> tuple[IntArray, IntArray]:
+    """`split_episodes` of the episodes that have at least two steps; a warning says how many are left out.
+
+    Raises DataError where no episode has two steps, and as `split_episodes` does.
+    """
+    ends = np.asarray(episode_ends, np.int64)
+    usable = _leave_out_single_steps(_chosen(ends, None), lengths_of(ends))
+    train, held_out = split_episodes(len(usable), validation_share, seed)
+    return usable[train], usable[held_out]
+
+
 def _chosen(ends: IntArray, episodes: Sequence[int] | IntArray | None) -> IntArray:
     """The numbers of the episodes to take; DataError when there is none or one that does not exist."""
     count = len(ends)
@@ -81,8 +92,7 @@ def _leave_out_single_steps(chosen: IntArray, lengths: IntArray) -> IntArray:
     if len(single) == len(chosen):
         raise DataError(
             f"none of the {len(chosen)} episodes has {LEAST_STEPS} steps (the first is episode {single[0]}); one observation "
-            "with one action is no demonstration: record longer ones; where only the episodes held out for validation are "
-            "that short, choose another training.seed or training.validation_share"
+            "with one action is no demonstration: record longer ones"
         )
     if len(single):
         warnings.warn(f"{len(single)} episodes of one step are left out, the first is episode {single[0]}", stacklevel=3)

@@ -15,7 +15,7 @@ from scipy.cluster.vq import kmeans2
 from torch import Tensor, nn
 
 from ..datasets.episodes import Dataset
-from ..datasets.windows import split_episodes, window_index
+from ..datasets.windows import split_usable_episodes, window_index
 from ..seeds import Purpose, numpy_generator, torch_seed
 from ..spec import ConfigError
 from .batches import WindowBatches
@@ -47,7 +47,7 @@ def fit_anchors(
     Raises ConfigError where the data hold fewer different plans than anchors, or where the model's levels rule the start out.
     """
     want_regime(model.trained, "constant", "an anchored start")
-    train, held_out = split_episodes(len(dataset.episode_ends), HELD_OUT, seed)
+    train, held_out = split_usable_episodes(dataset.episode_ends, HELD_OUT, seed)
     tokens, plans = _windows(model, dataset, train, batch)
     generator = numpy_generator(seed, Purpose.ANCHORS)
     few = plans[generator.choice(len(plans), min(len(plans), FITTED), replace=False)].flatten(1).cpu().numpy()

@@ -23,7 +23,7 @@ from ..datasets.episodes import Dataset
 from ..datasets.frames import open_frames
 from ..datasets.locks import hold
 from ..datasets.statistics import Statistics, dataset_statistics, statistics
-from ..datasets.windows import split_episodes, window_index
+from ..datasets.windows import split_usable_episodes, window_index
 from ..interrupts import Interrupted, stop_flag
 from ..seeds import Purpose, torch_seed
 from ..spec import CheckpointError, DataError, shorten
@@ -62,7 +62,7 @@ class Trainer:
         self.settings, self.folder, self.device = settings, Path(folder), settings.resolved_device()
         torch.manual_seed(torch_seed(settings.seed, Purpose.INITIALISATION))
         model = PolicyModel(config)  # before pictures are decoded: what it refuses is said at once
-        train, held_out = split_episodes(len(dataset.episode_ends), settings.validation_share, settings.seed)
+        train, held_out = split_usable_episodes(dataset.episode_ends, settings.validation_share, settings.seed)
         index = window_index(dataset.episode_ends, config.horizon, episodes=train)
         found = dataset_statistics(dataset, index)
         index = balanced_index(dataset, config, index) if settings.balanced else index

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hotstart.datasets.windows import split_episodes, window_index
+from hotstart.datasets.windows import split_episodes, split_usable_episodes, window_index
 from hotstart.spec import ConfigError, DataError, Horizon
 
 
@@ -71,6 +71,17 @@ def test_episodes_of_one_step_are_left_out():
         index = window_index(np.array([10, 11, 20]), Horizon(1, 2, 2))
     assert sorted(set(index[:, 0])) == [*range(10), *range(11, 20)]
     assert 10 not in index
+
+
+def test_episodes_of_one_step_are_neither_trained_on_nor_held_out():
+    with pytest.warns(UserWarning, match="2 episodes of one step are left out, the first is episode 1"):
+        train, held_out = split_usable_episodes(np.array([10, 11, 20, 21, 30]), 0.3, seed=0)
+    assert sorted([*train, *held_out]) == [0, 2, 4]
+    assert len(held_out) == 1
+    whole = split_usable_episodes(np.array([10, 20, 30, 40, 50]), 0.3, seed=0)
+    assert [part.tolist() for part in whole] == [part.tolist() for part in split_episodes(5, 0.3, seed=0)]
+    with pytest.raises(DataError, match="none of the 2 episodes has 2 steps"):
+        split_usable_episodes(np.array([1, 2]), 0.3, seed=0)
 
 
 @pytest.mark.parametrize(
