@@ -47,7 +47,8 @@ def run(config: Mapping[str, Any]) -> int:
 
 def next_command(config: Mapping[str, Any], obs_spec: ObsSpec) -> str:
     """The line that trains on what was collected: the same task, and the encoder that reads its observations."""
-    words = ["hotstart", "train", str(config["out"]), f"task={config['choices']['task']}", *config["task_words"]]
+    changed = [word for word in config["words"] if word.startswith("task.")]
+    words = ["hotstart", "train", str(config["out"]), f"task={config['choices']['task']}", *changed]
     used = config["task"]["obs_keys"] or obs_spec.keys
     kinds = {obs_spec.keys[name].kind for name in used if name in obs_spec.keys}
     if "image" in kinds:

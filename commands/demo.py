@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -106,4 +107,22 @@ def _write(
         facts=facts,
         notes=notes,
         figures=train.figures(trainer.ema.model.network, folder),
+        commands=_commands(config, folder, len(found), bool(videos)),
     )
+
+
+def _commands(config: Mapping[str, Any], folder: Path, results_count: int, film: bool) -> dict[str, str]:
+    """What to try after the demo, as commands that run."""
+    checkpoint, own = str(folder / "checkpoints" / "last"), shlex.quote(str(folder))
+    few = ["evaluate", checkpoint, "inference=ddim", "inference.steps=4", "episodes=500", f"out={folder / 'ddim4.json'}"]
+    few += [f"video={folder / 'videos4'}"] if film else []
+    other = "unet" if config["choices"]["denoiser"] == "transformer" else "transformer"
+    kept = [word for word in config["words"] if "=" in word and not word.startswith(("name=", "denoiser"))]
+    again = ["demo", f"{config['name']}_{other}", f"denoiser={other}", *kept]
+    commands = {"A narrower interval, with fewer steps per plan:": shlex.join(["hotstart", *few])}
+    if results_count > 1:
+        compared = f"hotstart compare {own}/result_*.json out={own}/comparison"
+        commands["Results side by side, paired by seed, with plots:"] = compared
+    commands["The same with another network, in a run of its own:"] = shlex.join(["hotstart", *again])
+    commands["Everything that can be chosen:"] = "hotstart train --help"
+    return commands

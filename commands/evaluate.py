@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,7 +46,7 @@ def run(config: Mapping[str, Any]) -> int:
     if config["out"]:
         results.save(result, Path(config["out"]))
     if videos:
-        print(f"to watch: {gallery(Path(config['video']), result, videos)}")
+        print(f"to watch: {gallery(config, result, videos)}")
     return 0
 
 
@@ -138,15 +139,39 @@ def _half_range(model: PolicyModel) -> FloatArray:
     return model.normalizer.get_buffer(f"{ACTION}__half_range").cpu().numpy()
 
 
-def gallery(folder: Path, result: Mapping[str, Any], videos: Sequence[Path]) -> Path:
+def gallery(config: Mapping[str, Any], result: Mapping[str, Any], videos: Sequence[Path]) -> Path:
     """A page with all videos of an evaluation in a grid, failures first, each marked."""
-    page = folder / PAGE
+    page = Path(config["video"]) / PAGE
     failures_first = sorted(videos, key=lambda video: ("_failure" not in video.stem, video.stem))
-    title = f"{result['task']} by {result['inference']}: {len(videos)} of {result['episodes']} episodes"
+    filmed = (
+        f"Filmed: the first {len(videos)} of {result['episodes']} evaluated episodes, failures first; the figures count all."
+    )
     report.write_report(
-        page, title=title, task=result["task"], results=[result], metrics=[], videos=failures_first, facts={}, notes=[]
+        page,
+        title=f"{result['task']} by {result['inference']}",
+        task=result["task"],
+        results=[result],
+        metrics=[],
+        videos=failures_first,
+        facts={},
+        notes=[filmed],
+        commands=_commands(config),
     )
     return page
+
+
+def _commands(config: Mapping[str, Any]) -> dict[str, str]:
+    """What to try after an evaluation: the same with more episodes, and the help."""
+    replaced = ("episodes", "out", "video", "videos", "overwrite")
+    kept = [word for word in config["words"] if word.partition("=")[0] not in replaced]
+    more = max(500, 4 * config["episodes"])
+    out = outputs.free_name(Path(config["out"] or "result.json"))
+    return {
+        "The same with more episodes, for a narrower interval:": shlex.join(
+            ["hotstart", "evaluate", *kept, f"episodes={more}", f"out={out}"]
+        ),
+        "Everything that can be chosen:": "hotstart evaluate --help",
+    }
 
 
 def headline(result: Mapping[str, Any]) -> str:

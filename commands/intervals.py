@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import binom
 
 from ..spec import ConfigError, DataError
 
@@ -110,3 +111,12 @@ def _pair(a: ArrayLike, b: ArrayLike, dtype: np.dtype[Any]) -> tuple[Any, Any]:
             f"pairs are wanted, but there are {len(first)} and {len(second)} values; both need the same, at least 1"
         )
     return first, second
+
+
+def median_interval(values: ArrayLike) -> Interval | None:
+    """The median with its 95 % interval from order statistics, exact whatever the distribution; None below six values."""
+    ordered = np.sort(np.asarray(values, np.float64).ravel())
+    rank = int(binom.ppf((1 - CONFIDENCE) / 2, len(ordered), 0.5)) if len(ordered) else 0
+    if rank < 1:
+        return None
+    return Interval(float(np.median(ordered)), float(ordered[rank - 1]), float(ordered[-rank]))

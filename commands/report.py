@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from functools import partial
 from html import escape
@@ -39,12 +38,13 @@ def write_report(
     facts: Mapping[str, str],
     notes: Sequence[str],
     figures: Mapping[str, Figure] | None = None,
+    commands: Mapping[str, str] | None = None,
 ) -> None:
     """Write the page in one piece; it loads nothing, so it can be mailed, archived and read without a network.
 
     The first result is the headline. `metrics` are records of `metrics.jsonl`; `facts` are short lines on what was done, by
-    name; `notes` are remarks for the reader; `figures` are further plots by their headings. A video's name may end in
-    `_SEED_success`, `_SEED_failure` or `_SEED_unreported`.
+    name; `notes` are remarks for the reader; `figures` are further plots by their headings; `commands` are worth trying next,
+    each by what it is for. A video's name may end in `_SEED_success`, `_SEED_failure` or `_SEED_unreported`, and the score.
     """
     names = names_of(results, [Path(str(result["checkpoint"])) for result in results])
     watched, left_out = _videos(videos)
@@ -56,7 +56,7 @@ def write_report(
         _plots(results, names, metrics),
         *(f'<section class="plots">\n{_figure(heading, figure)}\n</section>' for heading, figure in (figures or {}).items()),
         _meaning(results, names),
-        _next(results, path.parent),
+        _next(commands or {}),
     ]
     page = Template((HERE / "report.html").read_text(encoding="utf-8")).substitute(
         title=escape(title),
@@ -75,7 +75,7 @@ def _headline(found: Sequence[Result], names: Sequence[str]) -> str:
     success, score = found[0]["success"], found[0]["score"]
     mean = f"Mean score {score['mean']:.3f}, 95 % interval {score['low']:.3f} to {score['high']:.3f}."
     if not reports_success(found[0]):
-        lead = f"The mean score of {found[0]['episodes']} episodes that it had never seen; success is {NOT_REPORTED}."
+        lead = f"The mean score of {found[0]['episodes']} evaluated episodes; success is {NOT_REPORTED}."
         way = f'<p class="soft">{mean} Way of inference: {escape(names[0])}.</p>'
         number = f'<div class="rate">{score["mean"]:.3g}</div>'
         return f'<section class="hero">\n{number}\n<div>\n<p class="lead">{lead}</p>\n{way}\n</div>\n</section>'
@@ -86,7 +86,7 @@ def _headline(found: Sequence[Result], names: Sequence[str]) -> str:
     return f"""<section class="hero">
 <div class="rate">{rate:.0f}<small>%</small></div>
 <div>
-<p class="lead">of {found[0]["episodes"]} episodes that it had never seen succeeded.</p>
+<p class="lead">of {found[0]["episodes"]} evaluated episodes succeeded, seeds from {found[0]["seed"]} on.</p>
 <p class="soft">95 % interval: {low:.0f} to {high:.0f} %. Way of inference: {escape(names[0])}.</p>{more}
 <div class="strip" role="img" aria-label="Success rate {rate:.0f} %, 95 % interval {low:.0f} to {high:.0f} %">
 <i class="all"></i><i class="range" style="left:{low:.1f}%;width:{high - low:.1f}%"></i>
@@ -125,12 +125,13 @@ def _videos(videos: Sequence[Path]) -> tuple[list[str], list[str]]:
 
 def _caption(video: Path) -> str:
     """How the episode went, and which it was."""
-    parts = re.fullmatch(r"(.+)_(\d+)_(success|failure|unreported)", video.stem)
+    parts = re.fullmatch(r"(.+)_(\d+)_(success|failure|unreported)(?:_(-?[\d.]+))?", video.stem)
     if not parts:
         return escape(video.stem)
-    way, seed, outcome = parts.groups()
+    way, seed, outcome, score = parts.groups()
     mark = {"success": "\u2713 Success", "failure": "\u2715 Failure", "unreported": "Success not reported"}[outcome]
-    return f'<span class="badge {outcome}">{mark}</span> <span>seed {seed}, {escape(way)}</span>'
+    said = "" if score is None else f", score {score}"
+    return f'<span class="badge {outcome}">{mark}</span> <span>seed {seed}, {escape(way)}{said}</span>'
 
 
 def _done(found: Sequence[Result], facts: Mapping[str, str]) -> str:
@@ -251,32 +252,26 @@ def _difference(result: Result, name: str, first: Result, first_name: str) -> st
         text = f"{name} succeeded {more} often than {first_name} on the same {len(seeds)} scenes"
     range_text = f"{points:+.0f} points, 95 % interval {low:+.0f} to {high:+.0f}".replace("-", "\u2212")
     text += f" (difference {range_text}, p = {test.p:.2g})"
-    return text + _cost(result["inference_ms"]["p50"], first["inference_ms"]["p50"], first_name)
+    return text + _cost(result["inference_ms"], first["inference_ms"], first_name)
 
 
-def _cost(ours: float | None, theirs: float | None, first_name: str) -> str:
-    """How much longer or shorter a call takes."""
-    if not ours or not theirs:
+def _cost(ours: Mapping[str, Any], theirs: Mapping[str, Any], first_name: str) -> str:
+    """How much longer or shorter a call takes; nothing where calls served other numbers of rows, or too few were made."""
+    known = all(ms.get(key) for ms in (ours, theirs) for key in ("p50", "p50_low", "p50_high", "rows"))
+    if not known or not 0.9 < ours["rows"] / theirs["rows"] < 1.1:
         return "."
-    times = max(ours, theirs) / min(ours, theirs)
-    if times < 1.1:
-        return "; a call takes as long."
-    return f"; its calls are {times:.2g} times {'slower' if ours > theirs else 'faster'} than those of {first_name}."
+    counted = f"medians of {ours['calls']} and {theirs['calls']} calls"
+    if ours["p50_low"] <= theirs["p50_high"] and theirs["p50_low"] <= ours["p50_high"]:
+        return f"; how long their calls take cannot be told apart ({counted})."
+    times = ours["p50"] / theirs["p50"]
+    low, high = ours["p50_low"] / theirs["p50_high"], ours["p50_high"] / theirs["p50_low"]
+    return f"; its calls took {times:.2g} times as long as those of {first_name} ({low:.2g} to {high:.2g}, {counted})."
 
 
-def _next(found: Sequence[Result], folder: Path) -> str:
+def _next(commands: Mapping[str, str]) -> str:
     """Commands worth trying now."""
-    checkpoint = shlex.quote(str(found[0]["checkpoint"])) if found else shlex.quote(str(folder / "checkpoints" / "last"))
-    own = shlex.quote(str(folder))
-    commands = {
-        "A narrower interval, with fewer steps per plan, and four new videos:": f"hotstart evaluate {checkpoint} "
-        f"inference=ddim inference.steps=4 episodes=500 out={own}/ddim4.json video={own}/videos4",
-        "Results side by side, paired by seed, with plots:": f"hotstart compare {own}/result_*.json out={own}/comparison",
-        "The same with another network, in a run of its own:": "hotstart demo transformer denoiser=transformer",
-        "Everything that can be chosen:": "hotstart train --help",
-    }
-    if len(found) < 2:
-        del commands["Results side by side, paired by seed, with plots:"]
+    if not commands:
+        return ""
     blocks = "\n".join(f"<p>{escape(why)}</p>\n<pre><code>{escape(text)}</code></pre>" for why, text in commands.items())
     return f'<section class="commands">\n<h2>What to try next</h2>\n{blocks}\n</section>'
 

@@ -22,7 +22,7 @@ from ..policy.versions import versions
 from ..spec import ActionSpec, BoolArray, DataError, FloatArray, shorten
 from ..untrusted import read_json
 from . import outputs
-from .intervals import bootstrap_mean, wilson
+from .intervals import bootstrap_mean, median_interval, wilson
 
 SHAPE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("task", "checkpoint", "inference", "episodes", "seed"), ()),
@@ -252,11 +252,15 @@ def _nfe(logs: Sequence[RowLog], executed: float) -> dict[str, float | None]:
 def _milliseconds(call_seconds: Sequence[tuple[int, float]], setting: Setting, executed: float) -> dict[str, float | None]:
     """What a call takes, how many rows it serves, and what a row's share of it costs per second of motion."""
     if not call_seconds:
-        return dict.fromkeys(("p50", "p95", "per_second_of_motion", "rows"))
+        return dict.fromkeys(("p50", "p50_low", "p50_high", "p95", "per_second_of_motion", "rows", "calls"))
     rows, seconds = (np.array(column, np.float64) for column in zip(*call_seconds, strict=True))
     per_plan_ms = 1000 * seconds.sum() / rows.sum()
+    median = median_interval(1000 * seconds)
     return {
         "p50": float(1000 * np.quantile(seconds, 0.50)),
+        "p50_low": None if median is None else median.low,
+        "p50_high": None if median is None else median.high,
+        "calls": len(seconds),
         "p95": float(1000 * np.quantile(seconds, 0.95)),
         "per_second_of_motion": float(per_plan_ms * setting.rate_hz / executed),
         "rows": float(rows.mean()),

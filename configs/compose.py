@@ -51,9 +51,8 @@ def positional(verb: str) -> str | None:
 
 
 def composed(verb: str, words: Sequence[str]) -> dict[str, Any]:
-    """The verb's whole configuration as plain values, and under `choices` which file each axis was taken from.
+    """The verb's whole configuration as plain values, under `choices` which file each axis was taken from, and the `words`.
 
-    `task_words` are the words that change the task from what its file says, to be given to the next verb.
     ConfigError names the word that is wrong and the valid choices.
     """
     named = _named(verb, words)
@@ -75,8 +74,7 @@ def composed(verb: str, words: Sequence[str]) -> dict[str, Any]:
     if "training" in plain:  # type: ignore[operator]
         _check_training(plain)  # type: ignore[arg-type]
     taken = {group: chosen[group] for group in groups() if chosen.get(group)}
-    changed = [text for text in words if text.startswith("task.")]
-    return {**plain, "choices": taken, "task_words": changed}  # type: ignore[dict-item]
+    return {**plain, "choices": taken, "words": list(words)}  # type: ignore[dict-item]
 
 
 def _check_counts(part: Any, path: str = "") -> None:

@@ -64,7 +64,7 @@ def test_the_next_line_works_as_printed(tmp_path, capsys):
 def test_the_next_line_names_the_encoder_that_reads_the_data(kind, encoder):
     keys = {"state": ObsKey((2,)), "seen": ObsKey((8, 8, 3), "uint8", kind)}
     task = {"obs_keys": [], "options": {}}
-    config = {"out": "a.zarr", "choices": {"task": "mine"}, "task_words": ["task.options.id=A-v0"], "task": task}
+    config = {"out": "a.zarr", "choices": {"task": "mine"}, "words": ["episodes=3", "task.options.id=A-v0"], "task": task}
     words = ["hotstart", "train", "a.zarr", "task=mine", "task.options.id=A-v0"]
     assert next_command(config, ObsSpec(keys)).split() == words + [encoder] * (encoder is not None)
     states_only = {**config, "task": {**task, "obs_keys": ["state"]}}

@@ -91,3 +91,11 @@ def test_paired_interval_covers_the_truth():
     found = [intervals.mcnemar(*_outcomes(*row)).difference for row in drawn.tolist()]
     covered = np.mean([i.low <= 0.15 <= i.high for i in found])
     assert 0.93 < covered < 0.985
+
+
+def test_a_medians_interval_holds_it_as_often_as_it_says():
+    assert intervals.median_interval([1.0] * 5) is None
+    assert intervals.median_interval([3, 1, 2, 6, 5, 4]) == (3.5, 1, 6)  # 1 - 2 / 2**6 = 0.969
+    draws = np.random.default_rng(0).exponential(size=(4000, 25))
+    held = [low <= np.log(2) <= high for _, low, high in map(intervals.median_interval, draws)]
+    assert 0.95 <= np.mean(held) < 0.975

@@ -4,17 +4,21 @@ import errno
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from html import unescape
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from hotstart.cli import main
-from hotstart.commands import train
+from hotstart.commands import evaluate, results, train
+from hotstart.configs import compose
 from hotstart.datasets.store import Store
 from hotstart.policy import checkpoint
 
@@ -55,6 +59,27 @@ def evaluated(run, out, *words):
     """The result of an evaluation."""
     assert main(["evaluate", str(run), "task.max_steps=40", "task=pusht", f"out={out}", *words]) == 0
     return json.loads(out.read_text())
+
+
+def expanded(word):
+    """A word's files, as a shell finds them."""
+    place = Path(word)
+    return [str(path) for path in place.parent.glob(place.name)] if "*" in word else [word]
+
+
+def check_printed(page):
+    """The commands that a page advises, as words: composed, with a checkpoint that is there, or run where that is quick."""
+    commands = [shlex.split(unescape(text)) for text in re.findall(r"<pre><code>(.*?)</code></pre>", page)]
+    for _, verb, *words in commands:
+        if "--help" in words or verb == "compare":
+            files = [path for word in words for path in expanded(word)]
+            assert main([verb, *files]) == 0
+            continue
+        config = compose.composed(verb, words)
+        if verb == "evaluate":
+            evaluate.check(config)
+            assert checkpoint.find(config["checkpoint"])
+    return commands
 
 
 def test_run_folder_holds_what_is_needed(pusht_run):
@@ -205,9 +230,15 @@ def test_videos_and_nfe(pusht_run, tmp_path):
     (video,) = (tmp_path / "v").glob("*.mp4")
     page = (tmp_path / "v" / "gallery.html").read_text()
     assert page.count("<video") == 1
-    assert "1 of 2 episodes" in page
-    import av
-
+    assert "Filmed: the first 1 of 2 evaluated episodes, failures first; the figures count all." in page
+    episode = result["per_episode"][0]
+    assert f"score {episode['score']:.2f}</span>" in page
+    with av.open(str(video)) as file:
+        assert file.metadata["title"].startswith(f"dpmpp-3_{episode['seed']}_failure_{episode['score']:.2f}")
+    (more, _) = check_printed(page)
+    shorter = [word for word in more if not word.startswith(("episodes=", "out="))]
+    assert main([*shorter[1:], "episodes=1", f"out={tmp_path / 'more.json'}"]) == 0
+    assert results.load(tmp_path / "more.json")["task_options"]["max_steps"] == 40  # the same task, as it was asked for
     with av.open(str(video)) as file:
         assert sum(1 for _ in file.decode(video=0)) == result["per_episode"][0]["steps"] + 1
 
@@ -340,6 +371,12 @@ def test_demo_from_nothing_to_a_report(tmp_path):
     page = (tmp_path / "demo" / "report.html").read_text()
     assert "report.html is ready" in done.stdout
     assert "ddim" in page
+    advised = check_printed(page)
+    assert [command[:3] for command in advised[-2:]] == [
+        ["hotstart", "demo", "demo_transformer"],
+        ["hotstart", "train", "--help"],
+    ]
+    assert "demonstrations=2" in advised[-2]  # the words of this demo
     result = json.loads((tmp_path / "demo" / "result_ddim.json").read_text())
     assert len(result["per_episode"]) == 2
 
