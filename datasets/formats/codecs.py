@@ -149,6 +149,8 @@ def refuse_type(where: str, name: str, dtype: np.dtype[Any]) -> DataError:
 
 def _register_images(name: str, where: str) -> None:
     """Make the codecs of compressed images known; DataError where their package is not installed."""
+    if name in numcodecs.registry.codec_registry:
+        return
     if not importlib.util.find_spec("imagecodecs"):
         raise DataError(f"{where} is packed by codec {name!r}; for compressed images: pip install 'hotstart[images]'")
     importlib.import_module("imagecodecs.numcodecs").register_codecs()
