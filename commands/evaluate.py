@@ -93,21 +93,28 @@ def _made_with(
         "env": task["env"],
         "task_options": results.plain({**defaults(task["env"]), **options_of(task)}),
         "checkpoint_step": meta.get("step"),
-        "weights_hash": (meta.get("sha256") or {}).get(checkpoint.MODEL),
+        "weights_hash": _weights_hash(meta),
         "data_rate_hz": float(meta["rate_hz"]),
         "weights": config["weights"],
         "sampler_settings": results.plain(_settled(config["inference"], policy.way)),
     }
 
 
-FREE = ("workers", "answer_s", "out", "overwrite", "video", "videos")
+FREE = ("workers", "answer_s", "out", "overwrite", "video", "videos", "words")
 """Keys of an evaluation that its episodes do not depend on."""
 
 
 def _identity(config: Mapping[str, Any], meta: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, Any]:
     """What decides the episodes of an evaluation: only those of the same one may be put together."""
     chosen = {key: value for key, value in config.items() if key not in FREE}
-    return {**chosen, "task": task, "checkpoint_step": meta.get("step"), "weights_hash": meta.get("weights_hash")}
+    held = {"checkpoint_step": meta.get("step"), "weights_hash": _weights_hash(meta), "warm_start": meta.get("warm_start")}
+    return {**chosen, "task": task, **held}
+
+
+def _weights_hash(meta: Mapping[str, Any]) -> str | None:
+    """SHA-256 of a checkpoint's weights; None for one that holds none."""
+    hashes = meta.get("sha256")
+    return hashes.get(checkpoint.MODEL) if isinstance(hashes, Mapping) else None
 
 
 def _unfinished(config: Mapping[str, Any]) -> Path | None:
