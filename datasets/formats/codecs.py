@@ -16,6 +16,7 @@ from typing import Any
 
 import numcodecs
 import numpy as np
+from numcodecs.registry import codec_registry
 
 from ...spec import DataError, cut, shorten
 from ..kinds import check_numbers
@@ -149,7 +150,7 @@ def refuse_type(where: str, name: str, dtype: np.dtype[Any]) -> DataError:
 
 def _register_images(name: str, where: str) -> None:
     """Make the codecs of compressed images known; DataError where their package is not installed."""
-    if name in numcodecs.registry.codec_registry:
+    if name in codec_registry:
         return
     if not importlib.util.find_spec("imagecodecs"):
         raise DataError(f"{where} is packed by codec {name!r}; for compressed images: pip install 'hotstart[images]'")

@@ -187,7 +187,7 @@ def test_nothing_is_left_of_a_killed_collection(endless):
     assert is_alone(process.pid)
     assert not [file for file in files if file.exists()]
     kept = len(Store.open(out).episode_ends)
-    assert kept >= 3
+    assert kept >= 2  # three seeds are listed, each before its episode is written
 
 
 @needs_proc
