@@ -135,6 +135,7 @@ def test_an_expert_does_not_repeat_what_its_scene_drew() -> None:
         """Draws as an environment does, and is over at once."""
 
         obs_spec = type("Spec", (), {"keys": {}})()
+        reports_success = True
 
         def reset(self, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
             self.drawn = np.random.default_rng(seed).standard_normal(4)

@@ -181,7 +181,8 @@ def test_a_killed_evaluation_keeps_what_is_finished_and_goes_on(begun, pusht_run
     assert [score % 1 for score in scores] == pytest.approx([score % 1 for score in expected])
     assert [score >= 7 for score in scores] == [True] * 2 * batches + [False] * (8 - 2 * batches)
     assert result["per_episode"][2 * batches :] == whole["per_episode"][2 * batches :]
-    assert result["smoothness"] == whole["smoothness"]
+    # The killed process computed with other numbers of threads, which round otherwise.
+    assert result["smoothness"] == pytest.approx(whole["smoothness"], rel=1e-5)
     assert first["seed"] in (100000, 100001)
 
 

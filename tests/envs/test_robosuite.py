@@ -183,7 +183,7 @@ def test_turns_of_objects_as_matrices_are_those_of_the_quaternions_and_never_jum
             np.testing.assert_array_equal(np.r_[seen[:3], seen[7:10]], np.r_[shown[:3], shown[9:12]])
     half_turn = [matrix_columns(Rotation.from_euler("z", angle).as_quat()) for angle in np.linspace(0, 2 * np.pi, 100)]
     assert np.abs(np.diff(half_turn, axis=0)).max() < 0.1
-    with pytest.raises(ConfigError, match="turns is 'euler'; choose one of quaternion, matrix"):
+    with pytest.raises(ConfigError, match="turns of environment 'square' is 'euler'; it must be one of quaternion, matrix"):
         make("square", turns="euler")
     quaternions.close()
     matrices.close()
