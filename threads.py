@@ -22,8 +22,6 @@ COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Variables by which a user says how many threads there are; numpy's OpenBLAS has a pool of its own."""
 ONE_THREAD: dict[str, str] = dict.fromkeys((*COUNTS, "NUMBA_NUM_THREADS"), "1")
 """Environment of a worker: with a process per core, threads within would only get in each other's way."""
-LEAST = 2
-"""Beside busy programs two threads with a short spin are still faster than one."""
 SAMPLE_S = 0.2
 """How long the machine is watched to see which CPUs are idle."""
 
@@ -45,14 +43,14 @@ def usable_cpus(root: Path = Path("/")) -> int:
 
 
 def choose_threads(most: int, environment: Mapping[str, str] = os.environ) -> int:
-    """Threads to compute with, at most `most`: one for every idle CPU, and not below LEAST.
+    """Threads to compute with, at most `most`: one for every idle CPU, and at least one.
 
     Where the user has set a number of threads, it is `most`. Takes SAMPLE_S seconds.
     """
-    if most <= LEAST or any(name in environment for name in COUNTS):
+    if most <= 1 or any(name in environment for name in COUNTS):
         return most
     idle = idle_cpus(SAMPLE_S)
-    return most if idle is None else max(LEAST, min(most, round(idle)))
+    return most if idle is None else max(1, min(most, round(idle)))
 
 
 def idle_cpus(seconds: float, root: Path = Path("/")) -> float | None:

@@ -110,10 +110,10 @@ def test_idle_cpus_are_counted_and_low_priorities_give_way(tmp_path, monkeypatch
     ("most", "idle", "environment", "chosen"),
     [
         (16, 11.6, {}, 12),
-        (16, 0.3, {}, 2),
+        (16, 0.3, {}, 1),
         (16, None, {}, 16),
         (16, 3.0, {"OMP_NUM_THREADS": "16"}, 16),
-        (2, 0.0, {}, 2),
+        (2, 1.1, {}, 1),
         (1, 5.0, {}, 1),
     ],
 )
