@@ -5,6 +5,7 @@ torch is imported where it is needed, so that tests without it start quickly.
 
 import importlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -18,6 +19,10 @@ from hotstart.control import LoopSettings, VirtualClock, run
 from hotstart.datasets.arrays import Arrays
 from hotstart.planners import DelayedPlanner, ImmediatePlanner, constant_latency
 from hotstart.spec import ActionDim, ActionSpec, Feedback, Horizon, ObsKey, ObsSpec, Planned, Policy
+
+if hasattr(signal, "SIGHUP"):
+    # Under nohup it is ignored, here and in every program that a test starts; the tests are of what happens otherwise.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 HORIZON = Horizon(observed=2, planned=12, executed=4)
 DENOISERS: dict[str, dict[str, Any]] = {
