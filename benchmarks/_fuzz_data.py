@@ -1,20 +1,10 @@
-"""Good data sets of every form, damage for them, and their reading: what `hotstart bench fuzz` does with data sets.
-
-`python -m hotstart.benchmarks._fuzz_data FILES [SEED]` runs it alone, in one process, and prints the outcomes.
-"""
+"""Good data sets of every form, damage for them, and their reading: what `hotstart bench fuzz` does with data sets."""
 
 from __future__ import annotations
 
-import collections
-import contextlib
-import io
 import json
 import shutil
-import sys
 import tempfile
-import time
-import traceback
-import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +19,7 @@ from ..commands import data
 from ..datasets.check import verify
 from ..datasets.formats.replay_buffer import convert
 from ..datasets.store import Store
-from ..spec import ActionSpec, HotstartError, ObsKey, ObsSpec
+from ..spec import ActionSpec, ObsKey, ObsSpec
 
 ENDS = np.array([4, 9, 15])
 ODD: tuple[Any, ...] = (
@@ -224,6 +214,15 @@ def _overwrite(raw: bytes, rng: np.random.Generator) -> bytes:
     return raw[:start] + piece + raw[start + len(piece) :]
 
 
+def list_parts(value: Any) -> list[tuple[Any, Any]]:
+    """Key and part for every part of a mapping or a list; none of anything else."""
+    if isinstance(value, dict):
+        return list(value.items())
+    if isinstance(value, list):
+        return list(enumerate(value))
+    return []
+
+
 def _change_value(raw: bytes, rng: np.random.Generator) -> bytes:
     """Another value, or none, in one place of JSON."""
     try:
@@ -234,9 +233,9 @@ def _change_value(raw: bytes, rng: np.random.Generator) -> bytes:
     waiting = [whole]
     while waiting:
         part = waiting.pop()
-        keys = list(part) if isinstance(part, dict) else range(len(part)) if isinstance(part, list) else []
-        places += [(part, key) for key in keys]
-        waiting += [part[key] for key in keys]
+        parts = list_parts(part)
+        places += [(part, key) for key, _ in parts]
+        waiting += [inner for _, inner in parts]
     if not places:
         return raw
     container, key = places[int(rng.integers(len(places)))]
@@ -245,58 +244,3 @@ def _change_value(raw: bytes, rng: np.random.Generator) -> bytes:
     else:
         container[key] = ODD[int(rng.integers(len(ODD)))]
     return json.dumps(whole).encode()
-
-
-def fuzz(files: int, seed: int, folder: Path) -> tuple[collections.Counter[str], list[str]]:
-    """Outcomes of so many damaged files, and what was wrong with the answers to some; slower than 5 s is a hang."""
-    counts: collections.Counter[str] = collections.Counter()
-    faults: list[str] = []
-    (folder / "good").mkdir()
-    for name, make in VALID.values():
-        make(folder / "good" / name)
-    for number in range(files):
-        kind = list(VALID)[number % len(VALID)]
-        rng = np.random.default_rng(np.random.SeedSequence([seed, number]))
-        path = folder / VALID[kind][0]
-        shutil.rmtree(path, ignore_errors=True)
-        if path.exists():
-            path.unlink()
-        good = folder / "good" / VALID[kind][0]
-        (shutil.copytree if good.is_dir() else shutil.copy)(good, path)
-        damage(path, rng)
-        began = time.monotonic()
-        outcome, said = read_one(kind, path)
-        if time.monotonic() - began > 5:
-            outcome = "hang"
-        counts[f"{kind} {outcome}"] += 1
-        if outcome not in ("read", "refused"):
-            faults.append(f"{kind} {number}: {outcome}: {said}")
-    return counts, faults
-
-
-def read_one(kind: str, path: Path) -> tuple[str, str]:
-    """`read`, `refused` or `traceback`, and what was said."""
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            READERS[kind](path)
-    except HotstartError as error:
-        return ("traceback", "a long message") if len(str(error)) > 3000 else ("refused", str(error)[:200])
-    except BaseException as error:  # whatever it is, it is what is looked for
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        return "traceback", f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}: {str(error)[:100]}"
-    return "read", ""
-
-
-def main(words: list[str]) -> None:
-    """Fuzz and print."""
-    warnings.simplefilter("ignore")
-    with tempfile.TemporaryDirectory() as folder:
-        counts, faults = fuzz(int(words[0]), int(words[1]) if len(words) > 1 else 0, Path(folder))
-    for outcome, count in sorted(counts.items()):
-        print(f"{outcome:<20}{count:>7}")
-    for line in faults:
-        print("  " + line)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -375,8 +375,7 @@ def _write_plain(path: Path, value: Any) -> None:
 
 def _places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Places of all parts of plain values."""
-    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, part in parts:
+    for key, part in _fuzz_data.list_parts(value):
         yield (*place, key)
         yield from _places(part, (*place, key))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from . import outputs, plots, results
 from .intervals import Interval, mcnemar, paired_bootstrap
 from .words import Word, help_text, parse_words, wants_help
 
+NOT_GIVEN = "not given"
+"""What an option that a result does not tell reads as."""
 USAGE = "hotstart compare A.json B.json ..."
 COLUMNS = (
     *("name", "task", "n", "success", "score", "NFE cold/warm", "latency", "reaction"),
@@ -218,12 +221,21 @@ def _hindrance(entry: Entry, base: Entry) -> str:
 def _differing_options(entries: Sequence[Entry]) -> list[str]:
     """Options of the task in which results differ; a result that does not tell its options differs in none."""
     told = [entry for entry in entries if "task_options" in entry.result]
-    keys = sorted({key for entry in told for key in entry.result["task_options"]})
-    return [key for key in keys if len({str(_option(entry, key)) for entry in told}) > 1]
+    return sorted(_differing_keys([entry.result["task_options"] for entry in told], NOT_GIVEN))
+
+
+def _differing_keys(said: Sequence[Mapping[str, Any]], missing: Any) -> list[str]:
+    """Keys whose values do not read the same in all mappings; one that lacks a key has the value `missing`."""
+    found: list[str] = []
+    for key in dict.fromkeys(itertools.chain.from_iterable(said)):
+        values = {str(one.get(key, missing)) for one in said}
+        if len(values) > 1:
+            found.append(key)
+    return found
 
 
 def _option(entry: Entry, key: str) -> Any:
-    return entry.result["task_options"].get(key, "not given")
+    return entry.result["task_options"].get(key, NOT_GIVEN)
 
 
 def _checkpoint(result: Mapping[str, Any]) -> str:
@@ -279,8 +291,7 @@ def _changed_settings(entries: Sequence[Entry]) -> list[str]:
     for way in dict.fromkeys(str(entry.result["inference"]) for entry in entries):
         mine = [entry for entry in entries if entry.result["inference"] == way and "sampler_settings" in entry.result]
         said = [results.settings({"sampler_settings": entry.result["sampler_settings"]}) for entry in mine]
-        keys = dict.fromkeys(key for one in said for key in one)
-        differing = [key for key in keys if len({str(one.get(key)) for one in said}) > 1]
+        differing = _differing_keys(said, None)
         if differing:
             found.append(f"results of {way} were made with different settings: {', '.join(differing)}")
     return found
