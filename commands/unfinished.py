@@ -20,6 +20,7 @@ from ..control import RowLog
 from ..envs.vectorised import WorkerError
 from ..interrupts import explain
 from ..spec import ConfigError, DataError, Feedback
+from . import outputs
 
 
 @dataclass
@@ -128,11 +129,11 @@ def _plain(value: Any) -> Any:
 
 def _read(path: Path) -> tuple[Mapping[str, Any], list[Measured]]:
     """What the file says of its evaluation, and its batches; a last line that a kill cut off is cut off the file."""
-    text = path.read_text()
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        path.write_text(whole)
     try:
+        text = path.read_text()
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:
+            outputs.write_text(path, whole)
         header, *entries = [json.loads(line) for line in whole.splitlines()] or [{}]
         return header, [_batch(entry["batch"]) for entry in entries if "batch" in entry]
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -78,6 +78,13 @@ def test_a_damaged_file_is_refused(text, tmp_path):
         Unfinished(path, EVALUATION)
 
 
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    path = tmp_path / "r.json.unfinished"
+    path.write_bytes(b"\xff\xfe\n")
+    with pytest.raises(DataError, match="delete it"):
+        Unfinished(path, EVALUATION)
+
+
 def test_without_a_result_file_nothing_is_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     begun = Unfinished(None, EVALUATION)
