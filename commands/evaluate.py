@@ -113,7 +113,7 @@ def _identity(config: Mapping[str, Any], meta: Mapping[str, Any], task: Mapping[
 
 def _weights_hash(meta: Mapping[str, Any]) -> str | None:
     """SHA-256 of a checkpoint's weights; None for one that holds none."""
-    hashes = meta.get("sha256")
+    hashes = meta.get(checkpoint.HASHES)
     return hashes.get(checkpoint.MODEL) if isinstance(hashes, Mapping) else None
 
 
