@@ -152,10 +152,8 @@ def find_any(source: Source) -> list[Place]:
     found = []
     for node in source.nodes:
         for annotation in _list_annotations(node):
-            for part in ast.walk(annotation):
-                name = part.attr if isinstance(part, ast.Attribute) else getattr(part, "id", "")
-                if name == "Any":
-                    found.append(source.place(part.lineno, "Any"))
+            uses = sum(_is_any(part) for part in ast.walk(annotation))
+            found += [source.place(annotation.lineno, "Any")] * uses
     return found
 
 
@@ -197,6 +195,12 @@ def _is_property(function: Function) -> bool:
     return any("property" in ast.unparse(decorator) for decorator in function.decorator_list)
 
 
+def _is_any(node: ast.AST) -> bool:
+    if isinstance(node, ast.Attribute):
+        return node.attr == "Any"
+    return isinstance(node, ast.Name) and node.id == "Any"
+
+
 def _find_import_lines(source: Source) -> set[int]:
     lines: set[int] = set()
     for node in source.nodes:
@@ -229,7 +233,7 @@ def _count_names(target: ast.expr) -> int:
 def _find_shared_lines(source: Source) -> Iterator[Place]:
     for node in source.nodes:
         if isinstance(node, ast.stmt) and not _is_ellipsis(node):
-            before = source.lines[node.lineno - 1].encode()[: node.col_offset]
+            before = source.lines[node.lineno - 1][: node.col_offset]
             if before.strip():
                 yield source.place(node.lineno, "several statements on a line")
 

@@ -156,6 +156,8 @@ def test_copied_lines_are_found_whatever_their_indentation():
     assert {number for file, number in copied if file.name == "one.py"} == set(range(3, 9))
     assert len(copied) == 12
     assert find_copied([one, make_source("\n".join(block[:5]))]) == set()
+    imports = "\n".join(f"import m{i}" for i in range(6))
+    assert find_copied([make_source(imports, "one.py"), make_source(imports, "two.py")]) == set()
 
 
 def test_the_graph_finds_circles_and_upward_imports():
