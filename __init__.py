@@ -1,7 +1,7 @@
 """hotstart: diffusion policies for robots that must move smoothly, now.
 
 The public names are imported when they are first used, so that `import hotstart` costs nothing. It sets the environment of
-torch's threads where torch is not loaded yet and the user has not set it, see `threads`.
+torch's threads where torch is not loaded yet and the user has not set it, see `system.threads`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from .threads import set_up_environment
+from .system.threads import set_up_environment
 
 __version__ = "0.1.0"
 
@@ -24,11 +24,11 @@ _PUBLIC = {
     "Store": "datasets.store",
     "Agent": "policy.agent",
     "load": "policy.agent",
-    "train": "policy.api",
-    "node": "policy.api",
-    "TrainingSettings": "policy.training_settings",
+    "train": "policy.training.api",
+    "node": "policy.training.api",
+    "TrainingSettings": "policy.training.settings",
     "DiffusionPolicy": "policy.diffusion_policy",
-    "Fresh": "policy.diffusion.plans",
+    "Fresh": "policy.samplers.base",
     "DDIM": "policy.diffusion.solvers",
     "DPMSolverPP": "policy.diffusion.solvers",
     "ConditionalUnet": "policy.denoisers.unet",

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from .interrupts import exit_status, signals_interrupt
 from .spec import HotstartError, nearest
+from .system.interrupts import exit_status, signals_interrupt
 
 COMPOSED = ("demo", "collect", "train", "evaluate")
 """Verbs with choices, composed by Hydra."""

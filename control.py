@@ -29,7 +29,7 @@ from .spec import (
     Robot,
     SilentError,
 )
-from .stopping import Stop, signals_raised
+from .system.stopping import Stop, signals_raised
 
 LOST_PERIODS = 0.5
 """A turn that begins later than this share of a control period was lost, and is not made up for."""

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 
 from ..datasets.arrays import Arrays
-from ..policy.diffusion.plans import Fresh
 from ..policy.diffusion_policy import DiffusionPolicy
 from ..policy.model import ModelConfig
-from ..policy.training import Trainer
-from ..policy.training_settings import TrainingSettings
+from ..policy.samplers.base import Fresh
+from ..policy.training.settings import TrainingSettings
+from ..policy.training.trainer import Trainer
 from ..spec import Horizon
-from ..threads import choose_threads
+from ..system.threads import choose_threads
 
 NETWORKS = {"train_small": [32, 64, 128], "train_large": [64, 128, 256]}
 """Channels of the U-Nets that are trained: the demo's, and the default."""

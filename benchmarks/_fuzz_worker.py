@@ -18,11 +18,12 @@ from pathlib import Path
 
 import torch
 
-from ..commands import compare, latency
+from ..commands import compare
 from ..envs.registry import told_task
+from ..evaluation import latency
 from ..policy import checkpoint
-from ..policy.lerobot import import_policy, trained_in
-from ..policy.published_ckpt import import_ckpt
+from ..policy.foreign.diffusion_policy import import_ckpt
+from ..policy.foreign.lerobot import import_policy, trained_in
 from ..spec import HotstartError
 from . import _fuzz_data
 

@@ -7,10 +7,10 @@ import torch
 
 from ..datasets.store import Store
 from ..datasets.windows import window_index
-from ..policy.batches import WindowBatches
 from ..policy.diffusion.noise import RowNoise
-from ..policy.diffusion.plans import PlanRequest
 from ..policy.model import PolicyModel
+from ..policy.samplers.base import PlanRequest
+from ..policy.training.batches import WindowBatches
 from ..spec import IntArray
 
 

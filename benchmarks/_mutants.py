@@ -21,14 +21,14 @@ class Mutant:
 
 
 POLICY = "policy/diffusion_policy.py"
-TRAINING = "policy/training.py"
+TRAINING = "policy/training/trainer.py"
 OBJECTIVE = "policy/diffusion/objective.py"
 SOLVERS = "policy/diffusion/solvers.py"
-WARM = "policy/diffusion/warm_start.py"
+WARM = "policy/samplers/warm_start.py"
 ACTIONS = "policy/actions.py"
 CONTROL = "control.py"
 TRAINS = tuple(
-    f"policy/test_training.py::test_{name}"
+    f"policy/training/test_trainer.py::test_{name}"
     for name in (
         "held_out_episodes_are_never_trained_on",
         "validation_is_of_the_average_that_is_saved",
@@ -41,8 +41,8 @@ TRAINS = tuple(
 )
 """What is left out there trains for seconds."""
 RESUMES = (
-    "policy/test_training_resumed.py::test_the_best_loss_is_remembered_over_a_stop",
-    "policy/test_training_resumed.py::test_a_killed_run_goes_on_to_the_bit[unet]",
+    "policy/training/test_trainer_resumed.py::test_the_best_loss_is_remembered_over_a_stop",
+    "policy/training/test_trainer_resumed.py::test_a_killed_run_goes_on_to_the_bit[unet]",
 )
 SEEDS = ("test_seeds.py",)
 LOOP = ("test_control.py", "test_control_late.py")
@@ -61,7 +61,7 @@ WHAT_A_POLICY_DOES = (
         POLICY,
         '("plan", "level", "plans")}\n        base',
         '("plan", "plans")}\n        base',
-        (*POLICIES, "policy/test_streaming.py"),
+        (*POLICIES, "policy/samplers/test_streaming.py"),
     ),
     Mutant(
         "adopt_forgets_the_pose",
@@ -82,7 +82,7 @@ WHAT_A_POLICY_DOES = (
         POLICY,
         "count = int(noisy[0]) if len(noisy) else count",
         "count = count if len(noisy) else count",
-        (*POLICIES, "policy/test_streaming.py"),
+        (*POLICIES, "policy/samplers/test_streaming.py"),
     ),
     Mutant(
         "plans_are_not_counted",
@@ -114,24 +114,24 @@ WHAT_A_POLICY_DOES = (
     ),
     Mutant(
         "calibration_does_not_shift",
-        "policy/calibrate.py",
+        "policy/fitting/calibration.py",
         "torch.full((len(guess),), horizon.executed)",
         "torch.full((len(guess),), 0)",
-        ("policy/test_calibrate.py",),
+        ("policy/fitting/test_calibration.py",),
     ),
     Mutant(
         "calibration_forgets_the_steady_state",
-        "policy/calibrate.py",
+        "policy/fitting/calibration.py",
         "gain < 1 and gain / (1 - gain) <= MEMORY",
         "gain < 1 and gain <= MEMORY",
-        ("policy/test_calibrate.py",),
+        ("policy/fitting/test_calibration.py",),
     ),
     Mutant(
         "gains_are_not_shares_of_the_drift",
-        "policy/calibrate.py",
+        "policy/fitting/calibration.py",
         "gains = np.sqrt(np.mean(np.square(left), 0)) / drift",
         "gains = np.sqrt(np.mean(np.square(left), 0))",
-        ("policy/test_calibrate.py",),
+        ("policy/fitting/test_calibration.py",),
     ),
 )
 
@@ -152,14 +152,14 @@ SEEDS_DROPPED = (
     ),
     Mutant(
         "shuffle_without_its_seed",
-        "policy/batches.py",
+        "policy/training/batches.py",
         "torch_seed(self.seed, Purpose.SHUFFLE, epoch)",
         "torch_seed(0, Purpose.SHUFFLE, epoch)",
         SEEDS,
     ),
     Mutant(
         "shuffle_without_its_epoch",
-        "policy/batches.py",
+        "policy/training/batches.py",
         "torch_seed(self.seed, Purpose.SHUFFLE, epoch)",
         "torch_seed(self.seed, Purpose.SHUFFLE)",
         (*SEEDS, *TRAINS),
@@ -225,7 +225,7 @@ SEEDS_DROPPED = (
         "policy/diffusion/noise.py",
         "(branch, self.draws, plan)",
         "(0, self.draws, plan)",
-        ("policy/test_bidirectional.py",),
+        ("policy/samplers/test_bidirectional.py",),
     ),
     Mutant(
         "draws_of_a_plan_are_alike",
@@ -274,10 +274,10 @@ TRAINED = (
     ),
     Mutant(
         "decay_of_the_average",
-        "policy/ema.py",
+        "policy/training/ema.py",
         "1 - (1 + step) ** -self.power",
         "1 - (2 + step) ** -self.power",
-        ("policy/test_ema.py",),
+        ("policy/training/test_ema.py",),
     ),
     Mutant(
         "best_loss_is_forgotten",
@@ -316,7 +316,7 @@ TRAINED = (
     ),
     Mutant(
         "warm_up_longer_than_the_training",
-        "policy/training_settings.py",
+        "policy/training/settings.py",
         "return min(WARMUP, steps // 10) if given",
         "return WARMUP if given",
         TRAINS,
@@ -406,7 +406,7 @@ SAMPLED = (
         "policy/diffusion/schedule.py",
         "(sigma_to**2 - (ratio * sigma) ** 2)",
         "(sigma_to**2 - sigma**2)",
-        ("policy/test_streaming.py",),
+        ("policy/samplers/test_streaming.py",),
     ),
     Mutant(
         "grid_forgets_its_start",
@@ -448,70 +448,70 @@ SAMPLED = (
         WARM,
         "((index - end) / (last - end).clamp_min(1))",
         "(index / last.clamp_min(1))",
-        ("policy/test_warm_start.py",),
+        ("policy/samplers/test_warm_start.py",),
     ),
     Mutant(
         "fallback_counts_discrete_numbers",
         WARM,
         "error = error[..., ~request.discrete]",
         "error = error[...]",
-        ("policy/test_warm_start.py",),
+        ("policy/samplers/test_warm_start.py",),
     ),
     Mutant(
         "gripper_begins_at_its_old_side",
         WARM,
         "torch.where(request.discrete, torch.zeros_like(guess), guess)",
         "torch.where(request.discrete, guess, guess)",
-        ("policy/test_warm_start.py",),
+        ("policy/samplers/test_warm_start.py",),
     ),
     Mutant(
         "plan_moves_on_by_one_too_few",
-        "policy/diffusion/plans.py",
+        "policy/samplers/base.py",
         "torch.arange(length, device=values.device) + steps.unsqueeze(1)",
         "torch.arange(length, device=values.device) + (steps.unsqueeze(1) - 1).clamp_min(0)",
-        ("policy/test_warm_start.py", "policy/test_streaming.py"),
+        ("policy/samplers/test_warm_start.py", "policy/samplers/test_streaming.py"),
     ),
     Mutant(
         "stream_forgets_the_levels_it_had",
-        "policy/diffusion/streaming.py",
+        "policy/samplers/streaming.py",
         "request.draw(), before.level, stairs)",
         "request.draw(), torch.zeros_like(before.level), stairs)",
-        ("policy/test_streaming.py",),
+        ("policy/samplers/test_streaming.py",),
     ),
     Mutant(
         "frozen_prefix_one_step_too_long",
-        "policy/diffusion/chunking.py",
+        "policy/samplers/real_time_chunking.py",
         "given = index < length.unsqueeze(1)",
         "given = index <= length.unsqueeze(1)",
-        ("policy/test_chunking.py",),
+        ("policy/samplers/test_real_time_chunking.py",),
     ),
     Mutant(
         "guidance_is_not_held_back_near_clean",
         "policy/diffusion/guidance.py",
         "torch.minimum(self.beta * sigma, 1 / alpha.clamp_min(1e-6))",
         "1 / alpha.clamp_min(1e-6)",
-        ("policy/test_chunking.py",),
+        ("policy/samplers/test_real_time_chunking.py",),
     ),
     Mutant(
         "guidance_of_the_instruction",
         "policy/diffusion/guidance.py",
         "untold + self.weight * (told[rows] - untold)",
         "told[rows] + self.weight * (told[rows] - untold)",
-        ("policy/test_classifier_free.py",),
+        ("policy/samplers/test_classifier_free.py",),
     ),
     Mutant(
         "weak_plans_draw_what_strong_ones_drew",
-        "policy/diffusion/bidirectional.py",
+        "policy/samplers/bidirectional.py",
         "self._candidates(request, self.weak, first=self.samples)",
         "self._candidates(request, self.weak, first=0)",
-        ("policy/test_bidirectional.py",),
+        ("policy/samplers/test_bidirectional.py",),
     ),
     Mutant(
         "anchored_start_without_noise",
-        "policy/diffusion/anchored.py",
+        "policy/samplers/anchored.py",
         "x = add_noise(request.anchor, request.draw(), pairs[0])",
         "x = add_noise(request.anchor, torch.zeros_like(request.anchor), pairs[0])",
-        ("policy/test_anchored.py",),
+        ("policy/samplers/test_anchored.py",),
     ),
 )
 
@@ -636,10 +636,10 @@ RUN = (
     ),
     Mutant(
         "rows_of_workers_are_mixed_up",
-        "envs/vectorised.py",
+        "envs/vector_env.py",
         "whole[own] = part",
         "whole[own] = part[::-1]",
-        ("envs/test_vectorised.py::test_workers_change_nothing",),
+        ("envs/test_vector_env.py::test_workers_change_nothing",),
     ),
     Mutant(
         "score_of_push_t",
@@ -654,17 +654,17 @@ RUN = (
     ),
     Mutant(
         "wilsons_half_width",
-        "commands/intervals.py",
+        "evaluation/intervals.py",
         "z * z / (4 * n * n)",
         "z * z / (2 * n * n)",
-        ("commands/test_intervals.py",),
+        ("evaluation/test_intervals.py",),
     ),
     Mutant(
         "pairs_are_resampled_apart",
-        "commands/intervals.py",
+        "evaluation/intervals.py",
         "return bootstrap_mean(first - second, seed, resamples)",
         "return bootstrap_mean(first - second[::-1], seed, resamples)",
-        ("commands/test_intervals.py",),
+        ("evaluation/test_intervals.py",),
     ),
 )
 

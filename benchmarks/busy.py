@@ -19,11 +19,11 @@ from typing import IO, Annotated, Any
 
 import numpy as np
 
-from ..commands.results import machine
 from ..commands.words import Word
-from ..policy.versions import versions
+from ..evaluation.results import machine
 from ..spec import HotstartError
-from ..threads import COUNTS, WAITING
+from ..system.threads import COUNTS, WAITING
+from ..system.versions import versions
 
 WHATS = {
     "train_small": "training step, U-Net 32-64-128, batch 128",

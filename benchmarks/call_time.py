@@ -12,12 +12,12 @@ from typing import Annotated
 import numpy as np
 import torch
 
-from ..commands.results import machine
 from ..commands.words import Word
 from ..configs.compose import composed
+from ..evaluation.results import machine
 from ..policy import checkpoint
 from ..policy.diffusion_policy import DiffusionPolicy, build_way
-from ..policy.versions import versions
+from ..system.versions import versions
 
 
 @dataclass

@@ -15,9 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..commands.words import Word
 from ..policy import checkpoint
-from ..policy.diffusion.plans import Fresh
 from ..policy.diffusion_policy import DiffusionPolicy
 from ..policy.model import WEIGHTS, PolicyModel
+from ..policy.samplers.base import Fresh
 from ..spec import ConfigError
 from .call_time import two_calls
 

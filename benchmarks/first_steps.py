@@ -14,7 +14,7 @@ from ..commands.train import build
 from ..commands.words import Word
 from ..configs.compose import composed
 from ..datasets.store import Store
-from ..policy.training import Trainer
+from ..policy.training.trainer import Trainer
 
 
 @dataclass

@@ -27,13 +27,13 @@ from safetensors.torch import save_file
 
 from ..commands.words import Word
 from ..policy import checkpoint
-from ..policy.api import node
 from ..policy.denoisers.published_unet import PublishedUnet
 from ..policy.denoisers.unet import ConditionalUnet
 from ..policy.diffusion.schedule import VPCosine
 from ..policy.encoders.state import StateEncoder
 from ..policy.model import ModelConfig, PolicyModel
 from ..policy.normalizer import ACTION, Normalizer
+from ..policy.training.api import node
 from ..spec import ActionSpec, Horizon, ObsKey, ObsSpec
 from . import _fuzz_data
 

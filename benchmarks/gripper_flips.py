@@ -12,9 +12,9 @@ from torch import Tensor
 from ..commands.words import Word
 from ..datasets.store import Store
 from ..policy import checkpoint
-from ..policy.diffusion.plans import Fresh, PlanRequest
-from ..policy.diffusion.warm_start import WarmStart
 from ..policy.normalizer import ACTION
+from ..policy.samplers.base import Fresh, PlanRequest
+from ..policy.samplers.warm_start import WarmStart
 from ..spec import ConfigError, IntArray
 from ._moments import noise_of, request_at
 

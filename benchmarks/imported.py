@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from ..commands.words import Word
-from ..policy.diffusion.plans import Fresh, Way
 from ..policy.diffusion.solvers import DDIM
-from ..policy.diffusion.warm_start import WarmStart
 from ..policy.diffusion_policy import DiffusionPolicy
-from ..policy.lerobot import import_policy
+from ..policy.foreign.lerobot import import_policy
+from ..policy.samplers.base import Fresh, Way
+from ..policy.samplers.warm_start import WarmStart
 from .call_time import two_calls
 
 PEER = Path(__file__).with_name("_lerobot_peer.py")

@@ -17,9 +17,9 @@ from ..policy.denoisers.experts import Routes, choose
 from ..policy.denoisers.mode import Block, ModeContext, ModeModulation, ModeTransformer
 from ..policy.diffusion.contract import Denoiser, Preconditioner
 from ..policy.diffusion.objective import staircase_times
-from ..policy.diffusion.plans import descend
 from ..policy.diffusion.schedule import VPCosine, grid
 from ..policy.diffusion.solvers import DDIM
+from ..policy.samplers.base import descend
 from ..spec import Horizon
 
 PRESETS = {"cpu": (6, 256), "paper": (8, 1024)}

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..commands.intervals import bootstrap_mean
 from ..commands.words import Word
 from ..datasets.store import Store
+from ..evaluation.intervals import bootstrap_mean
 from ..policy import checkpoint
-from ..policy.calibrate import pairs_of_steps
-from ..policy.diffusion.chunking import RealTimeChunking
-from ..policy.diffusion.plans import Fresh, PlanRequest, Way, shift
-from ..policy.diffusion.warm_start import WarmStart
+from ..policy.fitting.calibration import pairs_of_steps
 from ..policy.model import PolicyModel
 from ..policy.normalizer import ACTION
+from ..policy.samplers.base import Fresh, PlanRequest, Way, shift
+from ..policy.samplers.real_time_chunking import RealTimeChunking
+from ..policy.samplers.warm_start import WarmStart
 from ..spec import ConfigError
 from ._moments import noise_of, request_at
 

@@ -13,7 +13,7 @@ from ..commands.words import Word
 from ..envs.cameras import Cameras
 from ..envs.registry import make
 from ..envs.rendering import SceneRenderer
-from ..envs.robosuite_models import Picture, load_robosuite
+from ..envs.robosuite.models import Picture, load_robosuite
 
 
 @dataclass

@@ -16,7 +16,7 @@ import numpy as np
 from ..commands.words import Word
 from ..datasets.frames import CACHES, ChunkFrames, decoded_bytes, open_frames
 from ..datasets.store import Store
-from ..plugins import PACKAGE
+from ..system.plugins import PACKAGE
 
 
 @dataclass

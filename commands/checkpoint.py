@@ -10,12 +10,12 @@ from typing import Annotated
 from ..datasets.store import Store
 from ..envs import registry
 from ..policy import checkpoint
-from ..policy.anchors import fit_anchors
-from ..policy.calibrate import STARTS, calibrate
-from ..policy.lerobot import import_policy, trained_in
-from ..policy.published_ckpt import import_ckpt
-from ..policy.versions import versions
+from ..policy.fitting.anchors import fit_anchors
+from ..policy.fitting.calibration import STARTS, calibrate
+from ..policy.foreign.diffusion_policy import import_ckpt
+from ..policy.foreign.lerobot import import_policy, trained_in
 from ..spec import ConfigError, nearest, shorten, unknown
+from ..system.versions import versions
 from .words import Word, help_text, parse_words, wants_help
 
 USAGES = {

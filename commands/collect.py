@@ -18,13 +18,13 @@ from ..checks import check_fit
 from ..datasets.locks import hold
 from ..datasets.store import Store, refuse_full_disk
 from ..envs.base import TaskEnv
-from ..envs.experts.demonstrate import KINDS, Demonstration, Demonstrator, Kind, make_expert
-from ..envs.experts.play import bounds
+from ..envs.demonstrators.demonstrate import KINDS, Demonstration, Demonstrator, Kind, make_expert
+from ..envs.demonstrators.play import bounds
 from ..envs.registry import options_of
-from ..envs.vectorised import WorkerError
-from ..interrupts import explain
+from ..envs.vector_env import WorkerError
 from ..spec import ConfigError, DataError, FloatArray, ObsSpec, shorten, unknown
-from ..untrusted import read_json
+from ..system.interrupts import explain
+from ..system.untrusted import read_json
 from .processes import ordered, worker_count
 
 KEEP = ("success", "all")

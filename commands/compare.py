@@ -11,9 +11,11 @@ from typing import Annotated, Any
 import numpy as np
 
 from ..checks import rates_differ
+from ..evaluation import results
+from ..evaluation.intervals import Interval, mcnemar, paired_bootstrap
 from ..spec import ConfigError
-from . import outputs, plots, results
-from .intervals import Interval, mcnemar, paired_bootstrap
+from ..system import outputs
+from . import plots
 from .words import Word, help_text, parse_words, wants_help
 
 NOT_GIVEN = "not given"

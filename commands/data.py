@@ -14,8 +14,8 @@ from ..datasets.check import is_error, verify
 from ..datasets.download import SOURCES, download
 from ..datasets.formats.replay_buffer import LayoutName, ReplayBuffer, convert, is_pusht, read_replay_buffer
 from ..datasets.store import Store
-from ..interrupts import explain
 from ..spec import ConfigError
+from ..system.interrupts import explain
 from .words import Word, help_text, parse_words, wants_help
 
 LayoutChoice = Literal["auto", "plain", "pusht"]

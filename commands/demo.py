@@ -10,9 +10,10 @@ from typing import Any
 
 from ..configs.compose import composed
 from ..datasets.store import Store
-from ..policy.metrics import read_metrics
-from ..policy.training import Trainer
-from . import collect, evaluate, report, results, train
+from ..evaluation import results
+from ..policy.training.metrics import read_metrics
+from ..policy.training.trainer import Trainer
+from . import collect, evaluate, report, train
 
 
 def run(config: Mapping[str, Any]) -> int:

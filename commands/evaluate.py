@@ -17,15 +17,17 @@ from ..configs.compose import choices
 from ..control import LoopSettings, RowLog, VirtualClock
 from ..control import run as run_loop
 from ..envs.registry import defaults, options_of, told_task
-from ..envs.vectorised import SimulatedRobot
+from ..envs.vector_env import SimulatedRobot
+from ..evaluation import results
+from ..evaluation.latency import Pace
 from ..policy import checkpoint
-from ..policy.diffusion.plans import Way
 from ..policy.diffusion_policy import DiffusionPolicy, build_way
 from ..policy.model import PolicyModel
 from ..policy.normalizer import ACTION
+from ..policy.samplers.base import Way
 from ..spec import ConfigError, Feedback, FloatArray, Observation, bytes_to_text, unknown
-from . import outputs, report, results
-from .latency import Pace
+from ..system import outputs
+from . import report
 from .processes import worker_count
 from .unfinished import Measured, Unfinished
 from .video import write_video

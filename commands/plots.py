@@ -17,7 +17,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from .results import NOT_REPORTED, family, latency_words, settings
+from ..evaluation.results import NOT_REPORTED, family, latency_words, settings
 
 Measure = Literal["success", "score"]
 Cost = Literal["nfe", "ms"]

@@ -12,8 +12,8 @@ from multiprocessing import forkserver, get_context, parent_process, resource_tr
 from typing import Any, TypeVar
 
 from ..envs.lifelines import end_with, without_terminal_signals
-from ..envs.vectorised import WorkerError
-from ..threads import ONE_THREAD, usable_cpus
+from ..envs.vector_env import WorkerError
+from ..system.threads import ONE_THREAD, usable_cpus
 
 T = TypeVar("T")
 _work: Callable[..., Any] | None = None

@@ -13,10 +13,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from . import outputs, plots
+from ..evaluation.intervals import mcnemar
+from ..evaluation.results import NOT_REPORTED, reports_success, solved_words
+from ..system import outputs
+from . import plots
 from .compare import names as names_of
-from .intervals import mcnemar
-from .results import NOT_REPORTED, reports_success, solved_words
 
 HERE = Path(__file__).parent
 VIDEO_BYTES = 5_500_000

@@ -16,10 +16,10 @@ from ..datasets.locks import hold
 from ..datasets.store import Store
 from ..policy.denoisers.base import Network
 from ..policy.denoisers.mode import ModeTransformer
-from ..policy.metrics import read_metrics
 from ..policy.model import ModelConfig
-from ..policy.training import Trainer
-from ..policy.training_settings import TrainingSettings
+from ..policy.training.metrics import read_metrics
+from ..policy.training.settings import TrainingSettings
+from ..policy.training.trainer import Trainer
 from ..spec import CheckpointError, DataError, Horizon, HotstartError, ObsSpec, shorten
 from . import plots
 

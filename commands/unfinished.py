@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from ..control import RowLog
-from ..envs.vectorised import WorkerError
-from ..interrupts import explain
+from ..envs.vector_env import WorkerError
 from ..spec import ConfigError, DataError, Feedback
-from . import outputs
+from ..system import outputs
+from ..system.interrupts import explain
 
 
 @dataclass

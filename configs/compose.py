@@ -19,11 +19,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ..plugins import added
 from ..policy.diffusion.regimes import Regimes
 from ..policy.registry import TARGETS
-from ..policy.training_settings import TrainingSettings
+from ..policy.training.settings import TrainingSettings
 from ..spec import ConfigError, Horizon, nearest, shorten, unknown
+from ..system.plugins import added
 from .schema import MOST, VERBS, TaskConfig, filled, node_of
 
 MODULE = __name__.rsplit(".", 1)[0]

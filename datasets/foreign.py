@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..spec import DataError, shorten
-from ..untrusted import read_json
+from ..system.untrusted import read_json
 
 HDF5_HEAD = b"\x89HDF\r\n\x1a\n"
 HDF5_NAMES = (".hdf5", ".h5")

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..plugins import PACKAGE, Entry, Registry
 from ..spec import LONGEST_EPISODE, CheckpointError, shorten, unknown
+from ..system.plugins import PACKAGE, Entry, Registry
 from .base import TaskEnv
 
 ROBOSUITE = {
@@ -28,7 +28,7 @@ REGISTRY = Registry(
     "hotstart.envs",
     {
         "pusht": Entry(f"{PACKAGE}.envs.pusht:PushTEnv", f'pip install "{PACKAGE}[pusht]"'),
-        **{name: Entry(f"{PACKAGE}.envs.robosuite_tasks:{env}", f'pip install "{PACKAGE}"') for name, env in ROBOSUITE.items()},
+        **{name: Entry(f"{PACKAGE}.envs.robosuite.tasks:{env}", f'pip install "{PACKAGE}"') for name, env in ROBOSUITE.items()},
         "metaworld": Entry(f"{PACKAGE}.envs.metaworld:MetaWorldEnv", f'pip install "{PACKAGE}[metaworld]"'),
         "gymnasium": Entry(f"{PACKAGE}.envs.gymnasium:GymnasiumEnv", f'pip install "{PACKAGE}"'),
     },

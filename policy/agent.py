@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..spec import ConfigError, FloatArray, Observation, ObsKey
-from .diffusion.plans import Way
 from .diffusion_policy import DiffusionPolicy, read_observation
+from .samplers.base import Way
 
 
 class Agent:

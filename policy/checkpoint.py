@@ -27,9 +27,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..plugins import fits, words_of
 from ..spec import ActionSpec, CheckpointError, ConfigError, Horizon, ObsSpec, cut, shorten
-from ..untrusted import read_json, read_yaml
+from ..system.plugins import fits, words_of
+from ..system.untrusted import read_json, read_yaml
 from .model import AS_GIVEN, ModelConfig, PolicyModel
 from .normalizer import COMMAND
 from .outline import Shapes, build_outline, check_values, read_shapes, read_tensors

@@ -33,19 +33,10 @@ from ..spec import (
 )
 from . import checkpoint
 from .diffusion.noise import RowNoise
-from .diffusion.plans import (
-    Demanding,
-    Fresh,
-    Guided,
-    PlanOutcome,
-    PlanRequest,
-    Settling,
-    Way,
-    check_finite,
-)
 from .model import PolicyModel
 from .normalizer import ACTION
 from .registry import build
+from .samplers.base import Demanding, Fresh, Guided, PlanOutcome, PlanRequest, Settling, Way, check_finite
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from ..spec import ActionSpec, CheckpointError, ConfigError, Horizon, ObsSpec, s
 from .actions import Representation
 from .diffusion.contract import Denoiser, Preconditioner
 from .diffusion.objective import LevelUncertainty
-from .diffusion.plans import Trained
 from .diffusion.schedule import Schedule
 from .normalizer import ACTION, COMMAND, Normalizer, expected_shapes
 from .registry import build
+from .samplers.base import Trained
 
 AS_GIVEN = {"_target_": f"{Representation.__module__}.{Representation.__qualname__}"}
 """Actions as the robot takes them."""
@@ -39,11 +39,11 @@ class ModelConfig:
     uncertain: bool = False
     """Whether it holds what was learned of how much each noise level counts in training (`LevelUncertainty`)."""
     anchors: int = 0
-    """How many anchors a checkpoint was given after its training (see policy/anchors.py)."""
+    """How many anchors a checkpoint was given after its training (see policy/fitting/anchors.py)."""
 
 
 class Anchors(nn.Module):
-    """K normalised plans, and a head that scores them by the condition tokens (see policy/anchors.py)."""
+    """K normalised plans, and a head that scores them by the condition tokens (see policy/fitting/anchors.py)."""
 
     plans: Tensor
 

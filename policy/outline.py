@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as registration
 
 from ..spec import CheckpointError, ConfigError, shorten
-from ..untrusted import cut
+from ..system.untrusted import cut
 from .model import ModelConfig, PolicyModel
 
 SPARE_NUMBERS = 2_000_000

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from ..plugins import added, fits, hints_of, words_of
 from ..spec import ConfigError, cut, shorten
+from ..system.plugins import added, fits, hints_of, words_of
 
 PLAIN = (int, float, str, bool, type(None))
 _HERE = __name__.rsplit(".", 1)[0]  # hotstart.policy
@@ -34,13 +34,13 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "solver": tuple(f"{_HERE}.diffusion.solvers.{name}" for name in ("DDIM", "DPMSolverPP", "PLMS")),
     "actions": (f"{_HERE}.actions.Representation",),
     "inference": (
-        f"{_HERE}.diffusion.plans.Fresh",
-        f"{_HERE}.diffusion.warm_start.WarmStart",
-        f"{_HERE}.diffusion.streaming.Streaming",
-        f"{_HERE}.diffusion.chunking.RealTimeChunking",
-        f"{_HERE}.diffusion.bidirectional.BidirectionalDecoding",
-        f"{_HERE}.diffusion.anchored.Anchored",
-        f"{_HERE}.diffusion.classifier_free.ClassifierFreeGuidance",
+        f"{_HERE}.samplers.base.Fresh",
+        f"{_HERE}.samplers.warm_start.WarmStart",
+        f"{_HERE}.samplers.streaming.Streaming",
+        f"{_HERE}.samplers.real_time_chunking.RealTimeChunking",
+        f"{_HERE}.samplers.bidirectional.BidirectionalDecoding",
+        f"{_HERE}.samplers.anchored.Anchored",
+        f"{_HERE}.samplers.classifier_free.ClassifierFreeGuidance",
     ),
 }
 

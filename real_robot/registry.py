@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..plugins import Registry
 from ..spec import Robot
+from ..system.plugins import Registry
 
 REGISTRY = Registry("robot", "hotstart.robots", {})
 

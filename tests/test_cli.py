@@ -10,7 +10,7 @@ import pytest
 from hotstart.cli import main
 from hotstart.configs import compose
 from hotstart.policy.diffusion.regimes import Regimes
-from hotstart.policy.training_settings import TrainingSettings
+from hotstart.policy.training.settings import TrainingSettings
 from hotstart.spec import ConfigError, Horizon
 
 

@@ -7,10 +7,10 @@ import time
 
 import numpy as np
 import pytest
-from hotstart import stopping
 from hotstart.control import LoopSettings, RealClock, VirtualClock, run
 from hotstart.planners import ImmediatePlanner, ThreadedPlanner
 from hotstart.spec import Clock, ConfigError, Feedback, Planner, Policy, Robot, StopError
+from hotstart.system import stopping
 
 
 def test_the_parts_of_this_test_are_what_the_protocols_say(scripted):
@@ -305,9 +305,9 @@ def test_the_loop_keeps_its_rate_on_a_real_clock(scripted):
 
 def test_a_real_policy_in_the_loop_is_what_it_plans_by_hand(tiny_model, scripted):
     """The loop's commands are those of a policy that is fed and asked by hand, row by row, and the same for the same seeds."""
-    from hotstart.policy.diffusion.plans import Fresh
     from hotstart.policy.diffusion.solvers import DDIM
     from hotstart.policy.diffusion_policy import DiffusionPolicy
+    from hotstart.policy.samplers.base import Fresh
 
     policy = DiffusionPolicy(tiny_model(), Fresh(2, DDIM(1.0)))
 

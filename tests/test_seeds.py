@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 from hotstart.datasets.windows import split_episodes
-from hotstart.envs.experts.demonstrate import demonstrate
+from hotstart.envs.demonstrators.demonstrate import demonstrate
 from hotstart.planners import drawn_latency
-from hotstart.policy.batches import WindowBatches
 from hotstart.policy.diffusion.noise import RowNoise
 from hotstart.policy.diffusion.objective import Regimes
 from hotstart.policy.encoders.augment import random_crop
-from hotstart.policy.training import Trainer
-from hotstart.policy.training_settings import TrainingSettings
+from hotstart.policy.training.batches import WindowBatches
+from hotstart.policy.training.settings import TrainingSettings
+from hotstart.policy.training.trainer import Trainer
 from hotstart.seeds import Purpose, counter_generator, numpy_generator, seed_sequence, torch_seed
 from hotstart.spec import ConfigError
 
@@ -26,7 +26,7 @@ SEEDS = [(0, 1), (1, 1 + 2**32), (3, 3 + 2**20), (7, 7 + 2**44), (5, 2**64 - 5)]
 
 def train_one(seed: int, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> dict[str, Any]:
     """What a training step draws with a seed: see the keys."""
-    import hotstart.policy.training as training
+    import hotstart.policy.training.trainer as training
 
     seen: dict[str, Any] = {}
     loss = training.denoising_loss
@@ -71,7 +71,7 @@ def test_what_a_training_step_draws_comes_from_streams_of_its_own(tmp_path: Any,
         drawn.append(purpose)
         return torch_seed(seed, purpose, step)
 
-    monkeypatch.setattr("hotstart.policy.training.torch_seed", remember)
+    monkeypatch.setattr("hotstart.policy.training.trainer.torch_seed", remember)
     train_one(3, tmp_path, monkeypatch, observation_noise=0.1)
     own = [Purpose.INITIALISATION, Purpose.LEVELS, Purpose.NOISE, Purpose.LAYERS, Purpose.OBSERVATIONS]
     assert sorted(drawn) == sorted(own)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...spec import DataError, cut, shorten
-from ...untrusted import parse_json
+from ...system.untrusted import parse_json
 from .codecs import LONGEST_TYPE, NUMBERS, Stage, decode_chunk, make_stages, number_type, refuse_type
 from .files import AGAIN, Files, check_memory
 

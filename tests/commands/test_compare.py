@@ -6,8 +6,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hotstart.commands import compare, plots, results
+from hotstart.commands import compare, plots
 from hotstart.control import RowLog
+from hotstart.evaluation import results
 from hotstart.spec import ActionSpec, ConfigError, DataError
 
 

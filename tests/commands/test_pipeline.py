@@ -17,9 +17,10 @@ import av
 import numpy as np
 import pytest
 from hotstart.cli import main
-from hotstart.commands import evaluate, results, train
+from hotstart.commands import evaluate, train
 from hotstart.configs import compose
 from hotstart.datasets.store import Store
+from hotstart.evaluation import results
 from hotstart.policy import checkpoint
 
 TINY = ["denoiser.channels=[8,16]", "denoiser.groups=4", "denoiser.level_width=8", "encoder.token_width=8"]
@@ -282,7 +283,7 @@ def test_the_headline_is_out_before_the_result_is_saved(pusht_run, tmp_path, cap
     def full(path, text):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr("hotstart.commands.outputs.write_text", full)
+    monkeypatch.setattr("hotstart.system.outputs.write_text", full)
     words = ["task=pusht", "task.max_steps=2", "episodes=1", "workers=0", f"out={tmp_path / 'r.json'}"]
     assert main(["evaluate", str(pusht_run[0]), *words]) == 2
     told = capsys.readouterr()

@@ -6,9 +6,10 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from hotstart.commands import intervals, plots, report, results
+from hotstart.commands import plots, report
 from hotstart.commands.video import write_video
 from hotstart.control import RowLog
+from hotstart.evaluation import intervals, results
 from hotstart.spec import ActionSpec
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}

@@ -5,10 +5,10 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from hotstart.commands.outputs import unfinished_path
 from hotstart.commands.unfinished import Measured, Unfinished
 from hotstart.control import RowLog
 from hotstart.spec import ConfigError, DataError, Feedback
+from hotstart.system.outputs import unfinished_path
 
 EVALUATION = {"checkpoint": "runs/x", "seed": 3, "inference": {"steps": 2, "start": 0.1}}
 

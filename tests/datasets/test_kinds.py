@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hotstart.datasets.kinds import decide_key, explain_key, read_key
 from hotstart.datasets.store import Arrays, Store
-from hotstart.policy.api import node, train
 from hotstart.policy.denoisers.unet import ConditionalUnet
 from hotstart.policy.encoders.image import ImageEncoder
-from hotstart.policy.training_settings import TrainingSettings
+from hotstart.policy.training.api import node, train
+from hotstart.policy.training.settings import TrainingSettings
 from hotstart.spec import ActionSpec, ConfigError, DataError, Horizon, ObsKey, ObsSpec
 
 RNG = np.random.default_rng(0)

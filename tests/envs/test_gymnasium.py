@@ -12,7 +12,7 @@ from hotstart.configs.compose import composed
 from hotstart.datasets.store import Store
 from hotstart.envs.gymnasium import GymnasiumEnv
 from hotstart.envs.registry import make, options_of
-from hotstart.envs.vectorised import SimulatedRobot
+from hotstart.envs.vector_env import SimulatedRobot
 from hotstart.spec import ConfigError, HotstartError, ObsKey
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from hotstart.envs.experts.demonstrate import demonstrate, make_expert
+from hotstart.envs.demonstrators.demonstrate import demonstrate, make_expert
 from hotstart.envs.metaworld import INSTRUCTIONS, TASK_SETS, MetaWorldEnv, load_metaworld
 from hotstart.spec import ConfigError, bytes_to_text
 

@@ -6,8 +6,8 @@ import sys
 import pytest
 from hotstart.envs import registry
 from hotstart.envs.base import TaskEnv
-from hotstart.plugins import Entry
 from hotstart.spec import CheckpointError, ConfigError
+from hotstart.system.plugins import Entry
 
 PLUGIN = """
 import numpy as np

@@ -4,12 +4,12 @@ import sys
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from hotstart.envs.experts.demonstrate import demonstrate, make_expert
+from hotstart.envs.demonstrators.demonstrate import demonstrate, make_expert
 from hotstart.envs.registry import ROBOSUITE, make
 from hotstart.envs.rendering import choose_gl, load_mujoco
-from hotstart.envs.robosuite import HAND_DOWN, UPRIGHT, canonical_quat, matrix_columns
-from hotstart.envs.robosuite_models import Picture, check_mujoco, without_looks
-from hotstart.envs.robosuite_tasks import LiftEnv
+from hotstart.envs.robosuite.env import HAND_DOWN, UPRIGHT, canonical_quat, matrix_columns
+from hotstart.envs.robosuite.models import Picture, check_mujoco, without_looks
+from hotstart.envs.robosuite.tasks import LiftEnv
 from hotstart.spec import ConfigError
 from scipy.spatial.transform import Rotation
 
@@ -130,7 +130,7 @@ def test_unknown_robot_and_bad_action_are_refused(env):
 
 def test_import_and_specifications_need_no_simulator():
     program = (
-        "import sys; from hotstart.envs.robosuite_tasks import LiftEnv; LiftEnv(); "
+        "import sys; from hotstart.envs.robosuite.tasks import LiftEnv; LiftEnv(); "
         "sys.exit(any(name in sys.modules for name in ('mujoco', 'robosuite', 'torch')))"
     )
     assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hotstart.envs.experts.demonstrate import make_expert
+from hotstart.envs.demonstrators.demonstrate import make_expert
 from hotstart.envs.registry import make
 from hotstart.spec import ConfigError
 

@@ -7,8 +7,8 @@ import torch
 from hotstart.policy.denoisers.base import Network
 from hotstart.policy.diffusion.contract import Denoiser, Preconditioner
 from hotstart.policy.diffusion.noise import RowNoise
-from hotstart.policy.diffusion.plans import PlanRequest
 from hotstart.policy.diffusion.schedule import VPCosine, alpha_sigma
+from hotstart.policy.samplers.base import PlanRequest
 from hotstart.spec import Horizon
 from torch import Tensor
 

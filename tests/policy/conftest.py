@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from hotstart.policy import checkpoint
-from hotstart.policy.diffusion.plans import Fresh
 from hotstart.policy.diffusion.solvers import DDIM
 from hotstart.policy.diffusion_policy import DiffusionPolicy, PolicyState
+from hotstart.policy.samplers.base import Fresh
 from hotstart.spec import Planned
 
 ROWS = 7

@@ -14,14 +14,14 @@ from hotstart.policy.actions import (
     six_of_matrix,
     vector_of_matrix,
 )
-from hotstart.policy.api import node, train
 from hotstart.policy.denoisers.unet import ConditionalUnet
-from hotstart.policy.diffusion.plans import Trained
-from hotstart.policy.diffusion.streaming import Streaming
-from hotstart.policy.diffusion.warm_start import WarmStart
 from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.policy.encoders.state import StateEncoder
-from hotstart.policy.training_settings import TrainingSettings
+from hotstart.policy.samplers.base import Trained
+from hotstart.policy.samplers.streaming import Streaming
+from hotstart.policy.samplers.warm_start import WarmStart
+from hotstart.policy.training.api import node, train
+from hotstart.policy.training.settings import TrainingSettings
 from hotstart.spec import ActionDim, ActionSpec, ConfigError, Horizon, ObsKey, ObsSpec
 from scipy.spatial.transform import Rotation
 

@@ -10,8 +10,8 @@ import torch
 import yaml
 from hotstart.policy import checkpoint
 from hotstart.policy.checkpoint import CONFIG, META, MODEL, config_from_plain, config_to_plain
-from hotstart.policy.versions import versions
 from hotstart.spec import ActionDim, ActionSpec, CheckpointError, ObsKey, ObsSpec
+from hotstart.system.versions import versions
 from packaging.version import Version
 from safetensors.torch import load_file, save_file
 

@@ -32,7 +32,7 @@ def edit_config(folder: Path, change) -> None:
         "builtins.eval",
         "evil_module_of_a_stranger.Thing",
         "hotstart.policy.checkpoint.shutil.rmtree",
-        "hotstart.policy.diffusion.plans.Fresh",  # ours, but of another axis
+        "hotstart.policy.samplers.base.Fresh",  # ours, but of another axis
         ["os.system"],
         None,
     ],
@@ -85,7 +85,7 @@ def test_a_pickle_is_never_read(folder, tmp_path):
 def test_no_policy_code_can_read_a_pickle():
     """torch.load, pickle and yaml's unsafe loaders are called nowhere in policy/, so no checkpoint can reach them.
 
-    Other people's files are read opcode by opcode, with `pickletools`, which runs nothing: see test_foreign_pickle.py.
+    Other people's files are read opcode by opcode, with `pickletools`, which runs nothing: see foreign/test_pickle_reader.py.
     """
     forbidden = {"torch.load", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "np.load", "eval", "exec"}
     modules = {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}

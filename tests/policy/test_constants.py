@@ -9,17 +9,17 @@ import torch
 from hotstart.datasets.arrays import Arrays
 from hotstart.policy import checkpoint
 from hotstart.policy.actions import Representation
-from hotstart.policy.api import node, train
 from hotstart.policy.denoisers.unet import ConditionalUnet
-from hotstart.policy.diffusion.bidirectional import BidirectionalDecoding
-from hotstart.policy.diffusion.chunking import RealTimeChunking
-from hotstart.policy.diffusion.plans import Fresh
-from hotstart.policy.diffusion.streaming import Streaming
-from hotstart.policy.diffusion.warm_start import WarmStart
 from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.policy.encoders.state import StateEncoder
 from hotstart.policy.normalizer import Normalizer
-from hotstart.policy.training_settings import TrainingSettings
+from hotstart.policy.samplers.base import Fresh
+from hotstart.policy.samplers.bidirectional import BidirectionalDecoding
+from hotstart.policy.samplers.real_time_chunking import RealTimeChunking
+from hotstart.policy.samplers.streaming import Streaming
+from hotstart.policy.samplers.warm_start import WarmStart
+from hotstart.policy.training.api import node, train
+from hotstart.policy.training.settings import TrainingSettings
 from hotstart.spec import ActionDim, ActionSpec, Horizon, ObsKey, ObsSpec
 from safetensors.torch import save_file
 from scipy.spatial.transform import Rotation

@@ -11,7 +11,7 @@ from hotstart.policy.denoisers.transformer import DiffusionTransformer, Temporal
 from hotstart.policy.denoisers.unet import ConditionalUnet
 from hotstart.policy.diffusion.contract import Denoiser, Preconditioner
 from hotstart.policy.diffusion.schedule import VPCosine, grid
-from hotstart.policy.ema import EMA
+from hotstart.policy.training.ema import EMA
 from hotstart.spec import ConfigError
 
 WIDTH, TOKENS, TOKEN_WIDTH, STEPS = 3, 2, 5, 16

@@ -12,13 +12,13 @@ from hotstart.datasets.statistics import statistics
 from hotstart.policy import checkpoint
 from hotstart.policy.agent import Agent, load
 from hotstart.policy.diffusion.noise import RowNoise
-from hotstart.policy.diffusion.plans import Fresh, PlanOutcome
 from hotstart.policy.diffusion.schedule import VPCosine, grid
 from hotstart.policy.diffusion.solvers import DDIM, DPMSolverPP
-from hotstart.policy.diffusion.streaming import Streaming
 from hotstart.policy.diffusion_policy import DiffusionPolicy, build_way
 from hotstart.policy.model import AS_GIVEN
 from hotstart.policy.normalizer import ACTION, Normalizer
+from hotstart.policy.samplers.base import Fresh, PlanOutcome
+from hotstart.policy.samplers.streaming import Streaming
 from hotstart.spec import ActionDim, ActionSpec, ConfigError, HotstartError, ObsKey, ObsSpec
 
 ROWS = 7

@@ -9,19 +9,19 @@ import torch
 from hotstart import load
 from hotstart.configs.compose import composed
 from hotstart.policy import checkpoint
-from hotstart.policy.anchors import fit_anchors
-from hotstart.policy.diffusion.anchored import Anchored
-from hotstart.policy.diffusion.bidirectional import BidirectionalDecoding
-from hotstart.policy.diffusion.chunking import RealTimeChunking
-from hotstart.policy.diffusion.classifier_free import ClassifierFreeGuidance
 from hotstart.policy.diffusion.objective import Regimes
-from hotstart.policy.diffusion.plans import Fresh, Trained
 from hotstart.policy.diffusion.solvers import PLMS, DPMSolverPP
-from hotstart.policy.diffusion.streaming import Streaming
-from hotstart.policy.diffusion.warm_start import WarmStart
 from hotstart.policy.diffusion_policy import DiffusionPolicy, build_way
-from hotstart.policy.training import Trainer
-from hotstart.policy.training_settings import TrainingSettings
+from hotstart.policy.fitting.anchors import fit_anchors
+from hotstart.policy.samplers.anchored import Anchored
+from hotstart.policy.samplers.base import Fresh, Trained
+from hotstart.policy.samplers.bidirectional import BidirectionalDecoding
+from hotstart.policy.samplers.classifier_free import ClassifierFreeGuidance
+from hotstart.policy.samplers.real_time_chunking import RealTimeChunking
+from hotstart.policy.samplers.streaming import Streaming
+from hotstart.policy.samplers.warm_start import WarmStart
+from hotstart.policy.training.settings import TrainingSettings
+from hotstart.policy.training.trainer import Trainer
 from hotstart.spec import CheckpointError, ConfigError
 
 ALL = ("staircase", "constant", "prefix")

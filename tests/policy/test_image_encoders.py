@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from hotstart.datasets.arrays import Arrays
-from hotstart.policy.api import node, train
 from hotstart.policy.denoisers.unet import ConditionalUnet
 from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.policy.encoders.augment import centre_crop, crop_size, jitter, random_crop
@@ -12,7 +11,8 @@ from hotstart.policy.encoders.image import ImageEncoder
 from hotstart.policy.encoders.resnet import ResNet, SpatialSoftmax
 from hotstart.policy.encoders.state import StateEncoder
 from hotstart.policy.encoders.vit import Vit
-from hotstart.policy.training_settings import TrainingSettings
+from hotstart.policy.training.api import node, train
+from hotstart.policy.training.settings import TrainingSettings
 from hotstart.spec import ConfigError, Horizon, ObsKey, ObsSpec
 
 SPEC = ObsSpec(
@@ -138,8 +138,8 @@ def trained(folder, steps, loaders):
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            from hotstart.policy.api import default_config
-            from hotstart.policy.training import Trainer
+            from hotstart.policy.training.api import default_config
+            from hotstart.policy.training.trainer import Trainer
 
             data = image_data()
             Trainer(data, default_config(data, **parts), TrainingSettings(**{**settings.__dict__, "log_every": 1}), folder).run(

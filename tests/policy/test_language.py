@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 from hotstart.datasets.arrays import Arrays
-from hotstart.policy.batches import balanced_index
-from hotstart.policy.diffusion.classifier_free import ClassifierFreeGuidance
 from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.policy.encoders.language import Instructed, WordEmbedding
 from hotstart.policy.encoders.state import StateEncoder
-from hotstart.policy.training import Trainer
-from hotstart.policy.training_settings import TrainingSettings
+from hotstart.policy.samplers.classifier_free import ClassifierFreeGuidance
+from hotstart.policy.training.batches import balanced_index
+from hotstart.policy.training.settings import TrainingSettings
+from hotstart.policy.training.trainer import Trainer
 from hotstart.spec import TEXT_KEY, ConfigError, ObsKey, ObsSpec, bytes_to_text, text_to_bytes
 
 WORDS = ["go to the left", "go to the right"]

@@ -5,14 +5,14 @@ import copy
 import numpy as np
 import pytest
 import torch
-from hotstart.policy.diffusion.bidirectional import BidirectionalDecoding
-from hotstart.policy.diffusion.chunking import RealTimeChunking
 from hotstart.policy.diffusion.noise import RowNoise
-from hotstart.policy.diffusion.plans import Fresh
 from hotstart.policy.diffusion.solvers import DDIM, DPMSolverPP
-from hotstart.policy.diffusion.streaming import Streaming
-from hotstart.policy.diffusion.warm_start import WarmStart
 from hotstart.policy.diffusion_policy import DiffusionPolicy
+from hotstart.policy.samplers.base import Fresh
+from hotstart.policy.samplers.bidirectional import BidirectionalDecoding
+from hotstart.policy.samplers.real_time_chunking import RealTimeChunking
+from hotstart.policy.samplers.streaming import Streaming
+from hotstart.policy.samplers.warm_start import WarmStart
 from hotstart.spec import ConfigError
 
 ROWS = 7

@@ -6,8 +6,8 @@ import torch
 from hotstart.benchmarks.prefix_hold import Held, agreement, going_on
 from hotstart.cli import main
 from hotstart.datasets.store import Store
-from hotstart.policy.diffusion.chunking import RealTimeChunking
-from hotstart.policy.diffusion.plans import Fresh, Way
+from hotstart.policy.samplers.base import Fresh, Way
+from hotstart.policy.samplers.real_time_chunking import RealTimeChunking
 from torch import Tensor
 
 from .analytic import Posterior, request

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from hotstart.policy.diffusion.noise import RowNoise
-from hotstart.policy.diffusion.plans import descend
 from hotstart.policy.diffusion.schedule import Flow, VPCosine, alpha_sigma, ddpm_levels, grid
 from hotstart.policy.diffusion.solvers import ADAMS_BASHFORTH, DDIM, PLMS, DPMSolverPP
+from hotstart.policy.samplers.base import descend
 from hotstart.spec import ConfigError
 from torch import Tensor
 

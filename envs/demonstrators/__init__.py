@@ -1,0 +1,1 @@
+"""Demonstrators that see the simulation's state, one file per task."""

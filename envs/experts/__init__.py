@@ -1,1 +1,0 @@
-"""Scripted experts that see the simulation's state, one file per task."""

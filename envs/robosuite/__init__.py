@@ -1,0 +1,1 @@
+"""robosuite's tasks: the environment, its models and its scenes."""

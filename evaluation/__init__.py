@@ -1,0 +1,1 @@
+"""Results on disk, intervals and paired tests, and the latency that a plan is charged with."""

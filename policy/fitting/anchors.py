@@ -1,0 +1,99 @@
+"""Anchors of a trained policy: the plans its data hold most, and a head that says which one an observation asks for.
+
+The anchored start of DiffusionDrive (2411.15139): plans are clustered, and sampling begins from a cluster's middle instead of
+from pure noise. There the denoiser is trained from the anchors on; here a finished checkpoint gets them, encoder and
+denoiser stay as they are, and the head chooses before the denoiser works, so that one plan is denoised and not all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.cluster.vq import kmeans2
+from torch import Tensor, nn
+
+from ...datasets.episodes import Dataset
+from ...datasets.windows import split_usable_episodes, window_index
+from ...seeds import Purpose, numpy_generator, torch_seed
+from ...spec import ConfigError
+from ..model import Anchors, PolicyModel
+from ..normalizer import ACTION
+from ..samplers.base import want_regime
+from ..training.batches import WindowBatches
+
+HELD_OUT = 0.05
+"""Share of the episodes that the head is judged on."""
+
+FITTED = 20_000
+"""Most windows that are clustered."""
+
+
+@dataclass(frozen=True)
+class AnchorReport:
+    """How well anchors stand for the data, on held-out episodes."""
+
+    distance: float  # root mean square from a plan to its nearest anchor, half ranges
+    first: float  # share of windows whose nearest anchor the head puts first
+    chosen: float  # root mean square from a plan to the anchor that the head puts first
+
+
+def fit_anchors(
+    model: PolicyModel, dataset: Dataset, count: int = 64, steps: int = 2000, batch: int = 256, seed: int = 0
+) -> AnchorReport:
+    """Give `model` `count` anchors by k-means over its data's normalised plans, and train the head on cross-entropy.
+
+    Raises ConfigError where the data hold fewer different plans than anchors, or where the model's levels rule the start out.
+    """
+    want_regime(model.trained, "constant", "an anchored start")
+    train, held_out = split_usable_episodes(dataset.episode_ends, HELD_OUT, seed)
+    tokens, plans = _windows(model, dataset, train, batch)
+    generator = numpy_generator(seed, Purpose.ANCHORS)
+    few = plans[generator.choice(len(plans), min(len(plans), FITTED), replace=False)].flatten(1).cpu().numpy()
+    different = np.unique(few.astype(np.float64), axis=0)
+    if not 1 <= count <= len(different):
+        raise ConfigError(f"{count} anchors are asked for, and the data hold {len(different)} different plans: take fewer")
+    middles, _ = kmeans2(different, count, minit="++", rng=generator)
+    model.add_anchors(count)
+    assert model.anchors is not None
+    model.anchors.plans.copy_(torch.as_tensor(middles).reshape(count, *plans.shape[1:]))
+    _train_head(model.anchors.requires_grad_(True), tokens, plans, steps, batch, seed)
+    model.anchors.requires_grad_(False)
+    return _judge(model.anchors, *_windows(model, dataset, held_out if len(held_out) else train, batch))
+
+
+@torch.no_grad()
+def _windows(model: PolicyModel, dataset: Dataset, episodes: np.ndarray, batch: int) -> tuple[Tensor, Tensor]:
+    """Condition tokens (N, K, E) and normalised plans (N, T, A) of all windows."""
+    index = window_index(np.asarray(dataset.episode_ends), model.config.horizon, episodes=episodes)
+    batches = WindowBatches(dataset, model.config, index, batch, 0, str(next(model.parameters()).device))
+    tokens, plans = [], []
+    for observation, commands in batches.all(batches.names):
+        tokens.append(model.tokens(observation))
+        plans.append(model.normalizer.normalize(ACTION, model.actions.encode(commands, observation)))
+    return torch.cat(tokens), torch.cat(plans)
+
+
+def _train_head(anchors: Anchors, tokens: Tensor, plans: Tensor, steps: int, batch: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(torch_seed(seed, Purpose.ANCHORS, 1))
+    wanted = anchors.nearest(plans)
+    optimizer = torch.optim.AdamW(anchors.head.parameters(), 1e-3, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        rows = torch.randint(len(plans), (batch,), generator=generator).to(plans.device)
+        loss = nn.functional.cross_entropy(anchors.scores(tokens[rows]), wanted[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+
+
+@torch.no_grad()
+def _judge(anchors: Anchors, tokens: Tensor, plans: Tensor) -> AnchorReport:
+    nearest, first = anchors.nearest(plans), anchors.scores(tokens).argmax(1)
+
+    def apart(which: Tensor) -> float:
+        return float((plans - anchors.plans[which]).square().mean().sqrt())
+
+    return AnchorReport(apart(nearest), float((first == nearest).float().mean()), apart(first))

@@ -1,0 +1,1 @@
+"""Policies of other libraries: LeRobot folders and Diffusion Policy's checkpoints."""

@@ -1,0 +1,1 @@
+"""Training: the trainer, its settings, batches and the EMA of the weights."""

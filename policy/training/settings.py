@@ -1,0 +1,156 @@
+"""How a policy is trained: what can be set, what is refused, and the learning rate of every step."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ...spec import ConfigError, Horizon, described, unknown
+from ..diffusion.regimes import Regimes, check_regimes
+
+PRECISIONS = ("auto", "fp32", "bf16")
+DEVICES = ("auto", "cpu", "cuda")
+WARMUP = 250
+"""Steps of the warm-up that is not given, in a run of 2,500 steps or more; in a shorter one a tenth of them."""
+WHOLE = ("steps", "batch", "log_every", "validate_every", "save_every")
+MOST = {"steps": 10**9, "batch": 10**6, "loaders": 256, "threads": 1024}
+ABOVE_ZERO = ("learning_rate", "clip_norm", "memory_gb")
+FREE = {"log_every", "validate_every", "save_every", "threads", "device", "cache", "memory_gb", "loaders"}
+"""Settings that change no weight."""
+NOT_NEGATIVE = ("weight_decay", "ema_power", "observation_noise", "loaders", "threads", "seed", "warmup")
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train; lengths are in optimiser steps.
+
+    More `steps` than before go on with a run that is done; the learning rate then follows the longer cosine.
+
+    The learning rate rises over `warmup` steps (null: 250, but at most a tenth of `steps`), then falls by a cosine to 0 at
+    `steps`; gradients longer than `clip_norm` are shortened to it, `.inf` leaves them as they are.
+    `observation_noise` is the standard deviation of noise on the observed states, drawn apart for each observed step, in half
+    ranges of the data: it keeps a policy from reading its next action off its last motion. `cache` says how pictures are held
+    (ram, disk, none or auto, see datasets/frames.py) within `memory_gb`; `loaders` threads put batches with pictures together.
+    `balanced` repeats the windows of tasks that have few of them, where the observation holds the task's words. `stratified`
+    spreads the noise levels of a batch evenly, `uncertainty` learns how much each level counts (see objective.py).
+    """
+
+    steps: int = described(10_000, "optimiser steps; more of them go on with a run that is done")
+    batch: int = described(128, "windows in a step")
+    learning_rate: float = described(3e-4, "highest learning rate (AdamW)")
+    warmup: int | None = described(None, "steps until the learning rate is reached; null: 250, but at most a tenth of steps")
+    weight_decay: float = described(1e-4, "weight decay of AdamW")
+    clip_norm: float = described(1.0, "gradients longer than this are shortened to it; .inf: never")
+    ema_power: float = described(0.75, "the averaged weights that are kept follow by 1 - (1 + step)^-ema_power")
+    observation_noise: float = described(0.0, "standard deviation of noise on observed states [half ranges of the data]")
+    cache: str = described("auto", "where decoded pictures are held: ram, disk, none or auto")
+    memory_gb: float = described(4.0, "what the cache may take [GB]")
+    loaders: int = described(1, "threads that put batches with pictures together")
+    regimes: Regimes = described(Regimes, "shares of the noise level regimes")
+    validation_share: float = described(0.05, "share of the episodes held out for the validation loss")
+    balanced: bool = described(False, "whether windows of rare tasks are repeated, where the task's words are observed")
+    stratified: bool = described(False, "whether a batch's noise levels are spread evenly")
+    uncertainty: bool = described(False, "whether the weight of each noise level in the loss is learned")
+    log_every: int = described(50, "steps between two records of the loss")
+    validate_every: int = described(500, "steps between two validations")
+    save_every: int = described(500, "steps between two checkpoints")
+    seed: int = described(0, "what all random numbers of the training come from")
+    precision: str = described("auto", "numbers to compute with: fp32, bf16, or auto (bf16 on a GPU that has it)")
+    device: str = described("auto", "where to train: cpu, cuda, or auto (the GPU where there is one)")
+    threads: int = described(0, "CPU threads; 0: as many as are free")
+
+    def __post_init__(self) -> None:
+        for name in WHOLE:
+            if getattr(self, name) < 1:
+                raise ConfigError(f"training.{name} is {getattr(self, name)}; it must be at least 1")
+        for name, most in MOST.items():
+            if getattr(self, name) > most:
+                raise ConfigError(f"training.{name} is {getattr(self, name)}; it must be at most {most:,}")
+        for name in ABOVE_ZERO:
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"training.{name} is {getattr(self, name)}; it must be above 0")
+        for name in NOT_NEGATIVE:
+            if getattr(self, name) is not None and not getattr(self, name) >= 0:
+                raise ConfigError(f"training.{name} is {getattr(self, name)}; it must not be negative")
+        if not 0 <= self.validation_share < 1:
+            raise ConfigError(f"training.validation_share is {self.validation_share}; it must lie in [0, 1), as 0.05")
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"training.precision is {self.precision!r}; choose one of {', '.join(PRECISIONS)}")
+        self._check_warmup()
+        self._check_device()
+
+    def _check_warmup(self) -> None:
+        if self.warmup is not None and self.warmup > self.steps:
+            raise ConfigError(
+                f"training.warmup is {self.warmup}, but training.steps is {self.steps}: the learning rate would never reach "
+                f"{self.learning_rate:g}; give training.warmup={max(1, self.steps // 10)}, or leave it out"
+            )
+
+    def _check_device(self) -> None:
+        if self.device not in DEVICES:
+            raise ConfigError(unknown("choice for training.device", self.device, DEVICES))
+        if self.device == "cuda" and not _has_gpu():
+            raise ConfigError("training.device is cuda, but torch finds no GPU here: leave it out, or give training.device=cpu")
+
+    def check_horizon(self, horizon: Horizon) -> None:
+        """Raise ConfigError where the regimes cannot be trained on plans of `horizon`; needs no data."""
+        check_regimes(self.regimes, horizon)
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps over which the learning rate rises."""
+        return _warmup_steps(self.warmup, self.steps)
+
+    def differing(self, saved: Mapping[str, Any]) -> str | None:
+        """The first setting in which a run that was `saved` was trained otherwise; None where this one can go on with it.
+
+        More steps can be given. What an older run did not know counts as its default.
+        """
+        before, now = {**_plain(TrainingSettings()), **saved}, _plain(self)
+        steps = before["steps"]
+        if not isinstance(steps, int) or steps > self.steps:
+            return "steps"
+        before["steps"] = self.steps
+        for settings in (before, now):
+            settings["warmup"] = _warmup_steps(settings["warmup"], steps)
+        return next((name for name, value in before.items() if name not in FREE and now.get(name) != value), None)
+
+    def resolved_device(self) -> str:
+        """`auto` is the GPU where there is one."""
+        if self.device != "auto":
+            return self.device
+        return "cuda" if _has_gpu() else "cpu"
+
+    def autocast_bf16(self) -> bool:
+        """`auto` is bf16 on a GPU that has it; on one CPU bf16 is slower than fp32, on another faster (BENCHMARKS.md)."""
+        import torch
+
+        on_gpu = self.resolved_device() == "cuda"
+        return self.precision == "bf16" or (self.precision == "auto" and on_gpu and torch.cuda.is_bf16_supported())
+
+    def rate(self, step: int) -> float:
+        """Learning rate at a step: linear warm-up, then a cosine down to zero."""
+        warmup = self.warmup_steps
+        if step < warmup:
+            return self.learning_rate * (step + 1) / warmup
+        done = (step - warmup) / max(1, self.steps - warmup)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def _has_gpu() -> bool:
+    import torch  # not above: `--help` and the checks of a configuration need no torch
+
+    return torch.cuda.is_available()
+
+
+def _warmup_steps(given: int | None, steps: int) -> int:
+    """Steps of the warm-up in a run of `steps`."""
+    return min(WARMUP, steps // 10) if given is None else given
+
+
+def _plain(settings: TrainingSettings) -> dict[str, Any]:
+    """The settings as they stand in a checkpoint's meta.json."""
+    return json.loads(json.dumps(asdict(settings)))

@@ -1,0 +1,346 @@
+"""The training loop: one function for every network, objective and data set.
+
+Everything random in a step (which windows, levels, noise) is drawn from the seed and the step's number, so a run that was
+killed and resumed goes on as if it had never stopped, bit for bit on the CPU. Needs no simulator.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ...datasets.episodes import Dataset
+from ...datasets.frames import open_frames
+from ...datasets.locks import hold
+from ...datasets.statistics import Statistics, dataset_statistics, statistics
+from ...datasets.windows import split_usable_episodes, window_index
+from ...seeds import Purpose, torch_seed
+from ...spec import CheckpointError, DataError, shorten
+from ...system.interrupts import Interrupted, stop_flag
+from ...system.threads import choose_threads
+from ...system.versions import versions
+from .. import checkpoint
+from ..denoisers.experts import Experts
+from ..diffusion.objective import denoising_loss, draw_times
+from ..model import ModelConfig, PolicyModel
+from ..normalizer import ACTION, COMMAND, Normalizer
+from .batches import Ahead, WindowBatches, balanced_index, image_keys
+from .ema import EMA
+from .metrics import MetricsLog
+from .settings import TrainingSettings
+from .slow_steps import SlowSteps
+
+VALIDATION_BATCHES = 4
+OnLog = Callable[[int, Mapping[str, float]], None]  # called with the step and what is logged there
+
+
+class Trainer:
+    """Model, average, optimiser and data of one run; `run` trains, saving to and resuming from `folder`/checkpoints."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        config: ModelConfig,
+        settings: TrainingSettings,
+        folder: Path,
+        meta: Mapping[str, Any] | None = None,
+    ) -> None:
+        settings.check_horizon(config.horizon)
+        torch.set_num_threads(settings.threads or choose_threads(torch.get_num_threads()))
+        check_specs(dataset, config)
+        config = replace(config, uncertain=settings.uncertainty)
+        self.settings, self.folder, self.device = settings, Path(folder), settings.resolved_device()
+        torch.manual_seed(torch_seed(settings.seed, Purpose.INITIALISATION))
+        model = PolicyModel(config)  # before pictures are decoded: what it refuses is said at once
+        train, held_out = split_usable_episodes(dataset.episode_ends, settings.validation_share, settings.seed)
+        index = window_index(dataset.episode_ends, config.horizon, episodes=train)
+        found = dataset_statistics(dataset, index)
+        index = balanced_index(dataset, config, index) if settings.balanced else index
+        images = image_keys(config)
+        frames = open_frames(dataset, images, settings.cache, int(settings.memory_gb * 1e9)) if images else {}
+        own = {"batch": settings.batch, "seed": settings.seed, "device": self.device, "frames": frames}
+        batches = partial(WindowBatches, dataset, config, **own)
+        self.batches = batches(index)
+        self.ahead = Ahead(self.batches, settings.loaders if images else 0)
+        fit_normalizer(model, found, self.batches)
+        self.model = model.to(self.device)
+        self.model.regimes = tuple(settings.regimes.trained())
+        self.ema = EMA(self.model, settings.ema_power)
+        self.optimizer = _optimizer(self.model, settings)
+        held_index = window_index(dataset.episode_ends, config.horizon, episodes=held_out) if len(held_out) else None
+        self.held_out = None if held_index is None else batches(held_index)
+        self.meta = {
+            **(meta or {}),
+            "dataset_hash": dataset.content_hash(),
+            "rate_hz": dataset.fps,
+            "action_half_range": ((found[ACTION]["max"] - found[ACTION]["min"]) / 2).tolist(),
+            "regimes": settings.regimes.trained(),
+            "training": asdict(settings),
+            "parameters": self.model.parameter_count,
+            "versions": versions(),
+        }
+        self.step, self.seconds, self.best, self.warned = 0, 0.0, math.inf, False
+        self.slow_steps = SlowSteps()
+
+    def run(self, progress: bool = True, on_log: OnLog | None = None) -> PolicyModel:
+        """Train to `settings.steps` and return the EMA model; SIGINT, SIGTERM and SIGHUP save first, then stop the run.
+
+        Raises CheckpointError, at once, where another process trains in this folder.
+        """
+        with hold(self.folder, CheckpointError, shared=True):
+            return self._run(progress, on_log)
+
+    def _run(self, progress: bool, on_log: OnLog | None) -> PolicyModel:
+        self._resume()
+        log = MetricsLog(self.folder, self.step)
+        bar = tqdm(total=self.settings.steps, initial=self.step, desc="training", unit="step", disable=not progress)
+        with stop_flag() as asked, log, bar:
+            while self.step < self.settings.steps:
+                numbers = self.advance()
+                self._report(numbers, log, bar, on_log)
+                if asked():
+                    self._stop(numbers, asked())
+                bar.update()
+        return self.ema.model
+
+    def _stop(self, numbers: Mapping[str, Tensor], number: int) -> NoReturn:
+        """Save and raise Interrupted: a signal has asked to stop. The terminal may be gone, so nothing is written to it."""
+        self._check_finite(numbers)
+        self._save("last")
+        where = f"{self.folder / 'checkpoints' / 'last'} holds step {self.step} of {self.settings.steps}"
+        raise Interrupted(f"stopped; {where}; the same command goes on from there", number)
+
+    def advance(self) -> dict[str, Tensor]:
+        """One optimiser step; returns its numbers, the loss among them."""
+        began = time.monotonic()
+        numbers = self._train_step()
+        taken_s = time.monotonic() - began
+        self.seconds += taken_s
+        self.step += 1
+        notice = self.slow_steps.note(taken_s)
+        if notice:
+            tqdm.write(f"step {self.step}: {notice}")
+        return numbers
+
+    def _train_step(self) -> dict[str, Tensor]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.rate(self.step)
+        self.model.train()
+        loss, numbers = self._loss(self.model, self.ahead, self.step, self.settings.observation_noise)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        self.optimizer.step()
+        self.model.network.note_written()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.ema.update(self.model, self.step)
+        return {**numbers, "gradient_norm": norm}
+
+    def _loss(
+        self, model: PolicyModel, batches: WindowBatches | Ahead, step: int, disturbance: float = 0.0
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Objective on the batch of `step`, with levels and noise drawn from the seed and the step."""
+        observation, commands = batches.at(step)
+        actions = model.actions.encode(commands, observation)  # (B, T, A')
+        levels = self._generator(Purpose.LEVELS, step)
+        times = draw_times(self.settings.regimes, model.config.horizon, len(actions), levels, self.settings.stratified)
+        time_ = times.to(self.device)
+        noise = torch.randn(actions.shape, generator=self._generator(Purpose.NOISE, step)).to(self.device)
+        torch.manual_seed(torch_seed(self.settings.seed, Purpose.LAYERS, step))
+        if disturbance:
+            own = self._generator(Purpose.OBSERVATIONS, step)
+            observation = model.normalizer.disturbed(observation, disturbance, own)
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.settings.autocast_bf16()):
+            context = model.encode(observation)
+            x0 = model.normalizer.normalize(ACTION, actions)
+            return denoising_loss(model.denoiser, model.schedule, context, x0, time_, noise, model.uncertainty)
+
+    def _generator(self, purpose: Purpose, step: int) -> torch.Generator:
+        """A generator on the CPU at the beginning of a step's stream."""
+        return torch.Generator().manual_seed(torch_seed(self.settings.seed, purpose, step))
+
+    @torch.no_grad()
+    def validate(self) -> float | None:
+        """Plain loss of the EMA model on held-out episodes, always on the same windows, levels and noise."""
+        if self.held_out is None:
+            return None
+        losses = [self._loss(self.ema.model, self.held_out, step)[1]["loss"] for step in range(VALIDATION_BATCHES)]
+        return float(torch.stack(losses).mean())
+
+    def _report(self, numbers: Mapping[str, Tensor], log: MetricsLog, bar: tqdm[Any], on_log: OnLog | None) -> None:
+        """Write metrics and checkpoints where they are due; a loss that is not a number stops the run."""
+        s, last = self.settings, self.step == self.settings.steps
+        log_due, validate_due, save_due = (last or self.step % n == 0 for n in (s.log_every, s.validate_every, s.save_every))
+        record: dict[str, float] = {}
+        if log_due or validate_due or save_due:
+            self._check_finite(numbers)
+        if log_due:
+            record = {name: float(value) for name, value in numbers.items()}
+            record |= {"learning_rate": self.settings.rate(self.step - 1), "seconds": self.seconds, **self._health()}
+            bar.set_postfix(loss=f"{record['loss']:.4f}", refresh=False)
+        if validate_due:
+            record |= self._validated()
+        if record:
+            log.write(self.step, record)
+            if on_log is not None:
+                on_log(self.step, record)
+        if save_due:
+            self._save("last")
+
+    def _health(self) -> dict[str, float]:
+        """What the network says of itself; a warning is shown once, and not before a fifth of the training."""
+        health = self.model.network.health()
+        if health.warning and not self.warned and self.step >= self.settings.steps / 5:
+            self.warned = True
+            tqdm.write(f"step {self.step}: {health.warning}")
+        return health.numbers
+
+    def _check_finite(self, numbers: Mapping[str, Tensor]) -> None:
+        """Raise DataError for a loss or a gradient that is not a number: its weights must not replace the last good ones."""
+        for name in ("loss", "gradient_norm"):
+            if not math.isfinite(value := float(numbers[name])):
+                what = f"the {name.replace('_', ' ')} is {value} at step {self.step}"
+                raise DataError(f"{what}: lower training.learning_rate, check the data")
+
+    def _validated(self) -> dict[str, float]:
+        loss = self.validate()
+        if loss is None:
+            return {}
+        if loss < self.best:
+            self.best = loss
+            self._save("best")
+        return {"validation_loss": loss}
+
+    def _save(self, name: str) -> None:
+        """Write a checkpoint; `best` is for use only, `last` holds the training state too."""
+        meta = {**self.meta, "step": self.step, "training_seconds": round(self.seconds, 1)}
+        target = self.folder / "checkpoints" / name
+        if name == "best":
+            checkpoint.save(target, self.ema.model, {**meta, "validation_loss": self.best})
+            return
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "best": self.best if math.isfinite(self.best) else None,
+            "threads": torch.get_num_threads(),
+        }
+        checkpoint.save(target, self.ema.model, meta, self._tensors(), state)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        weights = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        optimizer = self.optimizer.state_dict()["state"]
+        return weights | {f"optimizer.{i}.{name}": torch.as_tensor(t) for i, s in optimizer.items() for name, t in s.items()}
+
+    def _resume(self) -> None:
+        """Go on from `checkpoints/last`, if it is there; refuse one of other data, model or settings."""
+        folder = checkpoint.recover(self.folder / "checkpoints" / "last")
+        if not folder.exists():
+            return
+        saved, meta = checkpoint.load(folder, self.device)
+        try:
+            self._check_same_run(meta, saved.config, folder)
+            self._take_state(saved, *checkpoint.load_training_state(folder))
+            self._say_extended(int(meta["training"]["steps"]))
+        except CheckpointError:
+            raise
+        except checkpoint.BROKEN as error:
+            raise CheckpointError(f"{folder} holds no training state to go on from: {shorten(error)}") from error
+
+    def _take_state(self, saved: PolicyModel, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Go on from weights, optimiser and counters."""
+        self.ema.model.load_state_dict(saved.state_dict())
+        self.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+        self._load_optimizer(tensors)
+        self._take_threads(int(state.get("threads", 0)))
+        self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        self.best = math.inf if state["best"] is None else float(state["best"])
+
+    def _say_extended(self, before: int) -> None:
+        """Say what becomes of the learning rate where the run is to be longer than it was."""
+        if before < self.settings.steps:
+            tqdm.write(
+                f"{self.folder} goes on from step {self.step} to {self.settings.steps} in place of {before}: the learning rate "
+                f"follows the longer cosine from here, beginning at {self.settings.rate(self.step):.2e}"
+            )
+
+    def _take_threads(self, before: int) -> None:
+        """Go on with as many threads as before, where this process has them: another number sums in another order."""
+        if before and not self.settings.threads and before <= torch.get_num_threads():
+            torch.set_num_threads(before)
+
+    def _load_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            if key.startswith("optimizer."):
+                _, number, name = key.split(".", 2)
+                state.setdefault(int(number), {})[name] = tensor
+        whole = self.optimizer.state_dict()
+        self.optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
+
+    def _check_same_run(self, meta: Mapping[str, Any], config: ModelConfig, folder: Path) -> None:
+        mend = f"choose another run name, or delete {self.folder} to begin anew"
+        if meta["dataset_hash"] != self.meta["dataset_hash"]:
+            raise CheckpointError(f"{folder} was trained on other data: {mend}")
+        part = checkpoint.differing_part(self.model.config, replace(config, uncertain=self.model.config.uncertain))
+        if part:
+            raise CheckpointError(f"{folder} was trained with another {part}: {mend}")
+        other = self.settings.differing(meta["training"])
+        if other == "steps":
+            raise CheckpointError(
+                f"{folder} was trained with training.steps={meta['training']['steps']}: give as many or more, or {mend}"
+            )
+        if other:
+            raise CheckpointError(f"{folder} was trained with another training.{other}: {mend}")
+
+
+def fit_normalizer(model: PolicyModel, found: Mapping[str, Statistics], batches: WindowBatches) -> None:
+    """Fit a new model's normaliser to the data's statistics: of the actions, as the network will see them."""
+    if model.actions.changes:
+        encoded = [
+            model.actions.encode(actions, observation).cpu().numpy()
+            for observation, actions in batches.all(model.actions.reads)
+        ]
+        flat = np.concatenate([part.reshape(-1, part.shape[-1]) for part in encoded])
+        found = {**found, COMMAND: found[ACTION], ACTION: statistics(flat)}
+    if ACTION in found:
+        found = {**found, ACTION: model.actions.known_range(found[ACTION])}
+    model.normalizer.load_state_dict(Normalizer.fit(found, model.normalizer.shapes).state_dict())
+
+
+def check_specs(dataset: Dataset, config: ModelConfig) -> None:
+    """Raise DataError when the data set's action or observations are not what the model is to be built for."""
+    if dataset.action_spec.width != config.action_spec.width:
+        raise DataError(
+            f"actions of the data set are {dataset.action_spec.width} wide, the model's specification says "
+            f"{config.action_spec.width}: use the data set of this task, or another task"
+        )
+    for name, key in config.obs_spec.keys.items():
+        have = dataset.obs_spec.keys.get(name)
+        if have is None:
+            raise DataError(
+                f"the data set has no observation {shorten(name)}; it has {shorten(list(dataset.obs_spec.keys), 400)}"
+            )
+        if have.shape != key.shape:
+            raise DataError(
+                f"observation {shorten(name)} has shape {have.shape} in the data set, {key.shape} in the specification"
+            )
+
+
+def _optimizer(model: PolicyModel, settings: TrainingSettings) -> torch.optim.AdamW:
+    """AdamW; only the weights of linear layers and convolutions decay, not biases, norms, positions and other tables."""
+    layers = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.ConvTranspose1d)
+    chosen = {id(m.weight) for m in model.modules() if isinstance(m, layers)}
+    chosen |= {id(weight) for m in model.modules() if isinstance(m, Experts) for weight in (m.widen, m.narrow)}
+    decayed = [p for p in model.parameters() if id(p) in chosen]
+    kept = [p for p in model.parameters() if id(p) not in chosen]
+    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": kept, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.99), fused=True)
