@@ -11,7 +11,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .spec import ActionDim, ActionSpec, ConfigError, FloatArray, IntArray, ObsSpec, PlanError, Planned
+from .spec import (
+    ActionDim,
+    ActionSpec,
+    ConfigError,
+    FloatArray,
+    IntArray,
+    ObsSpec,
+    PlanError,
+    Planned,
+)
 
 RATE_SHARE = 0.01
 """Two control rates that differ by more than this share are two rates."""
@@ -71,7 +80,10 @@ def check_fit(robot: Described, policy: DescribedPolicy, any_rate: bool = False)
             f"{type(policy).__name__} has no {', '.join(lacking)}: a policy says what it observes, what it plans, and at which "
             "rate (None where nobody knows), see hotstart.spec.Policy"
         )
-    faults = [*_action_faults(policy.action_spec, robot.action_spec), *_observation_faults(policy.obs_spec, robot.obs_spec)]
+    faults = [
+        *_action_faults(policy.action_spec, robot.action_spec),
+        *_observation_faults(policy.obs_spec, robot.obs_spec),
+    ]
     if not any_rate and rates_differ(policy.rate_hz, robot.rate_hz):
         faults.append(
             f"the policy was trained on data of {policy.rate_hz:g} Hz, the robot runs at {robot.rate_hz:g} Hz: train on data "
@@ -89,19 +101,25 @@ def rates_differ(one_hz: float | None, other_hz: float | None) -> bool:
     return abs(one_hz - other_hz) > RATE_SHARE * max(abs(one_hz), abs(other_hz))
 
 
-def check_plan(planned: Any, asked: IntArray, width: int | None = None, longest: int | None = None) -> Planned:
+def check_plan(
+    planned: Any, asked: IntArray, width: int | None = None, longest: int | None = None
+) -> Planned:
     """A policy's answer with its arrays as they must be: rows (R,), actions float64 (R, n, A), nfe (R,).
 
     Raises PlanError for rows that were not asked for (`asked`), another shape, another width A than `width`, no step or more
     than `longest`, and numbers that are no finite float32.
     """
     if not isinstance(planned, Planned):
-        raise PlanError(f"the policy's answer is {type(planned).__name__}; hotstart.spec.Planned was expected")
+        raise PlanError(
+            f"the policy's answer is {type(planned).__name__}; hotstart.spec.Planned was expected"
+        )
     rows = _whole_numbers(planned.rows, "rows")
     nfe = _whole_numbers(planned.nfe, "nfe")
     strange = sorted(set(rows.tolist()) - set(asked.tolist()))
     if strange or len(set(rows.tolist())) < len(rows):
-        raise PlanError(f"the plan is for rows {_some(rows)}; asked for were {_some(asked)}, each once")
+        raise PlanError(
+            f"the plan is for rows {_some(rows)}; asked for were {_some(asked)}, each once"
+        )
     actions = _numbers(planned.actions)
     least_and_most = (len(rows), len(rows)), (1, longest), (width, width)
     if actions.ndim != 3 or not all(map(_lies_in, actions.shape, least_and_most)):
@@ -143,7 +161,11 @@ def _numbers(values: Any) -> FloatArray:
         if found.dtype.kind not in "fiu":
             raise TypeError(f"they are {found.dtype}")
         return found.astype(np.float64)
-    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, objects, a tensor on another device
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # ragged lists, objects, a tensor on another device
         raise PlanError(f"the plan's actions are no array of real numbers: {error}") from error
 
 
@@ -154,7 +176,9 @@ def _whole_numbers(values: Any, name: str) -> IntArray:
     except (TypeError, ValueError, RuntimeError) as error:
         raise PlanError(f"the plan's {name} are no array of whole numbers: {error}") from error
     if found.dtype.kind not in "iu" or found.ndim != 1:
-        raise PlanError(f"the plan's {name} are {found.dtype} of shape {found.shape}; whole numbers (R,) were expected")
+        raise PlanError(
+            f"the plan's {name} are {found.dtype} of shape {found.shape}; whole numbers (R,) were expected"
+        )
     return found.astype(np.int64)
 
 

@@ -36,7 +36,9 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0 if words else 2
     verb, rest = words[0], words[1:]
     if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_MININTERVAL", "10")  # a log file wants a line now and then, not ten a second
+        os.environ.setdefault(
+            "TQDM_MININTERVAL", "10"
+        )  # a log file wants a line now and then, not ten a second
     try:
         with signals_interrupt():
             status = _call(verb, rest)
@@ -47,12 +49,16 @@ def main(words: Sequence[str] | None = None) -> int:
             raise
         return 141  # as a shell says of a program whose reader left
     except HotstartError as error:
-        print(f"hotstart {verb}: {error}" if verb in VERBS else f"hotstart: {error}", file=sys.stderr)
+        print(
+            f"hotstart {verb}: {error}" if verb in VERBS else f"hotstart: {error}", file=sys.stderr
+        )
         if os.environ.get("HOTSTART_TRACEBACK"):
             raise
         return 2
     except OSError as error:
-        if error.errno is None or os.environ.get("HOTSTART_TRACEBACK"):  # not the system's word: a fault of ours
+        if error.errno is None or os.environ.get(
+            "HOTSTART_TRACEBACK"
+        ):  # not the system's word: a fault of ours
             raise
         print(f"hotstart {verb}: {_system_words(error)}", file=sys.stderr)
         return 2
@@ -65,7 +71,9 @@ def main(words: Sequence[str] | None = None) -> int:
 def _system_words(error: OSError) -> str:
     """What the system refused, and where: a full disk, a folder that is not ours, a file that is gone."""
     where = f"{error.filename}: " if error.filename else ""
-    advice = ": make room, then call it again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    advice = (
+        ": make room, then call it again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    )
     return f"{where}{error.strerror}{advice}"
 
 
@@ -86,7 +94,9 @@ def _reader_left() -> bool:
 def _call(verb: str, words: list[str]) -> int:
     """Import the verb's own file, and only that."""
     if verb not in VERBS:
-        raise HotstartError(f"there is no verb {verb!r}{nearest(verb, list(VERBS))}; valid are {', '.join(VERBS)}")
+        raise HotstartError(
+            f"there is no verb {verb!r}{nearest(verb, list(VERBS))}; valid are {', '.join(VERBS)}"
+        )
     if verb not in COMPOSED:
         return import_module(f".commands.{verb}", __package__).run(words)
     return _composed(verb, words)
@@ -101,12 +111,18 @@ def _composed(verb: str, words: list[str]) -> int:
         print(compose.help_text(verb, asked))
         tasks = [text.removeprefix("task=") for text in asked if text.startswith("task=")]
         for name in tasks:
-            print(import_module(".commands.task_options", __package__).options_text(name, compose.task_file(name)))
+            print(
+                import_module(".commands.task_options", __package__).options_text(
+                    name, compose.task_file(name)
+                )
+            )
         return 0
     many = "--multirun" in words
     plain = [text for text in words if text != "--multirun"]
     runs = compose.sweep(verb, plain) if many else [plain]
-    configs = [compose.composed(verb, run) for run in runs]  # all before the first starts: a typing error costs nothing
+    configs = [
+        compose.composed(verb, run) for run in runs
+    ]  # all before the first starts: a typing error costs nothing
     compose.check_places(verb, configs)
     command = import_module(f".commands.{verb}", __package__)
     for config in configs:
@@ -119,5 +135,15 @@ def _composed(verb: str, words: list[str]) -> int:
 
 
 def _usage() -> str:
-    lines = ["hotstart VERB [argument] [key=value ...]", "", *(f"  {verb:<10} {text}" for verb, text in VERBS.items()), ""]
-    return "\n".join([*lines, "`hotstart VERB --help` shows choices and defaults. The README begins at the beginning."])
+    lines = [
+        "hotstart VERB [argument] [key=value ...]",
+        "",
+        *(f"  {verb:<10} {text}" for verb, text in VERBS.items()),
+        "",
+    ]
+    return "\n".join(
+        [
+            *lines,
+            "`hotstart VERB --help` shows choices and defaults. The README begins at the beginning.",
+        ]
+    )

@@ -66,15 +66,15 @@ class VirtualClock:
         self._now_s = max(self._now_s, time_s)
 
 
-def hold(spec: ActionSpec, last: FloatArray | None, resting: FloatArray) -> FloatArray:
+def zero_order_hold(spec: ActionSpec, last: FloatArray | None, holding: FloatArray) -> FloatArray:
     """What a starved robot is told, (A,): absolute and discrete numbers stay as they were told last, relative ones rest.
 
     `resting` (A,) is what keeps the robot where it is now; it alone counts before the first action.
     """
     if last is None:
-        return np.array(resting, np.float64)
+        return np.array(holding, np.float64)
     stays = np.array([dim.absolute or dim.kind == "discrete" for dim in spec.dims])
-    return np.where(stays, last, resting)
+    return np.where(stays, last, holding)
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,8 @@ def splice(pending: TimedActions, chunk: TimedActions, now_s: float) -> tuple[Ti
         return pending, len(chunk)
     before = (pending.times_s >= now_s - LATE_S) & (pending.times_s < times_s[0] - LATE_S)
     joined = TimedActions(
-        np.concatenate((pending.times_s[before], times_s)), np.concatenate((pending.actions[before], actions))
+        np.concatenate((pending.times_s[before], times_s)),
+        np.concatenate((pending.actions[before], actions)),
     )
     return joined, int((~on_time).sum())
 
@@ -115,11 +116,15 @@ class RowLog:
     """What happened in one row of one episode."""
 
     seed: int
-    success: bool | None = None  # whether the task was fulfilled at any time; None: the robot never said
+    success: bool | None = (
+        None  # whether the task was fulfilled at any time; None: the robot never said
+    )
     score: float = 0.0  # the robot's newest word
     steps: int = 0  # control periods begun
     commands: list[FloatArray] = field(default_factory=list)  # (A,) each
-    durations: list[float] = field(default_factory=list)  # of each command, in control periods: 1, less where a hold was cut
+    durations: list[float] = field(
+        default_factory=list
+    )  # of each command, in control periods: 1, less where a hold was cut
     nfe: list[int] = field(default_factory=list)  # per plan, the first one is cold
     late_actions: int = 0
     starved_ticks: float = 0.0  # control periods without an action to execute
@@ -146,7 +151,9 @@ class LoopSettings:
         if not self.patience_s > 0:
             raise ConfigError(f"patience_s is {self.patience_s}; a time above 0 is wanted")
         if self.max_ticks < 1 or self.replan_at < 0:
-            raise ConfigError(f"max_ticks is {self.max_ticks} and replan_at {self.replan_at}; at least 1 and 0 are wanted")
+            raise ConfigError(
+                f"max_ticks is {self.max_ticks} and replan_at {self.replan_at}; at least 1 and 0 are wanted"
+            )
 
 
 Listener = Callable[[int, Observation, FloatArray, Feedback], None]
@@ -170,7 +177,9 @@ def run(
     when `robot.stop()` keeps failing.
     """
     if not 0 < len(seeds) <= robot.rows:
-        raise ConfigError(f"{len(seeds)} seeds for {robot.rows} rows; give between 1 and {robot.rows}")
+        raise ConfigError(
+            f"{len(seeds)} seeds for {robot.rows} rows; give between 1 and {robot.rows}"
+        )
     check_fit(robot, policy, settings.any_rate)
     stop = Stop(robot)
     with signals_raised():
@@ -188,9 +197,21 @@ class _Episode:
     """The loop's working memory; rows beyond the seeds are idle."""
 
     def __init__(
-        self, robot: Robot, policy: Policy, planner: Planner, clock: Clock, seeds: Sequence[int], settings: LoopSettings
+        self,
+        robot: Robot,
+        policy: Policy,
+        planner: Planner,
+        clock: Clock,
+        seeds: Sequence[int],
+        settings: LoopSettings,
     ) -> None:
-        self.robot, self.policy, self.planner, self.clock, self.settings = robot, policy, planner, clock, settings
+        self.robot, self.policy, self.planner, self.clock, self.settings = (
+            robot,
+            policy,
+            planner,
+            clock,
+            settings,
+        )
         self.width, self.rows = robot.action_spec.width, len(seeds)
         self.period_s = 1.0 / robot.rate_hz
         self.end = settings.max_ticks * robot.substeps  # of an episode, in substeps
@@ -204,11 +225,17 @@ class _Episode:
                 log.solved_at_reset = bool(start.fulfilled(row))
         self.pending = [TimedActions.none(self.width) for _ in seeds]
         self.at = np.zeros(self.rows, np.int64)  # each row's own time, in substeps
-        self.seen_at = np.full(self.rows, -robot.substeps)  # its newest observation in the policy's history, in substeps
-        self.behind = np.zeros(self.rows, np.int64)  # actions of a row's newest plan that lie behind it
+        self.seen_at = np.full(
+            self.rows, -robot.substeps
+        )  # its newest observation in the policy's history, in substeps
+        self.behind = np.zeros(
+            self.rows, np.int64
+        )  # actions of a row's newest plan that lie behind it
         self.asked = np.zeros(self.rows, bool)
         self.asked_s = np.zeros(self.rows)
-        self.since = np.zeros(self.rows, np.int64)  # actions executed since the row's newest question
+        self.since = np.zeros(
+            self.rows, np.int64
+        )  # actions executed since the row's newest question
         self.waited = np.zeros(self.rows, np.int64)  # substeps without an action since then
         self.done = np.zeros(self.rows, bool)
         self.last: list[FloatArray | None] = [None] * self.rows
@@ -282,7 +309,12 @@ class _Episode:
         left = np.array([len(self.pending[row]) for row in rows])
         meanwhile = int(np.ceil(self.planner.expected_s / self.period_s - LATE_S))
         ask = Ask(rows, self.behind[rows].copy(), np.minimum(left, meanwhile), now_s[rows])
-        self.asked[rows], self.since[rows], self.waited[rows], self.asked_s[rows] = True, 0, 0, now_s[rows]
+        self.asked[rows], self.since[rows], self.waited[rows], self.asked_s[rows] = (
+            True,
+            0,
+            0,
+            now_s[rows],
+        )
         self.planner.submit(self.state, ask)
 
     def _receive(self, now_s: FloatArray) -> None:
@@ -293,10 +325,16 @@ class _Episode:
         """
         idle = np.zeros(self.robot.rows - self.rows)
         for answer in self.planner.poll(np.concatenate((now_s, idle))):
-            planned = check_plan(answer, np.flatnonzero(self.asked), self.width, self.policy.horizon.planned)
+            planned = check_plan(
+                answer, np.flatnonzero(self.asked), self.width, self.policy.horizon.planned
+            )
             self.state = self.policy.adopt(self.state, planned)
-            for row, actions, nfe in zip(planned.rows.tolist(), planned.actions, planned.nfe.tolist(), strict=True):
-                if self.done[row]:  # its log is that of a run by itself, which would have ended before
+            for row, actions, nfe in zip(
+                planned.rows.tolist(), planned.actions, planned.nfe.tolist(), strict=True
+            ):
+                if self.done[
+                    row
+                ]:  # its log is that of a run by itself, which would have ended before
                     continue
                 begin_s = self.asked_s[row] + self.waited[row] * self._substep_s
                 chunk = TimedActions(begin_s + self.period_s * np.arange(len(actions)), actions)
@@ -305,12 +343,17 @@ class _Episode:
                 self.logs[row].late_actions += late
                 self.logs[row].nfe.append(int(nfe))
                 if late < len(chunk):
-                    self.logs[row].reactions.append((float(self.asked_s[row]), float(now_s[row]), self.logs[row].executed))
+                    self.logs[row].reactions.append(
+                        (float(self.asked_s[row]), float(now_s[row]), self.logs[row].executed)
+                    )
 
     def _actions(self, now_s: FloatArray) -> tuple[FloatArray, IntArray]:
         """Each row's action (B, A) and for how many substeps (B,); a starved row holds, see `hold`, until its plan comes."""
-        actions, substeps = np.zeros((self.robot.rows, self.width)), np.zeros(self.robot.rows, np.int64)
-        resting = None
+        actions, substeps = (
+            np.zeros((self.robot.rows, self.width)),
+            np.zeros(self.robot.rows, np.int64),
+        )
+        holding = None
         for row in np.flatnonzero(~self.done):
             pending = self.pending[row]
             if len(pending) > 0 and pending.times_s[0] <= now_s[row] + LATE_S:
@@ -321,8 +364,8 @@ class _Episode:
                 self.since[row] += 1
                 self.logs[row].executed += 1
             else:
-                resting = self.robot.rest() if resting is None else resting
-                actions[row] = hold(self.robot.action_spec, self.last[row], resting[row])
+                holding = self.robot.hold_position() if holding is None else holding
+                actions[row] = zero_order_hold(self.robot.action_spec, self.last[row], holding[row])
                 substeps[row] = self._until_due(row, float(now_s[row]))
                 self.waited[row] += substeps[row]
                 self.logs[row].starved_ticks += substeps[row] / self.robot.substeps

@@ -42,11 +42,13 @@ class _Asking:
     def _plan(self, state: Any, ask: Ask) -> Planned:
         """The policy's answer; raises PlanError where it is none for exactly the rows that were asked for."""
         began = time.perf_counter()
-        planned = self.policy.plan(state, ask.rows, ask.executed, ask.committed)
+        planned = self.policy.plan(state, ask.rows, ask.executed, ask.frozen)
         self.seconds.append((len(ask.rows), time.perf_counter() - began))
         checked = check_plan(planned, ask.rows)
         if len(checked.rows) < len(ask.rows):
-            raise PlanError(f"{len(ask.rows)} rows were asked for; the policy planned for {len(checked.rows)}")
+            raise PlanError(
+                f"{len(ask.rows)} rows were asked for; the policy planned for {len(checked.rows)}"
+            )
         return checked
 
 
@@ -86,7 +88,9 @@ class DelayedPlanner(_Asking):
     def __init__(self, policy: Policy, latency: Latency, expected_s: float) -> None:
         """`expected_s` is how long an answer is said to take when it is asked for; what it does take, `latency` says."""
         if not 0 <= expected_s < np.inf:
-            raise ConfigError(f"expected_s is {expected_s}; a finite number of seconds, 0 or more, is wanted")
+            raise ConfigError(
+                f"expected_s is {expected_s}; a finite number of seconds, 0 or more, is wanted"
+            )
         super().__init__(policy)
         self._latency, self.expected_s = latency, float(expected_s)
         self._plans: dict[int, int] = {}
@@ -99,11 +103,15 @@ class DelayedPlanner(_Asking):
     def submit(self, state: Any, ask: Ask) -> None:
         """Plan now, and keep each row's answer until it is due."""
         planned = self._plan(state, ask)
-        for index, (row, now_s) in enumerate(zip(ask.rows.tolist(), ask.now_s.tolist(), strict=True)):
+        for index, (row, now_s) in enumerate(
+            zip(ask.rows.tolist(), ask.now_s.tolist(), strict=True)
+        ):
             number = self._plans.get(row, 0)
             self._plans[row] = number + 1
             own = slice(index, index + 1)
-            alone = replace(planned, rows=planned.rows[own], actions=planned.actions[own], nfe=planned.nfe[own])
+            alone = replace(
+                planned, rows=planned.rows[own], actions=planned.actions[own], nfe=planned.nfe[own]
+            )
             self._due[row] = (now_s + self._latency(row, number), alone)
 
     def poll(self, now_s: FloatArray) -> Sequence[Planned]:
@@ -139,8 +147,12 @@ class ThreadedPlanner(_Asking):
         self._questions: Questions = SimpleQueue()
         asking = _Asking(policy)  # not this object: the thread would keep it alive
         asking.seconds = self.seconds
-        self._thread = threading.Thread(target=_answer, args=(asking, self._questions), name="planner", daemon=True)
-        weakref.finalize(self, _end, self._questions).atexit = False  # at the exit `_end_all` does it, and waits
+        self._thread = threading.Thread(
+            target=_answer, args=(asking, self._questions), name="planner", daemon=True
+        )
+        weakref.finalize(
+            self, _end, self._questions
+        ).atexit = False  # at the exit `_end_all` does it, and waits
         _watch(self._thread, self._questions)
         self._thread.start()
         self._closed = False
@@ -212,7 +224,12 @@ def _answer(asking: _Asking, questions: Questions) -> None:
                 question.set_result(asking._plan(state, ask))
             except BaseException as error:  # whatever it is, `poll` raises it where somebody looks
                 question.set_exception(error)
-        del asked, question, state, ask  # they are large, and the next question may be long in coming
+        del (
+            asked,
+            question,
+            state,
+            ask,
+        )  # they are large, and the next question may be long in coming
 
 
 def _end(questions: Questions) -> None:
@@ -251,14 +268,18 @@ def constant_latency(seconds: float) -> Latency:
     return lambda row, number: seconds
 
 
-def drawn_latency(cold_s: Sequence[float], warm_s: Sequence[float], seeds: Sequence[int]) -> Latency:
+def drawn_latency(
+    cold_s: Sequence[float], warm_s: Sequence[float], seeds: Sequence[int]
+) -> Latency:
     """Drawn from measured times: a row's first plan from `cold_s`, its later ones from `warm_s`.
 
     The draw depends on the row's seed (`seeds`, one per row) and on the number of its plan, on nothing beside it.
     """
     pools = [np.sort(np.asarray(pool, np.float64)) for pool in (cold_s, warm_s)]
     if any(len(pool) == 0 or not np.isfinite(pool).all() or pool[0] < 0 for pool in pools):
-        raise HotstartError("a latency profile needs finite times of 0 s or more, cold and warm ones")
+        raise HotstartError(
+            "a latency profile needs finite times of 0 s or more, cold and warm ones"
+        )
 
     def latency(row: int, number: int) -> float:
         pool = pools[min(number, 1)]

@@ -25,10 +25,12 @@ class Purpose(IntEnum):
     SHUFFLE = 3  # the order of training windows, one step per epoch
     LEVELS = 4  # noise levels of a training step
     NOISE = 5  # noise on the actions of a training step
-    LAYERS = 6  # what layers draw in a training step: crops, dropout of the instruction, experts
+    LAYERS = (
+        6  # what layers draw in a training step: crops, dropout of the instruction, demonstrators
+    )
     OBSERVATIONS = 7  # noise on the observations of a training step
     PLANS = 8  # a policy's noise in a rollout
-    EXPERT = 9  # what an expert draws in an episode
+    DEMONSTRATOR = 9  # what a demonstrator draws in an episode
     LATENCY = 10  # how long a plan takes in simulation
     ANCHORS = 11  # k-means, and the training of the head that chooses an anchor
     CALIBRATION = 12  # the moments of the data that a warm start is measured at
@@ -38,7 +40,9 @@ def seed_sequence(seed: int, purpose: Purpose, step: int = 0) -> np.random.SeedS
     """The entropy of one stream; raises ConfigError unless seed and step lie in [0, 2^64)."""
     for name, value in (("seed", seed), ("step", step)):
         if not 0 <= value <= LARGEST:
-            raise ConfigError(f"the {name} is {value}; it must be a whole number from 0 to {LARGEST}")
+            raise ConfigError(
+                f"the {name} is {value}; it must be a whole number from 0 to {LARGEST}"
+            )
     # Two words each: SeedSequence would take [2^32 + 3] and [3, 1] for the same entropy.
     words = [*_two_words(seed), int(purpose), *_two_words(step)]
     return np.random.SeedSequence(words)
@@ -54,7 +58,9 @@ def torch_seed(seed: int, purpose: Purpose, step: int = 0) -> int:
     return int(seed_sequence(seed, purpose, step).generate_state(1, np.uint32)[0])
 
 
-def counter_generator(seed: int, purpose: Purpose, counter: tuple[int, int, int]) -> np.random.Generator:
+def counter_generator(
+    seed: int, purpose: Purpose, counter: tuple[int, int, int]
+) -> np.random.Generator:
     """A generator at a place of its own in the stream (Philox): cheap where many short draws are taken by number."""
     # Philox counts up in its lowest word; the given numbers sit in higher ones, so no two draws overlap.
     words = np.array([0, *counter], np.uint64)

@@ -55,7 +55,9 @@ class StopError(HotstartError):
 
 def unknown(what: str, word: str, valid: Sequence[str]) -> str:
     """The message for a word that is not among the valid ones, with the nearest of them where one is near."""
-    return f"unknown {what} {shorten(word)}{nearest(word, valid)}; valid: {', '.join(valid) or 'none'}"
+    return (
+        f"unknown {what} {shorten(word)}{nearest(word, valid)}; valid: {', '.join(valid) or 'none'}"
+    )
 
 
 def nearest(word: str, valid: Sequence[str]) -> str:
@@ -86,13 +88,22 @@ def _describe(value: object, depth: int) -> str:
     if isinstance(value, bool | float | complex | None):
         return repr(value)
     if isinstance(value, int):
-        return repr(value) if value.bit_length() <= LONGEST else f"<a whole number of {value.bit_length()} bits>"
+        return (
+            repr(value)
+            if value.bit_length() <= LONGEST
+            else f"<a whole number of {value.bit_length()} bits>"
+        )
     if isinstance(value, Mapping):
-        pairs = (f"{_describe(key, depth - 1)}: {_describe(part, depth - 1)}" for key, part in value.items())
+        pairs = (
+            f"{_describe(key, depth - 1)}: {_describe(part, depth - 1)}"
+            for key, part in value.items()
+        )
         return _describe_parts(pairs, len(value), depth, "{}")
     if isinstance(value, list | tuple | Set):
         brackets = {list: "[]", tuple: "()"}.get(type(value), "{}")
-        return _describe_parts((_describe(part, depth - 1) for part in value), len(value), depth, brackets)
+        return _describe_parts(
+            (_describe(part, depth - 1) for part in value), len(value), depth, brackets
+        )
     if isinstance(value, BaseException):
         return type(value).__name__ + _describe(value.args, depth - 1)
     return _describe_object(value)
@@ -108,7 +119,9 @@ def _describe_parts(parts: Iterable[str], count: int, depth: int, brackets: str)
 
 def _describe_object(value: object) -> str:
     """Types and numpy's small numbers as they are; of everything else the type, and its shape where it has one."""
-    small = isinstance(value, np.ndarray) and value.size <= 2 * FIRST and value.dtype.kind in "biufc"
+    small = (
+        isinstance(value, np.ndarray) and value.size <= 2 * FIRST and value.dtype.kind in "biufc"
+    )
     if small or isinstance(value, np.number | np.bool_ | type):
         return cut(repr(value), LONGEST)
     if isinstance(value, np.dtype):
@@ -121,7 +134,11 @@ def _describe_object(value: object) -> str:
 def described(default: Any, meaning: str) -> Any:
     """A setting's default with what it means, which `--help` shows."""
     notes = {"help": meaning}
-    return field(default_factory=default, metadata=notes) if callable(default) else field(default=default, metadata=notes)
+    return (
+        field(default_factory=default, metadata=notes)
+        if callable(default)
+        else field(default=default, metadata=notes)
+    )
 
 
 LONGEST_EPISODE = 100_000
@@ -133,15 +150,27 @@ LONGEST_PLAN = 10_000
 class Horizon:
     """Steps a policy sees, plans and executes: To, T, Ta, and the delay it must be able to bridge (all in ticks)."""
 
-    observed: int = described(2, "To: newest observations that a plan is made from [ticks]; n_obs_steps elsewhere")
-    planned: int = described(24, "T: actions of a plan, those at past observations included [ticks]; horizon elsewhere")
-    executed: int = described(8, "Ta: actions of a plan that are executed [ticks]; n_action_steps elsewhere")
-    delay: int = described(0, "ticks that go by while a plan is made, which it must bridge beside Ta")
+    observed: int = described(
+        2, "To: newest observations that a plan is made from [ticks]; n_obs_steps elsewhere"
+    )
+    planned: int = described(
+        24, "T: actions of a plan, those at past observations included [ticks]; horizon elsewhere"
+    )
+    executed: int = described(
+        8, "Ta: actions of a plan that are executed [ticks]; n_action_steps elsewhere"
+    )
+    delay: int = described(
+        0, "ticks that go by while a plan is made, which it must bridge beside Ta"
+    )
 
     def __post_init__(self) -> None:
         for name, least in (("observed", 1), ("planned", 1), ("executed", 1), ("delay", 0)):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= LONGEST_PLAN:
+            if (
+                not isinstance(value, int)
+                or isinstance(value, bool)
+                or not least <= value <= LONGEST_PLAN
+            ):
                 raise ConfigError(
                     f"horizon.{name} is {shorten(value)}; it must be a whole number of at least {least} "
                     f"and at most {LONGEST_PLAN}"
@@ -171,7 +200,9 @@ class Horizon:
         """Raise ConfigError unless the plan holds the two blocks that streaming needs: T >= To - 1 + 2 Ta."""
         if self.blocks < 2:
             least = self.past + 2 * self.executed
-            raise ConfigError(f"streaming needs two blocks: horizon.planned is {self.planned}, it must be at least {least}")
+            raise ConfigError(
+                f"streaming needs two blocks: horizon.planned is {self.planned}, it must be at least {least}"
+            )
 
 
 @dataclass(frozen=True)
@@ -208,7 +239,9 @@ class ActionSpec:
     def from_json(cls, dims: Sequence[Mapping[str, Any]]) -> ActionSpec:
         """Read back what `to_json` wrote; raises ConfigError for anything else."""
         if not isinstance(dims, list | tuple):
-            raise ConfigError(f"action_spec is {shorten(dims)}; a list of numbers with their names is wanted")
+            raise ConfigError(
+                f"action_spec is {shorten(dims)}; a list of numbers with their names is wanted"
+            )
         return cls(tuple(_read_dim(dim) for dim in dims))
 
 
@@ -266,8 +299,14 @@ NUMBER_TYPES = ("bool", *WHOLE_TYPES, "float16", "float32", "float64")
 
 def _read_dim(plain: Any) -> ActionDim:
     wanted = {"name": str, "unit": str, "kind": str, "absolute": bool}
-    fitting = isinstance(plain, dict) and all(isinstance(value, wanted.get(key, ())) for key, value in plain.items())
-    if not fitting or "name" not in plain or plain.get("kind", "continuous") not in get_args(ActionKind):
+    fitting = isinstance(plain, dict) and all(
+        isinstance(value, wanted.get(key, ())) for key, value in plain.items()
+    )
+    if (
+        not fitting
+        or "name" not in plain
+        or plain.get("kind", "continuous") not in get_args(ActionKind)
+    ):
         raise ConfigError(
             f"action_spec holds {shorten(plain)}; a name, a unit, a kind ({', '.join(get_args(ActionKind))}) and absolute "
             f"(true or false) are wanted"
@@ -277,11 +316,17 @@ def _read_dim(plain: Any) -> ActionDim:
 
 def _read_key(name: object, plain: Any) -> ObsKey:
     wanted = {"shape": (list, tuple), "dtype": str, "kind": str}
-    fitting = isinstance(plain, dict) and all(isinstance(value, wanted.get(key, ())) for key, value in plain.items())
+    fitting = isinstance(plain, dict) and all(
+        isinstance(value, wanted.get(key, ())) for key, value in plain.items()
+    )
     if not fitting or "shape" not in plain or not isinstance(name, str):
-        raise ConfigError(f"obs_spec holds {shorten(name)}: {shorten(plain)}; a shape, a dtype and a kind are wanted")
+        raise ConfigError(
+            f"obs_spec holds {shorten(name)}: {shorten(plain)}; a shape, a dtype and a kind are wanted"
+        )
     key = ObsKey(**{**plain, "shape": tuple(plain["shape"])})
-    whole = all(isinstance(side, int) and not isinstance(side, bool) and side >= 0 for side in key.shape)
+    whole = all(
+        isinstance(side, int) and not isinstance(side, bool) and side >= 0 for side in key.shape
+    )
     if not whole or key.dtype not in NUMBER_TYPES or key.kind not in get_args(ObsKind):
         raise ConfigError(
             f"obs_spec holds {shorten(name)}: {shorten(plain)}; the shape is of whole numbers, the dtype one of "
@@ -296,13 +341,22 @@ class Feedback:
 
     done: BoolArray  # (B,) the episode is over
     success: BoolArray  # (B,) the task is fulfilled now
-    score: FloatArray  # (B,) the episode's score by now: the newest one counts, and it may be negative
-    reports_success: BoolArray | None = None  # (B,) whether `success` says anything; None: in every row
+    score: (
+        FloatArray  # (B,) the episode's score by now: the newest one counts, and it may be negative
+    )
+    reports_success: BoolArray | None = (
+        None  # (B,) whether `success` says anything; None: in every row
+    )
 
     @classmethod
     def silent(cls, rows: int) -> Feedback:
         """No end, no score, and success is not reported."""
-        return cls(np.zeros(rows, bool), np.zeros(rows, bool), np.zeros(rows, np.float64), np.zeros(rows, bool))
+        return cls(
+            np.zeros(rows, bool),
+            np.zeros(rows, bool),
+            np.zeros(rows, np.float64),
+            np.zeros(rows, bool),
+        )
 
     def fulfilled(self, row: int) -> bool | None:
         """Whether the row's task is fulfilled now; None where that is not reported."""
@@ -339,7 +393,7 @@ class Robot(Protocol):
         """
         ...
 
-    def rest(self) -> FloatArray:
+    def hold_position(self) -> FloatArray:
         """The actions (B, A) that keep every row where it is now."""
         ...
 
@@ -386,7 +440,9 @@ class Policy(Protocol):
         """
         ...
 
-    def plan(self, state: Any, rows: IntArray, executed: IntArray, committed: IntArray | None = None) -> Planned:
+    def plan(
+        self, state: Any, rows: IntArray, executed: IntArray, frozen: IntArray | None = None
+    ) -> Planned:
         """Chunks for `rows` (R,), see `Ask` for the other two."""
         ...
 
@@ -413,7 +469,7 @@ class Ask:
 
     rows: IntArray  # (R,)
     executed: IntArray  # (R,) actions of the row's newest plan that lie behind it, from that plan's own observation on
-    committed: IntArray  # (R,) further actions of it that will be executed before the answer is there
+    frozen: IntArray  # (R,) further actions of it that will be executed before the answer is there
     now_s: FloatArray  # (R,) time of the newest observation, by each row's own clock
 
 

@@ -66,7 +66,10 @@ def _trainer(channels: list[int], folder: Path) -> Trainer:
     data = Arrays(episodes, fps=20.0)
     config = ModelConfig(
         encoder={"_target_": "hotstart.policy.encoders.state.StateEncoder"},
-        denoiser={"_target_": "hotstart.policy.denoisers.unet.ConditionalUnet", "channels": channels},
+        denoiser={
+            "_target_": "hotstart.policy.denoisers.unet.ConditionalUnet",
+            "channels": channels,
+        },
         schedule={"_target_": "hotstart.policy.diffusion.schedule.VPCosine"},
         obs_spec=data.obs_spec,
         action_spec=data.action_spec,

@@ -23,8 +23,34 @@ from ..spec import ActionSpec, ObsKey, ObsSpec
 
 ENDS = np.array([4, 9, 15])
 ODD: tuple[Any, ...] = (
-    *(None, True, -1, 0, 3, 2**31, 2**62, 10**25, 1e300, float("nan"), "", "x" * 10_000, "|O", "<M8[s]", "a\0b", "../../etc"),
-    *([], {}, [[]], {"id": "pickle"}, [{"id": "pickle"}], [{"name": "numcodecs.pickle"}], [2**40, 2], [10**9, 10**9]),
+    *(
+        None,
+        True,
+        -1,
+        0,
+        3,
+        2**31,
+        2**62,
+        10**25,
+        1e300,
+        float("nan"),
+        "",
+        "x" * 10_000,
+        "|O",
+        "<M8[s]",
+        "a\0b",
+        "../../etc",
+    ),
+    *(
+        [],
+        {},
+        [[]],
+        {"id": "pickle"},
+        [{"id": "pickle"}],
+        [{"name": "numcodecs.pickle"}],
+        [2**40, 2],
+        [10**9, 10**9],
+    ),
 )
 """Values for a place in metadata."""
 Change = Callable[[bytes, np.random.Generator], bytes]
@@ -50,9 +76,13 @@ def make_valid_zarr(path: Path, zarr_format: int) -> None:
     group = zarr.open_group(str(path), mode="w", zarr_format=2 if zarr_format == 2 else 3)
     old = (numcodecs.Blosc("lz4"), numcodecs.Zlib(), numcodecs.Zstd())
     new = (BloscCodec(), GzipCodec(), ZstdCodec())
-    for (key, values), codec in zip(make_arrays().items(), old if zarr_format == 2 else new, strict=True):
+    for (key, values), codec in zip(
+        make_arrays().items(), old if zarr_format == 2 else new, strict=True
+    ):
         chunks = (4, *values.shape[1:])
-        made = group.create_array(f"data/{key}", shape=values.shape, dtype=values.dtype, chunks=chunks, compressors=codec)
+        made = group.create_array(
+            f"data/{key}", shape=values.shape, dtype=values.dtype, chunks=chunks, compressors=codec
+        )
         made[:] = values
     group.create_array("meta/episode_ends", shape=ENDS.shape, dtype=ENDS.dtype)[:] = ENDS
 
@@ -61,7 +91,11 @@ def make_valid_zip(path: Path) -> None:
     """The same in a zip."""
     with tempfile.TemporaryDirectory() as folder:
         make_valid_zarr(Path(folder) / "a", 2)
-        members = {str(file.relative_to(folder)): file.read_bytes() for file in Path(folder).rglob("*") if file.is_file()}
+        members = {
+            str(file.relative_to(folder)): file.read_bytes()
+            for file in Path(folder).rglob("*")
+            if file.is_file()
+        }
     write_members(path, members)
 
 
@@ -102,7 +136,9 @@ def read_store(path: Path) -> None:
     store.release()
 
 
-READERS: dict[str, Callable[[Path], None]] = {kind: read_store if kind == "store" else read_foreign for kind in VALID}
+READERS: dict[str, Callable[[Path], None]] = {
+    kind: read_store if kind == "store" else read_foreign for kind in VALID
+}
 """Kind -> function that reads it, raising HotstartError or nothing."""
 
 
@@ -126,11 +162,16 @@ def hostile(folder: Path, rng: np.random.Generator, marking: str) -> tuple[str, 
         bomb = (1 << 30, 1 << 60)[int(rng.integers(2))]
         header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({bomb},), }}".encode()
         magic = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
-        write_members(packed, {"action.npy": magic + bytes(int(rng.integers(64 << 20))), "episode_ends.npy": magic})
+        write_members(
+            packed,
+            {"action.npy": magic + bytes(int(rng.integers(64 << 20))), "episode_ends.npy": magic},
+        )
         return "npz", packed
     make_valid_zarr(path, 2)
     pickled = f"c{marking}\nrun\n)R.".encode()
-    codec = ({"id": "pickle"}, {"id": "json2"}, {"id": "zlib"}, {"id": "zstd"}, {"id": "lzma"})[int(rng.integers(5))]
+    codec = ({"id": "pickle"}, {"id": "json2"}, {"id": "zlib"}, {"id": "zstd"}, {"id": "lzma"})[
+        int(rng.integers(5))
+    ]
     change: tuple[dict[str, Any], ...] = (
         {"compressor": codec},
         {"compressor": None, "filters": [codec]},
@@ -142,8 +183,14 @@ def hostile(folder: Path, rng: np.random.Generator, marking: str) -> tuple[str, 
         {"filters": [{"id": "crc32"}] * 10**5},
     )
     metadata = path / "data" / "action" / ".zarray"
-    metadata.write_text(json.dumps(json.loads(metadata.read_text()) | change[int(rng.integers(len(change)))]))
-    bombs = (pickled, numcodecs.Zlib(9).encode(bytes(64 << 20)), numcodecs.Zstd().encode(bytes(64 << 20)))
+    metadata.write_text(
+        json.dumps(json.loads(metadata.read_text()) | change[int(rng.integers(len(change)))])
+    )
+    bombs = (
+        pickled,
+        numcodecs.Zlib(9).encode(bytes(64 << 20)),
+        numcodecs.Zstd().encode(bytes(64 << 20)),
+    )
     (path / "data" / "action" / "0.0").write_bytes(bombs[int(rng.integers(3))])
     return "zarr2", path
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from ..commands import compare
-from ..envs.registry import told_task
+from ..envs.registry import check_task
 from ..evaluation import latency
 from ..policy import checkpoint
 from ..policy.foreign.diffusion_policy import import_ckpt
@@ -36,7 +36,7 @@ def read_native(path: Path) -> None:
     _, meta = checkpoint.load(path)
     if (path / checkpoint.STATE).exists():
         checkpoint.load_training_state(path)
-    told_task(meta.get("task"))
+    check_task(meta.get("task"))
 
 
 def read_lerobot(path: Path) -> None:
@@ -71,7 +71,10 @@ def outcome(kind: str, path: Path) -> tuple[str, str]:
         return "refused", str(error)[:200]
     except BaseException as error:  # whatever it is, it is what is looked for
         place = traceback.extract_tb(error.__traceback__)[-1]
-        return "traceback", f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}: {str(error)[:100]}"
+        return (
+            "traceback",
+            f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}: {str(error)[:100]}",
+        )
     return "read", ""
 
 

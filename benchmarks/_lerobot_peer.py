@@ -23,7 +23,11 @@ from lerobot.policies.diffusion.configuration_diffusion import DiffusionConfig
 from lerobot.policies.diffusion.processor_diffusion import make_diffusion_pre_post_processors
 
 ROWS, OBSERVED, HORIZON, STEPS = 3, 2, 16, 100
-STATE, ENVIRONMENT, IMAGE = "observation.state", "observation.environment_state", "observation.image"
+STATE, ENVIRONMENT, IMAGE = (
+    "observation.state",
+    "observation.environment_state",
+    "observation.image",
+)
 
 
 def features(kind: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -31,16 +35,30 @@ def features(kind: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
     inputs = {STATE: PolicyFeature(FeatureType.STATE, (2,))}
     statistics: dict[str, Any] = {
         STATE: {"min": [-3.0, 10.0], "max": [5.0, 500.0], "mean": [0.5, 200.0], "std": [2.0, 90.0]},
-        "action": {"min": [12.0, -4.0], "max": [511.0, 9.0], "mean": [200.0, 1.0], "std": [100.0, 3.0]},
+        "action": {
+            "min": [12.0, -4.0],
+            "max": [511.0, 9.0],
+            "mean": [200.0, 1.0],
+            "std": [100.0, 3.0],
+        },
     }
     if kind == "low_dim":
         inputs[ENVIRONMENT] = PolicyFeature(FeatureType.ENV, (5,))
-        statistics[ENVIRONMENT] = {"min": [-1.0] * 5, "max": [1.0] * 5, "mean": [0.0] * 5, "std": [1.0] * 5}
+        statistics[ENVIRONMENT] = {
+            "min": [-1.0] * 5,
+            "max": [1.0] * 5,
+            "mean": [0.0] * 5,
+            "std": [1.0] * 5,
+        }
         return inputs, statistics, {}
     inputs[IMAGE] = PolicyFeature(FeatureType.VISUAL, (3, 96, 96))
     own = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.25], "min": [0.0] * 3, "max": [1.0] * 3}
     statistics[IMAGE] = {name: np.reshape(value, (3, 1, 1)).tolist() for name, value in own.items()}
-    return inputs, statistics, {"crop_shape": (85, 84), "use_group_norm": True, "pretrained_backbone_weights": None}
+    return (
+        inputs,
+        statistics,
+        {"crop_shape": (85, 84), "use_group_norm": True, "pretrained_backbone_weights": None},
+    )
 
 
 def build(kind: str, channels: tuple[int, ...]) -> tuple[Any, Any, Any]:
@@ -61,7 +79,9 @@ def build(kind: str, channels: tuple[int, ...]) -> tuple[Any, Any, Any]:
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    tensors = {name: {k: torch.tensor(v) for k, v in own.items()} for name, own in statistics.items()}
+    tensors = {
+        name: {k: torch.tensor(v) for k, v in own.items()} for name, own in statistics.items()
+    }
     return policy, *make_diffusion_pre_post_processors(config, tensors)
 
 
@@ -92,7 +112,12 @@ def processed(observation: dict[str, Any], before: Any) -> dict[str, Any]:
 
 def main() -> None:
     """See the module's text."""
-    folder, kind, calls, channels = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), tuple(map(int, sys.argv[4:]))
+    folder, kind, calls, channels = (
+        Path(sys.argv[1]),
+        sys.argv[2],
+        int(sys.argv[3]),
+        tuple(map(int, sys.argv[4:])),
+    )
     policy, before, after = build(kind, channels)
     for part in (policy, before, after):
         part.save_pretrained(folder)
@@ -109,7 +134,12 @@ def main() -> None:
         queue = list(draws[1:])
         scheduling_ddpm.randn_tensor = lambda *_, **__: queue.pop(0)  # the same noise on both sides
         actions = after(policy.diffusion.generate_actions(batch, noise=draws[0]))
-    answer = {"actions": actions.numpy(), "draws": draws.numpy(), "seconds": np.array(seconds[1:]), **observation}
+    answer = {
+        "actions": actions.numpy(),
+        "draws": draws.numpy(),
+        "seconds": np.array(seconds[1:]),
+        **observation,
+    }
     np.savez(folder / "answer.npz", **answer)
 
 

@@ -197,7 +197,10 @@ SEEDS_DROPPED = (
         TRAINING,
         "torch.manual_seed(torch_seed(self.settings.seed, Purpose.LAYERS, step))",
         "pass",
-        (*SEEDS, "policy/test_image_encoders.py::test_pictures_train_the_same_however_they_are_loaded_and_after_a_stop"),
+        (
+            *SEEDS,
+            "policy/test_image_encoders.py::test_pictures_train_the_same_however_they_are_loaded_and_after_a_stop",
+        ),
     ),
     Mutant(
         "the_instruction_is_never_dropped",
@@ -562,7 +565,9 @@ KEPT = (
 )
 
 RUN = (
-    Mutant("late_actions_are_not_counted", CONTROL, "int((~on_time).sum())", "0", ("test_splice.py",)),
+    Mutant(
+        "late_actions_are_not_counted", CONTROL, "int((~on_time).sum())", "0", ("test_splice.py",)
+    ),
     Mutant(
         "pending_actions_overlap_the_new_chunk",
         CONTROL,
@@ -577,7 +582,13 @@ RUN = (
         "TimedActions(pending.times_s, pending.actions)",
         LOOP,
     ),
-    Mutant("questions_are_not_postponed", CONTROL, "self.asked_s = self.asked_s + lost_s", "self.asked_s = self.asked_s", LOOP),
+    Mutant(
+        "questions_are_not_postponed",
+        CONTROL,
+        "self.asked_s = self.asked_s + lost_s",
+        "self.asked_s = self.asked_s",
+        LOOP,
+    ),
     Mutant(
         "actions_executed_meanwhile_are_forgotten",
         CONTROL,

@@ -72,11 +72,16 @@ def run(words: Words) -> None:
     cells: list[Cell] = []
     end_s = time.monotonic() + words.total
     with ExitStack() as stack:
-        children = {setting: stack.enter_context(_Child(setting, words.whats, words.threads)) for setting in FIRST}
+        children = {
+            setting: stack.enter_context(_Child(setting, words.whats, words.threads))
+            for setting in FIRST
+        }
         print(
             f"{len(os.sched_getaffinity(0))} CPUs, {children['after'].threads} threads, load {os.getloadavg()[0]:.1f} at first"
         )
-        print(f"{'':<12}{'busy':>6}{'before: p50':>20}{'p99 ms':>12}{'after: p50':>20}{'p99 ms':>12}")
+        print(
+            f"{'':<12}{'busy':>6}{'before: p50':>20}{'p99 ms':>12}{'after: p50':>20}{'p99 ms':>12}"
+        )
         for programs, what in itertools.product(words.programs, words.whats):
             if time.monotonic() > end_s:
                 print(f"{what:<12}{programs:>6}  left out: {words.total:g} s are over (total=)")
@@ -87,8 +92,14 @@ def run(words: Words) -> None:
     for what in words.whats:
         print(f"{what}: {WHATS[what]}")
     if words.out:
-        kept = {"cells": [asdict(cell) for cell in cells], "threads": children["after"].threads, "whats": WHATS}
-        Path(words.out).write_text(json.dumps(kept | {"machine": machine(), "versions": versions()}, indent=1))
+        kept = {
+            "cells": [asdict(cell) for cell in cells],
+            "threads": children["after"].threads,
+            "whats": WHATS,
+        }
+        Path(words.out).write_text(
+            json.dumps(kept | {"machine": machine(), "versions": versions()}, indent=1)
+        )
 
 
 def _measure(child: _Child, what: str, programs: int, words: Words) -> Cell:
@@ -103,7 +114,9 @@ def _measure(child: _Child, what: str, programs: int, words: Words) -> Cell:
 
 def _columns(cell: Cell) -> str:
     sign = "" if cell.count else ">"
-    return f"{sign + format(cell.p50_s * 1e3, '.1f'):>20}{sign + format(cell.p99_s * 1e3, '.1f'):>12}"
+    return (
+        f"{sign + format(cell.p50_s * 1e3, '.1f'):>20}{sign + format(cell.p99_s * 1e3, '.1f'):>12}"
+    )
 
 
 @contextmanager
@@ -128,8 +141,12 @@ class _Child:
         self.setting, self._whats = setting, whats
         module = f"{__name__.rpartition('.')[0]}._busy_child"
         self._code = CHILD.format(first=FIRST[setting], module=module)
-        free = {name: value for name, value in os.environ.items() if name not in (*WAITING, *COUNTS)}
-        self._environment = free | {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
+        free = {
+            name: value for name, value in os.environ.items() if name not in (*WAITING, *COUNTS)
+        }
+        self._environment = free | {
+            "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+        }
         if threads:
             self._environment["OMP_NUM_THREADS"] = str(threads)
         self._start()
@@ -182,5 +199,10 @@ class _Child:
     def __enter__(self) -> _Child:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()

@@ -1,4 +1,4 @@
-"""Milliseconds per planning call of a checkpoint, by way of inference, for one row and for many, side by side in one run."""
+"""Milliseconds per planning call of a checkpoint, by sampler, for one row and for many, side by side in one run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..commands.words import Word
 from ..configs.compose import composed
 from ..evaluation.results import machine
 from ..policy import checkpoint
-from ..policy.diffusion_policy import DiffusionPolicy, build_way
+from ..policy.diffusion_policy import DiffusionPolicy, build_sampler
 from ..system.versions import versions
 
 
@@ -25,7 +25,7 @@ class Words:
     """Time calls after warm-up, in turns over the ways, so that a busy moment hits all of them."""
 
     checkpoint: Annotated[str, Word("a checkpoint or a run", positional=True)]
-    ways: Annotated[tuple[str, ...], Word("ways of inference, each as name or name:steps")] = (
+    samplers: Annotated[tuple[str, ...], Word("samplers, each as name or name:steps")] = (
         "ddim:10",
         "ddim:3",
         "dpmpp:10",
@@ -34,7 +34,12 @@ class Words:
     rows: Annotated[tuple[int, ...], Word("rows per call")] = (1, 16)
     calls: Annotated[int, Word("calls per way and number of rows")] = 30
     threads: Annotated[int, Word("threads; 0 leaves torch's own choice")] = 0
-    out: Annotated[str, Word("file for the times of one row, which `evaluate latency=profile` draws from; empty: none")] = ""
+    out: Annotated[
+        str,
+        Word(
+            "file for the times of one row, which `evaluate latency=profile` draws from; empty: none"
+        ),
+    ] = ""
 
 
 def run(words: Words) -> None:
@@ -42,18 +47,29 @@ def run(words: Words) -> None:
     if words.threads:
         torch.set_num_threads(words.threads)
     model, _ = checkpoint.load(words.checkpoint)
-    policies = {way: DiffusionPolicy(model, build_way(_node(words.checkpoint, way))) for way in words.ways}
+    policies = {
+        sampler: DiffusionPolicy(model, build_sampler(_node(words.checkpoint, sampler)))
+        for sampler in words.samplers
+    }
     print(f"{'':<18}{'cold':>24}{'warm':>30}   ({torch.get_num_threads()} threads)")
-    print(f"{'way':<12}{'rows':>6}" + f"{'NFE':>8}{'p50 ms':>10}{'p95 ms':>10}" * 2)
+    print(f"{'sampler':<12}{'rows':>6}" + f"{'NFE':>8}{'p50 ms':>10}{'p95 ms':>10}" * 2)
     profile: dict[str, dict[str, list[float]]] = {}
     for rows in words.rows:
         found = _in_turns(policies, rows, words.calls)
-        for way, (cold, warm) in found.items():
-            print(f"{way:<12}{rows:>6}" + _columns(cold) + _columns(warm))
+        for sampler, (cold, warm) in found.items():
+            print(f"{sampler:<12}{rows:>6}" + _columns(cold) + _columns(warm))
             if rows == 1:
-                profile[way.replace(":", "-")] = {"cold": [t for t, _ in cold], "warm": [t for t, _ in warm]}
+                profile[sampler.replace(":", "-")] = {
+                    "cold": [t for t, _ in cold],
+                    "warm": [t for t, _ in warm],
+                }
     if words.out:
-        kept = {"seconds": profile, "machine": machine(), "versions": versions(), "threads": torch.get_num_threads()}
+        kept = {
+            "seconds": profile,
+            "machine": machine(),
+            "versions": versions(),
+            "threads": torch.get_num_threads(),
+        }
         Path(words.out).write_text(json.dumps(kept))
 
 
@@ -61,15 +77,17 @@ Calls = list[tuple[float, int]]
 """(seconds, NFE) of each call."""
 
 
-def _in_turns(policies: Mapping[str, DiffusionPolicy], rows: int, calls: int) -> dict[str, tuple[Calls, Calls]]:
+def _in_turns(
+    policies: Mapping[str, DiffusionPolicy], rows: int, calls: int
+) -> dict[str, tuple[Calls, Calls]]:
     """Cold and warm calls of every way; a first turn warms the machine up and is dropped."""
-    found: dict[str, tuple[Calls, Calls]] = {way: ([], []) for way in policies}
+    found: dict[str, tuple[Calls, Calls]] = {sampler: ([], []) for sampler in policies}
     for turn in range(calls + 1):
-        for way, policy in policies.items():
+        for sampler, policy in policies.items():
             cold, warm = two_calls(policy, rows, turn)
             if turn:
-                found[way][0].append(cold)
-                found[way][1].append(warm)
+                found[sampler][0].append(cold)
+                found[sampler][1].append(warm)
     return found
 
 
@@ -78,18 +96,27 @@ def _columns(calls: Calls) -> str:
     return f"{calls[0][1]:>8}{p50:>10.1f}{p95:>10.1f}"
 
 
-def _node(path: str, way: str) -> dict:
-    name, _, steps = way.partition(":")
-    return composed("evaluate", [path, f"inference={name}", *([f"inference.steps={steps}"] if steps else [])])["inference"]
+def _node(path: str, sampler: str) -> dict:
+    name, _, steps = sampler.partition(":")
+    return composed(
+        "evaluate", [path, f"inference={name}", *([f"inference.steps={steps}"] if steps else [])]
+    )["inference"]
 
 
-def two_calls(policy: DiffusionPolicy, rows: int, seed: int) -> tuple[tuple[float, int], tuple[float, int]]:
+def two_calls(
+    policy: DiffusionPolicy, rows: int, seed: int
+) -> tuple[tuple[float, int], tuple[float, int]]:
     """A row's first plan and the next one, on made-up observations."""
     generator = np.random.default_rng(seed)
-    state, calls, executed = policy.initial_state(range(rows)), [], np.full(rows, policy.horizon.executed)
+    state, calls, executed = (
+        policy.initial_state(range(rows)),
+        [],
+        np.full(rows, policy.horizon.executed),
+    )
     for _ in range(2):
         observation = {
-            name: generator.standard_normal((rows, *key.shape)).astype(key.dtype) for name, key in policy.obs_spec.keys.items()
+            name: generator.standard_normal((rows, *key.shape)).astype(key.dtype)
+            for name, key in policy.obs_spec.keys.items()
         }
         state = policy.observe(state, observation)
         began = time.perf_counter()

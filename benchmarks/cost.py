@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..commands.words import Word
 from ..policy import checkpoint
 from ..policy.diffusion_policy import DiffusionPolicy
-from ..policy.model import WEIGHTS, PolicyModel
+from ..policy.model import PRECISIONS, PolicyModel
 from ..policy.samplers.base import Fresh
 from ..spec import ConfigError
 from .call_time import two_calls
@@ -48,8 +48,12 @@ def run(words: Words) -> None:
     """Print a line for every checkpoint and form of weights."""
     if words.threads:
         torch.set_num_threads(words.threads)
-    models = {(path, name): _in_form(path, name) for path in words.checkpoints for name in WEIGHTS}
-    policies = {key: DiffusionPolicy(model, Fresh(words.steps)) for key, model in models.items() if model is not None}
+    models = {(path, name): _in_form(path, name) for path in words.checkpoints for name in PRECISIONS}
+    policies = {
+        key: DiffusionPolicy(model, Fresh(words.steps))
+        for key, model in models.items()
+        if model is not None
+    }
     seconds: dict[tuple[str, str], list[float]] = {key: [] for key in policies}
     for turn in range(words.calls + 1):
         for key, policy in policies.items():
@@ -61,14 +65,23 @@ def run(words: Words) -> None:
     print(f"{'':<{width}}{'':<6}" + "".join(f"{name:>12}" for name in names))
     for (path, form), policy in policies.items():
         cost, times = cost_of(policy), np.percentile(seconds[path, form], (50, 95)) * 1e3
-        numbers = (cost.weights, cost.active, cost.evaluation_macs, cost.evaluation_bytes, cost.chunk_macs)
-        print(f"{Path(path).name:<{width}}{form:<6}" + "".join(f"{n:>12.2f}" for n in (*(n / 1e6 for n in numbers), *times)))
+        numbers = (
+            cost.weights,
+            cost.active,
+            cost.evaluation_macs,
+            cost.evaluation_bytes,
+            cost.chunk_macs,
+        )
+        print(
+            f"{Path(path).name:<{width}}{form:<6}"
+            + "".join(f"{n:>12.2f}" for n in (*(n / 1e6 for n in numbers), *times))
+        )
 
 
 def _in_form(path: str, form: str) -> PolicyModel | None:
     model, _ = checkpoint.load(path)
     try:
-        return model.weights_in(form)
+        return model.set_precision(form)
     except ConfigError:
         return None
 
@@ -87,7 +100,13 @@ def cost_of(policy: DiffusionPolicy) -> Cost:
     with FlopCounterMode(display=False) as evaluation, Reads(network) as reads:
         network(*asked[-1])
     macs = evaluation.get_total_flops() / 2, chunk.get_total_flops() / 4  # two calls
-    return Cost(sum(p.numel() for p in network.parameters()), network.active_count, macs[0], reads.bytes, macs[1])
+    return Cost(
+        sum(p.numel() for p in network.parameters()),
+        network.active_count,
+        macs[0],
+        reads.bytes,
+        macs[1],
+    )
 
 
 class Reads(TorchDispatchMode):

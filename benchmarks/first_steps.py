@@ -22,7 +22,9 @@ class Words:
     """Train each setting for a few hundred steps and print its loss; settings are words of `hotstart train` joined by +."""
 
     data: Annotated[str, Word("the store to learn from", positional=True)]
-    settings: Annotated[tuple[str, ...], Word("what to compare, as denoiser=unet+training.learning_rate=3e-4")] = (
+    settings: Annotated[
+        tuple[str, ...], Word("what to compare, as denoiser=unet+training.learning_rate=3e-4")
+    ] = (
         "denoiser=unet+training.learning_rate=3e-4",
         "denoiser=transformer+training.learning_rate=3e-4",
         "denoiser=transformer+training.learning_rate=1e-3",
@@ -43,11 +45,17 @@ def run(words: Words) -> None:
         with tempfile.TemporaryDirectory() as folder:
             trainer = _trainer(words, setting, Path(folder))
             losses = [float(trainer.advance()["loss"]) for _ in range(words.steps)]
-        print("".join(f"{np.mean(losses[end - words.every : end]):>9.4f}" for end in ends), "", setting.replace("+", " "))
+        print(
+            "".join(f"{np.mean(losses[end - words.every : end]):>9.4f}" for end in ends),
+            "",
+            setting.replace("+", " "),
+        )
 
 
 def _trainer(words: Words, setting: str, folder: Path) -> Trainer:
     warmup = min(50, words.steps)
     own = [f"task={words.task}", f"training.steps={words.steps}", f"training.batch={words.batch}"]
     own.append(f"training.warmup={warmup}")
-    return build(composed("train", [words.data, *own, *setting.split("+")]), Store.open(words.data), folder)
+    return build(
+        composed("train", [words.data, *own, *setting.split("+")]), Store.open(words.data), folder
+    )

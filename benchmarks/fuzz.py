@@ -41,8 +41,35 @@ KINDS = ("native", "lerobot", "ckpt", "result", "profile", *_fuzz_data.VALID)
 MARKING = "marking_module"
 """A module that leaves a mark when it is imported, on the workers' path: a file that gets it imported has run something."""
 ODD: tuple[Any, ...] = (
-    *(None, True, -1, 0, 3, 2**31, 2**40, 10**25, 1e300, float("nan"), float("inf"), "", "x" * 10_000, "\ud800", "a\0b"),
-    *([], {}, [[]], {"a": 1}, [None], ["x", -1], [2**40] * 4, f"{MARKING}:Env-v0", f"{MARKING}.run", "../../etc/passwd"),
+    *(
+        None,
+        True,
+        -1,
+        0,
+        3,
+        2**31,
+        2**40,
+        10**25,
+        1e300,
+        float("nan"),
+        float("inf"),
+        "",
+        "x" * 10_000,
+        "\ud800",
+        "a\0b",
+    ),
+    *(
+        [],
+        {},
+        [[]],
+        {"a": 1},
+        [None],
+        ["x", -1],
+        [2**40] * 4,
+        f"{MARKING}:Env-v0",
+        f"{MARKING}.run",
+        "../../etc/passwd",
+    ),
 )
 
 
@@ -54,7 +81,10 @@ class Words:
     hostile: Annotated[int, Word("files made by somebody who means ill")] = 240
     seed: Annotated[int, Word("seed of the damage")] = 0
     limit_s: Annotated[float, Word("seconds that reading one file may take")] = 20.0
-    keep: Annotated[Path | None, Word("folder for files that were not answered as they should be; none: do not keep")] = None
+    keep: Annotated[
+        Path | None,
+        Word("folder for files that were not answered as they should be; none: do not keep"),
+    ] = None
     shown: Annotated[int, Word("how many of them to print")] = 20
 
 
@@ -109,7 +139,11 @@ def _cases(words: Words, folder: Path) -> Iterator[tuple[str, str, Path]]:
 
 def _print(found: dict[str, Tally], faults: list[str]) -> None:
     columns = ("read", "refused", "executed", "crash", "hang", "traceback")
-    print(f"{'kind':<20}{'files':>7}" + "".join(f"{name:>11}" for name in columns) + f"{'slowest s':>11}")
+    print(
+        f"{'kind':<20}{'files':>7}"
+        + "".join(f"{name:>11}" for name in columns)
+        + f"{'slowest s':>11}"
+    )
     total: collections.Counter[str] = collections.Counter()
     for kind, tally in sorted(found.items()):
         total += tally.counts
@@ -119,8 +153,14 @@ def _print(found: dict[str, Tally], faults: list[str]) -> None:
         print("  " + line)
 
 
-def _print_row(name: str, counts: collections.Counter[str], columns: tuple[str, ...], slowest_s: float) -> None:
-    print(f"{name:<20}{counts.total():>7}" + "".join(f"{counts[c]:>11}" for c in columns) + f"{slowest_s:>11.2f}")
+def _print_row(
+    name: str, counts: collections.Counter[str], columns: tuple[str, ...], slowest_s: float
+) -> None:
+    print(
+        f"{name:<20}{counts.total():>7}"
+        + "".join(f"{counts[c]:>11}" for c in columns)
+        + f"{slowest_s:>11.2f}"
+    )
 
 
 def _keep(path: Path, keep: Path | None, name: str) -> None:
@@ -163,10 +203,19 @@ class Worker:
         if self.process is None:
             command = [sys.executable, "-m", f"{__package__}._fuzz_worker"]
             paths = [str(self.folder), os.environ.get("PYTHONPATH", "")]
-            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"}
+            environment = {
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+                "OMP_NUM_THREADS": "1",
+            }
             pipe = subprocess.PIPE
             self.process = subprocess.Popen(
-                command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, env=environment
+                command,
+                stdin=pipe,
+                stdout=pipe,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                env=environment,
             )
             if self._answer(self.process, 120.0) != "ready\n":
                 raise RuntimeError("the process that reads the files does not start")
@@ -202,7 +251,12 @@ def _write_good(folder: Path) -> None:
     _write_lerobot(folder / "lerobot")
     _write_ckpt(folder / "ckpt.ckpt")
     (folder / "result.json").write_text(json.dumps(_result(), indent=1))
-    profile = {"seconds": {"rti-2": {"cold": [0.1, 0.2], "warm": [0.05]}, "ddim-10": {"cold": [0.3], "warm": [0.3]}}}
+    profile = {
+        "seconds": {
+            "rti-2": {"cold": [0.1, 0.2], "warm": [0.05]},
+            "ddim-10": {"cold": [0.3], "warm": [0.3]},
+        }
+    }
     (folder / "profile.json").write_text(json.dumps(profile))
     for name, make in _fuzz_data.VALID.values():
         make(folder / name)
@@ -221,10 +275,23 @@ def _write_native(folder: Path) -> None:
     ranges = {name: (np.zeros(2), np.ones(2)) for name in ("state", ACTION)}
     model = PolicyModel(config, Normalizer.of_ranges(ranges, {"state": (2,), ACTION: (2,)}))
     options = {"control": "absolute", "cameras": {"agentview": 84}}
-    task = {"name": "lift", "env": "lift", "options": options, "max_steps": 100, "obs_keys": ["state"]}
-    meta = {"rate_hz": 10.0, "regimes": ["constant"], "action_half_range": [1.0, 1.0], "warm_start": {"start": 0.3}}
+    task = {
+        "name": "lift",
+        "env": "lift",
+        "options": options,
+        "max_steps": 100,
+        "obs_keys": ["state"],
+    }
+    meta = {
+        "rate_hz": 10.0,
+        "regimes": ["constant"],
+        "action_scale": [1.0, 1.0],
+        "warm_start": {"start": 0.3},
+    }
     state = {"step": 3, "seconds": 1.5, "best": None}
-    checkpoint.save(folder, model, {**meta, "task": task, "step": 3}, {"model.x": torch.zeros(3)}, state)
+    checkpoint.save(
+        folder, model, {**meta, "task": task, "step": 3}, {"model.x": torch.zeros(3)}, state
+    )
 
 
 def _write_lerobot(folder: Path) -> None:
@@ -235,18 +302,48 @@ def _write_lerobot(folder: Path) -> None:
         "output_features": {"action": {"type": "ACTION", "shape": [2]}},
         "normalization_mapping": {"VISUAL": "MEAN_STD", "STATE": "MIN_MAX", "ACTION": "MEAN_STD"},
     }
-    config |= {"n_obs_steps": 2, "horizon": 8, "n_action_steps": 4, "down_dims": [8, 16], "kernel_size": 3, "n_groups": 4}
-    config |= {"diffusion_step_embed_dim": 8, "use_film_scale_modulation": True, "num_train_timesteps": 20}
-    config |= {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "epsilon", "vision_backbone": "resnet18"}
-    config |= {"spatial_softmax_num_keypoints": 4, "use_group_norm": True, "use_separate_rgb_encoder_per_camera": False}
+    config |= {
+        "n_obs_steps": 2,
+        "horizon": 8,
+        "n_action_steps": 4,
+        "down_dims": [8, 16],
+        "kernel_size": 3,
+        "n_groups": 4,
+    }
+    config |= {
+        "diffusion_step_embed_dim": 8,
+        "use_film_scale_modulation": True,
+        "num_train_timesteps": 20,
+    }
+    config |= {
+        "beta_schedule": "squaredcos_cap_v2",
+        "prediction_type": "epsilon",
+        "vision_backbone": "resnet18",
+    }
+    config |= {
+        "spatial_softmax_num_keypoints": 4,
+        "use_group_norm": True,
+        "use_separate_rgb_encoder_per_camera": False,
+    }
     config |= {"crop_shape": None, "clip_sample": True, "clip_sample_range": 1.0}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "train_config.json").write_text(json.dumps({"env": {"type": "pusht", "fps": 10}}))
     unet = PublishedUnet(2, 2, 2, (8, 16), 3, 4, 8, True, 20)
-    tensors = {f"diffusion.unet.{name}": value.contiguous() for name, value in unet.state_dict().items()}
+    tensors = {
+        f"diffusion.unet.{name}": value.contiguous() for name, value in unet.state_dict().items()
+    }
     save_file(tensors, folder / "model.safetensors")
-    ends = {"min": torch.tensor([0.0, -1.0]), "max": torch.ones(2), "mean": torch.zeros(2), "std": torch.ones(2)}
-    statistics = {f"{name}.{kind}": value.clone() for name in ("observation.state", "action") for kind, value in ends.items()}
+    ends = {
+        "min": torch.tensor([0.0, -1.0]),
+        "max": torch.ones(2),
+        "mean": torch.zeros(2),
+        "std": torch.ones(2),
+    }
+    statistics = {
+        f"{name}.{kind}": value.clone()
+        for name in ("observation.state", "action")
+        for kind, value in ends.items()
+    }
     save_file(statistics, folder / "policy_preprocessor_step_3_normalizer_processor.safetensors")
 
 
@@ -254,12 +351,17 @@ def _write_ckpt(path: Path) -> None:
     unet = PublishedUnet(2, 2, 5, (8, 16), 3, 8, 8, True)
     named: dict[str, Any] = {}
     for name, tensor in unet.state_dict().items():
-        other = name.replace(".conv1.block.", ".blocks.0.block.").replace(".conv2.block.", ".blocks.1.block.")
+        other = name.replace(".conv1.block.", ".blocks.0.block.").replace(
+            ".conv2.block.", ".blocks.1.block."
+        )
         named["model." + re.sub(r"^((?:down|up)_modules\.\d+\.2)\.", r"\1.conv.", other)] = tensor
     for key, width in (("obs", 5), ("action", 2)):
         named[f"normalizer.params_dict.{key}.scale"] = torch.ones(width)
         named[f"normalizer.params_dict.{key}.offset"] = torch.zeros(width)
-    torch.save({"state_dicts": {"ema_model": named}, "cfg": OSError("x"), "pickles": {"epoch": b"..."}}, path)
+    torch.save(
+        {"state_dicts": {"ema_model": named}, "cfg": OSError("x"), "pickles": {"epoch": b"..."}},
+        path,
+    )
 
 
 def _result() -> dict[str, Any]:
@@ -271,14 +373,34 @@ def _result() -> dict[str, Any]:
         "nfe": {"cold": 10.0, "warm": 2.0, "per_action": 0.25},
         "inference_ms": {"p50": 10.0, "p95": 12.0, "per_second_of_motion": 12.0, "rows": 1.0},
         "smoothness": {"jerk_rms": 1.0, "max_step": 0.1},
-        "per_episode": [{"seed": seed, "success": seed == 1, "score": 0.1 * seed, "steps": 100} for seed in range(3)],
+        "per_episode": [
+            {"seed": seed, "success": seed == 1, "score": 0.1 * seed, "steps": 100}
+            for seed in range(3)
+        ],
         "versions": {"torch": "2"},
         "sampler_settings": {"start": 0.3, "solver": {"eta": 0.0}},
         "task_options": {"goal": [256, 256, 0.8]},
     }
-    result |= {"task": "pusht", "checkpoint": "runs/x", "inference": "rti-2", "executed": 8, "episodes": 3, "seed": 0}
-    result |= {"latency_s": 0.0, "late_actions": 0, "starved_ticks": 0.0, "planner": "sync", "reaction_s": 0.4}
-    result |= {"wall_seconds": 3.0, "machine": {"cpu": "x", "cores": 2, "device": "cpu"}, "checkpoint_step": 100}
+    result |= {
+        "task": "pusht",
+        "checkpoint": "runs/x",
+        "inference": "rti-2",
+        "executed": 8,
+        "episodes": 3,
+        "seed": 0,
+    }
+    result |= {
+        "latency_s": 0.0,
+        "late_actions": 0,
+        "starved_ticks": 0.0,
+        "planner": "sync",
+        "reaction_s": 0.4,
+    }
+    result |= {
+        "wall_seconds": 3.0,
+        "machine": {"cpu": "x", "cores": 2, "device": "cpu"},
+        "checkpoint_step": 100,
+    }
     return result
 
 
@@ -292,7 +414,11 @@ def _damage(kind: str, folder: Path, rng: np.random.Generator) -> Path:
         _fuzz_data.damage(path, rng)
         return path
     for _ in range(int(rng.integers(1, 4))):
-        files = [each for each in sorted(path.rglob("*")) if each.is_file()] if path.is_dir() else [path]
+        files = (
+            [each for each in sorted(path.rglob("*")) if each.is_file()]
+            if path.is_dir()
+            else [path]
+        )
         if files:
             _damage_file(files[int(rng.integers(len(files)))], rng)
     return path
@@ -311,15 +437,21 @@ def _copy(kind: str, folder: Path) -> Path:
 
 
 def _damage_file(path: Path, rng: np.random.Generator) -> None:
-    ways: list[Callable[[Path, np.random.Generator], None]] = [_flip_bits, _truncate, _overwrite, _remove, _drop_hashes]
+    samplers: list[Callable[[Path, np.random.Generator], None]] = [
+        _flip_bits,
+        _truncate,
+        _overwrite,
+        _remove,
+        _drop_hashes,
+    ]
     if path.suffix in (".json", ".yaml"):
-        ways += [_change_value] * 6 + [_remove_key] * 3 + [_nest, _enlarge_number]
+        samplers += [_change_value] * 6 + [_remove_key] * 3 + [_nest, _enlarge_number]
     elif path.suffix == ".safetensors":
-        ways += [_change_header] * 4
+        samplers += [_change_header] * 4
     elif path.suffix == ".ckpt":
-        ways += [_change_pickle] * 6
+        samplers += [_change_pickle] * 6
     if path.exists():
-        ways[int(rng.integers(len(ways)))](path, rng)
+        samplers[int(rng.integers(len(samplers)))](path, rng)
 
 
 def _flip_bits(path: Path, rng: np.random.Generator) -> None:
@@ -363,14 +495,20 @@ def _drop_hashes(path: Path, rng: np.random.Generator) -> None:
 
 def _read_plain(path: Path) -> Any:
     try:
-        return json.loads(path.read_text()) if path.suffix == ".json" else yaml.safe_load(path.read_text())
+        return (
+            json.loads(path.read_text())
+            if path.suffix == ".json"
+            else yaml.safe_load(path.read_text())
+        )
     except (ValueError, yaml.YAMLError, RecursionError):
         return None
 
 
 def _write_plain(path: Path, value: Any) -> None:
     with contextlib.suppress(UnicodeEncodeError, yaml.YAMLError):
-        path.write_text(json.dumps(value) if path.suffix == ".json" else yaml.safe_dump(value, sort_keys=False))
+        path.write_text(
+            json.dumps(value) if path.suffix == ".json" else yaml.safe_dump(value, sort_keys=False)
+        )
 
 
 def _places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -415,7 +553,9 @@ def _enlarge_number(path: Path, rng: np.random.Generator) -> None:
     numbers = list(re.finditer(r"\d+", text))
     if numbers:
         chosen = numbers[int(rng.integers(len(numbers)))]
-        path.write_text(text[: chosen.start()] + "9" * int(rng.integers(1, 6000)) + text[chosen.end() :])
+        path.write_text(
+            text[: chosen.start()] + "9" * int(rng.integers(1, 6000)) + text[chosen.end() :]
+        )
 
 
 def _change_header(path: Path, rng: np.random.Generator) -> None:
@@ -442,7 +582,9 @@ def _change_pickle(path: Path, rng: np.random.Generator) -> None:
     name = (pickled or names)[0] if rng.random() < 0.6 else names[int(rng.integers(len(names)))]
     part = path.with_name("part")
     part.write_bytes(members[name])
-    (_flip_one_bit, _flip_one_bit, _flip_bits, _truncate, _overwrite)[int(rng.integers(5))](part, rng)
+    (_flip_one_bit, _flip_one_bit, _flip_bits, _truncate, _overwrite)[int(rng.integers(5))](
+        part, rng
+    )
     members[name] = part.read_bytes()
     part.unlink()
     _write_zip(path, members)
@@ -468,7 +610,9 @@ def _write_zip(path: Path, members: dict[str, bytes], packed: int = zipfile.ZIP_
 def _pickle(folder: Path, rng: np.random.Generator) -> tuple[str, Path]:
     """Opcodes that run, nest, share, remember far away, or show memory."""
     depth = int(rng.integers(1000, 300_000))
-    shared = b"(tq\x00" + b"".join(b"(" + b"h%c" % i * 30 + b"tq%c" % (i + 1) for i in range(int(rng.integers(5, 100))))
+    shared = b"(tq\x00" + b"".join(
+        b"(" + b"h%c" % i * 30 + b"tq%c" % (i + 1) for i in range(int(rng.integers(5, 100)))
+    )
     run = f"c{MARKING}\nrun\n".encode()
     tensor = b"ctorch._utils\n_rebuild_tensor_v2\n"
     texts = [
@@ -498,7 +642,9 @@ def _pickle(folder: Path, rng: np.random.Generator) -> tuple[str, Path]:
 def _bomb(folder: Path, rng: np.random.Generator) -> tuple[str, Path]:
     """A little file that would unpack to much."""
     path = folder / "bomb.ckpt"
-    _write_zip(path, {"a/data.pkl": bytes(50 << 20), "a/data/0": bytes(50 << 20)}, zipfile.ZIP_DEFLATED)
+    _write_zip(
+        path, {"a/data.pkl": bytes(50 << 20), "a/data/0": bytes(50 << 20)}, zipfile.ZIP_DEFLATED
+    )
     return "ckpt", path
 
 
@@ -514,12 +660,18 @@ def _module(folder: Path, rng: np.random.Generator) -> tuple[str, Path]:
         {"id": "Ant-v5", "xml_file": "/etc/passwd"},
         {"controller": "../a.json"},
     ]
-    meta["task"] |= {"env": ("gymnasium", word, "lift")[int(rng.integers(3))], "options": options[int(rng.integers(5))]}
+    meta["task"] |= {
+        "env": ("gymnasium", word, "lift")[int(rng.integers(3))],
+        "options": options[int(rng.integers(5))],
+    }
     (path / checkpoint.META).write_text(json.dumps(meta))
     if rng.random() < 0.5:
         plain = yaml.safe_load((path / checkpoint.CONFIG).read_text())
         axis = ("encoder", "denoiser", "schedule", "actions")[int(rng.integers(4))]
-        plain[axis] = {"_target_": (f"{MARKING}.run", "os.system", [word], None)[int(rng.integers(4))], "command": "true"}
+        plain[axis] = {
+            "_target_": (f"{MARKING}.run", "os.system", [word], None)[int(rng.integers(4))],
+            "command": "true",
+        }
         (path / checkpoint.CONFIG).write_text(yaml.safe_dump(plain))
     return "native", path
 
@@ -548,8 +700,12 @@ def _anchors(folder: Path, rng: np.random.Generator) -> tuple[str, Path]:
     """YAML that multiplies itself, by aliases, by merge keys or by depth, or that asks for Python objects."""
     path = _copy("native", folder)
     depth, wide = int(rng.integers(5, 200)), int(rng.integers(2, 10))
-    aliases = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * wide)}]" for i in range(1, depth)]
-    merged = ["a0: &a0 {k: 1}"] + [f"a{i}: &a{i}\n  <<: [{', '.join([f'*a{i - 1}'] * wide)}]" for i in range(1, depth)]
+    aliases = ["a0: &a0 [x, x]"] + [
+        f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * wide)}]" for i in range(1, depth)
+    ]
+    merged = ["a0: &a0 {k: 1}"] + [
+        f"a{i}: &a{i}\n  <<: [{', '.join([f'*a{i - 1}'] * wide)}]" for i in range(1, depth)
+    ]
     texts = [
         "\n".join([*aliases, f"encoder: *a{depth - 1}"]),
         "\n".join(merged),
@@ -567,14 +723,24 @@ def _anchors(folder: Path, rng: np.random.Generator) -> tuple[str, Path]:
 def _json(folder: Path, rng: np.random.Generator) -> tuple[str, Path]:
     """JSON that is deep, wide or of huge numbers, in every place where JSON is read."""
     depth = int(rng.integers(1000, 200_000))
-    odd = ("[" * depth, '{"a":' * depth, "9" * depth, f'"{chr(92)}ud800"', "[" + "[]," * depth + "[]]", "1e999", "-" * depth)
+    odd = (
+        "[" * depth,
+        '{"a":' * depth,
+        "9" * depth,
+        f'"{chr(92)}ud800"',
+        "[" + "[]," * depth + "[]]",
+        "1e999",
+        "-" * depth,
+    )
     kind = ("native", "lerobot", "result", "profile")[int(rng.integers(4))]
     path = _copy(kind, folder)
     file = {"native": checkpoint.META, "lerobot": "config.json"}.get(kind)
     target = path if file is None else path / file
     text = odd[int(rng.integers(len(odd)))]
     whole = target.read_text()
-    target.write_text(text if rng.random() < 0.5 else whole[:-1].rstrip().rstrip("}") + f', "step": {text}}}')
+    target.write_text(
+        text if rng.random() < 0.5 else whole[:-1].rstrip().rstrip("}") + f', "step": {text}}}'
+    )
     return kind, path
 
 
@@ -584,5 +750,20 @@ def _data_set(folder: Path, rng: np.random.Generator) -> tuple[str, Path]:
 
 
 HOSTILE: tuple[Callable[[Path, np.random.Generator], tuple[str, Path]], ...] = (
-    *(_pickle, _module, _size, _anchors, _json, _pickle, _module, _size, _anchors, _json, _pickle, _bomb, _data_set, _data_set),
+    *(
+        _pickle,
+        _module,
+        _size,
+        _anchors,
+        _json,
+        _pickle,
+        _module,
+        _size,
+        _anchors,
+        _json,
+        _pickle,
+        _bomb,
+        _data_set,
+        _data_set,
+    ),
 )

@@ -23,9 +23,18 @@ from ._moments import noise_of, request_at
 class Words:
     """At moments where a demonstration's gripper has just changed, a fresh plan is given back with the old gripper value."""
 
-    checkpoint: Annotated[str, Word("a checkpoint or a run whose actions hold a number of two values", positional=True)]
+    checkpoint: Annotated[
+        str,
+        Word("a checkpoint or a run whose actions hold a number of two values", positional=True),
+    ]
     data: Annotated[str, Word("the store it was trained on")]
-    starts: Annotated[tuple[float, ...], Word("schedule times to begin at")] = (0.05, 0.1, 0.2, 0.35, 0.5)
+    starts: Annotated[tuple[float, ...], Word("schedule times to begin at")] = (
+        0.05,
+        0.1,
+        0.2,
+        0.35,
+        0.5,
+    )
     steps: Annotated[int, Word("evaluations of a warm start")] = 2
     moments: Annotated[int, Word("moments to look at")] = 200
 
@@ -35,25 +44,37 @@ def run(words: Words) -> None:
     model, _ = checkpoint.load(words.checkpoint)
     discrete = torch.as_tensor(model.actions.discrete)
     if not bool(discrete.any()):
-        raise ConfigError(f"{words.checkpoint} has no action number that takes two values only: there is nothing to flip")
+        raise ConfigError(
+            f"{words.checkpoint} has no action number that takes two values only: there is nothing to flip"
+        )
     store = Store.open(words.data)
     changes = _changes(store, discrete.numpy(), model.config.horizon.executed, words.moments)
     request = request_at(model, store, changes)
     fresh = Fresh(10)(request).plan
     guess = torch.where(discrete, -fresh.sign(), fresh)
-    ways = {
+    samplers = {
         "neutral guess": {},
-        "neutral, flat": {"rising": False},
+        "neutral, flat": {"ramp": False},
         "wrong guess": {"neutral": False},
-        "wrong guess, as it is": {"neutral": False, "renoise": False, "rising": False},
-        "neutral, as it is": {"renoise": False, "rising": False},
+        "wrong guess, as it is": {"neutral": False, "renoise": False, "ramp": False},
+        "neutral, as it is": {"renoise": False, "ramp": False},
     }
-    print(f"{len(guess)} moments, {words.steps} evaluations, share of gripper values that agree with the fresh plan's")
+    print(
+        f"{len(guess)} moments, {words.steps} evaluations, share of gripper values that agree with the fresh plan's"
+    )
     print(f"{'':<24}" + "".join(f"{f'start {start}':>12}" for start in words.starts))
-    asked = replace(request, previous=guess, executed=np.zeros(len(guess), np.int64), noise=noise_of(len(guess), plan=1))
-    for name, options in ways.items():
-        starts = [WarmStart(words.steps, start, **options).settled(model.trained) for start in words.starts]
-        shares = [_agreement(way(asked).plan, fresh, request) for way in starts]
+    asked = replace(
+        request,
+        previous=guess,
+        executed=np.zeros(len(guess), np.int64),
+        noise=noise_of(len(guess), plan=1),
+    )
+    for name, options in samplers.items():
+        starts = [
+            WarmStart(words.steps, start, **options).settled(model.trained)
+            for start in words.starts
+        ]
+        shares = [_agreement(sampler(asked).plan, fresh, request) for sampler in starts]
         print(f"{name:<24}" + "".join(f"{share:>12.3f}" for share in shares))
     again = Fresh(10)(replace(request, noise=noise_of(len(guess), plan=1))).plan
     print(f"two fresh plans agree in {_agreement(again, fresh, request):.3f}")
@@ -62,7 +83,10 @@ def run(words: Words) -> None:
 def _agreement(plan: Tensor, fresh: Tensor, request: PlanRequest) -> float:
     assert request.discrete is not None
     chunk = slice(request.horizon.past, request.horizon.past + request.horizon.executed)
-    same = plan[:, chunk][..., request.discrete].sign() == fresh[:, chunk][..., request.discrete].sign()
+    same = (
+        plan[:, chunk][..., request.discrete].sign()
+        == fresh[:, chunk][..., request.discrete].sign()
+    )
     return float(same.float().mean())
 
 

@@ -16,7 +16,7 @@ from ..commands.words import Word
 from ..policy.diffusion.solvers import DDIM
 from ..policy.diffusion_policy import DiffusionPolicy
 from ..policy.foreign.lerobot import import_policy
-from ..policy.samplers.base import Fresh, Way
+from ..policy.samplers.base import Fresh, Sampler
 from ..policy.samplers.warm_start import WarmStart
 from .call_time import two_calls
 
@@ -38,24 +38,41 @@ def run(words: Words) -> None:
     """Print milliseconds per chunk and the ratio to LeRobot's default (DDPM in 100 steps)."""
     torch.set_num_threads(words.threads)
     with tempfile.TemporaryDirectory() as folder:
-        command = [words.python, str(PEER), folder, words.kind, str(words.calls), *map(str, words.channels)]
-        subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": str(words.threads)})
+        command = [
+            words.python,
+            str(PEER),
+            folder,
+            words.kind,
+            str(words.calls),
+            *map(str, words.channels),
+        ]
+        subprocess.run(
+            command,
+            check=True,
+            capture_output=True,
+            env={**os.environ, "OMP_NUM_THREADS": str(words.threads)},
+        )
         peer = np.load(Path(folder, "answer.npz"))["seconds"]
         model = import_policy(Path(folder))
     print(f"{'':<34}{'NFE':>6}{'p50 ms':>10}{'p95 ms':>10}{'ratio':>8}")
     base = _line("LeRobot, DDPM-100 (its default)", 100, peer, None)
-    ways: dict[str, Way] = {
+    samplers: dict[str, Sampler] = {
         "imported, DDPM-100": Fresh(100, DDIM(1.0)),
         "imported, DDIM-10": Fresh(10),
         "imported, RTI, later plans": WarmStart(2),
     }
-    for name, way in ways.items():
-        calls = [two_calls(DiffusionPolicy(model, way), 1, seed)[1] for seed in range(words.calls + 1)][1:]
+    for name, sampler in samplers.items():
+        calls = [
+            two_calls(DiffusionPolicy(model, sampler), 1, seed)[1]
+            for seed in range(words.calls + 1)
+        ][1:]
         _line(name, calls[0][1], np.array([seconds for seconds, _ in calls]), base)
 
 
 def _line(name: str, nfe: int, seconds: np.ndarray, base: float | None) -> float:
     """Print a row; returns its median."""
     p50, p95 = np.percentile(seconds, (50, 95)) * 1e3
-    print(f"{name:<34}{nfe:>6}{p50:>10.1f}{p95:>10.1f}{'' if base is None else f'{base / p50:8.1f}'}")
+    print(
+        f"{name:<34}{nfe:>6}{p50:>10.1f}{p95:>10.1f}{'' if base is None else f'{base / p50:8.1f}'}"
+    )
     return float(p50)

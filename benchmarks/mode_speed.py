@@ -19,7 +19,7 @@ from ..policy.diffusion.contract import Denoiser, Preconditioner
 from ..policy.diffusion.objective import staircase_times
 from ..policy.diffusion.schedule import VPCosine, grid
 from ..policy.diffusion.solvers import DDIM
-from ..policy.samplers.base import descend
+from ..policy.samplers.base import run_sampling_loop
 from ..spec import Horizon
 
 PRESETS = {"cpu": (6, 256), "paper": (8, 1024)}
@@ -31,7 +31,9 @@ WIDTH, TOKENS, TOKEN_WIDTH = 7, 4, 64
 class Words:
     """Untrained weights, DDIM from noise and one stair of streaming; all ways take the same plans within rounding."""
 
-    presets: Annotated[tuple[str, ...], Word("sizes: cpu (6 layers of 256) and paper (8 layers of 1024)")] = ("cpu", "paper")
+    presets: Annotated[
+        tuple[str, ...], Word("sizes: cpu (6 layers of 256) and paper (8 layers of 1024)")
+    ] = ("cpu", "paper")
     rows: Annotated[tuple[int, ...], Word("rows per call")] = (1, 16)
     steps: Annotated[int, Word("evaluations per chunk")] = 10
     planned: Annotated[int, Word("action steps of a plan")] = 24
@@ -42,18 +44,22 @@ class Words:
 class Masked(ModeTransformer):
     """The same network as it is usually written: routers at every step, and each expert works on a mask of tokens."""
 
-    def forward(self, x: Tensor, level: Tensor, context: ModeContext, prepared: ModeModulation | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, level: Tensor, context: ModeContext, prepared: ModeModulation | None = None
+    ) -> Tensor:
         """See ModeTransformer; nothing is prepared."""
         phi, h = self.embedding(level), self.actions(x) + self.position[: x.shape[1]]
         mask = self._mask(x.shape[1], context)
         for block, prefix in zip(self.blocks, context.layers, strict=True):
             h, *_ = block.attend(h, phi, prefix, mask)  # type: ignore[operator]
-            h = h + self._experts(block, block.norm_experts(h), choose(block.router(phi), self.top, False))  # type: ignore[operator, arg-type]
+            h = h + self._experts(
+                block, block.norm_experts(h), choose(block.router(phi), self.top, False)
+            )  # type: ignore[operator, arg-type]
         return self.out(self.norm_out(h))
 
     def _experts(self, block: Block, h: Tensor, routes: Routes) -> Tensor:
         out = torch.zeros_like(h)
-        for expert in range(len(block.experts.widen)):
+        for expert in range(len(block.experts.up_projection)):
             picked = routes.expert == expert  # (B, T, k)
             mask = picked.any(-1)
             if mask.any():
@@ -69,7 +75,9 @@ class Everything(Masked):
         """Nothing is kept."""
         return tokens
 
-    def forward(self, x: Tensor, level: Tensor, context: Tensor, prepared: ModeModulation | None = None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(
+        self, x: Tensor, level: Tensor, context: Tensor, prepared: ModeModulation | None = None
+    ) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """See ModeTransformer."""
         return super().forward(x, level, ModeTransformer.encode_context(self, context))
 
@@ -80,41 +88,49 @@ def run(words: Words) -> None:
         torch.set_num_threads(words.threads)
     for preset in words.presets:
         net = make(ModeTransformer, preset)
-        print(f"{preset}: {sum(p.numel() for p in net.parameters()) / 1e6:.1f} M parameters, {torch.get_num_threads()} threads")
+        print(
+            f"{preset}: {sum(p.numel() for p in net.parameters()) / 1e6:.1f} M parameters, {torch.get_num_threads()} threads"
+        )
         columns = f"{'p50 ms':>9}{'p95 ms':>9}{'ratio':>8}{'G MAC':>9}{'largest difference':>20}"
-        print(f"  {'rows':>4}  {'levels':<8}{'way':<24}{columns}")
+        print(f"  {'rows':>4}  {'levels':<8}{'sampler':<24}{columns}")
         for rows in words.rows:
             _compare(words, preset, net, rows)
 
 
-def make(kind: type[ModeTransformer], preset: str, dtype: torch.dtype = torch.float32) -> ModeTransformer:
+def make(
+    kind: type[ModeTransformer], preset: str, dtype: torch.dtype = torch.float32
+) -> ModeTransformer:
     """A network whose routers differ from level to level; the same weights for every kind."""
     torch.manual_seed(0)
     layers, embed = PRESETS[preset]
-    net = kind(WIDTH, TOKENS, TOKEN_WIDTH, heads=8, layers=layers, embed=embed).eval().requires_grad_(False)
+    net = (
+        kind(WIDTH, TOKENS, TOKEN_WIDTH, heads=8, layers=layers, embed=embed)
+        .eval()
+        .requires_grad_(False)
+    )
     for block in net.blocks:
         torch.nn.init.normal_(block.router.layers[2].weight, std=0.5)  # type: ignore[union-attr, index]
-    return net.weights_in(dtype)
+    return net.set_precision(dtype)
 
 
 def _compare(words: Words, preset: str, net: ModeTransformer, rows: int) -> None:
     masked, everything = make(Masked, preset), make(Everything, preset)
     half = make(ModeTransformer, preset, torch.bfloat16)
     for levels, pairs in (("uniform", uniform(words, rows)), ("stairs", stairs(words, rows))):
-        ways = {
+        samplers = {
             "masks, all tokens": chunk(everything, pairs, rows, words.planned, prepared=False),
             "masks": chunk(masked, pairs, rows, words.planned, prepared=False),
             "prepared routes": chunk(net, pairs, rows, words.planned),
             "prepared routes, bf16": chunk(half, pairs, rows, words.planned),
         }
-        times, first = _in_turns(ways, words.calls), ways["masks"]()
-        for way, seconds in times.items():
+        times, first = _in_turns(samplers, words.calls), samplers["masks"]()
+        for sampler, seconds in times.items():
             with FlopCounterMode(display=False) as counter:
-                plan = ways[way]()
+                plan = samplers[sampler]()
             p50, p95 = np.percentile(seconds, (50, 95)) * 1e3
             ratio = np.median(times["masks, all tokens"]) / np.median(seconds)
             print(
-                f"  {rows:>4}  {levels:<8}{way:<24}{p50:>9.1f}{p95:>9.1f}{ratio:>8.2f}{counter.get_total_flops() / 2e9:>9.2f}"
+                f"  {rows:>4}  {levels:<8}{sampler:<24}{p50:>9.1f}{p95:>9.1f}{ratio:>8.2f}{counter.get_total_flops() / 2e9:>9.2f}"
                 f"{float((plan - first).abs().max()):>20.1e}"
             )
 
@@ -128,32 +144,38 @@ def stairs(words: Words, rows: int) -> list[Tensor]:
     """Levels of one stair of three blocks, in as many evaluations."""
     horizon = Horizon(1, words.planned, words.planned // 3)
     done = torch.linspace(0, 1, words.steps + 1, dtype=torch.float64)
-    return [VPCosine().level(row).float().expand(rows, -1) for row in staircase_times(horizon, done)]
+    return [
+        VPCosine().level(row).float().expand(rows, -1) for row in staircase_times(horizon, done)
+    ]
 
 
-def chunk(net: ModeTransformer, pairs: list[Tensor], rows: int, planned: int, prepared: bool = True) -> Callable[[], Tensor]:
+def chunk(
+    net: ModeTransformer, pairs: list[Tensor], rows: int, planned: int, prepared: bool = True
+) -> Callable[[], Tensor]:
     """A whole call: condition tokens once, then the plan down its levels."""
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(rows, planned, WIDTH, generator=generator)
     tokens = torch.randn(rows, TOKENS, TOKEN_WIDTH, generator=generator)
     denoiser = Denoiser(net, Preconditioner())
-    table = net.prepare(torch.stack([pair[0] for pair in pairs[:-1]]), planned) if prepared else None
+    table = (
+        net.prepare(torch.stack([pair[0] for pair in pairs[:-1]]), planned) if prepared else None
+    )
 
     @torch.no_grad()
     def call() -> Tensor:
         bound = denoiser.bind(net.encode_context(tokens), 1.0, table)
-        return descend(bound, DDIM(), x, pairs, lambda: x)
+        return run_sampling_loop(bound, DDIM(), x, pairs, lambda: x)
 
     return call
 
 
-def _in_turns(ways: dict[str, Callable[[], Tensor]], calls: int) -> dict[str, list[float]]:
+def _in_turns(samplers: dict[str, Callable[[], Tensor]], calls: int) -> dict[str, list[float]]:
     """Seconds of every call; a first turn warms the machine up and is dropped."""
-    times: dict[str, list[float]] = {way: [] for way in ways}
+    times: dict[str, list[float]] = {sampler: [] for sampler in samplers}
     for turn in range(calls + 1):
-        for way, call in ways.items():
+        for sampler, call in samplers.items():
             began = time.perf_counter()
             call()
             if turn:
-                times[way].append(time.perf_counter() - began)
+                times[sampler].append(time.perf_counter() - began)
     return times

@@ -22,9 +22,15 @@ from ..spec import ConfigError, HotstartError, nearest
 from ._mutants import MUTANTS, Mutant
 
 ROOT, PACKAGE = Path(__file__).parents[1], __name__.partition(".")[0]
-LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "runs", "data", "build", "shared", "videos", "*.egg-info", "docs")
+LEFT_OUT = shutil.ignore_patterns(
+    ".*", "__pycache__", "runs", "data", "build", "shared", "videos", "*.egg-info", "docs"
+)
 """What the tests of a copy do not need."""
-ALONE = {"PYTHONDONTWRITEBYTECODE": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "OMP_NUM_THREADS": "1"}
+ALONE = {
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    "OMP_NUM_THREADS": "1",
+}
 """Environment of the tests: no byte code of an edit is left behind, and what other packages add to pytest is not waited for."""
 PASSED, FAILED = 0, 1
 """pytest's exit statuses; any other one means that the tests did not run."""
@@ -38,9 +44,16 @@ class Words:
     without an edit, and every edit's old text must stand in its file exactly once. The edits are in benchmarks/_mutants.py.
     """
 
-    only: Annotated[tuple[str, ...], Word("edits to make, by their names or how they begin; empty: all")] = ()
-    at_once: Annotated[int, Word("edits that are tested at the same time, each in a copy of its own")] = 1
-    limit_s: Annotated[float, Word("seconds that the tests of an edit may take; a run that hangs counts as noticed")] = 300.0
+    only: Annotated[
+        tuple[str, ...], Word("edits to make, by their names or how they begin; empty: all")
+    ] = ()
+    at_once: Annotated[
+        int, Word("edits that are tested at the same time, each in a copy of its own")
+    ] = 1
+    limit_s: Annotated[
+        float,
+        Word("seconds that the tests of an edit may take; a run that hangs counts as noticed"),
+    ] = 300.0
     out: Annotated[str, Word("result file; empty: not written")] = ""
 
 
@@ -66,7 +79,9 @@ def run(words: Words) -> None:
     if words.out:
         Path(words.out).write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=2))
     survivors = [outcome for outcome in outcomes if outcome.survived]
-    print(f"{len(outcomes)} edits: {len(outcomes) - len(survivors)} noticed, {len(survivors)} survived")
+    print(
+        f"{len(outcomes)} edits: {len(outcomes) - len(survivors)} noticed, {len(survivors)} survived"
+    )
     unexplained = [outcome.name for outcome in survivors if not outcome.reason]
     if unexplained:
         raise HotstartError(f"no test notices {', '.join(unexplained)}: write one for each")
@@ -77,7 +92,9 @@ def choose_mutants(only: Sequence[str], mutants: Sequence[Mutant]) -> list[Mutan
     names = [mutant.name for mutant in mutants]
     for word in only:
         if not any(name.startswith(word) for name in names):
-            raise ConfigError(f"there is no edit {word!r}{nearest(word, names)}; valid are {', '.join(names)}")
+            raise ConfigError(
+                f"there is no edit {word!r}{nearest(word, names)}; valid are {', '.join(names)}"
+            )
     return [mutant for mutant in mutants if not only or mutant.name.startswith(tuple(only))]
 
 
@@ -96,7 +113,9 @@ def check_texts(mutants: Sequence[Mutant], root: Path) -> None:
         )
 
 
-def try_all(mutants: Sequence[Mutant], root: Path, folder: Path, at_once: int, limit_s: float) -> list[Outcome]:
+def try_all(
+    mutants: Sequence[Mutant], root: Path, folder: Path, at_once: int, limit_s: float
+) -> list[Outcome]:
     """The outcome of every edit, in their order; HotstartError where tests fail without any."""
     copies: SimpleQueue[Path] = SimpleQueue()
     for number in range(at_once):
@@ -119,7 +138,9 @@ def try_all(mutants: Sequence[Mutant], root: Path, folder: Path, at_once: int, l
 def copy_tree(root: Path, target: Path) -> Path:
     """A copy of the package with its tests, at `target`, whose parent is to be put first on the path."""
     if not (root / "tests").is_dir():
-        raise ConfigError(f"{root} holds no tests: run this from a checkout of hotstart, not from an installed package")
+        raise ConfigError(
+            f"{root} holds no tests: run this from a checkout of hotstart, not from an installed package"
+        )
     shutil.copytree(root, target, ignore=LEFT_OUT)
     return target
 
@@ -132,7 +153,9 @@ def check_unedited(mutants: Sequence[Mutant], copies: SimpleQueue[Path], limit_s
     status, output = run_tests(copy, tests, limit_s * len(tests))
     copies.put(copy)
     if status != PASSED:
-        raise HotstartError(f"the tests fail without any edit, so they can say nothing:\n{output[-2000:]}")
+        raise HotstartError(
+            f"the tests fail without any edit, so they can say nothing:\n{output[-2000:]}"
+        )
 
 
 def try_mutant(mutant: Mutant, copy: Path, limit_s: float) -> Outcome:
@@ -146,10 +169,14 @@ def try_mutant(mutant: Mutant, copy: Path, limit_s: float) -> Outcome:
     finally:
         path.write_text(text)
     if status not in (PASSED, FAILED):
-        raise HotstartError(f"the tests of {mutant.name} could not be run (pytest says {status}):\n{output[-2000:]}")
+        raise HotstartError(
+            f"the tests of {mutant.name} could not be run (pytest says {status}):\n{output[-2000:]}"
+        )
     failed = next((line for line in output.splitlines() if line.startswith("FAILED ")), "")
     noticed_by = failed.removeprefix("FAILED ").split(" - ")[0] if status == FAILED else ""
-    return Outcome(mutant.name, status == PASSED, time.monotonic() - began, noticed_by, mutant.reason)
+    return Outcome(
+        mutant.name, status == PASSED, time.monotonic() - began, noticed_by, mutant.reason
+    )
 
 
 def run_tests(copy: Path, tests: Sequence[str], limit_s: float) -> tuple[int, str]:

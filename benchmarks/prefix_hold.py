@@ -16,7 +16,7 @@ from ..policy import checkpoint
 from ..policy.fitting.calibration import pairs_of_steps
 from ..policy.model import PolicyModel
 from ..policy.normalizer import ACTION
-from ..policy.samplers.base import Fresh, PlanRequest, Way, shift
+from ..policy.samplers.base import Fresh, PlanRequest, Sampler, shift
 from ..policy.samplers.real_time_chunking import RealTimeChunking
 from ..policy.samplers.warm_start import WarmStart
 from ..spec import ConfigError
@@ -25,27 +25,33 @@ from ._moments import noise_of, request_at
 
 @dataclass
 class Words:
-    """At moments of the data a fresh plan is made; when its chunk has been executed, each way of inference plans again."""
+    """At moments of the data a fresh plan is made; when its chunk has been executed, each sampler plans again."""
 
     checkpoint: Annotated[str, Word("a checkpoint or a run", positional=True)]
     data: Annotated[str, Word("the store it was trained on")]
-    committed: Annotated[tuple[int, ...], Word("how many steps are executed while the new plan is made")] = (2, 4, 8)
-    betas: Annotated[tuple[float, ...], Word("bounds of the guidance's weight (inference.beta)")] = (5.0, 20.0)
+    frozen: Annotated[
+        tuple[int, ...], Word("how many steps are executed while the new plan is made")
+    ] = (2, 4, 8)
+    betas: Annotated[
+        tuple[float, ...], Word("bounds of the guidance's weight (inference.beta)")
+    ] = (5.0, 20.0)
     steps: Annotated[int, Word("evaluations of a plan")] = 10
     moments: Annotated[int, Word("moments to look at")] = 200
 
 
 @dataclass(frozen=True)
 class Held:
-    """How two plans agree, per row (R,): root mean squares in half ranges."""
+    """How two plans agree, per row (R,): root mean squares in normalised units."""
 
-    committed: Tensor  # over the committed steps
+    frozen: Tensor  # over the frozen steps
     later: Tensor  # over the further steps that both plans know
-    seam: Tensor  # from the last committed step of the plan before to the first free one of the new plan
+    seam: (
+        Tensor  # from the last frozen step of the plan before to the first free one of the new plan
+    )
 
 
 def run(words: Words) -> None:
-    """Print, per way and number of committed steps, the mean over the moments with its 95 % bootstrap interval."""
+    """Print, per way and number of frozen steps, the mean over the moments with its 95 % bootstrap interval."""
     model, _ = checkpoint.load(words.checkpoint)
     _check(model, words)
     apart = model.config.horizon.executed
@@ -53,26 +59,28 @@ def run(words: Words) -> None:
     pairs = pairs_of_steps(store, apart, words.moments, seed=0)
     before, now = request_at(model, store, pairs[:, 0]), request_at(model, store, pairs[:, 1])
     first, used = Fresh(words.steps)(before).plan, used_numbers(model)
-    print(f"{len(pairs)} moments, {words.steps} evaluations, root mean squares in half ranges [95 % of the mean]")
-    print(f"{'':<28}{'committed steps':>24}{'further steps':>24}{'seam':>24}")
-    for committed in words.committed:
-        asked = going_on(now, first, apart, committed)
-        own = agreement(asked.going_on().plan, asked, used)
-        print(f"{f'{committed} committed, the old plan':<76}{_shown(own.seam):>24}")
-        for name, way in _ways(model, words).items():
-            held = agreement(way(asked).plan, asked, used)
-            parts = (held.committed, held.later, held.seam)
+    print(
+        f"{len(pairs)} moments, {words.steps} evaluations, root mean squares in normalised units [95 % of the mean]"
+    )
+    print(f"{'':<28}{'frozen steps':>24}{'further steps':>24}{'seam':>24}")
+    for frozen in words.frozen:
+        asked = shift_plan(now, first, apart, frozen)
+        own = agreement(asked.shift_plan().plan, asked, used)
+        print(f"{f'{frozen} frozen, the old plan':<76}{_shown(own.seam):>24}")
+        for name, sampler in _samplers(model, words).items():
+            held = agreement(sampler(asked).plan, asked, used)
+            parts = (held.frozen, held.later, held.seam)
             print(f"  {name:<26}" + "".join(f"{_shown(part):>24}" for part in parts))
 
 
-def going_on(request: PlanRequest, plan: Tensor, executed: int, committed: int) -> PlanRequest:
-    """The request of rows that have a plan before (R, T, A), of which as many steps are executed and committed each."""
+def shift_plan(request: PlanRequest, plan: Tensor, executed: int, frozen: int) -> PlanRequest:
+    """The request of rows that have a plan before (R, T, A), of which as many steps are executed and frozen each."""
     rows = len(plan)
     return replace(
         request,
         previous=plan,
         executed=np.full(rows, executed),
-        committed=np.full(rows, committed),
+        frozen=np.full(rows, frozen),
         noise=noise_of(rows, plan=1),
     )
 
@@ -80,18 +88,20 @@ def going_on(request: PlanRequest, plan: Tensor, executed: int, committed: int) 
 def agreement(plan: Tensor, asked: PlanRequest, used: Tensor) -> Held:
     """How plans (R, T, A) agree with those before them that `asked` names, in the numbers `used` (A,)."""
     assert asked.previous is not None and asked.executed is not None
-    executed, committed = int(asked.executed[0]), int(asked.steps_committed[0])
-    free, known = asked.horizon.past + committed, plan.shape[1] - executed
+    executed, frozen = int(asked.executed[0]), int(asked.frozen_steps[0])
+    free, known = asked.horizon.past + frozen, plan.shape[1] - executed
     old = shift(asked.previous, torch.as_tensor(asked.executed))[..., used]
     new = plan[..., used]
     apart = new - old
     seam = new[:, free] - old[:, free - 1]
-    return Held(_size(apart[:, asked.horizon.past : free]), _size(apart[:, free:known]), _size(seam))
+    return Held(
+        _size(apart[:, asked.horizon.past : free]), _size(apart[:, free:known]), _size(seam)
+    )
 
 
 def used_numbers(model: PolicyModel) -> Tensor:
     """Which numbers (A,) of an action neither take two values only nor stay the same in the data."""
-    moves = model.normalizer.get_buffer(f"{ACTION}__half_range") > 0
+    moves = model.normalizer.get_buffer(f"{ACTION}__scale") > 0
     return moves.cpu() & ~torch.as_tensor(model.actions.discrete)
 
 
@@ -100,15 +110,15 @@ def _size(values: Tensor) -> Tensor:
     return values.flatten(1).square().mean(1).sqrt()
 
 
-def _ways(model: PolicyModel, words: Words) -> dict[str, Way]:
-    ways: dict[str, Way] = {"fresh": Fresh(words.steps)}
+def _samplers(model: PolicyModel, words: Words) -> dict[str, Sampler]:
+    samplers: dict[str, Sampler] = {"fresh": Fresh(words.steps)}
     for beta in words.betas:
-        ways[f"rtc full, beta {beta:g}"] = RealTimeChunking(words.steps, "full", beta)
-        ways[f"rtc identity, beta {beta:g}"] = RealTimeChunking(words.steps, "identity", beta)
+        samplers[f"rtc full, beta {beta:g}"] = RealTimeChunking(words.steps, "full", beta)
+        samplers[f"rtc identity, beta {beta:g}"] = RealTimeChunking(words.steps, "identity", beta)
     if "prefix" in (model.regimes or ()):
-        ways["rtc trained"] = RealTimeChunking(words.steps, "trained")
-    ways["rti, 2 evaluations"] = WarmStart().settled(model.trained)
-    return ways
+        samplers["rtc trained"] = RealTimeChunking(words.steps, "trained")
+    samplers["rti, 2 evaluations"] = WarmStart().settled(model.trained)
+    return samplers
 
 
 def _shown(values: Tensor) -> str:
@@ -119,10 +129,12 @@ def _shown(values: Tensor) -> str:
 def _check(model: PolicyModel, words: Words) -> None:
     """Raise ConfigError for what cannot be measured."""
     if model.actions.reads:
-        raise ConfigError("actions relative to the hand cannot be compared from call to call yet: take actions=matrix")
+        raise ConfigError(
+            "actions relative to the hand cannot be compared from call to call yet: take actions=rotation_6d"
+        )
     horizon = model.config.horizon
     most = min(horizon.executed, horizon.planned - horizon.executed - horizon.past - 1)
-    odd = [count for count in words.committed if not 1 <= count <= most]
-    if odd or not words.committed:
-        given, steps = list(words.committed), horizon.executed
-        raise ConfigError(f"committed is {given}; numbers from 1 to {most} are wanted, for Ta {steps}")
+    odd = [count for count in words.frozen if not 1 <= count <= most]
+    if odd or not words.frozen:
+        given, steps = list(words.frozen), horizon.executed
+        raise ConfigError(f"frozen is {given}; numbers from 1 to {most} are wanted, for Ta {steps}")

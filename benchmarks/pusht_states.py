@@ -17,7 +17,9 @@ from ..envs.pusht import score_of_states
 class Words:
     """Mean over the episodes of the best clip(coverage / 0.95, 0, 1) of the recorded states."""
 
-    data: Annotated[Path, Word("Diffusion Policy's replay buffer (.zarr, .zarr.zip or .npz)", positional=True)]
+    data: Annotated[
+        Path, Word("Diffusion Policy's replay buffer (.zarr, .zarr.zip or .npz)", positional=True)
+    ]
 
 
 def run(words: Words) -> None:
@@ -25,4 +27,6 @@ def run(words: Words) -> None:
     recorded = read_replay_buffer(words.data)
     scores = score_of_states(recorded.array("state"), recorded.episode_ends)
     half = 1.96 * scores.std(ddof=1) / np.sqrt(len(scores))
-    print(f"{len(scores)} episodes, {len(recorded.array('state'))} steps: mean score {scores.mean():.4f} +- {half:.4f}")
+    print(
+        f"{len(scores)} episodes, {len(recorded.array('state'))} steps: mean score {scores.mean():.4f} +- {half:.4f}"
+    )

@@ -32,7 +32,13 @@ def run(words: Words) -> None:
     ours = make(words.task)
     ours.reset(seed=0)
     suite = load_robosuite()
-    plain = suite.make(type(ours).task, robots="Panda", use_camera_obs=False, has_renderer=False, has_offscreen_renderer=True)  # type: ignore[attr-defined]
+    plain = suite.make(
+        type(ours).task,
+        robots="Panda",
+        use_camera_obs=False,
+        has_renderer=False,
+        has_offscreen_renderer=True,
+    )  # type: ignore[attr-defined]
     plain.reset()
     cheap, costly = _drawing(ours, plain, words)
     seeds = iter(range(10_000))

@@ -37,14 +37,34 @@ def run(words: Words) -> None:
         print(_line(words))
         return
     store = Store.open(words.data)
-    size = sum(file.stat().st_size for file in Path(words.data, "data", words.key).rglob("*") if file.is_file())
+    size = sum(
+        file.stat().st_size
+        for file in Path(words.data, "data", words.key).rglob("*")
+        if file.is_file()
+    )
     decoded = decoded_bytes(store, [words.key])
-    print(f"{len(store):,} frames, {size / 1e6:.1f} MB on disk, {decoded / 1e6:.0f} MB decoded ({decoded / size:.1f} times)")
+    print(
+        f"{len(store):,} frames, {size / 1e6:.1f} MB on disk, {decoded / 1e6:.0f} MB decoded ({decoded / size:.1f} times)"
+    )
     print(f"{'cache':<8}{'one by one':>14}{'in batches':>14}{'begin s':>10}{'peak MB':>10}")
     for cache in CACHES[1:]:
-        own = [f"{name}={getattr(words, name)}" for name in ("key", "windows", "batch", "memory_gb")]
-        command = [sys.executable, "-m", PACKAGE, "bench", "windows", words.data, f"cache={cache}", *own]
-        print(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip(), flush=True)
+        own = [
+            f"{name}={getattr(words, name)}" for name in ("key", "windows", "batch", "memory_gb")
+        ]
+        command = [
+            sys.executable,
+            "-m",
+            PACKAGE,
+            "bench",
+            "windows",
+            words.data,
+            f"cache={cache}",
+            *own,
+        ]
+        print(
+            subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip(),
+            flush=True,
+        )
 
 
 def _line(words: Words) -> str:
@@ -59,7 +79,9 @@ def _line(words: Words) -> str:
         frames.take(np.array([start, start + 1]))
     single = words.windows / (time.perf_counter() - began)
     if isinstance(frames, ChunkFrames):
-        frames = open_frames(store, [words.key], words.cache, 1)[words.key]  # nothing left over from before
+        frames = open_frames(store, [words.key], words.cache, 1)[
+            words.key
+        ]  # nothing left over from before
     began = time.perf_counter()
     for number in range(math.ceil(words.windows / words.batch)):
         chosen = starts[number * words.batch : (number + 1) * words.batch]

@@ -38,9 +38,16 @@ class Import:
 
     source: Annotated[Path, Word("the folder or the .ckpt to import", positional=True)]
     out: Annotated[Path, Word("checkpoint to write")] = Path("runs/imported")
-    fps: Annotated[float | None, Word("control rate that it was trained at [Hz]; none: what the folder says")] = None
-    task: Annotated[str | None, Word("task that `evaluate` takes unless told otherwise; none: what the folder says")] = None
-    names: Annotated[tuple[str, ...], Word("what its observations are called here, each as theirs:ours")] = ()
+    fps: Annotated[
+        float | None, Word("control rate that it was trained at [Hz]; none: what the folder says")
+    ] = None
+    task: Annotated[
+        str | None,
+        Word("task that `evaluate` takes unless told otherwise; none: what the folder says"),
+    ] = None
+    names: Annotated[
+        tuple[str, ...], Word("what its observations are called here, each as theirs:ours")
+    ] = ()
     planned: Annotated[int, Word("T of a .ckpt, which does not say it plainly")] = 16
     executed: Annotated[int, Word("Ta of a .ckpt")] = 8
 
@@ -62,7 +69,9 @@ class FitAnchors:
 
     run: Annotated[Path, Word("a checkpoint or a run", positional=True)]
     data: Annotated[Path, Word("the store it was trained on")]
-    out: Annotated[Path, Word("checkpoint to write: the same weights, with anchors")] = Path("runs/anchored")
+    out: Annotated[Path, Word("checkpoint to write: the same weights, with anchors")] = Path(
+        "runs/anchored"
+    )
     count: Annotated[int, Word("how many anchors")] = 64
     steps: Annotated[int, Word("optimiser steps of the head")] = 2000
 
@@ -70,13 +79,19 @@ class FitAnchors:
 def run(words: Sequence[str]) -> int:
     """Run one of the actions with its words; returns the exit status."""
     if wants_help(words) or not words:
-        texts = (help_text(Import, USAGES["import"]), EXAMPLES, help_text(Calibrate, USAGES["calibrate"]))
+        texts = (
+            help_text(Import, USAGES["import"]),
+            EXAMPLES,
+            help_text(Calibrate, USAGES["calibrate"]),
+        )
         texts = (*texts, help_text(FitAnchors, USAGES["anchors"]))
         print("\n".join(texts))
         return 0 if words else 2
     actions = {"import": _import, "calibrate": _calibrate, "anchors": _anchors}
     if words[0] not in actions:
-        raise ConfigError(f"{shorten(words[0])} is unknown{nearest(words[0], list(actions))}; valid are {', '.join(actions)}")
+        raise ConfigError(
+            f"{shorten(words[0])} is unknown{nearest(words[0], list(actions))}; valid are {', '.join(actions)}"
+        )
     return actions[words[0]](words[1:])
 
 
@@ -85,11 +100,20 @@ def _calibrate(words: Sequence[str]) -> int:
     folder = checkpoint.find(choice.run)
     model, meta = checkpoint.load(folder)
     found = calibrate(model, Store.open(choice.data), choice.steps, choice.windows, choice.samples)
-    print(f"samples spread by {found.spread:.3f} within a mode and drift by {found.drift:.3f} a call (half ranges)")
+    print(
+        f"samples spread by {found.spread:.3f} within a mode and drift by {found.drift:.3f} a call (normalised units)"
+    )
     for start, gain in zip(STARTS, found.gains, strict=True):
-        print(f"  start {start:.2f}: {gain:.2f} of the drift is left" + ("   <- taken" if start == found.start else ""))
-    checkpoint.write_meta(folder, {**meta, "warm_start": {**found.to_json(), "steps": choice.steps}})
-    print(f"{folder}: inference=rti begins at {found.start} where no start is given, and higher where a gripper asks for it")
+        print(
+            f"  start {start:.2f}: {gain:.2f} of the drift is left"
+            + ("   <- taken" if start == found.start else "")
+        )
+    checkpoint.write_meta(
+        folder, {**meta, "warm_start": {**found.to_json(), "steps": choice.steps}}
+    )
+    print(
+        f"{folder}: inference=rti begins at {found.start} where no start is given, and higher where a gripper asks for it"
+    )
     return 0
 
 
@@ -100,7 +124,7 @@ def _anchors(words: Sequence[str]) -> int:
     found = fit_anchors(model, Store.open(choice.data), choice.count, choice.steps)
     checkpoint.save(choice.out, model, {**meta, "anchors": asdict(found)})
     print(
-        f"{choice.out}: {choice.count} anchors; on held-out episodes a plan lies {found.distance:.3f} half ranges from its "
+        f"{choice.out}: {choice.count} anchors; on held-out episodes a plan lies {found.distance:.3f} normalised units from its "
         f"nearest one and {found.chosen:.3f} from the one chosen, which is the nearest for {found.first:.0%}"
     )
     return 0
@@ -157,7 +181,11 @@ def _trained_in(choice: Import) -> tuple[float, str]:
 
 def _names(pairs: Sequence[str]) -> dict[str, str]:
     split = [pair.split(":") for pair in pairs]
-    odd = [pair for pair, parts in zip(pairs, split, strict=True) if len(parts) != 2 or not all(parts)]
+    odd = [
+        pair for pair, parts in zip(pairs, split, strict=True) if len(parts) != 2 or not all(parts)
+    ]
     if odd:
-        raise ConfigError(f"names holds {shorten(odd[0])}; write theirs:ours, as observation.state:agent_pos")
+        raise ConfigError(
+            f"names holds {shorten(odd[0])}; write theirs:ours, as observation.state:agent_pos"
+        )
     return dict(split)

@@ -1,4 +1,4 @@
-"""`hotstart collect`: demonstrations from an expert or a policy, over several processes, resumable."""
+"""`hotstart collect`: demonstrations from a demonstrator or a policy, over several processes, resumable."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ from ..checks import check_fit
 from ..datasets.locks import hold
 from ..datasets.store import Store, refuse_full_disk
 from ..envs.base import TaskEnv
-from ..envs.demonstrators.demonstrate import KINDS, Demonstration, Demonstrator, Kind, make_expert
+from ..envs.demonstrators.demonstrate import (
+    KINDS,
+    Demonstration,
+    DemonstrationRunner,
+    Kind,
+    make_demonstrator,
+)
 from ..envs.demonstrators.play import bounds
 from ..envs.registry import options_of
 from ..envs.vector_env import WorkerError
@@ -31,14 +37,14 @@ KEEP = ("success", "all")
 SEEDS = "seeds.json"
 """Beside the arrays: the seeds of the episodes kept, so that a collection can go on."""
 HOPELESS = 0.05
-"""Below this share of successes after 40 attempts the expert cannot do the task."""
+"""Below this share of successes after 40 attempts the demonstrator cannot do the task."""
 
 
 def run(config: Mapping[str, Any]) -> int:
     """Collect as the configuration says and print what came of it."""
     facts = collect(config)
     print(
-        f"{config['out']}: {facts['episodes']} episodes, {facts['steps']} steps; the expert succeeded in "
+        f"{config['out']}: {facts['episodes']} episodes, {facts['steps']} steps; the demonstrator succeeded in "
         f"{facts['succeeded']} of {facts['attempts']} attempts, {facts['seconds']:.0f} s"
     )
     print(f"next: {next_command(config, Store.open(config['out']).obs_spec)}")
@@ -79,7 +85,13 @@ def _collect(config: Mapping[str, Any]) -> dict[str, Any]:
     except WorkerError as error:
         raise WorkerError(f"{error}; {_kept(config)}") from error
     seconds = time.monotonic() - began
-    return {"episodes": len(seeds), "steps": len(store), "attempts": attempts, "succeeded": succeeded, "seconds": seconds}
+    return {
+        "episodes": len(seeds),
+        "steps": len(store),
+        "attempts": attempts,
+        "succeeded": succeeded,
+        "seconds": seconds,
+    }
 
 
 def _fill(store: Store, seeds: list[int], config: Mapping[str, Any]) -> tuple[int, int]:
@@ -87,8 +99,10 @@ def _fill(store: Store, seeds: list[int], config: Mapping[str, Any]) -> tuple[in
     task = config["task"]
     first = seeds[-1] + 1 if seeds else int(config["seed"])
     attempts, succeeded = 0, 0
-    arguments = (task["env"], options_of(task), config["expert"], config["noise"])
-    results = ordered(demonstrator, arguments, itertools.count(first), worker_count(config["workers"]))
+    arguments = (task["env"], options_of(task), config["demonstrator"], config["noise"])
+    results = ordered(
+        demonstrator, arguments, itertools.count(first), worker_count(config["workers"])
+    )
     bar = tqdm(total=config["episodes"], initial=len(seeds), desc="collecting", unit="episode")
     with contextlib.closing(results), bar:
         while len(seeds) < config["episodes"]:
@@ -109,17 +123,23 @@ def _kept(config: Mapping[str, Any]) -> str:
     return f"{config['out']} keeps {kept} of {config['episodes']} episodes; the same command goes on from there"
 
 
-def demonstrator(env: str, options: dict[str, Any], expert: str, noise: float) -> Demonstrator:
-    """The environment and who acts in it: one of our experts, or the policy of a checkpoint."""
-    acting = make_expert(env, noise, cast("Kind", expert)) if expert in KINDS else PolicyExpert(expert, noise)
-    made = Demonstrator(env, options, acting)
-    if isinstance(acting, PolicyExpert):
+def demonstrator(
+    env: str, options: dict[str, Any], demonstrator: str, noise: float
+) -> DemonstrationRunner:
+    """The environment and who acts in it: one of our demonstrators, or the policy of a checkpoint."""
+    acting = (
+        make_demonstrator(env, noise, cast("Kind", demonstrator))
+        if demonstrator in KINDS
+        else PolicyDemonstrator(demonstrator, noise)
+    )
+    made = DemonstrationRunner(env, options, acting)
+    if isinstance(acting, PolicyDemonstrator):
         check_fit(made.env, acting.agent.policy)
     return made
 
 
-class PolicyExpert:
-    """A trained policy as an expert: its success need not be certain, and `noise` disturbs it."""
+class PolicyDemonstrator:
+    """A trained policy as a demonstrator: its success need not be certain, and `noise` disturbs it."""
 
     def __init__(self, checkpoint: str, noise: float) -> None:
         """Load a checkpoint or a run; `noise` is a share of the actions' range, standard deviation."""
@@ -145,15 +165,19 @@ def _open(config: Mapping[str, Any]) -> tuple[Store, list[int]]:
     """The store to go on with, or a new one, and the seeds of the episodes that it holds."""
     path, task = Path(config["out"]), config["task"]
     source = (
-        f"{config['expert']} expert in {task['env']}, keep {config['keep']}, noise {config['noise']}, "
+        f"{config['demonstrator']} demonstrator in {task['env']}, keep {config['keep']}, noise {config['noise']}, "
         f"options {json.dumps(options_of(task), sort_keys=True)}"
     )
     if path.exists():
         store = Store.open(path)
         if store.attrs["source"] != source:
-            raise DataError(f"{path} holds other data ({store.attrs['source']}): choose another out=, or delete it")
+            raise DataError(
+                f"{path} holds other data ({store.attrs['source']}): choose another out=, or delete it"
+            )
         return store, _read_seeds(path)[: len(store.episode_ends)]
-    try_out = demonstrator(task["env"], options_of(task), config["expert"], config["noise"])  # fails early where it cannot be
+    try_out = demonstrator(
+        task["env"], options_of(task), config["demonstrator"], config["noise"]
+    )  # fails early where it cannot be
     env = try_out.env
     for note in env.notes:
         print(note)
@@ -176,7 +200,9 @@ def _keep(store: Store, seeds: list[int], seed: int, episode: Mapping[str, Any])
     """Append an episode; its seed is listed first, so that a kill in between leaves at most one name too many."""
     seeds.append(seed)
     writing = store.path / (SEEDS + ".writing")
-    with refuse_full_disk(f"{store.path / SEEDS} cannot be written; {len(store.episode_ends)} episodes are kept"):
+    with refuse_full_disk(
+        f"{store.path / SEEDS} cannot be written; {len(store.episode_ends)} episodes are kept"
+    ):
         writing.write_text(json.dumps(seeds))
         writing.replace(store.path / SEEDS)
     store.append(episode)
@@ -185,9 +211,11 @@ def _keep(store: Store, seeds: list[int], seed: int, episode: Mapping[str, Any])
 def _check_hope(succeeded: int, attempts: int, env: str, reported: bool) -> None:
     """Raise DataError where no, or hardly any, episode will ever be kept."""
     if not reported:
-        raise DataError(f"{env!r} never says whether its task is fulfilled, so that no episode would be kept: say keep=all")
+        raise DataError(
+            f"{env!r} never says whether its task is fulfilled, so that no episode would be kept: say keep=all"
+        )
     if attempts >= 40 and succeeded < HOPELESS * attempts:
         raise DataError(
-            f"the expert of {env!r} succeeded in {succeeded} of {attempts} attempts: "
+            f"the demonstrator of {env!r} succeeded in {succeeded} of {attempts} attempts: "
             "lower noise=, look at the options, or keep=all"
         )

@@ -31,8 +31,8 @@ LEGEND = """  [ ]       95 % interval
   reaction  mean time from a moment to the first action that has seen it [ms]
   ms        one inference call, which serves so many rows (mean)
   ms per s  a row's share of inference per second of motion
-  jerk      RMS of the commands, in half ranges of the training data's actions
-  step      largest change from one command to the next, chunk boundaries included, in half ranges"""
+  jerk      RMS of the commands, in normalised units of the training data's actions
+  step      largest change from one command to the next, chunk boundaries included, in normalised units"""
 EXAMPLES = """
 Every result file is one row. Differences are paired: only seeds that both results have count, so that what is hard about a
 scene cancels out. p is McNemar's exact one for success; the interval of the score's difference is bootstrapped.
@@ -45,8 +45,12 @@ scene cancels out. p is McNemar's exact one for success; the interval of the sco
 class Compare:
     """Compare results of `hotstart evaluate`, the files that its word out= names, with intervals."""
 
-    out: Annotated[Path | None, Word("folder for plots (PNG and SVG) and the table; none: only print")] = None
-    baseline: Annotated[str | None, Word("file or name of the result to compare with; none: the first file")] = None
+    out: Annotated[
+        Path | None, Word("folder for plots (PNG and SVG) and the table; none: only print")
+    ] = None
+    baseline: Annotated[
+        str | None, Word("file or name of the result to compare with; none: the first file")
+    ] = None
     measure: Annotated[plots.Measure, Word("what the plots show")] = "success"
 
 
@@ -90,10 +94,10 @@ def read(files: Sequence[Path]) -> list[Entry]:
 
 
 def names(loaded: Sequence[Mapping[str, Any]], files: Sequence[Path]) -> list[str]:
-    """The shortest names that differ: the way of inference alone, or with its latency, settings, task, checkpoint or file."""
-    ways = [str(result["inference"]) for result in loaded]
+    """The shortest names that differ: the sampler alone, or with its latency, settings, task, checkpoint or file."""
+    samplers = [str(result["inference"]) for result in loaded]
     parts: tuple[list[str], ...] = (
-        [""] * len(ways),
+        [""] * len(samplers),
         [results.latency_words(result) for result in loaded],
         own_settings(loaded),
         [str(result["task"]) for result in loaded],
@@ -101,22 +105,36 @@ def names(loaded: Sequence[Mapping[str, Any]], files: Sequence[Path]) -> list[st
         [file.stem for file in files],
         [str(file) for file in files],
     )
-    tries = [[f"{way} {part}".strip() for way, part in zip(ways, other, strict=True)] for other in parts]
+    tries = [
+        [f"{sampler} {part}".strip() for sampler, part in zip(samplers, other, strict=True)]
+        for other in parts
+    ]
     return next((names for names in tries if len(set(names)) == len(names)), tries[-1])
 
 
 def own_settings(loaded: Sequence[Mapping[str, Any]]) -> list[str]:
     """What each result sets otherwise than another one of its way, as `start=0.5 weights=bf16`."""
-    said, ways = [results.settings(result) for result in loaded], [results.family(result)[0] for result in loaded]
+    said, samplers = (
+        [results.settings(result) for result in loaded],
+        [results.family(result)[0] for result in loaded],
+    )
 
     def own(number: int) -> str:
-        peers = [other for other, way in zip(said, ways, strict=True) if way == ways[number]]
-        return " ".join(f"{k}={v}" for k, v in said[number].items() if any(peer.get(k, v) != v for peer in peers))
+        peers = [
+            other
+            for other, sampler in zip(said, samplers, strict=True)
+            if sampler == samplers[number]
+        ]
+        return " ".join(
+            f"{k}={v}"
+            for k, v in said[number].items()
+            if any(peer.get(k, v) != v for peer in peers)
+        )
 
     return [own(number) for number in range(len(loaded))]
 
 
-VIEWS = ("render_size", "cameras", "obs", "turns", "control")
+VIEWS = ("render_size", "cameras", "obs", "rotation", "control")
 """Options of a task that leave its scenes as they are: what a policy sees of them, and the form of its actions."""
 
 
@@ -129,13 +147,21 @@ def comparison(entries: Sequence[Entry], base: Entry) -> str:
     pairs = [_paired_row(entry, base) for entry in others if not _hindrance(entry, base)]
     if pairs:
         header = ("name", "seeds", "success", "p", "score", "only this / only base succeeded")
-        parts += ["", f"Difference from {base.name}, same seeds (more than 0: better than {base.name})"]
+        parts += [
+            "",
+            f"Difference from {base.name}, same seeds (more than 0: better than {base.name})",
+        ]
         parts += ["", _aligned([header, *pairs])]
-    remarks = [*(line for entry in others if (line := _hindrance(entry, base))), *_cautions(entries)]
+    remarks = [
+        *(line for entry in others if (line := _hindrance(entry, base))),
+        *_cautions(entries),
+    ]
     return "\n".join([*parts, *(["", *(f"Note: {line}" for line in remarks)] if remarks else [])])
 
 
-def write_plots(entries: Sequence[Entry], folder: Path, measure: plots.Measure = "success") -> list[str]:
+def write_plots(
+    entries: Sequence[Entry], folder: Path, measure: plots.Measure = "success"
+) -> list[str]:
     """Success or score against both costs, and smoothness, each as PNG and SVG; returns the file names."""
     folder.mkdir(parents=True, exist_ok=True)
     found, called = [entry.result for entry in entries], [entry.name for entry in entries]
@@ -163,9 +189,17 @@ def _baseline(entries: Sequence[Entry], wanted: str | None) -> Entry:
     if wanted is None:
         return entries[0]
     for entry in entries:
-        if wanted in (entry.name, entry.result["inference"], str(entry.path), entry.path.name, entry.path.stem):
+        if wanted in (
+            entry.name,
+            entry.result["inference"],
+            str(entry.path),
+            entry.path.name,
+            entry.path.stem,
+        ):
             return entry
-    raise ConfigError(f"baseline={wanted} is none of the results; valid are {', '.join(entry.name for entry in entries)}")
+    raise ConfigError(
+        f"baseline={wanted} is none of the results; valid are {', '.join(entry.name for entry in entries)}"
+    )
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
@@ -194,7 +228,11 @@ def _paired_row(entry: Entry, base: Entry) -> tuple[str, ...]:
     seeds = _shared(entry, base)
     ours, theirs = (_by_seed(one) for one in (entry, base))
     reported = results.reports_success(entry.result) and results.reports_success(base.result)
-    test = mcnemar([ours[s]["success"] for s in seeds], [theirs[s]["success"] for s in seeds]) if reported else None
+    test = (
+        mcnemar([ours[s]["success"] for s in seeds], [theirs[s]["success"] for s in seeds])
+        if reported
+        else None
+    )
     score = paired_bootstrap([ours[s]["score"] for s in seeds], [theirs[s]["score"] for s in seeds])
     episodes = max(len(ours), len(theirs))
     count = str(len(seeds)) if len(seeds) == episodes else f"{len(seeds)} of {episodes}"
@@ -202,7 +240,14 @@ def _paired_row(entry: Entry, base: Entry) -> tuple[str, ...]:
         return (entry.name, count, results.NOT_REPORTED, "-", _interval(score, "+"), "-")
     p = "< 0.001" if test.p < 0.001 else f"{test.p:.3f}"
     discordant = f"{test.only_a} / {test.only_b}"
-    return (entry.name, count, _interval(test.difference, "+"), p, _interval(score, "+"), discordant)
+    return (
+        entry.name,
+        count,
+        _interval(test.difference, "+"),
+        p,
+        _interval(score, "+"),
+        discordant,
+    )
 
 
 def _hindrance(entry: Entry, base: Entry) -> str:
@@ -253,7 +298,11 @@ def _cautions(entries: Sequence[Entry]) -> list[str]:
 
 def _own_remarks(entries: Sequence[Entry]) -> list[str]:
     """What must be known of single results: episodes that were solved at reset, another rate than the data's."""
-    found = [f"{entry.name}: {words}" for entry in entries if (words := results.solved_words(entry.result))]
+    found = [
+        f"{entry.name}: {words}"
+        for entry in entries
+        if (words := results.solved_words(entry.result))
+    ]
     for entry in entries:
         rates = [entry.result.get(key) for key in ("rate_hz", "data_rate_hz")]
         if rates_differ(*rates):
@@ -268,11 +317,18 @@ def _unequal(entries: Sequence[Entry]) -> list[str]:
         for key in _differing_options(entries)
         if key in VIEWS
     ]
-    if len({entry.result["data_rate_hz"] for entry in entries if "data_rate_hz" in entry.result}) > 1:
-        found.append(f"the data's rates differ: {_each(entries, lambda entry: entry.result.get('data_rate_hz'))} Hz")
+    if (
+        len({entry.result["data_rate_hz"] for entry in entries if "data_rate_hz" in entry.result})
+        > 1
+    ):
+        found.append(
+            f"the data's rates differ: {_each(entries, lambda entry: entry.result.get('data_rate_hz'))} Hz"
+        )
     untold = [entry.name for entry in entries if "task_options" not in entry.result]
     if untold and len(entries) > 1:
-        found.append(f"{', '.join(untold)}: written by an older hotstart, which did not note the task's options; check them")
+        found.append(
+            f"{', '.join(untold)}: written by an older hotstart, which did not note the task's options; check them"
+        )
     return [*found, *_changed_checkpoints(entries), *_changed_settings(entries)]
 
 
@@ -280,22 +336,43 @@ def _changed_checkpoints(entries: Sequence[Entry]) -> list[str]:
     """Checkpoints that were trained on between two results."""
     found = []
     for path in dict.fromkeys(str(entry.result["checkpoint"]) for entry in entries):
-        mine = [entry for entry in entries if str(entry.result["checkpoint"]) == path and "checkpoint_step" in entry.result]
-        if len({(entry.result["checkpoint_step"], entry.result.get("weights_hash")) for entry in mine}) > 1:
+        mine = [
+            entry
+            for entry in entries
+            if str(entry.result["checkpoint"]) == path and "checkpoint_step" in entry.result
+        ]
+        if (
+            len(
+                {
+                    (entry.result["checkpoint_step"], entry.result.get("weights_hash"))
+                    for entry in mine
+                }
+            )
+            > 1
+        ):
             steps = _each(mine, lambda entry: entry.result["checkpoint_step"])
             found.append(f"{path} held other weights for each of: {steps} (steps of training)")
     return found
 
 
 def _changed_settings(entries: Sequence[Entry]) -> list[str]:
-    """Ways of inference of one name that were run with different settings, given or left by a calibration."""
+    """Samplers of one name that were run with different settings, given or left by a calibration."""
     found = []
-    for way in dict.fromkeys(str(entry.result["inference"]) for entry in entries):
-        mine = [entry for entry in entries if entry.result["inference"] == way and "sampler_settings" in entry.result]
-        said = [results.settings({"sampler_settings": entry.result["sampler_settings"]}) for entry in mine]
+    for sampler in dict.fromkeys(str(entry.result["inference"]) for entry in entries):
+        mine = [
+            entry
+            for entry in entries
+            if entry.result["inference"] == sampler and "sampler_settings" in entry.result
+        ]
+        said = [
+            results.settings({"sampler_settings": entry.result["sampler_settings"]})
+            for entry in mine
+        ]
         differing = _differing_keys(said, None)
         if differing:
-            found.append(f"results of {way} were made with different settings: {', '.join(differing)}")
+            found.append(
+                f"results of {sampler} were made with different settings: {', '.join(differing)}"
+            )
     return found
 
 
@@ -349,6 +426,9 @@ def _counted(items: Sequence[str], name: str) -> str:
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
     """Rows as a table with aligned columns: the first to the left, the others to the right."""
     widths = np.array([[len(cell) for cell in row] for row in rows]).max(axis=0)
-    lines = [[row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))] for row in rows]
+    lines = [
+        [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
+        for row in rows
+    ]
     lines.insert(1, ["-" * width for width in widths])
     return "\n".join("  " + "  ".join(line) for line in lines)

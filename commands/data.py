@@ -12,7 +12,13 @@ import numpy as np
 
 from ..datasets.check import is_error, verify
 from ..datasets.download import SOURCES, download
-from ..datasets.formats.replay_buffer import LayoutName, ReplayBuffer, convert, is_pusht, read_replay_buffer
+from ..datasets.formats.replay_buffer import (
+    LayoutName,
+    ReplayBuffer,
+    convert,
+    is_pusht,
+    read_replay_buffer,
+)
 from ..datasets.store import Store
 from ..spec import ConfigError
 from ..system.interrupts import explain
@@ -37,14 +43,21 @@ class Convert:
 
     source: Annotated[Path, Word("what to convert", positional=True)]
     target: Annotated[Path, Word("the new data set's folder", positional=True)]
-    layout: Annotated[LayoutChoice, Word("what the arrays mean; auto knows Push-T's by its shapes")] = "auto"
-    keys: Annotated[dict[str, str] | None, Word("arrays to take, ours:theirs, as in action:actions,state:obs")] = None
-    fps: Annotated[float | None, Word("steps per second; must be given unless the layout fixes it")] = None
+    layout: Annotated[
+        LayoutChoice, Word("what the arrays mean; auto knows Push-T's by its shapes")
+    ] = "auto"
+    keys: Annotated[
+        dict[str, str] | None, Word("arrays to take, ours:theirs, as in action:actions,state:obs")
+    ] = None
+    fps: Annotated[
+        float | None, Word("steps per second; must be given unless the layout fixes it")
+    ] = None
     task: Annotated[str, Word("what is demonstrated, in words")] = ""
     images: Annotated[bool, Word("take the images too")] = False
-    kinds: Annotated[dict[str, str] | None, Word("state or image for a key whose shape leaves it open, as in depth:state")] = (
-        None
-    )
+    kinds: Annotated[
+        dict[str, str] | None,
+        Word("state or image for a key whose shape leaves it open, as in depth:state"),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +77,9 @@ class Download:
     """Fetch a published data set, check it against its known contents, and convert it."""
 
     name: Annotated[str, Word(f"which one: {', '.join(sorted(SOURCES))}", positional=True)]
-    folder: Annotated[Path, Word("where to put it; the data set becomes FOLDER/NAME.zarr")] = Path("data")
+    folder: Annotated[Path, Word("where to put it; the data set becomes FOLDER/NAME.zarr")] = Path(
+        "data"
+    )
     address: Annotated[str | None, Word("another place that has the same file")] = None
     images: Annotated[bool, Word("take the images too")] = False
 
@@ -72,7 +87,11 @@ class Download:
 def run(words: Sequence[str]) -> int:
     """Do one action; returns the exit status. Raises ConfigError for wrong words and DataError for wrong data."""
     if not words or words[0] in ("--help", "-h", "help"):
-        print("\n\n".join(help_text(cls, f"hotstart data {name}") for name, (cls, _) in ACTIONS.items()))
+        print(
+            "\n\n".join(
+                help_text(cls, f"hotstart data {name}") for name, (cls, _) in ACTIONS.items()
+            )
+        )
         return 0
     if words[0] not in ACTIONS:
         raise ConfigError(f"`hotstart data` cannot {words[0]!r}; it can {', '.join(ACTIONS)}")
@@ -87,12 +106,20 @@ def info(choice: Info) -> int:
     """Print the table of a data set."""
     store = Store.open(choice.path)
     size = sum(file.stat().st_size for file in choice.path.rglob("*") if file.is_file())
-    print(f"{choice.path}  {store.task or '(no task given)'}  from {store.attrs['source'] or '(no source given)'}")
+    print(
+        f"{choice.path}  {store.task or '(no task given)'}  from {store.attrs['source'] or '(no source given)'}"
+    )
     print(_counts(store, size))
-    rows = [("key", "shape", "dtype", "kind", "min", "max"), *(_key_row(store, key) for key in store.keys)]
+    rows = [
+        ("key", "shape", "dtype", "kind", "min", "max"),
+        *(_key_row(store, key) for key in store.keys),
+    ]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
-        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print(
+            "  "
+            + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
     return 0
 
 
@@ -124,7 +151,9 @@ def download_data(choice: Download) -> int:
             store = Store.open(target)
         else:
             layout = SOURCES[choice.name].layout
-            store = convert(found, target, layout=layout, task=choice.name, images=choice.images, say=print)
+            store = convert(
+                found, target, layout=layout, task=choice.name, images=choice.images, say=print
+            )
     print(f"{target}: {_counts(store)}")
     return 0
 

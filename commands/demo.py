@@ -17,12 +17,15 @@ from . import collect, evaluate, report, train
 
 
 def run(config: Mapping[str, Any]) -> int:
-    """Collect, train, evaluate by every way of inference, and write the report."""
+    """Collect, train, evaluate by every sampler, and write the report."""
     began, folder = time.monotonic(), Path(config["runs"]) / config["name"]
     film, notes = _can_film()
     for note in notes:
         print(note)
-    _say(1, f"demonstrations: {config['demonstrations']} of {config['task']['name']}, from a scripted expert")
+    _say(
+        1,
+        f"demonstrations: {config['demonstrations']} of {config['task']['name']}, from a scripted demonstrator",
+    )
     collected = _collect(config, folder)
     _say(2, "training a small diffusion policy")
     trainer = train.build(config, Store.open(folder / "demonstrations.zarr"), folder)
@@ -38,7 +41,9 @@ def run(config: Mapping[str, Any]) -> int:
     _say(4, "writing the report")
     page = folder / "report.html"
     _write(page, config, collected, trainer, found, videos, notes, time.monotonic() - began)
-    print(f"\n{page} is ready after {(time.monotonic() - began) / 60:.1f} minutes: open it in a browser")
+    print(
+        f"\n{page} is ready after {(time.monotonic() - began) / 60:.1f} minutes: open it in a browser"
+    )
     return 0
 
 
@@ -50,13 +55,15 @@ def _can_film() -> tuple[bool, list[str]]:
     """Whether a GL library draws here, and what to tell the user where none does."""
     from ..envs.rendering import choose_gl, missing_gl_message
 
-    return (True, []) if choose_gl() else (False, [f"There will be no video: {missing_gl_message()}"])
+    return (
+        (True, []) if choose_gl() else (False, [f"There will be no video: {missing_gl_message()}"])
+    )
 
 
 def _collect(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     own = {name: config[name] for name in ("task", "noise", "workers", "choices")}
     own |= {
-        "expert": "scripted",
+        "demonstrator": "scripted",
         "keep": "success",
         "episodes": config["demonstrations"],
         "seed": 0,
@@ -68,14 +75,19 @@ def _collect(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def _evaluation(config: Mapping[str, Any], folder: Path, name: str, film: bool) -> dict[str, Any]:
     """The configuration that `hotstart evaluate` would compose for this run."""
-    words = [f"inference={name}", f"out='{_result_file(folder, name)}'", "overwrite=true", f"workers={config['workers']}"]
+    words = [
+        f"inference={name}",
+        f"out='{_result_file(folder, name)}'",
+        "overwrite=true",
+        f"workers={config['workers']}",
+    ]
     words += [f"{key}={config[key]}" for key in ("episodes", "seed")]
     words += [f"video='{folder / 'videos'}'"] if film else []
     return composed("evaluate", [str(folder / "checkpoints" / "last"), *words])
 
 
 def _result_file(folder: Path, name: str) -> Path:
-    """Where the result of a way of inference is kept: a demo that is called again writes its own files anew."""
+    """Where the result of a sampler is kept: a demo that is called again writes its own files anew."""
     return folder / f"result_{name}.json"
 
 
@@ -112,18 +124,33 @@ def _write(
     )
 
 
-def _commands(config: Mapping[str, Any], folder: Path, results_count: int, film: bool) -> dict[str, str]:
+def _commands(
+    config: Mapping[str, Any], folder: Path, results_count: int, film: bool
+) -> dict[str, str]:
     """What to try after the demo, as commands that run."""
     checkpoint, own = str(folder / "checkpoints" / "last"), shlex.quote(str(folder))
-    few = ["evaluate", checkpoint, "inference=ddim", "inference.steps=4", "episodes=500", f"out={folder / 'ddim4.json'}"]
+    few = [
+        "evaluate",
+        checkpoint,
+        "inference=ddim",
+        "inference.steps=4",
+        "episodes=500",
+        f"out={folder / 'ddim4.json'}",
+    ]
     few += [f"video={folder / 'videos4'}"] if film else []
     other = "unet" if config["choices"]["denoiser"] == "transformer" else "transformer"
-    kept = [word for word in config["words"] if "=" in word and not word.startswith(("name=", "denoiser"))]
+    kept = [
+        word
+        for word in config["words"]
+        if "=" in word and not word.startswith(("name=", "denoiser"))
+    ]
     again = ["demo", f"{config['name']}_{other}", f"denoiser={other}", *kept]
     commands = {"A narrower interval, with fewer steps per plan:": shlex.join(["hotstart", *few])}
     if results_count > 1:
         compared = f"hotstart compare {own}/result_*.json out={own}/comparison"
         commands["Results side by side, paired by seed, with plots:"] = compared
-    commands["The same with another network, in a run of its own:"] = shlex.join(["hotstart", *again])
+    commands["The same with another network, in a run of its own:"] = shlex.join(
+        ["hotstart", *again]
+    )
     commands["Everything that can be chosen:"] = "hotstart train --help"
     return commands

@@ -16,15 +16,15 @@ from tqdm import tqdm
 from ..configs.compose import choices
 from ..control import LoopSettings, RowLog, VirtualClock
 from ..control import run as run_loop
-from ..envs.registry import defaults, options_of, told_task
+from ..envs.registry import check_task, defaults, options_of
 from ..envs.vector_env import SimulatedRobot
 from ..evaluation import results
-from ..evaluation.latency import Pace
+from ..evaluation.latency import PlannerTiming
 from ..policy import checkpoint
-from ..policy.diffusion_policy import DiffusionPolicy, build_way
+from ..policy.diffusion_policy import DiffusionPolicy, build_sampler
 from ..policy.model import PolicyModel
 from ..policy.normalizer import ACTION
-from ..policy.samplers.base import Way
+from ..policy.samplers.base import Sampler
 from ..spec import ConfigError, Feedback, FloatArray, Observation, bytes_to_text, unknown
 from ..system import outputs
 from . import report
@@ -63,24 +63,29 @@ def evaluate(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path]]:
     task = _task(config, meta)
     begun = Unfinished(_unfinished(config), _identity(config, meta, task), config["overwrite"])
     with begun.told(config["episodes"]), _robot(task, config) as robot:
-        pace = Pace.of(config, label(config), robot.rate_hz)
+        timing = PlannerTiming.of(config, label(config), robot.rate_hz)
         policy = DiffusionPolicy(
-            model.weights_in(config["weights"]), build_way(config["inference"]), config["executed"], pace.replan_at
+            model.set_precision(config["precision"]),
+            build_sampler(config["inference"]),
+            config["executed"],
+            timing.replan_at,
         )
         policy.rate_hz = float(meta["rate_hz"])
-        measured = measure(robot, policy, config, pace, begun)
+        measured = measure(robot, policy, config, timing, begun)
     setting = results.Setting(
         task=task["name"],
         checkpoint=str(config["checkpoint"]),
         inference=label(config),
         rate_hz=robot.rate_hz,
         executed=policy.horizon.executed,
-        latency_s=0.0 if pace.charge is None else pace.charge.mean_s,
+        latency_s=0.0 if timing.latency_model is None else timing.latency_model.mean_s,
         planner=config["planner"],
         wall_seconds=measured.seconds,
         device=config["device"],
     )
-    scale = np.asarray(meta["action_half_range"], np.float64) if "action_half_range" in meta else _half_range(model)
+    scale = (
+        np.asarray(meta["action_scale"], np.float64) if "action_scale" in meta else _scale_of(model)
+    )
     result = results.summarise(measured.logs, measured.calls, setting, policy.action_spec, scale)
     if measured.tasks:
         result |= results.by_task(measured.logs, measured.tasks)
@@ -88,7 +93,10 @@ def evaluate(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path]]:
 
 
 def _made_with(
-    config: Mapping[str, Any], meta: Mapping[str, Any], task: Mapping[str, Any], policy: DiffusionPolicy
+    config: Mapping[str, Any],
+    meta: Mapping[str, Any],
+    task: Mapping[str, Any],
+    policy: DiffusionPolicy,
 ) -> dict[str, Any]:
     """What else decides a result: the task's options, the checkpoint as it was, the sampler's settings as they were used."""
     return {
@@ -97,8 +105,8 @@ def _made_with(
         "checkpoint_step": meta.get("step"),
         "weights_hash": _weights_hash(meta),
         "data_rate_hz": float(meta["rate_hz"]),
-        "weights": config["weights"],
-        "sampler_settings": results.plain(_settled(config["inference"], policy.way)),
+        "precision": config["precision"],
+        "sampler_settings": results.plain(_settled(config["inference"], policy.sampler)),
     }
 
 
@@ -106,10 +114,16 @@ FREE = ("workers", "answer_s", "out", "overwrite", "video", "videos", "words")
 """Keys of an evaluation that its episodes do not depend on."""
 
 
-def _identity(config: Mapping[str, Any], meta: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, Any]:
+def _identity(
+    config: Mapping[str, Any], meta: Mapping[str, Any], task: Mapping[str, Any]
+) -> dict[str, Any]:
     """What decides the episodes of an evaluation: only those of the same one may be put together."""
     chosen = {key: value for key, value in config.items() if key not in FREE}
-    held = {"checkpoint_step": meta.get("step"), "weights_hash": _weights_hash(meta), "warm_start": meta.get("warm_start")}
+    held = {
+        "checkpoint_step": meta.get("step"),
+        "weights_hash": _weights_hash(meta),
+        "warm_start": meta.get("warm_start"),
+    }
     return {**chosen, "task": task, **held}
 
 
@@ -125,10 +139,10 @@ def _unfinished(config: Mapping[str, Any]) -> Path | None:
     return outputs.unfinished_path(out) if config["out"] and not outputs.is_device(out) else None
 
 
-def _settled(node: Mapping[str, Any], way: Way) -> dict[str, Any]:
+def _settled(node: Mapping[str, Any], sampler: Sampler) -> dict[str, Any]:
     """A sampler's configuration with what it left open as the sampler took it, from the checkpoint for instance."""
     parts = {key: value for key, value in node.items() if isinstance(value, Mapping)}
-    return {**{key: getattr(way, key, value) for key, value in node.items()}, **parts}
+    return {**{key: getattr(sampler, key, value) for key, value in node.items()}, **parts}
 
 
 def _task(config: Mapping[str, Any], meta: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -140,21 +154,19 @@ def _task(config: Mapping[str, Any], meta: Mapping[str, Any]) -> Mapping[str, An
             f"{config['checkpoint']} does not say which task it was trained for (it was trained from Python): name it, "
             f"as task=pusht or task=gymnasium task.options.id=my_package:MyEnv-v0; tasks are {', '.join(choices('task'))}"
         )
-    return told_task(meta["task"])
+    return check_task(meta["task"])
 
 
-def _half_range(model: PolicyModel) -> FloatArray:
+def _scale_of(model: PolicyModel) -> FloatArray:
     """Half ranges (A,) of the training data's actions, from a checkpoint that names them only in its statistics."""
-    return model.normalizer.get_buffer(f"{ACTION}__half_range").cpu().numpy()
+    return model.normalizer.get_buffer(f"{ACTION}__scale").cpu().numpy()
 
 
 def gallery(config: Mapping[str, Any], result: Mapping[str, Any], videos: Sequence[Path]) -> Path:
     """A page with all videos of an evaluation in a grid, failures first, each marked."""
     page = Path(config["video"]) / PAGE
     failures_first = sorted(videos, key=lambda video: ("_failure" not in video.stem, video.stem))
-    filmed = (
-        f"Filmed: the first {len(videos)} of {result['episodes']} evaluated episodes, failures first; the figures count all."
-    )
+    filmed = f"Filmed: the first {len(videos)} of {result['episodes']} evaluated episodes, failures first; the figures count all."
     report.write_report(
         page,
         title=f"{result['task']} by {result['inference']}",
@@ -196,29 +208,35 @@ def headline(result: Mapping[str, Any]) -> str:
 
 
 def label(config: Mapping[str, Any]) -> str:
-    """The way of inference with its steps, as `ddim-10`."""
+    """The sampler with its steps, as `ddim-10`."""
     steps = config["inference"].get("steps")
     return config["choices"]["inference"] + (f"-{steps}" if steps else "")
 
 
 def _robot(task: Mapping[str, Any], config: Mapping[str, Any]) -> SimulatedRobot:
     """The rows that the episodes run in; the first ones are filmed where videos are wanted."""
-    slots = min(config["slots"], config["episodes"])
-    filmed = tuple(range(min(config["videos"], slots))) if config["video"] else ()
+    num_envs = min(config["num_envs"], config["episodes"])
+    filmed = tuple(range(min(config["videos"], num_envs))) if config["video"] else ()
     workers, answer_s = worker_count(config["workers"]), float(config["answer_s"])
-    return SimulatedRobot(task["env"], options_of(task), slots, workers, filmed, answer_s=answer_s)
+    return SimulatedRobot(
+        task["env"], options_of(task), num_envs, workers, filmed, answer_s=answer_s
+    )
 
 
 def measure(
-    robot: SimulatedRobot, policy: DiffusionPolicy, config: Mapping[str, Any], pace: Pace, begun: Unfinished
+    robot: SimulatedRobot,
+    policy: DiffusionPolicy,
+    config: Mapping[str, Any],
+    timing: PlannerTiming,
+    begun: Unfinished,
 ) -> Measured:
     """Run the episodes, all rows in step; seed k always runs in row k % rows, whatever the number of workers.
 
     What was finished before is taken from `begun`, and what is finished now is kept there.
     """
     seeds = [int(config["seed"]) + i for i in range(config["episodes"])]
-    slots = robot.rows
-    measured, waves = Measured(), -(-len(seeds) // slots)
+    num_envs = robot.rows
+    measured, waves = Measured(), -(-len(seeds) // num_envs)
     for batch in begun.batches:
         measured.add(batch)
     with (
@@ -226,9 +244,18 @@ def measure(
         tqdm(total=waves * robot.max_steps, desc=f"evaluating {label(config)}", unit="tick") as bar,
     ):
         bar.update(len(begun.batches) * robot.max_steps)
-        for first in range(len(measured.logs), len(seeds), slots):
+        for first in range(len(measured.logs), len(seeds), num_envs):
             began, batch = time.monotonic(), Measured()
-            _wave(robot, policy, pace, seeds[first : first + slots], batch, bar, config["rate"] == "any", begun)
+            _wave(
+                robot,
+                policy,
+                timing,
+                seeds[first : first + num_envs],
+                batch,
+                bar,
+                config["rate"] == "any",
+                begun,
+            )
             if first == 0 and robot.record_rows:
                 batch.videos = _film(robot, batch.logs, robot.record_rows, config)
             batch.seconds = time.monotonic() - began
@@ -241,7 +268,7 @@ def measure(
 def _wave(
     robot: SimulatedRobot,
     policy: DiffusionPolicy,
-    pace: Pace,
+    timing: PlannerTiming,
     seeds: Sequence[int],
     measured: Measured,
     bar: Any,
@@ -249,10 +276,14 @@ def _wave(
     begun: Unfinished,
 ) -> None:
     """One episode in every slot."""
-    planner, end = pace.planner(policy, seeds), bar.n + robot.max_steps
-    settings = LoopSettings(robot.max_steps, pace.replan_at, math.inf, any_rate)  # a simulation can wait
+    planner, end = timing.planner(policy, seeds), bar.n + robot.max_steps
+    settings = LoopSettings(
+        robot.max_steps, timing.replan_at, math.inf, any_rate
+    )  # a simulation can wait
 
-    words = next((name for name, key in robot.obs_spec.keys.items() if key.kind == "language"), None)
+    words = next(
+        (name for name, key in robot.obs_spec.keys.items() if key.kind == "language"), None
+    )
 
     def show(turn: int, observation: Observation, _: Any, feedback: Feedback) -> None:
         if turn == 0 and words is not None:
@@ -274,13 +305,17 @@ def _so_far(measured: Measured) -> str:
     return f"  {len(measured.logs)} episodes: success {success}, score {score:.3f}"
 
 
-def _film(robot: SimulatedRobot, logs: Sequence[RowLog], filmed: Sequence[int], config: Mapping[str, Any]) -> list[Path]:
+def _film(
+    robot: SimulatedRobot, logs: Sequence[RowLog], filmed: Sequence[int], config: Mapping[str, Any]
+) -> list[Path]:
     """Write the videos of the first rows; one that cannot be written is said, and the evaluation goes on."""
     written = []
     for row in filmed:
         path = Path(config["video"]) / video_name(label(config), logs[row])
         try:
-            write_video(path, robot.frames(row), robot.rate_hz, title=f"{path.stem} {config['checkpoint']}")
+            write_video(
+                path, robot.frames(row), robot.rate_hz, title=f"{path.stem} {config['checkpoint']}"
+            )
         except OSError as error:
             tqdm.write(f"  {path} could not be written: {error.strerror}")
             continue
@@ -288,14 +323,14 @@ def _film(robot: SimulatedRobot, logs: Sequence[RowLog], filmed: Sequence[int], 
     return written
 
 
-def video_name(way: str, log: RowLog) -> str:
+def video_name(sampler: str, log: RowLog) -> str:
     """The file of an episode's video, which says how it went: `ddim-10_100000_success_0.98.mp4`."""
-    return f"{way}_{log.seed}_{OUTCOMES[log.success]}_{log.score:.2f}.mp4"
+    return f"{sampler}_{log.seed}_{OUTCOMES[log.success]}_{log.score:.2f}.mp4"
 
 
 def check(config: Mapping[str, Any]) -> None:
     """Raise ConfigError for what would spoil an evaluation at its end: impossible numbers, places that cannot be written."""
-    for name in ("episodes", "slots"):
+    for name in ("episodes", "num_envs"):
         if config[name] < 1:
             raise ConfigError(f"{name} is {config[name]}; it must be at least 1")
     if config["rate"] not in RATES:

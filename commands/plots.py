@@ -67,7 +67,9 @@ def learning_curve(metrics: Sequence[Mapping[str, float]]) -> Figure:
             points = [(record["step"], record[key]) for record in metrics if record.get(key, 0) > 0]
             if points:
                 few = "o" if len(points) < 3 else None
-                axes.plot(*zip(*points, strict=True), color=color, lw=width, label=name, marker=few, ms=4)
+                axes.plot(
+                    *zip(*points, strict=True), color=color, lw=width, label=name, marker=few, ms=4
+                )
         axes.set_yscale("log")
         _plain_numbers(axes.yaxis)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -75,7 +77,9 @@ def learning_curve(metrics: Sequence[Mapping[str, float]]) -> Figure:
         return figure
 
 
-def expert_use(use: np.ndarray, levels: np.ndarray, metrics: Sequence[Mapping[str, float]]) -> Figure:
+def expert_use(
+    use: np.ndarray, levels: np.ndarray, metrics: Sequence[Mapping[str, float]]
+) -> Figure:
     """Which experts work: a column for each layer, over the noise levels on top and over the training below.
 
     `use` (L, N, experts) at `levels` (N,) sums to one over the experts, or less where one alone is chosen; of `metrics` those
@@ -87,10 +91,17 @@ def expert_use(use: np.ndarray, levels: np.ndarray, metrics: Sequence[Mapping[st
         figure = Figure(figsize=(max(4.8, 1.9 * layers), 4.2))
         for layer, columns in enumerate(figure.subplots(2, layers, sharey=True, squeeze=False).T):
             columns[0].stackplot(levels, use[layer].T, colors=SERIES, alpha=0.85)
-            columns[0].set(title=f"layer {layer + 1}", xlabel="noise level", xlim=(0, 1), ylim=(0, 1))
-            over = [[record[f"experts/layer{layer + 1}/{expert + 1}"] for record in records] for expert in range(experts)]
+            columns[0].set(
+                title=f"layer {layer + 1}", xlabel="noise level", xlim=(0, 1), ylim=(0, 1)
+            )
+            over = [
+                [record[f"experts/layer{layer + 1}/{expert + 1}"] for record in records]
+                for expert in range(experts)
+            ]
             if len(records) > 1:
-                columns[1].stackplot([record["step"] for record in records], over, colors=SERIES, alpha=0.85)
+                columns[1].stackplot(
+                    [record["step"] for record in records], over, colors=SERIES, alpha=0.85
+                )
                 columns[1].xaxis.set_major_locator(MaxNLocator(2, integer=True))
             columns[1].set(xlabel="training step")
         figure.axes[0].set_ylabel("share of each expert")
@@ -99,10 +110,19 @@ def expert_use(use: np.ndarray, levels: np.ndarray, metrics: Sequence[Mapping[st
         return figure
 
 
-def success_bars(results: Sequence[Result], names: Sequence[str], measure: Measure = "success") -> Figure:
+def success_bars(
+    results: Sequence[Result], names: Sequence[str], measure: Measure = "success"
+) -> Figure:
     """Success rate or mean score of each result with its 95 % interval."""
     values, reaches = _estimates(results, measure)
-    figure = _bars(names, values, f"{measure}, 95 % interval", lambda value: f"{value:.2f}", reaches, NOT_REPORTED)
+    figure = _bars(
+        names,
+        values,
+        f"{measure}, 95 % interval",
+        lambda value: f"{value:.2f}",
+        reaches,
+        NOT_REPORTED,
+    )
     ends = [0.0, *(values + reaches[1])[np.isfinite(values)]]
     begins = [0.0, *(values - reaches[0])[np.isfinite(values)]]
     figure.axes[0].set_xlim(1.02 * min(begins), max(1.0, 1.02 * max(ends)))
@@ -111,18 +131,30 @@ def success_bars(results: Sequence[Result], names: Sequence[str], measure: Measu
 
 def latency_bars(results: Sequence[Result], names: Sequence[str]) -> Figure:
     """Milliseconds of a call: the median as a bar, the 95th percentile as a whisker."""
-    p50, p95 = (np.array([_number(r["inference_ms"][key]) for r in results]) for key in ("p50", "p95"))
+    p50, p95 = (
+        np.array([_number(r["inference_ms"][key]) for r in results]) for key in ("p50", "p95")
+    )
     reaches = np.stack([np.zeros(len(p50)), np.maximum(p95 - p50, 0)])
-    return _bars(names, p50, "inference call, median and 95th percentile [ms]", lambda value: f"{value:.3g} ms", reaches)
+    return _bars(
+        names,
+        p50,
+        "inference call, median and 95th percentile [ms]",
+        lambda value: f"{value:.3g} ms",
+        reaches,
+    )
 
 
 def smoothness_bars(results: Sequence[Result], names: Sequence[str]) -> Figure:
     """Root mean square jerk of each result's commands."""
     jerk = np.array([_number(result["smoothness"]["jerk_rms"]) for result in results])
-    return _bars(names, jerk, "jerk of the commands, RMS (less is smoother)", lambda value: f"{value:.3g}")
+    return _bars(
+        names, jerk, "jerk of the commands, RMS (less is smoother)", lambda value: f"{value:.3g}"
+    )
 
 
-def tradeoff(results: Sequence[Result], names: Sequence[str], cost: Cost, measure: Measure = "success") -> Figure:
+def tradeoff(
+    results: Sequence[Result], names: Sequence[str], cost: Cost, measure: Measure = "success"
+) -> Figure:
     """Success or score with its interval against what it costs; up and to the left is better.
 
     One way in several numbers of steps is one line, each point marked with its number.
@@ -136,11 +168,24 @@ def tradeoff(results: Sequence[Result], names: Sequence[str], cost: Cost, measur
         for number, (name, members) in enumerate(families(results, names).items()):
             drawn = sorted((i for i in members if shown[i]), key=lambda i: costs[i])
             if drawn:
-                style: dict[str, Any] = {"color": SERIES[number % len(SERIES)], "ms": 6, "capsize": 3, "lw": 1.4}
+                style: dict[str, Any] = {
+                    "color": SERIES[number % len(SERIES)],
+                    "ms": 6,
+                    "capsize": 3,
+                    "lw": 1.4,
+                }
                 style["marker"] = MARKERS[number % len(MARKERS)]
-                axes.errorbar(costs[drawn], values[drawn], yerr=reaches[:, drawn], label=name, **style)
+                axes.errorbar(
+                    costs[drawn], values[drawn], yerr=reaches[:, drawn], label=name, **style
+                )
             for i in drawn if len(members) > 1 else ():
-                axes.annotate(family(results[i])[1], (costs[i], values[i]), (5, 4), textcoords="offset points", fontsize=8)
+                axes.annotate(
+                    family(results[i])[1],
+                    (costs[i], values[i]),
+                    (5, 4),
+                    textcoords="offset points",
+                    fontsize=8,
+                )
         known = costs[np.isfinite(costs) & (costs > 0)]
         if known.size and known.max() > 8 * known.min():
             axes.set_xscale("log")
@@ -148,7 +193,9 @@ def tradeoff(results: Sequence[Result], names: Sequence[str], cost: Cost, measur
         else:
             axes.set_xlim(left=0)
         low, high = axes.get_ylim()
-        axes.set_ylim(max(low, 0.0) if low > -0.05 else low, min(high, 1.03) if 0 < high < 1.1 else high)
+        axes.set_ylim(
+            max(low, 0.0) if low > -0.05 else low, min(high, 1.03) if 0 < high < 1.1 else high
+        )
         if shown.any():
             axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.3)
         return figure
@@ -165,9 +212,11 @@ def families(results: Sequence[Result], names: Sequence[str]) -> dict[str, list[
 
     found: dict[str, list[int]] = {}
     for i, (result, name) in enumerate(zip(results, names, strict=True)):
-        way, steps = family(result)
+        sampler, steps = family(result)
         shared = steps and name.startswith(result["inference"])
-        found.setdefault(way + name.removeprefix(result["inference"]) if shared else name, []).append(i)
+        found.setdefault(
+            sampler + name.removeprefix(result["inference"]) if shared else name, []
+        ).append(i)
     apart: dict[str, list[int]] = {}
     for name, members in found.items():
         several = len({results[i]["inference"] for i in members}) == len(members) > 1
@@ -187,7 +236,12 @@ def against_latency(results: Sequence[Result], measure: Measure = "success") -> 
         for number, (name, members) in enumerate(lines.items()):
             members.sort(key=lambda i: results[i]["latency_s"])
             costs = [1000 * results[i]["latency_s"] for i in members]
-            style = {"color": SERIES[number % len(SERIES)], "marker": MARKERS[number % len(MARKERS)], "capsize": 3, "lw": 1.4}
+            style = {
+                "color": SERIES[number % len(SERIES)],
+                "marker": MARKERS[number % len(MARKERS)],
+                "capsize": 3,
+                "lw": 1.4,
+            }
             axes.errorbar(costs, values[members], yerr=reaches[:, members], label=name, **style)
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.3)
         return figure
@@ -201,7 +255,9 @@ def to_svg(figure: Figure, prefix: str = "", themed: bool = False) -> str:
     """
     buffer = io.StringIO()
     with mpl.rc_context(STYLE):
-        figure.savefig(buffer, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None})
+        figure.savefig(
+            buffer, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None}
+        )
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
@@ -242,7 +298,12 @@ def _plain_numbers(axis: Axis) -> None:
 
 
 def _bars(
-    names: Sequence[str], values: Any, label: str, write: Any, whiskers: Any = None, unknown: str = "not measured"
+    names: Sequence[str],
+    values: Any,
+    label: str,
+    write: Any,
+    whiskers: Any = None,
+    unknown: str = "not measured",
 ) -> Figure:
     """Lying bars, the first on top, each with its value, or what stands for an unknown one, at the end of its whisker."""
     places, colors = np.arange(len(values)), [SERIES[i % len(SERIES)] for i in range(len(values))]
@@ -253,10 +314,25 @@ def _bars(
         figure, axes = _empty(label, "", height=0.75 + 0.42 * len(values))
         axes.barh(places, shown, color=colors, height=0.58)
         if whiskers is not None:
-            axes.errorbar(shown, places, xerr=np.nan_to_num(whiskers), fmt="none", ecolor=INK, elinewidth=1.2, capsize=3)
+            axes.errorbar(
+                shown,
+                places,
+                xerr=np.nan_to_num(whiskers),
+                fmt="none",
+                ecolor=INK,
+                elinewidth=1.2,
+                capsize=3,
+            )
         for place, value, end in zip(places, values, ends, strict=True):
             text = write(value) if np.isfinite(value) else unknown
-            axes.annotate(text, (end, place), (5, 0), textcoords="offset points", va="center", annotation_clip=False)
+            axes.annotate(
+                text,
+                (end, place),
+                (5, 0),
+                textcoords="offset points",
+                va="center",
+                annotation_clip=False,
+            )
         axes.set_yticks(places, names)
         axes.tick_params(axis="y", length=0)
         axes.grid(False, axis="y")
@@ -267,7 +343,10 @@ def _bars(
 
 def _estimates(results: Sequence[Result], measure: Measure) -> tuple[Any, Any]:
     """Estimates (n,) and how far their intervals reach below and above, (2, n); NaN where success is not reported."""
-    triples = np.array([[r[measure][key] for key in (ESTIMATES[measure], "low", "high")] for r in results], np.float64)
+    triples = np.array(
+        [[r[measure][key] for key in (ESTIMATES[measure], "low", "high")] for r in results],
+        np.float64,
+    )
     values, low, high = triples.T
     return values, np.maximum(np.stack([values - low, high - values]), 0.0)
 

@@ -25,7 +25,10 @@ def worker_count(workers: int) -> int:
 
 
 def ordered(
-    build: Callable[..., Callable[[T], Any]], arguments: tuple[Any, ...], items: Iterable[T], workers: int
+    build: Callable[..., Callable[[T], Any]],
+    arguments: tuple[Any, ...],
+    items: Iterable[T],
+    workers: int,
 ) -> Generator[Any, None, None]:
     """build(*arguments)(item) for every item, in order; the callable is built once per process, `workers` 0 is this one.
 
@@ -39,12 +42,16 @@ def ordered(
     _start_server()
     pool = ProcessPoolExecutor(workers, get_context("forkserver"), _prepare, (build, arguments))
     try:
-        waiting: list[Future[Any]] = [pool.submit(_one, item) for item in islice(endless, 2 * workers)]
+        waiting: list[Future[Any]] = [
+            pool.submit(_one, item) for item in islice(endless, 2 * workers)
+        ]
         while waiting:
             yield waiting.pop(0).result()
             waiting += [pool.submit(_one, item) for item in islice(endless, 1)]
     except BrokenProcessPool as error:
-        raise WorkerError("a worker process died, perhaps for want of memory: give fewer, as workers=1") from error
+        raise WorkerError(
+            "a worker process died, perhaps for want of memory: give fewer, as workers=1"
+        ) from error
     finally:
         _end(pool)
 

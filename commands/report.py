@@ -22,9 +22,7 @@ from .compare import names as names_of
 HERE = Path(__file__).parent
 VIDEO_BYTES = 5_500_000
 """Videos of one page together; base64 makes a third more of them, and the page is to stay below 8 MB."""
-NO_VIDEO = (
-    "There is no video: nothing was filmed. Filming needs a GL library; Debian and Ubuntu have `libegl1` and `libosmesa6`."
-)
+NO_VIDEO = "There is no video: nothing was filmed. Filming needs a GL library; Debian and Ubuntu have `libegl1` and `libosmesa6`."
 Result = Mapping[str, Any]
 
 
@@ -55,7 +53,10 @@ def write_report(
         _done(results, facts),
         _table(results, names),
         _plots(results, names, metrics),
-        *(f'<section class="plots">\n{_figure(heading, figure)}\n</section>' for heading, figure in (figures or {}).items()),
+        *(
+            f'<section class="plots">\n{_figure(heading, figure)}\n</section>'
+            for heading, figure in (figures or {}).items()
+        ),
         _meaning(results, names),
         _next(commands or {}),
     ]
@@ -74,12 +75,14 @@ def _headline(found: Sequence[Result], names: Sequence[str]) -> str:
     if not found:
         return '<section><p class="note">Nothing was evaluated yet, so there is no success rate.</p></section>'
     success, score = found[0]["success"], found[0]["score"]
-    mean = f"Mean score {score['mean']:.3f}, 95 % interval {score['low']:.3f} to {score['high']:.3f}."
+    mean = (
+        f"Mean score {score['mean']:.3f}, 95 % interval {score['low']:.3f} to {score['high']:.3f}."
+    )
     if not reports_success(found[0]):
         lead = f"The mean score of {found[0]['episodes']} evaluated episodes; success is {NOT_REPORTED}."
-        way = f'<p class="soft">{mean} Way of inference: {escape(names[0])}.</p>'
+        sampler = f'<p class="soft">{mean} Way of inference: {escape(names[0])}.</p>'
         number = f'<div class="rate">{score["mean"]:.3g}</div>'
-        return f'<section class="hero">\n{number}\n<div>\n<p class="lead">{lead}</p>\n{way}\n</div>\n</section>'
+        return f'<section class="hero">\n{number}\n<div>\n<p class="lead">{lead}</p>\n{sampler}\n</div>\n</section>'
     low, high, rate = (100 * success[key] for key in ("low", "high", "rate"))
     more = f'\n<p class="soft">{mean}</p>' if _scored(found) else ""
     solved = solved_words(found[0])
@@ -102,7 +105,11 @@ def _watch(figures: Sequence[str], notes: Sequence[str]) -> str:
     if not figures and not any("video" in note.lower() for note in notes):
         notes = [NO_VIDEO, *notes]
     kind = "videos few" if len(figures) < 4 else "videos"
-    shown = f'<h2>Watch it</h2>\n<div class="{kind}">\n' + "\n".join(figures) + "\n</div>" if figures else ""
+    shown = (
+        f'<h2>Watch it</h2>\n<div class="{kind}">\n' + "\n".join(figures) + "\n</div>"
+        if figures
+        else ""
+    )
     remarks = "\n".join(f'<p class="note">{_inline(note)}</p>' for note in notes)
     return f"<section>\n{shown}\n{remarks}\n</section>" if shown or remarks else ""
 
@@ -118,7 +125,9 @@ def _videos(videos: Sequence[Path]) -> tuple[list[str], list[str]]:
         room -= len(data)
         source = "data:video/mp4;base64," + base64.b64encode(data).decode()
         tags = "autoplay loop muted playsinline controls"
-        figures.append(f'<figure><video {tags} src="{source}"></video><figcaption>{_caption(video)}</figcaption></figure>')
+        figures.append(
+            f'<figure><video {tags} src="{source}"></video><figcaption>{_caption(video)}</figcaption></figure>'
+        )
     many = "1 video was" if len(left_out) == 1 else f"{len(left_out)} videos were"
     where = ", ".join(dict.fromkeys(str(video.parent) for video in left_out))
     return figures, [f"{many} too large for this page; see {where}."] if left_out else []
@@ -129,10 +138,14 @@ def _caption(video: Path) -> str:
     parts = re.fullmatch(r"(.+)_(\d+)_(success|failure|unreported)(?:_(-?[\d.]+))?", video.stem)
     if not parts:
         return escape(video.stem)
-    way, seed, outcome, score = parts.groups()
-    mark = {"success": "\u2713 Success", "failure": "\u2715 Failure", "unreported": "Success not reported"}[outcome]
+    sampler, seed, outcome, score = parts.groups()
+    mark = {
+        "success": "\u2713 Success",
+        "failure": "\u2715 Failure",
+        "unreported": "Success not reported",
+    }[outcome]
     said = "" if score is None else f", score {score}"
-    return f'<span class="badge {outcome}">{mark}</span> <span>seed {seed}, {escape(way)}{said}</span>'
+    return f'<span class="badge {outcome}">{mark}</span> <span>seed {seed}, {escape(sampler)}{said}</span>'
 
 
 def _done(found: Sequence[Result], facts: Mapping[str, str]) -> str:
@@ -140,19 +153,31 @@ def _done(found: Sequence[Result], facts: Mapping[str, str]) -> str:
     lines = dict(facts)
     if found:
         minutes = sum(result.get("wall_seconds") or 0 for result in found) / 60
-        ways = "1 way" if len(found) == 1 else f"{len(found)} ways"
+        samplers = "1 way" if len(found) == 1 else f"{len(found)} ways"
         whole = {"everything": lines.pop("everything")} if "everything" in lines else {}
-        lines["evaluation"] = f"{sum(r['episodes'] for r in found)} episodes, {ways} of inference, {minutes:.1f} minutes"
+        lines["evaluation"] = (
+            f"{sum(r['episodes'] for r in found)} episodes, {samplers} of inference, {minutes:.1f} minutes"
+        )
         lines |= whole
-    items = "\n".join(f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>" for name, text in lines.items())
+    items = "\n".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>" for name, text in lines.items()
+    )
     return f"<section>\n<h2>What was done</h2>\n<dl>\n{items}\n</dl>\n</section>" if lines else ""
 
 
 def _table(found: Sequence[Result], names: Sequence[str]) -> str:
-    """Every way of inference with its success, score and cost."""
+    """Every sampler with its success, score and cost."""
     if not found:
         return ""
-    heads = ("", "success", "score", "NFE per plan", "call p50", "call p95", "per second<br>of motion")
+    heads = (
+        "",
+        "success",
+        "score",
+        "NFE per plan",
+        "call p50",
+        "call p95",
+        "per second<br>of motion",
+    )
     head = "".join(f'<th scope="col">{text}</th>' for text in heads)
     rows = "\n".join(_table_row(result, name) for result, name in zip(found, names, strict=True))
     return f"""<section>
@@ -178,7 +203,11 @@ def _table_row(result: Result, name: str) -> str:
         plan,
         *(f"{_short(ms[key])} ms" for key in ("p50", "p95", "per_second_of_motion")),
     )
-    return f'<tr><th scope="row">{escape(name)}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    return (
+        f'<tr><th scope="row">{escape(name)}</th>'
+        + "".join(f"<td>{cell}</td>" for cell in cells)
+        + "</tr>"
+    )
 
 
 def _percent(success: Mapping[str, float | None]) -> str:
@@ -202,7 +231,9 @@ def _rows_remark(found: Sequence[Result]) -> str:
     )
 
 
-def _plots(found: Sequence[Result], names: Sequence[str], metrics: Sequence[Mapping[str, float]]) -> str:
+def _plots(
+    found: Sequence[Result], names: Sequence[str], metrics: Sequence[Mapping[str, float]]
+) -> str:
     """Success, latency and learning, side by side where there is room."""
     measure = "success" if any(map(reports_success, found)) else "score"
     estimates = partial(plots.success_bars, measure=measure)
@@ -210,7 +241,9 @@ def _plots(found: Sequence[Result], names: Sequence[str], metrics: Sequence[Mapp
     left = [_figure(heading, draw(found, names)) for heading, draw in bars.items()]
     known = any("loss" in record or "validation_loss" in record for record in metrics)
     right = [_figure("Learning curve", plots.learning_curve(metrics))] if known else []
-    columns = "\n".join("<div>" + "\n".join(column) + "</div>" for column in (left, right) if column)
+    columns = "\n".join(
+        "<div>" + "\n".join(column) + "</div>" for column in (left, right) if column
+    )
     return f'<section class="plots">\n{columns}\n</section>' if columns else ""
 
 
@@ -233,14 +266,18 @@ def _meaning(found: Sequence[Result], names: Sequence[str]) -> str:
         "Four times as many episodes halve that range."
     ]
     others = zip(found[1:], names[1:], strict=True)
-    lines += [line for result, name in others if (line := _difference(result, name, first, names[0]))]
+    lines += [
+        line for result, name in others if (line := _difference(result, name, first, names[0]))
+    ]
     items = "\n".join(f"<li>{escape(line)}</li>" for line in lines)
     return f"<section>\n<h2>What this means</h2>\n<ul>\n{items}\n</ul>\n</section>"
 
 
 def _difference(result: Result, name: str, first: Result, first_name: str) -> str:
-    """One way of inference against the headline's, on the seeds that both have: success, then cost."""
-    ours, theirs = ({e["seed"]: e["success"] for e in one["per_episode"]} for one in (result, first))
+    """One sampler against the headline's, on the seeds that both have: success, then cost."""
+    ours, theirs = (
+        {e["seed"]: e["success"] for e in one["per_episode"]} for one in (result, first)
+    )
     seeds = sorted(ours.keys() & theirs.keys())
     if not seeds:
         return ""
@@ -251,14 +288,18 @@ def _difference(result: Result, name: str, first: Result, first_name: str) -> st
     else:
         more = "more" if points > 0 else "less"
         text = f"{name} succeeded {more} often than {first_name} on the same {len(seeds)} scenes"
-    range_text = f"{points:+.0f} points, 95 % interval {low:+.0f} to {high:+.0f}".replace("-", "\u2212")
+    range_text = f"{points:+.0f} points, 95 % interval {low:+.0f} to {high:+.0f}".replace(
+        "-", "\u2212"
+    )
     text += f" (difference {range_text}, p = {test.p:.2g})"
     return text + _cost(result["inference_ms"], first["inference_ms"], first_name)
 
 
 def _cost(ours: Mapping[str, Any], theirs: Mapping[str, Any], first_name: str) -> str:
     """How much longer or shorter a call takes; nothing where calls served other numbers of rows, or too few were made."""
-    known = all(ms.get(key) for ms in (ours, theirs) for key in ("p50", "p50_low", "p50_high", "rows"))
+    known = all(
+        ms.get(key) for ms in (ours, theirs) for key in ("p50", "p50_low", "p50_high", "rows")
+    )
     if not known or not 0.9 < ours["rows"] / theirs["rows"] < 1.1:
         return "."
     counted = f"medians of {ours['calls']} and {theirs['calls']} calls"
@@ -273,7 +314,10 @@ def _next(commands: Mapping[str, str]) -> str:
     """Commands worth trying now."""
     if not commands:
         return ""
-    blocks = "\n".join(f"<p>{escape(why)}</p>\n<pre><code>{escape(text)}</code></pre>" for why, text in commands.items())
+    blocks = "\n".join(
+        f"<p>{escape(why)}</p>\n<pre><code>{escape(text)}</code></pre>"
+        for why, text in commands.items()
+    )
     return f'<section class="commands">\n<h2>What to try next</h2>\n{blocks}\n</section>'
 
 
@@ -283,7 +327,9 @@ def _foot(found: Sequence[Result]) -> str:
         return "<p>Written by hotstart.</p>"
     machine, versions = found[0].get("machine") or {}, found[0]["versions"]
     cores = (
-        f"{machine['cpu']}, {machine['cores']} cores, inference on {machine['device']}" if machine else "Machine not recorded"
+        f"{machine['cpu']}, {machine['cores']} cores, inference on {machine['device']}"
+        if machine
+        else "Machine not recorded"
     )
     used = ", ".join(f"{name} {number}" for name, number in versions.items())
     when = f"{str(found[0].get('date', ''))[:10]} \u00b7 " if found[0].get("date") else ""
@@ -293,7 +339,11 @@ def _foot(found: Sequence[Result]) -> str:
 
 def _scored(found: Sequence[Result]) -> bool:
     """Whether the score says more than success does."""
-    return any(episode["score"] != float(bool(episode["success"])) for result in found for episode in result["per_episode"])
+    return any(
+        episode["score"] != float(bool(episode["success"]))
+        for result in found
+        for episode in result["per_episode"]
+    )
 
 
 def _inline(text: str) -> str:

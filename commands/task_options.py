@@ -11,14 +11,22 @@ from ..envs.registry import Option, options
 
 def options_text(name: str, task: Mapping[str, Any]) -> str:
     """Options of the environment of the task `name`: meaning, unit, and the default, which the task's file `task` may set."""
-    lines = [_line(option, task["options"]) for option in options(task["env"]) if option.name != "max_steps"]
+    lines = [
+        _line(option, task["options"])
+        for option in options(task["env"])
+        if option.name != "max_steps"
+    ]
     head = f"task={name} is the environment {task['env']!r}, for {task['max_steps'] or 'its own number of'} ticks. Its options:"
     return "\n".join(["", head, "", *lines])
 
 
 def _line(option: Option, own: Mapping[str, Any]) -> str:
     default = own.get(option.name, option.default)
-    text = "must be given" if default in (inspect.Parameter.empty, "???") else f"default {_plain(default)}"
+    text = (
+        "must be given"
+        if default in (inspect.Parameter.empty, "???")
+        else f"default {_plain(default)}"
+    )
     return f"  task.options.{option.name + '=':<14} {option.meaning} [{text}]"
 
 

@@ -77,7 +77,9 @@ def figures(network: Network, folder: Path) -> dict[str, Figure]:
 def build(config: Mapping[str, Any], store: Store, folder: Path) -> Trainer:
     """The trainer of a composed configuration; the resolved configuration is written beside the checkpoints."""
     settings = filled(TrainingSettings, config["training"])
-    trainer = Trainer(store, model_config(config, store), settings, folder, {"task": config["task"]})
+    trainer = Trainer(
+        store, model_config(config, store), settings, folder, {"task": config["task"]}
+    )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
     return trainer

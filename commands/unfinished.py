@@ -28,7 +28,9 @@ class Measured:
     """What the episodes of an evaluation left behind, all of them or a batch."""
 
     logs: list[RowLog] = field(default_factory=list)
-    calls: list[tuple[int, float]] = field(default_factory=list)  # (rows, seconds) of each planning call
+    calls: list[tuple[int, float]] = field(
+        default_factory=list
+    )  # (rows, seconds) of each planning call
     seconds: float = 0.0
     videos: list[Path] = field(default_factory=list)
     tasks: list[str] = field(default_factory=list)
@@ -46,7 +48,9 @@ class Measured:
 class Unfinished:
     """The file of one evaluation; without a path nothing is kept."""
 
-    def __init__(self, path: Path | None, evaluation: Mapping[str, Any], overwrite: bool = False) -> None:
+    def __init__(
+        self, path: Path | None, evaluation: Mapping[str, Any], overwrite: bool = False
+    ) -> None:
         """Go on with the file where it is there, else begin one at the first episode; `evaluation` says what is evaluated.
 
         Raises ConfigError where the file is of another evaluation, unless it may be overwritten, and DataError where it
@@ -54,7 +58,9 @@ class Unfinished:
         """
         self.path, self.batches = path, list[Measured]()
         self._ended: set[int] = set()  # seeds
-        self._fulfilled: set[int] = set()  # seeds of episodes in which the task was fulfilled at any time
+        self._fulfilled: set[int] = (
+            set()
+        )  # seeds of episodes in which the task was fulfilled at any time
         header = json.loads(_line({**evaluation, "log": [each.name for each in fields(RowLog)]}))
         self._header: dict[str, Any] | None = header
         if path is None or not path.exists():
@@ -80,7 +86,9 @@ class Unfinished:
             if feedback.done[row]:
                 self._ended.add(seed)
                 success = seed in self._fulfilled or feedback.fulfilled(row)
-                self._append({"episode": {"seed": seed, "success": success, "score": feedback.score[row]}})
+                self._append(
+                    {"episode": {"seed": seed, "success": success, "score": feedback.score[row]}}
+                )
 
     def note_batch(self, batch: Measured) -> None:
         """Keep a batch of which every row has ended."""
@@ -137,7 +145,9 @@ def _read(path: Path) -> tuple[Mapping[str, Any], list[Measured]]:
         header, *entries = [json.loads(line) for line in whole.splitlines()] or [{}]
         return header, [_batch(entry["batch"]) for entry in entries if "batch" in entry]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DataError(f"{path} is damaged ({type(error).__name__}): delete it, or choose another out=") from error
+        raise DataError(
+            f"{path} is damaged ({type(error).__name__}): delete it, or choose another out="
+        ) from error
 
 
 def _batch(entry: Mapping[str, Any]) -> Measured:
@@ -149,7 +159,10 @@ def _batch(entry: Mapping[str, Any]) -> Measured:
 
 def _log(entry: Mapping[str, Any]) -> RowLog:
     commands = [np.asarray(command, np.float64) for command in entry["commands"]]
-    reactions = [(float(seen_s), float(acted_s), int(executed)) for seen_s, acted_s, executed in entry["reactions"]]
+    reactions = [
+        (float(seen_s), float(acted_s), int(executed))
+        for seen_s, acted_s, executed in entry["reactions"]
+    ]
     return RowLog(**{**entry, "commands": commands, "reactions": reactions})
 
 

@@ -12,7 +12,9 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 
-def write_video(path: Path, frames: Sequence[NDArray[np.uint8]], fps: float, title: str = "") -> None:
+def write_video(
+    path: Path, frames: Sequence[NDArray[np.uint8]], fps: float, title: str = ""
+) -> None:
     """Frames (H, W, 3) as an MP4 (H.264, 4:2:0) that every browser plays; odd sizes lose a row or column.
 
     Players show the `title`, which is written into the file. Raises OSError where the file cannot be written.
@@ -33,5 +35,11 @@ def _encode(path: Path, frames: Sequence[NDArray[np.uint8]], fps: float, title: 
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.options = {"crf": "23"}
         for frame in frames:
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")))
+            file.mux(
+                stream.encode(
+                    av.VideoFrame.from_ndarray(
+                        np.ascontiguousarray(frame[:height, :width]), format="rgb24"
+                    )
+                )
+            )
         file.mux(stream.encode())

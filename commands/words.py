@@ -51,13 +51,19 @@ def parse_words(words: Sequence[str], cls: type[T]) -> T:
     values: dict[str, Any] = {}
     for name, text in _named(words, fields):
         if name not in fields:
-            raise ConfigError(f"there is no {name!r} here{nearest(name, list(fields))}; valid are {_listed(fields)}")
+            raise ConfigError(
+                f"there is no {name!r} here{nearest(name, list(fields))}; valid are {_listed(fields)}"
+            )
         if name in values:
             raise ConfigError(f"{name!r} is given twice; give it once")
         values[name] = read_value(name, text, fields[name].hint)
-    missing = [field for field in fields.values() if field.default is MISSING and field.name not in values]
+    missing = [
+        field for field in fields.values() if field.default is MISSING and field.name not in values
+    ]
     if missing:
-        raise ConfigError("; ".join(f"{field.name} must be given: {_line(field)}" for field in missing))
+        raise ConfigError(
+            "; ".join(f"{field.name} must be given: {_line(field)}" for field in missing)
+        )
     return cls(**values)
 
 
@@ -82,9 +88,16 @@ def help_text(cls: type, usage: str = "") -> str:
     fields = _fields(cls)
     positional = " ".join(name.upper() for name, field in fields.items() if field.word.positional)
     keyed = "" if all(field.word.positional for field in fields.values()) else "[key=value ...]"
-    head = [" ".join(part for part in (usage, positional, keyed) if part), "", inspect.cleandoc(cls.__doc__ or ""), ""]
+    head = [
+        " ".join(part for part in (usage, positional, keyed) if part),
+        "",
+        inspect.cleandoc(cls.__doc__ or ""),
+        "",
+    ]
     width = max((len(name) for name in fields), default=0)
-    return "\n".join([*head, *(f"  {name:<{width}}  {_line(field)}" for name, field in fields.items())])
+    return "\n".join(
+        [*head, *(f"  {name:<{width}}  {_line(field)}" for name, field in fields.items())]
+    )
 
 
 def wants_help(words: Sequence[str]) -> bool:
@@ -103,7 +116,12 @@ def _field(field: dataclasses.Field[Any], hint: Any) -> _Field:
     default = field.default if field.default_factory is MISSING else field.default_factory()
     if typing.get_origin(hint) is Annotated:
         plain, *notes = typing.get_args(hint)
-        return _Field(field.name, plain, next((note for note in notes if isinstance(note, Word)), Word()), default)
+        return _Field(
+            field.name,
+            plain,
+            next((note for note in notes if isinstance(note, Word)), Word()),
+            default,
+        )
     return _Field(field.name, hint, Word(), default)
 
 
@@ -114,13 +132,17 @@ def _named(words: Sequence[str], fields: Mapping[str, _Field]) -> list[tuple[str
     for text in words:
         name, equals, value = text.partition("=")
         if text.startswith("-"):
-            raise ConfigError(f"{text!r} is not understood; choices are written key=value, and --help explains them")
+            raise ConfigError(
+                f"{text!r} is not understood; choices are written key=value, and --help explains them"
+            )
         if equals and name.isidentifier():
             named.append((name, value))
         elif free:
             named.append((free.pop(0), text))
         else:
-            raise ConfigError(f"{text!r} is one word too many; choices are written key=value, with {_listed(fields)}")
+            raise ConfigError(
+                f"{text!r} is one word too many; choices are written key=value, with {_listed(fields)}"
+            )
     return named
 
 
@@ -138,7 +160,9 @@ def _read_choice(name: str, text: str, choices: tuple[Any, ...]) -> Any:
         if str(choice) == text:
             return choice
     names = [str(choice) for choice in choices]
-    raise ConfigError(f"{name}={text} is not possible{nearest(text, names)}; valid are {_listed(names)}")
+    raise ConfigError(
+        f"{name}={text} is not possible{nearest(text, names)}; valid are {_listed(names)}"
+    )
 
 
 def _read_pairs(name: str, text: str, wanted: Any) -> dict[str, Any]:

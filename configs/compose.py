@@ -36,13 +36,21 @@ OPTIONS = "task.options."
 def choices(group: str) -> list[str]:
     """Names of a group's files, and of what installed packages add to it."""
     folder = resources.files(MODULE) / group
-    files = [p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")] if folder.is_dir() else []
+    files = (
+        [p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")]
+        if folder.is_dir()
+        else []
+    )
     return sorted({*files, *(added("hotstart.encoders") if group == "encoder" else ())})
 
 
 def groups() -> list[str]:
     """The axes."""
-    return sorted(p.name for p in resources.files(MODULE).iterdir() if p.is_dir() and not p.name.startswith("__"))
+    return sorted(
+        p.name
+        for p in resources.files(MODULE).iterdir()
+        if p.is_dir() and not p.name.startswith("__")
+    )
 
 
 def positional(verb: str) -> str | None:
@@ -130,7 +138,9 @@ def _own_place(verb: str, key: str, fixed: Sequence[str], combination: Sequence[
     if not place or "${" in (given or ""):
         return ""
     stem, ending = re.fullmatch(r"(.*?)(\.json|\.zarr)?", place).groups()  # type: ignore[union-attr]
-    values = [re.sub(r"[^\w.+-]+", "-", value).strip("-") for value in combination]  # no folders, quotes or brackets
+    values = [
+        re.sub(r"[^\w.+-]+", "-", value).strip("-") for value in combination
+    ]  # no folders, quotes or brackets
     return f"{key}='{'_'.join([stem, *values])}{ending or ''}'"
 
 
@@ -151,18 +161,44 @@ def help_text(verb: str, words: Sequence[str] = ()) -> str:
     cls, name = VERBS[verb], positional(verb)
     used = [f.name for f in fields(cls) if f.name in groups()]
     asked = {word.partition("=")[0] for word in words} & set(used) - {"task"}
-    lines = [f"hotstart {verb} {f'[{name.upper()}] ' if name else ''}[key=value ...]", "", cleandoc(cls.__doc__ or ""), ""]
+    lines = [
+        f"hotstart {verb} {f'[{name.upper()}] ' if name else ''}[key=value ...]",
+        "",
+        cleandoc(cls.__doc__ or ""),
+        "",
+    ]
     lines += [_group_line(verb, group) for group in used]
-    lines += [_key_line(f.name, f) for f in fields(cls) if "help" in f.metadata and f.name not in used]
-    for part, settings in (("horizon", Horizon), ("training", TrainingSettings), ("training.regimes", Regimes)):
+    lines += [
+        _key_line(f.name, f) for f in fields(cls) if "help" in f.metadata and f.name not in used
+    ]
+    for part, settings in (
+        ("horizon", Horizon),
+        ("training", TrainingSettings),
+        ("training.regimes", Regimes),
+    ):
         if part.partition(".")[0] in {f.name for f in fields(cls)}:
-            lines += ["", *(_key_line(f"{part}.{f.name}", f, 28) for f in fields(settings) if f.name != "regimes")]
+            lines += [
+                "",
+                *(
+                    _key_line(f"{part}.{f.name}", f, 28)
+                    for f in fields(settings)
+                    if f.name != "regimes"
+                ),
+            ]
     if "task" in used:
-        lines += ["", *(f"  {f'task.{f.name}=':<16} {f.metadata['help']}" for f in fields(TaskConfig)), ""]
-        lines.append(f"`hotstart {verb} --help task=lift` lists the options of a task's environment.")
+        lines += [
+            "",
+            *(f"  {f'task.{f.name}=':<16} {f.metadata['help']}" for f in fields(TaskConfig)),
+            "",
+        ]
+        lines.append(
+            f"`hotstart {verb} --help task=lift` lists the options of a task's environment."
+        )
     if set(used) - {"task"}:
         part = next(group for group in used if group != "task")
-        lines.append(f"`hotstart {verb} --help {part}={_default_choice(verb, part)}` lists the keys of a part.")
+        lines.append(
+            f"`hotstart {verb} --help {part}={_default_choice(verb, part)}` lists the keys of a part."
+        )
     return "\n".join([*lines, *(_part_lines(verb, sorted(asked), words) if asked else [])])
 
 
@@ -205,7 +241,12 @@ def _part_lines(verb: str, parts: Sequence[str], words: Sequence[str]) -> list[s
             raise ConfigError(_explain(error, verb, chosen)) from error
     text = OmegaConf.to_yaml(OmegaConf.create({part: config[part] for part in parts}))
     kept = [line for line in text.splitlines() if "_target_" not in line]
-    return ["", "Keys with their defaults (write them with dots, as denoiser.groups=4):", "", *(f"  {line}" for line in kept)]
+    return [
+        "",
+        "Keys with their defaults (write them with dots, as denoiser.groups=4):",
+        "",
+        *(f"  {line}" for line in kept),
+    ]
 
 
 def _shown(item: Any) -> str:
@@ -254,7 +295,9 @@ def _register() -> None:
 
 def _store_target(store: ConfigStore, axis: str, target: str, name: str) -> None:
     module, _, attribute = target.rpartition(".")
-    store.store(group=axis, name=name, node=node_of(getattr(import_module(module), attribute), target))
+    store.store(
+        group=axis, name=name, node=node_of(getattr(import_module(module), attribute), target)
+    )
 
 
 def _explain(error: Exception, verb: str, words: Sequence[str]) -> str:
@@ -265,7 +308,9 @@ def _explain(error: Exception, verb: str, words: Sequence[str]) -> str:
         group, name = option.groups()
         valid = choices(group)
         return f"{group}={name} is unknown{nearest(name, valid)}; valid: {', '.join(valid)}"
-    key = re.search(r"Key '([\w]+)' (?:is not in struct|not in '\w+')", text) or re.search(r"key '(\w+)'", text)
+    key = re.search(r"Key '([\w]+)' (?:is not in struct|not in '\w+')", text) or re.search(
+        r"key '(\w+)'", text
+    )
     if key and ("not in" in text):
         full = re.search(r"full_key: ([\w.]+)", text)
         path = full.group(1) if full else key.group(1)

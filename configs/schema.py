@@ -24,7 +24,7 @@ PLAIN = (int, float, bool, str)
 MOST = {
     "episodes": 10**6,
     "demonstrations": 10**6,
-    "slots": 10_000,
+    "num_envs": 10_000,
     "workers": 1024,
     "videos": 10_000,
     "seed": 2**62,
@@ -48,8 +48,12 @@ class TaskConfig:
     name: str = word("the task's name; data and runs are named after it")
     env: str = word("the environment that simulates it, as pusht, lift, metaworld or gymnasium")
     options: dict[str, Any] = word("options of the environment", {})
-    obs_keys: list[str] = word("which observations the policy sees, in this order; none named: all", [])
-    max_steps: int = word("ticks until an episode ends; 0: as many as the environment itself says", 300)
+    obs_keys: list[str] = word(
+        "which observations the policy sees, in this order; none named: all", []
+    )
+    max_steps: int = word(
+        "ticks until an episode ends; 0: as many as the environment itself says", 300
+    )
 
 
 @dataclass
@@ -71,11 +75,18 @@ class CollectConfig:
 
     task: TaskConfig = field(default_factory=TaskConfig)
     out: str = word("the store to write", "data/${task.name}.zarr", positional=True)
-    expert: str = word("who acts: scripted, play (scripted, wandering off in between), random, or a checkpoint", "scripted")
-    keep: str = word("which episodes: success, or all (each step says whether the task was fulfilled)", "success")
+    demonstrator: str = word(
+        "who acts: scripted, play (scripted, wandering off in between), random, or a checkpoint",
+        "scripted",
+    )
+    keep: str = word(
+        "which episodes: success, or all (each step says whether the task was fulfilled)", "success"
+    )
     episodes: int = word("episodes to keep", 100)
     seed: int = word("first seed; each attempt takes the next one", 0)
-    noise: float = word("standard deviation of the disturbance injected into the expert's actions", 0.0)
+    noise: float = word(
+        "standard deviation of the disturbance injected into the demonstrator's actions", 0.0
+    )
     workers: int = word("processes to simulate in; 0 is this one, -1 one per core", -1)
 
 
@@ -100,19 +111,44 @@ class EvaluateConfig:
     task: Any = word("another task than the checkpoint's own", None)
     episodes: int = word("episodes; each has a seed of its own", 100)
     seed: int = word("seed of the first episode; never one that was trained or tuned on", 100000)
-    slots: int = word("rows that run in step; part of what makes a result reproducible to the bit", 50)
+    num_envs: int = word(
+        "rows that run in step; part of what makes a result reproducible to the bit", 50
+    )
     workers: int = word("processes to simulate in; 0 is this one, -1 one per core", -1)
-    answer_s: float = word("seconds that a worker process may take to answer before the evaluation stops", 120.0)
-    rate: str = word("control rate: same refuses a task that runs at another rate than the data did, any allows it", "same")
-    executed: Any = word("actions of each chunk to execute instead of the checkpoint's own Ta", None)
-    latency: str = word("time a plan is charged with: none, a time as 0.1s or 100ms, or profile (measured times)", "none")
-    profile: str = word("measured times of planning calls, from `hotstart bench call_time CHECKPOINT out=FILE`", "latency.json")
-    planner: str = word("sync asks when a chunk is used up, async so early that the next one is there in time", "sync")
+    answer_s: float = word(
+        "seconds that a worker process may take to answer before the evaluation stops", 120.0
+    )
+    rate: str = word(
+        "control rate: same refuses a task that runs at another rate than the data did, any allows it",
+        "same",
+    )
+    executed: Any = word(
+        "actions of each chunk to execute instead of the checkpoint's own Ta", None
+    )
+    latency: str = word(
+        "time a plan is charged with: none, a time as 0.1s or 100ms, or profile (measured times)",
+        "none",
+    )
+    profile: str = word(
+        "measured times of planning calls, from `hotstart bench call_time CHECKPOINT out=FILE`",
+        "latency.json",
+    )
+    planner: str = word(
+        "sync asks when a chunk is used up, async so early that the next one is there in time",
+        "sync",
+    )
     device: str = word("where the network runs: cpu or cuda", "cpu")
-    weights: str = word("what the denoiser's weights are held in: fp32, or bf16 (denoiser=mode), half the bytes", "fp32")
+    precision: str = word(
+        "what the denoiser's weights are held in: fp32, or bf16 (denoiser=mode), half the bytes",
+        "fp32",
+    )
     out: str = word("result file; empty: not written", "result.json")
-    overwrite: bool = word("whether a result, videos and their page may be replaced by new ones", False)
-    video: str = word("folder for videos of the first episodes and a page that shows them; empty: none", "")
+    overwrite: bool = word(
+        "whether a result, videos and their page may be replaced by new ones", False
+    )
+    video: str = word(
+        "folder for videos of the first episodes and a page that shows them; empty: none", ""
+    )
     videos: int = word("how many episodes to film", 4)
 
 
@@ -124,24 +160,31 @@ class DemoConfig(Learning):
     runs: str = word("folder of all runs", "runs")
     task: TaskConfig = field(default_factory=TaskConfig)
     demonstrations: int = word("scripted demonstrations to collect", 100)
-    noise: float = word("disturbance injected into the expert's actions", 0.3)
+    noise: float = word("disturbance injected into the demonstrator's actions", 0.3)
     episodes: int = word("episodes of each evaluation", 100)
     seed: int = word("seed of the first evaluation episode", 100000)
     workers: int = word("processes to simulate in; 0 is this one, -1 one per core", -1)
-    inferences: list[str] = word("ways of inference to evaluate", ["ddim", "dpmpp", "ddpm"])
+    inferences: list[str] = word("samplers to evaluate", ["ddim", "dpmpp", "ddpm"])
 
 
-VERBS: dict[str, type] = {"collect": CollectConfig, "train": TrainConfig, "evaluate": EvaluateConfig, "demo": DemoConfig}
+VERBS: dict[str, type] = {
+    "collect": CollectConfig,
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "demo": DemoConfig,
+}
 
 
 def node_of(factory: Callable[..., Any], target: str = "") -> type:
     """A dataclass with the constructor's plain parameters: their types and defaults, and `_target_` where one is given."""
-    hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) and not is_dataclass(factory) else factory)
+    hints = typing.get_type_hints(
+        factory.__init__ if inspect.isclass(factory) and not is_dataclass(factory) else factory
+    )
     made: list[tuple[str, Any, Any]] = [("_target_", str, field(default=target))] if target else []
     for name, parameter in inspect.signature(factory).parameters.items():
         hint = _plain(hints.get(name, Any))
         if hint is None and parameter.default is None:
-            hint = Any  # a part with a configuration of its own, as the solver inside a way of inference
+            hint = Any  # a part with a configuration of its own, as the solver inside a sampler
         if hint is not None and parameter.default is not parameter.empty:
             made.append((name, hint, _default(hint, parameter.default)))
     return make_dataclass(getattr(factory, "__name__", "Node") + "Config", made)
@@ -176,4 +219,6 @@ def filled(cls: type, plain: dict[str, Any]) -> Any:
     """The dataclass `cls`, dataclasses inside it included, from plain values."""
     hints = typing.get_type_hints(cls)
     known = {f.name: hints[f.name] for f in fields(cls)}
-    return cls(**{k: filled(known[k], v) if is_dataclass(known[k]) else v for k, v in plain.items()})
+    return cls(
+        **{k: filled(known[k], v) if is_dataclass(known[k]) else v for k, v in plain.items()}
+    )

@@ -9,7 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..spec import ActionSpec, DataError, IntArray, ObsKey, ObsSpec
-from .episodes import ACTION, EXTRAS, check_choice, check_episode, content_hash, episode_slice, expected_arrays, lengths_of
+from .episodes import (
+    ACTION,
+    EXTRAS,
+    check_choice,
+    check_episode,
+    content_hash,
+    episode_slice,
+    expected_arrays,
+    lengths_of,
+)
 from .kinds import decide_key
 
 
@@ -29,15 +38,22 @@ class Arrays:
         obs_spec: ObsSpec | None = None,
     ) -> None:
         if not episodes:
-            raise DataError("there are no episodes; give at least one dict of arrays with the key 'action'")
+            raise DataError(
+                "there are no episodes; give at least one dict of arrays with the key 'action'"
+            )
         self.fps = check_fps(fps)
         self.action_spec = action_spec or deduce_action_spec(episodes[0])
         self.obs_spec = obs_spec or deduce_obs_spec(episodes[0])
         wanted = expected_arrays(self.action_spec, self.obs_spec)
-        checked = [check_episode(episode, wanted, number, self.fps) for number, episode in enumerate(episodes)]
+        checked = [
+            check_episode(episode, wanted, number, self.fps)
+            for number, episode in enumerate(episodes)
+        ]
         self.keys = tuple(key for key in (*wanted, *EXTRAS) if key in checked[0])
         self._arrays = {key: _joined(key, checked) for key in self.keys}
-        self.episode_ends: IntArray = np.cumsum([len(episode[ACTION]) for episode in checked]).astype(np.int64)
+        self.episode_ends: IntArray = np.cumsum(
+            [len(episode[ACTION]) for episode in checked]
+        ).astype(np.int64)
 
     def __len__(self) -> int:
         return int(self.episode_ends[-1])
@@ -96,7 +112,9 @@ def deduce_obs_spec(episode: Mapping[str, NDArray[Any]]) -> ObsSpec:
 def _deduce_key(name: str, array: NDArray[Any]) -> ObsKey:
     """What kind of observation an array (n, ...) holds."""
     if array.ndim == 0:
-        raise DataError(f"{name!r} is one {array.dtype} in episode 0; observations are numbers of shape (steps, ...)")
+        raise DataError(
+            f"{name!r} is one {array.dtype} in episode 0; observations are numbers of shape (steps, ...)"
+        )
     return decide_key(name, array.shape[1:], array.dtype)
 
 
@@ -104,5 +122,7 @@ def _joined(key: str, episodes: Sequence[Mapping[str, NDArray[Any]]]) -> NDArray
     """One key of all episodes in a row; DataError where an episode lacks it or has it alone."""
     have = [key in episode for episode in episodes]
     if not all(have):
-        raise DataError(f"episode {have.index(False)} has no {key!r}, but episode 0 has it; give it in all episodes or in none")
+        raise DataError(
+            f"episode {have.index(False)} has no {key!r}, but episode 0 has it; give it in all episodes or in none"
+        )
     return np.concatenate([episode[key] for episode in episodes])

@@ -19,7 +19,7 @@ OUTLIER_RANGES = 10.0  # a number this many times the 1 % to 99 % range away fro
 FROZEN_SHARE = 0.2  # of the steps of an episode in which nothing at all changes
 RATE_SHARE = 0.05
 TINY = 1e-3
-"""A state whose half range is below this share of its size, or of 1, is blown up by the normaliser."""
+"""A state whose scale is below this share of its size, or of 1, is blown up by the normaliser."""
 
 
 def verify(dataset: Dataset) -> list[str]:
@@ -33,7 +33,11 @@ def verify(dataset: Dataset) -> list[str]:
     findings = [ERROR + text for text in _structure(dataset)]
     if not findings and len(dataset.episode_ends):
         findings = [text for key in dataset.keys for text in _key_findings(dataset, key)]
-        findings += [WARNING + text for text in _episode_findings(dataset)] if not any(map(is_error, findings)) else []
+        findings += (
+            [WARNING + text for text in _episode_findings(dataset)]
+            if not any(map(is_error, findings))
+            else []
+        )
     return sorted(findings, key=lambda text: not is_error(text))
 
 
@@ -101,7 +105,9 @@ def _range_findings(dataset: Dataset, key: str, array: NDArray[Any]) -> Iterator
     yield from _outlier_findings(names, values)
 
 
-def _describe_constants(dataset: Dataset, key: str, constant: NDArray[np.bool_], values: NDArray[np.float64]) -> str:
+def _describe_constants(
+    dataset: Dataset, key: str, constant: NDArray[np.bool_], values: NDArray[np.float64]
+) -> str:
     """Which numbers of a key never change; of actions, what they always are, since a policy commands exactly that."""
     dims = np.flatnonzero(constant)
     said = f"{key} never changes in dimensions {dims.tolist()}"
@@ -112,7 +118,10 @@ def _describe_constants(dataset: Dataset, key: str, constant: NDArray[np.bool_],
 
 
 def _tiny_findings(
-    names: list[str], least: NDArray[np.float64], greatest: NDArray[np.float64], constant: NDArray[np.bool_]
+    names: list[str],
+    least: NDArray[np.float64],
+    greatest: NDArray[np.float64],
+    constant: NDArray[np.bool_],
 ) -> Iterator[str]:
     """States that hardly change: the normaliser makes their range as large as every other."""
     half = (greatest - least) / 2
@@ -120,7 +129,7 @@ def _tiny_findings(
     for dim in np.flatnonzero(tiny):
         yield (
             f"{names[dim]} stays between {least[dim]:g} and {greatest[dim]:g}: being off by {10 * half[dim]:.2g} looks like 10 "
-            "half ranges to a policy; check its unit, or leave it out if only noise moves it"
+            "normalised units to a policy; check its unit, or leave it out if only noise moves it"
         )
 
 
@@ -131,7 +140,9 @@ def _name(key: str, dim: int, shape: tuple[int, ...]) -> str:
 
 def _outlier_findings(names: list[str], values: NDArray[np.float64]) -> Iterator[str]:
     """Single numbers of (N, D) far from all others of their dimension."""
-    low = np.quantile(values, 0.01, axis=0, method="higher")  # rounded inwards: one outlier in few steps must not move them
+    low = np.quantile(
+        values, 0.01, axis=0, method="higher"
+    )  # rounded inwards: one outlier in few steps must not move them
     high = np.quantile(values, 0.99, axis=0, method="lower")
     reach = OUTLIER_RANGES * (high - low)
     far = ((values < low - reach) | (values > high + reach)) & (high > low)
@@ -146,7 +157,9 @@ def _outlier_findings(names: list[str], values: NDArray[np.float64]) -> Iterator
 def _episode_findings(dataset: Dataset) -> Iterator[str]:
     """Episodes that are too short, stand still, or occur twice; judged by actions and states."""
     keys = [ACTION, *(name for name, key in dataset.obs_spec.keys.items() if key.kind == "state")]
-    joined = np.concatenate([dataset.array(key).reshape(int(dataset.episode_ends[-1]), -1) for key in keys], axis=1)
+    joined = np.concatenate(
+        [dataset.array(key).reshape(int(dataset.episode_ends[-1]), -1) for key in keys], axis=1
+    )
     seen: dict[str, int] = {}
     for number, steps in enumerate(_slices(dataset)):
         values = np.ascontiguousarray(joined[steps])
@@ -183,9 +196,14 @@ def _image_findings(dataset: Dataset, key: str) -> Iterator[str]:
 def _slices(dataset: Dataset) -> Iterator[slice]:
     """The steps of each episode."""
     starts = [0, *dataset.episode_ends[:-1].tolist()]
-    return (slice(start, stop) for start, stop in zip(starts, dataset.episode_ends.tolist(), strict=True))
+    return (
+        slice(start, stop)
+        for start, stop in zip(starts, dataset.episode_ends.tolist(), strict=True)
+    )
 
 
 def _few(numbers: list[int]) -> str:
     """The first ten numbers and how many more there are."""
-    return ", ".join(map(str, numbers[:10])) + (f" and {len(numbers) - 10} more" if len(numbers) > 10 else "")
+    return ", ".join(map(str, numbers[:10])) + (
+        f" and {len(numbers) - 10} more" if len(numbers) > 10 else ""
+    )

@@ -35,7 +35,9 @@ class Source:
     episodes: int
     steps: int
     layout: LayoutName = "plain"
-    sha256: Mapping[str, str] = field(default_factory=dict)  # of the decoded arrays' bytes, so that packing does not matter
+    sha256: Mapping[str, str] = field(
+        default_factory=dict
+    )  # of the decoded arrays' bytes, so that packing does not matter
 
 
 SOURCES: dict[str, Source] = {
@@ -55,7 +57,13 @@ SOURCES: dict[str, Source] = {
 }
 
 
-def download(name: str, folder: str | Path, *, address: str | None = None, sources: Mapping[str, Source] = SOURCES) -> Path:
+def download(
+    name: str,
+    folder: str | Path,
+    *,
+    address: str | None = None,
+    sources: Mapping[str, Source] = SOURCES,
+) -> Path:
     """The replay buffer of a published data set, in `folder`; fetched, checked and unpacked unless it is there already.
 
     A zip that lies at folder/NAME.zip is taken as it is, so one fetched by hand serves as well. `address` names another place
@@ -63,7 +71,9 @@ def download(name: str, folder: str | Path, *, address: str | None = None, sourc
     not the published data.
     """
     if name not in sources:
-        raise ConfigError(f"there is no published data set {name!r} here; there are {sorted(sources)}")
+        raise ConfigError(
+            f"there is no published data set {name!r} here; there are {sorted(sources)}"
+        )
     source, folder = sources[name], Path(folder)
     target, archive = folder / source.folder, folder / f"{name}.zip"
     if target.exists():
@@ -78,7 +88,9 @@ def download(name: str, folder: str | Path, *, address: str | None = None, sourc
     except DataError as error:
         with refuse_full_disk(f"{error}, and {archive} cannot be put aside"):
             refused = archive.replace(archive.with_suffix(".refused"))
-        raise DataError(f"{error}. The file has been put aside as {refused}; call again to fetch it anew") from error
+        raise DataError(
+            f"{error}. The file has been put aside as {refused}; call again to fetch it anew"
+        ) from error
     _unpack(archive, target)
     return target
 
@@ -88,12 +100,18 @@ def check_contents(buffer: ReplayBuffer, source: Source) -> None:
     episodes, steps = len(buffer.episode_ends), int(buffer.episode_ends[-1])
     if (episodes, steps) != (source.episodes, source.steps):
         wanted = f"{source.episodes} episodes and {source.steps} steps"
-        raise DataError(f"{buffer.path} has {episodes} episodes and {steps} steps; the published data has {wanted}")
+        raise DataError(
+            f"{buffer.path} has {episodes} episodes and {steps} steps; the published data has {wanted}"
+        )
     for key, wanted in source.sha256.items():
         array = buffer.episode_ends if key == "episode_ends" else buffer.array(key)
-        found = hashlib.sha256(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()).hexdigest()
+        found = hashlib.sha256(
+            np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
+        ).hexdigest()
         if found != wanted:
-            raise DataError(f"{buffer.path}: {key!r} is not the published data (sha256 {found[:12]}..., not {wanted[:12]}...)")
+            raise DataError(
+                f"{buffer.path}: {key!r} is not the published data (sha256 {found[:12]}..., not {wanted[:12]}...)"
+            )
 
 
 def fetch(address: str, target: Path) -> None:
@@ -120,7 +138,11 @@ def fetch(address: str, target: Path) -> None:
             part.replace(target)
             _tag_file(part).unlink(missing_ok=True)
             return
-    kept = f" {_size(part):,} bytes are kept, and the next call goes on from there." if _size(part) else ""
+    kept = (
+        f" {_size(part):,} bytes are kept, and the next call goes on from there."
+        if _size(part)
+        else ""
+    )
     raise DataError(
         f"{address} could not be fetched ({trouble}).{kept} Call again later, or fetch that file on another machine and put it "
         f"at {target.resolve()}; the next call takes it up. Another place that has it is given as address=..."
@@ -146,7 +168,9 @@ def _fetch_rest(address: str, part: Path) -> None:
     with answer:
         start = _size(part) if _continues(answer.status, answer.headers, _size(part)) else 0
         tag = answer.headers.get("ETag", "W/")
-        if not tag.startswith("W/"):  # weak tags cannot be asked for again (RFC 9110, section 13.1.5)
+        if not tag.startswith(
+            "W/"
+        ):  # weak tags cannot be asked for again (RFC 9110, section 13.1.5)
             _tag_file(part).write_text(tag)
         length = answer.headers.get("Content-Length")
         _pour(answer, part, start, None if length is None else start + int(length))
@@ -176,7 +200,14 @@ def _pour(answer: http.client.HTTPResponse, part: Path, start: int, total: int |
     name = part.name.removesuffix(".part")
     with (
         part.open("ab" if start else "wb") as file,
-        tqdm(total=total, initial=start, desc=f"fetching {name}", unit="B", unit_scale=True, disable=None) as bar,
+        tqdm(
+            total=total,
+            initial=start,
+            desc=f"fetching {name}",
+            unit="B",
+            unit_scale=True,
+            disable=None,
+        ) as bar,
     ):
         while piece := answer.read(PIECE_BYTES):
             file.write(piece)
@@ -206,14 +237,20 @@ def _unpack(archive: Path, target: Path) -> None:
         with zipfile.ZipFile(archive) as packed:
             prefix = zipped_prefix(packed.namelist())
             wanted = [
-                info for info in packed.infolist() if info.filename.startswith(prefix) and "__MACOSX" not in info.filename
+                info
+                for info in packed.infolist()
+                if info.filename.startswith(prefix) and "__MACOSX" not in info.filename
             ]
-            check_inflation(str(archive), sum(info.file_size for info in wanted), archive.stat().st_size)
+            check_inflation(
+                str(archive), sum(info.file_size for info in wanted), archive.stat().st_size
+            )
             for info in tqdm(wanted, desc=f"unpacking {archive.name}", unit="file", disable=None):
                 packed.extract(info, making)
         (making / prefix).replace(target)
     except DAMAGE as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{archive} could not be unpacked to {target} ({cut(str(error))})") from error
+        raise DataError(
+            f"{archive} could not be unpacked to {target} ({cut(str(error))})"
+        ) from error
     shutil.rmtree(making, ignore_errors=True)

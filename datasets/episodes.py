@@ -15,7 +15,11 @@ from .kinds import check_image_key, explain_key, read_key
 
 ACTION = "action"
 TIMESTAMP = "timestamp"
-EXTRAS = {"reward": np.dtype(np.float32), "success": np.dtype(np.bool_), TIMESTAMP: np.dtype(np.float64)}
+EXTRAS = {
+    "reward": np.dtype(np.float32),
+    "success": np.dtype(np.bool_),
+    TIMESTAMP: np.dtype(np.float64),
+}
 """Keys an episode may hold besides its observations and actions, each of shape (n,): key -> dtype on disk."""
 BLOCK_ROWS = 4096
 MOST_KEYS = 500
@@ -80,8 +84,14 @@ def check_episode(
     Raises DataError on missing or unknown keys, wrong shapes, lengths or dtypes, and numbers that are not finite.
     """
     _check_names(episode, wanted, number)
-    keys = {**wanted, **{name: ObsKey((), str(dtype)) for name, dtype in EXTRAS.items() if name in episode}}
-    checked = {name: _checked_array(name, np.asarray(episode[name]), key, number) for name, key in keys.items()}
+    keys = {
+        **wanted,
+        **{name: ObsKey((), str(dtype)) for name, dtype in EXTRAS.items() if name in episode},
+    }
+    checked = {
+        name: _checked_array(name, np.asarray(episode[name]), key, number)
+        for name, key in keys.items()
+    }
     length = _common_length(checked, number)
     checked.setdefault(TIMESTAMP, np.arange(length, dtype=np.float64) / fps)
     return checked
@@ -114,18 +124,26 @@ def check_keys(names: Sequence[str]) -> None:
         raise DataError(f"there are {len(names):,} keys; a data set has at most {MOST_KEYS}")
     for name in names:
         if not isinstance(name, str) or len(name) > LONGEST_NAME or not name.isprintable():
-            raise DataError(f"a key is called {shorten(name)}; a name has at most {LONGEST_NAME} printable characters")
+            raise DataError(
+                f"a key is called {shorten(name)}; a name has at most {LONGEST_NAME} printable characters"
+            )
 
 
 def _check_key(name: str, key: ObsKey) -> None:
     """Refuse observation keys that cannot be stored."""
     if name == ACTION or name in EXTRAS or not name or "/" in name or name.startswith((".", "__")):
-        raise DataError(f"an observation cannot be called {name!r}: {[ACTION, *EXTRAS]} are taken, and '/' is not possible")
+        raise DataError(
+            f"an observation cannot be called {name!r}: {[ACTION, *EXTRAS]} are taken, and '/' is not possible"
+        )
     kind = np.dtype(key.dtype).kind
     if kind not in "fiub":
-        raise DataError(f"{name!r} has dtype {key.dtype}; numbers are stored (store text as tokens, or as the data set's task)")
+        raise DataError(
+            f"{name!r} has dtype {key.dtype}; numbers are stored (store text as tokens, or as the data set's task)"
+        )
     if key.kind not in get_args(ObsKind):
-        raise DataError(f"{name!r} is of kind {key.kind!r}; the kinds are {', '.join(get_args(ObsKind))}")
+        raise DataError(
+            f"{name!r} is of kind {key.kind!r}; the kinds are {', '.join(get_args(ObsKind))}"
+        )
     if key.kind == "image":
         check_image_key(name, key)
     if key.kind == "language" and (key.dtype != "uint8" or len(key.shape) != 1):
@@ -149,7 +167,9 @@ def _checked_array(name: str, array: NDArray[Any], key: ObsKey, number: int) -> 
     held = _read(name, array, key, number)
     if held.ndim == 0 or held.shape[1:] != tuple(key.shape):
         wanted = ", ".join(["steps", *map(str, key.shape)])
-        raise DataError(f"{name!r} has shape {array.shape} in episode {number}; it must be ({wanted})")
+        raise DataError(
+            f"{name!r} has shape {array.shape} in episode {number}; it must be ({wanted})"
+        )
     cast = _cast(name, held, np.dtype(key.dtype), number)
     _check_finite(name, cast, number)
     return cast
@@ -178,8 +198,12 @@ def _read(name: str, array: NDArray[Any], key: ObsKey, number: int) -> NDArray[A
 def _cast(name: str, array: NDArray[Any], dtype: np.dtype[Any], number: int) -> NDArray[Any]:
     """Convert within a kind (float64 to float32) or upwards (int to float), never in a way that changes whole numbers."""
     if not np.can_cast(array.dtype, dtype, "same_kind"):
-        raise DataError(f"{name!r} is {array.dtype} in episode {number}; the data set holds it as {dtype}: convert it first")
-    with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, and is refused as such
+        raise DataError(
+            f"{name!r} is {array.dtype} in episode {number}; the data set holds it as {dtype}: convert it first"
+        )
+    with np.errstate(
+        over="ignore"
+    ):  # a number too large for float32 becomes infinite, and is refused as such
         cast = array.astype(dtype)
     if dtype.kind in "iu" and not np.array_equal(cast, array):
         raise DataError(f"{name!r} holds numbers in episode {number} that {dtype} cannot hold")
@@ -201,7 +225,9 @@ def episode_slice(ends: IntArray, number: int) -> slice:
     """The steps of one episode, counted from the end when negative; DataError when there is no such episode."""
     count = len(ends)
     if not -count <= number < count:
-        raise DataError(f"there is no episode {number}; the data set has {count} (0 to {count - 1})")
+        raise DataError(
+            f"there is no episode {number}; the data set has {count} (0 to {count - 1})"
+        )
     number %= count
     return slice(int(ends[number - 1]) if number else 0, int(ends[number]))
 

@@ -22,7 +22,9 @@ def refuse_foreign(path: Path) -> None:
     elif path.is_file() and (path.suffix in HDF5_NAMES or _head(path) == HDF5_HEAD):
         raise DataError(f"{path} is an HDF5 file: {_hdf5_mend(path)}")
     elif path.suffix == ".parquet":
-        raise DataError(f"{path} is a Parquet file: it cannot be converted yet; read it with pyarrow and {_MEND}")
+        raise DataError(
+            f"{path} is a Parquet file: it cannot be converted yet; read it with pyarrow and {_MEND}"
+        )
 
 
 def _hdf5_mend(path: Path) -> str:

@@ -74,7 +74,9 @@ class ChunkFrames:
             if number in self._kept:
                 self._kept.move_to_end(number)
                 return self._kept[number]
-        decoded = self.store.chunk(self.key, number)  # outside the lock: several threads decode at the same time
+        decoded = self.store.chunk(
+            self.key, number
+        )  # outside the lock: several threads decode at the same time
         with self._lock:
             self._kept[number] = decoded
             while len(self._kept) > self.most:
@@ -105,7 +107,9 @@ def choose_cache(dataset: Dataset, keys: Sequence[str], cache: str, most_bytes: 
     return cache  # type: ignore[return-value]
 
 
-def open_frames(dataset: Dataset, keys: Sequence[str], cache: str, most_bytes: int) -> dict[str, Frames]:
+def open_frames(
+    dataset: Dataset, keys: Sequence[str], cache: str, most_bytes: int
+) -> dict[str, Frames]:
     """Frames of every image key; together they stay within `most_bytes`, as far as that is more than a few chunks.
 
     Raises ConfigError as `choose_cache` does, and DataError where the disk is too full for a decoded copy.
@@ -114,7 +118,10 @@ def open_frames(dataset: Dataset, keys: Sequence[str], cache: str, most_bytes: i
     if not isinstance(dataset, Store):
         return {key: HeldFrames(dataset.array(key)) for key in keys}
     if chosen == "ram":
-        return {key: HeldFrames(_decoded(dataset, key, np.empty(_shape(dataset, key), np.uint8))) for key in keys}
+        return {
+            key: HeldFrames(_decoded(dataset, key, np.empty(_shape(dataset, key), np.uint8)))
+            for key in keys
+        }
     if chosen == "disk":
         return {key: HeldFrames(_mapped(dataset, key)) for key in keys}
     return {key: ChunkFrames(dataset, key, most_bytes // len(keys)) for key in keys}
@@ -135,10 +142,15 @@ def _decoded(store: Store, key: str, into: NDArray[np.uint8]) -> NDArray[np.uint
 
 def _mapped(store: Store, key: str) -> NDArray[np.uint8]:
     """Every frame of a key in a file beside the store, decoded there the first time; named after the content."""
-    place = store.path.with_name(f"{store.path.name}.decoded") / f"{key}_{store.content_hash()[:16]}.uint8"
+    place = (
+        store.path.with_name(f"{store.path.name}.decoded")
+        / f"{key}_{store.content_hash()[:16]}.uint8"
+    )
     shape = _shape(store, key)
     if not place.exists():
-        with refuse_full_disk(f"{place} cannot be written: make room, or choose training.cache=none"):
+        with refuse_full_disk(
+            f"{place} cannot be written: make room, or choose training.cache=none"
+        ):
             _write_decoded(store, key, place)
     return np.memmap(place, np.uint8, "r", shape=shape)
 

@@ -45,7 +45,9 @@ def decide_key(name: str, shape: Shape, dtype: np.dtype[Any], kind: str | None =
     if not may_be_picture(shape, dtype):
         return ObsKey(shape)
     if len(shape) == 2 and dtype != np.uint8:
-        raise DataError(f"{name!r} is {dtype} of shape {shape} a step: a gray picture or a state? {_settle(name, shape)}")
+        raise DataError(
+            f"{name!r} is {dtype} of shape {shape} a step: a gray picture or a state? {_settle(name, shape)}"
+        )
     return ObsKey(_image_shape(name, shape), "uint8", "image")
 
 
@@ -68,11 +70,16 @@ def check_numbers(name: str, dtype: np.dtype[Any]) -> None:
         "M": "give seconds since the episode's start as float64",
         "m": "give seconds as float64",
         "O": "give arrays of numbers, one shape for all steps",
-    }.get(dtype.kind, "give numbers; the words of a task are the data set's task, or a key of kind 'language'")
+    }.get(
+        dtype.kind,
+        "give numbers; the words of a task are the data set's task, or a key of kind 'language'",
+    )
     raise DataError(f"{name!r} is {dtype}; real numbers are stored: {mend}")
 
 
-def read_key(name: str, array: NDArray[Any], key: ObsKey, scale: float | None = None) -> NDArray[Any]:
+def read_key(
+    name: str, array: NDArray[Any], key: ObsKey, scale: float | None = None
+) -> NDArray[Any]:
     """Arrays (..., *given) of one key as (..., *key.shape): pictures as uint8 with channels last, states as they are.
 
     `scale` is what a picture's numbers are multiplied with to lie in 0 to 255 (255 or 1); None finds it in the numbers:
@@ -92,19 +99,31 @@ def explain_key(name: str, shape: Shape, dtype: np.dtype[Any], key: ObsKey) -> s
     said = []
     if shape != tuple(key.shape):
         order = "height, width" if len(shape) == 2 else "channels, height, width"
-        said.append(f"its axes {shape} are {order}, held as (height, width, channels) = {tuple(key.shape)}")
+        said.append(
+            f"its axes {shape} are {order}, held as (height, width, channels) = {tuple(key.shape)}"
+        )
     if dtype != np.uint8:
         said.append(f"its numbers are {dtype}, held as uint8 from 0 to 255")
-    return f"{name!r} is taken for a picture: {'; '.join(said)}" if key.kind == "image" and said else ""
+    return (
+        f"{name!r} is taken for a picture: {'; '.join(said)}"
+        if key.kind == "image" and said
+        else ""
+    )
 
 
 def check_image_key(name: str, key: ObsKey) -> None:
     """Raise DataError unless a key of kind `image` is uint8 of shape (height, width, channels)."""
     shape = tuple(key.shape)
     if key.dtype != "uint8" or len(shape) != 3:
-        raise DataError(f"image {name!r} is {key.dtype} {shape}; images are uint8 of shape (height, width, channels)")
+        raise DataError(
+            f"image {name!r} is {key.dtype} {shape}; images are uint8 of shape (height, width, channels)"
+        )
     if shape[2] not in CHANNELS:
-        first = f"; with channels first in the arrays, write {(*shape[1:], shape[0])}" if shape[0] in CHANNELS else ""
+        first = (
+            f"; with channels first in the arrays, write {(*shape[1:], shape[0])}"
+            if shape[0] in CHANNELS
+            else ""
+        )
         raise DataError(
             f"image {name!r} has shape {shape}, so {shape[2]} channels; images are (height, width, channels) with "
             f"1, 3 or 4 channels{first}"
@@ -116,7 +135,9 @@ def _image_shape(name: str, shape: Shape, told: bool = False) -> Shape:
     if len(shape) == 2:
         return (*shape, 1)
     if len(shape) != 3:
-        raise DataError(f"{name!r} has steps of shape {shape}: several pictures? {_ONE_FRAME}; {_settle(name, shape)}")
+        raise DataError(
+            f"{name!r} has steps of shape {shape}: several pictures? {_ONE_FRAME}; {_settle(name, shape)}"
+        )
     first, last = shape[0], shape[2]
     firsts = CHANNELS if told else (1, 3)  # four in front are more often frames
     if last in CHANNELS and (first not in (1, 3) or told):
@@ -124,7 +145,9 @@ def _image_shape(name: str, shape: Shape, told: bool = False) -> Shape:
     if first in firsts and last not in CHANNELS:
         return (*shape[1:], first)
     if last in CHANNELS:
-        raise DataError(f"{name!r} has steps of shape {shape}: channels first or last? {_settle(name, shape)}")
+        raise DataError(
+            f"{name!r} has steps of shape {shape}: channels first or last? {_settle(name, shape)}"
+        )
     raise DataError(
         f"{name!r} has steps of shape {shape}: no picture of 1, 3 or 4 channels. Stacked frames? {_ONE_FRAME}; "
         f"{_settle(name, shape)}"
@@ -137,8 +160,14 @@ _ONE_FRAME = "give one frame a step, the policy remembers horizon.observed of th
 def _settle(name: str, shape: Shape) -> str:
     """The words that say what a key is."""
     state = f"{name!r}: ObsKey({shape})"
-    told = {2: (*shape, 1), 3: shape if shape[-1] in CHANNELS else (*shape[1:], shape[0])}.get(len(shape))
-    image = f" or {{{name!r}: ObsKey({told}, 'uint8', 'image')}}" if told and told[-1] in CHANNELS else ""
+    told = {2: (*shape, 1), 3: shape if shape[-1] in CHANNELS else (*shape[1:], shape[0])}.get(
+        len(shape)
+    )
+    image = (
+        f" or {{{name!r}: ObsKey({told}, 'uint8', 'image')}}"
+        if told and told[-1] in CHANNELS
+        else ""
+    )
     words = f"kinds={name}:state" + (f" or kinds={name}:image" if image else "")
     return (
         f"say it with obs_spec=ObsSpec of {{{state}}} (a state of {math.prod(shape)} numbers){image} in Python, "
@@ -154,7 +183,9 @@ def _channels_last(name: str, array: NDArray[Any], wanted: Shape) -> NDArray[Any
         return np.moveaxis(array, -3, -1)
     if wanted[2] == 1 and array.shape[-2:] == tuple(wanted[:2]):
         return array[..., None]
-    raise DataError(f"image {name!r} has shape {array.shape}; it must end in (height, width, channels) = {tuple(wanted)}")
+    raise DataError(
+        f"image {name!r} has shape {array.shape}; it must end in (height, width, channels) = {tuple(wanted)}"
+    )
 
 
 def _scale(name: str, array: NDArray[Any]) -> float:
@@ -175,7 +206,9 @@ def _to_bytes(name: str, array: NDArray[Any], scale: float) -> NDArray[np.uint8]
     """Numbers times `scale` as uint8; DataError unless they are whole, or were fractions, and lie in 0 to 255."""
     scaled = array.astype(np.float64) * scale
     whole = np.rint(scaled)
-    inside = bool((scaled >= -TOLERANCE).all() and (scaled <= 255 + TOLERANCE).all())  # NaN is not inside
+    inside = bool(
+        (scaled >= -TOLERANCE).all() and (scaled <= 255 + TOLERANCE).all()
+    )  # NaN is not inside
     if not inside or (scale == 1 and bool((np.abs(scaled - whole) > TOLERANCE).any())):
         raise DataError(
             f"image {name!r} holds numbers from {array.min()} to {array.max()} in {array.dtype}; images are whole numbers from "

@@ -51,7 +51,12 @@ class Hold:
     def __enter__(self) -> Hold:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.release()
 
 
@@ -88,7 +93,9 @@ def _lock(target: Path, error: type[HotstartError]) -> _File:
             if beside and target.is_dir():
                 path, beside = target, False
                 continue
-            raise error(f"{target} cannot be written: {path} cannot be made ({problem.strerror})") from problem
+            raise error(
+                f"{target} cannot be written: {path} cannot be made ({problem.strerror})"
+            ) from problem
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as problem:

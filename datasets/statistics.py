@@ -12,9 +12,9 @@ from .episodes import ACTION, Dataset, first_not_finite
 from .kinds import check_numbers
 
 CONSTANT_STATE = 1e-5
-"""A state whose half range is below this share of its size, or of 1, is constant: small noise in it is not blown up."""
+"""A state whose scale is below this share of its size, or of 1, is constant: small noise in it is not blown up."""
 CONSTANT_ACTION = 1e-6
-"""An action whose half range is below this share of its size is constant: the share is what rounding to float32 leaves."""
+"""An action whose scale is below this share of its size is constant: the share is what rounding to float32 leaves."""
 Statistics = dict[str, NDArray[Any]]
 """min, max, mean, std, q01, q99 over the first axis, float64, and count, int64 of shape ()."""
 
@@ -39,11 +39,23 @@ def statistics(array: NDArray[Any]) -> Statistics:
         raise DataError(f"statistics need at least one row; the array has shape {array.shape}")
     bad = first_not_finite(array)
     if bad:
-        raise DataError(f"[{', '.join(map(str, bad[0]))}] is {bad[1]}: statistics need finite numbers (`hotstart data verify`)")
+        raise DataError(
+            f"[{', '.join(map(str, bad[0]))}] is {bad[1]}: statistics need finite numbers (`hotstart data verify`)"
+        )
     values = array.astype(np.float64)
     q01, q99 = np.quantile(values, (0.01, 0.99), axis=0)
-    found = {"min": values.min(0), "max": values.max(0), "mean": values.mean(0), "std": values.std(0), "q01": q01, "q99": q99}
-    return {**{name: np.asarray(value) for name, value in found.items()}, "count": np.asarray(len(values), np.int64)}
+    found = {
+        "min": values.min(0),
+        "max": values.max(0),
+        "mean": values.mean(0),
+        "std": values.std(0),
+        "q01": q01,
+        "q99": q99,
+    }
+    return {
+        **{name: np.asarray(value) for name, value in found.items()},
+        "count": np.asarray(len(values), np.int64),
+    }
 
 
 def dataset_statistics(dataset: Dataset, index: IntArray | None = None) -> dict[str, Statistics]:

@@ -24,7 +24,16 @@ from zarr.codecs import ZstdCodec
 from ..spec import ActionSpec, DataError, IntArray, ObsKey, ObsSpec, cut, shorten
 from .arrays import Arrays as Arrays
 from .arrays import check_fps
-from .episodes import EXTRAS, TIMESTAMP, check_choice, check_episode, content_hash, episode_slice, expected_arrays, lengths_of
+from .episodes import (
+    EXTRAS,
+    TIMESTAMP,
+    check_choice,
+    check_episode,
+    content_hash,
+    episode_slice,
+    expected_arrays,
+    lengths_of,
+)
 from .episodes import Dataset as Dataset
 from .foreign import refuse_foreign
 from .formats.files import FolderFiles, check_inflation
@@ -57,7 +66,9 @@ class Store:
             self.task = _check_text(self.attrs, "task")
             self.attrs["source"] = _check_text(self.attrs, "source")
             if not isinstance(self.attrs.setdefault("options", None), dict | None):
-                raise DataError(f"options are {shorten(self.attrs['options'])}; they must be a JSON object or null")
+                raise DataError(
+                    f"options are {shorten(self.attrs['options'])}; they must be a JSON object or null"
+                )
             self.action_spec = ActionSpec.from_json(self.attrs["action_spec"])
             self.obs_spec = ObsSpec.from_json(self.attrs["obs_spec"])
             self._wanted = expected_arrays(self.action_spec, self.obs_spec)
@@ -83,7 +94,9 @@ class Store:
         """
         path = Path(path)
         if path.exists():
-            raise DataError(f"{path} is there already: open it with Store.open to append, choose another path, or delete it")
+            raise DataError(
+                f"{path} is there already: open it with Store.open to append, choose another path, or delete it"
+            )
         wanted = expected_arrays(action_spec, obs_spec)
         attrs = {
             "version": VERSION,
@@ -93,7 +106,9 @@ class Store:
             "options": None if options is None else dict(options),
         }
         attrs |= {"action_spec": action_spec.to_json(), "obs_spec": obs_spec.to_json()}
-        making = path.with_name(path.name + ".creating")  # renamed when whole: no half-made store is ever seen
+        making = path.with_name(
+            path.name + ".creating"
+        )  # renamed when whole: no half-made store is ever seen
         with hold(path, shared=True), refuse_full_disk(f"{path} cannot be made"):
             shutil.rmtree(making, ignore_errors=True)
             group = zarr.open_group(str(making), mode="w-", zarr_format=3, attributes=attrs)
@@ -142,7 +157,9 @@ class Store:
         try:
             return self._array(f"data/{key}")[start : min(stop, len(self))]
         except DataError as error:
-            raise DataError(f"{error}: data/{key} is damaged between steps {start} and {stop}; {_MEND}") from error
+            raise DataError(
+                f"{error}: data/{key} is damaged between steps {start} and {stop}; {_MEND}"
+            ) from error
 
     def rows_per_chunk(self, key: str) -> int:
         """Steps of one key that are compressed together."""
@@ -181,9 +198,14 @@ class Store:
         if not episodes:
             return
         first = len(self._ends)
-        checked = [check_episode(episode, self._wanted, first + i, self.fps) for i, episode in enumerate(episodes)]
+        checked = [
+            check_episode(episode, self._wanted, first + i, self.fps)
+            for i, episode in enumerate(episodes)
+        ]
         self._take_lock()
-        with refuse_full_disk(f"{self.path}: the new episodes cannot be written; the {first} finished ones are kept"):
+        with refuse_full_disk(
+            f"{self.path}: the new episodes cannot be written; the {first} finished ones are kept"
+        ):
             self._write_episodes(checked)
 
     def _write_episodes(self, checked: Sequence[Mapping[str, NDArray[Any]]]) -> None:
@@ -193,9 +215,15 @@ class Store:
         if not self._swept:
             self._sweep()
         self._swept = False  # a write that fails leaves half a file behind
-        ends = len(self) + np.cumsum([len(episode[TIMESTAMP]) for episode in checked]).astype(np.int64)
+        ends = len(self) + np.cumsum([len(episode[TIMESTAMP]) for episode in checked]).astype(
+            np.int64
+        )
         for key in self.keys:
-            _write(self._writable_array(f"data/{key}"), np.concatenate([episode[key] for episode in checked]), len(self))
+            _write(
+                self._writable_array(f"data/{key}"),
+                np.concatenate([episode[key] for episode in checked]),
+                len(self),
+            )
         _write(self._writable_array("meta/episode_ends"), ends, first)
         self._swept = True
         self._ends = np.append(self._ends, ends)
@@ -230,14 +258,22 @@ class Store:
             with zarr.config.set(KEEP_ZEROS):  # zarr fixes this when an array is opened
                 try:
                     self._writable[name] = cast("zarr.Array[Any]", self._group[name])
-                except (KeyError, TypeError, ValueError) as error:  # zarr is stricter than our reader
-                    raise DataError(f"{self.path}: {name} cannot be written ({cut(str(error))}); {_MEND}") from error
+                except (
+                    KeyError,
+                    TypeError,
+                    ValueError,
+                ) as error:  # zarr is stricter than our reader
+                    raise DataError(
+                        f"{self.path}: {name} cannot be written ({cut(str(error))}); {_MEND}"
+                    ) from error
         return self._writable[name]
 
     def _array(self, name: str) -> ZarrArray:
         """One array, opened once for reading; a chunk of numbers that is not there is a loss."""
         if name not in self._read:
-            self._read[name] = open_array(self._files, name, self._cache, fills=not name.startswith("data/"))
+            self._read[name] = open_array(
+                self._files, name, self._cache, fills=not name.startswith("data/")
+            )
         return self._read[name]
 
     def _forget_read(self) -> None:
@@ -251,7 +287,9 @@ class Store:
         wanted = set(self._extras) if first else set(episodes[0]) & set(EXTRAS)
         for number, episode in enumerate(episodes, first):
             if (given := set(episode) & set(EXTRAS)) != wanted:
-                raise DataError(f"episode {number} has the extras {sorted(given)}, the other episodes have {sorted(wanted)}")
+                raise DataError(
+                    f"episode {number} has the extras {sorted(given)}, the other episodes have {sorted(wanted)}"
+                )
         for name in set(self._extras) - wanted:  # left over from an append that was cut off
             del self._group[f"data/{name}"]
             self._writable.pop(f"data/{name}", None)
@@ -275,19 +313,31 @@ class Store:
             self._check_array(name, self._wanted.get(name) or ObsKey((), str(EXTRAS[name])))
             array = self._array(f"data/{name}")
             if array.shape[0] < steps:
-                raise DataError(f"{self.path}: data/{name} has {array.shape[0]} steps, but the episodes need {steps}; {_MEND}")
+                raise DataError(
+                    f"{self.path}: data/{name} has {array.shape[0]} steps, but the episodes need {steps}; {_MEND}"
+                )
             for chunk in range(math.ceil(steps / array.chunks[0])):
                 place = array.layout.name_chunk((chunk, *[0] * (array.ndim - 1)))
                 if not array.sizes.get(place):
-                    raise DataError(f"{self.path}: data/{name}/{place} is missing or empty; {_MEND}")
+                    raise DataError(
+                        f"{self.path}: data/{name}/{place} is missing or empty; {_MEND}"
+                    )
         arrays = [self._array(f"data/{name}") for name in self.keys]
-        check_inflation(str(self.path), sum(map(_used_bytes, arrays)), sum(sum(array.sizes.values()) for array in arrays))
+        check_inflation(
+            str(self.path),
+            sum(map(_used_bytes, arrays)),
+            sum(sum(array.sizes.values()) for array in arrays),
+        )
 
     def _check_array(self, name: str, key: ObsKey) -> None:
         """Raise DataError unless an array is what the specification says, in codecs that are read, its rows in one piece."""
         array = self._array(f"data/{name}")
         whole_rows = tuple(max(size, 1) for size in key.shape)
-        if array.shape[1:] != tuple(key.shape) or array.dtype != np.dtype(key.dtype) or array.chunks[1:] != whole_rows:
+        if (
+            array.shape[1:] != tuple(key.shape)
+            or array.dtype != np.dtype(key.dtype)
+            or array.chunks[1:] != whole_rows
+        ):
             raise DataError(
                 f"{self.path}: data/{name} holds {array.dtype} {array.shape[1:]} in chunks of {array.chunks}, the "
                 f"specification says {key.dtype} {shorten(key.shape)}; {_MEND}"
@@ -298,7 +348,9 @@ class Store:
         """The ends up to the first that was never written; DataError where the file is damaged or, with its episodes, gone."""
         array = self._array("meta/episode_ends")
         if array.ndim != 1 or array.dtype != np.int64:
-            raise DataError(f"{self.path}: meta/episode_ends holds {array.dtype} {array.shape}; {_MEND}")
+            raise DataError(
+                f"{self.path}: meta/episode_ends holds {array.dtype} {array.shape}; {_MEND}"
+            )
         try:
             ends = array[:]
         except DataError as error:
@@ -307,7 +359,9 @@ class Store:
         finished = ends[: unfinished[0]] if len(unfinished) else ends
         unknown = (ends[len(finished) :] != UNFINISHED).any()
         if unknown or (np.diff(finished, prepend=0) <= 0).any() or _has_lost_ends(array):
-            raise DataError(f"{self.path}: meta/episode_ends does not increase or has lost a part; {_MEND}")
+            raise DataError(
+                f"{self.path}: meta/episode_ends does not increase or has lost a part; {_MEND}"
+            )
         return finished
 
 
@@ -331,7 +385,9 @@ def _refuse_wrong_attributes(path: Path) -> Iterator[None]:
     except DataError as error:
         raise DataError(f"{path}/zarr.json: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise DataError(f"{path}/zarr.json has wrong attributes ({cut(str(error))}); {_MEND}") from error
+        raise DataError(
+            f"{path}/zarr.json has wrong attributes ({cut(str(error))}); {_MEND}"
+        ) from error
 
 
 def _check_text(attrs: Mapping[str, Any], name: str) -> str:
@@ -356,7 +412,9 @@ def _create_array(group: zarr.Group, name: str, key: ObsKey) -> None:
     row_bytes = np.dtype(key.dtype).itemsize * math.prod(key.shape)
     rows = IMAGES_PER_CHUNK if key.kind == "image" else max(BYTES_PER_CHUNK // max(row_bytes, 1), 1)
     chunks = (rows, *(max(size, 1) for size in key.shape))
-    group.create_array(f"data/{name}", shape=(0, *key.shape), chunks=chunks, dtype=key.dtype, compressors=_codec())
+    group.create_array(
+        f"data/{name}", shape=(0, *key.shape), chunks=chunks, dtype=key.dtype, compressors=_codec()
+    )
 
 
 def _create_ends(group: zarr.Group) -> None:
@@ -381,7 +439,9 @@ def _read_attributes(path: Path) -> dict[str, Any]:
         )
     refuse_foreign(path)
     if (path / ".zgroup").exists() or path.suffix in (".zip", ".npz"):
-        raise DataError(f"{path} is another format's data set; `hotstart data convert {path} TARGET` makes a store of it")
+        raise DataError(
+            f"{path} is another format's data set; `hotstart data convert {path} TARGET` makes a store of it"
+        )
     try:
         root = read_object(FolderFiles(path), "zarr.json")
     except DataError as error:
@@ -397,7 +457,9 @@ def _read_attributes(path: Path) -> dict[str, Any]:
             f"{path} is a Zarr group, but not a hotstart data set: version, action_spec or meta/episode_ends is missing"
         )
     if version > VERSION:
-        raise DataError(f"{path} has format {version}, this hotstart reads up to {VERSION}: update hotstart")
+        raise DataError(
+            f"{path} has format {version}, this hotstart reads up to {VERSION}: update hotstart"
+        )
     return attrs
 
 

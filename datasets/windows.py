@@ -43,7 +43,10 @@ def window_index(
     if short == "pad":
         chosen = _leave_out_single_steps(chosen, lengths)
     _check_lengths(lengths[chosen], chosen, horizon, short)
-    parts = [_episode_windows(int(ends[i] - lengths[i]), int(lengths[i]), horizon, pad_after) for i in chosen]
+    parts = [
+        _episode_windows(int(ends[i] - lengths[i]), int(lengths[i]), horizon, pad_after)
+        for i in chosen
+    ]
     return np.concatenate(parts)
 
 
@@ -53,15 +56,21 @@ def split_episodes(count: int, validation_share: float, seed: int) -> tuple[IntA
     With a share above 0 and at least two episodes there is at least one on each side. Raises ConfigError unless 0 <= share < 1.
     """
     if not 0 <= validation_share < 1:
-        raise ConfigError(f"validation_share is {validation_share}; it must lie in [0, 1), for instance 0.1")
+        raise ConfigError(
+            f"validation_share is {validation_share}; it must lie in [0, 1), for instance 0.1"
+        )
     if count < 1:
         raise DataError("there are no episodes to split")
     order = numpy_generator(seed, Purpose.SPLIT).permutation(count)
-    held_out = min(max(round(count * validation_share), 1), count - 1) if validation_share > 0 else 0
+    held_out = (
+        min(max(round(count * validation_share), 1), count - 1) if validation_share > 0 else 0
+    )
     return np.sort(order[held_out:]).astype(np.int64), np.sort(order[:held_out]).astype(np.int64)
 
 
-def split_usable_episodes(episode_ends: IntArray, validation_share: float, seed: int) -> tuple[IntArray, IntArray]:
+def split_usable_episodes(
+    episode_ends: IntArray, validation_share: float, seed: int
+) -> tuple[IntArray, IntArray]:
     """`split_episodes` of the episodes that have at least two steps; a warning says how many are left out.
 
     Raises DataError where no episode has two steps, and as `split_episodes` does.
@@ -79,10 +88,14 @@ def _chosen(ends: IntArray, episodes: Sequence[int] | IntArray | None) -> IntArr
     if len(chosen) == 0:
         raise DataError("there are no episodes to cut windows from; record or convert at least one")
     if chosen.min() < 0 or chosen.max() >= count:
-        raise DataError(f"episodes {chosen.min()} to {chosen.max()} are wanted; the data set has {count} (0 to {count - 1})")
+        raise DataError(
+            f"episodes {chosen.min()} to {chosen.max()} are wanted; the data set has {count} (0 to {count - 1})"
+        )
     if (np.diff(ends, prepend=0) <= 0).any():
         place = int(np.argmax(np.diff(ends, prepend=0) <= 0))
-        raise DataError(f"episode {place} has no steps: episode_ends must increase (see `hotstart data verify`)")
+        raise DataError(
+            f"episode {place} has no steps: episode_ends must increase (see `hotstart data verify`)"
+        )
     return chosen
 
 
@@ -95,11 +108,16 @@ def _leave_out_single_steps(chosen: IntArray, lengths: IntArray) -> IntArray:
             "with one action is no demonstration: record longer ones"
         )
     if len(single):
-        warnings.warn(f"{len(single)} episodes of one step are left out, the first is episode {single[0]}", stacklevel=3)
+        warnings.warn(
+            f"{len(single)} episodes of one step are left out, the first is episode {single[0]}",
+            stacklevel=3,
+        )
     return chosen[lengths[chosen] >= LEAST_STEPS]
 
 
-def _check_lengths(lengths: IntArray, chosen: IntArray, horizon: Horizon, short: Literal["pad", "refuse"]) -> None:
+def _check_lengths(
+    lengths: IntArray, chosen: IntArray, horizon: Horizon, short: Literal["pad", "refuse"]
+) -> None:
     """Refuse episodes that cannot serve; warn about those that are mostly padding."""
     if short == "refuse" and lengths.min() < horizon.planned:
         place = int(np.argmax(lengths < horizon.planned))

@@ -26,7 +26,9 @@ def key_space(name: str, key: ObsKey) -> spaces.Box:
     if np.issubdtype(dtype, np.integer):
         limits = np.iinfo(dtype)
         return spaces.Box(limits.min, limits.max, key.shape, dtype.type)
-    raise ConfigError(f"observation key {name!r} has dtype {key.dtype!r}; environments may give float and integer arrays")
+    raise ConfigError(
+        f"observation key {name!r} has dtype {key.dtype!r}; environments may give float and integer arrays"
+    )
 
 
 def observation_space(spec: ObsSpec) -> spaces.Dict:
@@ -37,10 +39,15 @@ def observation_space(spec: ObsSpec) -> spaces.Dict:
 def action_space(spec: ActionSpec, low: ArrayLike, high: ArrayLike) -> spaces.Box:
     """The box between `low` and `high`, each one number or (A,); raises ConfigError if they do not fit the specification."""
     try:
-        bounds = [np.broadcast_to(np.asarray(bound, np.float32), (spec.width,)).copy() for bound in (low, high)]
+        bounds = [
+            np.broadcast_to(np.asarray(bound, np.float32), (spec.width,)).copy()
+            for bound in (low, high)
+        ]
     except ValueError:
         shapes = f"{np.shape(low)} and {np.shape(high)}"
-        raise ConfigError(f"action bounds have shapes {shapes}; the action has {spec.width} numbers") from None
+        raise ConfigError(
+            f"action bounds have shapes {shapes}; the action has {spec.width} numbers"
+        ) from None
     return spaces.Box(bounds[0], bounds[1], dtype=np.float32)
 
 
@@ -80,7 +87,9 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         max_steps: int,
     ) -> None:
         if not isinstance(max_steps, int | np.integer) or not 1 <= max_steps <= LONGEST_EPISODE:
-            raise ConfigError(f"max_steps is {shorten(max_steps)}; an episode has 1 to {LONGEST_EPISODE:,} steps")
+            raise ConfigError(
+                f"max_steps is {shorten(max_steps)}; an episode has 1 to {LONGEST_EPISODE:,} steps"
+            )
         self.obs_spec, self.action_spec = obs_spec, action_spec
         self.rate_hz, self.max_steps = float(rate_hz), int(max_steps)
         self.observation_space = observation_space(obs_spec)
@@ -91,7 +100,9 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         self.elapsed = 0  # substeps since the episode began
         self.best_score: float | None = None  # None until the first reset
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observations, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observations, dict[str, Any]]:
         """Begin an episode; the seed fixes all that is random in it, `options` are the suite's own."""
         super().reset(seed=seed)
         self.seed = seed
@@ -105,7 +116,9 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         """Control periods since the episode began, a broken one included."""
         return -(-self.elapsed // self.substeps)
 
-    def step(self, action: ArrayLike, substeps: int | None = None) -> tuple[Observations, float, bool, bool, dict[str, Any]]:
+    def step(
+        self, action: ArrayLike, substeps: int | None = None
+    ) -> tuple[Observations, float, bool, bool, dict[str, Any]]:
         """One control period with `action` (A,) in the units of the action specification, or only `substeps` of it.
 
         Raises ConfigError for an action of the wrong shape or with a number that is not finite, and for substeps that are
@@ -115,14 +128,16 @@ class TaskEnv(gymnasium.Env[Any, Any]):
             raise RuntimeError("step was called before reset")
         count = self.substeps if substeps is None else int(substeps)
         if not 1 <= count <= self.substeps:
-            raise ConfigError(f"a step of {count} substeps is not possible; this task takes 1 to {self.substeps}")
+            raise ConfigError(
+                f"a step of {count} substeps is not possible; this task takes 1 to {self.substeps}"
+            )
         self._advance(self._checked(action), count)
         self.elapsed += count
         reward, info = self._result()
         over = self.elapsed >= self.max_steps * self.substeps
         return self._observe(), reward, info["success"] or self._over(), over, info
 
-    def rest(self) -> FloatArray:
+    def hold_position(self) -> FloatArray:
         """The action (A,) that keeps things where they are now; of numbers that say a change, zero.
 
         A suite whose actions are positions says its own.
@@ -146,9 +161,13 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         Returns observation and info of the moment it was made. Raises ConfigError for a snapshot of another task.
         """
         if snapshot.made_by != self._identity():
-            raise ConfigError(f"the snapshot was made by {snapshot.made_by}; this environment is {self._identity()}")
+            raise ConfigError(
+                f"the snapshot was made by {snapshot.made_by}; this environment is {self._identity()}"
+            )
         self._load(snapshot.state)
-        self.np_random.bit_generator.state = copy.deepcopy(snapshot.rng_state)  # last: to load may take a reset
+        self.np_random.bit_generator.state = copy.deepcopy(
+            snapshot.rng_state
+        )  # last: to load may take a reset
         self.elapsed, self.best_score = snapshot.elapsed, snapshot.best_score
         _, info = self._result()
         return self._observe(), info
@@ -159,7 +178,9 @@ class TaskEnv(gymnasium.Env[Any, Any]):
 
     def _save(self) -> Any:
         """The suite's own state, as a value of its own."""
-        raise ConfigError(f"{type(self).__name__} cannot save its state in the middle of an episode")
+        raise ConfigError(
+            f"{type(self).__name__} cannot save its state in the middle of an episode"
+        )
 
     def _load(self, state: Any) -> None:
         """Put back what `_save` returned; it may be put back more than once."""
@@ -170,7 +191,9 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         array = np.asarray(action, np.float64)
         if array.shape != (self.action_spec.width,) or not np.isfinite(array).all():
             names = ", ".join(dim.name for dim in self.action_spec.dims)
-            raise ConfigError(f"the action is {action!r}; it must hold {self.action_spec.width} finite numbers: {names}")
+            raise ConfigError(
+                f"the action is {action!r}; it must hold {self.action_spec.width} finite numbers: {names}"
+            )
         return array
 
     def _result(self) -> tuple[float, dict[str, Any]]:
@@ -178,7 +201,11 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         score, success = self._judge()
         best = self.best_score if self.keeps_best and self.best_score is not None else float(score)
         self.best_score = max(best, float(score))
-        return float(score), {"success": bool(success), "score": self.best_score, "instruction": self.instruction}
+        return float(score), {
+            "success": bool(success),
+            "score": self.best_score,
+            "instruction": self.instruction,
+        }
 
     def _over(self) -> bool:
         """Whether the episode has ended without success."""

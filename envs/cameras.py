@@ -29,7 +29,9 @@ class Cameras:
         """What was asked for; raises ConfigError for sizes that cannot be, and for a name that is given twice."""
         twice = [name for name in asked or () if list(asked or ()).count(name) > 1]
         if twice:
-            raise ConfigError(f"camera {twice[0]!r} is asked for twice: both pictures would be called '{twice[0]}_image'")
+            raise ConfigError(
+                f"camera {twice[0]!r} is asked for twice: both pictures would be called '{twice[0]}_image'"
+            )
         named = dict.fromkeys(asked or (), SIDE) if not isinstance(asked, Mapping) else dict(asked)
         return cls({name: _size(name, size) for name, size in named.items()})
 
@@ -39,20 +41,35 @@ class Cameras:
     @property
     def keys(self) -> dict[str, ObsKey]:
         """What the pictures are called in an observation, and what they are."""
-        return {f"{name}_image": ObsKey((*size, 3), "uint8", "image") for name, size in self.sizes.items()}
+        return {
+            f"{name}_image": ObsKey((*size, 3), "uint8", "image")
+            for name, size in self.sizes.items()
+        }
 
     def largest(self, least: int = 0) -> tuple[int, int]:
         """Height and width that every picture fits in, and one of `least` by `least` beside them."""
-        heights, widths = ([least, *(size[axis] for size in self.sizes.values())] for axis in (0, 1))
+        heights, widths = (
+            [least, *(size[axis] for size in self.sizes.values())] for axis in (0, 1)
+        )
         return max(heights), max(widths)
 
     def pictures(self, renderer: SceneRenderer, data: Any) -> dict[str, NDArray[np.uint8]]:
         """Key -> (H, W, 3): the scene in the state `data` through every camera."""
-        return {f"{name}_image": renderer.frame(data, name, size) for name, size in self.sizes.items()}
+        return {
+            f"{name}_image": renderer.frame(data, name, size) for name, size in self.sizes.items()
+        }
 
 
 def _size(name: str, size: Any) -> tuple[int, int]:
-    sides = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, list | tuple) else ()
+    sides = (
+        (size, size)
+        if isinstance(size, int)
+        else tuple(size)
+        if isinstance(size, list | tuple)
+        else ()
+    )
     if len(sides) != 2 or not all(isinstance(side, int) and 8 <= side <= 4096 for side in sides):
-        raise ConfigError(f"camera {name!r} has size {size!r}; give one side or [height, width], from 8 to 4096 pixels")
+        raise ConfigError(
+            f"camera {name!r} has size {size!r}; give one side or [height, width], from 8 to 4096 pixels"
+        )
     return int(sides[0]), int(sides[1])

@@ -74,20 +74,26 @@ class GymnasiumEnv(TaskEnv):
             raise ConfigError(f"score is tasks, but {id} counts none; choose return or success")
         space = self._env.action_space
         if not isinstance(space, spaces.Box):
-            raise ConfigError(f"{id} takes actions from {space}; a policy of continuous actions needs a box")
+            raise ConfigError(
+                f"{id} takes actions from {space}; a policy of continuous actions needs a box"
+            )
         self._shape, self._score_is = space.shape, score
         self._parts = _named_parts(self._env.observation_space, kinds or {})
         self.reports_success = False  # until it says something
         super().__init__(
             obs_spec=ObsSpec({name: part.key for name, part in self._parts.items()}),
-            action_spec=ActionSpec(tuple(ActionDim(f"action_{i}") for i in range(int(np.prod(space.shape))))),
+            action_spec=ActionSpec(
+                tuple(ActionDim(f"action_{i}") for i in range(int(np.prod(space.shape))))
+            ),
             action_low=space.low.ravel(),
             action_high=space.high.ravel(),
             rate_hz=_rate_hz(self._env),
             max_steps=max_steps or _own_steps(self._env),
         )
         self.instruction = instruction or id
-        told = [explain_key(name, *_form(part.space), part.key) for name, part in self._parts.items()]
+        told = [
+            explain_key(name, *_form(part.space), part.key) for name, part in self._parts.items()
+        ]
         self.notes = tuple(note for note in told if note)
         self._seen: Any = None
         self._info: Mapping[str, Any] = {}
@@ -98,20 +104,26 @@ class GymnasiumEnv(TaskEnv):
         """The environment without wrappers."""
         return self._env.unwrapped
 
-    def step(self, action: ArrayLike, substeps: int | None = None) -> tuple[Observations, float, bool, bool, dict[str, Any]]:
+    def step(
+        self, action: ArrayLike, substeps: int | None = None
+    ) -> tuple[Observations, float, bool, bool, dict[str, Any]]:
         """As `TaskEnv.step`, with the environment's own reward."""
         observation, _, terminated, truncated, info = super().step(action, substeps)
         return observation, self._reward, terminated, truncated, info
 
     def _begin(self, options: dict[str, Any]) -> None:
-        self._seen, self._info = self._env.reset(seed=int(self.np_random.integers(2**31)), options=options or None)
+        self._seen, self._info = self._env.reset(
+            seed=int(self.np_random.integers(2**31)), options=options or None
+        )
         self._reward, self._return, self._ended = 0.0, 0.0, False
 
     def _advance(self, action: FloatArray, substeps: int) -> None:
         box = self.action_space
         assert isinstance(box, spaces.Box)
         clipped = np.clip(action, box.low, box.high).reshape(self._shape)
-        self._seen, reward, self._ended, _, self._info = self._env.step(clipped.astype(self._env.action_space.dtype))
+        self._seen, reward, self._ended, _, self._info = self._env.step(
+            clipped.astype(self._env.action_space.dtype)
+        )
         self._reward = float(reward)
         self._return += self._reward
 
@@ -121,7 +133,11 @@ class GymnasiumEnv(TaskEnv):
     def _judge(self) -> tuple[float, bool]:
         fulfilled = self._fulfilled()
         self.reports_success |= fulfilled is not None
-        scores = {"return": self._return, "success": float(bool(fulfilled)), "tasks": self._share_done()}
+        scores = {
+            "return": self._return,
+            "success": float(bool(fulfilled)),
+            "tasks": self._share_done(),
+        }
         return scores[self._score_is], bool(fulfilled)
 
     def _fulfilled(self) -> bool | None:
@@ -131,7 +147,9 @@ class GymnasiumEnv(TaskEnv):
                 return bool(self._info[name])
         if TASKS_DONE in self._info:
             return self._share_done() == 1.0
-        judge = getattr(self.simulation, "_is_success", None)  # gymnasium-robotics says nothing at a reset, but would know
+        judge = getattr(
+            self.simulation, "_is_success", None
+        )  # gymnasium-robotics says nothing at a reset, but would know
         goals = [self._seen.get(name) for name in GOALS] if isinstance(self._seen, Mapping) else []
         if judge is None or not goals or any(goal is None for goal in goals):
             return None
@@ -178,7 +196,9 @@ def _made(id_: str, kwargs: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
 def _built(id_: str, kwargs: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
     """With pictures where the environment has any."""
     try:
-        return gymnasium.make(id_, render_mode="rgb_array", disable_env_checker=True, max_episode_steps=-1, **kwargs)
+        return gymnasium.make(
+            id_, render_mode="rgb_array", disable_env_checker=True, max_episode_steps=-1, **kwargs
+        )
     except TypeError as error:
         if "render_mode" not in str(error):
             raise
@@ -200,8 +220,14 @@ class _Part:
             seen = seen[step]
         value = np.asarray(seen)
         if value.shape != self.space.shape:
-            raise ConfigError(f"observation {name!r} has shape {value.shape}; its space says {self.space.shape}")
-        return read_key(name, value, self.key, self.scale).reshape(self.key.shape).astype(self.key.dtype)
+            raise ConfigError(
+                f"observation {name!r} has shape {value.shape}; its space says {self.space.shape}"
+            )
+        return (
+            read_key(name, value, self.key, self.scale)
+            .reshape(self.key.shape)
+            .astype(self.key.dtype)
+        )
 
 
 def _named_parts(space: spaces.Space[Any], kinds: Mapping[str, str]) -> dict[str, _Part]:
@@ -211,14 +237,18 @@ def _named_parts(space: spaces.Space[Any], kinds: Mapping[str, str]) -> dict[str
         name, part = _part(path, leaf, kinds)
         if name in parts:
             both = " and ".join("/".join(found) for found in (parts[name].path, path))
-            raise ConfigError(f"the observations {both} would both be called {name!r}: rename one in the environment")
+            raise ConfigError(
+                f"the observations {both} would both be called {name!r}: rename one in the environment"
+            )
         parts[name] = part
     if odd := sorted(set(kinds) - set(parts)):
         raise ConfigError(unknown("observation in kinds", odd[0], list(parts)))
     return parts
 
 
-def _leaves(space: spaces.Space[Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], spaces.Space[Any]]]:
+def _leaves(
+    space: spaces.Space[Any], path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], spaces.Space[Any]]]:
     """(path, space) of every leaf of an observation space."""
     if isinstance(space, spaces.Dict):
         for key, part in space.spaces.items():
@@ -227,7 +257,9 @@ def _leaves(space: spaces.Space[Any], path: tuple[str, ...] = ()) -> Iterator[tu
         yield path, space
 
 
-def _part(path: tuple[str, ...], space: spaces.Space[Any], kinds: Mapping[str, str]) -> tuple[str, _Part]:
+def _part(
+    path: tuple[str, ...], space: spaces.Space[Any], kinds: Mapping[str, str]
+) -> tuple[str, _Part]:
     """What a leaf is called and what it is; a box alone is called by what it is."""
     name = re.sub("[ /]", "_", "_".join(map(str, path)))
     shape, dtype = _form(space)
@@ -235,7 +267,9 @@ def _part(path: tuple[str, ...], space: spaces.Space[Any], kinds: Mapping[str, s
         return name or "state", _Part(path, space, ObsKey((1,)), 1.0)
     if not isinstance(space, spaces.Box):
         shown = name or "of the environment"
-        raise ConfigError(f"observation {shown!r} is {space}; boxes, discrete numbers and dicts of them can be observed")
+        raise ConfigError(
+            f"observation {shown!r} is {space}; boxes, discrete numbers and dicts of them can be observed"
+        )
     shown = name or ("image" if "image" in kinds else "state")
     key = decide_key(shown, shape, dtype, kinds.get(shown))
     scale = _scale(shown, space) if key.kind == "image" else 1.0

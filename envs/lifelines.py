@@ -34,7 +34,9 @@ def end_with(descriptor: int, grace_s: float = GRACE_S) -> None:
 
     A thread watches it, so that a worker that is busy, or waits for somebody else, ends too.
     """
-    threading.Thread(target=_watch, args=(descriptor, grace_s), name="lifeline", daemon=True).start()
+    threading.Thread(
+        target=_watch, args=(descriptor, grace_s), name="lifeline", daemon=True
+    ).start()
 
 
 def _watch(descriptor: int, grace_s: float) -> None:

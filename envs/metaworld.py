@@ -12,7 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spec import TEXT_KEY, ActionDim, ActionSpec, ConfigError, FloatArray, ObsKey, ObsSpec, text_to_bytes, unknown
+from ..spec import (
+    TEXT_KEY,
+    ActionDim,
+    ActionSpec,
+    ConfigError,
+    FloatArray,
+    ObsKey,
+    ObsSpec,
+    text_to_bytes,
+    unknown,
+)
 from .base import Observations, TaskEnv
 from .cameras import CameraChoice, Cameras
 from .rendering import CameraView, SceneRenderer, choose_gl
@@ -24,9 +34,20 @@ STEP_M = 0.01
 """What an action of 1 moves the hand's goal by."""
 MOST_REWARD = 10.0
 """Every task's reward ends here."""
-MOVED = ("body_pos", "body_quat", "site_pos", "site_quat", "geom_pos", "geom_quat", "geom_size", "eq_data")
+MOVED = (
+    "body_pos",
+    "body_quat",
+    "site_pos",
+    "site_quat",
+    "geom_pos",
+    "geom_quat",
+    "geom_size",
+    "eq_data",
+)
 """Arrays of the model that tasks write to when an episode begins."""
-VIEW = CameraView(lookat_m=(0.0, 0.65, 0.15), distance_m=1.15, azimuth_deg=140.0, elevation_deg=-28.0)
+VIEW = CameraView(
+    lookat_m=(0.0, 0.65, 0.15), distance_m=1.15, azimuth_deg=140.0, elevation_deg=-28.0
+)
 ACTION_SPEC = ActionSpec(
     (
         *(ActionDim(f"hand_d{axis}", f"{STEP_M} m", absolute=False) for axis in "xyz"),
@@ -110,7 +131,9 @@ def load_metaworld(module: str = "env_dict") -> Any:
     try:
         return import_module(f"metaworld.{module}")
     except ImportError as error:
-        raise ConfigError(f"metaworld cannot be imported ({error}); install it: pip install 'hotstart[metaworld]'") from error
+        raise ConfigError(
+            f"metaworld cannot be imported ({error}); install it: pip install 'hotstart[metaworld]'"
+        ) from error
 
 
 class MetaWorldEnv(TaskEnv):
@@ -124,7 +147,11 @@ class MetaWorldEnv(TaskEnv):
     """
 
     def __init__(
-        self, task: str = "reach-v3", max_steps: int = 500, render_size: int = 256, cameras: CameraChoice = None
+        self,
+        task: str = "reach-v3",
+        max_steps: int = 500,
+        render_size: int = 256,
+        cameras: CameraChoice = None,
     ) -> None:
         """Make the task with these options.
 
@@ -184,7 +211,9 @@ class MetaWorldEnv(TaskEnv):
     def _advance(self, action: FloatArray, substeps: int) -> None:
         sim = self.simulation
         sim.curr_path_length = 0  # the episode's end is `TaskEnv`'s business
-        self._seen, self._reward, _, _, info = sim.step(np.clip(action, -1.0, 1.0).astype(np.float32))
+        self._seen, self._reward, _, _, info = sim.step(
+            np.clip(action, -1.0, 1.0).astype(np.float32)
+        )
         self._success = bool(info["success"])
 
     def _identity(self) -> tuple[Any, ...]:
@@ -208,7 +237,9 @@ class MetaWorldEnv(TaskEnv):
         self._seen = np.array(seen)
 
     def _observe(self) -> Observations:
-        pictures = self.cameras.pictures(self._opened(), self.simulation.data) if self.cameras else {}
+        pictures = (
+            self.cameras.pictures(self._opened(), self.simulation.data) if self.cameras else {}
+        )
         words = {"instruction": text_to_bytes(self.instruction)} if len(self.tasks) > 1 else {}
         return {"state": np.asarray(self._seen, np.float32), **words, **pictures}
 
@@ -217,12 +248,16 @@ class MetaWorldEnv(TaskEnv):
 
     def render(self) -> NDArray[np.uint8]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The scene from the front, (H, W, 3) RGB. Raises RenderingError if no OpenGL library works."""
-        return self._opened().frame(self.simulation.data, VIEW, (self.render_size, self.render_size))
+        return self._opened().frame(
+            self.simulation.data, VIEW, (self.render_size, self.render_size)
+        )
 
     def _opened(self) -> SceneRenderer:
         """The renderer, opened when it is first needed."""
         if self._renderer is None:
-            self._renderer = SceneRenderer(self.simulation.model, VIEW, self.cameras.largest(self.render_size))
+            self._renderer = SceneRenderer(
+                self.simulation.model, VIEW, self.cameras.largest(self.render_size)
+            )
         return self._renderer
 
     def close(self) -> None:
@@ -241,5 +276,7 @@ def _build(task: str) -> Any:
     sim = load_metaworld().ALL_V3_ENVIRONMENTS[task]()
     sim._partially_observable, sim._freeze_rand_vec = False, False
     sim.seeded_rand_vec = sim._set_task_called = True
-    del sim.sawyer_observation_space  # cached with no room for the goal, and observations are clipped to it
+    del (
+        sim.sawyer_observation_space
+    )  # cached with no room for the goal, and observations are clipped to it
     return sim

@@ -36,7 +36,9 @@ POSITION_GAIN, VELOCITY_GAIN = 100.0, 20.0  # k_p [1/s^2], k_v [1/s]
 
 BAR = ((-60.0, 30.0), (60.0, 30.0), (60.0, 0.0), (-60.0, 0.0))
 STEM = ((-15.0, 30.0), (-15.0, 120.0), (15.0, 120.0), (15.0, 30.0))
-OUTLINE = np.array([(-60, 0), (60, 0), (60, 30), (15, 30), (15, 120), (-15, 120), (-15, 30), (-60, 30)], np.float64)
+OUTLINE = np.array(
+    [(-60, 0), (60, 0), (60, 30), (15, 30), (15, 120), (-15, 120), (-15, 30), (-60, 30)], np.float64
+)
 AREA_PX2 = 120.0 * 30.0 + 30.0 * 90.0
 CENTRE_OF_GRAVITY = (0.0, 45.0)  # the mean of the two pieces' centres, although the bar is larger
 WALLS = (((5, 506), (5, 5)), ((5, 5), (506, 5)), ((506, 5), (506, 506)), ((5, 506), (506, 506)))
@@ -98,7 +100,9 @@ def score_of_states(
     return np.maximum.reduceat(scores[: ends[-1]], np.concatenate([[0], ends[:-1]]))
 
 
-def observations_from_states(states: ArrayLike, obs: ObsMode, goal: ArrayLike = GOAL_POSE) -> dict[str, NDArray[Any]]:
+def observations_from_states(
+    states: ArrayLike, obs: ObsMode, goal: ArrayLike = GOAL_POSE
+) -> dict[str, NDArray[Any]]:
     """What the environment would show in states (..., 5): the keys of `observation_spec(obs)`, (..., *shape) each."""
     states = np.asarray(states, np.float64)
     agent, pose = states[..., :2], states[..., 2:5]
@@ -113,7 +117,11 @@ def observations_from_states(states: ArrayLike, obs: ObsMode, goal: ArrayLike = 
             "agent_pos": agent.astype(np.float32),
         }
     angle = pose[..., 2:]
-    return {"state": np.concatenate([agent, pose[..., :2], np.sin(angle), np.cos(angle)], axis=-1).astype(np.float32)}
+    return {
+        "state": np.concatenate(
+            [agent, pose[..., :2], np.sin(angle), np.cos(angle)], axis=-1
+        ).astype(np.float32)
+    }
 
 
 def observation_spec(obs: ObsMode) -> ObsSpec:
@@ -123,7 +131,9 @@ def observation_spec(obs: ObsMode) -> ObsSpec:
     if _checked_mode(obs) == "keypoints":
         return ObsSpec({"keypoints": ObsKey((2 * len(KEYPOINTS),)), "agent_pos": ObsKey((2,))})
     if obs == "image":
-        return ObsSpec({"image": ObsKey((IMAGE_PX, IMAGE_PX, 3), "uint8", "image"), "agent_pos": ObsKey((2,))})
+        return ObsSpec(
+            {"image": ObsKey((IMAGE_PX, IMAGE_PX, 3), "uint8", "image"), "agent_pos": ObsKey((2,))}
+        )
     return ObsSpec({"state": ObsKey((6,))})
 
 
@@ -160,7 +170,9 @@ class PushTEnv(TaskEnv):
         if render_size < 16:
             raise ConfigError(f"render_size is {render_size}; it must be at least 16 pixels")
         if not 0 <= belt_px_s <= WORLD_PX:
-            raise ConfigError(f"belt_px_s is {belt_px_s}; it must lie between 0 and {WORLD_PX} pixels a second")
+            raise ConfigError(
+                f"belt_px_s is {belt_px_s}; it must lie between 0 and {WORLD_PX} pixels a second"
+            )
         self.obs_mode: ObsMode = obs
         self.belt_px_s = float(belt_px_s)
         self._belt = (0.0, 0.0)
@@ -171,11 +183,16 @@ class PushTEnv(TaskEnv):
     @property
     def state(self) -> FloatArray:
         """The present state (5,); the angle lies in [0, 2 pi), as in the human data."""
-        return np.array([*self._agent.position, *self._block.position, self._block.angle % (2 * np.pi)])
+        return np.array(
+            [*self._agent.position, *self._block.position, self._block.angle % (2 * np.pi)]
+        )
 
     def set_state(self, agent_xy: ArrayLike, block_pose: ArrayLike) -> None:
         """Put agent (2,) and block (3,) exactly there, at rest; steps and best score of the episode go on."""
-        agent_xy, block_pose = _finite("agent_xy", agent_xy, "x, y"), _finite("block_pose", block_pose, "x, y, angle")
+        agent_xy, block_pose = (
+            _finite("agent_xy", agent_xy, "x, y"),
+            _finite("block_pose", block_pose, "x, y, angle"),
+        )
         # A new space each time: contacts that the old one remembers would make the same state move on differently.
         self._space, self._agent, self._block = _build_space()
         self._agent.position = tuple(agent_xy.tolist())
@@ -195,7 +212,9 @@ class PushTEnv(TaskEnv):
     def _begin(self, options: dict[str, Any]) -> None:
         if others := sorted(set(options) - {"state"}):
             raise ConfigError(f"unknown reset option {others[0]!r} of Push-T; valid: state")
-        state = _finite("state", options.get("state", self._draw()), "agent x, agent y, block x, block y, angle")
+        state = _finite(
+            "state", options.get("state", self._draw()), "agent x, agent y, block x, block y, angle"
+        )
         if self.belt_px_s:
             angle = self.np_random.uniform(-np.pi, np.pi)
             self._belt = (self.belt_px_s * np.cos(angle), self.belt_px_s * np.sin(angle))
@@ -213,7 +232,7 @@ class PushTEnv(TaskEnv):
         turned = to_world(np.array([CENTRE_OF_GRAVITY]), (0.0, 0.0, angle))[0]
         return np.array([*agent, *(centre - turned), angle], np.float64)
 
-    def rest(self) -> FloatArray:
+    def hold_position(self) -> FloatArray:
         """Where the agent is (2,)."""
         return self.state[:2]
 
@@ -235,7 +254,10 @@ class PushTEnv(TaskEnv):
         """Move the block with the belt, no further than the walls."""
         x, y = self._block.position
         dx, dy = self._belt
-        inside = [float(np.clip(v, BELT_END_PX, WORLD_PX - BELT_END_PX)) for v in (x + dx * SUBSTEP_S, y + dy * SUBSTEP_S)]
+        inside = [
+            float(np.clip(v, BELT_END_PX, WORLD_PX - BELT_END_PX))
+            for v in (x + dx * SUBSTEP_S, y + dy * SUBSTEP_S)
+        ]
         self._block.position = (inside[0], inside[1])
         self._space.reindex_shapes_for_body(self._block)
 
@@ -243,7 +265,11 @@ class PushTEnv(TaskEnv):
         return (*super()._identity(), self.obs_mode, *self.goal.tolist(), self.belt_px_s)
 
     def _save(self) -> Any:
-        return self._origin, self._belt, tuple((action.copy(), substeps) for action, substeps in self._since)
+        return (
+            self._origin,
+            self._belt,
+            tuple((action.copy(), substeps) for action, substeps in self._since),
+        )
 
     def _load(self, state: Any) -> None:
         # The space remembers its contacts, and a copy of it forgets part of them: what led here is simulated again.
@@ -264,7 +290,9 @@ class PushTEnv(TaskEnv):
         return draw(self.state, self.goal, self._target, self.render_size)
 
 
-def draw(state: ArrayLike, goal: ArrayLike, target: ArrayLike | None, size: int) -> NDArray[np.uint8]:
+def draw(
+    state: ArrayLike, goal: ArrayLike, target: ArrayLike | None, size: int
+) -> NDArray[np.uint8]:
     """A picture (size, size, 3) of state (5,), goal pose (3,) and, where one is given, target (2,)."""
     import cv2  # only pictures need it
 
@@ -280,7 +308,10 @@ def draw(state: ArrayLike, goal: ArrayLike, target: ArrayLike | None, size: int)
     width = max(1, round(4 * scale))
     corner = [tuple(map(int, fixed(point))) for point in ((5, 5), (506, 506))]
     cv2.rectangle(image, corner[0], corner[1], (211, 211, 211), width, cv2.LINE_AA, bits)
-    for pose, colour, edge in ((goal, (144, 238, 144), (144, 238, 144)), (state[2:], (143, 163, 184), (119, 136, 153))):
+    for pose, colour, edge in (
+        (goal, (144, 238, 144), (144, 238, 144)),
+        (state[2:], (143, 163, 184), (119, 136, 153)),
+    ):
         corners = fixed(to_world(OUTLINE, pose))
         cv2.fillPoly(image, [corners], colour, cv2.LINE_AA, bits)
         cv2.polylines(image, [corners], True, edge, wide // size, cv2.LINE_AA, bits)
@@ -288,8 +319,12 @@ def draw(state: ArrayLike, goal: ArrayLike, target: ArrayLike | None, size: int)
     cv2.circle(image, centre, radius, (78, 126, 255), -1, cv2.LINE_AA, bits)
     cv2.circle(image, centre, radius, (65, 105, 225), wide // size, cv2.LINE_AA, bits)
     for arm in () if target is None else ((7.0, 7.0), (7.0, -7.0)):
-        ends = [tuple(map(int, fixed(np.asarray(target) + sign * np.array(arm)))) for sign in (-1, 1)]
-        cv2.line(image, ends[0], ends[1], (220, 50, 47), max(1, round(3 * scale)), cv2.LINE_AA, bits)
+        ends = [
+            tuple(map(int, fixed(np.asarray(target) + sign * np.array(arm)))) for sign in (-1, 1)
+        ]
+        cv2.line(
+            image, ends[0], ends[1], (220, 50, 47), max(1, round(3 * scale)), cv2.LINE_AA, bits
+        )
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA).astype(np.uint8)
 
 

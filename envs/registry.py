@@ -28,8 +28,13 @@ REGISTRY = Registry(
     "hotstart.envs",
     {
         "pusht": Entry(f"{PACKAGE}.envs.pusht:PushTEnv", f'pip install "{PACKAGE}[pusht]"'),
-        **{name: Entry(f"{PACKAGE}.envs.robosuite.tasks:{env}", f'pip install "{PACKAGE}"') for name, env in ROBOSUITE.items()},
-        "metaworld": Entry(f"{PACKAGE}.envs.metaworld:MetaWorldEnv", f'pip install "{PACKAGE}[metaworld]"'),
+        **{
+            name: Entry(f"{PACKAGE}.envs.robosuite.tasks:{env}", f'pip install "{PACKAGE}"')
+            for name, env in ROBOSUITE.items()
+        },
+        "metaworld": Entry(
+            f"{PACKAGE}.envs.metaworld:MetaWorldEnv", f'pip install "{PACKAGE}[metaworld]"'
+        ),
         "gymnasium": Entry(f"{PACKAGE}.envs.gymnasium:GymnasiumEnv", f'pip install "{PACKAGE}"'),
     },
 )
@@ -41,7 +46,9 @@ PLAIN_ID = re.compile(r"([A-Za-z0-9_-]+/)?[A-Za-z0-9_-]{1,64}")
 """An id among those that Gymnasium has registered, its namespace before it: no module to import (`module:Env-v0`)."""
 FREE_TEXT = {"instruction"}
 """Options that are shown or read as a sentence, and nothing else."""
-REACHING = re.compile(r"(^|_)(file|path|dir|folder|xml|mjcf|urdf|asset|url|uri|host|module|entry|class|kwargs)(s|name)?(_|$)")
+REACHING = re.compile(
+    r"(^|_)(file|path|dir|folder|xml|mjcf|urdf|asset|url|uri|host|module|entry|class|kwargs)(s|name)?(_|$)"
+)
 """Names of options that a simulator may open, fetch or import."""
 LARGEST = 10_000
 
@@ -71,13 +78,24 @@ def options(name: str) -> list[Option]:
     constructor = factory.__init__ if inspect.isclass(factory) else factory
     meanings = dict(re.findall(r"^(\w+): (.+)$", inspect.getdoc(constructor) or "", re.MULTILINE))
     found = inspect.signature(factory).parameters.values()
-    own = [parameter for parameter in found if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)]
-    return [Option(parameter.name, parameter.default, meanings.get(parameter.name, "")) for parameter in own]
+    own = [
+        parameter
+        for parameter in found
+        if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+    ]
+    return [
+        Option(parameter.name, parameter.default, meanings.get(parameter.name, ""))
+        for parameter in own
+    ]
 
 
 def defaults(name: str) -> dict[str, Any]:
     """Options of the environment `name` with what its constructor takes where they are not given."""
-    return {option.name: option.default for option in options(name) if option.default is not inspect.Parameter.empty}
+    return {
+        option.name: option.default
+        for option in options(name)
+        if option.default is not inspect.Parameter.empty
+    }
 
 
 def make(name: str, **options: object) -> TaskEnv:
@@ -88,7 +106,7 @@ def make(name: str, **options: object) -> TaskEnv:
     return REGISTRY.make(name, **options)
 
 
-def told_task(task: object) -> dict[str, Any]:
+def check_task(task: object) -> dict[str, Any]:
     """The task that a checkpoint says it was trained for, when nobody names another.
 
     It is somebody else's text: an environment that is registered here, options that are plain numbers and single words, no
@@ -99,13 +117,21 @@ def told_task(task: object) -> dict[str, Any]:
     keys = {"name": str, "env": str, "options": dict, "max_steps": int, "obs_keys": list}
     for key, kind in keys.items():
         if not isinstance(task.get(key), kind) or isinstance(task[key], bool):
-            raise CheckpointError(f"task.{key} of the checkpoint is {shorten(task.get(key))}: give task=NAME")
+            raise CheckpointError(
+                f"task.{key} of the checkpoint is {shorten(task.get(key))}: give task=NAME"
+            )
     if not all(isinstance(key, str) for key in task["obs_keys"]):
-        raise CheckpointError(f"task.obs_keys of the checkpoint are {shorten(task['obs_keys'])}: give task=NAME")
+        raise CheckpointError(
+            f"task.obs_keys of the checkpoint are {shorten(task['obs_keys'])}: give task=NAME"
+        )
     if task["env"] not in REGISTRY.entries():
-        raise CheckpointError(f"the checkpoint's task: {unknown('environment', task['env'], names())}")
+        raise CheckpointError(
+            f"the checkpoint's task: {unknown('environment', task['env'], names())}"
+        )
     if not 0 <= task["max_steps"] <= LONGEST_EPISODE:
-        raise CheckpointError(f"task.max_steps of the checkpoint is {task['max_steps']}; 0 to {LONGEST_EPISODE} are run")
+        raise CheckpointError(
+            f"task.max_steps of the checkpoint is {task['max_steps']}; 0 to {LONGEST_EPISODE} are run"
+        )
     for option, value in task["options"].items():
         if not _is_told_option(option, value):
             raise CheckpointError(
@@ -127,7 +153,11 @@ def _is_told_option(option: object, value: object) -> bool:
 
 
 def _is_told_name(option: object) -> bool:
-    return isinstance(option, str) and bool(PLAIN_WORD.fullmatch(option)) and not REACHING.search(option.lower())
+    return (
+        isinstance(option, str)
+        and bool(PLAIN_WORD.fullmatch(option))
+        and not REACHING.search(option.lower())
+    )
 
 
 def _is_told_value(value: object, depth: int) -> bool:
@@ -141,5 +171,7 @@ def _is_told_value(value: object, depth: int) -> bool:
     if not isinstance(value, list | dict) or depth == 0:
         return False
     if isinstance(value, dict):
-        return all(_is_told_name(key) and _is_told_value(part, depth - 1) for key, part in value.items())
+        return all(
+            _is_told_name(key) and _is_told_value(part, depth - 1) for key, part in value.items()
+        )
     return all(_is_told_value(part, depth - 1) for part in value)

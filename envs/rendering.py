@@ -69,9 +69,13 @@ def load_mujoco() -> Any:
 def draws(name: str) -> bool:
     """Whether MuJoCo opens a drawing surface with this value of MUJOCO_GL (about half a second)."""
     program = f"from mujoco.{_module(name)} import GLContext; surface = GLContext(8, 8); surface.make_current(); surface.free()"
-    environment = {key: value for key, value in os.environ.items() if key != "PYOPENGL_PLATFORM"} | {"MUJOCO_GL": name}
+    environment = {
+        key: value for key, value in os.environ.items() if key != "PYOPENGL_PLATFORM"
+    } | {"MUJOCO_GL": name}
     try:
-        attempt = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, timeout=60)
+        attempt = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, timeout=60
+        )
     except subprocess.TimeoutExpired:
         return False
     return attempt.returncode == 0
@@ -79,7 +83,9 @@ def draws(name: str) -> bool:
 
 def missing_gl_message() -> str:
     """What to install, or to change, so that pictures can be drawn."""
-    packages = " or ".join(f"`apt-get install {package}` ({name})" for name, package in LIBRARIES.items())
+    packages = " or ".join(
+        f"`apt-get install {package}` ({name})" for name, package in LIBRARIES.items()
+    )
     return (
         f"no OpenGL library that draws without a screen (MUJOCO_GL is {os.environ.get('MUJOCO_GL', 'not set')!r}). "
         f"On Debian or Ubuntu: {packages}; then unset MUJOCO_GL, or set it to one of {', '.join(LIBRARIES)}, and start again"
@@ -92,7 +98,13 @@ class SceneRenderer:
     It opens its drawing surface itself, so that it works whoever imported MuJoCo first, and with what setting.
     """
 
-    def __init__(self, model: Any, camera: Camera, size: tuple[int, int] = (256, 256), hidden: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        model: Any,
+        camera: Camera,
+        size: tuple[int, int] = (256, 256),
+        hidden: Sequence[int] = (),
+    ) -> None:
         """Draw `model` (an mjModel) in pictures of `size` = (height, width), leaving out the `hidden` groups of geoms.
 
         Raises RenderingError if no OpenGL library works, and ConfigError for a camera that the model does not have.
@@ -115,7 +127,9 @@ class SceneRenderer:
             self._options.geomgroup[group] = 0
         _remember(self)
 
-    def frame(self, data: Any, camera: Camera | None = None, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    def frame(
+        self, data: Any, camera: Camera | None = None, size: tuple[int, int] | None = None
+    ) -> NDArray[np.uint8]:
         """The scene in the state `data` (an mjData), as (H, W, 3) RGB, right side up.
 
         Another camera than the first, or a smaller size, costs nothing to set up. Raises ConfigError for an unknown camera.
@@ -127,7 +141,9 @@ class SceneRenderer:
         self._surface.make_current()
         shown, area = mujoco.mjtCatBit.mjCAT_ALL.value, mujoco.MjrRect(0, 0, width, height)
         view = self._cameras[chosen]
-        mujoco.mjv_updateScene(self._model, data, self._options, self._untouched, view, shown, self._scene)
+        mujoco.mjv_updateScene(
+            self._model, data, self._options, self._untouched, view, shown, self._scene
+        )
         mujoco.mjr_render(area, self._scene, self._context)
         picture = np.empty((height, width, 3), np.uint8)
         mujoco.mjr_readPixels(picture, None, area, self._context)
@@ -166,11 +182,17 @@ def _camera(model: Any, view: Camera) -> Any:
     if isinstance(view, str):
         number = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA.value, view)
         if number < 0:
-            raise ConfigError(unknown("camera", view, [model.camera(i).name for i in range(model.ncam)]))
+            raise ConfigError(
+                unknown("camera", view, [model.camera(i).name for i in range(model.ncam)])
+            )
         camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED.value, number
         return camera
     camera.lookat[:] = view.lookat_m
-    camera.distance, camera.azimuth, camera.elevation = view.distance_m, view.azimuth_deg, view.elevation_deg
+    camera.distance, camera.azimuth, camera.elevation = (
+        view.distance_m,
+        view.azimuth_deg,
+        view.elevation_deg,
+    )
     return camera
 
 

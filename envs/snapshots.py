@@ -25,7 +25,9 @@ SIMPLE = (bool, int, float, complex, str, bytes, type(None), np.ndarray, np.gene
 class Snapshot:
     """Everything that the rest of an episode depends on, but its actions; made by `TaskEnv.snapshot`."""
 
-    made_by: tuple[Any, ...]  # what an environment must be to take it: its class and what else fixes its scene
+    made_by: tuple[
+        Any, ...
+    ]  # what an environment must be to take it: its class and what else fixes its scene
     elapsed: int  # substeps since the episode began
     best_score: float | None
     rng_state: Mapping[str, Any]
@@ -43,7 +45,11 @@ def is_plain(value: Any) -> bool:
 
 def plain_fields(thing: Any, also: Callable[[Any], bool] | None = None) -> Fields:
     """A deep copy of the plain fields of an object, and of those that `also` says yes to."""
-    kept = {name: value for name, value in vars(thing).items() if is_plain(value) or (also is not None and also(value))}
+    kept = {
+        name: value
+        for name, value in vars(thing).items()
+        if is_plain(value) or (also is not None and also(value))
+    }
     return copy.deepcopy(kept)
 
 
@@ -59,7 +65,10 @@ def set_plain_fields(thing: Any, fields: Fields) -> None:
 
 def _fits_into(value: Any, present: NDArray[Any]) -> bool:
     """Whether a value is an array that can be written over the present one."""
-    same = isinstance(value, np.ndarray) and (present.shape, present.dtype) == (value.shape, value.dtype)
+    same = isinstance(value, np.ndarray) and (present.shape, present.dtype) == (
+        value.shape,
+        value.dtype,
+    )
     return same and present.flags.writeable
 
 

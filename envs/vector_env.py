@@ -21,7 +21,7 @@ from .. import spec
 from ..spec import ConfigError, Feedback, FloatArray, HotstartError, IntArray, Observation
 from ..system.threads import ONE_THREAD
 from .lifelines import without_terminal_signals
-from .worker import Failure, Job, Report, Rows, Specs
+from .worker import Failure, Job, Report, Specs, VectorEnv
 
 PATIENCE_S = 3.0
 """How long a worker may take to close by itself before it is killed."""
@@ -39,7 +39,7 @@ class SilentWorkerError(WorkerError):
     """A worker process does not answer: it was stopped, or its simulation hangs."""
 
 
-class Crew(Protocol):
+class EnvWorker(Protocol):
     """Somebody who runs some rows: `submit` asks, `receive` waits for the answer to the newest question."""
 
     def submit(self, method: str, *arguments: Any) -> None:
@@ -54,7 +54,7 @@ class Crew(Protocol):
         """Say how long an answer may take from now on."""
         ...
 
-    def dismiss(self) -> None:
+    def begin_close(self) -> None:
         """Say that it is over, without waiting."""
         ...
 
@@ -63,11 +63,11 @@ class Crew(Protocol):
         ...
 
 
-class LocalCrew:
+class LocalWorker:
     """Rows in this process."""
 
     def __init__(self, job: Job) -> None:
-        self._rows: Rows | None = Rows(job)
+        self._rows: VectorEnv | None = VectorEnv(job)
         self.specs = self._rows.specs
         self._question: tuple[str, tuple[Any, ...]] = ("", ())
 
@@ -83,7 +83,7 @@ class LocalCrew:
     def allow(self, answer_s: float) -> None:
         """Nobody is waited for: the work is done within the call."""
 
-    def dismiss(self) -> None:
+    def begin_close(self) -> None:
         """Nothing to prepare."""
 
     def close(self) -> None:
@@ -93,7 +93,7 @@ class LocalCrew:
             self._rows = None
 
 
-class WorkerCrew:
+class ProcessWorker:
     """Rows in a process of their own, started afresh.
 
     A plain subprocess and a socket, not `multiprocessing`: that one would import the caller's main module again in every
@@ -105,10 +105,20 @@ class WorkerCrew:
         ours, theirs = socket.socketpair()
         with theirs, without_terminal_signals():
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", f"from {Rows.__module__} import main; main()", str(theirs.fileno())],
+                [
+                    sys.executable,
+                    "-P",
+                    "-c",
+                    f"from {VectorEnv.__module__} import main; main()",
+                    str(theirs.fileno()),
+                ],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)},
+                env={
+                    **os.environ,
+                    **ONE_THREAD,
+                    "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
+                },
             )
         self._connection = Connection(ours.detach())
         self._ticket = 0
@@ -141,7 +151,7 @@ class WorkerCrew:
             raise self._error(answer)
         return answer
 
-    def dismiss(self) -> None:
+    def begin_close(self) -> None:
         """Ask the worker to end, without waiting for it."""
         if not self._connection.closed:
             with contextlib.suppress(OSError):  # it may be dead already
@@ -150,7 +160,7 @@ class WorkerCrew:
 
     def close(self) -> None:
         """End the worker, by force if it does not end by itself."""
-        self.dismiss()
+        self.begin_close()
         try:
             self._process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
@@ -185,8 +195,14 @@ class WorkerCrew:
         try:
             code = self._process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
-            return WorkerError(f"{self._name} closed its connection but still runs (process {self._process.pid})")
-        hint = "; killed by a signal, perhaps for want of memory: use fewer workers" if code == -9 else ""
+            return WorkerError(
+                f"{self._name} closed its connection but still runs (process {self._process.pid})"
+            )
+        hint = (
+            "; killed by a signal, perhaps for want of memory: use fewer workers"
+            if code == -9
+            else ""
+        )
         return WorkerError(f"{self._name} died with exit code {code}{hint}")
 
     def _error(self, failure: Failure) -> Exception:
@@ -195,7 +211,9 @@ class WorkerCrew:
             error = kind(failure.message)
             error.add_note(f"in {self._name}\n{failure.trace}")
             return error
-        return WorkerError(f"{self._name} failed with {failure.kind}: {failure.message}\n{failure.trace}")
+        return WorkerError(
+            f"{self._name} failed with {failure.kind}: {failure.message}\n{failure.trace}"
+        )
 
 
 class SimulatedRobot:
@@ -222,17 +240,19 @@ class SimulatedRobot:
         environment raises.
         """
         if not 0 < answer_s < math.inf:
-            raise ConfigError(f"answer_s is {answer_s}; a finite number of seconds above 0 is wanted")
+            raise ConfigError(
+                f"answer_s is {answer_s}; a finite number of seconds above 0 is wanted"
+            )
         _check_counts(rows, workers, record_rows, frame_every)
         self.rows, self.record_rows = rows, tuple(record_rows)
         count = max(1, min(workers, rows))
         self._rows_of: list[IntArray] = [np.arange(first, rows, count) for first in range(count)]
-        self._crews: list[Crew] = []
+        self._workers: list[EnvWorker] = []
         jobs = [self._job(task, dict(options or {}), own, frame_every) for own in self._rows_of]
         try:
-            specs = self._hire(jobs, workers > 0)
-            for crew in self._crews:
-                crew.allow(answer_s)
+            specs = self._start_workers(jobs, workers > 0)
+            for worker in self._workers:
+                worker.allow(answer_s)
         except BaseException:
             self.close()
             raise
@@ -244,14 +264,14 @@ class SimulatedRobot:
         recorded = [index for index, row in enumerate(own) if row in self.record_rows]
         return Job(task, options, len(own), recorded, frame_every)
 
-    def _hire(self, jobs: Sequence[Job], apart: bool) -> Specs:
-        """Start a crew per job; workers build their environments at the same time."""
+    def _start_workers(self, jobs: Sequence[Job], apart: bool) -> Specs:
+        """Start a worker per job; workers build their environments at the same time."""
         if not apart:
-            local = LocalCrew(jobs[0])
-            self._crews = [local]
+            local = LocalWorker(jobs[0])
+            self._workers = [local]
             return local.specs
         for job, own in zip(jobs, self._rows_of, strict=True):
-            self._crews.append(WorkerCrew(job, own))
+            self._workers.append(ProcessWorker(job, own))
         return self._receive()[0]
 
     def reset(self, seeds: Sequence[int]) -> Feedback:
@@ -260,7 +280,9 @@ class SimulatedRobot:
         Returns how things stand: a row's task may be fulfilled already.
         """
         if not 0 < len(seeds) <= self.rows:
-            raise ConfigError(f"reset got {len(seeds)} seeds for {self.rows} rows; give between 1 and {self.rows}")
+            raise ConfigError(
+                f"reset got {len(seeds)} seeds for {self.rows} rows; give between 1 and {self.rows}"
+            )
         padded = [int(seed) for seed in seeds] + [None] * (self.rows - len(seeds))
         return self._gather([("reset", [padded[row] for row in own]) for own in self._rows_of])
 
@@ -280,34 +302,40 @@ class SimulatedRobot:
         if self._observation is None:
             raise RuntimeError("act was called before reset")
         if np.shape(actions) != (self.rows, self.action_spec.width):
-            raise ConfigError(f"actions have shape {np.shape(actions)}; it must be {(self.rows, self.action_spec.width)}")
+            raise ConfigError(
+                f"actions have shape {np.shape(actions)}; it must be {(self.rows, self.action_spec.width)}"
+            )
         counts = np.full(self.rows, self.substeps) if substeps is None else np.asarray(substeps)
-        return self._gather([("act", np.asarray(actions)[own], counts[own]) for own in self._rows_of])
+        return self._gather(
+            [("act", np.asarray(actions)[own], counts[own]) for own in self._rows_of]
+        )
 
-    def rest(self) -> FloatArray:
+    def hold_position(self) -> FloatArray:
         """The actions (B, A) that keep every row where it is now."""
-        for crew in self._crews:
-            crew.submit("rest")
-        return self._joined(self._receive())
+        for worker in self._workers:
+            worker.submit("hold_position")
+        return self._merge(self._receive())
 
     def frames(self, row: int) -> list[NDArray[np.uint8]]:
         """The pictures (H, W, 3) of a recorded row since its reset: the first state, every n-th tick, the last."""
         if row not in self.record_rows:
-            raise ConfigError(f"row {row} is not recorded; recorded are {list(self.record_rows)}: see record_rows")
-        crew = self._crews[row % len(self._crews)]
-        crew.submit("frames", row // len(self._crews))
-        return crew.receive()
+            raise ConfigError(
+                f"row {row} is not recorded; recorded are {list(self.record_rows)}: see record_rows"
+            )
+        worker = self._workers[row % len(self._workers)]
+        worker.submit("frames", row // len(self._workers))
+        return worker.receive()
 
     def stop(self) -> None:
         """Nothing to do: a simulation stands still between ticks."""
 
     def close(self) -> None:
         """End the workers; may be called twice, and never waits longer than a few seconds."""
-        for crew in self._crews:
-            crew.dismiss()
-        for crew in self._crews:
-            crew.close()
-        self._crews = []
+        for worker in self._workers:
+            worker.begin_close()
+        for worker in self._workers:
+            worker.close()
+        self._workers = []
 
     def __enter__(self) -> SimulatedRobot:
         """For `with`."""
@@ -318,32 +346,33 @@ class SimulatedRobot:
         self.close()
 
     def _gather(self, questions: Sequence[tuple[Any, ...]]) -> Feedback:
-        """Ask every crew at once and put the reports together, row by row."""
-        if not self._crews:
+        """Ask every worker at once and put the reports together, row by row."""
+        if not self._workers:
             raise RuntimeError("the robot is closed")
-        for crew, question in zip(self._crews, questions, strict=True):
-            crew.submit(*question)
+        for worker, question in zip(self._workers, questions, strict=True):
+            worker.submit(*question)
         reports: list[Report] = self._receive()
         self._observation = {
-            name: self._joined([report.observation[name] for report in reports]) for name in self.obs_spec.keys
+            name: self._merge([report.observation[name] for report in reports])
+            for name in self.obs_spec.keys
         }
         return Feedback(
-            self._joined([report.done for report in reports]),
-            self._joined([report.success for report in reports]),
-            self._joined([report.score for report in reports]),
-            self._joined([report.reports_success for report in reports]),
+            self._merge([report.done for report in reports]),
+            self._merge([report.success for report in reports]),
+            self._merge([report.score for report in reports]),
+            self._merge([report.reports_success for report in reports]),
         )
 
     def _receive(self) -> list[Any]:
-        """The answers of all crews; the first error is raised after all have answered, so that none is left over.
+        """The answers of all workers; the first error is raised after all have answered, so that none is left over.
 
         Where one does not answer, nobody waits for the others.
         """
         answers: list[Any] = []
         errors: list[Exception] = []
-        for crew in self._crews:
+        for worker in self._workers:
             try:
-                answers.append(crew.receive())
+                answers.append(worker.receive())
             except SilentWorkerError:
                 raise
             except HotstartError as error:
@@ -352,8 +381,8 @@ class SimulatedRobot:
             raise errors[0]
         return answers
 
-    def _joined(self, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
-        """(B, ...) from the parts of the crews."""
+    def _merge(self, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """(B, ...) from the parts of the workers."""
         whole = np.empty((self.rows, *parts[0].shape[1:]), parts[0].dtype)
         for own, part in zip(self._rows_of, parts, strict=True):
             whole[own] = part
@@ -369,7 +398,11 @@ def _is_stopped(number: int) -> bool:
 
 
 def _check_counts(rows: int, workers: int, record_rows: Sequence[int], frame_every: int) -> None:
-    for name, value, least in (("rows", rows, 1), ("workers", workers, 0), ("frame_every", frame_every, 1)):
+    for name, value, least in (
+        ("rows", rows, 1),
+        ("workers", workers, 0),
+        ("frame_every", frame_every, 1),
+    ):
         if value < least:
             raise ConfigError(f"{name} is {value}; it must be at least {least}")
     wrong = [row for row in record_rows if not 0 <= row < rows]

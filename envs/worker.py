@@ -63,7 +63,7 @@ class Job:
     frame_every: int = 1
 
 
-class Rows:
+class VectorEnv:
     """Environments side by side. A row that is done is not stepped any more: its last observation and result stay."""
 
     def __init__(self, job: Job) -> None:
@@ -71,7 +71,9 @@ class Rows:
         self._recorded, self._frame_every = set(job.recorded), job.frame_every
         self._frames: dict[int, list[NDArray[np.uint8]]] = {}
         first = self.envs[0]
-        self.specs = Specs(first.obs_spec, first.action_spec, first.rate_hz, first.max_steps, first.substeps)
+        self.specs = Specs(
+            first.obs_spec, first.action_spec, first.rate_hz, first.max_steps, first.substeps
+        )
         self.reset([None] * job.count)
 
     def reset(self, seeds: Sequence[int | None]) -> Report:
@@ -102,10 +104,15 @@ class Rows:
             self._record(row)
         return self._report()
 
-    def rest(self) -> FloatArray:
+    def hold_position(self) -> FloatArray:
         """The actions (rows, A) that keep every row where it is; zeros for rows that are done."""
         width = self.specs.action_spec.width
-        return np.stack([np.zeros(width) if done else env.rest() for env, done in zip(self.envs, self._done, strict=True)])
+        return np.stack(
+            [
+                np.zeros(width) if done else env.hold_position()
+                for env, done in zip(self.envs, self._done, strict=True)
+            ]
+        )
 
     def frames(self, row: int) -> list[NDArray[np.uint8]]:
         """The pictures of a recorded row's episode so far."""
@@ -152,12 +159,12 @@ def serve(connection: Connection) -> None:
         return  # the parent is gone: nobody is left to report to
 
 
-def _build(connection: Connection, job: Job) -> Rows | None:
+def _build(connection: Connection, job: Job) -> VectorEnv | None:
     """Build the rows and answer with their specifications; None if that failed."""
-    built: list[Rows] = []
+    built: list[VectorEnv] = []
 
     def specs() -> Specs:
-        built.append(Rows(job))
+        built.append(VectorEnv(job))
         return built[0].specs
 
     _attempt(connection, 0, specs)
@@ -169,7 +176,12 @@ def _attempt(connection: Connection, ticket: int, work: Callable[[], Any]) -> No
     try:
         answer = work()
     except Exception as error:  # whatever it is, the parent shall say it
-        answer = Failure(type(error).__name__, str(error), traceback.format_exc(), isinstance(error, HotstartError))
+        answer = Failure(
+            type(error).__name__,
+            str(error),
+            traceback.format_exc(),
+            isinstance(error, HotstartError),
+        )
     connection.send((ticket, answer))
 
 
@@ -179,4 +191,6 @@ def main() -> None:
     with Connection(int(sys.argv[1])) as connection:
         serve(connection)
     sys.stdout.flush()
-    os._exit(0)  # no interpreter shutdown: graphics libraries crash in it, and nothing is left to save
+    os._exit(
+        0
+    )  # no interpreter shutdown: graphics libraries crash in it, and nothing is left to save

@@ -14,7 +14,9 @@ from ..spec import ConfigError, DataError
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
-AT_ONCE = 500  # resamples drawn at a time, so that memory stays small whatever the number of episodes
+AT_ONCE = (
+    500  # resamples drawn at a time, so that memory stays small whatever the number of episodes
+)
 
 
 class Interval(NamedTuple):
@@ -42,11 +44,15 @@ class McNemar(NamedTuple):
 def wilson(successes: int, n: int, confidence: float = CONFIDENCE) -> Interval:
     """Wilson's score interval for a share (Wilson 1927; Brown, Cai and DasGupta 2001, equation 4)."""
     if not 0 <= successes <= n or n == 0:
-        raise ConfigError(f"{successes} successes of {n} episodes are impossible; at least one episode is wanted")
+        raise ConfigError(
+            f"{successes} successes of {n} episodes are impossible; at least one episode is wanted"
+        )
     z, p = NormalDist().inv_cdf((1 + confidence) / 2), successes / n
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Interval(p, 0.0 if successes == 0 else middle - half, 1.0 if successes == n else middle + half)
+    return Interval(
+        p, 0.0 if successes == 0 else middle - half, 1.0 if successes == n else middle + half
+    )
 
 
 def bootstrap_mean(values: ArrayLike, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
@@ -56,7 +62,9 @@ def bootstrap_mean(values: ArrayLike, seed: int = 0, resamples: int = RESAMPLES)
     """
     data = np.asarray(values, np.float64).ravel()
     if data.size == 0 or not np.isfinite(data).all():
-        raise DataError(f"a mean needs at least one value and only finite ones; these are {data.tolist()[:8]}")
+        raise DataError(
+            f"a mean needs at least one value and only finite ones; these are {data.tolist()[:8]}"
+        )
     if np.ptp(data) == 0:
         return Interval(*[float(data[0])] * 3)
     rng, means = np.random.default_rng(seed), np.empty(resamples)
@@ -67,7 +75,9 @@ def bootstrap_mean(values: ArrayLike, seed: int = 0, resamples: int = RESAMPLES)
     return Interval(float(data.mean()), float(low), float(high))
 
 
-def paired_bootstrap(a: ArrayLike, b: ArrayLike, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+def paired_bootstrap(
+    a: ArrayLike, b: ArrayLike, seed: int = 0, resamples: int = RESAMPLES
+) -> Interval:
     """Mean of a - b with its 95 % interval; the pairs are resampled, so what both find hard cancels out."""
     first, second = _pair(a, b, np.dtype(np.float64))
     return bootstrap_mean(first - second, seed, resamples)
@@ -93,14 +103,20 @@ def _newcombe(both: int, only_a: int, only_b: int, neither: int) -> Interval:
     a, b = wilson(both + only_a, n), wilson(both + only_b, n)
     product = (both + only_a) * (only_b + neither) * (both + only_b) * (only_a + neither)
     excess = both * neither - only_a * only_b
-    phi = 0.0 if product == 0 else (max(excess - n / 2, 0.0) if excess > 0 else excess) / math.sqrt(product)
+    phi = (
+        0.0
+        if product == 0
+        else (max(excess - n / 2, 0.0) if excess > 0 else excess) / math.sqrt(product)
+    )
     difference = (only_a - only_b) / n
 
     def reach(x: float, y: float) -> float:
         return math.sqrt(max(x * x - 2 * phi * x * y + y * y, 0.0))
 
     low = difference - reach(a.mean - a.low, b.high - b.mean)
-    return Interval(difference, max(low, -1.0), min(difference + reach(a.high - a.mean, b.mean - b.low), 1.0))
+    return Interval(
+        difference, max(low, -1.0), min(difference + reach(a.high - a.mean, b.mean - b.low), 1.0)
+    )
 
 
 def _pair(a: ArrayLike, b: ArrayLike, dtype: np.dtype[Any]) -> tuple[Any, Any]:

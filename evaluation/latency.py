@@ -24,7 +24,7 @@ SURE = 0.95
 
 
 @dataclass(frozen=True)
-class Charge:
+class LatencyModel:
     """The seconds that plans take: `cold_s` are those of a row's first plan, `warm_s` of the later ones."""
 
     cold_s: Sequence[float]
@@ -48,44 +48,55 @@ class Charge:
 
 
 @dataclass(frozen=True)
-class Pace:
+class PlannerTiming:
     """How a controller asks: what plans are charged with, and with how many actions left the next one is asked for."""
 
-    charge: Charge | None
+    latency_model: LatencyModel | None
     replan_at: int
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], way: str, rate_hz: float) -> Pace:
+    def of(cls, config: Mapping[str, Any], sampler: str, rate_hz: float) -> PlannerTiming:
         """From the keys latency, profile and planner of an evaluation of `way` (as `rti-2`)."""
         if config["planner"] not in PLANNERS:
-            raise ConfigError(f"planner is {config['planner']!r}; choose one of {', '.join(PLANNERS)}")
-        charge = parse(config["latency"], config["profile"], way)
-        early = charge is not None and config["planner"] == "async"
-        return cls(charge, int(np.ceil(charge.expected_s * rate_hz - 1e-9)) if early and charge else 0)
+            raise ConfigError(
+                f"planner is {config['planner']!r}; choose one of {', '.join(PLANNERS)}"
+            )
+        latency_model = parse(config["latency"], config["profile"], sampler)
+        early = latency_model is not None and config["planner"] == "async"
+        return cls(
+            latency_model,
+            int(np.ceil(latency_model.expected_s * rate_hz - 1e-9))
+            if early and latency_model
+            else 0,
+        )
 
     def planner(self, policy: Policy, seeds: Sequence[int]) -> ImmediatePlanner | DelayedPlanner:
         """A planner for one episode in each row."""
-        if self.charge is None:
+        if self.latency_model is None:
             return ImmediatePlanner(policy)
-        return DelayedPlanner(policy, self.charge.latency(seeds), self.charge.expected_s)
+        return DelayedPlanner(
+            policy, self.latency_model.latency(seeds), self.latency_model.expected_s
+        )
 
 
-def parse(latency: str, profile: str, way: str) -> Charge | None:
+def parse(latency: str, profile: str, sampler: str) -> LatencyModel | None:
     """`none`, a time as `0.1s` or `100ms`, or `profile`: measured times of `way`, read from the file `profile`."""
     if latency == "none":
         return None
     if latency == "profile":
-        return read_profile(Path(profile), way)
+        return read_profile(Path(profile), sampler)
     found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|ms)", latency)
     if not found:
-        raise ConfigError(f"latency is {latency!r}; write none, a time as 0.1s or 100ms, or profile")
+        raise ConfigError(
+            f"latency is {latency!r}; write none, a time as 0.1s or 100ms, or profile"
+        )
     seconds = float(found[1]) * UNITS_S[found[2]]
-    return Charge([seconds], [seconds])
+    return LatencyModel([seconds], [seconds])
 
 
-def read_profile(path: Path, way: str) -> Charge:
+def read_profile(path: Path, sampler: str) -> LatencyModel:
     """The times of a way from a file that `hotstart bench call_time CHECKPOINT out=FILE` wrote."""
-    wanted = f"`hotstart bench call_time CHECKPOINT ways={way.replace('-', ':')} out={path}` measures one"
+    wanted = f"`hotstart bench call_time CHECKPOINT samplers={sampler.replace('-', ':')} out={path}` measures one"
     if not path.is_file():
         raise DataError(f"there is no latency profile {path}: {wanted}")
     try:
@@ -95,17 +106,23 @@ def read_profile(path: Path, way: str) -> Charge:
     measured = found.get("seconds") if isinstance(found, dict) else None
     if not isinstance(measured, dict):
         raise DataError(f"{path} is no latency profile: {wanted}")
-    if way not in measured:
-        raise DataError(f"{path} holds no times of {way}, only of {cut(', '.join(measured))}: {wanted}")
-    times = measured[way] if isinstance(measured[way], dict) else {}
-    return Charge(_read_times(times, "cold", path), _read_times(times, "warm", path))
+    if sampler not in measured:
+        raise DataError(
+            f"{path} holds no times of {sampler}, only of {cut(', '.join(measured))}: {wanted}"
+        )
+    times = measured[sampler] if isinstance(measured[sampler], dict) else {}
+    return LatencyModel(_read_times(times, "cold", path), _read_times(times, "warm", path))
 
 
 def _read_times(times: Mapping[str, Any], part: str, path: Path) -> list[float]:
     """Measured seconds; raises DataError where there are none, or where some are no times."""
     found = times.get(part)
     if not isinstance(found, list) or not fits(found, list[float]) or not found:
-        raise DataError(f"{path} holds {shorten(found)} as times of {part} plans; a list of seconds is wanted")
+        raise DataError(
+            f"{path} holds {shorten(found)} as times of {part} plans; a list of seconds is wanted"
+        )
     if not all(0 <= seconds <= LONGEST_S for seconds in found):
-        raise DataError(f"{path} holds times of {part} plans that are none: {shorten(found)}; 0 to {LONGEST_S} s are possible")
+        raise DataError(
+            f"{path} holds times of {part} plans that are none: {shorten(found)}; 0 to {LONGEST_S} s are possible"
+        )
     return found

@@ -59,11 +59,15 @@ class Setting:
 
 
 def smoothness(
-    commands: Sequence[ArrayLike], rate_hz: float, scale: FloatArray, continuous: BoolArray, absolute: BoolArray
+    commands: Sequence[ArrayLike],
+    rate_hz: float,
+    scale: FloatArray,
+    continuous: BoolArray,
+    absolute: BoolArray,
 ) -> dict[str, float | None]:
     """How smooth the commands of some episodes, (n, A) each, were: root mean square jerk, and the largest step.
 
-    Commands count in half ranges h: divided by `scale` (A,), half the range of each number in the training data, so that
+    Commands count in normalised units h: divided by `scale` (A,), half the range of each number in the training data, so that
     tasks compare. An absolute number is a position: its jerk is the third difference times rate^3 [h / s^3]. A relative
     one is a velocity already: the second difference times rate^2 [h / s^2, h being a speed]. `max_step` is the largest
     change from one tick to the next [h]. Numbers that are discrete, or that never change in the training data, stay out.
@@ -113,7 +117,10 @@ def summarise(
         "episodes": len(logs),
         "seed": min(log.seed for log in logs),
         "success": success_share(logs),
-        "solved_at_reset": {"episodes": len(logs) - len(unsolved), "success_of_others": success_share(unsolved)},
+        "solved_at_reset": {
+            "episodes": len(logs) - len(unsolved),
+            "success_of_others": success_share(unsolved),
+        },
         "score": bootstrap_mean([log.score for log in logs])._asdict(),
         "nfe": _nfe(logs, per_plan := actions_per_plan(logs) or setting.executed),
         "inference_ms": _milliseconds(call_seconds, setting, per_plan),
@@ -161,12 +168,12 @@ def solved_words(result: Mapping[str, Any]) -> str:
 
 
 def family(result: Mapping[str, Any]) -> tuple[str, str]:
-    """A way of inference without its number of steps, and that number: `ddim-10` is (`ddim`, `10`), `ddim` (`ddim`, ``)."""
-    way, _, steps = str(result["inference"]).rpartition("-")
-    return (way, steps) if way and steps.isdigit() else (str(result["inference"]), "")
+    """A sampler without its number of steps, and that number: `ddim-10` is (`ddim`, `10`), `ddim` (`ddim`, ``)."""
+    sampler, _, steps = str(result["inference"]).rpartition("-")
+    return (sampler, steps) if sampler and steps.isdigit() else (str(result["inference"]), "")
 
 
-POLICY_KEYS = ("executed", "weights", "checkpoint_step")
+POLICY_KEYS = ("executed", "precision", "checkpoint_step")
 """What a result says of its policy beside the settings of its sampler."""
 
 
@@ -175,9 +182,15 @@ def settings(result: Mapping[str, Any]) -> dict[str, Any]:
 
     def flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
         for key, value in values.items():
-            yield from flat(value, f"{before}{key}.") if isinstance(value, Mapping) else [(before + key, value)]
+            yield from (
+                flat(value, f"{before}{key}.")
+                if isinstance(value, Mapping)
+                else [(before + key, value)]
+            )
 
-    sampler = dict(flat(result.get("sampler_settings", result.get("settings", {}))))  # older results call it settings
+    sampler = dict(
+        flat(result.get("sampler_settings", result.get("settings", {})))
+    )  # older results call it settings
     options = {f"task.{key}": value for key, value in result.get("task_options", {}).items()}
     found = sampler | options | {key: result[key] for key in POLICY_KEYS if key in result}
     return {key: value for key, value in found.items() if key != "steps"}
@@ -185,7 +198,9 @@ def settings(result: Mapping[str, Any]) -> dict[str, Any]:
 
 def plain(value: Any) -> Any:
     """A value of settings or options as JSON holds it: tuples and arrays as lists, what it does not know as text."""
-    return json.loads(json.dumps(value, default=lambda odd: odd.tolist() if hasattr(odd, "tolist") else str(odd)))
+    return json.loads(
+        json.dumps(value, default=lambda odd: odd.tolist() if hasattr(odd, "tolist") else str(odd))
+    )
 
 
 def by_task(logs: Sequence[RowLog], tasks: Sequence[str]) -> dict[str, Any]:
@@ -233,7 +248,11 @@ def _episode(log: RowLog) -> dict[str, Any]:
 
 def actions_per_plan(logs: Sequence[RowLog]) -> float | None:
     """Actions that were executed from one usable plan to the next, on average; None where no row has two."""
-    spans = [later[2] - earlier[2] for log in logs for earlier, later in itertools.pairwise(log.reactions)]
+    spans = [
+        later[2] - earlier[2]
+        for log in logs
+        for earlier, later in itertools.pairwise(log.reactions)
+    ]
     return float(np.mean(spans)) if spans and np.mean(spans) > 0 else None
 
 
@@ -249,10 +268,14 @@ def _nfe(logs: Sequence[RowLog], executed: float) -> dict[str, float | None]:
     }
 
 
-def _milliseconds(call_seconds: Sequence[tuple[int, float]], setting: Setting, executed: float) -> dict[str, float | None]:
+def _milliseconds(
+    call_seconds: Sequence[tuple[int, float]], setting: Setting, executed: float
+) -> dict[str, float | None]:
     """What a call takes, how many rows it serves, and what a row's share of it costs per second of motion."""
     if not call_seconds:
-        return dict.fromkeys(("p50", "p50_low", "p50_high", "p95", "per_second_of_motion", "rows", "calls"))
+        return dict.fromkeys(
+            ("p50", "p50_low", "p50_high", "p95", "per_second_of_motion", "rows", "calls")
+        )
     rows, seconds = (np.array(column, np.float64) for column in zip(*call_seconds, strict=True))
     per_plan_ms = 1000 * seconds.sum() / rows.sum()
     median = median_interval(1000 * seconds)
@@ -271,7 +294,11 @@ def machine(device: str = "cpu") -> dict[str, str | int]:
     """The processor's name, its number of cores and the device used; never the machine's own name."""
     info = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*: (.+)", info.read_text()) if info.exists() else []
-    return {"cpu": [*names, platform.processor() or platform.machine()][0], "cores": os.cpu_count() or 1, "device": device}
+    return {
+        "cpu": [*names, platform.processor() or platform.machine()][0],
+        "cores": os.cpu_count() or 1,
+        "device": device,
+    }
 
 
 def save(result: Mapping[str, Any], path: Path) -> None:
@@ -287,7 +314,9 @@ def save(result: Mapping[str, Any], path: Path) -> None:
 def load(path: Path) -> dict[str, Any]:
     """Read a result; DataError that names what is missing or of another kind when the file is not one."""
     if not path.is_file():
-        raise DataError(f"there is no result {path}; `hotstart evaluate CHECKPOINT out={path}` writes one")
+        raise DataError(
+            f"there is no result {path}; `hotstart evaluate CHECKPOINT out={path}` writes one"
+        )
     what = f"{path} is not a result of `hotstart evaluate`"
     try:
         result = read_json(path, DataError)
@@ -302,7 +331,15 @@ def load(path: Path) -> dict[str, Any]:
     return result
 
 
-NUMBERS = ("latency_s", "late_actions", "starved_ticks", "reaction_s", "executed", "data_rate_hz", "wall_seconds")
+NUMBERS = (
+    "latency_s",
+    "late_actions",
+    "starved_ticks",
+    "reaction_s",
+    "executed",
+    "data_rate_hz",
+    "wall_seconds",
+)
 KINDS: dict[str, Any] = {
     **dict.fromkeys(("task", "checkpoint", "inference"), str),
     **dict.fromkeys(("episodes", "seed"), int),
@@ -312,7 +349,7 @@ KINDS: dict[str, Any] = {
     **dict.fromkeys(("versions", "settings", "sampler_settings", "task_options"), dict),
     "machine": dict | None,
     "checkpoint_step": int | None,
-    "weights": str | None,
+    "precision": str | None,
 }
 """Types of what a result says; of keys that it may lack too."""
 LARGEST = 1e12
@@ -329,7 +366,9 @@ def _odd(result: Mapping[str, Any]) -> str | None:
         for part in parts:
             wanted = float if key == "score" else float | None
             if not _is(result[key][part], wanted):
-                return f"{key}.{part} is {shorten(result[key][part])}; it must be {words_of(wanted)}"
+                return (
+                    f"{key}.{part} is {shorten(result[key][part])}; it must be {words_of(wanted)}"
+                )
     reported = [part for part in SHAPE["success"] if result["success"][part] is not None]
     if len(reported) not in (0, len(SHAPE["success"])):
         return f"success is {shorten(result['success'])}; rate, low and high are numbers, or none where it is not reported"
@@ -346,7 +385,9 @@ def _odd(result: Mapping[str, Any]) -> str | None:
 
 def _is(value: object, kind: Any) -> bool:
     """Whether a value is of a kind, and a number finite and of moderate size."""
-    moderate = isinstance(value, bool) or not isinstance(value, int | float) or abs(value) <= LARGEST
+    moderate = (
+        isinstance(value, bool) or not isinstance(value, int | float) or abs(value) <= LARGEST
+    )
     return moderate and fits(value, kind)
 
 
@@ -356,7 +397,13 @@ def _missing(result: Any) -> list[str]:
         return list(SHAPE)
     lacking = [key for key in SHAPE if key not in result]
     parts = [(key, part) for key, wanted in SHAPE.items() if key in result for part in wanted]
-    lacking += [f"{key}.{part}" for key, part in parts if not isinstance(result[key], dict) or part not in result[key]]
+    lacking += [
+        f"{key}.{part}"
+        for key, part in parts
+        if not isinstance(result[key], dict) or part not in result[key]
+    ]
     episodes = result.get("per_episode", [])
-    whole = isinstance(episodes, list) and all(isinstance(one, dict) and set(EPISODE) <= set(one) for one in episodes)
+    whole = isinstance(episodes, list) and all(
+        isinstance(one, dict) and set(EPISODE) <= set(one) for one in episodes
+    )
     return lacking if whole else [*lacking, "seed, success, score or steps in per_episode"]

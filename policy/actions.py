@@ -35,7 +35,7 @@ class PoseGroup:
 class Representation:
     """Actions (B, T, A) of a robot <-> actions (B, T, A') of the network; `spec` says what the A' numbers are.
 
-    `rotation`: `vector` leaves rotation vectors as they are, `matrix` writes the first two columns of the matrix instead.
+    `rotation`: `vector` leaves rotation vectors as they are, `rotation_6d` writes the first two columns of the matrix instead.
     `frame`: `world` leaves poses as they are, `hand` takes them relative to the newest observed pose, whose position and
     quaternion (xyzw) are the observations `pose`; it needs absolute poses, and rotations as matrices.
     `discrete_size`: the network sees numbers that take two values only as plus and minus this; small ones (0.1 to 0.2) let a
@@ -46,19 +46,28 @@ class Representation:
         self,
         action_spec: ActionSpec,
         obs_spec: ObsSpec,
-        rotation: Literal["vector", "matrix"] = "vector",
+        rotation: Literal["vector", "rotation_6d"] = "vector",
         frame: Literal["world", "hand"] = "world",
         pose: Sequence[str] = ("eef_pos", "eef_quat_site"),
         discrete_size: float = 1.0,
     ) -> None:
         _check(rotation, frame)
         if not 0 < discrete_size <= 1:
-            raise ConfigError(f"actions.discrete_size is {discrete_size}; it must be above 0 and at most 1")
-        self.robot_spec, self.rotation, self.frame, self.pose = action_spec, rotation, frame, tuple(pose)
+            raise ConfigError(
+                f"actions.discrete_size is {discrete_size}; it must be above 0 and at most 1"
+            )
+        self.robot_spec, self.rotation, self.frame, self.pose = (
+            action_spec,
+            rotation,
+            frame,
+            tuple(pose),
+        )
         self.groups = pose_groups(action_spec)
         if frame == "hand":
             _check_relative(self, obs_spec)
-        self.spec = _encoded_spec(action_spec, self.groups) if rotation == "matrix" else action_spec
+        self.spec = (
+            _encoded_spec(action_spec, self.groups) if rotation == "rotation_6d" else action_spec
+        )
         self.discrete_size = discrete_size
         self.discrete: BoolArray = np.array([dim.kind == "discrete" for dim in self.spec.dims])
 
@@ -70,7 +79,7 @@ class Representation:
     @property
     def changes(self) -> bool:
         """Whether encoding does anything."""
-        return self.rotation == "matrix" and bool(self.groups)
+        return self.rotation == "rotation_6d" and bool(self.groups)
 
     def encode(self, actions: Tensor, observation: Mapping[str, Tensor]) -> Tensor:
         """The robot's actions (B, T, A), with the observation (B, To, ...) they belong to, as the network's (B, T, A')."""
@@ -92,11 +101,15 @@ class Representation:
         matrices = [matrix_of_six(plan[..., g.rotation]) for g in groups]
         if self.frame == "hand":
             origin, axes = self._hand(observation)
-            positions = [None if p is None else origin + p @ axes.transpose(-1, -2) for p in positions]
+            positions = [
+                None if p is None else origin + p @ axes.transpose(-1, -2) for p in positions
+            ]
             matrices = [axes.unsqueeze(1) @ m for m in matrices]
         return self._joined(plan, groups, positions, [vector_of_matrix(m) for m in matrices])
 
-    def rebase(self, plan: Tensor, before: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> Tensor:
+    def rebase(
+        self, plan: Tensor, before: Mapping[str, Tensor], now: Mapping[str, Tensor]
+    ) -> Tensor:
         """A plan (B, T, A') made at the observation `before`, said again from `now`: the robot is meant to do the same."""
         return self.encode(self.decode(plan, before), now) if self.reads else plan
 
@@ -120,7 +133,10 @@ class Representation:
 
     @staticmethod
     def _joined(
-        source: Tensor, groups: Sequence[PoseGroup], positions: Sequence[Tensor | None], rotations: Sequence[Tensor]
+        source: Tensor,
+        groups: Sequence[PoseGroup],
+        positions: Sequence[Tensor | None],
+        rotations: Sequence[Tensor],
     ) -> Tensor:
         """`source` with its groups' positions and rotations replaced; everything between them stays."""
         parts, place = [], 0
@@ -140,7 +156,9 @@ def pose_groups(spec: ActionSpec) -> list[PoseGroup]:
             place += 1
             continue
         if kinds[place : place + 3] != ["rotation"] * 3:
-            raise ConfigError(f"action {shorten(spec.dims[place].name)} begins a rotation of fewer than three numbers")
+            raise ConfigError(
+                f"action {shorten(spec.dims[place].name)} begins a rotation of fewer than three numbers"
+            )
         free = place >= 3 and kinds[place - 3 : place] == ["continuous"] * 3
         groups.append(PoseGroup(slice(place, place + 3), slice(place - 3, place) if free else None))
         place += 3
@@ -152,8 +170,14 @@ def _encoded_groups(groups: Sequence[PoseGroup]) -> list[PoseGroup]:
     shifted = []
     for number, group in enumerate(groups):
         grown = 3 * number
-        position = group.position and slice(group.position.start + grown, group.position.stop + grown)
-        shifted.append(PoseGroup(slice(group.rotation.start + grown, group.rotation.stop + grown + 3), position))
+        position = group.position and slice(
+            group.position.start + grown, group.position.stop + grown
+        )
+        shifted.append(
+            PoseGroup(
+                slice(group.rotation.start + grown, group.rotation.stop + grown + 3), position
+            )
+        )
     return shifted
 
 
@@ -161,18 +185,23 @@ def _encoded_spec(spec: ActionSpec, groups: Sequence[PoseGroup]) -> ActionSpec:
     dims = list(spec.dims)
     for group in reversed(groups):
         first = dims[group.rotation.start]
-        entries = [ActionDim(f"{first.name}_m{i}", MATRIX_UNIT, "rotation", first.absolute) for i in range(6)]
+        entries = [
+            ActionDim(f"{first.name}_m{i}", MATRIX_UNIT, "rotation", first.absolute)
+            for i in range(6)
+        ]
         dims[group.rotation] = entries
     return ActionSpec(tuple(dims))
 
 
 def _check(rotation: str, frame: str) -> None:
-    if rotation not in ("vector", "matrix"):
-        raise ConfigError(f"actions.rotation is {shorten(rotation)}; choose vector or matrix")
+    if rotation not in ("vector", "rotation_6d"):
+        raise ConfigError(f"actions.rotation is {shorten(rotation)}; choose vector or rotation_6d")
     if frame not in ("world", "hand"):
         raise ConfigError(f"actions.frame is {shorten(frame)}; choose world or hand")
-    if frame == "hand" and rotation != "matrix":
-        raise ConfigError("actions.frame=hand needs actions.rotation=matrix: relative rotation vectors would jump")
+    if frame == "hand" and rotation != "rotation_6d":
+        raise ConfigError(
+            "actions.frame=hand needs actions.rotation=rotation_6d: relative rotation vectors would jump"
+        )
 
 
 def _check_relative(representation: Representation, obs_spec: ObsSpec) -> None:
@@ -199,7 +228,11 @@ def matrix_of_vector(vector: Tensor) -> Tensor:
     zero = torch.zeros_like(x)
     cross = torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), -1).unflatten(-1, (3, 3))
     first, second = torch.sinc(angle / torch.pi), 0.5 * torch.sinc(angle / (2 * torch.pi)) ** 2
-    return torch.eye(3, dtype=vector.dtype, device=vector.device) + first * cross + second * (cross @ cross)
+    return (
+        torch.eye(3, dtype=vector.dtype, device=vector.device)
+        + first * cross
+        + second * (cross @ cross)
+    )
 
 
 def vector_of_matrix(matrix: Tensor) -> Tensor:

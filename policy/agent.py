@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..spec import ConfigError, FloatArray, Observation, ObsKey
 from .diffusion_policy import DiffusionPolicy, read_observation
-from .samplers.base import Way
+from .samplers.base import Sampler
 
 
 class Agent:
@@ -44,7 +44,9 @@ class Agent:
         """
         self._state = self.policy.observe(self._state, self._batched(observation))
         if not self._queue:
-            planned = self.policy.plan(self._state, np.zeros(1, np.int64), np.full(1, self._executed))
+            planned = self.policy.plan(
+                self._state, np.zeros(1, np.int64), np.full(1, self._executed)
+            )
             self._state, self._queue, self._executed = planned.state, list(planned.actions[0]), 0
         self._executed += 1
         return self._queue.pop(0)
@@ -53,9 +55,17 @@ class Agent:
         """The observation with a batch axis of one, what the policy does not read left out."""
         keys = self.policy.obs_spec.keys
         if not isinstance(observation, Mapping):
-            example = ", ".join(f"{name!r}: array of shape {tuple(key.shape)}" for name, key in keys.items())
-            raise ConfigError(f"act() was given a {type(observation).__name__}; it takes a mapping: {{{example}}}")
-        return {name: _one(name, observation[name], key) for name, key in keys.items() if name in observation}
+            example = ", ".join(
+                f"{name!r}: array of shape {tuple(key.shape)}" for name, key in keys.items()
+            )
+            raise ConfigError(
+                f"act() was given a {type(observation).__name__}; it takes a mapping: {{{example}}}"
+            )
+        return {
+            name: _one(name, observation[name], key)
+            for name, key in keys.items()
+            if name in observation
+        }
 
 
 def _one(name: str, value: Any, key: ObsKey) -> NDArray[Any]:
@@ -64,13 +74,19 @@ def _one(name: str, value: Any, key: ObsKey) -> NDArray[Any]:
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise ConfigError(f"observation {name!r} is no array: its rows have different lengths") from error
+        raise ConfigError(
+            f"observation {name!r} is no array: its rows have different lengths"
+        ) from error
     array = read_observation(name, array, key)
     if array.shape != shape:
-        raise ConfigError(f"observation {name!r} has shape {array.shape}; {shape} is wanted, without a batch axis")
+        raise ConfigError(
+            f"observation {name!r} has shape {array.shape}; {shape} is wanted, without a batch axis"
+        )
     return array[None]
 
 
-def load(path: Path | str, inference: Way | Mapping[str, Any] | None = None, device: str = "cpu") -> Agent:
-    """An agent from a checkpoint or a run, with a way of inference (default: DDIM in 10 steps)."""
+def load(
+    path: Path | str, inference: Sampler | Mapping[str, Any] | None = None, device: str = "cpu"
+) -> Agent:
+    """An agent from a checkpoint or a run, with a sampler (default: DDIM in 10 steps)."""
     return Agent(DiffusionPolicy.load(path, inference, device))

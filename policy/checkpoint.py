@@ -63,7 +63,7 @@ CONFIG_KINDS = {
     **dict.fromkeys(("encoder", "denoiser", "schedule", "actions", "horizon", "obs_spec"), dict),
     "action_spec": list,
     "prediction": str,
-    "uncertain": bool,
+    "learned_weighting": bool,
     "anchors": int,
 }
 META_KINDS = {
@@ -71,7 +71,7 @@ META_KINDS = {
     "regimes": list,
     "rate_hz": float,
     "step": int | None,
-    "action_half_range": list,
+    "action_scale": list,
     "warm_start": dict,
     "dataset_hash": str,
     "training": dict,
@@ -87,10 +87,14 @@ FASTEST_HZ = 100_000.0
 def _check_kinds(found: object, kinds: Mapping[str, Any], where: str) -> None:
     """Raise CheckpointError where a value has another type than its key's; keys may be missing."""
     if not isinstance(found, Mapping):
-        raise CheckpointError(f"{where} of the checkpoint holds {shorten(found)}; keys with values are wanted")
+        raise CheckpointError(
+            f"{where} of the checkpoint holds {shorten(found)}; keys with values are wanted"
+        )
     for key, kind in kinds.items():
         if key in found and not fits(found[key], kind):
-            raise CheckpointError(f"{where} of the checkpoint says {key} is {shorten(found[key])}; it must be {words_of(kind)}")
+            raise CheckpointError(
+                f"{where} of the checkpoint says {key} is {shorten(found[key])}; it must be {words_of(kind)}"
+            )
 
 
 def config_to_plain(config: ModelConfig) -> dict[str, Any]:
@@ -104,7 +108,7 @@ def config_to_plain(config: ModelConfig) -> dict[str, Any]:
         "horizon": asdict(config.horizon),
         "obs_spec": config.obs_spec.to_json(),
         "action_spec": config.action_spec.to_json(),
-        "uncertain": config.uncertain,
+        "learned_weighting": config.learned_weighting,
         "anchors": config.anchors,
     }
 
@@ -122,11 +126,13 @@ def config_from_plain(plain: Mapping[str, Any]) -> ModelConfig:
             horizon=Horizon(**plain["horizon"]),
             obs_spec=ObsSpec.from_json(plain["obs_spec"]),
             action_spec=ActionSpec.from_json(plain["action_spec"]),
-            uncertain=plain.get("uncertain", False),
+            learned_weighting=plain.get("learned_weighting", False),
             anchors=plain.get("anchors", 0),
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{CONFIG} of the checkpoint is not complete: {shorten(error)}") from error
+        raise CheckpointError(
+            f"{CONFIG} of the checkpoint is not complete: {shorten(error)}"
+        ) from error
 
 
 def differing_part(one: ModelConfig, other: ModelConfig) -> str | None:
@@ -136,8 +142,14 @@ def differing_part(one: ModelConfig, other: ModelConfig) -> str | None:
     """
 
     def plain(config: ModelConfig) -> dict[str, Any]:
-        parts = {**config_to_plain(config), "obs_spec": list(config.obs_spec.to_json().items())}  # the order of keys counts
-        parts |= {axis: with_defaults(axis, parts[axis]) for axis in ("encoder", "denoiser", "schedule", "actions")}
+        parts = {
+            **config_to_plain(config),
+            "obs_spec": list(config.obs_spec.to_json().items()),
+        }  # the order of keys counts
+        parts |= {
+            axis: with_defaults(axis, parts[axis])
+            for axis in ("encoder", "denoiser", "schedule", "actions")
+        }
         return yaml.safe_load(yaml.safe_dump(parts))
 
     mine, others = plain(one), plain(other)
@@ -147,7 +159,9 @@ def differing_part(one: ModelConfig, other: ModelConfig) -> str | None:
 def check_target(folder: Path) -> None:
     """Raise ConfigError where a new checkpoint would take the place of something that is not one, a run for instance."""
     if folder.exists() and not (folder / META).is_file():
-        raise ConfigError(f"{folder} is there already and is no checkpoint: choose another out=, as out={folder}_new")
+        raise ConfigError(
+            f"{folder} is there already and is no checkpoint: choose another out=, as out={folder}_new"
+        )
 
 
 def save(
@@ -259,7 +273,13 @@ def find(path: Path | str) -> Path:
     Where a kill (or this very moment) lies between the two renames of a save, it is the folder that is about to be replaced.
     """
     path = Path(path)
-    for candidate in (path, path / "checkpoints" / "last", path / "checkpoints" / "best", path / "last", path / "best"):
+    for candidate in (
+        path,
+        path / "checkpoints" / "last",
+        path / "checkpoints" / "best",
+        path / "last",
+        path / "best",
+    ):
         before = candidate.with_name(candidate.name + ".before") if candidate.name else candidate
         for folder in (candidate, before):
             if _is_file(folder / META):
@@ -283,7 +303,9 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder / META} is not the meta.json of a checkpoint")
     _check_kinds(meta, META_KINDS, META)
     if meta.get("format", 0) > FORMAT:
-        raise CheckpointError(f"{folder} has format {meta['format']}, this hotstart reads up to {FORMAT}: upgrade hotstart")
+        raise CheckpointError(
+            f"{folder} has format {meta['format']}, this hotstart reads up to {FORMAT}: upgrade hotstart"
+        )
     _check_meta(meta, folder / META)
     return meta
 
@@ -291,12 +313,16 @@ def read_meta(folder: Path) -> dict[str, Any]:
 def _check_meta(meta: Mapping[str, Any], path: Path) -> None:
     """Raise CheckpointError for values that no training could have left."""
     if not 0 < meta.get("rate_hz", 1.0) <= FASTEST_HZ:
-        raise CheckpointError(f"{path}: rate_hz is {meta['rate_hz']}; it must be above 0 and at most {FASTEST_HZ}")
+        raise CheckpointError(
+            f"{path}: rate_hz is {meta['rate_hz']}; it must be above 0 and at most {FASTEST_HZ}"
+        )
     if not fits(meta.get("regimes", []), list[str]):
         raise CheckpointError(f"{path}: regimes is {shorten(meta['regimes'])}; names are wanted")
-    ranges = meta.get("action_half_range", [])
+    ranges = meta.get("action_scale", [])
     if not fits(ranges, list[float]) or any(not 0 <= value < math.inf for value in ranges):
-        raise CheckpointError(f"{path}: action_half_range is {shorten(ranges)}; finite numbers of at least 0 are wanted")
+        raise CheckpointError(
+            f"{path}: action_scale is {shorten(ranges)}; finite numbers of at least 0 are wanted"
+        )
 
 
 def write_meta(folder: Path, meta: Mapping[str, Any]) -> None:
@@ -373,13 +399,17 @@ def _measured_start(meta: Mapping[str, Any], folder: Path) -> float | None:
 
 def _without_statistics(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights: statistics are judged by the normaliser, which names their key."""
-    return {name: tensor for name, tensor in tensors.items() if not name.startswith(STATISTICS_PREFIX)}
+    return {
+        name: tensor for name, tensor in tensors.items() if not name.startswith(STATISTICS_PREFIX)
+    }
 
 
 def _check_width(meta: Mapping[str, Any], model: PolicyModel) -> None:
-    ranges = meta.get("action_half_range")
+    ranges = meta.get("action_scale")
     if ranges is not None and len(ranges) != model.config.action_spec.width:
-        raise CheckpointError(f"{META} holds {len(ranges)} half ranges of actions {model.config.action_spec.width} wide")
+        raise CheckpointError(
+            f"{META} holds {len(ranges)} normalised units of actions {model.config.action_spec.width} wide"
+        )
 
 
 def _check_fit(model: PolicyModel, shapes: Shapes, folder: Path) -> None:
@@ -389,7 +419,11 @@ def _check_fit(model: PolicyModel, shapes: Shapes, folder: Path) -> None:
         if name not in shapes and name.startswith(COMMAND_PREFIX):
             continue
         what = "statistics" if name.startswith(STATISTICS_PREFIX) else "weights"
-        label = name.removeprefix(STATISTICS_PREFIX).replace("__", ".").replace("/", ".") if what == "statistics" else name
+        label = (
+            name.removeprefix(STATISTICS_PREFIX).replace("__", ".").replace("/", ".")
+            if what == "statistics"
+            else name
+        )
         if name not in shapes:
             raise CheckpointError(
                 f"{folder / MODEL} holds no {what} for {shorten(label)}: the checkpoint cannot be used without them"
@@ -401,13 +435,17 @@ def _check_fit(model: PolicyModel, shapes: Shapes, folder: Path) -> None:
             )
     extra = sorted(set(shapes) - set(wanted))
     if extra:
-        raise CheckpointError(f"{folder / MODEL} holds {shorten(extra[0])}, which the configuration does not know")
+        raise CheckpointError(
+            f"{folder / MODEL} holds {shorten(extra[0])}, which the configuration does not know"
+        )
 
 
-def _commands_of_old(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _commands_of_old(
+    wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """Statistics of the robot's commands for a checkpoint that is older than they are: nothing counts as constant."""
     missing = [name for name in wanted if name.startswith(COMMAND_PREFIX) and name not in tensors]
-    return {name: torch.full_like(wanted[name], float(name.endswith("half_range"))) for name in missing}
+    return {name: torch.full_like(wanted[name], float(name.endswith("scale"))) for name in missing}
 
 
 def load_training_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -420,5 +458,7 @@ def load_training_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]
         for name in (STATE_TENSORS, STATE_COUNTERS):
             _check_hash(folder, meta, name)
     except (CheckpointError, OSError) as error:
-        raise CheckpointError(f"{folder} holds no training state to go on from: {cut(str(error))}") from error
+        raise CheckpointError(
+            f"{folder} holds no training state to go on from: {cut(str(error))}"
+        ) from error
     return tensors, counters

@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from ..spec import ActionSpec, CheckpointError, ConfigError, Horizon, ObsSpec, shorten
 from .actions import Representation
 from .diffusion.contract import Denoiser, Preconditioner
-from .diffusion.objective import LevelUncertainty
+from .diffusion.objective import LearnedLossWeighting
 from .diffusion.schedule import Schedule
 from .normalizer import ACTION, COMMAND, Normalizer, expected_shapes
 from .registry import build
-from .samplers.base import Trained
+from .samplers.base import Capabilities
 
 AS_GIVEN = {"_target_": f"{Representation.__module__}.{Representation.__qualname__}"}
 """Actions as the robot takes them."""
-WEIGHTS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 """What a denoiser's weights may be held in while it runs."""
 
 
@@ -36,8 +36,8 @@ class ModelConfig:
     horizon: Horizon = field(default_factory=Horizon)
     prediction: str = "v"
     actions: Mapping[str, Any] = field(default_factory=lambda: dict(AS_GIVEN))
-    uncertain: bool = False
-    """Whether it holds what was learned of how much each noise level counts in training (`LevelUncertainty`)."""
+    learned_weighting: bool = False
+    """Whether it holds what was learned of how much each noise level counts in training (`LearnedLossWeighting`)."""
     anchors: int = 0
     """How many anchors a checkpoint was given after its training (see policy/fitting/anchors.py)."""
 
@@ -47,10 +47,14 @@ class Anchors(nn.Module):
 
     plans: Tensor
 
-    def __init__(self, count: int, steps: int, width: int, tokens: int, token_width: int, hidden: int = 256) -> None:
+    def __init__(
+        self, count: int, steps: int, width: int, tokens: int, token_width: int, hidden: int = 256
+    ) -> None:
         super().__init__()
         self.register_buffer("plans", torch.zeros(count, steps, width))
-        self.head = nn.Sequential(nn.Linear(tokens * token_width, hidden), nn.SiLU(), nn.Linear(hidden, count))
+        self.head = nn.Sequential(
+            nn.Linear(tokens * token_width, hidden), nn.SiLU(), nn.Linear(hidden, count)
+        )
 
     def scores(self, tokens: Tensor) -> Tensor:
         """Logits (B, K) of the anchors from condition tokens (B, N, E)."""
@@ -71,17 +75,25 @@ class PolicyModel(nn.Module):
     def __init__(self, config: ModelConfig, normalizer: Normalizer | None = None) -> None:
         super().__init__()
         self.config = config
-        self.encoder = build("encoder", config.encoder, obs_spec=config.obs_spec, observed=config.horizon.observed)
+        self.encoder = build(
+            "encoder", config.encoder, obs_spec=config.obs_spec, observed=config.horizon.observed
+        )
         specs = {"action_spec": config.action_spec, "obs_spec": config.obs_spec}
         self.actions: Representation = build("actions", config.actions, **specs)
-        sizes = {"width": self.actions.spec.width, "tokens": self.encoder.tokens, "token_width": self.encoder.token_width}
+        sizes = {
+            "width": self.actions.spec.width,
+            "tokens": self.encoder.tokens,
+            "token_width": self.encoder.token_width,
+        }
         self.network = build("denoiser", config.denoiser, **sizes)
         self.network.check_steps(config.horizon.planned)
         self.schedule: Schedule = build("schedule", config.schedule)
         commands = config.action_spec if self.actions.changes else None
-        self.normalizer = normalizer or Normalizer(expected_shapes(config.obs_spec, self.actions.spec, commands))
+        self.normalizer = normalizer or Normalizer(
+            expected_shapes(config.obs_spec, self.actions.spec, commands)
+        )
         self.denoiser = Denoiser(self.network, Preconditioner(config.prediction))
-        self.uncertainty = LevelUncertainty() if config.uncertain else None
+        self.learned_weighting = LearnedLossWeighting() if config.learned_weighting else None
         self.anchors: Anchors | None = None
         if config.anchors:
             self.add_anchors(config.anchors)
@@ -93,45 +105,56 @@ class PolicyModel(nn.Module):
 
     def __repr__(self) -> str:
         """One line, with the number of parameters; `print(model.network)` shows every layer."""
-        parts = ", ".join(type(part).__name__ for part in (self.encoder, self.network, self.schedule))
+        parts = ", ".join(
+            type(part).__name__ for part in (self.encoder, self.network, self.schedule)
+        )
         return f"PolicyModel({self.parameter_count / 1e6:.2f} M parameters: {parts}; {self.config.horizon})"
 
     def add_anchors(self, count: int) -> None:
-        """Make room for anchors, which `policy.anchors` fills."""
+        """Make room for anchors, which `policy.fitting.anchors` fills."""
         self.config = replace(self.config, anchors=count)
-        sizes = (self.config.horizon.planned, self.actions.spec.width, self.encoder.tokens, self.encoder.token_width)
-        self.anchors = Anchors(count, *sizes).to(next(self.network.parameters()).device).train(self.training)
+        sizes = (
+            self.config.horizon.planned,
+            self.actions.spec.width,
+            self.encoder.tokens,
+            self.encoder.token_width,
+        )
+        self.anchors = (
+            Anchors(count, *sizes).to(next(self.network.parameters()).device).train(self.training)
+        )
 
     def encode(self, observation: Mapping[str, Tensor]) -> Any:
         """Context for the denoiser from an observation in its own units, key -> (B, To, ...)."""
         return self.network.encode_context(self.tokens(observation))
 
     @property
-    def trained(self) -> Trained:
-        """What ways of inference ask of it."""
-        return Trained(
+    def trained(self) -> Capabilities:
+        """What samplers ask of it."""
+        return Capabilities(
             regimes=self.regimes,
             horizon=self.config.horizon,
             relative=bool(self.actions.reads),
             anchored=self.anchors is not None,
-            wordless=self.knows_no_words,
+            unconditional=self.has_unconditional,
             start=self.measured_start,
         )
 
     @property
-    def knows_no_words(self) -> bool:
-        """Whether it was trained to do without the task's words."""
+    def has_unconditional(self) -> bool:
+        """Whether it was trained to do without the instruction."""
         return getattr(self.encoder, "dropped", 0.0) > 0
 
     def tokens(self, observation: Mapping[str, Tensor], words: bool = True) -> Tensor:
-        """Condition tokens (B, K, E) of an observation in its own units, key -> (B, To, ...), with the task's words or not."""
+        """Condition tokens (B, K, E) of an observation in its own units, key -> (B, To, ...), with the instruction or not."""
         missing = [name for name in self.config.obs_spec.keys if name not in observation]
         if missing:
             raise CheckpointError(
                 f"the policy was trained with {shorten(list(self.config.obs_spec.keys), 400)}; {missing} are not observed"
             )
         normalised = {
-            name: self.normalizer.normalize(name, observation[name]) if key.kind == "state" else observation[name]
+            name: self.normalizer.normalize(name, observation[name])
+            if key.kind == "state"
+            else observation[name]
             for name, key in self.config.obs_spec.keys.items()
         }
         return self.encoder(normalised) if words else self.encoder(normalised, words=False)
@@ -142,13 +165,19 @@ class PolicyModel(nn.Module):
         A number that never changed in the training data is exactly what it was there, whatever form the network sees.
         """
         actions = self.actions.decode(self.normalizer.denormalize(ACTION, plan), observation)
-        return self.normalizer.pin_constants(COMMAND, actions) if COMMAND in self.normalizer.shapes else actions
+        return (
+            self.normalizer.pin_constants(COMMAND, actions)
+            if COMMAND in self.normalizer.shapes
+            else actions
+        )
 
-    def weights_in(self, name: str) -> PolicyModel:
+    def set_precision(self, name: str) -> PolicyModel:
         """Hold and multiply the denoiser's weights as `fp32` or `bf16`, whatever it can run in."""
-        if name not in WEIGHTS:
-            raise ConfigError(f"weights is {shorten(name)}; choose one of {', '.join(WEIGHTS)}")
-        self.network.weights_in(WEIGHTS[name])
+        if name not in PRECISIONS:
+            raise ConfigError(
+                f"precision is {shorten(name)}; choose one of {', '.join(PRECISIONS)}"
+            )
+        self.network.set_precision(PRECISIONS[name])
         return self
 
     @property

@@ -1,7 +1,7 @@
 """Normalisation: actions and states between their own units and [-1, 1]; the statistics live in the checkpoint.
 
 There is no silent identity: a key without statistics, or with statistics of another shape, is an error. A number that never
-changes in the data has the half range 0: it is centred, noise leaves it alone, and it reads back as exactly its one value.
+changes in the data has the scale 0: it is centred, noise leaves it alone, and it reads back as exactly its one value.
 """
 
 from __future__ import annotations
@@ -38,17 +38,19 @@ def _buffer(key: str, part: str) -> str:
 
 
 class Normalizer(nn.Module):
-    """Per number: (value - centre) / half_range, which maps [min, max] onto [-1, 1]."""
+    """Per number: (value - centre) / scale, which maps [min, max] onto [-1, 1]."""
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         super().__init__()
         self.shapes = dict(shapes)
         for key, shape in self.shapes.items():
             self.register_buffer(_buffer(key, "centre"), torch.full(shape, torch.nan))
-            self.register_buffer(_buffer(key, "half_range"), torch.full(shape, torch.nan))
+            self.register_buffer(_buffer(key, "scale"), torch.full(shape, torch.nan))
 
     @classmethod
-    def fit(cls, statistics: Mapping[str, Statistics], shapes: Mapping[str, tuple[int, ...]]) -> Normalizer:
+    def fit(
+        cls, statistics: Mapping[str, Statistics], shapes: Mapping[str, tuple[int, ...]]
+    ) -> Normalizer:
         """A normaliser from the data set's statistics; raises ConfigError for a key that has none or has another shape."""
         normalizer = cls(shapes)
         for key, shape in shapes.items():
@@ -58,21 +60,25 @@ class Normalizer(nn.Module):
                 )
             low, high = np.asarray(statistics[key]["min"]), np.asarray(statistics[key]["max"])
             if low.shape != shape:
-                raise ConfigError(f"statistics of {shorten(key)} have shape {low.shape}; its specification says {shape}")
+                raise ConfigError(
+                    f"statistics of {shorten(key)} have shape {low.shape}; its specification says {shape}"
+                )
             normalizer._set(key, low, high)
         return normalizer
 
     @classmethod
     def of_ranges(
-        cls, ranges: Mapping[str, tuple[np.ndarray, np.ndarray]], shapes: Mapping[str, tuple[int, ...]]
+        cls,
+        ranges: Mapping[str, tuple[np.ndarray, np.ndarray]],
+        shapes: Mapping[str, tuple[int, ...]],
     ) -> Normalizer:
-        """A normaliser by somebody else's rule: key -> (centre, half range), taken as they are; half range 0 is a constant.
+        """A normaliser by somebody else's rule: key -> (centre, scale), taken as they are; scale 0 is a constant.
 
-        Raises CheckpointError for numbers that are not finite and half ranges below 0.
+        Raises CheckpointError for numbers that are not finite and normalised units below 0.
         """
         normalizer = cls(shapes)
         for key in shapes:
-            for part, values in zip(("centre", "half_range"), ranges[key], strict=True):
+            for part, values in zip(("centre", "scale"), ranges[key], strict=True):
                 normalizer.get_buffer(_buffer(key, part)).copy_(torch.as_tensor(values))
         normalizer.check()
         return normalizer
@@ -82,7 +88,7 @@ class Normalizer(nn.Module):
         half = (high - low) / 2
         constant = find_constants(low, high, commanded=key in (ACTION, COMMAND))
         self.get_buffer(_buffer(key, "centre")).copy_(torch.as_tensor(centre))
-        self.get_buffer(_buffer(key, "half_range")).copy_(torch.as_tensor(np.where(constant, 0.0, half)))
+        self.get_buffer(_buffer(key, "scale")).copy_(torch.as_tensor(np.where(constant, 0.0, half)))
 
     def check(self) -> None:
         """Raise CheckpointError naming the first key whose statistics are missing or impossible."""
@@ -90,13 +96,15 @@ class Normalizer(nn.Module):
             centre, half = self._pair(key)
             if not bool((torch.isfinite(half) & (half >= 0) & torch.isfinite(centre)).all()):
                 raise CheckpointError(
-                    f"the statistics of {shorten(key)} are missing or impossible: centre {centre}, half range {half}"
+                    f"the statistics of {shorten(key)} are missing or impossible: centre {centre}, scale {half}"
                 )
 
     def _pair(self, key: str) -> tuple[Tensor, Tensor]:
         if key not in self.shapes:
-            raise ConfigError(f"no statistics for {shorten(key)}; there are some for {shorten(sorted(self.shapes), 400)}")
-        return self.get_buffer(_buffer(key, "centre")), self.get_buffer(_buffer(key, "half_range"))
+            raise ConfigError(
+                f"no statistics for {shorten(key)}; there are some for {shorten(sorted(self.shapes), 400)}"
+            )
+        return self.get_buffer(_buffer(key, "centre")), self.get_buffer(_buffer(key, "scale"))
 
     def normalize(self, key: str, value: Tensor) -> Tensor:
         """From the key's own units to [-1, 1] on the data; value (..., *shape). A constant keeps its unit."""
@@ -113,11 +121,15 @@ class Normalizer(nn.Module):
         centre, half = self._pair(key)
         return torch.where(half == 0, centre.to(value.dtype), value)
 
-    def disturbed(self, values: Mapping[str, Tensor], share: float, generator: torch.Generator) -> dict[str, Tensor]:
-        """Values in their own units, key -> (..., *shape), with noise of `share` half ranges; keys without statistics stay."""
+    def augment_with_noise(
+        self, values: Mapping[str, Tensor], share: float, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Values in their own units, key -> (..., *shape), with noise of `share` normalised units; keys without statistics stay."""
 
         def noisy(key: str, value: Tensor) -> Tensor:
             noise = torch.randn(value.shape, generator=generator).to(value.device)
             return value + share * self._pair(key)[1] * noise
 
-        return {key: noisy(key, value) if key in self.shapes else value for key, value in values.items()}
+        return {
+            key: noisy(key, value) if key in self.shapes else value for key, value in values.items()
+        }

@@ -71,7 +71,9 @@ def check_sizes(config: ModelConfig) -> None:
         for side in key.shape:
             count *= side
         if count > OBSERVED_NUMBERS:
-            raise CheckpointError(f"the observation {shorten(name)} of {shorten(key.shape)} is too large")
+            raise CheckpointError(
+                f"the observation {shorten(name)} of {shorten(key.shape)} is too large"
+            )
     if config.horizon.planned * config.action_spec.width > PLANNED_NUMBERS:
         raise CheckpointError(
             f"a plan of {config.horizon.planned} steps with {config.action_spec.width} numbers each is too large"
@@ -88,7 +90,9 @@ def _check_numbers(part: Any, where: str) -> None:
         for value in part:
             _check_numbers(value, where)
     elif isinstance(part, int | float) and not -WHOLE <= part <= WHOLE:
-        raise CheckpointError(f"{where} is {shorten(part)}; numbers of a model lie between {-WHOLE} and {WHOLE}")
+        raise CheckpointError(
+            f"{where} is {shorten(part)}; numbers of a model lie between {-WHOLE} and {WHOLE}"
+        )
 
 
 @contextmanager
@@ -104,7 +108,9 @@ def _bounded(shapes: Shapes) -> Iterator[None]:
     def take(kind: str, count: int) -> None:
         left[kind] -= count
         if left[kind] < 0:
-            raise ConfigError("the configuration describes a larger model than the file has weights for")
+            raise ConfigError(
+                "the configuration describes a larger model than the file has weights for"
+            )
 
     def count_tensor(_: nn.Module, name: str, tensor: Tensor | None) -> None:
         if tensor is not None and threading.get_ident() == mine:
@@ -131,6 +137,12 @@ def check_values(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], wh
     """Raise CheckpointError for weights that are no finite numbers, or of another kind than the model's."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() != wanted[name].is_floating_point() or tensor.is_complex():
-            raise CheckpointError(f"{shorten(name)} of {where} holds {tensor.dtype}; {wanted[name].dtype} is wanted")
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor.to(wanted[name].dtype)).all()):
-            raise CheckpointError(f"{shorten(name)} of {where} holds numbers that are not finite: the weights are damaged")
+            raise CheckpointError(
+                f"{shorten(name)} of {where} holds {tensor.dtype}; {wanted[name].dtype} is wanted"
+            )
+        if tensor.is_floating_point() and not bool(
+            torch.isfinite(tensor.to(wanted[name].dtype)).all()
+        ):
+            raise CheckpointError(
+                f"{shorten(name)} of {where} holds numbers that are not finite: the weights are damaged"
+            )

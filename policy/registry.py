@@ -19,7 +19,12 @@ _HERE = __name__.rsplit(".", 1)[0]  # hotstart.policy
 TARGETS: dict[str, tuple[str, ...]] = {
     "encoder": tuple(
         f"{_HERE}.encoders.{name}"
-        for name in ("state.StateEncoder", "image.ImageEncoder", "published.PublishedEncoder", "language.Instructed")
+        for name in (
+            "state.StateEncoder",
+            "image.ImageEncoder",
+            "published.PublishedEncoder",
+            "language.Instructed",
+        )
     ),
     "denoiser": tuple(
         f"{_HERE}.denoisers.{name}"
@@ -30,8 +35,13 @@ TARGETS: dict[str, tuple[str, ...]] = {
             "published_unet.PublishedUnet",
         )
     ),
-    "schedule": tuple(f"{_HERE}.diffusion.schedule.{name}" for name in ("VPCosine", "Flow", "LogLogistic", "IndexTable")),
-    "solver": tuple(f"{_HERE}.diffusion.solvers.{name}" for name in ("DDIM", "DPMSolverPP", "PLMS")),
+    "schedule": tuple(
+        f"{_HERE}.diffusion.schedule.{name}"
+        for name in ("VPCosine", "Flow", "LogLogistic", "IndexTable")
+    ),
+    "solver": tuple(
+        f"{_HERE}.diffusion.solvers.{name}" for name in ("DDIM", "DPMSolverPP", "PLMS")
+    ),
     "actions": (f"{_HERE}.actions.Representation",),
     "inference": (
         f"{_HERE}.samplers.base.Fresh",
@@ -49,7 +59,9 @@ def targets(axis: str) -> tuple[str, ...]:
     """Dotted names that the axis may hold, ours first, then those of installed packages."""
     if axis not in TARGETS:
         raise ConfigError(f"unknown axis {shorten(axis)}; there are {', '.join(TARGETS)}")
-    return TARGETS[axis] + tuple(entry.target.replace(":", ".") for entry in added(f"hotstart.{axis}s").values())
+    return TARGETS[axis] + tuple(
+        entry.target.replace(":", ".") for entry in added(f"hotstart.{axis}s").values()
+    )
 
 
 def build(axis: str, node: Mapping[str, Any], **given: Any) -> Any:
@@ -58,7 +70,9 @@ def build(axis: str, node: Mapping[str, Any], **given: Any) -> Any:
     Raises ConfigError for anything but keys, a missing or foreign target, and keys its constructor does not know.
     """
     if not isinstance(node, Mapping):
-        raise ConfigError(f"the configuration's {axis} is {shorten(node)}; keys with a _target_ are wanted")
+        raise ConfigError(
+            f"the configuration's {axis} is {shorten(node)}; keys with a _target_ are wanted"
+        )
     target = node.get("_target_")
     # Ours first: looking through the installed packages takes tens of milliseconds.
     if target not in TARGETS.get(axis, ()) and target not in targets(axis):
@@ -87,8 +101,12 @@ def _check_keys(axis: str, factory: Any, chosen: Mapping[str, Any]) -> None:
     known = inspect.signature(factory).parameters
     unknown = [key for key in chosen if key not in known]
     if unknown:
-        raise ConfigError(f"{axis}.{cut(str(unknown[0]), 60)} is unknown; {factory.__name__} takes {', '.join(known)}")
+        raise ConfigError(
+            f"{axis}.{cut(str(unknown[0]), 60)} is unknown; {factory.__name__} takes {', '.join(known)}"
+        )
     hints = hints_of(factory)
     for key, value in chosen.items():
         if key in hints and not fits(value, hints[key]):
-            raise ConfigError(f"{axis}.{key} is {shorten(value)}; it must be {words_of(hints[key])}")
+            raise ConfigError(
+                f"{axis}.{key} is {shorten(value)}; it must be {words_of(hints[key])}"
+            )

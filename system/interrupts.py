@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-ASKING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+ASKING = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 """Signals that ask a program to stop."""
 Handler = Callable[[int, FrameType | None], None]
 
@@ -71,10 +73,14 @@ def stop_flag() -> Iterator[Callable[[], int]]:
 
 
 @contextmanager
-def _handlers(handler: Handler, numbers: list[signal.Signals] | tuple[signal.Signals, ...]) -> Iterator[None]:
+def _handlers(
+    handler: Handler, numbers: list[signal.Signals] | tuple[signal.Signals, ...]
+) -> Iterator[None]:
     """Handle these signals, as far as they are not ignored; nothing is changed outside the main thread."""
     main = threading.current_thread() is threading.main_thread()
-    taken = [number for number in numbers if main and signal.getsignal(number) is not signal.SIG_IGN]
+    taken = [
+        number for number in numbers if main and signal.getsignal(number) is not signal.SIG_IGN
+    ]
     before = {number: signal.signal(number, handler) for number in taken}
     try:
         yield

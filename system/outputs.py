@@ -20,7 +20,9 @@ def check_file(path: Path, overwrite: bool, word: str = "out") -> None:
     if is_device(path):
         return
     if path.is_dir():
-        raise ConfigError(f"{word}={path} is a folder; name a file in it, as {word}={path / 'result.json'}")
+        raise ConfigError(
+            f"{word}={path} is a folder; name a file in it, as {word}={path / 'result.json'}"
+        )
     if path.exists() and not overwrite:
         raise ConfigError(
             f"{path} is there already and is not overwritten unasked: choose another name, as {word}={free_name(path)}, "
@@ -42,7 +44,9 @@ def _try(path: Path, shown: str) -> None:
         half.touch()
         half.unlink()
     except OSError as error:
-        raise ConfigError(f"{shown} cannot be written: {error.strerror}: {error.filename}") from error
+        raise ConfigError(
+            f"{shown} cannot be written: {error.strerror}: {error.filename}"
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -79,7 +83,9 @@ def is_device(path: Path) -> bool:
 
 def free_name(path: Path) -> Path:
     """The first of NAME_2, NAME_3 ... that is not there yet."""
-    numbered = (path.with_name(f"{path.stem}_{number}{path.suffix}") for number in itertools.count(2))
+    numbered = (
+        path.with_name(f"{path.stem}_{number}{path.suffix}") for number in itertools.count(2)
+    )
     return next(other for other in numbered if not other.exists())
 
 

@@ -30,7 +30,12 @@ class Entry:
 def added(group: str) -> dict[str, Entry]:
     """What installed packages add to an entry-point group, by name."""
     return {
-        point.name: Entry(point.value, f'pip install "{point.dist.name}"' if point.dist else "install the package that adds it")
+        point.name: Entry(
+            point.value,
+            f'pip install "{point.dist.name}"'
+            if point.dist
+            else "install the package that adds it",
+        )
         for point in entry_points(group=group)
     }
 
@@ -78,9 +83,13 @@ class Registry:
         try:
             return getattr(found, attribute)
         except AttributeError:
-            raise ConfigError(f"{self.kind} {name!r} names {entry.target!r}, but {module} has no {attribute!r}") from None
+            raise ConfigError(
+                f"{self.kind} {name!r} names {entry.target!r}, but {module} has no {attribute!r}"
+            ) from None
 
-    def _check_options(self, name: str, factory: Callable[..., Any], options: Mapping[str, object]) -> None:
+    def _check_options(
+        self, name: str, factory: Callable[..., Any], options: Mapping[str, object]
+    ) -> None:
         """Refuse values of another type than the constructor's, and options that it does not take.
 
         One with `**options` of its own judges those for itself.
@@ -89,7 +98,9 @@ class Registry:
         for option, value in options.items():
             if option in hints and not fits(value, hints[option]):
                 wanted = words_of(hints[option])
-                raise ConfigError(f"option {option} of {self.kind} {name!r} is {shorten(value)}; it must be {wanted}")
+                raise ConfigError(
+                    f"option {option} of {self.kind} {name!r} is {shorten(value)}; it must be {wanted}"
+                )
         parameters = inspect.signature(factory).parameters.values()
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             return
@@ -124,9 +135,15 @@ def fits(value: object, hint: Any) -> bool:
         return isinstance(value, hint)
     if origin in (list, tuple, Sequence):
         inner = parts[0] if parts else object
-        return isinstance(value, Sequence) and not isinstance(value, str) and all(fits(each, inner) for each in value)
+        return (
+            isinstance(value, Sequence)
+            and not isinstance(value, str)
+            and all(fits(each, inner) for each in value)
+        )
     if origin is Mapping or origin is dict:
-        return isinstance(value, Mapping) and all(fits(key, parts[0]) and fits(each, parts[1]) for key, each in value.items())
+        return isinstance(value, Mapping) and all(
+            fits(key, parts[0]) and fits(each, parts[1]) for key, each in value.items()
+        )
     return True
 
 
@@ -137,6 +154,12 @@ def words_of(hint: Any) -> str:
         return "one of " + ", ".join(str(part) for part in parts)
     if get_origin(hint) in (Union, UnionType):
         return " or ".join(words_of(part) for part in parts)
-    plain = {int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: "none"}
+    plain = {
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        bool: "true or false",
+        NoneType: "none",
+    }
     words = {**plain, list: "a list", dict: "keys with values"}
     return words.get(hint, str(hint).replace("typing.", "").replace("collections.abc.", ""))

@@ -58,7 +58,11 @@ class Stop:
         for error in failures:
             if not isinstance(error, Exception):
                 raise error
-            warnings.warn(f"robot.stop() raised {_words(error)} and was called again", RuntimeWarning, stacklevel=2)
+            warnings.warn(
+                f"robot.stop() raised {_words(error)} and was called again",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
 
 @contextmanager

@@ -26,7 +26,9 @@ SAMPLE_S = 0.2
 """How long the machine is watched to see which CPUs are idle."""
 
 
-def set_up_environment(environment: MutableMapping[str, str] = os.environ, root: Path = Path("/")) -> None:
+def set_up_environment(
+    environment: MutableMapping[str, str] = os.environ, root: Path = Path("/")
+) -> None:
     """Set a short spin, and as many threads as a container may use, unless torch is loaded or the user has set them."""
     if "torch" in sys.modules:
         return
@@ -79,7 +81,9 @@ def cpu_quota(root: Path = Path("/")) -> int:
 def explain_slowness(environment: Mapping[str, str] = os.environ) -> str:
     """Why computing may have become slow, and what helps."""
     load = os.getloadavg()[0]
-    text = f"other programs may use the CPUs (load {load:.1f} on {usable_cpus()}): stop them, or wait"
+    text = (
+        f"other programs may use the CPUs (load {load:.1f} on {usable_cpus()}): stop them, or wait"
+    )
     if not any(name in environment for name in WAITING):
         text += "; torch was imported before hotstart, so its threads spin: import hotstart first, or set GOMP_SPINCOUNT=1000"
     return text
@@ -103,7 +107,10 @@ def _times(root: Path) -> dict[str, tuple[int, int]]:
         name, *numbers = line.split()
         if name in mine:
             user, nice, system, idle, waiting, *others = map(int, numbers[:8])
-            found[name] = (nice + idle + waiting, user + nice + system + idle + waiting + sum(others))
+            found[name] = (
+                nice + idle + waiting,
+                user + nice + system + idle + waiting + sum(others),
+            )
     return found
 
 

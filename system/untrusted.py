@@ -17,7 +17,17 @@ import yaml
 
 from ..spec import HotstartError, cut, shorten
 
-__all__ = ["check_plain", "cut", "parse_json", "parse_yaml", "read_bytes", "read_json", "read_text", "read_yaml", "shorten"]
+__all__ = [
+    "check_plain",
+    "cut",
+    "parse_json",
+    "parse_yaml",
+    "read_bytes",
+    "read_json",
+    "read_text",
+    "read_yaml",
+    "shorten",
+]
 
 JSON_BYTES = 16 << 20
 YAML_BYTES = 256 << 10
@@ -42,7 +52,9 @@ def read_bytes(path: Path, error: type[HotstartError], limit: int) -> bytes:
     except (OSError, ValueError) as problem:
         raise error(f"{path} cannot be read: {cut(str(problem))}") from problem
     if len(raw) > limit:
-        raise error(f"{path} cannot be read: it is longer than {limit:,} bytes, the most that is read of such a file")
+        raise error(
+            f"{path} cannot be read: it is longer than {limit:,} bytes, the most that is read of such a file"
+        )
     return raw
 
 
@@ -115,13 +127,26 @@ def _check_scalar(item: Any, where: str, error: type[HotstartError]) -> None:
         raise error(f"{where} holds a {type(item).__name__}; only plain values are read")
 
 
-def _parse(parser: Callable[[str], Value], raw: bytes | str, where: str, error: type[HotstartError], nodes: int) -> Value:
+def _parse(
+    parser: Callable[[str], Value],
+    raw: bytes | str,
+    where: str,
+    error: type[HotstartError],
+    nodes: int,
+) -> Value:
     text = raw if isinstance(raw, str) else _decode(raw, where, error)
     try:
         value = parser(text)
     except RecursionError:
         raise error(f"{where} is nested more than {NESTED} deep") from None
-    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, yaml.YAMLError) as problem:
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        LookupError,
+        ArithmeticError,
+        yaml.YAMLError,
+    ) as problem:
         raise error(f"{where} cannot be read: {cut(str(problem))}") from None
     check_plain(value, where, error, nodes)
     return value
@@ -131,7 +156,9 @@ def _decode(raw: bytes, where: str, error: type[HotstartError]) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError as problem:
-        raise error(f"{where} cannot be read: it is no UTF-8 text ({problem.reason} at byte {problem.start})") from None
+        raise error(
+            f"{where} cannot be read: it is no UTF-8 text ({problem.reason} at byte {problem.start})"
+        ) from None
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -141,7 +168,9 @@ class _PlainLoader(yaml.SafeLoader):
         """Refuse `<<`."""
         for key, _ in node.value:
             if key.tag == "tag:yaml.org,2002:merge":
-                raise yaml.YAMLError(f"merge keys (<<) are not read, line {key.start_mark.line + 1}")
+                raise yaml.YAMLError(
+                    f"merge keys (<<) are not read, line {key.start_mark.line + 1}"
+                )
 
 
 def _load_yaml(text: str) -> Any:

@@ -61,7 +61,9 @@ def right_action(state: np.ndarray) -> np.ndarray:
     return np.stack((200 + 30 * state[..., 0], -0.1 * state[..., 1]), -1).astype(np.float32)
 
 
-def make_config(kind: str = "unet", dataset: Any = None, horizon: Horizon = HORIZON, **changes: Any) -> Any:
+def make_config(
+    kind: str = "unet", dataset: Any = None, horizon: Horizon = HORIZON, **changes: Any
+) -> Any:
     """The configuration of a tiny model; `changes` replace its fields."""
     from hotstart.policy.model import ModelConfig
 
@@ -84,17 +86,26 @@ def make_model(kind: str = "unet", seed: int = 0, dataset: Any = None, **changes
     from hotstart.policy.model import PolicyModel
     from hotstart.policy.normalizer import Normalizer, expected_shapes
 
-    torch.set_num_threads(1)  # nets this small gain nothing from threads, and those of two test workers wait for each other
+    torch.set_num_threads(
+        1
+    )  # nets this small gain nothing from threads, and those of two test workers wait for each other
     dataset = dataset or make_dataset()
     config = make_config(kind, dataset, **changes)
-    normalizer = Normalizer.fit(dataset_statistics(dataset), expected_shapes(config.obs_spec, config.action_spec))
+    normalizer = Normalizer.fit(
+        dataset_statistics(dataset), expected_shapes(config.obs_spec, config.action_spec)
+    )
     torch.manual_seed(seed)
     return PolicyModel(config, normalizer).eval().requires_grad_(False)
 
 
 RATE_HZ = 10.0
 ACTION_SPEC = ActionSpec(
-    (ActionDim("x"), ActionDim("y"), ActionDim("vx", absolute=False), ActionDim("grip", "", "discrete", False))
+    (
+        ActionDim("x"),
+        ActionDim("y"),
+        ActionDim("vx", absolute=False),
+        ActionDim("grip", "", "discrete", False),
+    )
 )
 
 
@@ -115,7 +126,7 @@ class ScriptedRobot:
     def observe(self):
         return {"tick": np.full((self.rows, 1), float(self.tick))}
 
-    def rest(self):
+    def hold_position(self):
         return np.zeros((self.rows, self.action_spec.width))
 
     def act(self, actions, substeps=None):
@@ -149,11 +160,19 @@ class ScriptedPolicy:
     def observe(self, state, observation, new=None):
         return {**state, "tick": observation["tick"][:, 0]}
 
-    def plan(self, state, rows, executed, committed=None):
+    def plan(self, state, rows, executed, frozen=None):
         now = state["tick"][rows]
         self.asked.append((int(now[0]), rows.tolist(), executed.tolist()))
         ticks = now[:, None] + np.arange(self.horizon.executed)  # (R, Ta)
-        actions = np.stack((ticks, -ticks, np.broadcast_to(1000 * state["plans"][rows, None], ticks.shape), 0 * ticks + 1), -1)
+        actions = np.stack(
+            (
+                ticks,
+                -ticks,
+                np.broadcast_to(1000 * state["plans"][rows, None], ticks.shape),
+                0 * ticks + 1,
+            ),
+            -1,
+        )
         plans = state["plans"].copy()
         plans[rows] += 1
         return Planned(rows, actions, {**state, "plans": plans}, np.full(len(rows), self.nfe))
@@ -169,18 +188,29 @@ def late_planner(policy: Policy, latency_s: float) -> DelayedPlanner:
     return DelayedPlanner(policy, constant_latency(latency_s), latency_s)
 
 
-def run_episode(ticks: int, latency: int = 0, executed: int = 4, replan_at: int = 0, rows: int = 1, ends: Sequence[int] = ()):
+def run_episode(
+    ticks: int,
+    latency: int = 0,
+    executed: int = 4,
+    replan_at: int = 0,
+    rows: int = 1,
+    ends: Sequence[int] = (),
+):
     """One run with a planner that is `latency` ticks late."""
     robot, policy = ScriptedRobot(rows, ends), ScriptedPolicy(executed)
     planner = late_planner(policy, latency / RATE_HZ) if latency else ImmediatePlanner(policy)
-    logs = run(robot, policy, planner, VirtualClock(), list(range(rows)), LoopSettings(ticks, replan_at))
+    logs = run(
+        robot, policy, planner, VirtualClock(), list(range(rows)), LoopSettings(ticks, replan_at)
+    )
     return robot, policy, logs
 
 
 @pytest.fixture(scope="session")
 def scripted() -> Any:
     """A robot, a policy and a late planner that do what a test can foresee, and one episode with them."""
-    return SimpleNamespace(Robot=ScriptedRobot, Policy=ScriptedPolicy, late_planner=late_planner, episode=run_episode)
+    return SimpleNamespace(
+        Robot=ScriptedRobot, Policy=ScriptedPolicy, late_planner=late_planner, episode=run_episode
+    )
 
 
 @pytest.fixture(scope="session")
@@ -203,7 +233,9 @@ def fresh_python() -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run(text: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", head + text, __file__, *map(str, arguments)]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
 
     return run
 
@@ -230,7 +262,9 @@ def plugin_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         info = tmp_path / f"{module}-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text("\n".join(f"[{group}]\n" + "\n".join(lines) for group, lines in points.items()))
+        (info / "entry_points.txt").write_text(
+            "\n".join(f"[{group}]\n" + "\n".join(lines) for group, lines in points.items())
+        )
         monkeypatch.syspath_prepend(str(tmp_path))
         importlib.invalidate_caches()
         made.append(module)
@@ -248,7 +282,9 @@ def hold_elsewhere():
     running = []
 
     def begin(target):
-        running.append(subprocess.Popen([sys.executable, "-c", program, str(target)], stdout=subprocess.PIPE))
+        running.append(
+            subprocess.Popen([sys.executable, "-c", program, str(target)], stdout=subprocess.PIPE)
+        )
         running[-1].stdout.readline()
         return running[-1]
 

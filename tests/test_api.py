@@ -52,7 +52,12 @@ def test_every_public_name_is_there_and_others_are_not():
 
 def test_importing_the_package_loads_nothing_heavy():
     code = "import sys, hotstart; print({'torch', 'mujoco', 'zarr', 'hydra'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "set()\n"
+    )
 
 
 def test_train_then_act(tmp_path):
@@ -60,7 +65,9 @@ def test_train_then_act(tmp_path):
     assert isinstance(model, torch.nn.Module)
     count = sum(p.numel() for p in model.parameters())
     assert model.parameter_count == count > 1000
-    assert repr(model).startswith(f"PolicyModel({count / 1e6:.2f} M parameters: StateEncoder, ConditionalUnet, VPCosine; ")
+    assert repr(model).startswith(
+        f"PolicyModel({count / 1e6:.2f} M parameters: StateEncoder, ConditionalUnet, VPCosine; "
+    )
     agent = hotstart.load(tmp_path / "run", hotstart.Fresh(steps=2))
     observations = [{"state": np.full(2, 0.1 * t)} for t in range(10)]
     agent.reset(seed=3)

@@ -12,7 +12,12 @@ ROWS = np.arange(2)
 
 def answer(**changes):
     """A sound plan for two rows, with changes."""
-    fields = {"rows": ROWS, "actions": np.zeros((2, 3, 4), np.float32), "state": None, "nfe": np.ones(2, int)}
+    fields = {
+        "rows": ROWS,
+        "actions": np.zeros((2, 3, 4), np.float32),
+        "state": None,
+        "nfe": np.ones(2, int),
+    }
     return Planned(**{**fields, **changes})
 
 
@@ -31,7 +36,10 @@ WRONG = {
     "words": ({"actions": [["a"]]}, "no array of real numbers"),
     "complex": ({"actions": np.zeros((2, 3, 4), complex)}, "they are complex128"),
     "ragged": ({"actions": [[[1.0, 2.0]], [[1.0]]]}, "no array of real numbers"),
-    "narrow": ({"actions": np.zeros((2, 3, 3))}, r"shape \(2, 3, 3\); \(2 rows, 1 to 8 steps, 4 numbers\) were expected"),
+    "narrow": (
+        {"actions": np.zeros((2, 3, 3))},
+        r"shape \(2, 3, 3\); \(2 rows, 1 to 8 steps, 4 numbers\) were expected",
+    ),
     "flat": ({"actions": np.zeros((2, 4))}, r"shape \(2, 4\)"),
     "no steps": ({"actions": np.zeros((2, 0, 4))}, r"shape \(2, 0, 4\)"),
     "too long": ({"actions": np.zeros((2, 9, 4))}, r"shape \(2, 9, 4\)"),
@@ -116,15 +124,17 @@ PLANNERS = {
 @pytest.mark.parametrize("fault", ["nan", "none", "width", "rows"])
 def test_no_policy_gets_an_unsound_plan_past_a_planner(kind, fault, scripted):
     class Foolish(scripted.Policy):
-        def plan(self, state, rows, executed, committed=None):
-            planned = super().plan(state, rows, executed, committed)
+        def plan(self, state, rows, executed, frozen=None):
+            planned = super().plan(state, rows, executed, frozen)
             if fault == "none":
                 return None
             if fault == "nan":
                 planned.actions[0, 1, 2] = np.nan
             return Planned(
                 rows[:1] if fault == "rows" else rows,
-                planned.actions[: 1 if fault == "rows" else None, :, : 3 if fault == "width" else None],
+                planned.actions[
+                    : 1 if fault == "rows" else None, :, : 3 if fault == "width" else None
+                ],
                 planned.state,
                 planned.nfe[: 1 if fault == "rows" else None],
             )
@@ -143,7 +153,7 @@ def test_no_policy_gets_an_unsound_plan_past_a_planner(kind, fault, scripted):
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
 def test_a_hold_position_that_is_no_number_is_not_sent(value, scripted):
     class Lost(scripted.Robot):
-        def rest(self):
+        def hold_position(self):
             return np.full((self.rows, 4), value)
 
     robot, policy = Lost(1), scripted.Policy()
@@ -161,8 +171,14 @@ def dims(*dims):
 
 X, Y = ActionDim("x", "m"), ActionDim("y", "m")
 MISFITS = {
-    "width": ({"action_spec": ActionSpec.plain(3)}, "the policy plans 4 numbers an action .*, the robot takes 3"),
-    "key": ({"obs_spec": ObsSpec({"tock": ObsKey((1,))})}, "the policy observes 'tick', the robot shows only tock"),
+    "width": (
+        {"action_spec": ActionSpec.plain(3)},
+        "the policy plans 4 numbers an action .*, the robot takes 3",
+    ),
+    "key": (
+        {"obs_spec": ObsSpec({"tock": ObsKey((1,))})},
+        "the policy observes 'tick', the robot shows only tock",
+    ),
     "shape": (
         {"obs_spec": ObsSpec({"tick": ObsKey((2,))})},
         r"shape \(1,\) for the policy and \(2,\) for the robot",
@@ -186,15 +202,21 @@ def test_a_robot_that_does_not_fit_is_not_even_reset(name, scripted):
 def test_a_six_wide_robot_under_a_seven_wide_policy_is_told_both(scripted):
     robot, policy = scripted.Robot(1), scripted.Policy()
     robot.action_spec = dims(*(ActionDim(f"joint_{i}", "rad") for i in range(6)))
-    policy.action_spec = dims(*(ActionDim(f"joint_{i}", "rad") for i in range(6)), ActionDim("gripper"))
-    with pytest.raises(ConfigError, match=r"plans 7 numbers .*gripper\), the robot takes 6 \(joint_0, .*joint_5\)"):
+    policy.action_spec = dims(
+        *(ActionDim(f"joint_{i}", "rad") for i in range(6)), ActionDim("gripper")
+    )
+    with pytest.raises(
+        ConfigError, match=r"plans 7 numbers .*gripper\), the robot takes 6 \(joint_0, .*joint_5\)"
+    ):
         run(robot, policy, ImmediatePlanner(policy), VirtualClock(), [0], LoopSettings(5))
 
 
 def test_a_policy_that_does_not_describe_itself_is_told_what_is_missing(scripted):
     robot, policy = scripted.Robot(1), scripted.Policy()
     del policy.rate_hz, policy.obs_spec
-    with pytest.raises(ConfigError, match="Policy has no obs_spec, rate_hz: a policy says what it observes"):
+    with pytest.raises(
+        ConfigError, match="Policy has no obs_spec, rate_hz: a policy says what it observes"
+    ):
         run(robot, policy, ImmediatePlanner(policy), VirtualClock(), [0], LoopSettings(5))
     assert robot.calls == []
 
@@ -202,9 +224,21 @@ def test_a_policy_that_does_not_describe_itself_is_told_what_is_missing(scripted
 @pytest.mark.parametrize(
     ("policy_spec", "robot_spec", "message"),
     [
-        (dims(X, Y), dims(Y, X), "number 0 of an action is 'x' for the policy and 'y' for the robot"),
-        (dims(X), dims(ActionDim("x", "mm")), r"'x' is in \[m\] for the policy and in \[mm\] for the robot"),
-        (dims(X), dims(ActionDim("x", "m", absolute=False)), "'x' is absolute for the policy and a change for the robot"),
+        (
+            dims(X, Y),
+            dims(Y, X),
+            "number 0 of an action is 'x' for the policy and 'y' for the robot",
+        ),
+        (
+            dims(X),
+            dims(ActionDim("x", "mm")),
+            r"'x' is in \[m\] for the policy and in \[mm\] for the robot",
+        ),
+        (
+            dims(X),
+            dims(ActionDim("x", "m", absolute=False)),
+            "'x' is absolute for the policy and a change for the robot",
+        ),
         (dims(X), dims(ActionDim("x")), None),  # a unit that is left open
         (dims(X, Y), ActionSpec.plain(2), None),
         (ActionSpec.plain(2), dims(X, ActionDim("y", "m", absolute=False)), None),
@@ -221,18 +255,26 @@ def test_units_and_order_of_actions_are_compared(policy_spec, robot_spec, messag
             check_fit(robot, policy)
 
 
-@pytest.mark.parametrize(("shown", "wanted", "fits"), [("float64", "float32", True), ("float32", "uint8", False)])
+@pytest.mark.parametrize(
+    ("shown", "wanted", "fits"), [("float64", "float32", True), ("float32", "uint8", False)]
+)
 def test_observations_must_be_of_a_kind(shown, wanted, fits, scripted):
     robot, policy = scripted.Robot(1), scripted.Policy()
-    robot.obs_spec, policy.obs_spec = (ObsSpec({"tick": ObsKey((1,), dtype)}) for dtype in (shown, wanted))
+    robot.obs_spec, policy.obs_spec = (
+        ObsSpec({"tick": ObsKey((1,), dtype)}) for dtype in (shown, wanted)
+    )
     if fits:
         check_fit(robot, policy)
     else:
-        with pytest.raises(ConfigError, match="'tick' is uint8 for the policy and float32 for the robot"):
+        with pytest.raises(
+            ConfigError, match="'tick' is uint8 for the policy and float32 for the robot"
+        ):
             check_fit(robot, policy)
 
 
-@pytest.mark.parametrize(("data_hz", "fits"), [(None, True), (10.0, True), (10.09, True), (10.2, False), (9.8, False)])
+@pytest.mark.parametrize(
+    ("data_hz", "fits"), [(None, True), (10.0, True), (10.09, True), (10.2, False), (9.8, False)]
+)
 def test_rates_within_a_hundredth_fit(data_hz, fits, scripted):
     robot, policy = scripted.Robot(1), scripted.Policy()
     policy.rate_hz = data_hz

@@ -32,7 +32,11 @@ def test_a_reader_that_leaves_ends_the_command_quietly():
     reading, writing = os.pipe()
     os.close(reading)  # as `| head` does once it has its lines
     with os.fdopen(writing, "w") as gone:
-        ended = subprocess.run([sys.executable, "-m", "hotstart", "compare", "--help"], stdout=gone, stderr=subprocess.PIPE)
+        ended = subprocess.run(
+            [sys.executable, "-m", "hotstart", "compare", "--help"],
+            stdout=gone,
+            stderr=subprocess.PIPE,
+        )
     assert (ended.returncode, ended.stderr) == (141, b"")
 
 
@@ -54,7 +58,9 @@ def test_help_of_composed_verbs_shows_choices_and_defaults(verb, capsys):
     assert "???" not in shown
 
 
-@pytest.mark.parametrize("settings", [Horizon, Regimes, TrainingSettings, compose.TaskConfig, *compose.VERBS.values()])
+@pytest.mark.parametrize(
+    "settings", [Horizon, Regimes, TrainingSettings, compose.TaskConfig, *compose.VERBS.values()]
+)
 def test_every_key_has_a_meaning(settings):
     untold = [f.name for f in fields(settings) if not f.metadata.get("help")]
     assert set(untold) <= {*compose.groups(), "horizon", "training"}
@@ -63,7 +69,11 @@ def test_every_key_has_a_meaning(settings):
 @pytest.mark.parametrize("verb", list(compose.VERBS))
 def test_help_lists_each_key_once_with_its_meaning(verb, capsys):
     assert main([verb, "--help"]) == 0
-    keys = [line.split()[0] for line in capsys.readouterr().out.splitlines() if re.match(r"  [\w.]+= ", line)]
+    keys = [
+        line.split()[0]
+        for line in capsys.readouterr().out.splitlines()
+        if re.match(r"  [\w.]+= ", line)
+    ]
     assert len(keys) == len(set(keys))
     known = {f"{f.name}=" for f in fields(compose.VERBS[verb])} - {"horizon=", "training="}
     assert known <= set(keys)
@@ -73,7 +83,9 @@ def test_help_lists_each_key_once_with_its_meaning(verb, capsys):
 
 def test_help_needs_no_torch():
     text = "import sys; from hotstart.cli import main; main(['train', '--help']); print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, check=True, timeout=60
+    )
     assert "training.learning_rate=" in done.stdout
     assert done.stdout.splitlines()[-1] == "False"
 
@@ -89,7 +101,9 @@ def test_help_lists_the_keys_of_a_part(capsys):
 def test_help_of_a_task_lists_the_options_of_its_environment_with_units(capsys):
     pytest.importorskip("pymunk")
     assert main(["evaluate", "--help", "task=pusht_belt"]) == 0
-    line = next(line for line in capsys.readouterr().out.splitlines() if "task.options.belt_px_s=" in line)
+    line = next(
+        line for line in capsys.readouterr().out.splitlines() if "task.options.belt_px_s=" in line
+    )
     assert "[px/s] [default 10.0]" in line  # the task's own value
     assert "did you mean 'pusht'" in refused(capsys, "evaluate", "--help", "task=push")
 
@@ -101,7 +115,10 @@ def test_unknown_verb_names_the_nearest(capsys):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["train", "task=push"], r"task=push is unknown (did you mean 'pusht'?); valid: can, door, gymnasium"),
+        (
+            ["train", "task=push"],
+            r"task=push is unknown (did you mean 'pusht'?); valid: can, door, gymnasium",
+        ),
         (["train", "denoiser.chanels=[8]"], "did you mean 'channels'?"),
         (["train", "training.stps=5"], "did you mean 'steps'?"),
         (["train", "training.steps=many"], "(at training.steps)"),
@@ -110,20 +127,47 @@ def test_unknown_verb_names_the_nearest(capsys):
         (["evaluate", "a", "b"], "one word too many"),
         (["evaluate", "a", "--fast"], "is not understood"),
         (["evaluate", "nowhere"], "nowhere is no checkpoint"),
-        (["evaluate", "nowhere", "inference=magic"], "valid: anchored, bid, cfg, ddim, ddpm, dpmpp, euler"),
+        (
+            ["evaluate", "nowhere", "inference=magic"],
+            "valid: anchored, bid, cfg, ddim, ddpm, dpmpp, euler",
+        ),
         (["train", "nowhere.zarr"], "nowhere.zarr"),
-        (["train", "nowhere.zarr", "horizon.planned=16"], "give horizon.planned=20, or training.regimes.staircase=0"),
-        (["train", "nowhere.zarr", "training.steps=9", "training.warmup=10"], "give training.warmup=1, or leave it out"),
+        (
+            ["train", "nowhere.zarr", "horizon.planned=16"],
+            "give horizon.planned=20, or training.regimes.staircase=0",
+        ),
+        (
+            ["train", "nowhere.zarr", "training.steps=9", "training.warmup=10"],
+            "give training.warmup=1, or leave it out",
+        ),
         (
             ["train", "nowhere.zarr", "task.max_steps=1000000000000"],
             "task.max_steps is 1000000000000; it must be at most 100,000",
         ),
-        (["collect", "episodes=1000000000000"], "episodes is 1000000000000; it must be at most 1,000,000"),
-        (["evaluate", "nowhere", "slots=1000000000000"], "slots is 1000000000000; it must be at most 10,000"),
-        (["train", "nowhere.zarr", "training.steps=1000000000000"], "it must be at most 1,000,000,000"),
-        (["train", "nowhere.zarr", "horizon.planned=1000000000"], "horizon.planned is 1000000000; it must be"),
-        (["demo", "horizon.planned=16"], "give horizon.planned=20, or training.regimes.staircase=0"),
-        (["collect", "task=pusht", "out=/tmp/never.zarr"], "unknown scripted expert for environment 'pusht'"),
+        (
+            ["collect", "episodes=1000000000000"],
+            "episodes is 1000000000000; it must be at most 1,000,000",
+        ),
+        (
+            ["evaluate", "nowhere", "num_envs=1000000000000"],
+            "num_envs is 1000000000000; it must be at most 10,000",
+        ),
+        (
+            ["train", "nowhere.zarr", "training.steps=1000000000000"],
+            "it must be at most 1,000,000,000",
+        ),
+        (
+            ["train", "nowhere.zarr", "horizon.planned=1000000000"],
+            "horizon.planned is 1000000000; it must be",
+        ),
+        (
+            ["demo", "horizon.planned=16"],
+            "give horizon.planned=20, or training.regimes.staircase=0",
+        ),
+        (
+            ["collect", "task=pusht", "out=/tmp/never.zarr"],
+            "unknown scripted demonstrator for environment 'pusht'",
+        ),
         (["bench", "nothing"], "there is no benchmark"),
     ],
 )
@@ -132,7 +176,9 @@ def test_mistakes_are_explained(words, expected, capsys):
 
 
 def test_a_sweep_is_every_combination_each_with_its_own_output():
-    runs = compose.sweep("evaluate", ["runs/x", "inference=ddim,dpmpp", "seed=range(1,3)", "out=o/r.json"])
+    runs = compose.sweep(
+        "evaluate", ["runs/x", "inference=ddim,dpmpp", "seed=range(1,3)", "out=o/r.json"]
+    )
     configs = [compose.composed("evaluate", run) for run in runs]
     assert [(c["choices"]["inference"], c["seed"], c["out"]) for c in configs] == [
         ("ddim", 1, "o/r_ddim_1.json"),
@@ -154,7 +200,9 @@ def test_a_sweep_of_trainings_gives_each_its_own_run():
 
 
 def test_configuration_is_plain_and_says_what_was_chosen():
-    config = compose.composed("train", ["denoiser=transformer", "experiment=constant_levels", "horizon.planned=16"])
+    config = compose.composed(
+        "train", ["denoiser=transformer", "experiment=constant_levels", "horizon.planned=16"]
+    )
     assert config["choices"]["denoiser"] == "transformer"
     assert config["training"]["regimes"] == {"staircase": 0.0, "constant": 1.0, "prefix": 0.0}
     assert config["horizon"]["planned"] == 16
@@ -171,7 +219,10 @@ def test_a_wrong_choice_raises_and_leaves_hydra_usable():
     ("verb", "axis", "choice"),
     [
         (verb, axis, choice)
-        for verb, axes in (("train", ("task", "encoder", "denoiser", "schedule", "actions")), ("evaluate", ("inference",)))
+        for verb, axes in (
+            ("train", ("task", "encoder", "denoiser", "schedule", "actions")),
+            ("evaluate", ("inference",)),
+        )
         for axis in axes
         for choice in compose.choices(axis)
     ],
@@ -185,8 +236,12 @@ def test_every_choice_of_every_axis_composes(verb, axis, choice):
 
 def test_a_choice_among_words_can_be_given():
     config = compose.composed("train", ["somewhere", "actions=relative", "encoder=vit"])
-    assert (config["actions"]["rotation"], config["actions"]["frame"], config["encoder"]["backbone"]) == (
-        "matrix",
+    assert (
+        config["actions"]["rotation"],
+        config["actions"]["frame"],
+        config["encoder"]["backbone"],
+    ) == (
+        "rotation_6d",
         "hand",
         "vit",
     )

@@ -16,9 +16,18 @@ from hotstart.system import stopping
 def test_the_parts_of_this_test_are_what_the_protocols_say(scripted):
     robot: Robot = scripted.Robot(1)
     policy: Policy = scripted.Policy()
-    planners: list[Planner] = [ImmediatePlanner(policy), scripted.late_planner(policy, 0.1), ThreadedPlanner(policy)]
+    planners: list[Planner] = [
+        ImmediatePlanner(policy),
+        scripted.late_planner(policy, 0.1),
+        ThreadedPlanner(policy),
+    ]
     clocks: list[Clock] = [VirtualClock(), RealClock()]
-    for protocol, parts in ((Robot, [robot]), (Policy, [policy]), (Planner, planners), (Clock, clocks)):
+    for protocol, parts in (
+        (Robot, [robot]),
+        (Policy, [policy]),
+        (Planner, planners),
+        (Clock, clocks),
+    ):
         names = [name for name in vars(protocol) if not name.startswith("_")]
         assert names
         assert all(hasattr(part, name) for part in parts for name in names)
@@ -34,7 +43,9 @@ def test_every_tick_gets_the_action_that_was_planned_for_it(executed, scripted):
     np.testing.assert_array_equal(commands[:, 0], np.arange(11))
     np.testing.assert_array_equal(commands[:, 2], 1000 * (np.arange(11) // executed))
     assert [tick for tick, _, _ in policy.asked] == list(range(0, 11, executed))
-    assert [count for _, _, [count] in policy.asked] == [0] + [executed] * (len(policy.asked) - 1)  # nothing before the first
+    assert [count for _, _, [count] in policy.asked] == [0] + [executed] * (
+        len(policy.asked) - 1
+    )  # nothing before the first
     assert log.nfe == [3] * len(policy.asked)
     assert (log.steps, log.late_actions, log.starved_ticks) == (11, 0, 0)
     np.testing.assert_array_equal(log.commands, commands)
@@ -45,7 +56,9 @@ def test_asking_early_gives_newer_plans(scripted):
     assert [tick for tick, _, _ in policy.asked] == [0, 2, 4, 6, 8]
     assert [count for _, _, [count] in policy.asked] == [0, 2, 2, 2, 2]
     np.testing.assert_array_equal(np.stack(robot.commands)[:, 0, 0], np.arange(9))
-    np.testing.assert_array_equal(np.stack(robot.commands)[:, 0, 2] // 1000, [0, 0, 1, 1, 2, 2, 3, 3, 4])
+    np.testing.assert_array_equal(
+        np.stack(robot.commands)[:, 0, 2] // 1000, [0, 0, 1, 1, 2, 2, 3, 3, 4]
+    )
     assert (log.late_actions, log.starved_ticks) == (0, 0)
 
 
@@ -79,7 +92,9 @@ def test_what_a_row_achieved_is_kept(scripted):
         def act(self, actions, substeps=None):
             super().act(actions)
             score = [0.0, 0.7, 0.2, 5.0][min(self.tick - 1, 3)]
-            return Feedback(np.array([self.tick >= 3]), np.array([self.tick == 2]), np.array([score]))
+            return Feedback(
+                np.array([self.tick >= 3]), np.array([self.tick == 2]), np.array([score])
+            )
 
     robot, policy = Wavering(1), scripted.Policy()
     (log,) = run(robot, policy, ImmediatePlanner(policy), VirtualClock(), [0], LoopSettings(50))
@@ -91,7 +106,9 @@ def test_a_score_may_fall_and_be_negative(scores, scripted):
     class Falling(scripted.Robot):
         def act(self, actions, substeps=None):
             super().act(actions)
-            return Feedback(np.array([self.tick >= 2]), np.zeros(1, bool), np.array([scores[self.tick - 1]]))
+            return Feedback(
+                np.array([self.tick >= 2]), np.zeros(1, bool), np.array([scores[self.tick - 1]])
+            )
 
     policy = scripted.Policy()
     (log,) = run(Falling(1), policy, ImmediatePlanner(policy), VirtualClock(), [0], LoopSettings(9))
@@ -105,10 +122,14 @@ def test_success_that_a_robot_does_not_report_is_not_known(scripted):
         def act(self, actions, substeps=None):
             super().act(actions)
             reports = np.array([False, self.tick == 3, True])
-            return Feedback(np.full(3, self.tick >= 3), np.array([True, True, False]), np.zeros(3), reports)
+            return Feedback(
+                np.full(3, self.tick >= 3), np.array([True, True, False]), np.zeros(3), reports
+            )
 
     policy = scripted.Policy()
-    logs = run(Reserved(3), policy, ImmediatePlanner(policy), VirtualClock(), [0, 1, 2], LoopSettings(9))
+    logs = run(
+        Reserved(3), policy, ImmediatePlanner(policy), VirtualClock(), [0, 1, 2], LoopSettings(9)
+    )
     assert [log.success for log in logs] == [None, True, False]
     silent = Feedback.silent(2)
     assert [silent.fulfilled(row) for row in range(2)] == [None, None]
@@ -122,7 +143,9 @@ def test_what_was_fulfilled_before_the_first_action_is_noted(scripted):
             return Feedback(np.zeros(3, bool), solved, np.zeros(3), reports)
 
     policy = scripted.Policy()
-    logs = run(Solved(3), policy, ImmediatePlanner(policy), VirtualClock(), [0, 1, 2], LoopSettings(2))
+    logs = run(
+        Solved(3), policy, ImmediatePlanner(policy), VirtualClock(), [0, 1, 2], LoopSettings(2)
+    )
     assert [log.solved_at_reset for log in logs] == [True, False, False]
 
 
@@ -131,9 +154,19 @@ def test_listeners_hear_every_tick(scripted):
     robot, policy = scripted.Robot(2, ends=(3, 3)), scripted.Policy()
 
     def listener(tick, observation, actions, feedback):
-        heard.append((tick, float(observation["tick"][0, 0]), actions.copy(), bool(feedback.done.all())))
+        heard.append(
+            (tick, float(observation["tick"][0, 0]), actions.copy(), bool(feedback.done.all()))
+        )
 
-    run(robot, policy, ImmediatePlanner(policy), VirtualClock(), [0, 1], LoopSettings(9), [listener, listener])
+    run(
+        robot,
+        policy,
+        ImmediatePlanner(policy),
+        VirtualClock(),
+        [0, 1],
+        LoopSettings(9),
+        [listener, listener],
+    )
     assert [(tick, seen) for tick, seen, _, _ in heard[::2]] == [(0, 0.0), (1, 1.0), (2, 2.0)]
     assert [done for *_, done in heard[::2]] == [False, False, True]
     np.testing.assert_array_equal([actions for _, _, actions, _ in heard[1::2]], robot.commands)
@@ -141,9 +174,9 @@ def test_listeners_hear_every_tick(scripted):
 
 def test_the_immediate_planner_takes_no_virtual_time_but_counts_the_real_one(scripted):
     class Slow(scripted.Policy):
-        def plan(self, state, rows, executed, committed=None):
+        def plan(self, state, rows, executed, frozen=None):
             time.sleep(0.02)
-            return super().plan(state, rows, executed, committed)
+            return super().plan(state, rows, executed, frozen)
 
     policy, clock = Slow(), VirtualClock()
     planner = ImmediatePlanner(policy)
@@ -165,14 +198,18 @@ def test_the_robot_is_stopped_however_it_ends(where, scripted):
     def fail(*_, error: BaseException):
         raise error
 
-    error: BaseException = KeyboardInterrupt() if where == "interrupt" else RuntimeError("the cable came off")
+    error: BaseException = (
+        KeyboardInterrupt() if where == "interrupt" else RuntimeError("the cable came off")
+    )
     if where == "policy":
         policy.plan = lambda *_: fail(error=error)
     if where == "reset":
         robot.reset = lambda _: fail(error=error)
     listeners = [lambda *_: fail(error=error)] if where in ("listener", "interrupt") else []
     with pytest.raises(type(error)):
-        run(robot, policy, ImmediatePlanner(policy), VirtualClock(), [0], LoopSettings(9), listeners)
+        run(
+            robot, policy, ImmediatePlanner(policy), VirtualClock(), [0], LoopSettings(9), listeners
+        )
     assert robot.calls[-1] == "stop"
     assert robot.calls.count("stop") == 1
 
@@ -254,7 +291,10 @@ def test_a_stop_that_fails_is_tried_again(scripted, monkeypatch):
 
 def test_a_ctrl_c_while_the_robot_is_stopped_waits_until_it_stands(scripted, monkeypatch):
     monkeypatch.setattr(stopping, "PAUSE_S", 0.0)
-    robot, policy = failing_robot(scripted, [KeyboardInterrupt(), KeyboardInterrupt()]), scripted.Policy()
+    robot, policy = (
+        failing_robot(scripted, [KeyboardInterrupt(), KeyboardInterrupt()]),
+        scripted.Policy(),
+    )
     with pytest.raises(KeyboardInterrupt):
         run(robot, policy, ImmediatePlanner(policy), VirtualClock(), [0], LoopSettings(3))
     assert robot.calls == ["reset", "stop", "stop", "stop"]
@@ -264,11 +304,15 @@ def test_a_robot_that_cannot_be_stopped_is_said_to_be_so(scripted, monkeypatch):
     monkeypatch.setattr(stopping, "PAUSE_S", 0.0)
     robot, policy = failing_robot(scripted, [OSError("bus off")] * 99), scripted.Policy()
     robot.fails_at = 1
-    with pytest.raises(StopError, match=r"stop\(\) raised 5 times, at last OSError: bus off; cut its power") as failed:
+    with pytest.raises(
+        StopError, match=r"stop\(\) raised 5 times, at last OSError: bus off; cut its power"
+    ) as failed:
         run(robot, policy, ImmediatePlanner(policy), VirtualClock(), [0], LoopSettings(3))
     assert robot.calls.count("stop") == 5
     assert isinstance(failed.value.__cause__, OSError)
-    assert "the cable came off" in repr(failed.value.__cause__.__context__)  # what came first is in the traceback
+    assert "the cable came off" in repr(
+        failed.value.__cause__.__context__
+    )  # what came first is in the traceback
 
 
 @pytest.mark.parametrize("seeds", [[], [1, 2, 3]])
@@ -297,7 +341,9 @@ def test_the_loop_keeps_its_rate_on_a_real_clock(scripted):
 
     robot, policy = Fast(), scripted.Policy()
     run(robot, policy, ImmediatePlanner(policy), RealClock(), [0], LoopSettings(10))
-    assert robot.times_s[-1] - robot.times_s[0] >= 0.09 - 0.005  # ticks are never early; how late, the machine decides
+    assert (
+        robot.times_s[-1] - robot.times_s[0] >= 0.09 - 0.005
+    )  # ticks are never early; how late, the machine decides
 
 
 # --- with a real policy
@@ -320,7 +366,9 @@ def test_a_real_policy_in_the_loop_is_what_it_plans_by_hand(tiny_model, scripted
 
         def reset(self, seeds):
             super().reset(seeds)
-            self.where = np.stack([np.random.default_rng(seed).uniform(-1, 1, 2) for seed in seeds]).astype(np.float32)
+            self.where = np.stack(
+                [np.random.default_rng(seed).uniform(-1, 1, 2) for seed in seeds]
+            ).astype(np.float32)
 
         def observe(self):
             return {"state": self.where}
@@ -331,7 +379,9 @@ def test_a_real_policy_in_the_loop_is_what_it_plans_by_hand(tiny_model, scripted
 
     first, second = Integrator(), Integrator()
     for robot in (first, second):
-        logs = run(robot, policy, ImmediatePlanner(policy), VirtualClock(), [5, 6, 7], LoopSettings(10))
+        logs = run(
+            robot, policy, ImmediatePlanner(policy), VirtualClock(), [5, 6, 7], LoopSettings(10)
+        )
         assert [log.nfe for log in logs] == [[2, 2, 2]] * 3
     np.testing.assert_array_equal(first.commands, second.commands)
 

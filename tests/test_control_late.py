@@ -7,7 +7,13 @@ import time
 import numpy as np
 import pytest
 from hotstart.control import LoopSettings, RealClock, TimedActions, VirtualClock, _Episode, run
-from hotstart.planners import DelayedPlanner, ImmediatePlanner, ThreadedPlanner, constant_latency, drawn_latency
+from hotstart.planners import (
+    DelayedPlanner,
+    ImmediatePlanner,
+    ThreadedPlanner,
+    constant_latency,
+    drawn_latency,
+)
 from hotstart.spec import Ask, ConfigError, Horizon, HotstartError, SilentError
 
 
@@ -25,17 +31,26 @@ def test_a_robot_that_waits_holds_and_then_goes_on_where_it_is(latency, scripted
     for tick in range(length * cycles):
         cycle, place = divmod(tick, length)
         if place >= latency:  # the scripted action names the tick that it was planned for
-            assert (commands[tick, 0], commands[tick, 2]) == (cycle * length + place - latency, 1000 * cycle)
+            assert (commands[tick, 0], commands[tick, 2]) == (
+                cycle * length + place - latency,
+                1000 * cycle,
+            )
         elif cycle == 0:
             assert not commands[tick].any()  # never told anything: it rests
         else:
-            assert (commands[tick, 0], commands[tick, 2], commands[tick, 3]) == (commands[cycle * length - 1, 0], 0, 1)
+            assert (commands[tick, 0], commands[tick, 2], commands[tick, 3]) == (
+                commands[cycle * length - 1, 0],
+                0,
+                1,
+            )
 
 
 @pytest.mark.parametrize("latency", [1, 2])
 def test_asking_early_bridges_the_latency(latency, scripted):
     """With as many actions left as the answer takes ticks, nobody starves but at the start; what others did is dropped."""
-    robot, policy, (log,) = scripted.episode(ticks=30, latency=latency, executed=6, replan_at=latency)
+    robot, policy, (log,) = scripted.episode(
+        ticks=30, latency=latency, executed=6, replan_at=latency
+    )
     assert log.starved_ticks == latency  # only the first plan is waited for
     assert log.late_actions == latency * (len(log.nfe) - 1)
     commands = np.stack(robot.commands)[latency:, 0]
@@ -44,28 +59,41 @@ def test_asking_early_bridges_the_latency(latency, scripted):
     np.testing.assert_array_equal(commands[6:, 0], np.arange(6 + latency, 30))
     asked = [tick for tick, _, _ in policy.asked]
     assert asked == [0, *range(6, 30, 6 - latency)]
-    assert [count for _, _, [count] in policy.asked] == [0] + [6 - latency] * (len(asked) - 1)  # places in the newest plan
+    assert [count for _, _, [count] in policy.asked] == [0] + [6 - latency] * (
+        len(asked) - 1
+    )  # places in the newest plan
 
 
 def test_what_will_be_executed_meanwhile_is_told(scripted):
-    """The planner says how long it takes; of the actions that are left, so many are committed."""
+    """The planner says how long it takes; of the actions that are left, so many are frozen."""
     told = []
 
     class Noting(scripted.Policy):
-        def plan(self, state, rows, executed, committed=None):
-            told.append(committed.tolist())
-            return super().plan(state, rows, executed, committed)
+        def plan(self, state, rows, executed, frozen=None):
+            told.append(frozen.tolist())
+            return super().plan(state, rows, executed, frozen)
 
     policy = Noting(6)
-    run(scripted.Robot(1), policy, scripted.late_planner(policy, 0.15), VirtualClock(), [0], LoopSettings(25, 3))
+    run(
+        scripted.Robot(1),
+        policy,
+        scripted.late_planner(policy, 0.15),
+        VirtualClock(),
+        [0],
+        LoopSettings(25, 3),
+    )
     assert told[0] == [0]
     assert set(map(tuple, told[1:])) == {(2,)}  # 0.15 s are two ticks begun
 
 
-def test_an_answer_whose_whole_chunk_others_have_executed_is_no_use_and_another_is_asked_for(scripted):
+def test_an_answer_whose_whole_chunk_others_have_executed_is_no_use_and_another_is_asked_for(
+    scripted,
+):
     """Chunks of two, asked for at once and five ticks late: both actions of the one before were executed meanwhile."""
     policy = scripted.Policy(2)
-    (log,) = run(scripted.Robot(1), policy, late_with(policy, 0.5), VirtualClock(), [0], LoopSettings(25, 3))
+    (log,) = run(
+        scripted.Robot(1), policy, late_with(policy, 0.5), VirtualClock(), [0], LoopSettings(25, 3)
+    )
     assert [tick for tick, _, _ in policy.asked] == [0, 5, 10, 15, 20]
     assert [count for _, _, [count] in policy.asked] == [0, 0, 2, 0, 2]
     assert log.late_actions == 4  # the plans of ticks 5 and 15
@@ -115,7 +143,14 @@ def test_the_state_of_the_answer_is_adopted_into_the_newer_one(scripted):
             return super().adopt(state, planned)
 
     policy = Noting()
-    run(scripted.Robot(1), policy, scripted.late_planner(policy, 0.2), VirtualClock(), [0], LoopSettings(9))
+    run(
+        scripted.Robot(1),
+        policy,
+        scripted.late_planner(policy, 0.2),
+        VirtualClock(),
+        [0],
+        LoopSettings(9),
+    )
     assert seen == [(0.0, 2.0), (6.0, 8.0)]
 
 
@@ -147,7 +182,10 @@ def test_a_plan_is_used_at_the_substep_it_comes(scripted):
     assert sum(lasted) == 110  # the last one is cut where the episode ends
     assert log.starved_ticks == pytest.approx(1.2)
     assert log.durations[:2] == [0.4, 1.0]
-    assert log.reactions[:2] == [(0.0, pytest.approx(0.04), 0), (pytest.approx(0.44), pytest.approx(0.48), 4)]
+    assert log.reactions[:2] == [
+        (0.0, pytest.approx(0.04), 0),
+        (pytest.approx(0.44), pytest.approx(0.48), 4),
+    ]
 
 
 def test_a_late_row_has_a_clock_of_its_own(scripted):
@@ -164,10 +202,10 @@ def test_a_turn_shorter_than_a_period_is_no_further_entry_of_the_history(tiny_mo
     from hotstart.policy.samplers.base import Fresh
 
     class Noting(DiffusionPolicy):
-        def plan(self, state, rows, executed, committed=None):
+        def plan(self, state, rows, executed, frozen=None):
             for row in rows:
                 seen[row].append(state.history["state"][row, :, 0].round().astype(int).tolist())
-            return super().plan(state, rows, executed, committed)
+            return super().plan(state, rows, executed, frozen)
 
     policy = Noting(tiny_model(horizon=Horizon(3, 14, 1)), Fresh(1))
 
@@ -188,7 +226,12 @@ def test_a_turn_shorter_than_a_period_is_no_further_entry_of_the_history(tiny_mo
     planner = DelayedPlanner(policy, lambda row, number: 0.03 * row, 0.0)
     run(Timed(), policy, planner, VirtualClock(), [0, 1], LoopSettings(7))
     assert seen[0][:4] == [[0, 0, 0], [0, 0, 100], [0, 100, 200], [100, 200, 300]]
-    assert seen[1][:4] == [[0, 0, 0], [30, 30, 130], [30, 160, 260], [160, 290, 390]]  # not [0, 30, 130], [130, 160, 260]
+    assert seen[1][:4] == [
+        [0, 0, 0],
+        [30, 30, 130],
+        [30, 160, 260],
+        [160, 290, 390],
+    ]  # not [0, 30, 130], [130, 160, 260]
     for history in seen[1][2:]:
         assert np.diff(history).tolist() == [130, 100]  # a hold of 30 ms lies in between
 
@@ -199,13 +242,25 @@ def test_what_is_not_new_takes_the_newest_entrys_place(tiny_model):
 
     policy = DiffusionPolicy(tiny_model(horizon=Horizon(3, 14, 4)), Fresh(1))
     state = policy.initial_state([0, 1])
-    shown = ((1, [True, True]), (2, [False, True]), (3, [True, False]), (4, [True, True]), (5, [False, True]))
+    shown = (
+        (1, [True, True]),
+        (2, [False, True]),
+        (3, [True, False]),
+        (4, [True, True]),
+        (5, [False, True]),
+    )
     for value, new in shown:
         state = policy.observe(state, {"state": np.full((2, 2), value, np.float32)}, np.array(new))
     assert state.history["state"][:, :, 0].tolist() == [[2, 3, 5], [3, 4, 5]]
     assert state.seen.tolist() == [3, 4]
-    fresh = policy.observe(policy.initial_state([0]), {"state": np.ones((1, 2), np.float32)}, np.array([False]))
-    assert fresh.history["state"][0, :, 0].tolist() == [1, 1, 1]  # a row that has seen nothing takes it in
+    fresh = policy.observe(
+        policy.initial_state([0]), {"state": np.ones((1, 2), np.float32)}, np.array([False])
+    )
+    assert fresh.history["state"][0, :, 0].tolist() == [
+        1,
+        1,
+        1,
+    ]  # a row that has seen nothing takes it in
 
 
 @pytest.mark.parametrize("stall", range(2, 14))
@@ -221,7 +276,9 @@ def test_after_lost_time_every_action_still_comes_at_its_own_tick(stall, scripte
     robot, policy, clock = Stalling(1), scripted.Policy(6), VirtualClock()
     (log,) = run(robot, policy, scripted.late_planner(policy, 0.2), clock, [0], LoopSettings(24, 2))
     commands = np.stack(robot.commands)[:, 0]
-    np.testing.assert_array_equal(commands[2:7, 0], np.arange(5))  # the first plan goes on where the robot stood
+    np.testing.assert_array_equal(
+        commands[2:7, 0], np.arange(5)
+    )  # the first plan goes on where the robot stood
     assert commands[7, 0] == (7 if stall == 6 else 5)  # the planner worked while the camera stalled
     np.testing.assert_array_equal(commands[8:, 0], np.arange(8, 24))
     assert log.starved_ticks == pytest.approx(2 + 1.2)
@@ -230,13 +287,18 @@ def test_after_lost_time_every_action_still_comes_at_its_own_tick(stall, scripte
 
 def test_lost_time_puts_off_what_is_queued_and_what_was_asked(scripted):
     robot, policy = scripted.Robot(2), scripted.Policy()
-    episode = _Episode(robot, policy, ImmediatePlanner(policy), VirtualClock(), [0, 1], LoopSettings(9))
+    episode = _Episode(
+        robot, policy, ImmediatePlanner(policy), VirtualClock(), [0, 1], LoopSettings(9)
+    )
     episode.pending = [TimedActions(np.array([0.1, 0.2]), np.zeros((2, 4)))] * 2
     episode.asked_s, episode.done = np.array([0.1, 0.3]), np.array([False, True])
     episode._put_off(0.25)
     np.testing.assert_allclose(episode.pending[0].times_s, [0.35, 0.45])
     np.testing.assert_allclose(episode.asked_s, [0.35, 0.55])
-    assert [log.starved_ticks for log in episode.logs] == [pytest.approx(2.5), 0.0]  # a row that is done loses nothing
+    assert [log.starved_ticks for log in episode.logs] == [
+        pytest.approx(2.5),
+        0.0,
+    ]  # a row that is done loses nothing
 
 
 # --- measured times
@@ -261,10 +323,10 @@ def test_drawn_times_depend_on_the_rows_seed_and_the_number_of_the_plan_alone():
 
 def test_a_thread_plans_while_the_loop_goes_on(scripted):
     class Slow(scripted.Policy):
-        def plan(self, state, rows, executed, committed=None):
+        def plan(self, state, rows, executed, frozen=None):
             time.sleep(0.03)
             assert threading.current_thread().name.startswith("planner")
-            return super().plan(state, rows, executed, committed)
+            return super().plan(state, rows, executed, frozen)
 
     class Quick(scripted.Robot):
         def __init__(self):
@@ -276,14 +338,16 @@ def test_a_thread_plans_while_the_loop_goes_on(scripted):
         (log,) = run(Quick(), policy, planner, RealClock(), [0], LoopSettings(40, 5))
         assert planner.expected_s >= 0.03
     assert log.steps == 40
-    assert log.starved_ticks < 20  # after the first plan it is asked in time; how many are late, the machine decides
+    assert (
+        log.starved_ticks < 20
+    )  # after the first plan it is asked in time; how many are late, the machine decides
     assert len(log.nfe) >= 3
     planner.close()
 
 
 def test_an_error_in_the_thread_stops_the_robot(scripted):
     class Broken(scripted.Policy):
-        def plan(self, state, rows, executed, committed=None):
+        def plan(self, state, rows, executed, frozen=None):
             raise RuntimeError("no weights")
 
     robot, policy = scripted.Robot(1), Broken()
@@ -296,11 +360,11 @@ def test_a_planner_that_never_answers_stops_the_robot(scripted):
     wake = threading.Event()
 
     class Silent(scripted.Policy):
-        def plan(self, state, rows, executed, committed=None):
+        def plan(self, state, rows, executed, frozen=None):
             if len(self.calls) > 1:
                 wake.wait(60)
             self.calls.append("plan")
-            return super().plan(state, rows, executed, committed)
+            return super().plan(state, rows, executed, frozen)
 
     robot, policy = scripted.Robot(1), Silent()
     policy.calls = []
@@ -320,8 +384,22 @@ def test_patience_counts_the_rows_own_time(scripted):
     """A plan charged with more than was allowed is never waited for; one that is in time is."""
     robot, policy = scripted.Robot(2), scripted.Policy()
     with pytest.raises(SilentError):
-        run(robot, policy, scripted.late_planner(policy, 0.5), VirtualClock(), [0, 1], LoopSettings(40, patience_s=0.3))
-    logs = run(robot, policy, scripted.late_planner(policy, 0.5), VirtualClock(), [0, 1], LoopSettings(40, patience_s=0.7))
+        run(
+            robot,
+            policy,
+            scripted.late_planner(policy, 0.5),
+            VirtualClock(),
+            [0, 1],
+            LoopSettings(40, patience_s=0.3),
+        )
+    logs = run(
+        robot,
+        policy,
+        scripted.late_planner(policy, 0.5),
+        VirtualClock(),
+        [0, 1],
+        LoopSettings(40, patience_s=0.7),
+    )
     assert all(log.steps == 40 for log in logs)
     with pytest.raises(ConfigError, match="patience_s is 0"):
         LoopSettings(1, patience_s=0)
@@ -339,9 +417,9 @@ def test_nothing_of_an_episode_before_reaches_the_next_one(scripted):
     """The first episode ends while a plan is under way; the next one must not execute it."""
 
     class Slow(scripted.Policy):
-        def plan(self, state, rows, executed, committed=None):
+        def plan(self, state, rows, executed, frozen=None):
             time.sleep(0.15)
-            return super().plan(state, rows, executed, committed)
+            return super().plan(state, rows, executed, frozen)
 
     class Marked(scripted.Robot):
         def __init__(self, first):
@@ -389,17 +467,22 @@ def test_a_reset_forgets_what_is_under_way_and_how_many_plans_there_were(scripte
         planner.reset()
         assert (planner.due_s(0), planner.due_s(1)) == (np.inf, np.inf)
         assert planner.poll(np.full(2, 99.0)) == []
-    assert numbers == [(0, 0), (1, 0), (0, 0), (1, 0)]  # the first plan of an episode is a cold one again
+    assert numbers == [
+        (0, 0),
+        (1, 0),
+        (0, 0),
+        (1, 0),
+    ]  # the first plan of an episode is a cold one again
 
 
 def test_a_reset_drops_questions_that_a_thread_has_not_begun_and_the_answer_it_is_at(scripted):
     begun, go_on = threading.Event(), threading.Event()
 
     class Held(scripted.Policy):
-        def plan(self, state, rows, executed, committed=None):
+        def plan(self, state, rows, executed, frozen=None):
             begun.set()
             go_on.wait(10)
-            return super().plan(state, rows, executed, committed)
+            return super().plan(state, rows, executed, frozen)
 
     policy = Held()
     with ThreadedPlanner(policy) as planner:
@@ -432,12 +515,12 @@ import torch
 from hotstart.planners import ThreadedPlanner
 
 class Busy(ScriptedPolicy):
-    def plan(self, state, rows, executed, committed=None):
+    def plan(self, state, rows, executed, frozen=None):
         weight = torch.randn(64, 64)
         until = time.monotonic() + 0.4
         while time.monotonic() < until:  # thousands of calls that give the lock away and take it again
             weight = torch.tanh(weight @ weight)
-        return super().plan(state, rows, executed, committed)
+        return super().plan(state, rows, executed, frozen)
 
 policy = Busy()
 atexit.register(lambda: print(len(policy.asked), flush=True))
@@ -454,15 +537,18 @@ def test_an_unclosed_planner_at_work_ends_with_the_program(fresh_python):
     """Twice: a thread that comes back from torch into a dying interpreter aborts it more often than not."""
     for _ in range(2):
         ended = fresh_python("from hotstart.spec import Ask\n" + UNCLOSED)
-        assert ended.stdout.split("\n")[:2] == ["the program ends", "1"]  # the 49 questions behind it were dropped
+        assert ended.stdout.split("\n")[:2] == [
+            "the program ends",
+            "1",
+        ]  # the 49 questions behind it were dropped
         assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_lost_time_is_not_made_up_for_in_a_burst(scripted):
     class Slow(scripted.Policy):
-        def plan(self, state, rows, executed, committed=None):
+        def plan(self, state, rows, executed, frozen=None):
             time.sleep(0.12)
-            return super().plan(state, rows, executed, committed)
+            return super().plan(state, rows, executed, frozen)
 
     class Timed(scripted.Robot):
         def __init__(self):
@@ -476,6 +562,10 @@ def test_lost_time_is_not_made_up_for_in_a_burst(scripted):
     robot, policy = Timed(), Slow()
     (log,) = run(robot, policy, ImmediatePlanner(policy), RealClock(), [0], LoopSettings(12))
     gaps = np.diff(robot.times_s)
-    assert gaps.min() > 0.005  # the period is 20 ms; without care, gaps of nothing follow a slow plan
+    assert (
+        gaps.min() > 0.005
+    )  # the period is 20 ms; without care, gaps of nothing follow a slow plan
     assert log.starved_ticks > 5
-    np.testing.assert_array_equal(np.stack(robot.commands)[:, 0, 0], np.arange(12))  # nothing was left out
+    np.testing.assert_array_equal(
+        np.stack(robot.commands)[:, 0, 0], np.arange(12)
+    )  # nothing was left out

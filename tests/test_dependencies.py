@@ -33,11 +33,18 @@ def owners_of_modules() -> Mapping[str, list[str]]:
 def modules_of(name: str) -> list[str]:
     """The top modules that a package installs: `hydra` of hydra-core."""
     wanted = canonicalize_name(name)
-    mine = [module for module, owners in owners_of_modules().items() if wanted in map(canonicalize_name, owners)]
+    mine = [
+        module
+        for module, owners in owners_of_modules().items()
+        if wanted in map(canonicalize_name, owners)
+    ]
     return sorted(module for module in mine if module.isidentifier())
 
 
-@pytest.mark.parametrize(("group", "wanted"), [pytest.param(*pair, id=f"{pair[0]}-{pair[1].name}") for pair in declared()])
+@pytest.mark.parametrize(
+    ("group", "wanted"),
+    [pytest.param(*pair, id=f"{pair[0]}-{pair[1].name}") for pair in declared()],
+)
 def test_a_declared_dependency_can_be_imported(group, wanted):
     try:
         have = version(wanted.name)
@@ -45,7 +52,9 @@ def test_a_declared_dependency_can_be_imported(group, wanted):
         if group == CORE:
             raise
         pytest.skip(f"{wanted.name} of the extra {group!r} is not installed")
-    assert wanted.specifier.contains(have), f"{wanted.name} {have} is installed, {wanted} is declared"
+    assert wanted.specifier.contains(have), (
+        f"{wanted.name} {have} is installed, {wanted} is declared"
+    )
     names = modules_of(wanted.name)
     assert names
     for name in names:
@@ -62,4 +71,6 @@ def test_the_versions_tried_together_are_within_the_declared_bounds():
             assert group != CORE, f"{wanted} is declared, and requirements.txt does not pin it"
             continue
         (exact,) = pin.specifier
-        assert wanted.specifier.contains(exact.version), f"requirements.txt pins {pin}, pyproject.toml wants {wanted}"
+        assert wanted.specifier.contains(exact.version), (
+            f"requirements.txt pins {pin}, pyproject.toml wants {wanted}"
+        )

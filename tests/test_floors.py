@@ -42,13 +42,31 @@ ONLY = {
     "system": {"system", "spec", "yaml"},
     "control": {"spec", "checks", "system", "numpy"},
     "planners": {"spec", "checks", "seeds", "numpy"},
-    "evaluation": {"spec", "checks", "seeds", "system", "control", "planners", "evaluation", "numpy", "scipy"},
+    "evaluation": {
+        "spec",
+        "checks",
+        "seeds",
+        "system",
+        "control",
+        "planners",
+        "evaluation",
+        "numpy",
+        "scipy",
+    },
     "configs": {"spec", "system", "policy", "configs", "hydra", "omegaconf", "numpy"},
     "__init__": {"system"},
     "__main__": {"cli"},
 }
 """All that these may import besides the standard library."""
-SIMULATORS = {"mujoco", "robosuite", "gymnasium", "pymunk", "shapely", "metaworld", "gymnasium_robotics"}
+SIMULATORS = {
+    "mujoco",
+    "robosuite",
+    "gymnasium",
+    "pymunk",
+    "shapely",
+    "metaworld",
+    "gymnasium_robotics",
+}
 CONFIGURATION = {"hydra", "omegaconf"}
 NEVER_IN = {
     "datasets": SIMULATORS | CONFIGURATION,
@@ -93,7 +111,9 @@ def imports_of(root: Path, file: Path) -> Iterator[Import]:
             above = len(file.parent.parts) - node.level + 1
             assert above >= 0, f"{file}:{node.lineno} imports from above the package"
             module = (*file.parent.parts[:above], *filter(None, (node.module or "").split(".")))
-            for parts in [module] if module else [(alias.name,) for alias in node.names]:  # `from .. import x` names x itself
+            for parts in (
+                [module] if module else [(alias.name,) for alias in node.names]
+            ):  # `from .. import x` names x itself
                 yield Import(file, node.lineno, True, parts)
 
 
@@ -128,28 +148,76 @@ def offences(root: Path) -> list[str]:
 
 def test_every_import_keeps_the_floors():
     files = package_files(ROOT)
-    assert {"spec.py", "control.py", "policy/training/trainer.py", "commands/evaluate.py"} <= {str(file) for file in files}
-    assert sum(entry.ours for file in files for entry in imports_of(ROOT, file)) > 100  # it does read them
+    assert {"spec.py", "control.py", "policy/training/trainer.py", "commands/evaluate.py"} <= {
+        str(file) for file in files
+    }
+    assert (
+        sum(entry.ours for file in files for entry in imports_of(ROOT, file)) > 100
+    )  # it does read them
     assert offences(ROOT) == []
 
 
 @pytest.mark.parametrize(
     ("file", "text", "wrong"),
     [
-        ("policy/diffusion/a.py", "from ...envs.base import TaskEnv", "policy (floor 4) imports envs (floor 4)"),
-        ("envs/a.py", "def f():\n    from ..policy import model", "envs (floor 4) imports policy (floor 4)"),
-        ("real_robot/a.py", "from ..world_model import x", "real_robot (floor 4) imports world_model (floor 5)"),
-        ("datasets/formats/a.py", "from ...policy.normalizer import ACTION", "datasets (floor 3) imports policy (floor 4)"),
-        ("finetuning/a.py", "from ..commands import words", "finetuning (floor 6) imports commands (floor 8)"),
+        (
+            "policy/diffusion/a.py",
+            "from ...envs.base import TaskEnv",
+            "policy (floor 4) imports envs (floor 4)",
+        ),
+        (
+            "envs/a.py",
+            "def f():\n    from ..policy import model",
+            "envs (floor 4) imports policy (floor 4)",
+        ),
+        (
+            "real_robot/a.py",
+            "from ..world_model import x",
+            "real_robot (floor 4) imports world_model (floor 5)",
+        ),
+        (
+            "datasets/formats/a.py",
+            "from ...policy.normalizer import ACTION",
+            "datasets (floor 3) imports policy (floor 4)",
+        ),
+        (
+            "finetuning/a.py",
+            "from ..commands import words",
+            "finetuning (floor 6) imports commands (floor 8)",
+        ),
         ("commands/a.py", "from .. import cli", "commands (floor 8) imports cli (floor 9)"),
-        ("commands/a.py", "from ..benchmarks import call_time", "commands (floor 8) imports benchmarks (floor 9)"),
-        ("control.py", "from .datasets.store import Store", "control (floor 1) imports datasets (floor 3)"),
-        ("control.py", "import torch", "control imports torch; it may import only ['checks', 'numpy', 'spec', 'system']"),
-        ("control.py", "from .planners import Latency", "control (floor 1) imports planners (floor 2)"),
+        (
+            "commands/a.py",
+            "from ..benchmarks import call_time",
+            "commands (floor 8) imports benchmarks (floor 9)",
+        ),
+        (
+            "control.py",
+            "from .datasets.store import Store",
+            "control (floor 1) imports datasets (floor 3)",
+        ),
+        (
+            "control.py",
+            "import torch",
+            "control imports torch; it may import only ['checks', 'numpy', 'spec', 'system']",
+        ),
+        (
+            "control.py",
+            "from .planners import Latency",
+            "control (floor 1) imports planners (floor 2)",
+        ),
         ("spec.py", "import scipy.stats", "spec imports scipy; it may import only ['numpy']"),
         ("configs/a.py", "from ..envs import registry", "configs imports envs; it may import only"),
-        ("policy/a.py", "from hotstart.spec import Horizon", "imports hotstart.spec: imports between our folders are relative"),
-        ("policy/a.py", "import hotstart", "imports hotstart: imports between our folders are relative"),
+        (
+            "policy/a.py",
+            "from hotstart.spec import Horizon",
+            "imports hotstart.spec: imports between our folders are relative",
+        ),
+        (
+            "policy/a.py",
+            "import hotstart",
+            "imports hotstart: imports between our folders are relative",
+        ),
         ("policy/a.py", "from hydra.utils import instantiate", "policy imports hydra"),
         ("policy/a.py", "if True:\n    import mujoco.viewer", "policy imports mujoco"),
         ("datasets/a.py", "import gymnasium", "datasets imports gymnasium"),
@@ -185,7 +253,9 @@ def test_hugging_faces_datasets_still_wins():
 
 
 def test_every_folder_with_code_is_in_the_distribution():
-    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    listed = set(
+        tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    )
     folders = {".".join(("hotstart", *file.parent.parts)) for file in package_files(ROOT)}
     assert folders == listed
 
@@ -204,7 +274,9 @@ print(len(names), *sorted({name.split(".")[0] for name in sys.modules} & set(sys
 def test_importing_the_policy_loads_no_simulator_and_no_hydra():
     command = [sys.executable, "-c", POLICY_ALONE, *SIMULATORS, *CONFIGURATION]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
     count, *loaded = done.stdout.split()
     assert int(count) > 15
@@ -212,6 +284,10 @@ def test_importing_the_policy_loads_no_simulator_and_no_hydra():
 
 
 def test_the_control_loop_and_the_types_load_no_torch():
-    command = [sys.executable, "-c", "import sys, hotstart.control; print('torch' in sys.modules, 'numpy' in sys.modules)"]
+    command = [
+        sys.executable,
+        "-c",
+        "import sys, hotstart.control; print('torch' in sys.modules, 'numpy' in sys.modules)",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == ["False", "True"]

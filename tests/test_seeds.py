@@ -24,26 +24,42 @@ SEEDS = [(0, 1), (1, 1 + 2**32), (3, 3 + 2**20), (7, 7 + 2**44), (5, 2**64 - 5)]
 """Pairs that differ in low bits, and in high bits alone."""
 
 
-def train_one(seed: int, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> dict[str, Any]:
+def train_one(
+    seed: int, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, **changes: Any
+) -> dict[str, Any]:
     """What a training step draws with a seed: see the keys."""
     import hotstart.policy.training.trainer as training
 
     seen: dict[str, Any] = {}
     loss = training.denoising_loss
 
-    def record(denoiser: Any, schedule: Any, context: Any, x0: Any, time: Any, noise: Any, *rest: Any) -> Any:
+    def record(
+        denoiser: Any, schedule: Any, context: Any, x0: Any, time: Any, noise: Any, *rest: Any
+    ) -> Any:
         seen.update(time=time.clone(), noise=noise.clone(), x0=x0.clone(), layers=torch.rand(8))
         return loss(denoiser, schedule, context, x0, time, noise, *rest)
 
     monkeypatch.setattr(training, "denoising_loss", record)
     settings = TrainingSettings(
-        steps=1, batch=16, seed=seed, warmup=0, validation_share=0.3, regimes=Regimes(0, 1, 0), **changes
+        steps=1,
+        batch=16,
+        seed=seed,
+        warmup=0,
+        validation_share=0.3,
+        regimes=Regimes(0, 1, 0),
+        **changes,
     )
     dataset = make_dataset(episodes=40)
     trainer = Trainer(dataset, make_config(dataset=dataset), settings, tmp_path / str(seed))
-    seen["first weights"] = torch.cat([p.detach().flatten() for p in trainer.model.parameters() if p.std() > 0])
-    disturbed = trainer.model.normalizer.disturbed
-    monkeypatch.setattr(trainer.model.normalizer, "disturbed", lambda *given: seen.setdefault("disturbed", disturbed(*given)))
+    seen["first weights"] = torch.cat(
+        [p.detach().flatten() for p in trainer.model.parameters() if p.std() > 0]
+    )
+    augment_with_noise = trainer.model.normalizer.augment_with_noise
+    monkeypatch.setattr(
+        trainer.model.normalizer,
+        "disturbed",
+        lambda *given: seen.setdefault("disturbed", augment_with_noise(*given)),
+    )
     trainer.advance()
     seen["held out"] = torch.as_tensor(np.unique(trainer.held_out.index.numpy()))
     seen["disturbed"] = seen["disturbed"]["state"]
@@ -63,7 +79,9 @@ def test_two_training_seeds_draw_apart_in_every_stream(
         assert values.shape != apart[stream].shape or not torch.equal(values, apart[stream]), stream
 
 
-def test_what_a_training_step_draws_comes_from_streams_of_its_own(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_training_step_draws_comes_from_streams_of_its_own(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two streams in one would tie the noise to the levels that it is scaled by."""
     drawn: list[int] = []
 
@@ -73,7 +91,13 @@ def test_what_a_training_step_draws_comes_from_streams_of_its_own(tmp_path: Any,
 
     monkeypatch.setattr("hotstart.policy.training.trainer.torch_seed", remember)
     train_one(3, tmp_path, monkeypatch, observation_noise=0.1)
-    own = [Purpose.INITIALISATION, Purpose.LEVELS, Purpose.NOISE, Purpose.LAYERS, Purpose.OBSERVATIONS]
+    own = [
+        Purpose.INITIALISATION,
+        Purpose.LEVELS,
+        Purpose.NOISE,
+        Purpose.LAYERS,
+        Purpose.OBSERVATIONS,
+    ]
     assert sorted(drawn) == sorted(own)
 
 
@@ -93,7 +117,11 @@ def test_two_seeds_shuffle_and_split_apart(one: int, other: int) -> None:
     index = np.arange(400).reshape(200, 2)
 
     def shuffle(seed: int) -> list[int]:
-        return WindowBatches(dataset, make_config(dataset=dataset), index, 50, seed, "cpu").windows(0)[:, 0].tolist()
+        return (
+            WindowBatches(dataset, make_config(dataset=dataset), index, 50, seed, "cpu")
+            .windows(0)[:, 0]
+            .tolist()
+        )
 
     assert shuffle(one) == shuffle(one) != shuffle(other)
     assert split_episodes(100, 0.3, one)[1].tolist() != split_episodes(100, 0.3, other)[1].tolist()
@@ -144,7 +172,7 @@ def test_an_expert_does_not_repeat_what_its_scene_drew() -> None:
         def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
             return {}, 0.0, True, False, {"success": False, "score": 0.0}
 
-    class Expert:
+    class Demonstrator:
         """Remembers what it drew."""
 
         intended = np.zeros(1)
@@ -155,9 +183,9 @@ def test_an_expert_does_not_repeat_what_its_scene_drew() -> None:
         def act(self, env: Any) -> np.ndarray:
             return self.intended
 
-    scene, expert = Scene(), Expert()
-    demonstrate(scene, expert, 11)
-    assert not np.allclose(scene.drawn, expert.drawn)
+    scene, demonstrator = Scene(), Demonstrator()
+    demonstrate(scene, demonstrator, 11)
+    assert not np.allclose(scene.drawn, demonstrator.drawn)
 
 
 @pytest.mark.parametrize("draw", [torch_seed, numpy_generator])

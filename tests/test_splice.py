@@ -8,7 +8,12 @@ from hotstart.spec import ActionDim, ActionSpec
 
 RATE_HZ = 10.0
 ACTION_SPEC = ActionSpec(
-    (ActionDim("x"), ActionDim("y"), ActionDim("vx", absolute=False), ActionDim("grip", "", "discrete", False))
+    (
+        ActionDim("x"),
+        ActionDim("y"),
+        ActionDim("vx", absolute=False),
+        ActionDim("grip", "", "discrete", False),
+    )
 )
 
 
@@ -32,7 +37,9 @@ def test_splicing_at_random():
         assert late == sum(t < now_s - 1e-6 for t in chunk.times_s)
         assert (np.diff(spliced.times_s) > 0).all()
         assert len(spliced) == len(spliced.actions)
-        np.testing.assert_array_equal(spliced.actions[:, 0], spliced.times_s)  # every action kept its time
+        np.testing.assert_array_equal(
+            spliced.actions[:, 0], spliced.times_s
+        )  # every action kept its time
         of_chunk = spliced.actions[:, 1] == 1
         if late == len(chunk):
             assert spliced is pending  # nothing usable came
@@ -68,8 +75,12 @@ def test_an_action_meant_for_this_very_tick_is_not_late():
 def test_a_starved_robot_stays_where_it_is_and_stops_moving():
     last = np.array([1.0, 2.0, 3.0, -1.0])
     resting = np.array([7.0, 8.0, 0.0, 0.0])
-    np.testing.assert_array_equal(hold(ACTION_SPEC, last, resting), [1, 2, 0, -1])  # positions, no velocity, the grip as it was
-    np.testing.assert_array_equal(hold(ACTION_SPEC, None, resting), resting)  # before the first action: where it is
+    np.testing.assert_array_equal(
+        hold(ACTION_SPEC, last, resting), [1, 2, 0, -1]
+    )  # positions, no velocity, the grip as it was
+    np.testing.assert_array_equal(
+        hold(ACTION_SPEC, None, resting), resting
+    )  # before the first action: where it is
 
 
 # --- clocks

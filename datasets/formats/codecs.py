@@ -24,7 +24,10 @@ from ..kinds import check_numbers
 CHECKSUMS = ("adler32", "crc32", "crc32c", "fletcher32")
 CHECKSUM_BYTES = 4
 FILTERS = ("bitround", "delta", "fixedscaleoffset", "quantize", "shuffle")
-IMAGES = tuple(f"imagecodecs_{name}" for name in ("avif", "jpeg", "jpeg2k", "jpegls", "jpegxl", "png", "qoi", "webp"))
+IMAGES = tuple(
+    f"imagecodecs_{name}"
+    for name in ("avif", "jpeg", "jpeg2k", "jpegls", "jpegxl", "png", "qoi", "webp")
+)
 LZMA_MEMORY = 1 << 28
 NUMBERS = "biuf"
 LONGEST_TYPE = 16
@@ -48,18 +51,24 @@ def make_stages(configs: Sequence[Mapping[str, Any]], where: str) -> tuple[Stage
     Raises DataError for a codec that is not read, wrong settings, and an order whose sizes cannot be checked.
     """
     if len(configs) > MOST_CODECS:
-        raise DataError(f"{where} is packed by {len(configs)} codecs; at most {MOST_CODECS} are read")
+        raise DataError(
+            f"{where} is packed by {len(configs)} codecs; at most {MOST_CODECS} are read"
+        )
     stages = tuple(_make_stage(config, where) for config in configs)
     packed = [stage.id in COMPRESSORS or stage.id in IMAGES for stage in stages]
     for before, stage in enumerate(stages):
         if any(packed[:before]) and stage.id not in CHECKSUMS:
-            raise DataError(f"{where} applies codec {stage.id!r} to compressed bytes; only checksums may come there")
+            raise DataError(
+                f"{where} applies codec {stage.id!r} to compressed bytes; only checksums may come there"
+            )
     return stages
 
 
 def decode_chunk(stages: Sequence[Stage], raw: bytes, size: int) -> bytes:
     """The `size` bytes that a chunk holds; ValueError with the reason where it holds fewer or more, or is damaged."""
-    given: list[int] = []  # bytes that each codec was given when writing; 0 for checksums of compressed bytes
+    given: list[
+        int
+    ] = []  # bytes that each codec was given when writing; 0 for checksums of compressed bytes
     known: int | None = size
     for stage in stages:
         given.append(known or 0)
@@ -70,7 +79,9 @@ def decode_chunk(stages: Sequence[Stage], raw: bytes, size: int) -> bytes:
         try:
             raw = stage.decode(raw, wanted)
         except Exception as problem:  # numcodecs hands on whatever its C code and numpy raise
-            raise ValueError(f"{stage.id}: {cut(str(problem)) or type(problem).__name__}") from problem
+            raise ValueError(
+                f"{stage.id}: {cut(str(problem)) or type(problem).__name__}"
+            ) from problem
     if len(raw) != size:
         raise ValueError(f"it unpacks to {len(raw):,} bytes, not {size:,}")
     return raw
@@ -93,7 +104,9 @@ def _make_stage(config: Mapping[str, Any], where: str) -> Stage:
         _register_images(name, where)
         return Stage(name, _make_decoder(config, where), lambda size: None)
     valid = ", ".join((*COMPRESSORS, *CHECKSUMS, *FILTERS, *IMAGES))
-    raise DataError(f"{where} is packed by codec {shorten(config.get('id'))}, which is not read; these are: {valid}")
+    raise DataError(
+        f"{where} is packed by codec {shorten(config.get('id'))}, which is not read; these are: {valid}"
+    )
 
 
 def _make_decoder(config: Mapping[str, Any], where: str) -> Callable[[bytes, int], bytes]:
@@ -102,7 +115,9 @@ def _make_decoder(config: Mapping[str, Any], where: str) -> Callable[[bytes, int
     try:
         codec = numcodecs.get_codec({} if odd else dict(config))
     except Exception as problem:  # settings of the wrong kind raise whatever they meet first
-        raise DataError(f"{where}: the settings of codec {config.get('id')!r} are wrong ({cut(str(problem))})") from problem
+        raise DataError(
+            f"{where}: the settings of codec {config.get('id')!r} are wrong ({cut(str(problem))})"
+        ) from problem
 
     def decode(raw: bytes, size: int) -> bytes:
         with np.errstate(all="ignore"):
@@ -115,10 +130,14 @@ def _check_filter(config: Mapping[str, Any], where: str) -> None:
     """Refuse settings of a filter that are no numbers' types, or an element size that is none."""
     for name in ("dtype", "astype"):
         if config.get(name) is not None and not _item_size(config[name]):
-            raise DataError(f"{where}: codec {config['id']!r} has {name} {shorten(config[name])}; numbers are read")
+            raise DataError(
+                f"{where}: codec {config['id']!r} has {name} {shorten(config[name])}; numbers are read"
+            )
     element = config.get("elementsize", 1)
     if type(element) is not int or not 1 <= element <= MOST_ELEMENT:
-        raise DataError(f"{where}: codec {config['id']!r} has elementsize {shorten(element)}; it is 1 to {MOST_ELEMENT}")
+        raise DataError(
+            f"{where}: codec {config['id']!r} has elementsize {shorten(element)}; it is 1 to {MOST_ELEMENT}"
+        )
 
 
 def _item_size(name: Any) -> int:
@@ -145,7 +164,9 @@ def refuse_type(where: str, name: str, dtype: np.dtype[Any]) -> DataError:
         check_numbers(cut(name), dtype)
     except DataError as error:
         return DataError(f"{where}: {error}")
-    return DataError(f"{where} holds {cut(str(dtype))}; plain numbers are read (bool, int, uint, float up to 64 bits)")
+    return DataError(
+        f"{where} holds {cut(str(dtype))}; plain numbers are read (bool, int, uint, float up to 64 bits)"
+    )
 
 
 def _register_images(name: str, where: str) -> None:
@@ -153,7 +174,9 @@ def _register_images(name: str, where: str) -> None:
     if name in codec_registry:
         return
     if not importlib.util.find_spec("imagecodecs"):
-        raise DataError(f"{where} is packed by codec {name!r}; for compressed images: pip install 'hotstart[images]'")
+        raise DataError(
+            f"{where} is packed by codec {name!r}; for compressed images: pip install 'hotstart[images]'"
+        )
     importlib.import_module("imagecodecs.numcodecs").register_codecs()
 
 
@@ -221,7 +244,9 @@ def _decode_lzma(raw: bytes, size: int) -> bytes:
 
 def _check_end(plain: bytes, at_end: bool, rest: bytes) -> bytes:
     if not at_end or rest:
-        raise ValueError("it is cut off, unpacks to more than the chunk has, or something follows its end")
+        raise ValueError(
+            "it is cut off, unpacks to more than the chunk has, or something follows its end"
+        )
     return plain
 
 

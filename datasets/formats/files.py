@@ -15,7 +15,16 @@ from typing import Protocol
 from ...spec import DataError, cut
 
 AGAIN = "download or copy it again"
-DAMAGE = (OSError, EOFError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, MemoryError)
+DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+    MemoryError,
+)
 """What the standard library raises on files that are damaged or that it cannot read."""
 FREE_BYTES = 1 << 30
 MOST_RATIO = 1000
@@ -68,7 +77,9 @@ class FolderFiles:
             with (self.path / name).open("rb") as file:
                 return file.read(limit)
         except DAMAGE as problem:
-            raise DataError(f"{self.path / name} cannot be read ({cut(str(problem))}); {AGAIN}") from problem
+            raise DataError(
+                f"{self.path / name} cannot be read ({cut(str(problem))}); {AGAIN}"
+            ) from problem
 
     def folders(self, name: str) -> list[str]:
         """Folders directly below a folder; none where it cannot be read."""
@@ -99,9 +110,13 @@ class ZipFiles:
         try:
             self._archive = zipfile.ZipFile(path)
         except DAMAGE as problem:
-            raise DataError(f"{path} is not a whole zip ({cut(str(problem))}); {AGAIN}") from problem
+            raise DataError(
+                f"{path} is not a whole zip ({cut(str(problem))}); {AGAIN}"
+            ) from problem
         self.prefix = ""
-        self._entries = {info.filename: info for info in self._archive.infolist() if not info.is_dir()}
+        self._entries = {
+            info.filename: info for info in self._archive.infolist() if not info.is_dir()
+        }
 
     def names(self) -> list[str]:
         """Every file of the zip."""
@@ -123,9 +138,13 @@ class ZipFiles:
                 raw = file.read(limit + 1)
                 at_end = not file.read(1)  # the checksum is compared at the end only
         except DAMAGE as problem:
-            raise DataError(f"{cut(name)} in {self.path} is damaged ({cut(str(problem))}); {AGAIN}") from problem
+            raise DataError(
+                f"{cut(name)} in {self.path} is damaged ({cut(str(problem))}); {AGAIN}"
+            ) from problem
         if len(raw) != entry.file_size or not at_end:
-            raise DataError(f"{cut(name)} in {self.path} holds other than the {entry.file_size:,} bytes it declares; {AGAIN}")
+            raise DataError(
+                f"{cut(name)} in {self.path} holds other than the {entry.file_size:,} bytes it declares; {AGAIN}"
+            )
         return raw
 
     def folders(self, name: str) -> list[str]:
@@ -137,7 +156,9 @@ class ZipFiles:
     def sizes(self, name: str) -> dict[str, int]:
         """Every file below a folder; bytes as they are packed."""
         start = f"{self.prefix}{name}/"
-        entries = [(entry, info) for entry, info in self._entries.items() if entry.startswith(start)]
+        entries = [
+            (entry, info) for entry, info in self._entries.items() if entry.startswith(start)
+        ]
         return {entry.removeprefix(start): info.compress_size for entry, info in entries}
 
 
@@ -154,7 +175,9 @@ def check_memory(where: str, needed: int) -> None:
     """Raise DataError where something needs more than half of this machine's memory."""
     most = memory_bytes() // 2
     if needed > most:
-        raise DataError(f"{where} takes {needed:,} bytes when read; half of this machine's memory is {most:,}")
+        raise DataError(
+            f"{where} takes {needed:,} bytes when read; half of this machine's memory is {most:,}"
+        )
 
 
 def memory_bytes() -> int:

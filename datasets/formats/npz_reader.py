@@ -47,12 +47,16 @@ def _parse_array(raw: bytes, path: Path, name: str) -> NDArray[Any] | DataError:
         return refuse_type(str(path), name, dtype)
     wanted = math.prod(shape) * dtype.itemsize
     if wanted != len(raw) - start:
-        raise DataError(f"{where} declares shape {shorten(shape)}, {wanted:,} bytes, and holds {len(raw) - start:,}; {AGAIN}")
+        raise DataError(
+            f"{where} declares shape {shorten(shape)}, {wanted:,} bytes, and holds {len(raw) - start:,}; {AGAIN}"
+        )
     try:
         flat = np.frombuffer(raw, dtype, offset=start) if wanted else np.zeros(0, dtype)
         return flat.reshape(shape, order="F" if fortran else "C")
     except ValueError as problem:  # more axes than numpy has
-        raise DataError(f"{where} has shape {shorten(shape)} ({cut(str(problem))}); {AGAIN}") from problem
+        raise DataError(
+            f"{where} has shape {shorten(shape)} ({cut(str(problem))}); {AGAIN}"
+        ) from problem
 
 
 def _parse_header(raw: bytes, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
@@ -62,7 +66,9 @@ def _parse_header(raw: bytes, where: str) -> tuple[tuple[int, ...], bool, np.dty
         version = npy.read_magic(stream)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran, dtype = read(stream)
-    except Exception as problem:  # numpy hands the header to Python's parser, which raises a dozen kinds
+    except (
+        Exception
+    ) as problem:  # numpy hands the header to Python's parser, which raises a dozen kinds
         raise DataError(f"{where} is no array of numpy ({cut(str(problem))}); {AGAIN}") from problem
     if any(type(size) is not int or size < 0 for size in shape):
         raise DataError(f"{where} has shape {shorten(shape)}; {AGAIN}")

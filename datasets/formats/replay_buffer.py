@@ -17,7 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ...spec import ActionDim, ActionSpec, ConfigError, DataError, IntArray, ObsKey, ObsSpec, cut, shorten
+from ...spec import (
+    ActionDim,
+    ActionSpec,
+    ConfigError,
+    DataError,
+    IntArray,
+    ObsKey,
+    ObsSpec,
+    cut,
+    shorten,
+)
 from ..episodes import ACTION, EXTRAS, check_choice, check_keys, episode_slice
 from ..foreign import refuse_foreign
 from ..kinds import check_numbers, decide_key, explain_key, may_be_picture, read_key
@@ -41,7 +51,9 @@ class ReplayBuffer:
     path: Path
     arrays: Mapping[str, NDArray[Any] | ZarrArray]  # (N, ...)
     episode_ends: IntArray  # (E,)
-    unread: Mapping[str, DataError] = field(default_factory=dict)  # keys that cannot be read, and why
+    unread: Mapping[str, DataError] = field(
+        default_factory=dict
+    )  # keys that cannot be read, and why
     notes: Sequence[str] = ()  # what the user should be told about the reading
 
     @property
@@ -112,7 +124,9 @@ def read_replay_buffer(path: str | Path) -> ReplayBuffer:
     _check_ends(path, ends)
     for key, array in arrays.items():
         if array.ndim == 0 or array.shape[0] != ends[-1]:
-            raise DataError(f"{path}: {cut(key)!r} has shape {array.shape}, but the episodes end at step {ends[-1]}; {AGAIN}")
+            raise DataError(
+                f"{path}: {cut(key)!r} has shape {array.shape}, but the episodes end at step {ends[-1]}; {AGAIN}"
+            )
     return ReplayBuffer(path, arrays, ends.astype(np.int64), unread, notes)
 
 
@@ -140,18 +154,29 @@ def convert(
     if target.exists():
         raise DataError(f"{target} is there already: choose another target, or delete it")
     buffer = source if isinstance(source, ReplayBuffer) else read_replay_buffer(source)
-    chosen = pusht_layout(buffer, images) if layout == "pusht" else plain_layout(buffer, keys, images, kinds)
+    chosen = (
+        pusht_layout(buffer, images)
+        if layout == "pusht"
+        else plain_layout(buffer, keys, images, kinds)
+    )
     buffer.check_readable(chosen.reads)
     for note in (*buffer.notes, *chosen.notes):
         say(note)
     rate = fps or (PUSHT_FPS if layout == "pusht" else None)
     if rate is None:
-        raise ConfigError("this format does not say how many steps a second has; give it, for instance fps=10")
+        raise ConfigError(
+            "this format does not say how many steps a second has; give it, for instance fps=10"
+        )
     making = target.with_name(target.name + ".converting")
     with hold(target):
         shutil.rmtree(making, ignore_errors=True)
         store = Store.create(
-            making, fps=rate, action_spec=chosen.action_spec, obs_spec=chosen.obs_spec, task=task, source=buffer.path.name
+            making,
+            fps=rate,
+            action_spec=chosen.action_spec,
+            obs_spec=chosen.obs_spec,
+            task=task,
+            source=buffer.path.name,
         )
         for batch in _batches(buffer, chosen):
             store.extend(batch)
@@ -164,7 +189,12 @@ def convert(
 def _batches(buffer: ReplayBuffer, layout: Layout) -> Iterator[list[Episode]]:
     """Translated episodes, as many at a time as fit into BATCH_BYTES, with a progress bar."""
     batch: list[Episode] = []
-    for number in tqdm(range(len(buffer.episode_ends)), desc=f"converting {buffer.path.name}", unit="episode", disable=None):
+    for number in tqdm(
+        range(len(buffer.episode_ends)),
+        desc=f"converting {buffer.path.name}",
+        unit="episode",
+        disable=None,
+    ):
         batch.append(layout.translate(buffer.episode(number, layout.reads)))
         if sum(array.nbytes for episode in batch for array in episode.values()) > BATCH_BYTES:
             yield batch
@@ -177,18 +207,24 @@ def pusht_layout(buffer: ReplayBuffer, images: bool = False) -> Layout:
     """Push-T's human data as published with 2303.04137: pixels of a 512 x 512 window, targets of the agent as actions."""
     if not is_pusht(buffer):
         has = {key: buffer.shape(key) for key in buffer.keys}
-        raise DataError(f"{buffer.path} is not Push-T's data: it needs {PUSHT_SHAPES}, it has {has}")
+        raise DataError(
+            f"{buffer.path} is not Push-T's data: it needs {PUSHT_SHAPES}, it has {has}"
+        )
     keys = {"keypoints": ObsKey((18,)), "agent_pos": ObsKey((2,)), "state": ObsKey((6,))}
     if images:
         check_choice("img", buffer.arrays)
         keys["image"] = ObsKey(buffer.shape("img"), "uint8", "image")
     action = ActionSpec((ActionDim("target_x", "px"), ActionDim("target_y", "px")))
-    return Layout((*PUSHT_SHAPES, *(["img"] if images else [])), action, ObsSpec(keys), _translate_pusht)
+    return Layout(
+        (*PUSHT_SHAPES, *(["img"] if images else [])), action, ObsSpec(keys), _translate_pusht
+    )
 
 
 def is_pusht(buffer: ReplayBuffer) -> bool:
     """Whether the arrays have Push-T's names and shapes."""
-    return all(key in buffer.arrays and buffer.shape(key) == shape for key, shape in PUSHT_SHAPES.items())
+    return all(
+        key in buffer.arrays and buffer.shape(key) == shape for key, shape in PUSHT_SHAPES.items()
+    )
 
 
 def plain_layout(
@@ -201,13 +237,19 @@ def plain_layout(
     kinds = dict(kinds or {})
     if not keys:
         _refuse_unread(buffer)
-    left_out = [] if images or keys else [key for key in buffer.keys if key not in kinds and _is_picture(buffer, key)]
+    left_out = (
+        []
+        if images or keys
+        else [key for key in buffer.keys if key not in kinds and _is_picture(buffer, key)]
+    )
     named = dict(keys) if keys else {key: key for key in buffer.keys if key not in left_out}
     buffer.check_readable(named.values())
     if odd := sorted(set(kinds) - set(named)):
         raise ConfigError(f"kinds names {odd[0]!r}, which is not taken; taken are {list(named)}")
     if ACTION not in named:
-        raise ConfigError(f"which key holds the actions? give keys=action:NAME,..., NAME one of {list(buffer.keys)}")
+        raise ConfigError(
+            f"which key holds the actions? give keys=action:NAME,..., NAME one of {list(buffer.keys)}"
+        )
     if len(buffer.shape(named[ACTION])) != 1:
         raise DataError(
             f"{buffer.path}: {named[ACTION]!r} has steps of shape {buffer.shape(named[ACTION])}; actions are (N, A)"
@@ -215,7 +257,10 @@ def plain_layout(
     for name, key in named.items():
         check_numbers(name, buffer.dtype(key))
     seen = {name: key for name, key in named.items() if name != ACTION and name not in EXTRAS}
-    obs = {name: decide_key(name, buffer.shape(key), buffer.dtype(key), kinds.get(name)) for name, key in seen.items()}
+    obs = {
+        name: decide_key(name, buffer.shape(key), buffer.dtype(key), kinds.get(name))
+        for name, key in seen.items()
+    }
     if not obs:
         raise ConfigError(
             f"no observation is left; name at least one of {list(buffer.keys)}, or take the images with images=true"
@@ -224,11 +269,20 @@ def plain_layout(
     def translate(episode: Episode) -> Episode:
         return {name: _as_stored(name, episode[key], obs.get(name)) for name, key in named.items()}
 
-    told = [explain_key(name, buffer.shape(key), buffer.dtype(key), obs[name]) for name, key in seen.items()]
+    told = [
+        explain_key(name, buffer.shape(key), buffer.dtype(key), obs[name])
+        for name, key in seen.items()
+    ]
     if left_out:
         told.append(f"left out the pictures {', '.join(left_out)}: images=true takes them")
     width = buffer.shape(named[ACTION])[0]
-    return Layout(tuple(named.values()), ActionSpec.plain(width), ObsSpec(obs), translate, tuple(note for note in told if note))
+    return Layout(
+        tuple(named.values()),
+        ActionSpec.plain(width),
+        ObsSpec(obs),
+        translate,
+        tuple(note for note in told if note),
+    )
 
 
 def _refuse_unread(buffer: ReplayBuffer) -> None:
@@ -241,7 +295,9 @@ def _translate_pusht(episode: Episode) -> Episode:
     """One Push-T episode in our keys."""
     state, count = episode["state"], len(episode["state"])
     angle = state[:, 4].astype(np.float64)
-    turned = np.concatenate([state[:, :4], np.sin(angle)[:, None], np.cos(angle)[:, None]], axis=1)  # (n, 6)
+    turned = np.concatenate(
+        [state[:, :4], np.sin(angle)[:, None], np.cos(angle)[:, None]], axis=1
+    )  # (n, 6)
     ours = {
         ACTION: episode["action"],
         "agent_pos": state[:, :2],
@@ -250,7 +306,9 @@ def _translate_pusht(episode: Episode) -> Episode:
     }
     if "img" in episode:
         pictures = episode["img"]
-        ours["image"] = read_key("image", pictures, ObsKey(pictures.shape[1:], "uint8", "image"), scale=1)
+        ours["image"] = read_key(
+            "image", pictures, ObsKey(pictures.shape[1:], "uint8", "image"), scale=1
+        )
     return ours
 
 
@@ -274,7 +332,9 @@ def _check_ends(path: Path, ends: NDArray[Any]) -> None:
         )
     wrong = np.flatnonzero(np.diff(ends.astype(np.int64), prepend=0) <= 0)
     if len(wrong):
-        raise DataError(f"{path}: episode_ends[{wrong[0]}] is {ends[wrong[0]]}, not above the one before: ends must increase")
+        raise DataError(
+            f"{path}: episode_ends[{wrong[0]}] is {ends[wrong[0]]}, not above the one before: ends must increase"
+        )
 
 
 def _read_npz(path: Path) -> tuple[dict[str, Any], dict[str, DataError], list[str]]:
@@ -291,7 +351,9 @@ def _read_zarr(path: Path) -> tuple[dict[str, Any], dict[str, DataError], list[s
     """The arrays below `data/` and `episode_ends`, why others cannot be read, and what the user should be told."""
     files = _find_buffer(path)
     if not is_array(files, "meta/episode_ends") or not files.folders("data"):
-        raise DataError(f"{path} has no meta/episode_ends or no data/: it is not a replay buffer, or not a whole one")
+        raise DataError(
+            f"{path} has no meta/episode_ends or no data/: it is not a replay buffer, or not a whole one"
+        )
     cache = ChunkCache()
     ends = open_array(files, "meta/episode_ends", cache, fills=False)
     arrays: dict[str, ZarrArray] = {}
@@ -306,7 +368,11 @@ def _read_zarr(path: Path) -> tuple[dict[str, Any], dict[str, DataError], list[s
         except DataError as error:
             unread[name] = error
     every = [ends, *arrays.values()]
-    check_inflation(str(path), sum(array.nbytes for array in every), sum(sum(array.sizes.values()) for array in every))
+    check_inflation(
+        str(path),
+        sum(array.nbytes for array in every),
+        sum(sum(array.sizes.values()) for array in every),
+    )
     notes += [_describe_unstored(name, array) for name, array in arrays.items() if array.unstored]
     ends.check_readable()
     return {**arrays, "episode_ends": ends[:]}, unread, notes
@@ -335,4 +401,6 @@ def _find_buffer(path: Path) -> Files:
 def zipped_prefix(names: list[str]) -> str:
     """Where in a zip the replay buffer lies: "" or a folder that ends in "/"."""
     ends = "meta/episode_ends/"
-    return next((name.split(ends)[0] for name in names if ends in name and "__MACOSX" not in name), "")
+    return next(
+        (name.split(ends)[0] for name in names if ends in name and "__MACOSX" not in name), ""
+    )

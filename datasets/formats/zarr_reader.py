@@ -20,7 +20,15 @@ from numpy.typing import NDArray
 
 from ...spec import DataError, cut, shorten
 from ...system.untrusted import parse_json
-from .codecs import LONGEST_TYPE, NUMBERS, Stage, decode_chunk, make_stages, number_type, refuse_type
+from .codecs import (
+    LONGEST_TYPE,
+    NUMBERS,
+    Stage,
+    decode_chunk,
+    make_stages,
+    number_type,
+    refuse_type,
+)
 from .files import AGAIN, Files, check_memory
 
 METADATA_BYTES = 16 << 20
@@ -79,7 +87,10 @@ class ChunkCache:
         made = make()
         with self._lock:
             self._kept[name] = made
-            while sum(chunk.nbytes for chunk in self._kept.values()) > KEPT_BYTES and len(self._kept) > 1:
+            while (
+                sum(chunk.nbytes for chunk in self._kept.values()) > KEPT_BYTES
+                and len(self._kept) > 1
+            ):
                 self._kept.popitem(last=False)
         return made
 
@@ -93,7 +104,12 @@ class ZarrArray:
     def __init__(self, files: Files, name: str, layout: Layout, cache: ChunkCache) -> None:
         """Use `open_array`."""
         self.files, self.name, self.layout = files, name, layout
-        self.shape, self.chunks, self.dtype, self.ndim = layout.shape, layout.chunks, layout.dtype, len(layout.shape)
+        self.shape, self.chunks, self.dtype, self.ndim = (
+            layout.shape,
+            layout.chunks,
+            layout.dtype,
+            len(layout.shape),
+        )
         self._cache = cache
         self._stages: tuple[Stage, ...] | None = None
         self._sizes: dict[str, int] | None = None
@@ -132,7 +148,9 @@ class ZarrArray:
         """Raise DataError for codecs that are not read, and for chunks that are not stored where no fill value is given."""
         assert self.stages is not None
         if self.unstored and self.layout.fill is None:
-            raise DataError(f"{self.where}: {self.unstored} of {math.prod(self.layout.grid)} chunks are missing; {AGAIN}")
+            raise DataError(
+                f"{self.where}: {self.unstored} of {math.prod(self.layout.grid)} chunks are missing; {AGAIN}"
+            )
 
     def __getitem__(self, steps: slice) -> NDArray[Any]:
         """Some steps, (n, ...), along the first axis."""
@@ -146,7 +164,10 @@ class ZarrArray:
                 continue
             corner = [number * size for number, size in zip(place, self.chunks, strict=True)]
             first, last = max(start, corner[0]), min(stop, corner[0] + self.chunks[0])
-            others = [slice(low, low + size) for low, size in zip(corner[1:], self.chunks[1:], strict=True)]
+            others = [
+                slice(low, low + size)
+                for low, size in zip(corner[1:], self.chunks[1:], strict=True)
+            ]
             into = found[(slice(first - start, last - start), *others)]
             part = self._kept_chunk(place)[first - corner[0] : last - corner[0]]
             into[...] = part[tuple(slice(size) for size in into.shape)]
@@ -161,9 +182,13 @@ class ZarrArray:
         except DataError:
             raise
         except (ValueError, MemoryError) as problem:
-            raise DataError(f"{self.where}: chunk {name} is damaged ({cut(str(problem))}); {AGAIN}") from problem
+            raise DataError(
+                f"{self.where}: chunk {name} is damaged ({cut(str(problem))}); {AGAIN}"
+            ) from problem
         stored = tuple(self.chunks[axis] for axis in self.layout.axes)
-        return np.frombuffer(plain, self.dtype).reshape(stored).transpose(np.argsort(self.layout.axes))
+        return (
+            np.frombuffer(plain, self.dtype).reshape(stored).transpose(np.argsort(self.layout.axes))
+        )
 
     def _kept_chunk(self, place: tuple[int, ...]) -> NDArray[Any]:
         return self._cache.get(f"{self.name}/{place}", lambda: self.chunk(place))
@@ -179,14 +204,18 @@ class ZarrArray:
         """Whether a file's name is that of a chunk of the grid."""
         rest = name.removeprefix(self.layout.start)
         numbers = rest.split(self.layout.separator)
-        if len(numbers) != self.ndim or not all(number.isdecimal() and len(number) < 20 for number in numbers):
+        if len(numbers) != self.ndim or not all(
+            number.isdecimal() and len(number) < 20 for number in numbers
+        ):
             return False
         place = tuple(map(int, numbers))
         inside = all(number < count for number, count in zip(place, self.layout.grid, strict=True))
         return inside and self.layout.name_chunk(place) == name
 
 
-def open_array(files: Files, name: str, cache: ChunkCache | None = None, fills: bool = True) -> ZarrArray:
+def open_array(
+    files: Files, name: str, cache: ChunkCache | None = None, fills: bool = True
+) -> ZarrArray:
     """The array in a folder of `files`; without `fills` a chunk that is not stored is lost, whatever the metadata says.
 
     Raises DataError where there is none, or its metadata is damaged or not believable.
@@ -196,7 +225,9 @@ def open_array(files: Files, name: str, cache: ChunkCache | None = None, fills: 
             where = f"{files.path}: {name}/{metadata}"
             content = read_object(files, f"{name}/{metadata}")
             layout = parse(content, where)
-            return ZarrArray(files, name, layout if fills else replace(layout, fill=None), cache or ChunkCache())
+            return ZarrArray(
+                files, name, layout if fills else replace(layout, fill=None), cache or ChunkCache()
+            )
     raise DataError(f"{files.path} has no array {name}; {AGAIN}")
 
 
@@ -204,7 +235,10 @@ def is_array(files: Files, name: str) -> bool:
     """Whether a folder holds an array, or else a group or nothing."""
     if files.size(f"{name}/{V2}") is not None:
         return True
-    return files.size(f"{name}/{V3}") is not None and read_object(files, f"{name}/{V3}").get("node_type") == "array"
+    return (
+        files.size(f"{name}/{V3}") is not None
+        and read_object(files, f"{name}/{V3}").get("node_type") == "array"
+    )
 
 
 def read_object(files: Files, name: str) -> dict[str, Any]:
@@ -279,11 +313,19 @@ def _parse_v3_codecs(
         settings = entry.get("configuration") or {}
         name = entry.get("name")
         if not isinstance(settings, dict) or not isinstance(name, str):
-            raise DataError(f"{where} has the codec {shorten(entry)}; it must have a name and settings")
+            raise DataError(
+                f"{where} has the codec {shorten(entry)}; it must have a name and settings"
+            )
         if name == "transpose":
             order = settings.get("order")
-            if not isinstance(order, list) or any(type(axis) is not int for axis in order) or sorted(order) != list(axes):
-                raise DataError(f"{where}: transpose has order {shorten(order)}; it must hold 0 to {count - 1} once each")
+            if (
+                not isinstance(order, list)
+                or any(type(axis) is not int for axis in order)
+                or sorted(order) != list(axes)
+            ):
+                raise DataError(
+                    f"{where}: transpose has order {shorten(order)}; it must hold 0 to {count - 1} once each"
+                )
             axes = tuple(axes[axis] for axis in order)
         elif name == "bytes":
             endian = _check_word(settings, "endian", ("little", "big"), "little", where)
@@ -296,11 +338,17 @@ def _parse_v3_codecs(
 def _check_shape(shape: Any, chunks: Any, where: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     for what, sizes, least in (("shape", shape, 0), ("chunks", chunks, 1)):
         if not isinstance(sizes, list) or not 1 <= len(sizes) <= MOST_AXES:
-            raise DataError(f"{where}: {what} is {shorten(sizes)}; it must be a list of 1 to {MOST_AXES} whole numbers")
+            raise DataError(
+                f"{where}: {what} is {shorten(sizes)}; it must be a list of 1 to {MOST_AXES} whole numbers"
+            )
         if any(type(size) is not int or not least <= size <= MOST_STEPS for size in sizes):
-            raise DataError(f"{where}: {what} is {shorten(sizes)}; whole numbers from {least} to 2^48 are read")
+            raise DataError(
+                f"{where}: {what} is {shorten(sizes)}; whole numbers from {least} to 2^48 are read"
+            )
     if len(shape) != len(chunks):
-        raise DataError(f"{where}: shape {shorten(shape)} and chunks {shorten(chunks)} have different numbers of axes")
+        raise DataError(
+            f"{where}: shape {shorten(shape)} and chunks {shorten(chunks)} have different numbers of axes"
+        )
     return tuple(shape), tuple(chunks)
 
 
@@ -326,16 +374,22 @@ def _check_type(name: Any, where: str) -> np.dtype[Any]:
         other = None
     if other is not None:
         raise refuse_type(where, PurePosixPath(where).parent.name, other)
-    raise DataError(f"{where} holds {shorten(name)}; plain numbers are read (bool, int, uint, float)")
+    raise DataError(
+        f"{where} holds {shorten(name)}; plain numbers are read (bool, int, uint, float)"
+    )
 
 
 def _check_objects(entries: Any, where: str) -> tuple[Mapping[str, Any], ...]:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise DataError(f"{where} has the codecs {shorten(entries)}; they must be a list of JSON objects")
+        raise DataError(
+            f"{where} has the codecs {shorten(entries)}; they must be a list of JSON objects"
+        )
     return tuple(entries)
 
 
-def _check_word(content: Mapping[str, Any], key: str, valid: Sequence[str], default: str, where: str) -> str:
+def _check_word(
+    content: Mapping[str, Any], key: str, valid: Sequence[str], default: str, where: str
+) -> str:
     word = content.get(key, default)
     if word not in valid:
         raise DataError(f"{where}: {key} is {shorten(word)}; valid: {', '.join(valid)}")
@@ -346,7 +400,9 @@ def _settings(entry: Any, names: Sequence[str], where: str) -> dict[str, Any]:
     """The settings of an extension point of format 3, which must have one of these names."""
     name = entry.get("name") if isinstance(entry, dict) else None
     if name not in names:
-        raise DataError(f"{where} has {shorten(entry)}; of this only {' and '.join(names)} are read")
+        raise DataError(
+            f"{where} has {shorten(entry)}; of this only {' and '.join(names)} are read"
+        )
     settings = entry.get("configuration", {})
     if not isinstance(settings, dict):
         raise DataError(f"{where} has the settings {shorten(settings)}; they must be a JSON object")
@@ -361,7 +417,11 @@ def _parse_fill(value: Any, dtype: np.dtype[Any], where: str) -> np.generic | No
     number = words.get(value, value) if isinstance(value, str) else value
     try:
         with np.errstate(over="ignore"):
-            filled = np.array(number).astype(dtype, casting="unsafe") if isinstance(number, int | float) else None
+            filled = (
+                np.array(number).astype(dtype, casting="unsafe")
+                if isinstance(number, int | float)
+                else None
+            )
     except (ValueError, OverflowError):
         filled = None
     same = filled is not None and (filled == number or number != number or dtype.kind == "f")

@@ -1,4 +1,4 @@
-"""Demonstrations: run the expert of a task from a seed and write down what a policy would have seen and should have done."""
+"""Demonstrations: run the demonstrator of a task from a seed and write down what a policy would have seen and should have done."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from ...seeds import Purpose, numpy_generator
 from ...spec import ConfigError, FloatArray, unknown
 from ..base import TaskEnv
 from ..registry import make
-from .play import PlayExpert, RandomExpert
+from .play import PlayDemonstrator, RandomDemonstrator
 
 Kind = Literal["scripted", "play", "random"]
 KINDS: tuple[Kind, ...] = ("scripted", "play", "random")
 
 _HERE = __name__.rsplit(".", 1)[0]
-EXPERTS = {
-    "lift": f"{_HERE}.lift:LiftExpert",
-    "can": f"{_HERE}.pick_place:CanExpert",
-    "square": f"{_HERE}.pick_place:SquareExpert",
-    "stack": f"{_HERE}.pick_place:StackExpert",
-    "door": f"{_HERE}.door:DoorExpert",
-    "metaworld": f"{_HERE}.metaworld:MetaWorldExpert",
+DEMONSTRATORS = {
+    "lift": f"{_HERE}.lift:LiftDemonstrator",
+    "can": f"{_HERE}.pick_place:CanDemonstrator",
+    "square": f"{_HERE}.pick_place:SquareDemonstrator",
+    "stack": f"{_HERE}.pick_place:StackDemonstrator",
+    "door": f"{_HERE}.door:DoorDemonstrator",
+    "metaworld": f"{_HERE}.metaworld:MetaWorldDemonstrator",
 }
-"""Environment -> the expert for it, "module:Class"."""
+"""Environment -> the demonstrator for it, "module:Class"."""
 
 
-class Expert(Protocol):
+class Demonstrator(Protocol):
     """Acts from the simulation's state; `intended` is the last action without the injected disturbance."""
 
     intended: FloatArray
@@ -44,16 +44,16 @@ class Expert(Protocol):
         ...
 
 
-def make_expert(env: str, noise: float, kind: Kind = "scripted") -> Expert:
-    """The expert of an environment; ConfigError when there is none of this kind for it."""
+def make_demonstrator(env: str, noise: float, kind: Kind = "scripted") -> Demonstrator:
+    """The demonstrator of an environment; ConfigError when there is none of this kind for it."""
     if kind == "random":
-        return RandomExpert()
-    if env not in EXPERTS:
-        known = unknown("scripted expert for environment", env, sorted(EXPERTS))
-        raise ConfigError(f"{known}; or use expert=random, or the checkpoint of a policy")
-    module, _, name = EXPERTS[env].partition(":")
+        return RandomDemonstrator()
+    if env not in DEMONSTRATORS:
+        known = unknown("scripted demonstrator for environment", env, sorted(DEMONSTRATORS))
+        raise ConfigError(f"{known}; or use demonstrator=random, or the checkpoint of a policy")
+    module, _, name = DEMONSTRATORS[env].partition(":")
     scripted = getattr(import_module(module), name)(noise=noise)
-    return scripted if kind == "scripted" else PlayExpert(scripted)
+    return scripted if kind == "scripted" else PlayDemonstrator(scripted)
 
 
 @dataclass(frozen=True)
@@ -66,20 +66,22 @@ class Demonstration:
     reports_success: bool = True
 
 
-def demonstrate(env: TaskEnv, expert: Expert, seed: int) -> Demonstration:
+def demonstrate(env: TaskEnv, demonstrator: Demonstrator, seed: int) -> Demonstration:
     """One episode: observations and intended actions, the reward and the success that followed each.
 
     The action that is written down is the intended one: the disturbance is no part of the skill (DART, 1703.09327).
     """
     observation, info = env.reset(seed=seed)
-    expert.reset(numpy_generator(seed, Purpose.EXPERT))
-    rows: dict[str, list[NDArray[Any]]] = {name: [] for name in (*env.obs_spec.keys, "action", "reward", "success")}
+    demonstrator.reset(numpy_generator(seed, Purpose.DEMONSTRATOR))
+    rows: dict[str, list[NDArray[Any]]] = {
+        name: [] for name in (*env.obs_spec.keys, "action", "reward", "success")
+    }
     over = False
     while not over:
         for name in env.obs_spec.keys:
             rows[name].append(np.array(observation[name]))
-        action = expert.act(env)
-        rows["action"].append(np.asarray(expert.intended, np.float32))
+        action = demonstrator.act(env)
+        rows["action"].append(np.asarray(demonstrator.intended, np.float32))
         observation, reward, terminated, truncated, info = env.step(action)
         rows["reward"].append(np.float32(reward))  # type: ignore[arg-type]
         rows["success"].append(np.bool_(info["success"]))  # type: ignore[arg-type]
@@ -88,12 +90,12 @@ def demonstrate(env: TaskEnv, expert: Expert, seed: int) -> Demonstration:
     return Demonstration(arrays, bool(info["success"]), info["score"], env.reports_success)
 
 
-class Demonstrator:
-    """An environment with its expert, kept between episodes: building one costs seconds."""
+class DemonstrationRunner:
+    """An environment with its demonstrator, kept between episodes: building one costs seconds."""
 
-    def __init__(self, env: str, options: dict[str, Any], expert: Expert) -> None:
-        self.expert, self.env = expert, make(env, **options)
+    def __init__(self, env: str, options: dict[str, Any], demonstrator: Demonstrator) -> None:
+        self.demonstrator, self.env = demonstrator, make(env, **options)
 
     def __call__(self, seed: int) -> Demonstration:
         """The episode of a seed."""
-        return demonstrate(self.env, self.expert, seed)
+        return demonstrate(self.env, self.demonstrator, seed)

@@ -1,4 +1,4 @@
-"""A scripted expert for robosuite's Door: take the handle from above, turn it down, pull the door open along its arc."""
+"""A scripted demonstrator for robosuite's Door: take the handle from above, turn it down, pull the door open along its arc."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ import numpy as np
 
 from ...spec import FloatArray
 from ..robosuite.env import RobosuiteEnv
-from .hand import DOWN, HALF, Drive, Goal, Grasp, GraspOptions, Hand, HandExpert, funnelled, nearest_turn
+from .hand import (
+    DOWN,
+    HALF,
+    Drive,
+    Goal,
+    Grasp,
+    GraspOptions,
+    Hand,
+    HandDemonstrator,
+    funnelled,
+    nearest_turn,
+)
 
 GRASP = GraspOptions(tolerance_m=0.015, tolerance_rad=0.12, close_ticks=8, lost_m=0.06)
 LEVER_M = np.array([0.115, -0.10, 0.0])
@@ -18,7 +29,7 @@ UP = np.array([0.0, 0.0, 1.0])
 
 @dataclass(frozen=True)
 class DoorOptions:
-    """Heights, angles and lengths of the expert's steps."""
+    """Heights, angles and lengths of the demonstrator's steps."""
 
     hover_height_m: float = 0.09
     funnel_m: float = 0.012  # the far finger must clear the lever, and the near one the door
@@ -35,7 +46,7 @@ class DoorOptions:
 
 @dataclass(frozen=True)
 class Door:
-    """What the expert reads from the simulation."""
+    """What the demonstrator reads from the simulation."""
 
     grip_m: FloatArray  # (3,) where the lever is held
     normal_rad: float  # heading of the door's normal, along which the fingers open
@@ -67,7 +78,7 @@ class Door:
         )
 
 
-class DoorExpert(HandExpert):
+class DoorDemonstrator(HandDemonstrator):
     """Reach, close, turn, pull; a lever that slips away is reached for again, one that springs back is turned again."""
 
     options = DoorOptions()
@@ -97,7 +108,11 @@ class DoorExpert(HandExpert):
         enough = settings.springs_back_rad if self._pulling else settings.turned_rad
         self._pulling = door.lever_rad > enough or door.hinge_rad > settings.free_rad
         if self._pulling:
-            return settings.pull_m * door.outward + settings.press_m * door.down + settings.follow * offset_m
+            return (
+                settings.pull_m * door.outward
+                + settings.press_m * door.down
+                + settings.follow * offset_m
+            )
         return offset_m + settings.step_m * door.down
 
     def _pointing(self, door: Door) -> FloatArray:

@@ -1,6 +1,6 @@
-"""What scripted experts of one-armed robosuite tasks share: the hand's pose, proportional control of it, disturbances.
+"""What scripted demonstrators of one-armed robosuite tasks share: the hand's pose, proportional control of it, disturbances.
 
-A task's expert says where the hand should go from here (`Goal`); how fast it goes there, how it is disturbed on the way and
+A task's demonstrator says where the hand should go from here (`Goal`); how fast it goes there, how it is disturbed on the way and
 what is written down as its intention are settled here.
 """
 
@@ -28,7 +28,9 @@ class Hand:
     """Pose of the point between the fingers, in the world's axes; the fingers open along the hand's first axis."""
 
     position_m: FloatArray  # (3,)
-    rotation: FloatArray  # (3, 3), columns are the hand's axes; the third one points out of the palm
+    rotation: (
+        FloatArray  # (3, 3), columns are the hand's axes; the third one points out of the palm
+    )
 
     @classmethod
     def of(cls, env: RobosuiteEnv) -> Hand:
@@ -90,9 +92,15 @@ class Fingers:
     def at_rest(self, env: RobosuiteEnv) -> bool:
         """Look at the fingers once per tick, from the first tick of closing on."""
         simulation = env.simulation
-        joints = np.array(simulation.sim.data.qpos[simulation.robots[0]._ref_gripper_joint_pos_indexes["right"]])
+        joints = np.array(
+            simulation.sim.data.qpos[simulation.robots[0]._ref_gripper_joint_pos_indexes["right"]]
+        )
         moved = 0.0 if self._before is None else float(np.abs(joints - self._before).max())
-        self._before, self._fastest, self._ticks = joints, max(self._fastest, moved), self._ticks + 1
+        self._before, self._fastest, self._ticks = (
+            joints,
+            max(self._fastest, moved),
+            self._ticks + 1,
+        )
         return self._ticks > self.LEAST_TICKS and moved < self.STILL * self._fastest
 
 
@@ -127,7 +135,7 @@ class Drive:
     max_speed: float = 0.65  # share of the action's full range
 
 
-class HandExpert(ABC):
+class HandDemonstrator(ABC):
     """Proportional control of the hand with limited speed.
 
     `noise` (share of the action's range, standard deviation) adds a slowly changing push to the motion, so that

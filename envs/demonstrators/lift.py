@@ -1,4 +1,4 @@
-"""A scripted expert for robosuite's Lift that sees the simulation's state: reach down over the cube, close, lift."""
+"""A scripted demonstrator for robosuite's Lift that sees the simulation's state: reach down over the cube, close, lift."""
 
 from __future__ import annotations
 
@@ -8,14 +8,24 @@ import numpy as np
 
 from ...spec import FloatArray
 from ..robosuite.env import RobosuiteEnv
-from .hand import QUARTER, Goal, Grasp, GraspOptions, Hand, HandExpert, funnelled, heading, nearest_turn
+from .hand import (
+    QUARTER,
+    Goal,
+    Grasp,
+    GraspOptions,
+    Hand,
+    HandDemonstrator,
+    funnelled,
+    heading,
+    nearest_turn,
+)
 
 GRASP = GraspOptions(tolerance_m=0.008, tolerance_rad=0.1, close_ticks=6, lost_m=0.03)
 
 
 @dataclass(frozen=True)
 class LiftOptions:
-    """Heights of the expert."""
+    """Heights of the demonstrator."""
 
     hover_height_m: float = 0.07  # above the cube's centre, while the hand is not yet over it
     funnel_m: float = 0.03  # sideways error beyond which the hand stays at the hover height
@@ -23,7 +33,7 @@ class LiftOptions:
     calm_m: float = 0.1  # nearer to the cube than this the pushes grow weaker
 
 
-class LiftExpert(HandExpert):
+class LiftDemonstrator(HandDemonstrator):
     """A cube that is lost or pushed away is reached for again.
 
     While reaching, the height follows the sideways error (high while far, down when over the cube), so approach and
@@ -64,5 +74,7 @@ def errors(env: RobosuiteEnv, hand: Hand | None = None) -> tuple[FloatArray, Flo
     hand = hand or Hand.of(env)
     data, cube = env.simulation.sim.data, env.simulation.cube_body_id
     turn_rad = hand.turn_down()
-    turn_rad[2] += nearest_turn(hand.heading_rad, heading(data.body_xmat[cube].reshape(3, 3)), QUARTER)
+    turn_rad[2] += nearest_turn(
+        hand.heading_rad, heading(data.body_xmat[cube].reshape(3, 3)), QUARTER
+    )
     return np.array(data.body_xpos[cube]) - hand.position_m, turn_rad

@@ -1,4 +1,4 @@
-"""Meta-World's own scripted policies as experts; the disturbance is added here."""
+"""Meta-World's own scripted policies as demonstrators; the disturbance is added here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..metaworld import MetaWorldEnv, load_metaworld
 from .push import Push
 
 
-class MetaWorldExpert:
+class MetaWorldDemonstrator:
     """The policy that ships with each task. `noise` (share of the action's range) pushes the hand, never the gripper."""
 
     def __init__(self, noise: float = 0.0) -> None:
@@ -29,7 +29,13 @@ class MetaWorldExpert:
         """The action (4,) in [-1, 1] for the present state of `env`."""
         if self._policy is None:
             self._policy = load_metaworld("policies").ENV_POLICY_MAP[env.task]()
-        with warnings.catch_warnings():  # they say that their answer will be clipped, which is done here
+        with (
+            warnings.catch_warnings()
+        ):  # they say that their answer will be clipped, which is done here
             warnings.simplefilter("ignore", UserWarning)
-            self.intended = np.clip(np.asarray(self._policy.get_action(env.state), np.float64), -1.0, 1.0)
-        return np.append(np.clip(self.intended[:3] + self._push.next(), -1.0, 1.0), self.intended[3])
+            self.intended = np.clip(
+                np.asarray(self._policy.get_action(env.state), np.float64), -1.0, 1.0
+            )
+        return np.append(
+            np.clip(self.intended[:3] + self._push.next(), -1.0, 1.0), self.intended[3]
+        )

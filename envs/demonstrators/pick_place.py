@@ -1,4 +1,4 @@
-"""Scripted experts that pick something up and put it down elsewhere: robosuite's Can, Square and Stack, for any of its arms.
+"""Scripted demonstrators that pick something up and put it down elsewhere: robosuite's Can, Square and Stack, for any of its arms.
 
 reach -> close -> carry -> release, decided by the present state wherever that is possible, so that what is lost is reached
 for again and a policy can learn it: the height follows the sideways error on both ways down, and sideways motion waits
@@ -16,7 +16,17 @@ import numpy as np
 
 from ...spec import FloatArray
 from ..robosuite.env import RobosuiteEnv
-from .hand import HALF, QUARTER, Fingers, Goal, Hand, HandExpert, funnelled, heading, nearest_turn
+from .hand import (
+    HALF,
+    QUARTER,
+    Fingers,
+    Goal,
+    Hand,
+    HandDemonstrator,
+    funnelled,
+    heading,
+    nearest_turn,
+)
 
 Phase = Literal["reach", "close", "carry", "release"]
 MOST_STRAIN_RAD = 2.2
@@ -25,7 +35,7 @@ MOST_STRAIN_RAD = 2.2
 
 @dataclass(frozen=True)
 class PickPlaceOptions:
-    """Heights, tolerances and times of an expert."""
+    """Heights, tolerances and times of a demonstrator."""
 
     hover_height_m: float = 0.08  # above the grasp, while the hand is not yet over it
     funnel_m: float = 0.03  # sideways error beyond which the hand stays high
@@ -39,21 +49,27 @@ class PickPlaceOptions:
     open_ticks: int = 6
     give_up_ticks: int = 25  # after a release that did not succeed, begin again
     retreat_m: float = 0.12
-    lost_m: float = 0.035  # what is farther than this from where the fingers should hold it is not held
+    lost_m: float = (
+        0.035  # what is farther than this from where the fingers should hold it is not held
+    )
     calm_m: float = 0.1  # nearer to the grasp or the place than this the pushes grow weaker
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What a task's expert reads from the simulation: where to grasp, and what is missing to the place."""
+    """What a task's demonstrator reads from the simulation: where to grasp, and what is missing to the place."""
 
     grasp_m: FloatArray  # (3,) where the fingers should hold
-    grasp_headings_rad: Sequence[float]  # directions in which the fingers may open there; empty: any
+    grasp_headings_rad: Sequence[
+        float
+    ]  # directions in which the fingers may open there; empty: any
     gap_m: FloatArray  # (3,) from where the object is to where it shall be let go
-    turns_rad: Sequence[float] = ()  # about the vertical, any of which lets the object fit its place; empty: it fits as it is
+    turns_rad: Sequence[
+        float
+    ] = ()  # about the vertical, any of which lets the object fit its place; empty: it fits as it is
 
 
-class PickPlaceExpert(HandExpert):
+class PickPlaceDemonstrator(HandDemonstrator):
     """Pick up, carry over, put down; a task says where (`_scene`)."""
 
     options = PickPlaceOptions()
@@ -72,11 +88,23 @@ class PickPlaceExpert(HandExpert):
     def _goal(self, env: RobosuiteEnv, hand: Hand) -> Goal:
         scene = self._scene(env)
         if self._preferred_rad is None:
-            self._preferred_rad = hand.heading_rad  # an arm's initial pose is far from its joints' limits
-        way = {"reach": self._reach, "close": self._close, "carry": self._carry, "release": self._release}
+            self._preferred_rad = (
+                hand.heading_rad
+            )  # an arm's initial pose is far from its joints' limits
+        way = {
+            "reach": self._reach,
+            "close": self._close,
+            "carry": self._carry,
+            "release": self._release,
+        }
         self._ticks += 1
-        closed = self._phase == "close" and (self._fingers.at_rest(env) or self._ticks > self.options.most_close_ticks)
-        if self._phase in ("close", "carry") and np.linalg.norm(scene.grasp_m - hand.position_m) > self.options.lost_m:
+        closed = self._phase == "close" and (
+            self._fingers.at_rest(env) or self._ticks > self.options.most_close_ticks
+        )
+        if (
+            self._phase in ("close", "carry")
+            and np.linalg.norm(scene.grasp_m - hand.position_m) > self.options.lost_m
+        ):
             self._enter("reach")
         elif closed:
             self._enter("carry")
@@ -87,7 +115,11 @@ class PickPlaceExpert(HandExpert):
         self._fingers = Fingers()
 
     def _reach(self, hand: Hand, scene: Scene) -> Goal:
-        settings, offset_m, turn_rad = self.options, scene.grasp_m - hand.position_m, hand.turn_down()
+        settings, offset_m, turn_rad = (
+            self.options,
+            scene.grasp_m - hand.position_m,
+            hand.turn_down(),
+        )
         turn_rad[2] += self._grasp_turn(hand, scene)
         near = float(np.linalg.norm(offset_m)) < settings.grasp_tolerance_m
         if near and float(np.linalg.norm(turn_rad)) < settings.grasp_tolerance_rad:
@@ -112,7 +144,15 @@ class PickPlaceExpert(HandExpert):
         """The turn that what is held still has to make: short, and not to where the arm is strained."""
         now = self._strain(hand.heading_rad)
         ends = [nearest_turn(0.0, now + turn) for turn in scene.turns_rad] or [now]
-        return min(ends, key=lambda end: abs(end - now) + 0.5 * abs(end) + 10.0 * (abs(end) > MOST_STRAIN_RAD)) - now
+        return (
+            min(
+                ends,
+                key=lambda end: (
+                    abs(end - now) + 0.5 * abs(end) + 10.0 * (abs(end) > MOST_STRAIN_RAD)
+                ),
+            )
+            - now
+        )
 
     def _strain(self, heading_rad: float) -> float:
         """A heading as its deviation from the one that the arm likes best; turns go through zero, never past the back."""
@@ -132,7 +172,9 @@ class PickPlaceExpert(HandExpert):
         share = float(np.clip(1 - missing_m / settings.rise_margin_m, 0.0, 1.0))
         turn_rad = hand.turn_down()
         turn_rad[2] += left_rad * share
-        placed = sideways_m < settings.place_tolerance_m and abs(left_rad) < settings.place_tolerance_rad
+        placed = (
+            sideways_m < settings.place_tolerance_m and abs(left_rad) < settings.place_tolerance_rad
+        )
         if placed and abs(missing_m) < 2 * settings.place_tolerance_m:
             self._enter("release")
         offset_m = np.array([*(scene.gap_m[:2] * share), missing_m])
@@ -146,11 +188,15 @@ class PickPlaceExpert(HandExpert):
         return Goal(np.array([0.0, 0.0, rise_m]), hand.turn_down(), False, 0.0)
 
 
-class CanExpert(PickPlaceExpert):
+class CanDemonstrator(PickPlaceDemonstrator):
     """A can stands the same from all sides: the hand keeps the heading it likes."""
 
     options = PickPlaceOptions(
-        clearance_m=0.12, rise_margin_m=0.06, place_tolerance_m=0.03, hover_height_m=0.1, grasp_tolerance_m=0.012
+        clearance_m=0.12,
+        rise_margin_m=0.06,
+        place_tolerance_m=0.03,
+        hover_height_m=0.1,
+        grasp_tolerance_m=0.012,
     )
     GRASP_M = np.array([0.0, 0.0, 0.015])
     """Where the fingers hold, from the can's centre: high enough for a hand that stands on the bin's edge."""
@@ -161,10 +207,14 @@ class CanExpert(PickPlaceExpert):
         simulation = env.simulation
         number = simulation.object_id
         can_m, _ = pose(env, simulation.obj_body_id[simulation.objects[number].name])
-        return Scene(can_m + self.GRASP_M, (), simulation.target_bin_placements[number] + self.PLACE_M - can_m)
+        return Scene(
+            can_m + self.GRASP_M,
+            (),
+            simulation.target_bin_placements[number] + self.PLACE_M - can_m,
+        )
 
 
-class SquareExpert(PickPlaceExpert):
+class SquareDemonstrator(PickPlaceDemonstrator):
     """The nut is held by its handle and turned so that it fits the peg; the handle never points away from the arm."""
 
     options = PickPlaceOptions(clearance_m=0.135, place_tolerance_m=0.004, place_tolerance_rad=0.05)
@@ -184,7 +234,7 @@ class SquareExpert(PickPlaceExpert):
         return Scene(grasp_m, across, place_m - nut_m, turns)
 
 
-class StackExpert(PickPlaceExpert):
+class StackDemonstrator(PickPlaceDemonstrator):
     """The small cube is put on the large one as it is held; where the large one is near, the fingers open beside it."""
 
     options = PickPlaceOptions(clearance_m=0.06, rise_margin_m=0.03)
@@ -202,7 +252,9 @@ class StackExpert(PickPlaceExpert):
         if float(np.linalg.norm(apart_m[:2])) < self.CROWDED_M:
             towards_rad = float(np.arctan2(apart_m[1], apart_m[0]))
             faces.sort(key=lambda face: abs(np.cos(face - towards_rad)))
-            faces = faces[:2]  # both ways round of the axis that is more nearly square to the way to the large cube
+            faces = faces[
+                :2
+            ]  # both ways round of the axis that is more nearly square to the way to the large cube
         return Scene(small_m, faces, large_m + np.array([0.0, 0.0, self.STACKED_M]) - small_m)
 
 

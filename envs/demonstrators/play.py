@@ -17,7 +17,7 @@ TASK_SHARE = 0.6
 """Share of the segments in which play works at the task."""
 
 
-class RandomExpert:
+class RandomDemonstrator:
     """Slowly changing random actions within the bounds of the environment's actions; for any environment."""
 
     def __init__(self) -> None:
@@ -40,18 +40,18 @@ class RandomExpert:
         return self.intended
 
 
-class PlayExpert:
-    """Works at the task for a while, wanders off for a while, and back: a scripted expert and random motion in turns."""
+class PlayDemonstrator:
+    """Works at the task for a while, wanders off for a while, and back: a scripted demonstrator and random motion in turns."""
 
-    def __init__(self, expert: Any) -> None:
-        """`expert` works at the task, with whatever noise it has."""
-        self.expert, self.wanderer = expert, RandomExpert()
+    def __init__(self, demonstrator: Any) -> None:
+        """`demonstrator` works at the task, with whatever noise it has."""
+        self.demonstrator, self.wanderer = demonstrator, RandomDemonstrator()
         self.reset(np.random.default_rng(0))
 
     def reset(self, rng: np.random.Generator) -> None:
         """Begin an episode; `rng` draws everything."""
         self._rng, self._left, self._working = rng, 0, True
-        self.expert.reset(rng)
+        self.demonstrator.reset(rng)
         self.wanderer.reset(rng)
         self.intended: FloatArray = np.zeros(0)
 
@@ -61,7 +61,7 @@ class PlayExpert:
             self._left = int(self._rng.integers(*SEGMENT_TICKS))
             self._working = bool(self._rng.random() < TASK_SHARE)
         self._left -= 1
-        self.intended = (self.expert if self._working else self.wanderer).act(env)
+        self.intended = (self.demonstrator if self._working else self.wanderer).act(env)
         return self.intended
 
 

@@ -1,4 +1,4 @@
-"""The disturbance of experts: a slowly changing push, so that demonstrations also show how to come back to the path."""
+"""The disturbance of demonstrators: a slowly changing push, so that demonstrations also show how to come back to the path."""
 
 from __future__ import annotations
 
@@ -18,5 +18,8 @@ class Push:
     def next(self) -> FloatArray:
         """The push (n,) of this tick."""
         if self._noise:
-            self._push = 0.8 * self._push + 0.6 * self._noise * self._shares * self._rng.standard_normal(len(self._shares))
+            self._push = (
+                0.8 * self._push
+                + 0.6 * self._noise * self._shares * self._rng.standard_normal(len(self._shares))
+            )
         return self._push

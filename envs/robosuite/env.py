@@ -28,14 +28,16 @@ STEP_M, STEP_RAD = 0.05, 0.5
 FINGERS = {"Panda": 2, "UR5e": 6}
 """Robot -> joints of its default gripper."""
 Control = Literal["delta", "absolute"]
-Turns = Literal["quaternion", "matrix"]
+RotationForm = Literal["quaternion", "rotation_6d"]
 WORKSPACE = ([-0.5, -0.6, 0.7, *[-np.pi] * 3, -1.0], [0.5, 0.6, 1.5, *[np.pi] * 3, 1.0])
 """Where absolute actions of an arm are looked for, not where they end: position [m], rotation vector [rad], gripper."""
 HAND_DOWN = (1.0, 0.0, 0.0, 0.0)
 UPRIGHT = (0.0, 0.0, 0.0, 1.0)
 """Reference orientations, xyzw: a hand that points at the table, an object that stands as it was made."""
 COLLISION_GROUP = 0
-TABLE_VIEW = CameraView(lookat_m=(-0.15, 0.0, 0.98), distance_m=0.95, azimuth_deg=135.0, elevation_deg=-25.0)
+TABLE_VIEW = CameraView(
+    lookat_m=(-0.15, 0.0, 0.98), distance_m=0.95, azimuth_deg=135.0, elevation_deg=-25.0
+)
 
 
 def arm_prefixes(arms: int) -> list[str]:
@@ -45,7 +47,11 @@ def arm_prefixes(arms: int) -> list[str]:
 
 def pose_spec(arms: int = 1, control: Control = "delta") -> ActionSpec:
     """The hand's position and rotation vector, or their changes, and the gripper, for each arm in turn: 7 numbers an arm."""
-    return ActionSpec(tuple(dim for prefix in arm_prefixes(arms) for dim in _arm_dims(prefix, control == "absolute")))
+    return ActionSpec(
+        tuple(
+            dim for prefix in arm_prefixes(arms) for dim in _arm_dims(prefix, control == "absolute")
+        )
+    )
 
 
 def _arm_dims(prefix: str, absolute: bool) -> list[ActionDim]:
@@ -81,7 +87,7 @@ class RobosuiteEnv(TaskEnv):
     Observations, float32: `eef_pos` (3) [m], `eef_quat` (4) xyzw of the hand's body and `eef_quat_site` (4) of the frame that
     is controlled, both with canonical sign, `gripper_qpos` (2 for the Panda) [m],
     each with `robot0_`, `robot1_` before it where there are two arms; `object`: the task's own object observations, joined,
-    their turns as quaternions or, with `turns="matrix"`, as six numbers: of an object that may lie any way round a quaternion
+    their turns as quaternions or, with `rotation="rotation_6d"`, as six numbers: of an object that may lie any way round a quaternion
     changes its sign somewhere in the middle of what is to be learned.
     Actions (7 an arm): with `control="delta"` changes of the hand's pose in [-1, 1], with `control="absolute"` the pose
     itself, in the world, as position [m] and rotation vector [rad]: see `pose_spec`.
@@ -105,7 +111,7 @@ class RobosuiteEnv(TaskEnv):
         render_size: int = 256,
         control: Control = "delta",
         cameras: CameraChoice = None,
-        turns: Turns = "quaternion",
+        rotation: RotationForm = "quaternion",
     ) -> None:
         """Make the task with these options.
 
@@ -114,23 +120,33 @@ class RobosuiteEnv(TaskEnv):
         render_size: side of the pictures of a video [px]
         control: what actions are: delta (changes of the hand's pose in [-1, 1]) or absolute (the pose [m, rad])
         cameras: cameras to observe, names or {name: side in px}: agentview, frontview, robot0_eye_in_hand and others
-        turns: how the turns of objects are observed: quaternion or matrix (six numbers that never jump)
+        rotation: how the turns of objects are observed: quaternion or rotation_6d (six numbers that never jump)
         """
         if control not in get_args(Control):
-            raise ConfigError(f"control is {control!r}; choose one of {', '.join(get_args(Control))}")
-        if turns not in get_args(Turns):
-            raise ConfigError(f"turns is {turns!r}; choose one of {', '.join(get_args(Turns))}")
+            raise ConfigError(
+                f"control is {control!r}; choose one of {', '.join(get_args(Control))}"
+            )
+        if rotation not in get_args(RotationForm):
+            raise ConfigError(
+                f"rotation is {rotation!r}; choose one of {', '.join(get_args(RotationForm))}"
+            )
         if robot not in FINGERS:
             raise ConfigError(f"robot is {robot!r}; choose one of {', '.join(FINGERS)}")
         own = {"eef_pos": 3, "eef_quat": 4, "eef_quat_site": 4, "gripper_qpos": FINGERS[robot]}
         low, high = ([-1.0] * 7, [1.0] * 7) if control == "delta" else WORKSPACE
-        keys = {prefix + name: size for prefix in arm_prefixes(self.arms) for name, size in own.items()}
-        self.turns = turns
+        keys = {
+            prefix + name: size for prefix in arm_prefixes(self.arms) for name, size in own.items()
+        }
+        self.rotation = rotation
         quaternions = sum(_is_turn(name) for name in self.objects)
-        keys["object"] = sum(self.objects.values()) + (2 * quaternions if turns == "matrix" else 0)
+        keys["object"] = sum(self.objects.values()) + (
+            2 * quaternions if rotation == "rotation_6d" else 0
+        )
         self.cameras = Cameras.of(cameras)
         super().__init__(
-            obs_spec=ObsSpec({**{name: ObsKey((size,)) for name, size in keys.items()}, **self.cameras.keys}),
+            obs_spec=ObsSpec(
+                {**{name: ObsKey((size,)) for name, size in keys.items()}, **self.cameras.keys}
+            ),
             action_spec=pose_spec(self.arms, control),
             action_low=low * self.arms,
             action_high=high * self.arms,
@@ -146,7 +162,7 @@ class RobosuiteEnv(TaskEnv):
 
     @property
     def simulation(self) -> Any:
-        """The robosuite environment, for experts that look at more than the observation."""
+        """The robosuite environment, for demonstrators that look at more than the observation."""
         if self._sim is None:
             raise RuntimeError("there is no simulation before the first reset")
         return self._sim
@@ -156,7 +172,10 @@ class RobosuiteEnv(TaskEnv):
 
     def _build(self, seed: int) -> None:
         self._release()
-        self._sim, self._built_from = build(self.task, [self.robot] * self.arms, seed, RATE_HZ, self.control), seed
+        self._sim, self._built_from = (
+            build(self.task, [self.robot] * self.arms, seed, RATE_HZ, self.control),
+            seed,
+        )
         self._seen = self._sim.reset()
         self._reward = float(self._sim.reward(None))
 
@@ -165,7 +184,9 @@ class RobosuiteEnv(TaskEnv):
         sim = self.simulation
         whole_s = sim.control_timestep
         if substeps < self.substeps:
-            sim.control_timestep = (substeps + 1e-3) * sim.model_timestep  # robosuite rounds down to whole substeps
+            sim.control_timestep = (
+                substeps + 1e-3
+            ) * sim.model_timestep  # robosuite rounds down to whole substeps
         try:
             self._seen, self._reward, _, _ = sim.step(bounded)
         finally:
@@ -173,12 +194,14 @@ class RobosuiteEnv(TaskEnv):
         if substeps < self.substeps:
             self._seen = fresh_observations(sim)
 
-    def rest(self) -> FloatArray:
+    def hold_position(self) -> FloatArray:
         """No change of the pose; for absolute poses the one that the hand has now. The gripper moves no further."""
         if self.control == "delta":
             return np.zeros(self.action_spec.width)
         hands = [self._hand(arm) for arm in range(self.arms)]
-        return np.concatenate([[*at, *Rotation.from_matrix(turned).as_rotvec(), 0.0] for at, turned in hands])
+        return np.concatenate(
+            [[*at, *Rotation.from_matrix(turned).as_rotvec(), 0.0] for at, turned in hands]
+        )
 
     def _hand(self, arm: int) -> tuple[FloatArray, FloatArray]:
         """Position (3,) [m] and orientation (3, 3) of the frame that is controlled."""
@@ -187,7 +210,13 @@ class RobosuiteEnv(TaskEnv):
         return np.array(data.get_site_xpos(site)), np.array(data.get_site_xmat(site))
 
     def _identity(self) -> tuple[Any, ...]:
-        return (*super()._identity(), self.robot, self.control, self.turns, *self.cameras.sizes.items())
+        return (
+            *super()._identity(),
+            self.robot,
+            self.control,
+            self.rotation,
+            *self.cameras.sizes.items(),
+        )
 
     def _save(self) -> Any:
         own = (self._built_from, copy.deepcopy(dict(self._seen)), self._reward)
@@ -198,7 +227,9 @@ class RobosuiteEnv(TaskEnv):
         if self._sim is None or self._built_from != seed:
             self._build(seed)
         if self.simulation.full_xml != scene:
-            raise ConfigError("the snapshot's scene cannot be built any more: it was made by another version of robosuite")
+            raise ConfigError(
+                "the snapshot's scene cannot be built any more: it was made by another version of robosuite"
+            )
         set_simulation_state(self.simulation, simulation)
         self._seen, self._reward = copy.deepcopy(seen), reward
 
@@ -212,11 +243,15 @@ class RobosuiteEnv(TaskEnv):
         return np.array([*position_m, *Rotation.from_matrix(turned).as_rotvec(), change[6]])
 
     def _observe(self) -> Observations:
-        parts = {"object": np.concatenate([np.atleast_1d(self._object(name)) for name in self.objects])}
+        parts = {
+            "object": np.concatenate([np.atleast_1d(self._object(name)) for name in self.objects])
+        }
         for number, prefix in enumerate(arm_prefixes(self.arms)):
             names = ("eef_pos", "eef_quat", "eef_quat_site", "gripper_qpos")
             own = {name: self._seen[f"robot{number}_{name}"] for name in names}
-            own |= {name: canonical_quat(own[name], HAND_DOWN) for name in ("eef_quat", "eef_quat_site")}
+            own |= {
+                name: canonical_quat(own[name], HAND_DOWN) for name in ("eef_quat", "eef_quat_site")
+            }
             parts |= {prefix + name: value for name, value in own.items()}
         states = {name: part.astype(np.float32) for name, part in parts.items()}
         seen = {**states, **(self._pictures() if self.cameras else {})}
@@ -224,7 +259,7 @@ class RobosuiteEnv(TaskEnv):
 
     def _object(self, name: str) -> NDArray[Any]:
         value = self._seen[name]
-        if self.turns == "matrix" and _is_turn(name):
+        if self.rotation == "rotation_6d" and _is_turn(name):
             return matrix_columns(value)
         return canonical_quat(value, self.references[name]) if name in self.references else value
 
@@ -246,11 +281,17 @@ class RobosuiteEnv(TaskEnv):
 
     def _posed(self) -> tuple[SceneRenderer, Picture]:
         """The renderer and the full scene, posed as the simulation is now; kept as long as the scene stays the same."""
-        if self._renderer is None or self._picture is None or self._picture.full_xml != self.simulation.full_xml:
+        if (
+            self._renderer is None
+            or self._picture is None
+            or self._picture.full_xml != self.simulation.full_xml
+        ):
             self._release_picture()
             self._picture = Picture(self.simulation.full_xml)
             size = self.cameras.largest(self.render_size)
-            self._renderer = SceneRenderer(self._picture.model, self.view, size, hidden=[COLLISION_GROUP])
+            self._renderer = SceneRenderer(
+                self._picture.model, self.view, size, hidden=[COLLISION_GROUP]
+            )
         sim = self.simulation.sim
         self._picture.pose(sim.model._model, sim.data._data)
         return self._renderer, self._picture

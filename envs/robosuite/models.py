@@ -66,7 +66,9 @@ def _kept_environment(name: str) -> Iterator[None]:
             os.environ[name] = before
 
 
-def build(task: str, robots: Sequence[str], seed: int, rate_hz: float, control: str = "delta") -> Any:
+def build(
+    task: str, robots: Sequence[str], seed: int, rate_hz: float, control: str = "delta"
+) -> Any:
     """A new robosuite simulation of `task` with the arms `robots`; all that is random comes from `seed`, the model included.
 
     Its `full_xml` is the scene with everything that is drawn.
@@ -177,7 +179,9 @@ def without_looks(scene_xml: str) -> str:
 
 
 def _only_drawn(geom: ElementTree.Element) -> bool:
-    return geom.get("type") == "mesh" and geom.get("contype") == "0" and geom.get("conaffinity") == "0"
+    return (
+        geom.get("type") == "mesh" and geom.get("contype") == "0" and geom.get("conaffinity") == "0"
+    )
 
 
 class Picture:
@@ -193,7 +197,9 @@ class Picture:
     def pose(self, bare_model: Any, bare_data: Any) -> None:
         """Take over the joints' positions and the sites' visibility of the bare simulation."""
         mujoco = load_mujoco()
-        self.model.site_rgba[:] = bare_model.site_rgba  # robosuite hides its marker sites after building
+        self.model.site_rgba[:] = (
+            bare_model.site_rgba
+        )  # robosuite hides its marker sites after building
         self.data.qpos[:] = bare_data.qpos
         mujoco.mj_kinematics(self.model, self.data)
         mujoco.mj_camlight(self.model, self.data)

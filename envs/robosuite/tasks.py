@@ -28,7 +28,10 @@ class CanEnv(RobosuiteEnv):
         "Can_to_robot0_eef_pos": 3,
         "Can_to_robot0_eef_quat": 4,
     }
-    references: ClassVar[Mapping[str, tuple[float, ...]]] = {"Can_quat": UPRIGHT, "Can_to_robot0_eef_quat": HAND_DOWN}
+    references: ClassVar[Mapping[str, tuple[float, ...]]] = {
+        "Can_quat": UPRIGHT,
+        "Can_to_robot0_eef_quat": HAND_DOWN,
+    }
     default_steps = 250
     instruction = "put the can into its bin"
 
@@ -64,7 +67,10 @@ class StackEnv(RobosuiteEnv):
         "gripper_to_cubeA": 3,
         "gripper_to_cubeB": 3,
     }
-    references: ClassVar[Mapping[str, tuple[float, ...]]] = {"cubeA_quat": UPRIGHT, "cubeB_quat": UPRIGHT}
+    references: ClassVar[Mapping[str, tuple[float, ...]]] = {
+        "cubeA_quat": UPRIGHT,
+        "cubeB_quat": UPRIGHT,
+    }
     default_steps = 200
     instruction = "stack the red cube on the green cube"
 
@@ -90,8 +96,16 @@ class ToolHangEnv(RobosuiteEnv):
 
     task = "ToolHang"
     objects: ClassVar[Mapping[str, int]] = {
-        **{f"{part}_{what}": size for part in ("base", "frame", "tool") for what, size in (("pos", 3), ("quat", 4))},
-        **{f"{part}_to_robot0_eef_{what}": size for part in ("frame", "tool") for what, size in (("pos", 3), ("quat", 4))},
+        **{
+            f"{part}_{what}": size
+            for part in ("base", "frame", "tool")
+            for what, size in (("pos", 3), ("quat", 4))
+        },
+        **{
+            f"{part}_to_robot0_eef_{what}": size
+            for part in ("frame", "tool")
+            for what, size in (("pos", 3), ("quat", 4))
+        },
         "frame_is_assembled": 1,
         "tool_on_frame": 1,
     }

@@ -46,8 +46,16 @@ def prior_loss(logits: Tensor, place: Tensor, top: int) -> Tensor:
     layers, _, experts = logits.shape
     probabilities = logits.softmax(-1).transpose(0, 1).flatten(1)  # (N, L E)
     wanted = windows(place, layers * experts, top / experts)
-    chosen = one_hot(logits.topk(top, -1).indices, experts).sum(-2).transpose(0, 1).flatten(1).to(wanted.dtype)
-    cost = torch.cdist(chosen.T.contiguous(), wanted.T.contiguous(), p=1)  # (L E, L E): levels at which the two differ
+    chosen = (
+        one_hot(logits.topk(top, -1).indices, experts)
+        .sum(-2)
+        .transpose(0, 1)
+        .flatten(1)
+        .to(wanted.dtype)
+    )
+    cost = torch.cdist(
+        chosen.T.contiguous(), wanted.T.contiguous(), p=1
+    )  # (L E, L E): levels at which the two differ
     _, column = linear_sum_assignment(cost.detach().cpu().numpy())
     target = wanted[:, torch.as_tensor(column, device=wanted.device)]
     return jensen_shannon(probabilities / layers, target / target.sum(-1, keepdim=True)).mean()

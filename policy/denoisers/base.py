@@ -29,7 +29,9 @@ def take_rows(context: Any, rows: Tensor) -> Any:
     if isinstance(context, tuple):
         return tuple(take_rows(part, rows) for part in context)
     if is_dataclass(context) and not isinstance(context, type):
-        return replace(context, **{f.name: take_rows(getattr(context, f.name), rows) for f in fields(context)})
+        return replace(
+            context, **{f.name: take_rows(getattr(context, f.name), rows) for f in fields(context)}
+        )
     return context
 
 
@@ -45,7 +47,11 @@ class LevelTable:
 
     def fits(self, network: Network, horizon: int) -> bool:
         """Whether the network made it, for plans of that length, and has the same weights still."""
-        return (self.network, self.version, self.horizon) == (network.serial, network.weights_version, horizon)
+        return (self.network, self.version, self.horizon) == (
+            network.serial,
+            network.weights_version,
+            horizon,
+        )
 
     def at(self, step: int) -> Any:
         """The prepared entry of one step."""
@@ -98,10 +104,12 @@ class Network(nn.Module, ABC):
     def forward(self, x: Tensor, level: Tensor, context: Any, prepared: Any = None) -> Tensor:
         """F(x (B, T, A), level (B, T), context) -> (B, T, A); `prepared` stands in for the levels' modulation."""
 
-    def weights_in(self, dtype: torch.dtype) -> Self:
+    def set_precision(self, dtype: torch.dtype) -> Self:
         """Hold and multiply the weights in `dtype` from now on; raises ConfigError where a network has no such form."""
         if dtype != torch.float32:
-            raise ConfigError(f"{type(self).__name__} runs in float32 only, not in {dtype}; denoiser=mode runs in both")
+            raise ConfigError(
+                f"{type(self).__name__} runs in float32 only, not in {dtype}; denoiser=mode runs in both"
+            )
         return self
 
     @property
@@ -143,9 +151,13 @@ class Network(nn.Module, ABC):
     def check_table(self, table: LevelTable) -> None:
         """Raise ConfigError when the table was prepared by another network, or the weights have changed since."""
         if table.network != self.serial:
-            raise ConfigError("these levels were prepared by another network: call prepare() of this one")
+            raise ConfigError(
+                "these levels were prepared by another network: call prepare() of this one"
+            )
         if table.version != self.weights_version:
-            raise ConfigError("the weights have changed since these levels were prepared: call prepare() again")
+            raise ConfigError(
+                "the weights have changed since these levels were prepared: call prepare() again"
+            )
 
 
 def heads_apart(x: Tensor, heads: int) -> Tensor:
@@ -173,8 +185,14 @@ class LevelEmbedding(nn.Module):
     def __init__(self, width: int, out: int, scale: float = 1000.0) -> None:
         super().__init__()
         half = width // 2
-        self.register_buffer("frequencies", torch.exp(-math.log(10000.0) * torch.arange(half) / (half - 1)) * scale, False)
-        self.layers = nn.Sequential(nn.Linear(2 * half, 4 * width), nn.Mish(), nn.Linear(4 * width, out))
+        self.register_buffer(
+            "frequencies",
+            torch.exp(-math.log(10000.0) * torch.arange(half) / (half - 1)) * scale,
+            False,
+        )
+        self.layers = nn.Sequential(
+            nn.Linear(2 * half, 4 * width), nn.Mish(), nn.Linear(4 * width, out)
+        )
 
     def forward(self, level: Tensor) -> Tensor:
         """Embed levels of any shape; a trailing axis is added."""

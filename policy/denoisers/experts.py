@@ -28,7 +28,7 @@ class Routes:
 
 
 @dataclass(frozen=True)
-class Share:
+class Dispatch:
     """The action tokens that one expert works on: `spans` of neighbours, first and past the last."""
 
     expert: int
@@ -44,7 +44,9 @@ class Router(nn.Module):
 
     def __init__(self, embed: int, experts: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(embed, 2 * embed), nn.GELU(), nn.Linear(2 * embed, experts))
+        self.layers = nn.Sequential(
+            nn.Linear(embed, 2 * embed), nn.GELU(), nn.Linear(2 * embed, experts)
+        )
         if experts == 1:
             self.layers = nn.Sequential()
         for layer in self.layers:
@@ -54,7 +56,11 @@ class Router(nn.Module):
 
     def forward(self, embedded: Tensor) -> Tensor:
         """(..., E) -> logits (..., experts), float32."""
-        return self.layers(embedded).float() if len(self.layers) else embedded.new_zeros(*embedded.shape[:-1], 1).float()
+        return (
+            self.layers(embedded).float()
+            if len(self.layers)
+            else embedded.new_zeros(*embedded.shape[:-1], 1).float()
+        )
 
 
 def choose(logits: Tensor, top: int, sample: bool) -> Routes:
@@ -63,21 +69,27 @@ def choose(logits: Tensor, top: int, sample: bool) -> Routes:
     One alone keeps its probability as its weight, since from a weight that is always 1 no router can learn. Adding Gumbel
     noise to logits and taking the largest draws without replacement (1903.06059).
     """
-    noise = -torch.log(-torch.log(torch.rand_like(logits).clamp(1e-9, 1 - 1e-7))) if sample else torch.zeros_like(logits)
+    noise = (
+        -torch.log(-torch.log(torch.rand_like(logits).clamp(1e-9, 1 - 1e-7)))
+        if sample
+        else torch.zeros_like(logits)
+    )
     expert = (logits + noise).topk(top, -1).indices
     if top == 1 < logits.shape[-1]:
         return Routes(expert, logits.softmax(-1).gather(-1, expert))
     return Routes(expert, logits.gather(-1, expert).softmax(-1))
 
 
-def shares(routes: Routes) -> tuple[Share, ...]:
+def dispatches(routes: Routes) -> tuple[Dispatch, ...]:
     """The routes of T tokens, (T, k), by expert."""
     experts, found = routes.expert.tolist(), []
     for expert in sorted({number for token in experts for number in token}):
         tokens = [step for step, token in enumerate(experts) if expert in token]
-        weight = routes.weight[tokens, [experts[token].index(expert) for token in tokens]].unsqueeze(1)  # (n, 1)
+        weight = routes.weight[
+            tokens, [experts[token].index(expert) for token in tokens]
+        ].unsqueeze(1)  # (n, 1)
         same = bool((weight == weight[0]).all())
-        found.append(Share(expert, tuple(_spans(tokens)), weight[:1] if same else weight))
+        found.append(Dispatch(expert, tuple(_spans(tokens)), weight[:1] if same else weight))
     return tuple(found)
 
 
@@ -89,10 +101,10 @@ def _spans(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
         yield own[0], own[-1] + 1
 
 
-def swiglu(h: Tensor, widen: Tensor, bias: Tensor, narrow: Tensor) -> Tensor:
+def swiglu(h: Tensor, up_projection: Tensor, bias: Tensor, down_projection: Tensor) -> Tensor:
     """One SwiGLU network on h (..., E): N (value * silu(gate)) with (value, gate) = W h + b (2002.05202)."""
-    value, gate = linear(h, widen, bias).chunk(2, -1)
-    return linear(value * silu(gate), narrow)
+    value, gate = linear(h, up_projection, bias).chunk(2, -1)
+    return linear(value * silu(gate), down_projection)
 
 
 class Experts(nn.Module):
@@ -100,19 +112,27 @@ class Experts(nn.Module):
 
     def __init__(self, embed: int, count: int, hidden: int) -> None:
         super().__init__()
-        self.widen = nn.Parameter(torch.empty(count, 2 * hidden, embed))
+        self.up_projection = nn.Parameter(torch.empty(count, 2 * hidden, embed))
         self.bias = nn.Parameter(torch.empty(count, 2 * hidden))
-        self.narrow = nn.Parameter(torch.empty(count, embed, hidden))
-        for weight, inputs in ((self.widen, embed), (self.bias, embed), (self.narrow, hidden)):
+        self.down_projection = nn.Parameter(torch.empty(count, embed, hidden))
+        for weight, inputs in (
+            (self.up_projection, embed),
+            (self.bias, embed),
+            (self.down_projection, hidden),
+        ):
             nn.init.uniform_(weight, -1 / math.sqrt(inputs), 1 / math.sqrt(inputs))
 
     def one(self, expert: int, h: Tensor) -> Tensor:
         """What one expert makes of h (..., E)."""
-        return swiglu(h, self.widen[expert], self.bias[expert], self.narrow[expert])
+        return swiglu(
+            h, self.up_projection[expert], self.bias[expert], self.down_projection[expert]
+        )
 
-    def along(self, h: Tensor, plan: Sequence[Share]) -> Tensor:
+    def apply_dispatch(self, h: Tensor, plan: Sequence[Dispatch]) -> Tensor:
         """h (B, T, E) by routes that are the same for every row; every expert runs once, whatever its spans."""
-        if all((s.spans, len(s.weight)) == (((0, h.shape[1]),), 1) for s in plan):  # one level for all tokens
+        if all(
+            (s.spans, len(s.weight)) == (((0, h.shape[1]),), 1) for s in plan
+        ):  # one level for all tokens
             flat = h.flatten(0, 1)
             first, *others = (self.one(s.expert, flat).mul_(s.weight[0].to(h.dtype)) for s in plan)
             return sum(others, first).view_as(h)
@@ -120,9 +140,13 @@ class Experts(nn.Module):
         out = torch.zeros_like(by_token)
         for share in plan:
             own = [by_token[first:last] for first, last in share.spans]
-            made = self.one(share.expert, (own[0] if len(own) == 1 else torch.cat(own)).flatten(0, 1))
+            made = self.one(
+                share.expert, (own[0] if len(own) == 1 else torch.cat(own)).flatten(0, 1)
+            )
             made = made.view(-1, *by_token.shape[1:]).mul_(share.weight.unsqueeze(1).to(h.dtype))
-            for (first, last), part in zip(share.spans, made.split([len(each) for each in own]), strict=True):
+            for (first, last), part in zip(
+                share.spans, made.split([len(each) for each in own]), strict=True
+            ):
                 out[first:last] += part
         return out.transpose(0, 1)
 
@@ -130,11 +154,21 @@ class Experts(nn.Module):
         """h (N, E) by routes (N, k) of each token's own."""
         top, out = routes.expert.shape[-1], torch.zeros_like(h)
         order = routes.expert.flatten().argsort(stable=True)  # picks, by expert
-        token, weight = torch.div(order, top, rounding_mode="floor"), routes.weight.flatten()[order].unsqueeze(-1)
-        counts = torch.bincount(routes.expert.flatten(), minlength=len(self.widen)).tolist()
+        token, weight = (
+            torch.div(order, top, rounding_mode="floor"),
+            routes.weight.flatten()[order].unsqueeze(-1),
+        )
+        counts = torch.bincount(routes.expert.flatten(), minlength=len(self.up_projection)).tolist()
         # Taken apart at once: the gradients of all experts are put together once, instead of being added up one by one.
-        each = zip(self.widen.unbind(), self.bias.unbind(), self.narrow.unbind(), strict=True)
-        for weights, own, share in zip(each, token.split(counts), weight.split(counts), strict=True):
+        each = zip(
+            self.up_projection.unbind(),
+            self.bias.unbind(),
+            self.down_projection.unbind(),
+            strict=True,
+        )
+        for weights, own, share in zip(
+            each, token.split(counts), weight.split(counts), strict=True
+        ):
             if len(own):
                 out.index_add_(0, own, swiglu(h[own], *weights) * share.to(h.dtype))
         return out

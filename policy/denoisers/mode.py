@@ -22,7 +22,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from ...spec import ConfigError
 from .balance import balance_loss, prior_loss, router_z_loss, windows
 from .base import Health, LevelEmbedding, Network, heads_apart, heads_joined, sinusoids
-from .experts import Experts, Router, Routes, Share, check_routing, choose, shares
+from .experts import Dispatch, Experts, Router, Routes, check_routing, choose, dispatches
 
 POSITION_SIZE = 0.5
 LEVELS_WATCHED = 64
@@ -36,7 +36,7 @@ class ModeModulation:
     """Levels that are the same in every row: embedding (1, T, E), what each layer's experts do, and the channels in use."""
 
     added: Tensor
-    plans: tuple[tuple[Share, ...], ...]
+    plans: tuple[tuple[Dispatch, ...], ...]
     window: Tensor | None  # (1, T, E) of 0 and 1; None: all
 
 
@@ -54,25 +54,39 @@ class Block(nn.Module):
         super().__init__()
         self.heads, self.top = heads, top
         self.norm_attention, self.norm_experts = nn.RMSNorm(embed, 1e-6), nn.RMSNorm(embed, 1e-6)
-        self.norm_query, self.norm_key = nn.RMSNorm(embed // heads, 1e-6), nn.RMSNorm(embed // heads, 1e-6)
+        self.norm_query, self.norm_key = (
+            nn.RMSNorm(embed // heads, 1e-6),
+            nn.RMSNorm(embed // heads, 1e-6),
+        )
         self.qkv = nn.Linear(embed, 3 * embed)
         self.out = nn.Linear(embed, embed, bias=False)
         self.router = Router(embed, experts)
         self.experts = Experts(embed, experts, hidden)
 
-    def attend(self, h: Tensor, phi: Tensor, prefix: tuple[Tensor, Tensor] | None, mask: Tensor | None) -> tuple[Tensor, ...]:
+    def attend(
+        self, h: Tensor, phi: Tensor, prefix: tuple[Tensor, Tensor] | None, mask: Tensor | None
+    ) -> tuple[Tensor, ...]:
         """h (B, T, E) after attention, and the keys and values of its own tokens."""
-        parts = (heads_apart(part, self.heads) for part in self.qkv(self.norm_attention(h) + phi.to(h.dtype)).chunk(3, -1))
+        parts = (
+            heads_apart(part, self.heads)
+            for part in self.qkv(self.norm_attention(h) + phi.to(h.dtype)).chunk(3, -1)
+        )
         query, key, value = parts
         query, key = self.norm_query(query), self.norm_key(key)
         keys, values = (
-            (key, value) if prefix is None else (torch.cat(pair, 2) for pair in zip(prefix, (key, value), strict=True))
+            (key, value)
+            if prefix is None
+            else (torch.cat(pair, 2) for pair in zip(prefix, (key, value), strict=True))
         )
-        return h + self.out(heads_joined(scaled_dot_product_attention(query, keys, values, mask))), key, value
+        return (
+            h + self.out(heads_joined(scaled_dot_product_attention(query, keys, values, mask))),
+            key,
+            value,
+        )
 
-    def planned(self, h: Tensor, plan: tuple[Share, ...]) -> Tensor:
+    def planned(self, h: Tensor, plan: tuple[Dispatch, ...]) -> Tensor:
         """The experts' part by routes that stand fast."""
-        return h + self.experts.along(self.norm_experts(h), plan)
+        return h + self.experts.apply_dispatch(self.norm_experts(h), plan)
 
     def routed(self, h: Tensor, routes: Routes) -> Tensor:
         """The experts' part by routes (B, T, k) of each token's own."""
@@ -84,7 +98,7 @@ class ModeTransformer(Network):
     """Mixture-of-experts transformer denoiser.
 
     `top` of `experts` networks of `hidden` numbers work on a token in every layer; 1 of 1 is a dense network. `causal` hides
-    later actions from earlier ones. In training the likeliest experts are taken, as in evaluation; with `drawn` they are drawn
+    later actions from earlier ones. In training the likeliest experts are taken, as in evaluation; with `stochastic_routing` they are drawn
     by their probabilities as in the paper, once for each level of a row and once a batch for the condition tokens, which costs
     success (measured: BENCHMARKS.md). `balance`, `router_z` and `prior` weigh the auxiliary losses (see balance.py). With
     `shared` below 1 a token's layers read that share of its channels only, DTR's window of its level, and the others pass by
@@ -104,7 +118,7 @@ class ModeTransformer(Network):
         hidden: int = 0,
         steps: int = 64,
         causal: bool = True,
-        drawn: bool = False,
+        stochastic_routing: bool = False,
         balance: float = 0.01,
         router_z: float = 0.0,
         prior: float = 0.0,
@@ -113,13 +127,24 @@ class ModeTransformer(Network):
     ) -> None:
         super().__init__()
         if embed % heads or embed % 2 or embed < 4:
-            raise ConfigError(f"denoiser.embed ({embed}) must be even, at least 4 and divisible by denoiser.heads ({heads})")
+            raise ConfigError(
+                f"denoiser.embed ({embed}) must be even, at least 4 and divisible by denoiser.heads ({heads})"
+            )
         check_routing(experts, top)
         if min(balance, router_z, prior) < 0:
-            raise ConfigError(f"denoiser.balance is {balance}, router_z {router_z} and prior {prior}; 0 or more are wanted")
+            raise ConfigError(
+                f"denoiser.balance is {balance}, router_z {router_z} and prior {prior}; 0 or more are wanted"
+            )
         if not 0 < shared <= 1:
-            raise ConfigError(f"denoiser.shared is {shared}; a share of the channels above 0 and at most 1 is wanted")
-        self.width, self.causal, self.drawn, self.top = width, causal, drawn, top
+            raise ConfigError(
+                f"denoiser.shared is {shared}; a share of the channels above 0 and at most 1 is wanted"
+            )
+        self.width, self.causal, self.stochastic_routing, self.top = (
+            width,
+            causal,
+            stochastic_routing,
+            top,
+        )
         self.balance, self.router_z, self.prior, self.shared = balance, router_z, prior, shared
         self.embedding = LevelEmbedding(level_width, embed)
         self.actions = nn.Linear(width, embed)
@@ -131,9 +156,11 @@ class ModeTransformer(Network):
         self.blocks = nn.ModuleList(Block(embed, heads, **sizes) for _ in range(layers))
         self.norm_out = nn.RMSNorm(embed, 1e-6)
         self.out = nn.Linear(embed, width)
-        self._kept: tuple[tuple[int, tuple[int, int], int], tuple[tuple[Share, ...], ...]] | None = None
+        self._kept: (
+            tuple[tuple[int, tuple[int, int], int], tuple[tuple[Dispatch, ...], ...]] | None
+        ) = None
 
-    def weights_in(self, dtype: torch.dtype) -> Self:
+    def set_precision(self, dtype: torch.dtype) -> Self:
         """Hold and multiply the layers' weights in `dtype`; what depends on levels (embedding, routers) stays in float32."""
         kept = {id(self.condition_phi)}
         for module in self.modules():
@@ -150,30 +177,46 @@ class ModeTransformer(Network):
     def active_count(self) -> int:
         """Weights that work on one token: `top` of every layer's experts."""
         experts = [weight for block in self.blocks for weight in block.experts.parameters()]  # type: ignore[union-attr]
-        return super().active_count - sum(weight.numel() // len(weight) * (len(weight) - self.top) for weight in experts)
+        return super().active_count - sum(
+            weight.numel() // len(weight) * (len(weight) - self.top) for weight in experts
+        )
 
     def encode_context(self, tokens: Tensor) -> ModeContext:
         """Take the condition tokens (B, K, E) through all layers and keep their keys and values."""
-        h, phi, layers = self.conditions(tokens.to(self.position)) + self.condition_position, self.condition_phi, []
+        h, phi, layers = (
+            self.conditions(tokens.to(self.position)) + self.condition_position,
+            self.condition_phi,
+            [],
+        )
         plans = None if torch.is_grad_enabled() else self._condition_plans(tokens.shape[1])
         for number, block in enumerate(self.blocks):
             h, key, value = block.attend(h, phi, None, None)  # type: ignore[operator]
             layers.append((key, value))
             if number + 1 < len(self.blocks):
-                h = self._drawn_experts(block, h) if plans is None else block.planned(h, plans[number])  # type: ignore[operator, arg-type]
+                h = (
+                    self._drawn_experts(block, h)
+                    if plans is None
+                    else block.planned(h, plans[number])
+                )  # type: ignore[operator, arg-type]
         return ModeContext(tuple(layers))
 
-    def _condition_plans(self, tokens: int) -> tuple[tuple[Share, ...], ...]:
+    def _condition_plans(self, tokens: int) -> tuple[tuple[Dispatch, ...], ...]:
         """The condition tokens' routes in every layer; they stand fast, and are kept while the weights are the same."""
         now = (self.serial, self.weights_version, tokens)
         if self._kept is None or self._kept[0] != now:
-            chosen = (choose(block.router(self.condition_phi), self.top, False) for block in self.blocks)  # type: ignore[operator]
-            wide = (Routes(r.expert.expand(tokens, -1), r.weight.expand(tokens, -1)) for r in chosen)
-            self._kept = now, tuple(shares(routes) for routes in wide)
+            chosen = (
+                choose(block.router(self.condition_phi), self.top, False) for block in self.blocks
+            )  # type: ignore[operator]
+            wide = (
+                Routes(r.expert.expand(tokens, -1), r.weight.expand(tokens, -1)) for r in chosen
+            )
+            self._kept = now, tuple(dispatches(routes) for routes in wide)
         return self._kept[1]
 
     def _drawn_experts(self, block: Block, h: Tensor) -> Tensor:
-        routes = choose(block.router(self.condition_phi), self.top, self.training and self.drawn)  # (k,)
+        routes = choose(
+            block.router(self.condition_phi), self.top, self.training and self.stochastic_routing
+        )  # (k,)
         shape = (*h.shape[:2], self.top)
         return block.routed(h, Routes(routes.expert.expand(shape), routes.weight.expand(shape)))
 
@@ -181,11 +224,17 @@ class ModeTransformer(Network):
         """Embedding and routes of levels (1, T) that are the same in every row."""
         phi = self.embedding(level)  # (1, T, E)
         chosen = (choose(block.router(phi[0]), self.top, False) for block in self.blocks)  # type: ignore[operator]
-        return ModeModulation(phi, tuple(shares(routes) for routes in chosen), self._window(level, phi))
+        return ModeModulation(
+            phi, tuple(dispatches(routes) for routes in chosen), self._window(level, phi)
+        )
 
     def _window(self, level: Tensor, phi: Tensor) -> Tensor | None:
         """Channels (B, T, E) that tokens of these levels work with."""
-        return None if self.shared == 1 else windows(level.flatten(), phi.shape[-1], self.shared).view_as(phi)
+        return (
+            None
+            if self.shared == 1
+            else windows(level.flatten(), phi.shape[-1], self.shared).view_as(phi)
+        )
 
     def check_steps(self, steps: int) -> None:
         """A plan must not be longer than the positions reach."""
@@ -194,7 +243,9 @@ class ModeTransformer(Network):
                 f"horizon.planned is {steps}, but denoiser.steps allows {len(self.position)}: give denoiser.steps={steps}"
             )
 
-    def forward(self, x: Tensor, level: Tensor, context: ModeContext, prepared: ModeModulation | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, level: Tensor, context: ModeContext, prepared: ModeModulation | None = None
+    ) -> Tensor:
         """F(x (B, T, A), level (B, T), context) -> (B, T, A)."""
         steps = x.shape[1]
         self.check_steps(steps)
@@ -207,7 +258,11 @@ class ModeTransformer(Network):
             passed = None if window is None else (1 - window.to(h.dtype)) * h
             h = h if window is None else window.to(h.dtype) * h
             h, *_ = block.attend(h, phi, prefix, mask)  # type: ignore[operator]
-            h = block.routed(h, routes[number]) if prepared is None else block.planned(h, prepared.plans[number])  # type: ignore[operator]
+            h = (
+                block.routed(h, routes[number])
+                if prepared is None
+                else block.planned(h, prepared.plans[number])
+            )  # type: ignore[operator]
             h = h if passed is None else h + passed
         return self.out(self.norm_out(h))
 
@@ -216,15 +271,17 @@ class ModeTransformer(Network):
         if not self.causal:
             return None
         prefix = context.layers[0][0].shape[2]
-        return torch.ones(steps, prefix + steps, dtype=torch.bool, device=self.position.device).tril(prefix)
+        return torch.ones(
+            steps, prefix + steps, dtype=torch.bool, device=self.position.device
+        ).tril(prefix)
 
     def _routes(self, level: Tensor, phi: Tensor) -> list[Routes]:
         """Every layer's routes (B, T, k); tokens of a row that share a level share its draw."""
-        return [self._drawn(level, block.router(phi)) for block in self.blocks]  # type: ignore[operator]
+        return [self._route(level, block.router(phi)) for block in self.blocks]  # type: ignore[operator]
 
-    def _drawn(self, level: Tensor, logits: Tensor) -> Routes:
-        routes = choose(logits, self.top, self.training and self.drawn)
-        if not (self.training and self.drawn):
+    def _route(self, level: Tensor, logits: Tensor) -> Routes:
+        routes = choose(logits, self.top, self.training and self.stochastic_routing)
+        if not (self.training and self.stochastic_routing):
             return routes
         leader = (
             (level.unsqueeze(2) == level.unsqueeze(1)).long().argmax(2, keepdim=True)
@@ -235,28 +292,52 @@ class ModeTransformer(Network):
     @torch.no_grad()
     def expert_use(self, level: Tensor) -> Tensor:
         """How much each expert works at levels (N,): its weight where it is chosen, (L, N, experts)."""
-        routes = [choose(block.router(self.embedding(level)), self.top, False) for block in self.blocks]  # type: ignore[operator]
-        count = len(self.blocks[0].experts.widen)  # type: ignore[union-attr, arg-type]
-        return torch.stack([torch.zeros(len(level), count).scatter(1, r.expert.cpu(), r.weight.cpu()) for r in routes])
+        routes = [
+            choose(block.router(self.embedding(level)), self.top, False) for block in self.blocks
+        ]  # type: ignore[operator]
+        count = len(self.blocks[0].experts.up_projection)  # type: ignore[union-attr, arg-type]
+        return torch.stack(
+            [
+                torch.zeros(len(level), count).scatter(1, r.expert.cpu(), r.weight.cpu())
+                for r in routes
+            ]
+        )
 
     def health(self) -> Health:
         """Each expert's share of the work over all levels, and which layers leave experts out at every level."""
-        use = self.expert_use(torch.linspace(0.01, 0.99, LEVELS_WATCHED, device=self.position.device)).mean(1)  # (L, experts)
-        numbers = {f"experts/layer{i + 1}/{e + 1}": float(use[i, e]) for i in range(len(use)) for e in range(use.shape[1])}
+        use = self.expert_use(
+            torch.linspace(0.01, 0.99, LEVELS_WATCHED, device=self.position.device)
+        ).mean(1)  # (L, experts)
+        numbers = {
+            f"experts/layer{i + 1}/{e + 1}": float(use[i, e])
+            for i in range(len(use))
+            for e in range(use.shape[1])
+        }
         unused = (use < UNUSED).sum(1)
-        collapsed = [f"layer {i + 1} uses {use.shape[1] - int(n)} of {use.shape[1]}" for i, n in enumerate(unused) if n]
+        collapsed = [
+            f"layer {i + 1} uses {use.shape[1] - int(n)} of {use.shape[1]}"
+            for i, n in enumerate(unused)
+            if n
+        ]
         if not collapsed:
             return Health(numbers, None)
         mend = f"raise denoiser.balance ({self.balance:g}), try denoiser.prior=1, or train with fewer experts"
-        return Health(numbers, f"experts have collapsed: {', '.join(collapsed)} over all noise levels; {mend}")
+        return Health(
+            numbers, f"experts have collapsed: {', '.join(collapsed)} over all noise levels; {mend}"
+        )
 
     def losses(self, level: Tensor) -> dict[str, Tensor]:
         """Load balance, 1 where all experts do as much, the routers' z-loss and the diffusion prior, each weighted."""
         different = level.unique()  # (U,): every level counts once
-        used, phi = {}, torch.cat((self.embedding(different), self.condition_phi.unsqueeze(0)))  # the conditions last
+        used, phi = (
+            {},
+            torch.cat((self.embedding(different), self.condition_phi.unsqueeze(0))),
+        )  # the conditions last
         logits = torch.stack([block.router(phi) for block in self.blocks])  # type: ignore[operator]
         if self.balance:
-            used["balance"] = self.balance * balance_loss(logits, choose(logits, self.top, self.training and self.drawn).expert)
+            used["balance"] = self.balance * balance_loss(
+                logits, choose(logits, self.top, self.training and self.stochastic_routing).expert
+            )
         if self.router_z:
             used["router_z"] = self.router_z * router_z_loss(logits)
         if self.prior:

@@ -24,18 +24,26 @@ SNAP = 0.01
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, groups: int) -> nn.Module:
-    block = nn.Sequential(nn.Conv1d(inputs, outputs, kernel, padding=kernel // 2), nn.GroupNorm(groups, outputs), nn.Mish())
+    block = nn.Sequential(
+        nn.Conv1d(inputs, outputs, kernel, padding=kernel // 2),
+        nn.GroupNorm(groups, outputs),
+        nn.Mish(),
+    )
     return nn.ModuleDict({"block": block})
 
 
 class PublishedBlock(nn.Module):
     """Two convolutions with a FiLM between them, and a skip."""
 
-    def __init__(self, inputs: int, outputs: int, condition: int, kernel: int, groups: int, scaled: bool) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, condition: int, kernel: int, groups: int, scaled: bool
+    ) -> None:
         super().__init__()
         self.scaled = scaled
         self.conv1 = _convolution(inputs, outputs, kernel, groups)
-        self.cond_encoder = nn.Sequential(nn.Mish(), nn.Linear(condition, outputs * (2 if scaled else 1)))
+        self.cond_encoder = nn.Sequential(
+            nn.Mish(), nn.Linear(condition, outputs * (2 if scaled else 1))
+        )
         self.conv2 = _convolution(outputs, outputs, kernel, groups)
         self.residual_conv = nn.Identity() if inputs == outputs else nn.Conv1d(inputs, outputs, 1)
 
@@ -88,21 +96,35 @@ class PublishedUnet(Network):
         self.width, self.channels, self.step_width = width, tuple(channels), step_width
         self.register_buffer("levels", ddpm_levels(indices), persistent=False)
         condition = step_width + tokens * token_width
-        embedding = (nn.Identity(), nn.Linear(step_width, 4 * step_width), nn.Mish(), nn.Linear(4 * step_width, step_width))
+        embedding = (
+            nn.Identity(),
+            nn.Linear(step_width, 4 * step_width),
+            nn.Mish(),
+            nn.Linear(4 * step_width, step_width),
+        )
         self.diffusion_step_encoder = nn.Sequential(*embedding)
 
         def stage(inputs: int, outputs: int, resize: nn.Module) -> nn.ModuleList:
-            first, second = (PublishedBlock(i, outputs, condition, kernel, groups, scaled) for i in (inputs, outputs))
+            first, second = (
+                PublishedBlock(i, outputs, condition, kernel, groups, scaled)
+                for i in (inputs, outputs)
+            )
             return nn.ModuleList((first, second, resize))
 
         ins, last = (width, *self.channels[:-1]), self.channels[-1]
         shrink = [nn.Conv1d(c, c, 3, 2, 1) for c in self.channels[:-1]] + [nn.Identity()]
-        self.down_modules = nn.ModuleList(stage(i, o, r) for i, o, r in zip(ins, self.channels, shrink, strict=True))
+        self.down_modules = nn.ModuleList(
+            stage(i, o, r) for i, o, r in zip(ins, self.channels, shrink, strict=True)
+        )
         self.mid_modules = nn.ModuleList(list(stage(last, last, nn.Identity()))[:2])
         pairs = list(zip(self.channels[:-1], self.channels[1:], strict=True))[::-1]
-        self.up_modules = nn.ModuleList(stage(2 * b, a, nn.ConvTranspose1d(a, a, 4, 2, 1)) for a, b in pairs)
+        self.up_modules = nn.ModuleList(
+            stage(2 * b, a, nn.ConvTranspose1d(a, a, 4, 2, 1)) for a, b in pairs
+        )
         finest = self.channels[0]
-        self.final_conv = nn.Sequential(_convolution(finest, finest, kernel, 8), nn.Conv1d(finest, width, 1))
+        self.final_conv = nn.Sequential(
+            _convolution(finest, finest, kernel, 8), nn.Conv1d(finest, width, 1)
+        )
 
     def _blocks(self) -> list[PublishedBlock]:
         """Every block in the order of the forward pass."""
@@ -112,7 +134,9 @@ class PublishedUnet(Network):
     def encode_context(self, tokens: Tensor) -> PublishedContext:
         """The observation's share of every FiLM, from tokens (B, K, E)."""
         activated = mish(tokens.flatten(1))
-        return PublishedContext(tuple(block.share(activated, self.step_width) for block in self._blocks()))
+        return PublishedContext(
+            tuple(block.share(activated, self.step_width) for block in self._blocks())
+        )
 
     def index(self, level: Tensor) -> Tensor:
         """Noise index of levels (any shape), between whole numbers too: its embedding is smooth."""
@@ -131,13 +155,19 @@ class PublishedUnet(Network):
                 "or guided (rtc), but not streamed"
             )
         half = self.step_width // 2
-        frequencies = torch.exp(torch.arange(half, device=level.device) * (-math.log(10000.0) / (half - 1)))
+        frequencies = torch.exp(
+            torch.arange(half, device=level.device) * (-math.log(10000.0) / (half - 1))
+        )
         angle = self.index(level[:, 0]).unsqueeze(-1) * frequencies  # (B, E / 2)
         embedded = mish(self.diffusion_step_encoder(torch.cat((angle.sin(), angle.cos()), -1)))
         return tuple(block.share(embedded, 0) + block.bias for block in self._blocks())
 
     def forward(
-        self, x: Tensor, level: Tensor, context: PublishedContext, prepared: tuple[Tensor, ...] | None = None
+        self,
+        x: Tensor,
+        level: Tensor,
+        context: PublishedContext,
+        prepared: tuple[Tensor, ...] | None = None,
     ) -> Tensor:
         """F(x (B, T, A), level (B, T), context) -> (B, T, A)."""
         self.check_steps(x.shape[1])
@@ -158,4 +188,6 @@ class PublishedUnet(Network):
         """Every resolution but the coarsest is halved."""
         factor = 2 ** (len(self.channels) - 1)
         if steps % factor:
-            raise ConfigError(f"the plan has {steps} steps; this U-Net needs a multiple of {factor}")
+            raise ConfigError(
+                f"the plan has {steps} steps; this U-Net needs a multiple of {factor}"
+            )

@@ -38,7 +38,9 @@ class TemporalLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """(B, T, E) -> (B, T, E')."""
         padded, steps = pad(input, (0, 0, *self.reach)), input.shape[1]
-        return super().forward(torch.cat([padded[:, i : i + steps] for i in range(self.kernel)], -1))
+        return super().forward(
+            torch.cat([padded[:, i : i + steps] for i in range(self.kernel)], -1)
+        )
 
 
 class Block(nn.Module):
@@ -47,15 +49,21 @@ class Block(nn.Module):
     def __init__(self, embed: int, heads: int, causal: bool, kernel: int) -> None:
         super().__init__()
         self.heads, self.causal = heads, causal
-        self.norm_self, self.norm_mlp = (nn.LayerNorm(embed, elementwise_affine=False) for _ in range(2))
+        self.norm_self, self.norm_mlp = (
+            nn.LayerNorm(embed, elementwise_affine=False) for _ in range(2)
+        )
         self.norm_cross = nn.LayerNorm(embed)
         self.qkv = nn.Linear(embed, 3 * embed)
         self.out_self = nn.Linear(embed, embed)
         self.query = nn.Linear(embed, embed)
         self.key_value = nn.Linear(embed, 2 * embed)
         self.out_cross = nn.Linear(embed, embed)
-        widen = nn.Linear(embed, 4 * embed) if kernel == 1 else TemporalLinear(embed, 4 * embed, kernel, causal)
-        self.mlp = nn.Sequential(widen, nn.SiLU(), nn.Linear(4 * embed, embed))
+        up_projection = (
+            nn.Linear(embed, 4 * embed)
+            if kernel == 1
+            else TemporalLinear(embed, 4 * embed, kernel, causal)
+        )
+        self.mlp = nn.Sequential(up_projection, nn.SiLU(), nn.Linear(4 * embed, embed))
         self.offset = nn.Parameter(torch.zeros(6, embed))
 
     def context(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,7 +81,9 @@ class Block(nn.Module):
 
     def _self_attention(self, h: Tensor) -> Tensor:
         query, key, value = (heads_apart(part, self.heads) for part in self.qkv(h).chunk(3, -1))
-        return self.out_self(heads_joined(scaled_dot_product_attention(query, key, value, is_causal=self.causal)))
+        return self.out_self(
+            heads_joined(scaled_dot_product_attention(query, key, value, is_causal=self.causal))
+        )
 
 
 @dataclass(frozen=True)
@@ -115,18 +125,28 @@ class DiffusionTransformer(Network):
     ) -> None:
         super().__init__()
         if embed % heads or embed % 2 or embed < 4:
-            raise ConfigError(f"denoiser.embed ({embed}) must be even, at least 4 and divisible by denoiser.heads ({heads})")
+            raise ConfigError(
+                f"denoiser.embed ({embed}) must be even, at least 4 and divisible by denoiser.heads ({heads})"
+            )
         if kernel < 1 or kernel % 2 == 0:
-            raise ConfigError(f"denoiser.kernel is {kernel}; it must be odd, and 1 for no convolution")
+            raise ConfigError(
+                f"denoiser.kernel is {kernel}; it must be odd, and 1 for no convolution"
+            )
         self.width, self.embed = width, embed
         self.embedding = LevelEmbedding(level_width, embed)
         self.to_norms = nn.Sequential(nn.Mish(), nn.Linear(embed, 6 * embed))
         self.actions = nn.Linear(width, embed)
         self.position = nn.Parameter(torch.zeros(steps, embed))
-        self.observations = nn.Sequential(nn.Linear(token_width, embed), nn.Mish(), nn.Linear(embed, embed))
+        self.observations = nn.Sequential(
+            nn.Linear(token_width, embed), nn.Mish(), nn.Linear(embed, embed)
+        )
         self.observation_position = nn.Parameter(torch.zeros(tokens, embed))
         self.observation_embedding = nn.Sequential(
-            nn.Flatten(), nn.Linear(tokens * token_width, 4 * embed), nn.SiLU(), nn.Linear(4 * embed, 2 * embed), nn.SiLU()
+            nn.Flatten(),
+            nn.Linear(tokens * token_width, 4 * embed),
+            nn.SiLU(),
+            nn.Linear(4 * embed, 2 * embed),
+            nn.SiLU(),
         )
         self.observation_added = nn.Linear(2 * embed, embed)
         self.observation_to_norms = nn.Linear(2 * embed, layers * 6 * embed, bias=False)
@@ -166,11 +186,19 @@ class DiffusionTransformer(Network):
                 f"horizon.planned is {steps}, but denoiser.steps allows {len(self.position)}: give denoiser.steps={steps}"
             )
 
-    def forward(self, x: Tensor, level: Tensor, context: TransformerContext, prepared: TokenModulation | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        level: Tensor,
+        context: TransformerContext,
+        prepared: TokenModulation | None = None,
+    ) -> Tensor:
         """F(x (B, T, A), level (B, T), context) -> (B, T, A)."""
         self.check_steps(x.shape[1])
         modulation = self.modulation(level) if prepared is None else prepared
         h = self.actions(x) + self.position[: x.shape[1]] + modulation.added + context.added
-        for block, layer, norms in zip(self.blocks, context.layers, context.norms.unbind(2), strict=True):
+        for block, layer, norms in zip(
+            self.blocks, context.layers, context.norms.unbind(2), strict=True
+        ):
             h = block(h, modulation.norms + norms, layer)
         return self.out(self.norm_out(h))

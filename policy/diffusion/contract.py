@@ -28,7 +28,9 @@ class Preconditioner:
 
     def __init__(self, prediction: str = "v", sigma_data: float = 0.5) -> None:
         if prediction not in PREDICTIONS:
-            raise ConfigError(f"prediction is {shorten(prediction)}; choose one of {', '.join(PREDICTIONS)}")
+            raise ConfigError(
+                f"prediction is {shorten(prediction)}; choose one of {', '.join(PREDICTIONS)}"
+            )
         self.prediction, self.sigma_data = prediction, sigma_data
 
     def coefficients(self, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -43,7 +45,11 @@ class Preconditioner:
             alpha = alpha.clamp_min(ALPHA_LEAST)
             return one, 1 / alpha, -sigma / alpha
         total = sigma**2 + (alpha * self.sigma_data) ** 2  # variance of x
-        return 1 / total.sqrt(), alpha * self.sigma_data**2 / total, sigma * self.sigma_data / total.sqrt()
+        return (
+            1 / total.sqrt(),
+            alpha * self.sigma_data**2 / total,
+            sigma * self.sigma_data / total.sqrt(),
+        )
 
     def error(self, predicted_x0: Tensor, x0: Tensor, level: Tensor) -> Tensor:
         """Error of the network's own output at a common noisy x, (x0^ - x0) / c_out, (B, T, A): in v, eps, x0 or EDM's F.
@@ -65,7 +71,9 @@ class Denoiser:
         c_in, c_skip, c_out = self.preconditioner.coefficients(level)
         return c_skip * x + c_out * self.network(c_in * x, level, context, prepared).to(x.dtype)
 
-    def bind(self, context: Any, clip: float | None = None, table: LevelTable | None = None) -> BoundDenoiser:
+    def bind(
+        self, context: Any, clip: float | None = None, table: LevelTable | None = None
+    ) -> BoundDenoiser:
         """Fix the context (and the table of levels) for one plan."""
         if table is not None:
             self.network.check_table(table)
@@ -75,7 +83,9 @@ class Denoiser:
 class BoundDenoiser:
     """A denoiser for one observation: clips x0 to [-clip, clip] and counts its evaluations per row."""
 
-    def __init__(self, denoiser: Denoiser, context: Any, clip: float | None, table: LevelTable | None) -> None:
+    def __init__(
+        self, denoiser: Denoiser, context: Any, clip: float | None, table: LevelTable | None
+    ) -> None:
         self.denoiser, self.context, self.clip, self.table = denoiser, context, clip, table
         self.step: int | None = None
         self._nfe: Tensor | None = None

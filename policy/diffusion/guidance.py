@@ -25,9 +25,15 @@ class PrefixGuidance:
     """
 
     def __init__(
-        self, denoise: BoundDenoiser, wanted: Tensor, weight: Tensor, beta: float, jacobian: Jacobian, clip: float | None
+        self,
+        denoise: BoundDenoiser,
+        wanted: Tensor,
+        weight: Tensor,
+        beta: float,
+        jacobian: Jacobian,
+        clip: float | None,
     ) -> None:
-        """`wanted` (R, T, A), `weight` (R, T) in [0, 1]: 1 on what is committed, 0 where nothing is wanted."""
+        """`wanted` (R, T, A), `weight` (R, T) in [0, 1]: 1 on what is frozen, 0 where nothing is wanted."""
         self.denoise, self.wanted, self.weight = denoise, wanted, weight.unsqueeze(-1)
         self.beta, self.jacobian, self.clip = beta, jacobian, clip
 
@@ -64,18 +70,23 @@ class PrefixGuidance:
 
 
 class ClassifierFree:
-    """Classifier-free guidance (2207.12598): x0 = u + weight (c - u), c with the task's words, u without.
+    """Classifier-free guidance (2207.12598): x0 = u + weight (c - u), c with the instruction, u without.
 
     At a fixed x the noise estimate is linear in x0, so this is the usual e_u + weight (e_c - e_u). Once a row's c and u lie
-    within `agree` of each other (root mean square, half ranges), u is left out for the rest of the plan, row by row; None
+    within `agree` of each other (root mean square, normalised units), u is left out for the rest of the plan, row by row; None
     never leaves it out. That is Adaptive Guidance (2312.12487) but for its measure, the cosine of the noise estimates, which
     is 1 at pure noise whatever the network says. With weight 1 u is never asked for.
     """
 
     def __init__(
-        self, conditional: BoundDenoiser, without_words: Any, weight: float, agree: float | None, clip: float | None
+        self,
+        conditional: BoundDenoiser,
+        unconditional: Any,
+        weight: float,
+        agree: float | None,
+        clip: float | None,
     ) -> None:
-        self.conditional, self.without_words = conditional, without_words
+        self.conditional, self.unconditional = conditional, unconditional
         self.weight, self.agree, self.clip = weight, agree, clip
         self._asking: Tensor | None = None  # (B,) rows whose two estimates still differ
         self._spent: Tensor | None = None
@@ -109,23 +120,29 @@ class ClassifierFree:
     def _led(self, told: Tensor, x: Tensor, level: Tensor, rows: Tensor) -> Tensor:
         """`told`, in `rows` led away from the estimate without words."""
         assert self._asking is not None and self._spent is not None
-        bound = self.conditional.denoiser.bind(take_rows(self.without_words, rows), None, self.conditional.table)
+        bound = self.conditional.denoiser.bind(
+            take_rows(self.unconditional, rows), None, self.conditional.table
+        )
         bound.step = self.step
         untold = bound(x[rows], level[rows])
         self._spent[rows] += bound.nfe
         if self.agree is not None:
-            self._asking[rows] = (told[rows] - untold).square().flatten(1).mean(1).sqrt() > self.agree
+            self._asking[rows] = (told[rows] - untold).square().flatten(1).mean(
+                1
+            ).sqrt() > self.agree
         return told.index_put((rows,), untold + self.weight * (told[rows] - untold))
 
 
-def prefix_weights(steps: int, past: int, committed: Tensor, known: Tensor, fade: Literal["exp", "linear", "hard"]) -> Tensor:
-    """W of real-time chunking, (R, T): 1 up to the committed steps, falling to 0 at the end of the known ones.
+def prefix_weights(
+    steps: int, past: int, frozen: Tensor, known: Tensor, fade: Literal["exp", "linear", "hard"]
+) -> Tensor:
+    """W of real-time chunking, (R, T): 1 up to the frozen steps, falling to 0 at the end of the known ones.
 
-    `committed` (R,) steps after the `past` ones are sure to be executed; `known` (R,) steps of the previous plan are left.
+    `frozen` (R,) steps after the `past` ones are sure to be executed; `known` (R,) steps of the previous plan are left.
     The ramp is w = (end - i) / (end - begin + 1) or w (e^w - 1) / (e - 1) (2506.07339, equation 5); `hard` is 0 at once.
     """
     index = torch.arange(steps, device=known.device)
-    begin, end = (past + committed).unsqueeze(1), known.unsqueeze(1)
+    begin, end = (past + frozen).unsqueeze(1), known.unsqueeze(1)
     ramp = ((end - index) / (end - begin + 1).clamp_min(1)).clamp(0, 1)
     shapes: dict[str, Callable[[Tensor], Tensor]] = {
         "exp": lambda w: w * torch.expm1(w) / (math.e - 1),

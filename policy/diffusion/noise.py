@@ -25,8 +25,14 @@ class RowNoise:
         device: torch.device | str = "cpu",
         branches: IntArray | None = None,
     ) -> None:
-        self.seeds, self.plans, self.device = np.asarray(seeds, np.uint64), np.asarray(plans, np.uint64), device
-        self.branches = np.zeros_like(self.seeds) if branches is None else np.asarray(branches, np.uint64)
+        self.seeds, self.plans, self.device = (
+            np.asarray(seeds, np.uint64),
+            np.asarray(plans, np.uint64),
+            device,
+        )
+        self.branches = (
+            np.zeros_like(self.seeds) if branches is None else np.asarray(branches, np.uint64)
+        )
         self.draws = 0
 
     def normal(self, *shape: int) -> Tensor:

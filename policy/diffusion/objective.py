@@ -1,9 +1,9 @@
 """The training objective: which noise levels the steps of a training plan get, and the loss.
 
-Three regimes, drawn per sample (one checkpoint then serves every way of inference):
+Three regimes, drawn per sample (one checkpoint then serves every sampler):
   constant   one level for the whole plan: fresh sampling (Diffusion Policy) and warm starts (RTI)
   staircase  SDP's stairs: block c of h has schedule time (c + 1 - u) / h with one u for the plan (2406.04806, section 3)
-  prefix     a random number of first steps is clean, the rest has one level: continuing a committed prefix (2512.05964)
+  prefix     a random number of first steps is clean, the rest has one level: continuing a frozen prefix (2512.05964)
 """
 
 from __future__ import annotations
@@ -34,19 +34,29 @@ def staircase_times(horizon: Horizon, progress: Tensor) -> Tensor:
     return (block_index(horizon).to(progress) + 1 - progress.unsqueeze(-1)) / horizon.blocks
 
 
-def draw_times(regimes: Regimes, horizon: Horizon, batch: int, generator: torch.Generator, stratified: bool = False) -> Tensor:
+def draw_times(
+    regimes: Regimes,
+    horizon: Horizon,
+    batch: int,
+    generator: torch.Generator,
+    stratified: bool = False,
+) -> Tensor:
     """Schedule times (B, T) in [0, 1]: exactly 0 on the clean prefix, at least TIME_LEAST elsewhere.
 
     `stratified` draws one time from each of B equal parts of [0, 1], in random order, so that every batch sees all of them
     (ANT, 2306.00354, has as many samples from every interval).
     """
     check_regimes(regimes, horizon)
-    regime = torch.multinomial(torch.from_numpy(regimes.shares()), batch, True, generator=generator)  # (B,)
+    regime = torch.multinomial(
+        torch.from_numpy(regimes.shares()), batch, True, generator=generator
+    )  # (B,)
     uniform = torch.rand(batch, generator=generator)
     if stratified:
         uniform = (torch.randperm(batch, generator=generator) + uniform) / batch
-    chunk = horizon.past + horizon.executed  # a prefix of at most one chunk is ever committed
-    longest = max(1, min(chunk, horizon.planned - 1))  # and one step is left to learn: a plan all clean has no loss
+    chunk = horizon.past + horizon.executed  # a prefix of at most one chunk is ever frozen
+    longest = max(
+        1, min(chunk, horizon.planned - 1)
+    )  # and one step is left to learn: a plan all clean has no loss
     clean = torch.randint(1, longest + 1, (batch, 1), generator=generator)
     constant = uniform.unsqueeze(1).expand(-1, horizon.planned).clamp_min(TIME_LEAST)
     stairs = staircase_times(horizon, uniform).clamp_min(TIME_LEAST)
@@ -55,7 +65,7 @@ def draw_times(regimes: Regimes, horizon: Horizon, batch: int, generator: torch.
     return choices[regime, torch.arange(batch)]
 
 
-class LevelUncertainty(nn.Module):
+class LearnedLossWeighting(nn.Module):
     """u(level), learned beside the network: a level's loss L counts as exp(-u) L + u (EDM2, 2312.02696, equation 21).
 
     At the optimum u = log E[L], and every level pulls equally hard.
@@ -79,11 +89,11 @@ def denoising_loss(
     x0: Tensor,
     time: Tensor,
     noise: Tensor,
-    uncertainty: LevelUncertainty | None = None,
+    learned_weighting: LearnedLossWeighting | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Weighted mean squared error over the noisy steps of normalised plans x0 (B, T, A) at schedule times (B, T).
 
-    Clean steps are given, not asked for, and do not count. With `uncertainty` levels are weighed by what is learned of them;
+    Clean steps are given, not asked for, and do not count. With `learned_weighting` levels are weighed by what is learned of them;
     the loss that is logged stays the plain one. Returns the loss, the network's own losses added, and detached
     numbers to log.
     """
@@ -94,9 +104,14 @@ def denoising_loss(
     counted = (time > 0).sum()
     plain = loss = (weight * error).sum() / counted
     pull = torch.ones_like(loss).detach()
-    if uncertainty is not None:
-        u = uncertainty(level)
+    if learned_weighting is not None:
+        u = learned_weighting(level)
         loss = ((torch.exp(-u) * weight * error + u) * (time > 0)).sum() / counted
-        pull = ((torch.exp(-u) * (time > 0)).sum() / counted).detach()  # the network's own losses keep their share
+        pull = (
+            (torch.exp(-u) * (time > 0)).sum() / counted
+        ).detach()  # the network's own losses keep their share
     own = denoiser.network.losses(level)
-    return loss + pull * sum(own.values()), {"loss": plain.detach(), **{name: value.detach() for name, value in own.items()}}
+    return loss + pull * sum(own.values()), {
+        "loss": plain.detach(),
+        **{name: value.detach() for name, value in own.items()},
+    }

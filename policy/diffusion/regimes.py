@@ -16,14 +16,22 @@ UNET_STEPS = 4
 class Regimes:
     """Shares of the three level regimes; they are scaled to sum to one, and 0 turns one off."""
 
-    staircase: float = described(0.5, "share of plans whose noise rises in stairs, for inference=sdp and rising warm starts")
-    constant: float = described(0.4, "share of plans of one noise level, for fresh plans and warm starts")
-    prefix: float = described(0.1, "share of plans whose first steps are clean, for inference=rtc inference.mode=trained")
+    staircase: float = described(
+        0.5, "share of plans whose noise rises in stairs, for inference=sdp and rising warm starts"
+    )
+    constant: float = described(
+        0.4, "share of plans of one noise level, for fresh plans and warm starts"
+    )
+    prefix: float = described(
+        0.1, "share of plans whose first steps are clean, for inference=rtc inference.mode=trained"
+    )
 
     def __post_init__(self) -> None:
         shares = asdict(self)
         if min(shares.values()) < 0 or sum(shares.values()) <= 0:
-            raise ConfigError(f"training.regimes are {shares}; shares must be 0 or more and not all 0")
+            raise ConfigError(
+                f"training.regimes are {shares}; shares must be 0 or more and not all 0"
+            )
 
     def shares(self) -> FloatArray:
         """(3,) probabilities of staircase, constant, prefix."""

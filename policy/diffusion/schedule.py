@@ -42,7 +42,10 @@ def raise_noise(x: Tensor, noise: Tensor, level: Tensor, target: Tensor) -> Tens
 
     x' = (alpha'/alpha) x + sqrt(sigma'^2 - (alpha'/alpha)^2 sigma^2) noise has exactly the noise that its label says.
     """
-    (alpha, sigma), (alpha_to, sigma_to) = alpha_sigma(level.unsqueeze(-1)), alpha_sigma(target.unsqueeze(-1))
+    (alpha, sigma), (alpha_to, sigma_to) = (
+        alpha_sigma(level.unsqueeze(-1)),
+        alpha_sigma(target.unsqueeze(-1)),
+    )
     ratio = alpha_to / alpha.clamp_min(1e-12)
     raised = ratio * x + torch.sqrt((sigma_to**2 - (ratio * sigma) ** 2).clamp_min(0)) * noise
     return torch.where((target > level).unsqueeze(-1), raised, x)
@@ -165,8 +168,12 @@ class IndexTable:
 
     def __init__(self, indices: int = 100) -> None:
         if indices < 2:
-            raise ConfigError(f"schedule.indices is {indices}; at least two noise indices are needed")
-        self.knots = torch.cat((torch.zeros(1, dtype=torch.float64), ddpm_levels(indices)))  # (N + 1,)
+            raise ConfigError(
+                f"schedule.indices is {indices}; at least two noise indices are needed"
+            )
+        self.knots = torch.cat(
+            (torch.zeros(1, dtype=torch.float64), ddpm_levels(indices))
+        )  # (N + 1,)
 
     def level(self, time: Tensor) -> Tensor:
         """Level at schedule time; at 1 it is that of the noisiest index, a little below pure noise."""
@@ -180,7 +187,11 @@ class IndexTable:
         knots, wanted = self.knots.to(level.device), level.double()
         above = torch.searchsorted(knots, wanted.contiguous()).clamp(1, len(knots) - 1)
         low, high = knots[above - 1], knots[above]
-        return ((above - 1 + (wanted - low) / (high - low)) / (len(knots) - 1)).clamp(0, 1).to(level.dtype)
+        return (
+            ((above - 1 + (wanted - low) / (high - low)) / (len(knots) - 1))
+            .clamp(0, 1)
+            .to(level.dtype)
+        )
 
     def weight(self, level: Tensor) -> Tensor:
         """One."""
@@ -195,7 +206,9 @@ def grid(schedule: Schedule, steps: int, start: float = 1.0) -> Tensor:
     return schedule.level(times).float()
 
 
-def ddpm_levels(schedule_steps: int = 100, beta_max: float = 0.999, offset: float = 0.008) -> Tensor:
+def ddpm_levels(
+    schedule_steps: int = 100, beta_max: float = 0.999, offset: float = 0.008
+) -> Tensor:
     """Exact level of each index k of DDPM's discrete cosine table, (schedule_steps,), float64.
 
     The table that imported networks were trained with: beta_k = min(1 - abar(k+1)/abar(k), beta_max), multiplied up.

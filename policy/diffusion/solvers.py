@@ -16,7 +16,7 @@ from torch import Tensor
 from ...spec import ConfigError
 from .schedule import alpha_sigma
 
-BoundDenoiser = Callable[[Tensor, Tensor], Tensor]
+DenoiseFn = Callable[[Tensor, Tensor], Tensor]
 
 
 class History(NamedTuple):
@@ -40,7 +40,9 @@ class Solver(Protocol):
     stochastic: bool
     order: int
 
-    def step(self, denoise: BoundDenoiser, x: Tensor, level_from: Tensor, level_to: Tensor, history: Any) -> Step:
+    def step(
+        self, denoise: DenoiseFn, x: Tensor, level_from: Tensor, level_to: Tensor, history: Any
+    ) -> Step:
         """One step of the whole plan; see the module's text."""
         ...
 
@@ -49,7 +51,9 @@ def _scales(level: Tensor) -> tuple[Tensor, Tensor]:
     return alpha_sigma(level.unsqueeze(-1))  # (B, T, 1) each
 
 
-def _keep_finished(x: Tensor, mean: Tensor, std: Tensor, level_from: Tensor, level_to: Tensor) -> tuple[Tensor, Tensor]:
+def _keep_finished(
+    x: Tensor, mean: Tensor, std: Tensor, level_from: Tensor, level_to: Tensor
+) -> tuple[Tensor, Tensor]:
     """Positions that have nothing to remove keep their value and get no noise."""
     moving = (level_to < level_from).unsqueeze(-1)
     return torch.where(moving, mean, x), torch.where(moving, std, torch.zeros_like(std))
@@ -70,7 +74,14 @@ class DDIM:
         self.eta = eta
         self.stochastic = eta > 0
 
-    def step(self, denoise: BoundDenoiser, x: Tensor, level_from: Tensor, level_to: Tensor, history: History | None) -> Step:
+    def step(
+        self,
+        denoise: DenoiseFn,
+        x: Tensor,
+        level_from: Tensor,
+        level_to: Tensor,
+        history: History | None,
+    ) -> Step:
         """One (partly stochastic) step."""
         x0 = denoise(x, level_from)
         alpha, sigma = _scales(level_from)
@@ -90,13 +101,26 @@ class DPMSolverPP:
 
     def __init__(self, order: int = 2) -> None:
         if order not in (1, 2):
-            raise ConfigError(f"inference.solver.order is {order}; DPM-Solver++ is here in order 1 and 2")
+            raise ConfigError(
+                f"inference.solver.order is {order}; DPM-Solver++ is here in order 1 and 2"
+            )
         self.order = order
 
-    def step(self, denoise: BoundDenoiser, x: Tensor, level_from: Tensor, level_to: Tensor, history: History | None) -> Step:
+    def step(
+        self,
+        denoise: DenoiseFn,
+        x: Tensor,
+        level_from: Tensor,
+        level_to: Tensor,
+        history: History | None,
+    ) -> Step:
         """One deterministic step in the log-SNR variable."""
         x0 = denoise(x, level_from)
-        estimate = x0 if history is None or self.order == 1 else self._extrapolate(x0, level_from, level_to, history)
+        estimate = (
+            x0
+            if history is None or self.order == 1
+            else self._extrapolate(x0, level_from, level_to, history)
+        )
         alpha, sigma = _scales(level_from)
         alpha_next, sigma_next = _scales(level_to)
         ratio = sigma_next / sigma.clamp_min(1e-12)
@@ -104,7 +128,9 @@ class DPMSolverPP:
         std = torch.zeros_like(sigma)
         return Step(*_keep_finished(x, mean, std, level_from, level_to), History(x0, level_from))
 
-    def _extrapolate(self, x0: Tensor, level_from: Tensor, level_to: Tensor, history: History) -> Tensor:
+    def _extrapolate(
+        self, x0: Tensor, level_from: Tensor, level_to: Tensor, history: History
+    ) -> Tensor:
         """D = x0 + (x0 - x0_before) / 2r; plain x0 where a neighbour lies at infinite log-SNR (pure noise or clean)."""
         before, now, after = (_log_snr(level) for level in (history.level, level_from, level_to))
         share = (after - now) / (2 * (now - before))  # 1 / 2r
@@ -119,7 +145,12 @@ class Slopes(NamedTuple):
     eps: tuple[Tensor, ...]  # (B, T, A) each
 
 
-ADAMS_BASHFORTH = ((1.0,), (1.5, -0.5), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
+ADAMS_BASHFORTH = (
+    (1.0,),
+    (1.5, -0.5),
+    (23 / 12, -16 / 12, 5 / 12),
+    (55 / 24, -59 / 24, 37 / 24, -9 / 24),
+)
 """Weights of the newest noise estimates, by how many there are (2202.09778, equations 9 and 12)."""
 
 
@@ -137,7 +168,14 @@ class PLMS:
             raise ConfigError(f"inference.solver.order is {order}; PLMS is here in orders 1 to 4")
         self.order = order
 
-    def step(self, denoise: BoundDenoiser, x: Tensor, level_from: Tensor, level_to: Tensor, history: Slopes | None) -> Step:
+    def step(
+        self,
+        denoise: DenoiseFn,
+        x: Tensor,
+        level_from: Tensor,
+        level_to: Tensor,
+        history: Slopes | None,
+    ) -> Step:
         """One deterministic step."""
         x0 = denoise(x, level_from)
         alpha, sigma = _scales(level_from)
@@ -145,11 +183,16 @@ class PLMS:
         sigma = sigma.clamp_min(1e-12)
         newest = (x - alpha * x0) / sigma
         slopes = (newest, *(history.eps if history else ()))[: self.order]
-        eps = sum((w * e for w, e in zip(ADAMS_BASHFORTH[len(slopes) - 1], slopes, strict=True)), torch.zeros_like(x))
+        eps = sum(
+            (w * e for w, e in zip(ADAMS_BASHFORTH[len(slopes) - 1], slopes, strict=True)),
+            torch.zeros_like(x),
+        )
         # DDIM's step with the newest estimate, then what the others change: x' = (a'/a) x + (s' - s a'/a) eps.
         turn = sigma_next - sigma * alpha_next / alpha.clamp_min(1e-6)
         mean = alpha_next * x0 + sigma_next * newest + turn * (eps - newest)
-        return Step(*_keep_finished(x, mean, torch.zeros_like(sigma), level_from, level_to), Slopes(slopes))
+        return Step(
+            *_keep_finished(x, mean, torch.zeros_like(sigma), level_from, level_to), Slopes(slopes)
+        )
 
 
 def _log_snr(level: Tensor) -> Tensor:

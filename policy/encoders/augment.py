@@ -15,9 +15,15 @@ def random_crop(pictures: Tensor, size: tuple[int, int]) -> Tensor:
     """A crop (B, C, h, w) of each picture (B, C, H, W), at a place of its own."""
     (height, width), (rows, columns) = size, pictures.shape[-2:]
     count, device = len(pictures), pictures.device
-    top = torch.randint(rows - height + 1, (count, 1), device=device) + torch.arange(height, device=device)
-    left = torch.randint(columns - width + 1, (count, 1), device=device) + torch.arange(width, device=device)
-    picked = torch.gather(pictures, 2, top[:, None, :, None].expand(-1, pictures.shape[1], -1, columns))
+    top = torch.randint(rows - height + 1, (count, 1), device=device) + torch.arange(
+        height, device=device
+    )
+    left = torch.randint(columns - width + 1, (count, 1), device=device) + torch.arange(
+        width, device=device
+    )
+    picked = torch.gather(
+        pictures, 2, top[:, None, :, None].expand(-1, pictures.shape[1], -1, columns)
+    )
     return torch.gather(picked, 3, left[:, None, None, :].expand(-1, pictures.shape[1], height, -1))
 
 
@@ -29,7 +35,9 @@ def centre_crop(pictures: Tensor, size: tuple[int, int]) -> Tensor:
 
 def jitter(pictures: Tensor, strength: float) -> Tensor:
     """Brightness, contrast and saturation of each picture (B, 3, H, W) in [-1, 1] changed by a share of up to `strength`."""
-    bright, contrast, saturation = 1 + strength * (2 * torch.rand(3, len(pictures), 1, 1, 1, device=pictures.device) - 1)
+    bright, contrast, saturation = 1 + strength * (
+        2 * torch.rand(3, len(pictures), 1, 1, 1, device=pictures.device) - 1
+    )
     shown = ((pictures + 1) / 2 * bright).clamp(0, 1)
     shown = (shown.mean((1, 2, 3), keepdim=True) * (1 - contrast) + shown * contrast).clamp(0, 1)
     luma = torch.tensor(LUMA, device=shown.device, dtype=shown.dtype).view(1, 3, 1, 1)
@@ -40,5 +48,7 @@ def jitter(pictures: Tensor, strength: float) -> Tensor:
 def crop_size(size: tuple[int, int], share: float) -> tuple[int, int]:
     """Height and width of a crop that keeps `share` of each side; raises ConfigError unless 0 < share <= 1."""
     if not 0 < share <= 1:
-        raise ConfigError(f"encoder.crop is {share}; it is the share of each side that is kept, above 0 and at most 1")
+        raise ConfigError(
+            f"encoder.crop is {share}; it is the share of each side that is kept, above 0 and at most 1"
+        )
     return max(1, round(size[0] * share)), max(1, round(size[1] * share))

@@ -51,29 +51,43 @@ class ImageEncoder(nn.Module):
         check_channels(images)
         self.cameras = tuple(images)
         self.states = tuple(name for name, key in obs_spec.keys.items() if key.kind == "state")
-        self.crops = {name: crop_size((key.shape[0], key.shape[1]), crop) for name, key in images.items()}
+        self.crops = {
+            name: crop_size((key.shape[0], key.shape[1]), crop) for name, key in images.items()
+        }
         self.jitter, self.tokens, self.token_width = jitter, observed, token_width
 
         def network() -> ResNet | Vit | FrozenEfficientNet:
             if backbone == "efficientnet":
                 return FrozenEfficientNet(keypoints)
-            return ResNet(channels, stages, keypoints) if backbone == "resnet" else Vit(embed, layers, heads)
+            return (
+                ResNet(channels, stages, keypoints)
+                if backbone == "resnet"
+                else Vit(embed, layers, heads)
+            )
 
         self.networks = nn.ModuleList([network()] if shared else [network() for _ in self.cameras])
         numbers = sum(int(torch.Size(obs_spec.keys[name].shape).numel()) for name in self.states)
         joined = len(self.cameras) * int(self.networks[0].width) + numbers  # type: ignore[arg-type]
-        self.layers = nn.Sequential(nn.Linear(joined, 2 * token_width), nn.Mish(), nn.Linear(2 * token_width, token_width))
+        self.layers = nn.Sequential(
+            nn.Linear(joined, 2 * token_width), nn.Mish(), nn.Linear(2 * token_width, token_width)
+        )
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
         """States normalised (B, To, ...) and pictures uint8 (B, To, H, W, 1 or 3) -> tokens (B, To, E)."""
-        features = [self._seen(number, observation[name], name) for number, name in enumerate(self.cameras)]
+        features = [
+            self._seen(number, observation[name], name) for number, name in enumerate(self.cameras)
+        ]
         states = [observation[name].flatten(2) for name in self.states]
         return self.layers(torch.cat([*features, *states], -1))
 
     def _seen(self, number: int, pictures: Tensor, name: str) -> Tensor:
         """Features (B, To, F) of one camera's pictures (B, To, H, W, 1 or 3)."""
         flat = as_rgb(pictures.flatten(0, 1).permute(0, 3, 1, 2))  # (B To, 3, H, W)
-        cropped = random_crop(flat, self.crops[name]) if self.training else centre_crop(flat, self.crops[name])
+        cropped = (
+            random_crop(flat, self.crops[name])
+            if self.training
+            else centre_crop(flat, self.crops[name])
+        )
         shown = cropped.float() / 127.5 - 1
         if self.training and self.jitter:
             shown = jitter(shown, self.jitter)
@@ -98,6 +112,8 @@ def as_rgb(pictures: Tensor) -> Tensor:
 
 def _check(backbone: str, strength: float) -> None:
     if backbone not in get_args(Backbone):
-        raise ConfigError(f"encoder.backbone is {shorten(backbone)}; choose one of {', '.join(get_args(Backbone))}")
+        raise ConfigError(
+            f"encoder.backbone is {shorten(backbone)}; choose one of {', '.join(get_args(Backbone))}"
+        )
     if not 0 <= strength < 1:
         raise ConfigError(f"encoder.jitter is {strength}; it must lie in [0, 1)")

@@ -34,11 +34,18 @@ class WordEmbedding(nn.Module):
 
     def forward(self, sentences: Sequence[str]) -> Tensor:
         """(n sentences) -> (n, width)."""
-        words = [[zlib.crc32(word.encode()) % self.buckets for word in text.lower().split()] for text in sentences]
+        words = [
+            [zlib.crc32(word.encode()) % self.buckets for word in text.lower().split()]
+            for text in sentences
+        ]
         offsets = np.cumsum([0, *(len(each) for each in words)])[:-1]
         device = self.vectors.weight.device
-        joined = torch.tensor([number for each in words for number in each], dtype=torch.long, device=device)
-        return self.out(torch.nn.functional.silu(self.vectors(joined, torch.as_tensor(offsets, device=device))))
+        joined = torch.tensor(
+            [number for each in words for number in each], dtype=torch.long, device=device
+        )
+        return self.out(
+            torch.nn.functional.silu(self.vectors(joined, torch.as_tensor(offsets, device=device)))
+        )
 
 
 class Instructed(nn.Module):
@@ -69,15 +76,23 @@ class Instructed(nn.Module):
                 "or take an encoder without language"
             )
         if not 0 <= dropped < 1:
-            raise ConfigError(f"encoder.dropped is {dropped}; it must lie in [0, 1), for instance 0.1")
+            raise ConfigError(
+                f"encoder.dropped is {dropped}; it must lie in [0, 1), for instance 0.1"
+            )
         if words not in get_args(Words):
-            raise ConfigError(f"encoder.words is {shorten(words)}; choose one of {', '.join(get_args(Words))}")
+            raise ConfigError(
+                f"encoder.words is {shorten(words)}; choose one of {', '.join(get_args(Words))}"
+            )
         self.name, self.dropped = names[0], dropped
         rest = ObsSpec({name: key for name, key in obs_spec.keys.items() if name != self.name})
         self.base = build("encoder", base or STATES, obs_spec=rest, observed=observed)
         self.token_width, self.tokens = self.base.token_width, self.base.tokens + 1
         learned = words == "learned"
-        self.words = WordEmbedding(self.token_width, buckets) if learned else SentenceEmbedding(self.token_width)
+        self.words = (
+            WordEmbedding(self.token_width, buckets)
+            if learned
+            else SentenceEmbedding(self.token_width)
+        )
         self.nothing = nn.Parameter(torch.zeros(self.token_width), requires_grad=dropped > 0)
 
     def forward(self, observation: Mapping[str, Tensor], words: bool = True) -> Tensor:
@@ -85,7 +100,9 @@ class Instructed(nn.Module):
         rows = len(observation[self.name])
         said = self._said(observation[self.name][:, -1]) if words else self.nothing.expand(rows, -1)
         if words and self.training and self.dropped:
-            said = torch.where(torch.rand(rows, 1, device=said.device) < self.dropped, self.nothing, said)
+            said = torch.where(
+                torch.rand(rows, 1, device=said.device) < self.dropped, self.nothing, said
+            )
         return torch.cat((self.base(observation), said.unsqueeze(1)), 1)
 
     def _said(self, newest: Tensor) -> Tensor:

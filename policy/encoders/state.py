@@ -24,7 +24,9 @@ class StateEncoder(nn.Module):
         self.names = tuple(obs_spec.keys)
         self.tokens, self.token_width = observed, token_width
         numbers = sum(int(torch.Size(key.shape).numel()) for key in obs_spec.keys.values())
-        self.layers = nn.Sequential(nn.Linear(numbers, 4 * token_width), nn.Mish(), nn.Linear(4 * token_width, token_width))
+        self.layers = nn.Sequential(
+            nn.Linear(numbers, 4 * token_width), nn.Mish(), nn.Linear(4 * token_width, token_width)
+        )
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
         """Normalised observation, key -> (B, To, ...) -> tokens (B, To, E)."""

@@ -19,11 +19,15 @@ class VitBlock(nn.Module):
         self.heads = heads
         self.norms = nn.ModuleList((nn.LayerNorm(embed), nn.LayerNorm(embed)))
         self.qkv, self.out = nn.Linear(embed, 3 * embed), nn.Linear(embed, embed)
-        self.mlp = nn.Sequential(nn.Linear(embed, 4 * embed), nn.GELU(), nn.Linear(4 * embed, embed))
+        self.mlp = nn.Sequential(
+            nn.Linear(embed, 4 * embed), nn.GELU(), nn.Linear(4 * embed, embed)
+        )
 
     def forward(self, h: Tensor) -> Tensor:
         """(B, N, E) -> (B, N, E)."""
-        qkv = self.qkv(self.norms[0](h)).unflatten(-1, (3, self.heads, -1))  # (B, N, 3, heads, E / heads)
+        qkv = self.qkv(self.norms[0](h)).unflatten(
+            -1, (3, self.heads, -1)
+        )  # (B, N, 3, heads, E / heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         h = h + self.out(scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
         return h + self.mlp(self.norms[1](h))
@@ -32,14 +36,22 @@ class VitBlock(nn.Module):
 class Vit(nn.Module):
     """Pictures (B, 3, H, W) -> features (B, E); patches of 16 pixels by four convolutions of stride 2."""
 
-    def __init__(self, embed: int = 192, layers: int = 4, heads: int = 3, most_patches: int = 1024) -> None:
+    def __init__(
+        self, embed: int = 192, layers: int = 4, heads: int = 3, most_patches: int = 1024
+    ) -> None:
         super().__init__()
         if embed % heads or embed % 8:
-            raise ConfigError(f"encoder.embed ({embed}) must be divisible by encoder.heads ({heads}) and by 8")
+            raise ConfigError(
+                f"encoder.embed ({embed}) must be divisible by encoder.heads ({heads}) and by 8"
+            )
         widths = (3, embed // 8, embed // 4, embed // 2, embed)
         stem: list[nn.Module] = []
         for before, after in pairwise(widths):
-            stem += [nn.Conv2d(before, after, 3, 2, 1, bias=False), nn.GroupNorm(max(1, after // 16), after), nn.ReLU()]
+            stem += [
+                nn.Conv2d(before, after, 3, 2, 1, bias=False),
+                nn.GroupNorm(max(1, after // 16), after),
+                nn.ReLU(),
+            ]
         self.stem = nn.Sequential(*stem, nn.Conv2d(embed, embed, 1))
         self.position = nn.Parameter(torch.randn(most_patches, embed) * 0.02)
         self.summary = nn.Parameter(torch.zeros(1, 1, embed))
@@ -50,7 +62,9 @@ class Vit(nn.Module):
         """(B, 3, H, W), values in [-1, 1] -> (B, width): the summary token at the end."""
         patches = self.stem(pictures).flatten(2).transpose(1, 2)  # (B, N, E)
         if patches.shape[1] > len(self.position):
-            raise ConfigError(f"pictures of {patches.shape[1]} patches; encoder.most_patches allows {len(self.position)}")
+            raise ConfigError(
+                f"pictures of {patches.shape[1]} patches; encoder.most_patches allows {len(self.position)}"
+            )
         tokens = patches + self.position[: patches.shape[1]]
         summary = self.summary.expand(len(tokens), -1, -1)
         return self.norm(self.blocks(torch.cat((summary, tokens), 1))[:, 0])

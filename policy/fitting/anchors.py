@@ -34,13 +34,18 @@ FITTED = 20_000
 class AnchorReport:
     """How well anchors stand for the data, on held-out episodes."""
 
-    distance: float  # root mean square from a plan to its nearest anchor, half ranges
+    distance: float  # root mean square from a plan to its nearest anchor, normalised units
     first: float  # share of windows whose nearest anchor the head puts first
     chosen: float  # root mean square from a plan to the anchor that the head puts first
 
 
 def fit_anchors(
-    model: PolicyModel, dataset: Dataset, count: int = 64, steps: int = 2000, batch: int = 256, seed: int = 0
+    model: PolicyModel,
+    dataset: Dataset,
+    count: int = 64,
+    steps: int = 2000,
+    batch: int = 256,
+    seed: int = 0,
 ) -> AnchorReport:
     """Give `model` `count` anchors by k-means over its data's normalised plans, and train the head on cross-entropy.
 
@@ -50,32 +55,49 @@ def fit_anchors(
     train, held_out = split_usable_episodes(dataset.episode_ends, HELD_OUT, seed)
     tokens, plans = _windows(model, dataset, train, batch)
     generator = numpy_generator(seed, Purpose.ANCHORS)
-    few = plans[generator.choice(len(plans), min(len(plans), FITTED), replace=False)].flatten(1).cpu().numpy()
+    few = (
+        plans[generator.choice(len(plans), min(len(plans), FITTED), replace=False)]
+        .flatten(1)
+        .cpu()
+        .numpy()
+    )
     different = np.unique(few.astype(np.float64), axis=0)
     if not 1 <= count <= len(different):
-        raise ConfigError(f"{count} anchors are asked for, and the data hold {len(different)} different plans: take fewer")
+        raise ConfigError(
+            f"{count} anchors are asked for, and the data hold {len(different)} different plans: take fewer"
+        )
     middles, _ = kmeans2(different, count, minit="++", rng=generator)
     model.add_anchors(count)
     assert model.anchors is not None
     model.anchors.plans.copy_(torch.as_tensor(middles).reshape(count, *plans.shape[1:]))
     _train_head(model.anchors.requires_grad_(True), tokens, plans, steps, batch, seed)
     model.anchors.requires_grad_(False)
-    return _judge(model.anchors, *_windows(model, dataset, held_out if len(held_out) else train, batch))
+    return _judge(
+        model.anchors, *_windows(model, dataset, held_out if len(held_out) else train, batch)
+    )
 
 
 @torch.no_grad()
-def _windows(model: PolicyModel, dataset: Dataset, episodes: np.ndarray, batch: int) -> tuple[Tensor, Tensor]:
+def _windows(
+    model: PolicyModel, dataset: Dataset, episodes: np.ndarray, batch: int
+) -> tuple[Tensor, Tensor]:
     """Condition tokens (N, K, E) and normalised plans (N, T, A) of all windows."""
     index = window_index(np.asarray(dataset.episode_ends), model.config.horizon, episodes=episodes)
-    batches = WindowBatches(dataset, model.config, index, batch, 0, str(next(model.parameters()).device))
+    batches = WindowBatches(
+        dataset, model.config, index, batch, 0, str(next(model.parameters()).device)
+    )
     tokens, plans = [], []
     for observation, commands in batches.all(batches.names):
         tokens.append(model.tokens(observation))
-        plans.append(model.normalizer.normalize(ACTION, model.actions.encode(commands, observation)))
+        plans.append(
+            model.normalizer.normalize(ACTION, model.actions.encode(commands, observation))
+        )
     return torch.cat(tokens), torch.cat(plans)
 
 
-def _train_head(anchors: Anchors, tokens: Tensor, plans: Tensor, steps: int, batch: int, seed: int) -> None:
+def _train_head(
+    anchors: Anchors, tokens: Tensor, plans: Tensor, steps: int, batch: int, seed: int
+) -> None:
     generator = torch.Generator().manual_seed(torch_seed(seed, Purpose.ANCHORS, 1))
     wanted = anchors.nearest(plans)
     optimizer = torch.optim.AdamW(anchors.head.parameters(), 1e-3, weight_decay=1e-2)

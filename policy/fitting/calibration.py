@@ -21,7 +21,7 @@ from ...seeds import Purpose, numpy_generator
 from ...spec import ConfigError, DataError, IntArray
 from ..diffusion.noise import RowNoise
 from ..model import PolicyModel
-from ..samplers.base import Fresh, PlanRequest, Way, shift, want_regime
+from ..samplers.base import Fresh, PlanRequest, Sampler, shift, want_regime
 from ..samplers.warm_start import WarmStart
 from ..training.batches import WindowBatches
 
@@ -33,17 +33,21 @@ MEMORY = 5.0
 
 @dataclass(frozen=True)
 class Calibration:
-    """Root mean squares per number, in half ranges; numbers that take two values only do not count."""
+    """Root mean squares per number, in normalised units; numbers that take two values only do not count."""
 
     spread: float  # of full samples about their mode's middle
     drift: float  # of that middle from one call to the next
     gains: tuple[float, ...]  # share of the drift that a warm start leaves, at each of STARTS
-    rising: bool = False  # whether the starts rose behind the chunk
+    ramp: bool = False  # whether the starts rose behind the chunk
 
     @property
     def start(self) -> float:
         """The least start that forgets enough; the last one where none does."""
-        enough = (start for start, gain in zip(STARTS, self.gains, strict=True) if gain < 1 and gain / (1 - gain) <= MEMORY)
+        enough = (
+            start
+            for start, gain in zip(STARTS, self.gains, strict=True)
+            if gain < 1 and gain / (1 - gain) <= MEMORY
+        )
         return next(enough, STARTS[-1])
 
     def to_json(self) -> dict[str, Any]:
@@ -53,32 +57,44 @@ class Calibration:
             "drift": self.drift,
             "gains": list(self.gains),
             "start": self.start,
-            "rising": self.rising,
+            "ramp": self.ramp,
         }
 
 
 def calibrate(
-    model: PolicyModel, dataset: Dataset, steps: int = 2, windows: int = 16, samples: int = 32, seed: int = 0
+    model: PolicyModel,
+    dataset: Dataset,
+    steps: int = 2,
+    windows: int = 16,
+    samples: int = 32,
+    seed: int = 0,
 ) -> Calibration:
     """Sample `samples` plans at each of `windows` moments of the data and again Ta steps later, by DDIM in 10 steps, and
     warm-start the earlier ones there in `steps`. The start found is taken by policies once it is the model's `measured_start`.
     """
     want_regime(model.trained, "constant", "calibration")
     if model.actions.reads:
-        raise ConfigError("actions relative to the hand cannot be calibrated yet: give a start by hand, as inference.start=0.2")
+        raise ConfigError(
+            "actions relative to the hand cannot be calibrated yet: give a start by hand, as inference.start=0.2"
+        )
     horizon, device = model.config.horizon, next(model.parameters()).device
     index = window_index(np.asarray(dataset.episode_ends), horizon)
     batches = WindowBatches(dataset, model.config, index, samples, seed, str(device))
     warm_starts = [WarmStart(steps, start).settled(model.trained) for start in STARTS]
-    rising = bool(warm_starts[0].rising)
-    ways = [Fresh(10), *warm_starts]
+    ramp = bool(warm_starts[0].ramp)
+    samplers = [Fresh(10), *warm_starts]
     used = torch.as_tensor(~model.actions.discrete)
     chunk, spreads, drifts, left = slice(horizon.past, horizon.past + horizon.executed), [], [], []
-    for number, (first, second) in enumerate(pairs_of_steps(dataset, horizon.executed, windows, seed)):
-        before = _plans(model, batches, int(first), samples, 2 * number, ways[0])
+    for number, (first, second) in enumerate(
+        pairs_of_steps(dataset, horizon.executed, windows, seed)
+    ):
+        before = _plans(model, batches, int(first), samples, 2 * number, samplers[0])
         guess = _mode(before[:, :, used])  # chosen by the whole plan
         kept = before[_nearest(before[:, :, used])]
-        fresh, *warm = (_plans(model, batches, int(second), len(kept), 2 * number + 1, way, kept) for way in ways)
+        fresh, *warm = (
+            _plans(model, batches, int(second), len(kept), 2 * number + 1, sampler, kept)
+            for sampler in samplers
+        )
         middle = _mode(fresh[:, chunk][..., used]).mean(0)
         moved = shift(guess, torch.full((len(guess),), horizon.executed))[:, chunk].mean(0)
         spreads.append(_size(_mode(fresh[:, chunk][..., used]) - middle))
@@ -86,7 +102,9 @@ def calibrate(
         left.append([_size(plans[:, chunk][..., used].mean(0) - middle) for plans in warm])
     drift = float(np.sqrt(np.mean(np.square(drifts))))
     gains = np.sqrt(np.mean(np.square(left), 0)) / drift
-    return Calibration(float(np.sqrt(np.mean(np.square(spreads)))), drift, tuple(float(g) for g in gains), rising)
+    return Calibration(
+        float(np.sqrt(np.mean(np.square(spreads)))), drift, tuple(float(g) for g in gains), ramp
+    )
 
 
 def _size(values: Tensor) -> float:
@@ -107,7 +125,13 @@ def _mode(plans: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _plans(
-    model: PolicyModel, batches: WindowBatches, step: int, rows: int, plan: int, way: Way, previous: Tensor | None = None
+    model: PolicyModel,
+    batches: WindowBatches,
+    step: int,
+    rows: int,
+    plan: int,
+    sampler: Sampler,
+    previous: Tensor | None = None,
 ) -> Tensor:
     """Plans (rows, T, A) at one moment of the data, going on from those of Ta steps before where they are given."""
     observation, _ = batches.of(batches.index[step : step + 1].expand(rows, -1))
@@ -124,7 +148,7 @@ def _plans(
         discrete=torch.as_tensor(model.actions.discrete, device=device),
         discrete_size=model.actions.discrete_size,
     )
-    return way(request).plan.cpu()
+    return sampler(request).plan.cpu()
 
 
 def pairs_of_steps(dataset: Dataset, apart: int, count: int, seed: int) -> IntArray:
@@ -133,6 +157,10 @@ def pairs_of_steps(dataset: Dataset, apart: int, count: int, seed: int) -> IntAr
     episode = np.searchsorted(ends, np.arange(ends[-1]), side="right")
     firsts = np.flatnonzero(episode[:-apart] == episode[apart:])
     if len(firsts) == 0:
-        raise DataError(f"no episode is longer than the {apart} steps of a chunk: there is no second plan to look at")
-    chosen = numpy_generator(seed, Purpose.CALIBRATION).choice(firsts, min(count, len(firsts)), replace=False)
+        raise DataError(
+            f"no episode is longer than the {apart} steps of a chunk: there is no second plan to look at"
+        )
+    chosen = numpy_generator(seed, Purpose.CALIBRATION).choice(
+        firsts, min(count, len(firsts)), replace=False
+    )
     return np.stack((chosen, chosen + apart), 1)

@@ -24,16 +24,24 @@ from ..normalizer import ACTION, Normalizer
 from ..outline import build_outline, check_values, read_tensors
 from ..training.api import node
 
-STATE_KEY, ENVIRONMENT_KEY, ACTION_KEY = "observation.state", "observation.environment_state", "action"
+STATE_KEY, ENVIRONMENT_KEY, ACTION_KEY = (
+    "observation.state",
+    "observation.environment_state",
+    "action",
+)
 WANTED = {"beta_schedule": "squaredcos_cap_v2", "clip_sample": True, "clip_sample_range": 1.0}
 """What a configuration must say; anything else would be sampled differently here."""
 PREDICTIONS = {"epsilon": "eps", "sample": "x0"}
 KINDS: dict[str, Any] = {
     **dict.fromkeys(("input_features", "output_features", "normalization_mapping"), dict),
     **dict.fromkeys(("n_obs_steps", "horizon", "n_action_steps", "kernel_size", "n_groups"), int),
-    **dict.fromkeys(("diffusion_step_embed_dim", "num_train_timesteps", "spatial_softmax_num_keypoints"), int),
+    **dict.fromkeys(
+        ("diffusion_step_embed_dim", "num_train_timesteps", "spatial_softmax_num_keypoints"), int
+    ),
     "down_dims": list[int],
-    **dict.fromkeys(("use_film_scale_modulation", "use_group_norm", "use_separate_rgb_encoder_per_camera"), bool),
+    **dict.fromkeys(
+        ("use_film_scale_modulation", "use_group_norm", "use_separate_rgb_encoder_per_camera"), bool
+    ),
     **dict.fromkeys(("prediction_type", "vision_backbone"), str),
 }
 """Keys that a configuration must hold, and their types."""
@@ -114,9 +122,13 @@ def call_inputs(features: Sequence[str], names: Mapping[str, str]) -> dict[str, 
     for name in called.values():
         both = [feature for feature in features if called[feature] == name]
         if len(both) > 1:
-            raise CheckpointError(f"the inputs {' and '.join(both)} would both be called {name!r}: names={both[0]}:OTHER")
+            raise CheckpointError(
+                f"the inputs {' and '.join(both)} would both be called {name!r}: names={both[0]}:OTHER"
+            )
     if ACTION in called.values():
-        raise CheckpointError(f"an input would be called {ACTION!r}, as the actions are: rename it with names=")
+        raise CheckpointError(
+            f"an input would be called {ACTION!r}, as the actions are: rename it with names="
+        )
     return called
 
 
@@ -135,21 +147,31 @@ def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config = read_json(path, CheckpointError)
     except CheckpointError as error:
-        raise CheckpointError(f"{error}; a folder that LeRobot's save_pretrained wrote is wanted") from error
+        raise CheckpointError(
+            f"{error}; a folder that LeRobot's save_pretrained wrote is wanted"
+        ) from error
     if not isinstance(config, dict) or config.get("type") != "diffusion":
         kind = config.get("type") if isinstance(config, dict) else config
-        raise CheckpointError(f"{path} is of a {shorten(kind)} policy; only LeRobot's diffusion can be imported")
+        raise CheckpointError(
+            f"{path} is of a {shorten(kind)} policy; only LeRobot's diffusion can be imported"
+        )
     for key, value in WANTED.items():
         if config.get(key, value) != value:
-            raise CheckpointError(f"{path} says {key}={shorten(config[key])}; only {value!r} can be run the same way here")
+            raise CheckpointError(
+                f"{path} says {key}={shorten(config[key])}; only {value!r} can be run the same way here"
+            )
     for key, kind in {**KINDS, **OPTIONAL_KINDS}.items():
         if key in KINDS and key not in config:
             raise CheckpointError(f"{path} lacks {key}, which LeRobot's save_pretrained writes")
         if not fits(config.get(key), kind):
-            raise CheckpointError(f"{path} says {key}={shorten(config.get(key))}; it must be {words_of(kind)}")
+            raise CheckpointError(
+                f"{path} says {key}={shorten(config.get(key))}; it must be {words_of(kind)}"
+            )
     if config["prediction_type"] not in PREDICTIONS:
         known = ", ".join(PREDICTIONS)
-        raise CheckpointError(f"{path} says prediction_type={shorten(config['prediction_type'])}; {known} are known")
+        raise CheckpointError(
+            f"{path} says prediction_type={shorten(config['prediction_type'])}; {known} are known"
+        )
     for part in ("input_features", "output_features"):
         for name, feature in config[part].items():
             _check_feature(name, feature, path)
@@ -163,7 +185,12 @@ def _check_feature(name: str, feature: object, path: Path) -> None:
     shape = feature.get("shape") if isinstance(feature, dict) else None
     kind = feature.get("type") if isinstance(feature, dict) else None
     sides = 3 if kind == "VISUAL" else 1
-    if kind not in FEATURE_TYPES or not fits(shape, list[int]) or len(shape or ()) != sides or min(shape or (0,)) < 1:
+    if (
+        kind not in FEATURE_TYPES
+        or not fits(shape, list[int])
+        or len(shape or ()) != sides
+        or min(shape or (0,)) < 1
+    ):
         raise CheckpointError(
             f"{path}: the feature {shorten(name)} is {shorten(feature)}; a type ({', '.join(FEATURE_TYPES)}) and a shape of "
             f"whole numbers are wanted, three for VISUAL and one for the others"
@@ -185,7 +212,11 @@ def _inputs(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _key(feature: Mapping[str, Any]) -> ObsKey:
     shape = tuple(feature["shape"])
-    return ObsKey((*shape[1:], shape[0]), "uint8", "image") if feature["type"] == "VISUAL" else ObsKey(shape)
+    return (
+        ObsKey((*shape[1:], shape[0]), "uint8", "image")
+        if feature["type"] == "VISUAL"
+        else ObsKey(shape)
+    )
 
 
 def _action_spec(config: Mapping[str, Any]) -> ActionSpec:
@@ -195,7 +226,9 @@ def _action_spec(config: Mapping[str, Any]) -> ActionSpec:
     return ActionSpec(tuple(ActionDim(f"action_{i}") for i in range(width)))
 
 
-def _encoder(config: Mapping[str, Any], features: Mapping[str, Mapping[str, Any]], statistics: Stats) -> dict[str, Any]:
+def _encoder(
+    config: Mapping[str, Any], features: Mapping[str, Mapping[str, Any]], statistics: Stats
+) -> dict[str, Any]:
     cameras = [name for name, feature in features.items() if feature["type"] == "VISUAL"]
     centres: list[float] = []
     scales: list[float] = []
@@ -230,13 +263,17 @@ def _statistics(folder: Path, tensors: Mapping[str, Tensor]) -> Stats:
 
 def _take_statistics(found: dict[str, dict[str, np.ndarray]], name: str, tensor: Tensor) -> None:
     if tensor.is_complex():
-        raise CheckpointError(f"the statistics {shorten(name)} are complex numbers; real ones are wanted")
+        raise CheckpointError(
+            f"the statistics {shorten(name)} are complex numbers; real ones are wanted"
+        )
     feature, _, kind = name.rpartition(".")
     found.setdefault(feature, {})[kind] = tensor.double().numpy()
 
 
-def _range(config: Mapping[str, Any], feature: Mapping[str, Any], name: str, statistics: Stats) -> Range:
-    """(centre, half range) of a feature: what is taken off, and what is divided by; half range 0 is a constant action.
+def _range(
+    config: Mapping[str, Any], feature: Mapping[str, Any], name: str, statistics: Stats
+) -> Range:
+    """(centre, scale) of a feature: what is taken off, and what is divided by; scale 0 is a constant action.
 
     LeRobot 0.6.1's rule: MEAN_STD divides by std + eps and multiplies by std; MIN_MAX takes a range of 0 for eps, so that a
     state that never changes becomes -1 and an action that never changes is the constant.
@@ -245,7 +282,11 @@ def _range(config: Mapping[str, Any], feature: Mapping[str, Any], name: str, sta
     shape = tuple(feature["shape"]) if feature["type"] != "VISUAL" else (feature["shape"][0],)
     if mode == "IDENTITY":
         return np.zeros(shape), np.ones(shape)
-    kinds = {"MEAN_STD": ("mean", "std"), "MIN_MAX": ("min", "max")}.get(mode) if isinstance(mode, str) else None
+    kinds = (
+        {"MEAN_STD": ("mean", "std"), "MIN_MAX": ("min", "max")}.get(mode)
+        if isinstance(mode, str)
+        else None
+    )
     if kinds is None:
         raise CheckpointError(
             f"{cut(name, 80)} is normalised by {cut(str(mode), 40)}; MEAN_STD, MIN_MAX and IDENTITY are known"
@@ -253,15 +294,21 @@ def _range(config: Mapping[str, Any], feature: Mapping[str, Any], name: str, sta
     own = statistics.get(name) or statistics.get(name.replace(".", "_")) or {}
     missing = [kind for kind in kinds if kind not in own]
     if missing:
-        raise CheckpointError(f"there are no statistics of {name} ({missing[0]}): the policy cannot be run without them")
+        raise CheckpointError(
+            f"there are no statistics of {name} ({missing[0]}): the policy cannot be run without them"
+        )
     first, second = (_read_statistic(own[kind], shape, f"{name}.{kind}") for kind in kinds)
     acts = feature["type"] == "ACTION"
     if mode == "MEAN_STD":
         if bool((second < 0).any()):
-            raise CheckpointError(f"the standard deviations of {name} are {shorten(second)}; they must be at least 0")
+            raise CheckpointError(
+                f"the standard deviations of {name} are {shorten(second)}; they must be at least 0"
+            )
         return first, second if acts else np.where(second == 0, 0.0, second + EPS)
     if bool((second < first).any()):
-        raise CheckpointError(f"the statistics of {name} have a min above the max: {shorten(first)}, {shorten(second)}")
+        raise CheckpointError(
+            f"the statistics of {name} have a min above the max: {shorten(first)}, {shorten(second)}"
+        )
     half = (second - first) / 2
     if acts:
         return np.where(half == 0, first, (first + second) / 2), half
@@ -272,13 +319,19 @@ def _range(config: Mapping[str, Any], feature: Mapping[str, Any], name: str, sta
 def _read_statistic(values: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
     """Statistics of that many finite numbers, as float32 can hold them."""
     if values.size != np.prod(shape):
-        raise CheckpointError(f"the statistics {where} have the shape {values.shape}; {shape} is wanted")
+        raise CheckpointError(
+            f"the statistics {where} have the shape {values.shape}; {shape} is wanted"
+        )
     if not bool((np.abs(values) < np.finfo(np.float32).max / 4).all()):
-        raise CheckpointError(f"the statistics {where} are {shorten(values)}; finite numbers are wanted")
+        raise CheckpointError(
+            f"the statistics {where} are {shorten(values)}; finite numbers are wanted"
+        )
     return values.reshape(shape)
 
 
-def assemble(config: ModelConfig, tensors: Mapping[str, Tensor], ranges: Mapping[str, Range]) -> PolicyModel:
+def assemble(
+    config: ModelConfig, tensors: Mapping[str, Tensor], ranges: Mapping[str, Range]
+) -> PolicyModel:
     """A model from weights by LeRobot's names and from the ranges of its actions and states.
 
     Raises CheckpointError where the weights are not those of the configuration, or no finite numbers.
@@ -290,12 +343,16 @@ def assemble(config: ModelConfig, tensors: Mapping[str, Tensor], ranges: Mapping
     wanted = outline.state_dict()
     missing, extra = sorted(set(wanted) - set(given)), sorted(set(given) - set(wanted))
     if missing or extra:
-        what = f"lacks {missing[0]}" if missing else f"holds {shorten(extra[0])}, which is not known"
+        what = (
+            f"lacks {missing[0]}" if missing else f"holds {shorten(extra[0])}, which is not known"
+        )
         raise CheckpointError(f"the folder's weights do not fit its configuration: it {what}")
     for name, tensor in given.items():
         if tensor.shape != wanted[name].shape:
             shapes = f"{tuple(tensor.shape)}; {tuple(wanted[name].shape)}"
-            raise CheckpointError(f"the folder's {name} has shape {shapes} was expected from its configuration")
+            raise CheckpointError(
+                f"the folder's {name} has shape {shapes} was expected from its configuration"
+            )
     check_values(given, wanted, "the folder")
     model = PolicyModel(config)
     model.load_state_dict(given)

@@ -81,7 +81,11 @@ class _Archive:
             raise CheckpointError("its members are compressed; torch.save writes them as they are")
         if sum(entry.file_size for entry in entries) > size:
             raise CheckpointError("its members are longer than the file")
-        roots = [entry.filename.removesuffix("/data.pkl") for entry in entries if entry.filename.endswith("/data.pkl")]
+        roots = [
+            entry.filename.removesuffix("/data.pkl")
+            for entry in entries
+            if entry.filename.endswith("/data.pkl")
+        ]
         if len(roots) != 1:
             raise CheckpointError("it holds no data.pkl: a file that torch.save wrote is wanted")
         self.root = roots[0]
@@ -92,7 +96,9 @@ class _Archive:
         """The pickle, of bounded length."""
         entry = self.archive.getinfo(f"{self.root}/data.pkl")
         if entry.file_size > PICKLE_BYTES:
-            raise CheckpointError(f"its pickle has {entry.file_size:,} bytes; at most {PICKLE_BYTES:,} are read")
+            raise CheckpointError(
+                f"its pickle has {entry.file_size:,} bytes; at most {PICKLE_BYTES:,} are read"
+            )
         return self.archive.read(entry)
 
     def storage(self, kind: str, key: str) -> Storage:
@@ -148,7 +154,9 @@ class _Machine:
             "STACK_GLOBAL": self._name_of_stack,
             "REDUCE": lambda _: self._call(self._taken(), self._taken()),
             "NEWOBJ": lambda _: self._call(self._taken(), self._taken()),
-            "NEWOBJ_EX": lambda _: self._make_placeholder([self._taken(), self._taken(), self._taken()]),
+            "NEWOBJ_EX": lambda _: self._make_placeholder(
+                [self._taken(), self._taken(), self._taken()]
+            ),
             "BUILD": lambda _: self._build(self._taken()),
             "BINPERSID": lambda _: self._load_storage(self._taken()),
         }
@@ -173,7 +181,9 @@ class _Machine:
         elif name in self.steps:
             self.steps[name](argument)
         elif name not in IGNORED:
-            raise CheckpointError(f"its pickle holds the opcode {name}, which torch.save does not write")
+            raise CheckpointError(
+                f"its pickle holds the opcode {name}, which torch.save does not write"
+            )
 
     def _taken(self) -> Any:
         """The topmost value; one below a mark is out of reach."""
@@ -239,7 +249,11 @@ class _Machine:
 
     def _name_of_stack(self, _: Any) -> None:
         name, module = self._taken(), self._taken()
-        self.stack.append(Name(module, name) if isinstance(name, str) and isinstance(module, str) else Placeholder())
+        self.stack.append(
+            Name(module, name)
+            if isinstance(name, str) and isinstance(module, str)
+            else Placeholder()
+        )
 
     def _call(self, arguments: Any, function: Any) -> None:
         """A tensor, a dictionary or a placeholder for what a call would give."""
@@ -265,7 +279,9 @@ class _Machine:
             case ("storage", Name("torch", kind), str(key), _, _) if kind in DTYPES:
                 self.stack.append(self.archive.storage(kind, key))
             case _:
-                raise CheckpointError(f"the file refers to something that is no tensor's storage: {shorten(pid)}")
+                raise CheckpointError(
+                    f"the file refers to something that is no tensor's storage: {shorten(pid)}"
+                )
 
     def _rebuild(self, arguments: Any) -> Tensor:
         """A view of a storage that lies wholly inside it."""
@@ -276,7 +292,9 @@ class _Machine:
                 raise CheckpointError(f"a tensor of the file is described by {shorten(arguments)}")
         few = len(size) == len(stride) <= DIMENSIONS
         if not few or not all(isinstance(n, int) and n >= 0 for n in (offset, *size, *stride)):
-            raise CheckpointError(f"a tensor of the file has the shape {shorten(size)} and the strides {shorten(stride)}")
+            raise CheckpointError(
+                f"a tensor of the file has the shape {shorten(size)} and the strides {shorten(stride)}"
+            )
         count = math.prod(size)
         if count > values.numel():  # a stride of 0 would repeat little into much
             raise CheckpointError("a tensor of the file is larger than its storage")
@@ -305,4 +323,6 @@ def read_tensors(path: Path) -> Any:
     except CheckpointError as error:
         raise CheckpointError(f"{path} cannot be read as a file of torch.save: {error}") from error
     except Exception as error:  # a zip file can break in any way
-        raise CheckpointError(f"{path} cannot be read as a file of torch.save: {cut(str(error))}") from error
+        raise CheckpointError(
+            f"{path} cannot be read as a file of torch.save: {cut(str(error))}"
+        ) from error

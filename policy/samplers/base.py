@@ -1,6 +1,6 @@
 """How a plan begins and moves on: value in, value out.
 
-A way of inference is a callable PlanRequest -> PlanOutcome. `descend` is the one loop that all of them share: it takes a plan
+A sampler is a callable PlanRequest -> PlanOutcome. `descend` is the one loop that all of them share: it takes a plan
 down explicit pairs of levels with a solver.
 """
 
@@ -26,7 +26,7 @@ from ..diffusion.solvers import DDIM, Solver
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """What a way of inference needs to make plans for R rows."""
+    """What a sampler needs to make plans for R rows."""
 
     denoiser: Denoiser
     schedule: Schedule
@@ -36,12 +36,18 @@ class PlanRequest:
     noise: RowNoise
     previous: Tensor | None = None  # (R, T, A) the plan each row had before; NaN where it had none
     previous_level: Tensor | None = None  # (R, T) the noise that is left in it; None: none
-    executed: IntArray | None = None  # (R,) steps of that plan that lie behind, from its newest observation on
-    committed: IntArray | None = None  # (R,) further steps of it that will be executed while this plan is made
+    executed: IntArray | None = (
+        None  # (R,) steps of that plan that lie behind, from its newest observation on
+    )
+    frozen: IntArray | None = (
+        None  # (R,) further steps of it that will be executed while this plan is made
+    )
     discrete: Tensor | None = None  # (A,) which numbers of an action take two values only
     discrete_size: float = 1.0  # how far from 0 both values lie
-    without_words: Any = None  # the context without the task's words, where the way of inference wants it
-    anchor: Tensor | None = None  # (R, T, A) the plan that the checkpoint's anchors hold for each row; None: it has none
+    unconditional: Any = None  # the context without the instruction, where the sampler wants it
+    anchor: Tensor | None = (
+        None  # (R, T, A) the plan that the checkpoint's anchors hold for each row; None: it has none
+    )
 
     @property
     def rows(self) -> int:
@@ -49,11 +55,11 @@ class PlanRequest:
         return len(self.noise.seeds)
 
     @property
-    def steps_committed(self) -> Tensor:
+    def frozen_steps(self) -> Tensor:
         """(R,) steps sure to be executed meanwhile; none where nobody said."""
-        if self.committed is None:
+        if self.frozen is None:
             return torch.zeros(self.rows, dtype=torch.long, device=self.noise.device)
-        return torch.as_tensor(self.committed, device=self.noise.device)
+        return torch.as_tensor(self.frozen, device=self.noise.device)
 
     def draw(self) -> Tensor:
         """The rows' next standard normal noise for a whole plan, (R, T, A)."""
@@ -73,8 +79,10 @@ class PlanRequest:
             previous=of(self.previous),
             previous_level=of(self.previous_level),
             executed=of(self.executed),
-            committed=of(self.committed),
-            without_words=None if self.without_words is None else take_rows(self.without_words, chosen),
+            frozen=of(self.frozen),
+            unconditional=None
+            if self.unconditional is None
+            else take_rows(self.unconditional, chosen),
             anchor=of(self.anchor),
         )
 
@@ -83,17 +91,19 @@ class PlanRequest:
         rows = np.repeat(np.arange(self.rows), copies)
         return replace(self.take(rows), noise=self.noise.branched(copies, first))
 
-    def going_on(self) -> Shifted:
+    def shift_plan(self) -> ShiftedPlan:
         """The previous plan and its levels, seen from the newest observation; only for rows that have one."""
         assert self.previous is not None and self.executed is not None
         level = torch.zeros(self.previous.shape[:2], device=self.previous.device)
         level = level if self.previous_level is None else self.previous_level
         steps = torch.as_tensor(self.executed, device=self.previous.device)
-        return Shifted(shift(self.previous, steps), shift(level, steps), self.previous.shape[1] - steps)
+        return ShiftedPlan(
+            shift(self.previous, steps), shift(level, steps), self.previous.shape[1] - steps
+        )
 
 
 @dataclass(frozen=True)
-class Shifted:
+class ShiftedPlan:
     """A plan moved on: its first steps are those still to come, and the last one is repeated behind its end."""
 
     plan: Tensor  # (R, T, A)
@@ -107,56 +117,64 @@ class PlanOutcome:
 
     plan: Tensor  # (R, T, A)
     nfe: Tensor  # (R,) denoiser evaluations
-    level: Tensor | None = None  # (R, T) noise that is left in the plan, none in the chunk to execute; None: all clean
+    level: Tensor | None = (
+        None  # (R, T) noise that is left in the plan, none in the chunk to execute; None: all clean
+    )
 
 
-Way = Callable[[PlanRequest], PlanOutcome]
+Sampler = Callable[[PlanRequest], PlanOutcome]
 
 
 @dataclass(frozen=True)
-class Trained:
+class Capabilities:
     """What a checkpoint was trained for: the regimes of levels (None: not known) and the horizon of its staircase."""
 
     regimes: tuple[str, ...] | None
     horizon: Horizon
     relative: bool = False  # its actions are relative to what is observed when a plan is made
     anchored: bool = False  # it was given anchors
-    wordless: bool = False  # it was trained to do without the task's words, too
-    start: float | None = None  # the least start of warm starts that calibration measured; None: it was not measured
+    unconditional: bool = False  # it was trained to do without the instruction, too
+    start: float | None = (
+        None  # the least start of warm starts that calibration measured; None: it was not measured
+    )
 
 
 @runtime_checkable
-class Demanding(Protocol):
-    """A way of inference that not every checkpoint can do."""
+class Requirements(Protocol):
+    """A sampler that not every checkpoint can do."""
 
-    def check(self, trained: Trained, horizon: Horizon) -> None:
+    def check(self, capabilities: Capabilities, horizon: Horizon) -> None:
         """Raise ConfigError where a checkpoint trained so cannot run this way with `horizon`."""
         ...
 
 
 @runtime_checkable
 class Settling(Protocol):
-    """A way of inference that leaves open what depends on the checkpoint."""
+    """A sampler that leaves open what depends on the checkpoint."""
 
-    def settled(self, trained: Trained) -> Way:
+    def settled(self, capabilities: Capabilities) -> Sampler:
         """This way with all that it leaves open decided for a checkpoint trained so; itself it stays as it is."""
         ...
 
 
 @runtime_checkable
-class Guided(Protocol):
-    """A way of inference that is led away from plans made without the task's words."""
+class NeedsUnconditional(Protocol):
+    """A sampler that is led away from plans made without the instruction."""
 
-    wants_wordless: bool
+    needs_unconditional: bool
 
 
-def want_regime(trained: Trained, regime: str, way: str) -> None:
-    """Raise ConfigError unless the checkpoint was trained with the levels that a way of inference meets."""
-    if trained.regimes is not None and regime not in trained.regimes:
-        instead = "" if _possible(trained.regimes) is None else f"take {_possible(trained.regimes)}, or "
+def want_regime(capabilities: Capabilities, regime: str, sampler: str) -> None:
+    """Raise ConfigError unless the checkpoint was trained with the levels that a sampler meets."""
+    if capabilities.regimes is not None and regime not in capabilities.regimes:
+        instead = (
+            ""
+            if _possible(capabilities.regimes) is None
+            else f"take {_possible(capabilities.regimes)}, or "
+        )
         raise ConfigError(
-            f"{way} meets noise levels that this checkpoint was not trained for ({regime}; it knows "
-            f"{', '.join(trained.regimes)}): {instead}train with training.regimes.{regime} above 0"
+            f"{sampler} meets noise levels that this checkpoint was not trained for ({regime}; it knows "
+            f"{', '.join(capabilities.regimes)}): {instead}train with training.regimes.{regime} above 0"
         )
 
 
@@ -170,27 +188,41 @@ def _possible(regimes: Sequence[str]) -> str | None:
 def shift(values: Tensor, steps: Tensor) -> Tensor:
     """Drop the first `steps` (R,) of each row of (R, T, ...) and repeat its last one at the end."""
     length = values.shape[1]
-    index = (torch.arange(length, device=values.device) + steps.unsqueeze(1)).clamp(0, length - 1)  # (R, T)
+    index = (torch.arange(length, device=values.device) + steps.unsqueeze(1)).clamp(
+        0, length - 1
+    )  # (R, T)
     return torch.take_along_dim(values, index.reshape(*index.shape, *[1] * (values.dim() - 2)), 1)
 
 
-def begun(request: PlanRequest) -> np.ndarray:
+def has_plan(request: PlanRequest) -> np.ndarray:
     """(R,) bool: the rows that have a plan to go on from."""
     if request.previous is None:
         return np.zeros(request.rows, bool)
     return torch.isfinite(request.previous).flatten(1).all(1).cpu().numpy()
 
 
-def by_start(request: PlanRequest, cold: Way, warm: Way) -> PlanOutcome:
+def cold_or_warm(request: PlanRequest, cold: Sampler, warm: Sampler) -> PlanOutcome:
     """`cold` for the rows that have no plan yet and `warm` for the others, put together in the rows' order."""
-    parts = [(np.flatnonzero(mask), way) for mask, way in ((~begun(request), cold), (begun(request), warm))]
-    return joined([(rows, way(request.take(rows))) for rows, way in parts if len(rows)], request)
+    parts = [
+        (np.flatnonzero(mask), sampler)
+        for mask, sampler in ((~has_plan(request), cold), (has_plan(request), warm))
+    ]
+    return merge_outcomes(
+        [(rows, sampler(request.take(rows))) for rows, sampler in parts if len(rows)], request
+    )
 
 
-def joined(parts: Sequence[tuple[IntArray, PlanOutcome]], request: PlanRequest) -> PlanOutcome:
+def merge_outcomes(
+    parts: Sequence[tuple[IntArray, PlanOutcome]], request: PlanRequest
+) -> PlanOutcome:
     """One outcome from those of some rows each; where several parts name a row, the last one's plan holds and all costs add."""
-    plan = torch.zeros(request.rows, request.horizon.planned, request.width, device=request.noise.device)
-    level, nfe = plan.new_zeros(plan.shape[:2]), torch.zeros(request.rows, dtype=torch.long, device=plan.device)
+    plan = torch.zeros(
+        request.rows, request.horizon.planned, request.width, device=request.noise.device
+    )
+    level, nfe = (
+        plan.new_zeros(plan.shape[:2]),
+        torch.zeros(request.rows, dtype=torch.long, device=plan.device),
+    )
     for rows, outcome in parts:
         chosen = torch.as_tensor(rows, device=plan.device)
         plan[chosen], nfe[chosen] = outcome.plan, nfe[chosen] + outcome.nfe
@@ -198,7 +230,7 @@ def joined(parts: Sequence[tuple[IntArray, PlanOutcome]], request: PlanRequest) 
     return PlanOutcome(plan, nfe, level)
 
 
-class Tables:
+class LevelTableCache:
     """Keeps the newest table of prepared levels while network, weights and levels stay the same."""
 
     def __init__(self) -> None:
@@ -209,7 +241,11 @@ class Tables:
         network = request.denoiser.network
         if self._kept is not None:
             known, table = self._kept
-            same = known.shape == levels.shape and known.device == levels.device and bool((known == levels).all())
+            same = (
+                known.shape == levels.shape
+                and known.device == levels.device
+                and bool((known == levels).all())
+            )
             if same and table.fits(network, request.horizon.planned):
                 return table
         table = network.prepare(levels[:-1], request.horizon.planned)
@@ -233,7 +269,13 @@ class Stepped(Protocol):
         ...
 
 
-def descend(denoise: Stepped, solver: Solver, x: Tensor, levels: Sequence[Tensor], noise: Callable[[], Tensor]) -> Tensor:
+def run_sampling_loop(
+    denoise: Stepped,
+    solver: Solver,
+    x: Tensor,
+    levels: Sequence[Tensor],
+    noise: Callable[[], Tensor],
+) -> Tensor:
     """Move x (R, T, A) through `levels`, a falling sequence of (R, T).
 
     A stochastic solver draws noise at every step, used or not: were a step without noise skipped, which of its draws a row
@@ -256,25 +298,31 @@ class Fresh:
     """
 
     def __init__(
-        self, steps: int = 10, solver: Solver | None = None, clip: float | None = 1.0, start_noise: float = 1.0
+        self,
+        steps: int = 10,
+        solver: Solver | None = None,
+        clip: float | None = 1.0,
+        start_noise: float = 1.0,
     ) -> None:
         if steps < 1:
             raise ConfigError(f"inference.steps is {steps}; at least one step is needed")
         self.steps, self.solver, self.clip = steps, solver or DDIM(), clip
         self.start_noise = checked_start_noise(start_noise)
-        self._tables = Tables()
+        self._level_tables = LevelTableCache()
 
-    def check(self, trained: Trained, horizon: Horizon) -> None:
+    def check(self, capabilities: Capabilities, horizon: Horizon) -> None:
         """A plan begins at pure noise in all of its steps."""
-        want_regime(trained, "constant", "sampling from pure noise")
+        want_regime(capabilities, "constant", "sampling from pure noise")
 
     def __call__(self, request: PlanRequest) -> PlanOutcome:
         """Plans (R, T, A) for every row."""
         steps, start = request.horizon.planned, self.start_noise * request.draw()
         levels = grid(request.schedule, self.steps).to(start.device)  # (S + 1,)
-        denoise = request.denoiser.bind(request.context, self.clip, self._tables.of(request, levels))
+        denoise = request.denoiser.bind(
+            request.context, self.clip, self._level_tables.of(request, levels)
+        )
         pairs = [level.expand(request.rows, steps) for level in levels]
-        plan = descend(denoise, self.solver, start, pairs, request.draw)
+        plan = run_sampling_loop(denoise, self.solver, start, pairs, request.draw)
         return PlanOutcome(plan, denoise.nfe)
 
 
@@ -288,4 +336,6 @@ def checked_start_noise(share: float) -> float:
 def check_finite(plan: Tensor) -> None:
     """Raise ConfigError when a plan holds a number that is not finite: nothing of it may reach a robot."""
     if not bool(torch.isfinite(plan).all()):
-        raise ConfigError("the policy's plan is not finite: the observation or the weights hold NaN or infinity")
+        raise ConfigError(
+            "the policy's plan is not finite: the observation or the weights hold NaN or infinity"
+        )

@@ -11,7 +11,16 @@ from ...spec import ConfigError, Horizon
 from ..diffusion.objective import staircase_times
 from ..diffusion.schedule import raise_noise
 from ..diffusion.solvers import DDIM, Solver
-from .base import Fresh, PlanOutcome, PlanRequest, Tables, Trained, by_start, descend, want_regime
+from .base import (
+    Capabilities,
+    Fresh,
+    LevelTableCache,
+    PlanOutcome,
+    PlanRequest,
+    cold_or_warm,
+    run_sampling_loop,
+    want_regime,
+)
 
 Primer = Literal["denoise", "zero", "constant"]
 
@@ -38,34 +47,45 @@ class Streaming:
         clip: float | None = 1.0,
     ) -> None:
         if steps < 1 or cold < 1:
-            raise ConfigError(f"inference.steps is {steps} and inference.cold {cold}; at least one step is needed")
+            raise ConfigError(
+                f"inference.steps is {steps} and inference.cold {cold}; at least one step is needed"
+            )
         if primer not in get_args(Primer):
-            raise ConfigError(f"inference.primer is {primer!r}; choose one of {', '.join(get_args(Primer))}")
+            raise ConfigError(
+                f"inference.primer is {primer!r}; choose one of {', '.join(get_args(Primer))}"
+            )
         self.steps, self.cold, self.primer, self.clip = steps, cold, primer, clip
         self.solver = solver or DDIM()
-        self._tables = Tables()
+        self._level_tables = LevelTableCache()
 
-    def check(self, trained: Trained, horizon: Horizon) -> None:
+    def check(self, capabilities: Capabilities, horizon: Horizon) -> None:
         """The staircase met must be the one trained: its regime, and blocks of the same length."""
-        want_regime(trained, "staircase", "inference=sdp")
+        want_regime(capabilities, "staircase", "inference=sdp")
         if self.primer != "zero":  # both others evaluate plans of one level
-            want_regime(trained, "constant", f"inference=sdp with inference.primer={self.primer}")
+            want_regime(
+                capabilities, "constant", f"inference=sdp with inference.primer={self.primer}"
+            )
         horizon.check_streaming()
-        if trained.relative:
+        if capabilities.relative:
             raise ConfigError(
                 "inference=sdp keeps noisy steps from call to call, which cannot be taken over to another pose of the hand: "
-                "train with actions=matrix instead of actions=relative, or use inference=rti"
+                "train with actions=rotation_6d instead of actions=relative, or use inference=rti"
             )
-        if (horizon.executed, horizon.past) != (trained.horizon.executed, trained.horizon.past):
+        if (horizon.executed, horizon.past) != (
+            capabilities.horizon.executed,
+            capabilities.horizon.past,
+        ):
             raise ConfigError(
-                f"inference=sdp moves on by blocks of {trained.horizon.executed} steps, as the checkpoint was trained; "
+                f"inference=sdp moves on by blocks of {capabilities.horizon.executed} steps, as the checkpoint was trained; "
                 f"executed={horizon.executed} makes another staircase: leave it out, or train with "
                 f"horizon.executed={horizon.executed}"
             )
 
     def __call__(self, request: PlanRequest) -> PlanOutcome:
         """Plans (R, T, A) for every row, clean in the chunk to execute."""
-        return by_start(request, self._sampled if self.primer == "denoise" else self._primed, self._rolled)
+        return cold_or_warm(
+            request, self._sampled if self.primer == "denoise" else self._primed, self._rolled
+        )
 
     def _sampled(self, request: PlanRequest) -> PlanOutcome:
         """A whole plan, then noise on the later blocks."""
@@ -78,29 +98,48 @@ class Streaming:
     def _primed(self, request: PlanRequest) -> PlanOutcome:
         """A plan of zeros, or of one action repeated, with the noise of the staircase; then one call of it."""
         noise = request.draw()
-        clean, spent = torch.zeros_like(noise), torch.zeros(request.rows, dtype=torch.long, device=noise.device)
+        clean, spent = (
+            torch.zeros_like(noise),
+            torch.zeros(request.rows, dtype=torch.long, device=noise.device),
+        )
         if self.primer == "constant":
             denoise = request.denoiser.bind(request.context, self.clip)
             expected = denoise(noise, torch.ones(noise.shape[:2], device=noise.device))
-            clean, spent = expected[:, request.horizon.past, None].expand_as(noise).clone(), denoise.nfe
-        outcome = self._go_down(request, raise_noise(clean, noise, torch.zeros_like(clean[..., 0]), self._stairs(request, 0.0)))
+            clean, spent = (
+                expected[:, request.horizon.past, None].expand_as(noise).clone(),
+                denoise.nfe,
+            )
+        outcome = self._go_down(
+            request,
+            raise_noise(clean, noise, torch.zeros_like(clean[..., 0]), self._stairs(request, 0.0)),
+        )
         return PlanOutcome(outcome.plan, outcome.nfe + spent, outcome.level)
 
     def _rolled(self, request: PlanRequest) -> PlanOutcome:
         """The plan moved on; every step back on its stair, behind the end of what was known pure noise."""
-        before = request.going_on()
+        before = request.shift_plan()
         stairs = self._stairs(request, 0.0)
-        return self._go_down(request, raise_noise(before.plan, request.draw(), before.level, stairs))
+        return self._go_down(
+            request, raise_noise(before.plan, request.draw(), before.level, stairs)
+        )
 
     def _go_down(self, request: PlanRequest, x: Tensor) -> PlanOutcome:
         """One stair down in `steps` evaluations."""
         pairs = [self._stairs(request, number / self.steps) for number in range(self.steps + 1)]
-        grid = torch.stack([pair[0] for pair in pairs])  # (S + 1, T): all rows stand on the same stairs
-        denoise = request.denoiser.bind(request.context, self.clip, self._tables.of(request, grid))
-        plan = descend(denoise, self.solver, x, pairs, request.draw)
+        grid = torch.stack(
+            [pair[0] for pair in pairs]
+        )  # (S + 1, T): all rows stand on the same stairs
+        denoise = request.denoiser.bind(
+            request.context, self.clip, self._level_tables.of(request, grid)
+        )
+        plan = run_sampling_loop(denoise, self.solver, x, pairs, request.draw)
         return PlanOutcome(plan, denoise.nfe, pairs[-1])
 
     def _stairs(self, request: PlanRequest, progress: float) -> Tensor:
         """Levels (R, T) of the staircase with a share of a stair already removed."""
         done = torch.full((request.rows,), progress, dtype=torch.float64)
-        return request.schedule.level(staircase_times(request.horizon, done)).float().to(request.noise.device)
+        return (
+            request.schedule.level(staircase_times(request.horizon, done))
+            .float()
+            .to(request.noise.device)
+        )

@@ -42,7 +42,12 @@ def default_config(
 
 
 def train(
-    dataset: Dataset, folder: Path | str, settings: TrainingSettings | None = None, *, progress: bool = True, **parts: Any
+    dataset: Dataset,
+    folder: Path | str,
+    settings: TrainingSettings | None = None,
+    *,
+    progress: bool = True,
+    **parts: Any,
 ) -> PolicyModel:
     """Train a policy on a data set (`Arrays` or a `Store`) and return the EMA model, which shows its number of parameters.
 
@@ -50,4 +55,6 @@ def train(
     done. `parts` as in `default_config`.
     """
     config = default_config(dataset, **parts)
-    return Trainer(dataset, config, settings or TrainingSettings(), Path(folder)).run(progress=progress)
+    return Trainer(dataset, config, settings or TrainingSettings(), Path(folder)).run(
+        progress=progress
+    )

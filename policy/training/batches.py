@@ -34,11 +34,22 @@ class WindowBatches:
     ) -> None:
         """`frames` holds the pictures of every image key (default: all of them decoded in memory)."""
         self.index = torch.as_tensor(np.asarray(index))  # (N, T)
-        self.observed, self.batch, self.seed, self.device = config.horizon.observed, batch, seed, device
+        self.observed, self.batch, self.seed, self.device = (
+            config.horizon.observed,
+            batch,
+            seed,
+            device,
+        )
         images = image_keys(config)
-        self.frames = open_frames(dataset, images, "ram", 1 << 62) if frames is None and images else frames or {}
+        self.frames = (
+            open_frames(dataset, images, "ram", 1 << 62)
+            if frames is None and images
+            else frames or {}
+        )
         keys = (*(key for key in config.obs_spec.keys if key not in images), ACTION)
-        self.arrays = {key: torch.as_tensor(np.asarray(dataset.array(key))).to(device) for key in keys}
+        self.arrays = {
+            key: torch.as_tensor(np.asarray(dataset.array(key))).to(device) for key in keys
+        }
         self.names = tuple(config.obs_spec.keys)
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
 
@@ -58,7 +69,9 @@ class WindowBatches:
     def of(self, windows: Tensor, names: Sequence[str] | None = None) -> Batch:
         """What lies in windows (B, T): the chosen keys of the observation, and the actions."""
         seen = windows[:, : self.observed]  # (B, To)
-        observation = {name: self._seen(name, seen) for name in (self.names if names is None else names)}
+        observation = {
+            name: self._seen(name, seen) for name in (self.names if names is None else names)
+        }
         return observation, self.arrays[ACTION][windows].float()
 
     def _seen(self, name: str, seen: Tensor) -> Tensor:
@@ -71,7 +84,10 @@ class WindowBatches:
         first = step * self.batch
         places = torch.arange(first, first + self.batch)
         return torch.cat(
-            [self._shuffle(int(e))[places[places // len(self.index) == e] % len(self.index)] for e in self._epochs(places)]
+            [
+                self._shuffle(int(e))[places[places // len(self.index) == e] % len(self.index)]
+                for e in self._epochs(places)
+            ]
         )
 
     def _epochs(self, places: Tensor) -> Tensor:
@@ -84,7 +100,7 @@ class WindowBatches:
         return self._order
 
 
-class Ahead:
+class Prefetcher:
     """Batches that threads put together while the step before is computed; the same batches, in any number of threads."""
 
     def __init__(self, batches: WindowBatches, threads: int) -> None:
@@ -96,9 +112,11 @@ class Ahead:
         """As `WindowBatches.at`; the next ones are begun."""
         if self._pool is None:
             return self.batches.at(step)
-        for ahead in range(step, step + self.threads + 1):
-            if ahead not in self._waiting:
-                self._waiting[ahead] = self._pool.submit(self.batches.of, self.batches.windows(ahead))
+        for later in range(step, step + self.threads + 1):
+            if later not in self._waiting:
+                self._waiting[later] = self._pool.submit(
+                    self.batches.of, self.batches.windows(later)
+                )
         batch = self._waiting.pop(step)
         for skipped in [number for number in self._waiting if number < step]:
             del self._waiting[skipped]
@@ -112,9 +130,14 @@ def balanced_index(dataset: Dataset, config: ModelConfig, index: IntArray) -> In
     """
     names = [name for name, key in config.obs_spec.keys.items() if key.kind == "language"]
     if not names:
-        raise ConfigError("training.balanced=true balances tasks by their words, and the observation has none: leave it out")
+        raise ConfigError(
+            "training.balanced=true balances tasks by their words, and the observation has none: leave it out"
+        )
     _, task, counts = np.unique(
-        np.asarray(dataset.array(names[0]))[index[:, 0]], axis=0, return_inverse=True, return_counts=True
+        np.asarray(dataset.array(names[0]))[index[:, 0]],
+        axis=0,
+        return_inverse=True,
+        return_counts=True,
     )
     order, most = np.argsort(task, kind="stable"), counts.max()
     parts = np.split(order, np.cumsum(counts)[:-1])

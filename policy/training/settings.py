@@ -18,9 +18,26 @@ WARMUP = 250
 WHOLE = ("steps", "batch", "log_every", "validate_every", "save_every")
 MOST = {"steps": 10**9, "batch": 10**6, "loaders": 256, "threads": 1024}
 ABOVE_ZERO = ("learning_rate", "clip_norm", "memory_gb")
-FREE = {"log_every", "validate_every", "save_every", "threads", "device", "cache", "memory_gb", "loaders"}
+FREE = {
+    "log_every",
+    "validate_every",
+    "save_every",
+    "threads",
+    "device",
+    "cache",
+    "memory_gb",
+    "loaders",
+}
 """Settings that change no weight."""
-NOT_NEGATIVE = ("weight_decay", "ema_power", "observation_noise", "loaders", "threads", "seed", "warmup")
+NOT_NEGATIVE = (
+    "weight_decay",
+    "ema_power",
+    "observation_noise",
+    "loaders",
+    "threads",
+    "seed",
+    "warmup",
+)
 
 
 @dataclass(frozen=True)
@@ -34,51 +51,77 @@ class TrainingSettings:
     `observation_noise` is the standard deviation of noise on the observed states, drawn apart for each observed step, in half
     ranges of the data: it keeps a policy from reading its next action off its last motion. `cache` says how pictures are held
     (ram, disk, none or auto, see datasets/frames.py) within `memory_gb`; `loaders` threads put batches with pictures together.
-    `balanced` repeats the windows of tasks that have few of them, where the observation holds the task's words. `stratified`
-    spreads the noise levels of a batch evenly, `uncertainty` learns how much each level counts (see objective.py).
+    `balanced` repeats the windows of tasks that have few of them, where the observation holds the instruction. `stratified`
+    spreads the noise levels of a batch evenly, `learned_weighting` learns how much each level counts (see objective.py).
     """
 
     steps: int = described(10_000, "optimiser steps; more of them go on with a run that is done")
     batch: int = described(128, "windows in a step")
     learning_rate: float = described(3e-4, "highest learning rate (AdamW)")
-    warmup: int | None = described(None, "steps until the learning rate is reached; null: 250, but at most a tenth of steps")
+    warmup: int | None = described(
+        None, "steps until the learning rate is reached; null: 250, but at most a tenth of steps"
+    )
     weight_decay: float = described(1e-4, "weight decay of AdamW")
     clip_norm: float = described(1.0, "gradients longer than this are shortened to it; .inf: never")
-    ema_power: float = described(0.75, "the averaged weights that are kept follow by 1 - (1 + step)^-ema_power")
-    observation_noise: float = described(0.0, "standard deviation of noise on observed states [half ranges of the data]")
+    ema_power: float = described(
+        0.75, "the averaged weights that are kept follow by 1 - (1 + step)^-ema_power"
+    )
+    observation_noise: float = described(
+        0.0, "standard deviation of noise on observed states [normalised units of the data]"
+    )
     cache: str = described("auto", "where decoded pictures are held: ram, disk, none or auto")
     memory_gb: float = described(4.0, "what the cache may take [GB]")
     loaders: int = described(1, "threads that put batches with pictures together")
     regimes: Regimes = described(Regimes, "shares of the noise level regimes")
-    validation_share: float = described(0.05, "share of the episodes held out for the validation loss")
-    balanced: bool = described(False, "whether windows of rare tasks are repeated, where the task's words are observed")
+    validation_share: float = described(
+        0.05, "share of the episodes held out for the validation loss"
+    )
+    balanced: bool = described(
+        False, "whether windows of rare tasks are repeated, where the instruction are observed"
+    )
     stratified: bool = described(False, "whether a batch's noise levels are spread evenly")
-    uncertainty: bool = described(False, "whether the weight of each noise level in the loss is learned")
+    learned_weighting: bool = described(
+        False, "whether the weight of each noise level in the loss is learned"
+    )
     log_every: int = described(50, "steps between two records of the loss")
     validate_every: int = described(500, "steps between two validations")
     save_every: int = described(500, "steps between two checkpoints")
     seed: int = described(0, "what all random numbers of the training come from")
-    precision: str = described("auto", "numbers to compute with: fp32, bf16, or auto (bf16 on a GPU that has it)")
-    device: str = described("auto", "where to train: cpu, cuda, or auto (the GPU where there is one)")
+    precision: str = described(
+        "auto", "numbers to compute with: fp32, bf16, or auto (bf16 on a GPU that has it)"
+    )
+    device: str = described(
+        "auto", "where to train: cpu, cuda, or auto (the GPU where there is one)"
+    )
     threads: int = described(0, "CPU threads; 0: as many as are free")
 
     def __post_init__(self) -> None:
         for name in WHOLE:
             if getattr(self, name) < 1:
-                raise ConfigError(f"training.{name} is {getattr(self, name)}; it must be at least 1")
+                raise ConfigError(
+                    f"training.{name} is {getattr(self, name)}; it must be at least 1"
+                )
         for name, most in MOST.items():
             if getattr(self, name) > most:
-                raise ConfigError(f"training.{name} is {getattr(self, name)}; it must be at most {most:,}")
+                raise ConfigError(
+                    f"training.{name} is {getattr(self, name)}; it must be at most {most:,}"
+                )
         for name in ABOVE_ZERO:
             if not getattr(self, name) > 0:
                 raise ConfigError(f"training.{name} is {getattr(self, name)}; it must be above 0")
         for name in NOT_NEGATIVE:
             if getattr(self, name) is not None and not getattr(self, name) >= 0:
-                raise ConfigError(f"training.{name} is {getattr(self, name)}; it must not be negative")
+                raise ConfigError(
+                    f"training.{name} is {getattr(self, name)}; it must not be negative"
+                )
         if not 0 <= self.validation_share < 1:
-            raise ConfigError(f"training.validation_share is {self.validation_share}; it must lie in [0, 1), as 0.05")
+            raise ConfigError(
+                f"training.validation_share is {self.validation_share}; it must lie in [0, 1), as 0.05"
+            )
         if self.precision not in PRECISIONS:
-            raise ConfigError(f"training.precision is {self.precision!r}; choose one of {', '.join(PRECISIONS)}")
+            raise ConfigError(
+                f"training.precision is {self.precision!r}; choose one of {', '.join(PRECISIONS)}"
+            )
         self._check_warmup()
         self._check_device()
 
@@ -93,7 +136,9 @@ class TrainingSettings:
         if self.device not in DEVICES:
             raise ConfigError(unknown("choice for training.device", self.device, DEVICES))
         if self.device == "cuda" and not _has_gpu():
-            raise ConfigError("training.device is cuda, but torch finds no GPU here: leave it out, or give training.device=cpu")
+            raise ConfigError(
+                "training.device is cuda, but torch finds no GPU here: leave it out, or give training.device=cpu"
+            )
 
     def check_horizon(self, horizon: Horizon) -> None:
         """Raise ConfigError where the regimes cannot be trained on plans of `horizon`; needs no data."""
@@ -116,7 +161,10 @@ class TrainingSettings:
         before["steps"] = self.steps
         for settings in (before, now):
             settings["warmup"] = _warmup_steps(settings["warmup"], steps)
-        return next((name for name, value in before.items() if name not in FREE and now.get(name) != value), None)
+        return next(
+            (name for name, value in before.items() if name not in FREE and now.get(name) != value),
+            None,
+        )
 
     def resolved_device(self) -> str:
         """`auto` is the GPU where there is one."""
@@ -129,7 +177,9 @@ class TrainingSettings:
         import torch
 
         on_gpu = self.resolved_device() == "cuda"
-        return self.precision == "bf16" or (self.precision == "auto" and on_gpu and torch.cuda.is_bf16_supported())
+        return self.precision == "bf16" or (
+            self.precision == "auto" and on_gpu and torch.cuda.is_bf16_supported()
+        )
 
     def rate(self, step: int) -> float:
         """Learning rate at a step: linear warm-up, then a cosine down to zero."""

@@ -34,7 +34,7 @@ from ..denoisers.experts import Experts
 from ..diffusion.objective import denoising_loss, draw_times
 from ..model import ModelConfig, PolicyModel
 from ..normalizer import ACTION, COMMAND, Normalizer
-from .batches import Ahead, WindowBatches, balanced_index, image_keys
+from .batches import Prefetcher, WindowBatches, balanced_index, image_keys
 from .ema import EMA
 from .metrics import MetricsLog
 from .settings import TrainingSettings
@@ -58,32 +58,47 @@ class Trainer:
         settings.check_horizon(config.horizon)
         torch.set_num_threads(settings.threads or choose_threads(torch.get_num_threads()))
         check_specs(dataset, config)
-        config = replace(config, uncertain=settings.uncertainty)
+        config = replace(config, learned_weighting=settings.learned_weighting)
         self.settings, self.folder, self.device = settings, Path(folder), settings.resolved_device()
         torch.manual_seed(torch_seed(settings.seed, Purpose.INITIALISATION))
         model = PolicyModel(config)  # before pictures are decoded: what it refuses is said at once
-        train, held_out = split_usable_episodes(dataset.episode_ends, settings.validation_share, settings.seed)
+        train, held_out = split_usable_episodes(
+            dataset.episode_ends, settings.validation_share, settings.seed
+        )
         index = window_index(dataset.episode_ends, config.horizon, episodes=train)
         found = dataset_statistics(dataset, index)
         index = balanced_index(dataset, config, index) if settings.balanced else index
         images = image_keys(config)
-        frames = open_frames(dataset, images, settings.cache, int(settings.memory_gb * 1e9)) if images else {}
-        own = {"batch": settings.batch, "seed": settings.seed, "device": self.device, "frames": frames}
+        frames = (
+            open_frames(dataset, images, settings.cache, int(settings.memory_gb * 1e9))
+            if images
+            else {}
+        )
+        own = {
+            "batch": settings.batch,
+            "seed": settings.seed,
+            "device": self.device,
+            "frames": frames,
+        }
         batches = partial(WindowBatches, dataset, config, **own)
         self.batches = batches(index)
-        self.ahead = Ahead(self.batches, settings.loaders if images else 0)
+        self.prefetcher = Prefetcher(self.batches, settings.loaders if images else 0)
         fit_normalizer(model, found, self.batches)
         self.model = model.to(self.device)
         self.model.regimes = tuple(settings.regimes.trained())
         self.ema = EMA(self.model, settings.ema_power)
         self.optimizer = _optimizer(self.model, settings)
-        held_index = window_index(dataset.episode_ends, config.horizon, episodes=held_out) if len(held_out) else None
+        held_index = (
+            window_index(dataset.episode_ends, config.horizon, episodes=held_out)
+            if len(held_out)
+            else None
+        )
         self.held_out = None if held_index is None else batches(held_index)
         self.meta = {
             **(meta or {}),
             "dataset_hash": dataset.content_hash(),
             "rate_hz": dataset.fps,
-            "action_half_range": ((found[ACTION]["max"] - found[ACTION]["min"]) / 2).tolist(),
+            "action_scale": ((found[ACTION]["max"] - found[ACTION]["min"]) / 2).tolist(),
             "regimes": settings.regimes.trained(),
             "training": asdict(settings),
             "parameters": self.model.parameter_count,
@@ -103,7 +118,13 @@ class Trainer:
     def _run(self, progress: bool, on_log: OnLog | None) -> PolicyModel:
         self._resume()
         log = MetricsLog(self.folder, self.step)
-        bar = tqdm(total=self.settings.steps, initial=self.step, desc="training", unit="step", disable=not progress)
+        bar = tqdm(
+            total=self.settings.steps,
+            initial=self.step,
+            desc="training",
+            unit="step",
+            disable=not progress,
+        )
         with stop_flag() as asked, log, bar:
             while self.step < self.settings.steps:
                 numbers = self.advance()
@@ -136,7 +157,9 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.rate(self.step)
         self.model.train()
-        loss, numbers = self._loss(self.model, self.ahead, self.step, self.settings.observation_noise)
+        loss, numbers = self._loss(
+            self.model, self.prefetcher, self.step, self.settings.observation_noise
+        )
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.optimizer.step()
@@ -146,23 +169,37 @@ class Trainer:
         return {**numbers, "gradient_norm": norm}
 
     def _loss(
-        self, model: PolicyModel, batches: WindowBatches | Ahead, step: int, disturbance: float = 0.0
+        self,
+        model: PolicyModel,
+        batches: WindowBatches | Prefetcher,
+        step: int,
+        observation_noise: float = 0.0,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Objective on the batch of `step`, with levels and noise drawn from the seed and the step."""
         observation, commands = batches.at(step)
         actions = model.actions.encode(commands, observation)  # (B, T, A')
         levels = self._generator(Purpose.LEVELS, step)
-        times = draw_times(self.settings.regimes, model.config.horizon, len(actions), levels, self.settings.stratified)
+        times = draw_times(
+            self.settings.regimes,
+            model.config.horizon,
+            len(actions),
+            levels,
+            self.settings.stratified,
+        )
         time_ = times.to(self.device)
-        noise = torch.randn(actions.shape, generator=self._generator(Purpose.NOISE, step)).to(self.device)
+        noise = torch.randn(actions.shape, generator=self._generator(Purpose.NOISE, step)).to(
+            self.device
+        )
         torch.manual_seed(torch_seed(self.settings.seed, Purpose.LAYERS, step))
-        if disturbance:
+        if observation_noise:
             own = self._generator(Purpose.OBSERVATIONS, step)
-            observation = model.normalizer.disturbed(observation, disturbance, own)
+            observation = model.normalizer.augment_with_noise(observation, observation_noise, own)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.settings.autocast_bf16()):
             context = model.encode(observation)
             x0 = model.normalizer.normalize(ACTION, actions)
-            return denoising_loss(model.denoiser, model.schedule, context, x0, time_, noise, model.uncertainty)
+            return denoising_loss(
+                model.denoiser, model.schedule, context, x0, time_, noise, model.learned_weighting
+            )
 
     def _generator(self, purpose: Purpose, step: int) -> torch.Generator:
         """A generator on the CPU at the beginning of a step's stream."""
@@ -173,19 +210,30 @@ class Trainer:
         """Plain loss of the EMA model on held-out episodes, always on the same windows, levels and noise."""
         if self.held_out is None:
             return None
-        losses = [self._loss(self.ema.model, self.held_out, step)[1]["loss"] for step in range(VALIDATION_BATCHES)]
+        losses = [
+            self._loss(self.ema.model, self.held_out, step)[1]["loss"]
+            for step in range(VALIDATION_BATCHES)
+        ]
         return float(torch.stack(losses).mean())
 
-    def _report(self, numbers: Mapping[str, Tensor], log: MetricsLog, bar: tqdm[Any], on_log: OnLog | None) -> None:
+    def _report(
+        self, numbers: Mapping[str, Tensor], log: MetricsLog, bar: tqdm[Any], on_log: OnLog | None
+    ) -> None:
         """Write metrics and checkpoints where they are due; a loss that is not a number stops the run."""
         s, last = self.settings, self.step == self.settings.steps
-        log_due, validate_due, save_due = (last or self.step % n == 0 for n in (s.log_every, s.validate_every, s.save_every))
+        log_due, validate_due, save_due = (
+            last or self.step % n == 0 for n in (s.log_every, s.validate_every, s.save_every)
+        )
         record: dict[str, float] = {}
         if log_due or validate_due or save_due:
             self._check_finite(numbers)
         if log_due:
             record = {name: float(value) for name, value in numbers.items()}
-            record |= {"learning_rate": self.settings.rate(self.step - 1), "seconds": self.seconds, **self._health()}
+            record |= {
+                "learning_rate": self.settings.rate(self.step - 1),
+                "seconds": self.seconds,
+                **self._health(),
+            }
             bar.set_postfix(loss=f"{record['loss']:.4f}", refresh=False)
         if validate_due:
             record |= self._validated()
@@ -238,7 +286,11 @@ class Trainer:
     def _tensors(self) -> dict[str, Tensor]:
         weights = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         optimizer = self.optimizer.state_dict()["state"]
-        return weights | {f"optimizer.{i}.{name}": torch.as_tensor(t) for i, s in optimizer.items() for name, t in s.items()}
+        return weights | {
+            f"optimizer.{i}.{name}": torch.as_tensor(t)
+            for i, s in optimizer.items()
+            for name, t in s.items()
+        }
 
     def _resume(self) -> None:
         """Go on from `checkpoints/last`, if it is there; refuse one of other data, model or settings."""
@@ -253,12 +305,18 @@ class Trainer:
         except CheckpointError:
             raise
         except checkpoint.BROKEN as error:
-            raise CheckpointError(f"{folder} holds no training state to go on from: {shorten(error)}") from error
+            raise CheckpointError(
+                f"{folder} holds no training state to go on from: {shorten(error)}"
+            ) from error
 
-    def _take_state(self, saved: PolicyModel, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    def _take_state(
+        self, saved: PolicyModel, tensors: Mapping[str, Tensor], state: Mapping[str, Any]
+    ) -> None:
         """Go on from weights, optimiser and counters."""
         self.ema.model.load_state_dict(saved.state_dict())
-        self.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+        self.model.load_state_dict(
+            {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+        )
         self._load_optimizer(tensors)
         self._take_threads(int(state.get("threads", 0)))
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
@@ -290,7 +348,10 @@ class Trainer:
         mend = f"choose another run name, or delete {self.folder} to begin anew"
         if meta["dataset_hash"] != self.meta["dataset_hash"]:
             raise CheckpointError(f"{folder} was trained on other data: {mend}")
-        part = checkpoint.differing_part(self.model.config, replace(config, uncertain=self.model.config.uncertain))
+        part = checkpoint.differing_part(
+            self.model.config,
+            replace(config, learned_weighting=self.model.config.learned_weighting),
+        )
         if part:
             raise CheckpointError(f"{folder} was trained with another {part}: {mend}")
         other = self.settings.differing(meta["training"])
@@ -302,7 +363,9 @@ class Trainer:
             raise CheckpointError(f"{folder} was trained with another training.{other}: {mend}")
 
 
-def fit_normalizer(model: PolicyModel, found: Mapping[str, Statistics], batches: WindowBatches) -> None:
+def fit_normalizer(
+    model: PolicyModel, found: Mapping[str, Statistics], batches: WindowBatches
+) -> None:
     """Fit a new model's normaliser to the data's statistics: of the actions, as the network will see them."""
     if model.actions.changes:
         encoded = [
@@ -339,8 +402,16 @@ def _optimizer(model: PolicyModel, settings: TrainingSettings) -> torch.optim.Ad
     """AdamW; only the weights of linear layers and convolutions decay, not biases, norms, positions and other tables."""
     layers = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.ConvTranspose1d)
     chosen = {id(m.weight) for m in model.modules() if isinstance(m, layers)}
-    chosen |= {id(weight) for m in model.modules() if isinstance(m, Experts) for weight in (m.widen, m.narrow)}
+    chosen |= {
+        id(weight)
+        for m in model.modules()
+        if isinstance(m, Experts)
+        for weight in (m.up_projection, m.down_projection)
+    }
     decayed = [p for p in model.parameters() if id(p) in chosen]
     kept = [p for p in model.parameters() if id(p) not in chosen]
-    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": kept, "weight_decay": 0.0}]
+    groups = [
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": kept, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.99), fused=True)

@@ -10,12 +10,17 @@ from hotstart.spec import HotstartError
 @pytest.mark.slow  # two processes import torch
 def test_every_cell_is_measured_before_and_after(tmp_path, capsys):
     out = tmp_path / "busy.json"
-    words = busy.Words(programs=(1,), whats=("control",), seconds=0.05, limit=60.0, threads=1, out=str(out))
+    words = busy.Words(
+        programs=(1,), whats=("control",), seconds=0.05, limit=60.0, threads=1, out=str(out)
+    )
     busy.run(words)
     cells = json.loads(out.read_text())["cells"]
     assert [(cell["programs"], cell["setting"]) for cell in cells] == [(1, "before"), (1, "after")]
     assert all(cell["count"] >= 1 and 0 < cell["p50_s"] <= cell["p99_s"] < 60 for cell in cells)
-    assert len([line for line in capsys.readouterr().out.splitlines() if line.startswith("control  ")]) == 1
+    assert (
+        len([line for line in capsys.readouterr().out.splitlines() if line.startswith("control  ")])
+        == 1
+    )
 
 
 def test_a_cell_that_does_not_finish_is_given_up():

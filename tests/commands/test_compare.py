@@ -12,14 +12,34 @@ from hotstart.evaluation import results
 from hotstart.spec import ActionSpec, ConfigError, DataError
 
 
-def _save(path, way, wins, task="lift", first_seed=100_000, rows=4, warm=2, latency_s=0.0, planner="sync"):
+def _save(
+    path,
+    sampler,
+    wins,
+    task="lift",
+    first_seed=100_000,
+    rows=4,
+    warm=2,
+    latency_s=0.0,
+    planner="sync",
+):
     """A result whose episode i succeeds when wins[i]; moves are a straight line, calls take 10 ms."""
     line, ticks = [np.array([t / 24]) for t in range(24)], [1.0] * 24
     logs = [
-        RowLog(first_seed + i, win if win is None else bool(win), 1.0 if win else 0.5, 24, line, ticks, [10, warm, warm])
+        RowLog(
+            first_seed + i,
+            win if win is None else bool(win),
+            1.0 if win else 0.5,
+            24,
+            line,
+            ticks,
+            [10, warm, warm],
+        )
         for i, win in enumerate(wins)
     ]
-    setting = results.Setting(task, "runs/demo", way, rate_hz=20.0, executed=8, latency_s=latency_s, planner=planner)
+    setting = results.Setting(
+        task, "runs/demo", sampler, rate_hz=20.0, executed=8, latency_s=latency_s, planner=planner
+    )
     found = results.summarise(logs, [(rows, 0.01)] * 3, setting, ActionSpec.plain(1), np.ones(1))
     results.save(found, path)
     return str(path)
@@ -60,18 +80,33 @@ def test_success_that_is_not_reported_is_said_to_be_so_and_scores_are_compared(t
     assert "-0.750" in paired  # the mean difference of the scores
     told = _save(tmp_path / "c.json", "rti", [1] * 8)
     assert compare.run([silent, told]) == 0
-    assert "not reported" in _line_of(capsys.readouterr().out.partition("Difference from")[2], "rti")
+    assert "not reported" in _line_of(
+        capsys.readouterr().out.partition("Difference from")[2], "rti"
+    )
 
 
-def test_results_whose_episodes_were_solved_at_reset_or_ran_at_another_rate_are_remarked_on(tmp_path, capsys):
-    files = [_save(tmp_path / f"{way}.json", way, [1, 0, 1, 0]) for way in ("ddim-10", "rti", "sdp")]
+def test_results_whose_episodes_were_solved_at_reset_or_ran_at_another_rate_are_remarked_on(
+    tmp_path, capsys
+):
+    files = [
+        _save(tmp_path / f"{sampler}.json", sampler, [1, 0, 1, 0])
+        for sampler in ("ddim-10", "rti", "sdp")
+    ]
     solved = results.load(tmp_path / "rti.json")
     others = {"rate": 0.333, "low": 0.061, "high": 0.792}
-    results.save(solved | {"solved_at_reset": {"episodes": 1, "success_of_others": others}}, tmp_path / "rti.json")
-    results.save(results.load(tmp_path / "sdp.json") | {"data_rate_hz": 50.0}, tmp_path / "sdp.json")
+    results.save(
+        solved | {"solved_at_reset": {"episodes": 1, "success_of_others": others}},
+        tmp_path / "rti.json",
+    )
+    results.save(
+        results.load(tmp_path / "sdp.json") | {"data_rate_hz": 50.0}, tmp_path / "sdp.json"
+    )
     assert compare.run(files) == 0
     text = capsys.readouterr().out
-    assert "Note: rti: 1 of 4 episodes were solved at reset; success of the others 0.333 [0.061, 0.792]" in text
+    assert (
+        "Note: rti: 1 of 4 episodes were solved at reset; success of the others 0.333 [0.061, 0.792]"
+        in text
+    )
     assert "Note: sdp ran at 20 Hz, on data of 50 Hz" in text
     assert "ddim-10:" not in text
     assert "ddim-10 ran" not in text
@@ -82,24 +117,35 @@ def _line_of(text, start):
 
 
 def test_baseline_by_name_or_file_turns_the_difference_round(tmp_path, capsys):
-    files = [_save(tmp_path / "a.json", "ddim-10", [1, 0, 0, 0]), _save(tmp_path / "b.json", "rti", [1, 1, 0, 0])]
+    files = [
+        _save(tmp_path / "a.json", "ddim-10", [1, 0, 0, 0]),
+        _save(tmp_path / "b.json", "rti", [1, 1, 0, 0]),
+    ]
     for wanted in ("rti", "b", "b.json", files[1]):
         assert compare.run([*files, f"baseline={wanted}"]) == 0
-        assert "-0.250" in _line(capsys.readouterr().out.partition("Difference from rti")[2], "ddim-10")
+        assert "-0.250" in _line(
+            capsys.readouterr().out.partition("Difference from rti")[2], "ddim-10"
+        )
     with pytest.raises(ConfigError, match="valid are ddim-10, rti"):
         compare.run([*files, "baseline=sdp"])
 
 
 def test_results_against_the_clock_are_told_apart_and_plotted(tmp_path, capsys):
     waits = [(0.0, "sync"), (0.1, "sync"), (0.1, "async")]
-    files = [_save(tmp_path / f"{i}.json", "rti-2", [1, 0, 1], latency_s=s, planner=how) for i, (s, how) in enumerate(waits)]
+    files = [
+        _save(tmp_path / f"{i}.json", "rti-2", [1, 0, 1], latency_s=s, planner=how)
+        for i, (s, how) in enumerate(waits)
+    ]
     assert compare.run([*files, f"out={tmp_path / 'plots'}"]) == 0
     text = capsys.readouterr().out
     for name in ("rti-2 0", "rti-2 100", "rti-2 100 async"):
         assert name in text
     assert {"latency.png", "latency.svg"} <= {file.name for file in (tmp_path / "plots").iterdir()}
     figure = plots.against_latency([results.load(tmp_path / f"{i}.json") for i in range(3)])
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["rti-2 sync", "rti-2 async"]
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == [
+        "rti-2 sync",
+        "rti-2 async",
+    ]
 
 
 def test_only_shared_seeds_count(tmp_path, capsys):
@@ -134,11 +180,18 @@ def _told(tmp_path, **told):
     """A result that tells its options and settings."""
     path = _save(tmp_path / "plain.json", "rti-2", [1, 0, 1])
     options = {"goal": [256, 256, 0.785], "control": "delta", "max_steps": 300, "belt_px_s": 0.0}
-    made = {"task_options": options, "checkpoint_step": 3000, "sampler_settings": {"least_start": 0.3}, "data_rate_hz": 20.0}
+    made = {
+        "task_options": options,
+        "checkpoint_step": 3000,
+        "sampler_settings": {"min_start": 0.3},
+        "data_rate_hz": 20.0,
+    }
     return _changed(path, tmp_path / "told.json", **made | told)
 
 
-@pytest.mark.parametrize("option", [{"goal": [100, 100, 0.0]}, {"belt_px_s": 10.0}, {"max_steps": 40}])
+@pytest.mark.parametrize(
+    "option", [{"goal": [100, 100, 0.0]}, {"belt_px_s": 10.0}, {"max_steps": 40}]
+)
 def test_other_options_of_a_task_are_other_scenes_and_never_paired(option, tmp_path, capsys):
     base = _told(tmp_path)
     options = results.load(Path(base))["task_options"] | option
@@ -148,7 +201,9 @@ def test_other_options_of_a_task_are_other_scenes_and_never_paired(option, tmp_p
     (name,) = option
     assert "is not paired with" in text
     assert f"the same seed is another scene, the options of lift differ ({name} " in text
-    assert f"task.{name}=" in _line(text.partition("----")[2].partition("\n")[2], "rti-2")[1]  # the names tell them apart
+    assert (
+        f"task.{name}=" in _line(text.partition("----")[2].partition("\n")[2], "rti-2")[1]
+    )  # the names tell them apart
 
 
 def test_other_views_of_the_same_scenes_are_paired_with_a_note(tmp_path, capsys):
@@ -163,7 +218,10 @@ def test_other_views_of_the_same_scenes_are_paired_with_a_note(tmp_path, capsys)
 @pytest.mark.parametrize(
     ("changes", "note"),
     [
-        ({"sampler_settings": {"least_start": 0.625}}, "results of rti-2 were made with different settings: least_start"),
+        (
+            {"sampler_settings": {"min_start": 0.625}},
+            "results of rti-2 were made with different settings: min_start",
+        ),
         ({"checkpoint_step": 6000}, "runs/demo held other weights for each of"),
         ({"weights_hash": "ab12"}, "runs/demo held other weights for each of"),
         ({"data_rate_hz": 10.0}, "the data's rates differ"),
@@ -181,12 +239,18 @@ def test_equal_results_need_no_note_and_older_ones_are_named(tmp_path, capsys):
     assert "Note" not in capsys.readouterr().out
     old = _save(tmp_path / "old.json", "ddim-10", [1, 0, 1])
     compare.run([base, old])
-    assert "Note: ddim-10: written by an older hotstart, which did not note the task's options" in capsys.readouterr().out
+    assert (
+        "Note: ddim-10: written by an older hotstart, which did not note the task's options"
+        in capsys.readouterr().out
+    )
 
 
 def test_names_grow_until_they_differ(tmp_path):
     files = [tmp_path / name for name in ("a.json", "b.json")]
-    plain = [{"inference": "ddim", "task": "lift", "checkpoint": "x"}, {"inference": "rti", "task": "lift", "checkpoint": "x"}]
+    plain = [
+        {"inference": "ddim", "task": "lift", "checkpoint": "x"},
+        {"inference": "rti", "task": "lift", "checkpoint": "x"},
+    ]
     assert compare.names(plain, files) == ["ddim", "rti"]
     assert compare.names([plain[0], plain[0] | {"checkpoint": "y"}], files) == ["ddim x", "ddim y"]
     assert compare.names([plain[0], plain[0]], files) == ["ddim a", "ddim b"]
@@ -194,8 +258,17 @@ def test_names_grow_until_they_differ(tmp_path):
 
 def test_names_say_which_settings_differ(tmp_path):
     files = [tmp_path / f"{i}.json" for i in range(4)]
-    plain = {"inference": "rti-2", "task": "lift", "checkpoint": "x", "executed": 8, "weights": "fp32"}
-    settings = [{"start": start, "solver": {"eta": eta}} for start, eta in ((0.2, 1.0), (0.5, 1.0), (0.5, 0.0))]
+    plain = {
+        "inference": "rti-2",
+        "task": "lift",
+        "checkpoint": "x",
+        "executed": 8,
+        "precision": "fp32",
+    }
+    settings = [
+        {"start": start, "solver": {"eta": eta}}
+        for start, eta in ((0.2, 1.0), (0.5, 1.0), (0.5, 0.0))
+    ]
     starts = [plain | {"settings": own} for own in settings]
     assert compare.names(starts, files[:3]) == [
         "rti-2 start=0.2 solver.eta=1.0",
@@ -204,13 +277,22 @@ def test_names_say_which_settings_differ(tmp_path):
     ]
     forms = [
         starts[0],
-        starts[0] | {"weights": "bf16"},
+        starts[0] | {"precision": "bf16"},
         starts[0] | {"inference": "rti-1"},
         starts[0] | {"inference": "ddim-2"},
     ]
-    assert compare.names(forms, files) == ["rti-2 weights=fp32", "rti-2 weights=bf16", "rti-1 weights=fp32", "ddim-2"]
-    old = {key: value for key, value in plain.items() if key not in ("executed", "weights")}
-    assert compare.names([plain, old, starts[0]], files[:3]) == ["rti-2 0", "rti-2 1", "rti-2 2"]  # an old result says less
+    assert compare.names(forms, files) == [
+        "rti-2 precision=fp32",
+        "rti-2 precision=bf16",
+        "rti-1 precision=fp32",
+        "ddim-2",
+    ]
+    old = {key: value for key, value in plain.items() if key not in ("executed", "precision")}
+    assert compare.names([plain, old, starts[0]], files[:3]) == [
+        "rti-2 0",
+        "rti-2 1",
+        "rti-2 2",
+    ]  # an old result says less
 
 
 def test_wrong_words(tmp_path, capsys):
@@ -234,11 +316,16 @@ def test_wrong_words(tmp_path, capsys):
 
 
 def test_out_writes_plots_and_the_table(tmp_path, capsys):
-    files = [_save(tmp_path / f"{way}.json", way, [1, 0, 1]) for way in ("ddim-10", "rti")]
+    files = [
+        _save(tmp_path / f"{sampler}.json", sampler, [1, 0, 1]) for sampler in ("ddim-10", "rti")
+    ]
     assert compare.run([*files, f"out={tmp_path / 'cmp'}", "measure=score"]) == 0
     written = {path.name: path.read_bytes() for path in (tmp_path / "cmp").iterdir()}
     stems = ("score_nfe", "score_ms", "smoothness")
-    assert set(written) == {"comparison.txt", *(f"{stem}.{ending}" for stem in stems for ending in ("png", "svg"))}
+    assert set(written) == {
+        "comparison.txt",
+        *(f"{stem}.{ending}" for stem in stems for ending in ("png", "svg")),
+    }
     assert written["comparison.txt"].decode().strip() in capsys.readouterr().out
     for stem in stems:
         assert written[f"{stem}.png"].startswith(b"\x89PNG")
@@ -248,7 +335,10 @@ def test_out_writes_plots_and_the_table(tmp_path, capsys):
 
 
 def test_bars_are_as_long_as_their_values(tmp_path):
-    found = [results.load(Path(_save(tmp_path / f"{i}.json", "ddim", wins))) for i, wins in enumerate(([1, 0], [1, 1]))]
+    found = [
+        results.load(Path(_save(tmp_path / f"{i}.json", "ddim", wins)))
+        for i, wins in enumerate(([1, 0], [1, 1]))
+    ]
     figure = plots.success_bars(found, ["half", "all"])
     assert [bar.get_width() for bar in figure.axes[0].patches] == pytest.approx([0.5, 1.0])
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["half", "all"]
@@ -264,15 +354,31 @@ def test_what_was_not_measured_is_not_drawn_as_zero(tmp_path):
 
 
 def test_one_way_in_several_numbers_of_steps_is_one_line(tmp_path):
-    ways = [("ddim-10", 10), ("rti-2", 2), ("ddim-4", 4), ("ddim-2", 2)]
-    found = [results.load(Path(_save(tmp_path / f"{way}.json", way, [1, 0], warm=warm))) for way, warm in ways]
-    names = [way for way, _ in ways]
+    samplers = [("ddim-10", 10), ("rti-2", 2), ("ddim-4", 4), ("ddim-2", 2)]
+    found = [
+        results.load(Path(_save(tmp_path / f"{sampler}.json", sampler, [1, 0], warm=warm)))
+        for sampler, warm in samplers
+    ]
+    names = [sampler for sampler, _ in samplers]
     assert plots.families(found, names) == {"ddim": [0, 2, 3], "rti-2": [1]}
-    assert plots.families(found, [f"{name} x" for name in names]) == {"ddim x": [0, 2, 3], "rti-2 x": [1]}
-    assert plots.families([found[0], found[0]], ["ddim-10 a", "ddim-10 b"]) == {"ddim-10 a": [0], "ddim-10 b": [1]}
-    for other in ({"checkpoint": "elsewhere"}, {"latency_s": 0.1}, {"settings": {"start_noise": 0.0}}, {"weights": "bf16"}):
+    assert plots.families(found, [f"{name} x" for name in names]) == {
+        "ddim x": [0, 2, 3],
+        "rti-2 x": [1],
+    }
+    assert plots.families([found[0], found[0]], ["ddim-10 a", "ddim-10 b"]) == {
+        "ddim-10 a": [0],
+        "ddim-10 b": [1],
+    }
+    for other in (
+        {"checkpoint": "elsewhere"},
+        {"latency_s": 0.1},
+        {"settings": {"start_noise": 0.0}},
+        {"precision": "bf16"},
+    ):
         changed = [found[0], found[1], found[2] | other, found[3]]
-        assert plots.families(changed, names) == {name: [i] for i, name in enumerate(names)}  # no line across two setups
+        assert plots.families(changed, names) == {
+            name: [i] for i, name in enumerate(names)
+        }  # no line across two setups
     axes = plots.tradeoff(found, names, "nfe").axes[0]
     line = next(line for line in axes.lines if len(line.get_xdata()) == 3)
     assert list(line.get_xdata()) == sorted(found[i]["nfe"]["per_action"] for i in (0, 2, 3))
@@ -281,7 +387,11 @@ def test_one_way_in_several_numbers_of_steps_is_one_line(tmp_path):
 
 
 def test_learning_curve_takes_records_that_lack_a_loss():
-    metrics = [{"step": 10, "loss": 1.0}, {"step": 20, "loss": 0.5, "validation_loss": 0.7}, {"step": 30, "loss": 0.0}]
+    metrics = [
+        {"step": 10, "loss": 1.0},
+        {"step": 20, "loss": 0.5, "validation_loss": 0.7},
+        {"step": 30, "loss": 0.0},
+    ]
     lines = plots.learning_curve(metrics).axes[0].lines
     assert [line.get_xydata().tolist() for line in lines] == [[[10, 1.0], [20, 0.5]], [[20, 0.7]]]
 
@@ -302,8 +412,14 @@ def test_the_use_of_experts_is_drawn_over_levels_and_over_training():
     levels = np.linspace(0, 1, 20)
     use = np.stack([np.stack([levels, 1 - levels], 1)] * 3)  # (3 layers, 20, 2 experts)
     record = {f"experts/layer{layer}/{expert}": 0.5 for layer in (1, 2, 3) for expert in (1, 2)}
-    figure = plots.expert_use(use, levels, [{"step": 1}, {"step": 2, **record}, {"step": 4, **record}])
-    assert [axes.get_title(loc="left") for axes in figure.axes[:3]] == ["layer 1", "layer 2", "layer 3"]
+    figure = plots.expert_use(
+        use, levels, [{"step": 1}, {"step": 2, **record}, {"step": 4, **record}]
+    )
+    assert [axes.get_title(loc="left") for axes in figure.axes[:3]] == [
+        "layer 1",
+        "layer 2",
+        "layer 3",
+    ]
     assert all(len(axes.collections) == 2 for axes in figure.axes)
     once = plots.expert_use(use, levels, [{"step": 2, **record}])  # nothing to draw over one step
     assert not once.axes[-1].collections

@@ -31,7 +31,7 @@ def test_an_evaluation_costs_what_the_sizes_say(mode):
 
 
 def test_half_precision_reads_half_the_bytes(mode, tiny_model):
-    half = DiffusionPolicy(tiny_model("mode").weights_in("bf16"), Fresh(3))
+    half = DiffusionPolicy(tiny_model("mode").set_precision("bf16"), Fresh(3))
     assert cost_of(half).evaluation_bytes == cost_of(mode).evaluation_bytes / 2
     assert cost_of(half).evaluation_macs == cost_of(mode).evaluation_macs
 
@@ -44,18 +44,21 @@ def test_all_weights_of_a_dense_network_are_active(tiny_model):
 
 def test_forms_of_weights_are_refused_where_there_are_none(tiny_model):
     with pytest.raises(ConfigError, match="float32 only"):
-        tiny_model("unet").weights_in("bf16")
+        tiny_model("unet").set_precision("bf16")
     with pytest.raises(ConfigError, match="choose one of fp32, bf16"):
-        tiny_model("mode").weights_in("int8")
+        tiny_model("mode").set_precision("int8")
     model = tiny_model("unet")
-    assert model.weights_in("fp32") is model
+    assert model.set_precision("fp32") is model
 
 
 def test_the_table_has_a_line_for_every_form(tiny_model, tmp_path, capsys):
     for kind in ("mode", "unet"):
         checkpoint.save(tmp_path / kind, tiny_model(kind), {"step": 1, "task": "toy"})
     threads = torch.get_num_threads()
-    assert main(["bench", "cost", f"{tmp_path / 'mode'},{tmp_path / 'unet'}", "steps=2", "calls=2"]) == 0
+    assert (
+        main(["bench", "cost", f"{tmp_path / 'mode'},{tmp_path / 'unet'}", "steps=2", "calls=2"])
+        == 0
+    )
     torch.set_num_threads(threads)
     lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
     assert [line[:2] for line in lines] == [["mode", "fp32"], ["mode", "bf16"], ["unet", "fp32"]]

@@ -14,15 +14,24 @@ from hotstart.spec import ConfigError, DataError
 @pytest.fixture
 def npz(tmp_path):
     rng = np.random.default_rng(0)
-    np.savez(tmp_path / "a.npz", action=rng.normal(size=(9, 2)), obs=rng.normal(size=(9, 3)), episode_ends=np.array([4, 9]))
+    np.savez(
+        tmp_path / "a.npz",
+        action=rng.normal(size=(9, 2)),
+        obs=rng.normal(size=(9, 3)),
+        episode_ends=np.array([4, 9]),
+    )
     return tmp_path / "a.npz"
 
 
 @pytest.fixture
 def pusht():
-    shared = Path(os.environ.get("HOTSTART_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
+    shared = Path(
+        os.environ.get("HOTSTART_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data")
+    )
     if not (shared / "pusht").is_dir():
-        pytest.skip(f"the Push-T demonstrations are not at {shared}/pusht (set HOTSTART_SHARED_DATA)")
+        pytest.skip(
+            f"the Push-T demonstrations are not at {shared}/pusht (set HOTSTART_SHARED_DATA)"
+        )
     return shared / "pusht"
 
 
@@ -31,7 +40,10 @@ def test_convert_then_info_then_verify(npz, tmp_path, capsys):
     assert run(["convert", str(npz), str(target), "fps=20", "task=lift the cube"]) == 0
     assert run(["info", str(target)]) == 0
     shown = capsys.readouterr().out
-    assert "2 episodes of 4 to 5 steps, 9 steps, 0.00 h at 20 fps" in shown and "lift the cube" in shown
+    assert (
+        "2 episodes of 4 to 5 steps, 9 steps, 0.00 h at 20 fps" in shown
+        and "lift the cube" in shown
+    )
     row = next(line.split() for line in shown.splitlines() if line.strip().startswith("action"))
     values = Store.open(target).array("action")
     assert row == ["action", "2", "float32", "action", f"{values.min():g}", f"{values.max():g}"]
@@ -42,7 +54,9 @@ def test_convert_then_info_then_verify(npz, tmp_path, capsys):
 def test_a_stopped_conversion_says_that_it_begins_anew(npz, tmp_path, capsys, monkeypatch):
     words = ["data", "convert", str(npz), str(tmp_path / "data"), "fps=20"]
     whole = Store.create
-    monkeypatch.setattr(Store, "create", lambda *args, **options: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(
+        Store, "create", lambda *args, **options: signal.raise_signal(signal.SIGTERM)
+    )
     assert main(words) == 143
     said = f"hotstart data: stopped; {tmp_path / 'data'} was not made, a data set is kept when it is whole"
     assert said in capsys.readouterr().err
@@ -60,7 +74,12 @@ def test_verify_returns_1_for_errors(npz, tmp_path, capsys):
 def test_info_of_an_empty_store(tmp_path, capsys):
     from hotstart.spec import ActionSpec, ObsKey, ObsSpec
 
-    Store.create(tmp_path / "data", fps=10, action_spec=ActionSpec.plain(1), obs_spec=ObsSpec({"state": ObsKey((1,))}))
+    Store.create(
+        tmp_path / "data",
+        fps=10,
+        action_spec=ActionSpec.plain(1),
+        obs_spec=ObsSpec({"state": ObsKey((1,))}),
+    )
     assert run(["info", str(tmp_path / "data")]) == 0
     assert "0 episodes, 0 steps" in capsys.readouterr().out
 
@@ -80,7 +99,9 @@ def test_wrong_words_are_refused_with_the_valid_ones():
 def test_help_names_every_action(words, capsys):
     assert run(words) == 0
     shown = capsys.readouterr().out
-    assert all(f"hotstart data {name}" in shown for name in ("info", "convert", "verify", "download"))
+    assert all(
+        f"hotstart data {name}" in shown for name in ("info", "convert", "verify", "download")
+    )
 
 
 def test_help_of_one_action(capsys):
@@ -92,10 +113,22 @@ def test_a_pusht_zip_fetched_by_hand_becomes_a_data_set(pusht, tmp_path, capsys)
     shutil.copy(pusht / "pusht_cchi_v7_replay.zarr.zip", tmp_path / "pusht.zip")
     for _ in range(2):  # the second time all is there already
         assert run(["download", "pusht", f"folder={tmp_path}"]) == 0
-        assert "206 episodes of 49 to 246 steps, 25,650 steps, 0.71 h at 10 fps" in capsys.readouterr().out
-    assert Store.open(tmp_path / "pusht.zarr").keys == ("keypoints", "agent_pos", "state", "action", "timestamp")
+        assert (
+            "206 episodes of 49 to 246 steps, 25,650 steps, 0.71 h at 10 fps"
+            in capsys.readouterr().out
+        )
+    assert Store.open(tmp_path / "pusht.zarr").keys == (
+        "keypoints",
+        "agent_pos",
+        "state",
+        "action",
+        "timestamp",
+    )
 
 
 def test_a_pusht_npz_is_known_by_its_shapes(pusht, tmp_path):
-    assert run(["convert", str(pusht / "pusht_cchi_v7_replay_lowdim.npz"), str(tmp_path / "data")]) == 0
+    assert (
+        run(["convert", str(pusht / "pusht_cchi_v7_replay_lowdim.npz"), str(tmp_path / "data")])
+        == 0
+    )
     assert Store.open(tmp_path / "data").fps == 10

@@ -15,16 +15,29 @@ def swinging(tmp_path, tiny_model):
     """An untrained policy for Pendulum."""
     rng = np.random.default_rng(0)
     episodes = [
-        {"state": rng.uniform(-1, 1, (20, 3)).astype(np.float32), "action": rng.uniform(-2, 2, (20, 1)).astype(np.float32)}
+        {
+            "state": rng.uniform(-1, 1, (20, 3)).astype(np.float32),
+            "action": rng.uniform(-2, 2, (20, 1)).astype(np.float32),
+        }
         for _ in range(2)
     ]
-    checkpoint.save(tmp_path / "run", tiny_model(dataset=Arrays(episodes, fps=20.0)), {"rate_hz": 20.0, "step": 0})
+    checkpoint.save(
+        tmp_path / "run",
+        tiny_model(dataset=Arrays(episodes, fps=20.0)),
+        {"rate_hz": 20.0, "step": 0},
+    )
     return tmp_path
 
 
 def test_pendulums_return_is_reported_as_it_is_and_its_success_not_at_all(swinging, capsys):
     out = swinging / "result.json"
-    words = [str(swinging / "run"), "task=gymnasium", "task.options.id=Pendulum-v1", "task.max_steps=30", "workers=0"]
+    words = [
+        str(swinging / "run"),
+        "task=gymnasium",
+        "task.options.id=Pendulum-v1",
+        "task.max_steps=30",
+        "workers=0",
+    ]
     assert main(["evaluate", *words, "episodes=2", "inference.steps=1", f"out={out}"]) == 0
     result = json.loads(out.read_text())
     scores = [episode["score"] for episode in result["per_episode"]]

@@ -36,13 +36,18 @@ def tree(tmp_path):
     return folder
 
 
-def test_an_edit_that_no_test_notices_survives_and_needs_a_reason(tree, tmp_path, monkeypatch, capsys):
+def test_an_edit_that_no_test_notices_survives_and_needs_a_reason(
+    tree, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setattr(mutations, "ROOT", tree)
     monkeypatch.setattr(mutations, "MUTANTS", (NOTICED, SURVIVOR))
     with pytest.raises(HotstartError, match="no test notices halves_too_much: write one"):
         mutations.run(mutations.Words(out=str(tmp_path / "out.json")))
     written = json.loads((tmp_path / "out.json").read_text())
-    assert [(edit["name"], edit["survived"]) for edit in written] == [("doubles_too_much", False), ("halves_too_much", True)]
+    assert [(edit["name"], edit["survived"]) for edit in written] == [
+        ("doubles_too_much", False),
+        ("halves_too_much", True),
+    ]
     assert written[0]["noticed_by"] == "tests/test_code.py::test_double"
     said = capsys.readouterr().out.splitlines()
     assert said[1].startswith("noticed ")
@@ -52,14 +57,23 @@ def test_an_edit_that_no_test_notices_survives_and_needs_a_reason(tree, tmp_path
 
 
 def test_tests_that_fail_or_hang_without_an_edit_say_nothing(tree, tmp_path):
-    (tree / "tests" / "test_code.py").write_text("import time\n\ndef test_wait():\n    time.sleep(60)\n")
+    (tree / "tests" / "test_code.py").write_text(
+        "import time\n\ndef test_wait():\n    time.sleep(60)\n"
+    )
     with pytest.raises(HotstartError, match=r"fail without any edit[\s\S]*longer than 0.5 s"):
         mutations.try_all([NOTICED], tree, tmp_path / "copies", at_once=1, limit_s=0.5)
 
 
 def test_an_edit_that_no_longer_fits_the_code_is_named(tree):
-    stale = [replace(NOTICED, old="4 * x"), replace(SURVIVOR, name="both", old="return"), replace(SURVIVOR, file="gone.py")]
-    with pytest.raises(ConfigError, match=r"doubles_too_much \(code.py, 0 times\); both \(code.py, 2 times\); .*gone.py, 0"):
+    stale = [
+        replace(NOTICED, old="4 * x"),
+        replace(SURVIVOR, name="both", old="return"),
+        replace(SURVIVOR, file="gone.py"),
+    ]
+    with pytest.raises(
+        ConfigError,
+        match=r"doubles_too_much \(code.py, 0 times\); both \(code.py, 2 times\); .*gone.py, 0",
+    ):
         mutations.check_texts([NOTICED, *stale], tree)
 
 

@@ -23,7 +23,12 @@ from hotstart.datasets.store import Store
 from hotstart.evaluation import results
 from hotstart.policy import checkpoint
 
-TINY = ["denoiser.channels=[8,16]", "denoiser.groups=4", "denoiser.level_width=8", "encoder.token_width=8"]
+TINY = [
+    "denoiser.channels=[8,16]",
+    "denoiser.groups=4",
+    "denoiser.level_width=8",
+    "encoder.token_width=8",
+]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +38,13 @@ def pusht_run(tmp_path_factory):
     from hotstart.envs.pusht import PushTEnv
 
     folder, env, rng = tmp_path_factory.mktemp("pusht"), PushTEnv(), np.random.default_rng(0)
-    store = Store.create(folder / "data.zarr", fps=10, action_spec=env.action_spec, obs_spec=env.obs_spec, task="pusht")
+    store = Store.create(
+        folder / "data.zarr",
+        fps=10,
+        action_spec=env.action_spec,
+        obs_spec=env.obs_spec,
+        task="pusht",
+    )
     for seed in range(4):
         observation, _ = env.reset(seed=seed)
         rows = {name: [] for name in (*env.obs_spec.keys, "action")}
@@ -58,7 +69,9 @@ def pusht_run(tmp_path_factory):
 
 def evaluated(run, out, *words):
     """The result of an evaluation."""
-    assert main(["evaluate", str(run), "task.max_steps=40", "task=pusht", f"out={out}", *words]) == 0
+    assert (
+        main(["evaluate", str(run), "task.max_steps=40", "task=pusht", f"out={out}", *words]) == 0
+    )
     return json.loads(out.read_text())
 
 
@@ -70,7 +83,9 @@ def expanded(word):
 
 def check_printed(page):
     """The commands that a page advises, as words: composed, with a checkpoint that is there, or run where that is quick."""
-    commands = [shlex.split(unescape(text)) for text in re.findall(r"<pre><code>(.*?)</code></pre>", page)]
+    commands = [
+        shlex.split(unescape(text)) for text in re.findall(r"<pre><code>(.*?)</code></pre>", page)
+    ]
     for _, verb, *words in commands:
         if "--help" in words or verb == "compare":
             files = [path for word in words for path in expanded(word)]
@@ -85,7 +100,9 @@ def check_printed(page):
 
 def test_run_folder_holds_what_is_needed(pusht_run):
     run, _ = pusht_run
-    assert {"config.yaml", "metrics.jsonl", "tensorboard", "checkpoints"} <= {path.name for path in run.iterdir()}
+    assert {"config.yaml", "metrics.jsonl", "tensorboard", "checkpoints"} <= {
+        path.name for path in run.iterdir()
+    }
     meta = checkpoint.read_meta(run / "checkpoints" / "last")
     assert meta["step"] == 6
     assert meta["regimes"] == ["staircase", "constant", "prefix"]
@@ -99,50 +116,88 @@ def test_training_again_has_nothing_left_to_do(pusht_run):
     assert (run / "checkpoints" / "last" / "model.safetensors").read_bytes() == before
 
 
-def test_a_task_of_another_rate_than_the_data_is_refused_or_run_at_its_own(pusht_run, tmp_path, capsys):
+def test_a_task_of_another_rate_than_the_data_is_refused_or_run_at_its_own(
+    pusht_run, tmp_path, capsys
+):
     """Time counts by the robot's clock: the same commands have the same jerk, whatever the data's rate was."""
     run, _ = pusht_run
-    few = ("episodes=2", "slots=2", "workers=0", "inference.steps=2", "latency=150ms", "planner=async")
+    few = (
+        "episodes=2",
+        "num_envs=2",
+        "workers=0",
+        "inference.steps=2",
+        "latency=150ms",
+        "planner=async",
+    )
     found = evaluated(run, tmp_path / "same.json", *few)
     fast = tmp_path / "fast"
     shutil.copytree(run / "checkpoints" / "last", fast)
     meta = json.loads((fast / "meta.json").read_text())
     (fast / "meta.json").write_text(json.dumps({**meta, "rate_hz": 50.0}))
     capsys.readouterr()
-    assert main(["evaluate", str(fast), "task.max_steps=40", "task=pusht", f"out={tmp_path / 'no.json'}", *few]) == 2
-    assert "trained on data of 50 Hz, the robot runs at 10 Hz: train on data of the robot's rate" in capsys.readouterr().err
+    assert (
+        main(
+            [
+                "evaluate",
+                str(fast),
+                "task.max_steps=40",
+                "task=pusht",
+                f"out={tmp_path / 'no.json'}",
+                *few,
+            ]
+        )
+        == 2
+    )
+    assert (
+        "trained on data of 50 Hz, the robot runs at 10 Hz: train on data of the robot's rate"
+        in capsys.readouterr().err
+    )
     assert not (tmp_path / "no.json").exists()
     allowed = evaluated(fast, tmp_path / "any.json", *few, "rate=any")
     assert allowed["rate_hz"] == found["rate_hz"] == 10.0
     for key in ("smoothness", "per_episode", "starved_ticks", "reaction_s"):
         assert allowed[key] == found[key]
-    assert main(["evaluate", str(run), "task=pusht", f"out={tmp_path / 'no.json'}", "rate=slow"]) == 2
+    assert (
+        main(["evaluate", str(run), "task=pusht", f"out={tmp_path / 'no.json'}", "rate=slow"]) == 2
+    )
 
 
 def test_training_warns_of_data_of_another_rate_than_the_tasks(capsys):
     task = {"name": "pusht", "env": "pusht", "options": {}, "max_steps": 10}
     assert train.rate_warning(task, 10.05) == ""
     assert "the data run at 50 steps a second, pusht at 10:" in train.rate_warning(task, 50.0)
-    assert train.rate_warning({**task, "env": "gymnasium", "options": {"id": "Nowhere-v0"}}, 50.0) == ""
+    assert (
+        train.rate_warning({**task, "env": "gymnasium", "options": {"id": "Nowhere-v0"}}, 50.0)
+        == ""
+    )
 
 
 def test_results_do_not_depend_on_the_number_of_workers(pusht_run, tmp_path):
     run, _ = pusht_run
     found = [
-        evaluated(run, tmp_path / f"{workers}.json", "episodes=5", "slots=3", "inference.steps=2", f"workers={workers}")
+        evaluated(
+            run,
+            tmp_path / f"{workers}.json",
+            "episodes=5",
+            "num_envs=3",
+            "inference.steps=2",
+            f"workers={workers}",
+        )
         for workers in (0, 1, 3)
     ]
     assert len(found[0]["per_episode"]) == 5
     assert [episode["seed"] for episode in found[0]["per_episode"]] == list(range(100000, 100005))
-    assert found[0]["sampler_settings"]["steps"] == 2  # all that the way was set to, so that a result can be made again
-    assert found[0]["weights"] == "fp32"
+    assert (
+        found[0]["sampler_settings"]["steps"] == 2
+    )  # all that the way was set to, so that a result can be made again
+    assert found[0]["precision"] == "fp32"
     assert len({episode["score"] for episode in found[0]["per_episode"]}) > 1
     for other in found[1:]:
         assert other["per_episode"] == found[0]["per_episode"]
         assert other["smoothness"] == found[0]["smoothness"]
 
 
-SHORT = ["task=pusht", "task.max_steps=20", "inference.steps=1", "episodes=8", "slots=2"]
+SHORT = ["task=pusht", "task.max_steps=20", "inference.steps=1", "episodes=8", "num_envs=2"]
 
 
 @pytest.fixture
@@ -152,7 +207,10 @@ def begun(pusht_run, tmp_path):
     kept = tmp_path / "r.json.unfinished"
     words = [str(pusht_run[0]), f"out={out}", "workers=1", *SHORT]
     process = subprocess.Popen(
-        [sys.executable, "-m", "hotstart", "evaluate", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "hotstart", "evaluate", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     deadline = time.monotonic() + 60
     while not kept.exists() or '{"batch"' not in kept.read_text():
@@ -172,13 +230,17 @@ def test_a_killed_evaluation_keeps_what_is_finished_and_goes_on(begun, pusht_run
     batches = kept.read_text().count('{"batch"')
     assert 1 <= batches < 4
     first = json.loads(kept.read_text().splitlines()[1])["episode"]
-    changed = kept.read_text().replace('"score": 0.', '"score": 7.')  # to see that they are not run again
+    changed = kept.read_text().replace(
+        '"score": 0.', '"score": 7.'
+    )  # to see that they are not run again
     kept.write_text(changed)
     assert main(["evaluate", *words]) == 0
     result = json.loads(out.read_text())
     whole = evaluated(pusht_run[0], tmp_path / "whole.json", "workers=0", *SHORT)
     assert not kept.exists()
-    scores, expected = ([episode["score"] for episode in found["per_episode"]] for found in (result, whole))
+    scores, expected = (
+        [episode["score"] for episode in found["per_episode"]] for found in (result, whole)
+    )
     assert [score % 1 for score in scores] == pytest.approx([score % 1 for score in expected])
     assert [score >= 7 for score in scores] == [True] * 2 * batches + [False] * (8 - 2 * batches)
     assert result["per_episode"][2 * batches :] == whole["per_episode"][2 * batches :]
@@ -209,7 +271,10 @@ def test_a_killed_worker_ends_the_evaluation_with_what_is_kept(begun):
             break
     _, error = process.communicate(timeout=30)
     assert process.returncode == 2
-    assert "hotstart evaluate: the worker of rows 0, 1 died with exit code -9; killed by a signal" in error
+    assert (
+        "hotstart evaluate: the worker of rows 0, 1 died with exit code -9; killed by a signal"
+        in error
+    )
     assert "r.json.unfinished keeps " in error
     assert "Traceback" not in error
 
@@ -218,7 +283,7 @@ def test_videos_and_nfe(pusht_run, tmp_path):
     run, _ = pusht_run
     words = [
         "episodes=2",
-        "slots=2",
+        "num_envs=2",
         "inference=dpmpp",
         "inference.steps=3",
         "workers=0",
@@ -232,15 +297,22 @@ def test_videos_and_nfe(pusht_run, tmp_path):
     (video,) = (tmp_path / "v").glob("*.mp4")
     page = (tmp_path / "v" / "gallery.html").read_text()
     assert page.count("<video") == 1
-    assert "Filmed: the first 1 of 2 evaluated episodes, failures first; the figures count all." in page
+    assert (
+        "Filmed: the first 1 of 2 evaluated episodes, failures first; the figures count all."
+        in page
+    )
     episode = result["per_episode"][0]
     assert f"score {episode['score']:.2f}</span>" in page
     with av.open(str(video)) as file:
-        assert file.metadata["title"].startswith(f"dpmpp-3_{episode['seed']}_failure_{episode['score']:.2f}")
+        assert file.metadata["title"].startswith(
+            f"dpmpp-3_{episode['seed']}_failure_{episode['score']:.2f}"
+        )
     (more, _) = check_printed(page)
     shorter = [word for word in more if not word.startswith(("episodes=", "out="))]
     assert main([*shorter[1:], "episodes=1", f"out={tmp_path / 'more.json'}"]) == 0
-    assert results.load(tmp_path / "more.json")["task_options"]["max_steps"] == 40  # the same task, as it was asked for
+    assert (
+        results.load(tmp_path / "more.json")["task_options"]["max_steps"] == 40
+    )  # the same task, as it was asked for
     with av.open(str(video)) as file:
         assert sum(1 for _ in file.decode(video=0)) == result["per_episode"][0]["steps"] + 1
 
@@ -248,7 +320,13 @@ def test_videos_and_nfe(pusht_run, tmp_path):
 def test_a_result_says_all_that_decided_it(pusht_run, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(pusht_run[0], run)
-    words = ["episodes=1", "inference=rti", "workers=0", "task.options.belt_px_s=5", "task.options.goal=[300,200,1]"]
+    words = [
+        "episodes=1",
+        "inference=rti",
+        "workers=0",
+        "task.options.belt_px_s=5",
+        "task.options.goal=[300,200,1]",
+    ]
     before = evaluated(run, tmp_path / "a.json", *words)
     assert before["env"] == "pusht"
     assert before["task_options"] == {
@@ -258,12 +336,18 @@ def test_a_result_says_all_that_decided_it(pusht_run, tmp_path):
         "render_size": 256,  # what was not given, with its default
         "belt_px_s": 5,
     }
-    assert (before["checkpoint_step"], before["data_rate_hz"], before["weights"]) == (6, 10.0, "fp32")
-    assert before["sampler_settings"]["rising"] is True  # left open, and taken from the checkpoint
+    assert (before["checkpoint_step"], before["data_rate_hz"], before["precision"]) == (
+        6,
+        10.0,
+        "fp32",
+    )
+    assert before["sampler_settings"]["ramp"] is True  # left open, and taken from the checkpoint
     last = run / "checkpoints" / "last"
-    checkpoint.write_meta(last, {**checkpoint.read_meta(last), "warm_start": {"start": 0.625, "steps": 2}})
+    checkpoint.write_meta(
+        last, {**checkpoint.read_meta(last), "warm_start": {"start": 0.625, "steps": 2}}
+    )
     after = evaluated(run, tmp_path / "b.json", *words)
-    assert after["sampler_settings"] == before["sampler_settings"] | {"least_start": 0.625}
+    assert after["sampler_settings"] == before["sampler_settings"] | {"min_start": 0.625}
 
 
 def test_a_result_and_videos_are_not_overwritten_unasked(pusht_run, tmp_path, capsys):
@@ -284,7 +368,13 @@ def test_the_headline_is_out_before_the_result_is_saved(pusht_run, tmp_path, cap
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     monkeypatch.setattr("hotstart.system.outputs.write_text", full)
-    words = ["task=pusht", "task.max_steps=2", "episodes=1", "workers=0", f"out={tmp_path / 'r.json'}"]
+    words = [
+        "task=pusht",
+        "task.max_steps=2",
+        "episodes=1",
+        "workers=0",
+        f"out={tmp_path / 'r.json'}",
+    ]
     assert main(["evaluate", str(pusht_run[0]), *words]) == 2
     told = capsys.readouterr()
     assert "score 0." in told.out
@@ -295,7 +385,9 @@ def test_a_run_that_names_no_task_asks_for_one(pusht_run, tmp_path, capsys):
     run = tmp_path / "run"
     shutil.copytree(pusht_run[0], run)
     last = run / "checkpoints" / "last"
-    checkpoint.write_meta(last, {key: value for key, value in checkpoint.read_meta(last).items() if key != "task"})
+    checkpoint.write_meta(
+        last, {key: value for key, value in checkpoint.read_meta(last).items() if key != "task"}
+    )
     assert main(["evaluate", str(run), "episodes=1", "workers=0", "out=''"]) == 2
     told = capsys.readouterr().err
     assert "does not say which task" in told
@@ -309,17 +401,26 @@ def test_executing_more_than_was_planned_is_refused(pusht_run, capsys):
     assert "horizon.planned" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("word", ["episodes=0", "slots=0", "latency=0.1", "planner=both", "latency=profile"])
+@pytest.mark.parametrize(
+    "word", ["episodes=0", "num_envs=0", "latency=0.1", "planner=both", "latency=profile"]
+)
 def test_impossible_values_are_refused(pusht_run, word, capsys):
     assert main(["evaluate", str(pusht_run[0]), "out=''", word]) == 2
     assert word.partition("=")[0] in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("way", ["rti", "sdp", "rtc"])
+@pytest.mark.parametrize("sampler", ["rti", "sdp", "rtc"])
 @pytest.mark.parametrize("planner", ["sync", "async"])
-def test_every_way_runs_against_the_clock(pusht_run, way, planner, tmp_path):
+def test_every_way_runs_against_the_clock(pusht_run, sampler, planner, tmp_path):
     run, out = pusht_run[0], tmp_path / "result.json"
-    words = [f"inference={way}", "inference.steps=1", "latency=130ms", f"planner={planner}", "episodes=2", "slots=2"]
+    words = [
+        f"inference={sampler}",
+        "inference.steps=1",
+        "latency=130ms",
+        f"planner={planner}",
+        "episodes=2",
+        "num_envs=2",
+    ]
     evaluated(run, out, *words, "workers=0")
     result = json.loads(out.read_text())
     assert result["latency_s"] == pytest.approx(0.13)
@@ -331,8 +432,18 @@ def test_every_way_runs_against_the_clock(pusht_run, way, planner, tmp_path):
 
 def test_measured_times_are_drawn_the_same_again(pusht_run, tmp_path):
     run, profile = pusht_run[0], tmp_path / "latency.json"
-    assert main(["bench", "call_time", str(run), "ways=ddim:1", "rows=1", "calls=3", f"out={profile}"]) == 0
-    words = ["inference=ddim", "inference.steps=1", "latency=profile", f"profile={profile}", "episodes=2", "slots=2"]
+    assert (
+        main(["bench", "call_time", str(run), "samplers=ddim:1", "rows=1", "calls=3", f"out={profile}"])
+        == 0
+    )
+    words = [
+        "inference=ddim",
+        "inference.steps=1",
+        "latency=profile",
+        f"profile={profile}",
+        "episodes=2",
+        "num_envs=2",
+    ]
     found = []
     for name in ("one", "two"):
         evaluated(run, tmp_path / f"{name}.json", *words, "workers=0")
@@ -340,7 +451,9 @@ def test_measured_times_are_drawn_the_same_again(pusht_run, tmp_path):
         found.append((result["per_episode"], result["starved_ticks"], result["latency_s"]))
     assert found[0] == found[1]
     with pytest.raises(AssertionError):
-        evaluated(run, tmp_path / "x.json", *words, "workers=0", "inference.steps=2")  # nobody measured that
+        evaluated(
+            run, tmp_path / "x.json", *words, "workers=0", "inference.steps=2"
+        )  # nobody measured that
 
 
 def test_collection_goes_on_after_a_kill(tmp_path):
@@ -367,7 +480,10 @@ def test_demo_from_nothing_to_a_report(tmp_path):
         f"runs={tmp_path}",
     ]
     done = subprocess.run(
-        [sys.executable, "-m", "hotstart", "demo", *words, *TINY], capture_output=True, text=True, cwd=tmp_path
+        [sys.executable, "-m", "hotstart", "demo", *words, *TINY],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "demo" / "report.html").read_text()
@@ -385,13 +501,41 @@ def test_demo_from_nothing_to_a_report(tmp_path):
 
 def test_benchmarks_print_their_tables(pusht_run, capsys):
     run, words = pusht_run
-    assert main(["bench", "call_time", str(run), "ways=ddim:2,dpmpp:3", "rows=1,2", "calls=2", "threads=1"]) == 0
+    assert (
+        main(
+            [
+                "bench",
+                "call_time",
+                str(run),
+                "samplers=ddim:2,dpmpp:3",
+                "rows=1,2",
+                "calls=2",
+                "threads=1",
+            ]
+        )
+        == 0
+    )
     table = capsys.readouterr().out
     assert [line.split()[:3] for line in table.splitlines()[2:]] == [
-        [way, rows, nfe] for rows in "12" for way, nfe in (("ddim:2", "2"), ("dpmpp:3", "3"))
+        [sampler, rows, nfe]
+        for rows in "12"
+        for sampler, nfe in (("ddim:2", "2"), ("dpmpp:3", "3"))
     ]
     settings = "encoder.token_width=8+denoiser=transformer+denoiser.embed=16"
-    assert main(["bench", "first_steps", words[0], f"settings={settings}", "steps=4", "every=2", "batch=4"]) == 0
+    assert (
+        main(
+            [
+                "bench",
+                "first_steps",
+                words[0],
+                f"settings={settings}",
+                "steps=4",
+                "every=2",
+                "batch=4",
+            ]
+        )
+        == 0
+    )
     header, line = capsys.readouterr().out.splitlines()
     assert header.split() == ["2", "4"]
     assert all(float(number) > 0 for number in line.split()[:2])

@@ -48,23 +48,39 @@ class Page(HTMLParser):
         return " ".join("".join(self.words).split())
 
 
-def _result(way, wins, seconds=0.02, rows=4, calls=None):
+def _result(sampler, wins, seconds=0.02, rows=4, calls=None):
     line, ticks = [np.array([t / 24]) for t in range(24)], [1.0] * 24
     logs = [
-        RowLog(100_000 + i, win if win is None else bool(win), 1.0 if win else 0.5, 24, line, ticks, [10, 10, 10])
+        RowLog(
+            100_000 + i,
+            win if win is None else bool(win),
+            1.0 if win else 0.5,
+            24,
+            line,
+            ticks,
+            [10, 10, 10],
+        )
         for i, win in enumerate(wins)
     ]
-    setting = results.Setting("lift", "runs/demo/checkpoints/last", way, rate_hz=20.0, executed=8, wall_seconds=90.0)
+    setting = results.Setting(
+        "lift", "runs/demo/checkpoints/last", sampler, rate_hz=20.0, executed=8, wall_seconds=90.0
+    )
     timed = [(rows, each) for each in calls or [seconds] * 9]
     return results.summarise(logs, timed, setting, ActionSpec.plain(1), np.ones(1))
 
 
 def _write(path, **changes):
-    metrics = [{"step": s, "loss": 1 / s, "learning_rate": 1e-4, "seconds": s / 10} for s in range(10, 100, 10)]
+    metrics = [
+        {"step": s, "loss": 1 / s, "learning_rate": 1e-4, "seconds": s / 10}
+        for s in range(10, 100, 10)
+    ]
     content = {
         "title": "Lift from 100 demonstrations",
         "task": "lift",
-        "results": [_result("ddim-10", [1] * 47 + [0] * 3), _result("ddpm-100", [1] * 30 + [0] * 20, seconds=0.2)],
+        "results": [
+            _result("ddim-10", [1] * 47 + [0] * 3),
+            _result("ddpm-100", [1] * 30 + [0] * 20, seconds=0.2),
+        ],
         "metrics": [*metrics, {"step": 90, "validation_loss": 0.2}],
         "videos": [],
         "facts": {"demonstrations": "100 scripted episodes", "training": "2000 steps, 6.2 minutes"},
@@ -90,18 +106,33 @@ def test_the_page_holds_the_figures(tmp_path):
     assert "94% of 50 evaluated episodes succeeded, seeds from 100000 on." in page.text
     low, high = (round(100 * value) for value in intervals.wilson(47, 50)[1:])
     assert f"95 % interval: {low} to {high} %" in page.text
-    for words in ("100 scripted episodes", "2000 steps, 6.2 minutes", "100 episodes, 2 ways of inference, 3.0 minutes"):
+    for words in (
+        "100 scripted episodes",
+        "2000 steps, 6.2 minutes",
+        "100 episodes, 2 samplers, 3.0 minutes",
+    ):
         assert words in page.text
-    assert "20 ms20 ms12.5 ms" in "".join(page.words)  # p50, p95, and 5 ms per plan at 2.5 plans a second
-    assert "ddpm-100 succeeded less often than ddim-10 on the same 50 scenes (difference \u221234 points" in page.text
-    assert "its calls took 10 times as long as those of ddim-10 (10 to 10, medians of 9 and 9 calls)" in page.text
+    assert "20 ms20 ms12.5 ms" in "".join(
+        page.words
+    )  # p50, p95, and 5 ms per plan at 2.5 plans a second
+    assert (
+        "ddpm-100 succeeded less often than ddim-10 on the same 50 scenes (difference \u221234 points"
+        in page.text
+    )
+    assert (
+        "its calls took 10 times as long as those of ddim-10 (10 to 10, medians of 9 and 9 calls)"
+        in page.text
+    )
     assert page.tags.count("svg") == 3
     assert f"numpy {np.__version__}" in page.text
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["report.html"]
 
 
 def test_success_that_is_not_reported_is_no_percentage(tmp_path):
-    _, page = _write(tmp_path / "report.html", results=[_result("ddim-10", [None] * 9), _result("ddpm-100", [None] * 9)])
+    _, page = _write(
+        tmp_path / "report.html",
+        results=[_result("ddim-10", [None] * 9), _result("ddpm-100", [None] * 9)],
+    )
     assert "0.5 The mean score of 9 evaluated episodes; success is not reported." in page.text
     assert page.text.count("not reported") == 3  # and once in each line of the table
     assert "True success rate" not in page.text
@@ -110,17 +141,29 @@ def test_success_that_is_not_reported_is_no_percentage(tmp_path):
 
 def test_episodes_that_were_solved_at_reset_are_said(tmp_path):
     result = _result("ddim-10", [1] * 3 + [0] * 7)
-    result["solved_at_reset"] = {"episodes": 2, "success_of_others": {"rate": 0.125, "low": 0.022, "high": 0.471}}
+    result["solved_at_reset"] = {
+        "episodes": 2,
+        "success_of_others": {"rate": 0.125, "low": 0.022, "high": 0.471},
+    }
     _, page = _write(tmp_path / "report.html", results=[result])
-    assert "2 of 10 episodes were solved at reset; success of the others 0.125 [0.022, 0.471]." in page.text
+    assert (
+        "2 of 10 episodes were solved at reset; success of the others 0.125 [0.022, 0.471]."
+        in page.text
+    )
 
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [
         ([0.014, 0.02, 0.03], "(difference"),  # three calls say nothing about speed
-        ([0.010, 0.012, 0.014, 0.016, 0.018, 0.020, 0.022, 0.024], "how long their calls take cannot be told apart"),
-        ([0.010] * 8, "its calls took 0.5 times as long as those of ddim-10 (0.5 to 0.5, medians of 8 and 9 calls)"),
+        (
+            [0.010, 0.012, 0.014, 0.016, 0.018, 0.020, 0.022, 0.024],
+            "how long their calls take cannot be told apart",
+        ),
+        (
+            [0.010] * 8,
+            "its calls took 0.5 times as long as those of ddim-10 (0.5 to 0.5, medians of 8 and 9 calls)",
+        ),
     ],
 )
 def test_speed_is_claimed_only_with_an_interval(tmp_path, seconds, said):
@@ -143,16 +186,25 @@ def test_the_page_loads_nothing(tmp_path):
     assert links
     assert all(link.startswith(("data:", "#")) for link in links)
     assert not re.findall(r"url\((?!#)|@import|<script", text)
-    assert not [value for name, value in page.attributes if (value or "").startswith("http") and not name.startswith("xmlns")]
+    assert not [
+        value
+        for name, value in page.attributes
+        if (value or "").startswith("http") and not name.startswith("xmlns")
+    ]
 
 
 def test_videos_are_inside_with_how_they_went(tmp_path):
-    videos = [tmp_path / name for name in ("ddim-10_100000_success.mp4", "ddim-10_100001_failure_-0.25.mp4", "other.mp4")]
+    videos = [
+        tmp_path / name
+        for name in ("ddim-10_100000_success.mp4", "ddim-10_100001_failure_-0.25.mp4", "other.mp4")
+    ]
     for shade, video in enumerate(videos):
         write_video(video, [np.full((32, 32, 3), 20 * shade + i, np.uint8) for i in range(5)], 10)
     _, page = _write(tmp_path / "report.html", videos=videos)
     sources = [value.partition("base64,")[2] for name, value in page.attributes if name == "src"]
-    assert [base64.b64decode(source) for source in sources] == [video.read_bytes() for video in videos]
+    assert [base64.b64decode(source) for source in sources] == [
+        video.read_bytes() for video in videos
+    ]
     assert "\u2713 Success seed 100000, ddim-10" in page.text
     assert "\u2715 Failure seed 100001, ddim-10, score -0.25" in page.text
     assert "There is no video" not in page.text
@@ -170,15 +222,23 @@ def test_too_large_videos_stay_outside(tmp_path):
 
 def test_without_a_video_it_says_what_to_install(tmp_path):
     assert "libosmesa6" in _write(tmp_path / "a.html")[1].text
-    told = _write(tmp_path / "b.html", notes=["There will be no video. Run `apt-get install libegl1`."])
+    told = _write(
+        tmp_path / "b.html", notes=["There will be no video. Run `apt-get install libegl1`."]
+    )
     assert "<code>apt-get install libegl1</code>" in told[0]
     assert "libosmesa6" not in told[1].text
 
 
-@pytest.mark.parametrize("hostile", ["<script>alert(1)</script>", 'a" onload="x', "$css ${sections} & <b>"])
+@pytest.mark.parametrize(
+    "hostile", ["<script>alert(1)</script>", 'a" onload="x', "$css ${sections} & <b>"]
+)
 def test_text_is_escaped(tmp_path, hostile):
     result = _result(hostile, [1, 0]) | {"checkpoint": hostile, "versions": {hostile: hostile}}
-    content = {"results": [result, _result("ddim", [1, 1])], "facts": {hostile: hostile}, "notes": [hostile]}
+    content = {
+        "results": [result, _result("ddim", [1, 1])],
+        "facts": {hostile: hostile},
+        "notes": [hostile],
+    }
     _, page = _write(tmp_path / "report.html", title=hostile, task=hostile, **content)
     assert "script" not in page.tags
     assert "b" not in page.tags
@@ -190,6 +250,10 @@ def test_little_to_tell_is_told_all_the_same(tmp_path):
     _, page = _write(tmp_path / "report.html", results=[], metrics=[], facts={})
     assert "Nothing was evaluated yet" in page.text
     assert "svg" not in page.tags
-    _, page = _write(tmp_path / "one.html", results=[_result("ddim-10", [1], rows=1)], metrics=[{"step": 1, "loss": 1.0}])
+    _, page = _write(
+        tmp_path / "one.html",
+        results=[_result("ddim-10", [1], rows=1)],
+        metrics=[{"step": 1, "loss": 1.0}],
+    )
     assert "A call plans for one robot." in page.text
     assert "hotstart compare" not in page.text

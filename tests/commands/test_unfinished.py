@@ -46,7 +46,9 @@ def test_what_was_kept_comes_back_to_the_bit(tmp_path):
     begun.note_ended([3, 4], feedback([False, False], [True, False]))
     assert not path.exists()
     begun.note_ended([3, 4], feedback([True, True], [False, False]))
-    begun.note_batch(Measured([log(3), log(4)], [(2, 0.25)], 7.5, [tmp_path / "a.mp4"], ["push it", "pull it"]))
+    begun.note_batch(
+        Measured([log(3), log(4)], [(2, 0.25)], 7.5, [tmp_path / "a.mp4"], ["push it", "pull it"])
+    )
     begun.note_ended([5], feedback([True], [False]))
     with path.open("a") as file:
         file.write('{"batch": {"logs": [{"se')  # a kill in the middle of a line
@@ -55,7 +57,10 @@ def test_what_was_kept_comes_back_to_the_bit(tmp_path):
     assert all(equal(*pair) for pair in zip(batch.logs, [log(3), log(4)], strict=True))
     assert (batch.calls, batch.seconds, batch.tasks) == ([(2, 0.25)], 7.5, ["push it", "pull it"])
     assert batch.videos == [tmp_path / "a.mp4"]
-    assert again.explain(9) == f"{path} keeps 2 of 9 episodes; the same command goes on after the first 2"
+    assert (
+        again.explain(9)
+        == f"{path} keeps 2 of 9 episodes; the same command goes on after the first 2"
+    )
     again.note_batch(Measured([log(5)], [], 1.0))
     assert [len(batch.logs) for batch in Unfinished(path, EVALUATION).batches] == [2, 1]
 
@@ -63,14 +68,20 @@ def test_what_was_kept_comes_back_to_the_bit(tmp_path):
 def test_another_evaluation_is_refused_and_named(tmp_path):
     path = tmp_path / "r.json.unfinished"
     Unfinished(path, EVALUATION).note_batch(Measured([log(3)], [], 1.0))
-    with pytest.raises(ConfigError, match=r"another evaluation \(its seed is 3, here it is 4\): delete it, .* overwrite=true"):
+    with pytest.raises(
+        ConfigError,
+        match=r"another evaluation \(its seed is 3, here it is 4\): delete it, .* overwrite=true",
+    ):
         Unfinished(path, {**EVALUATION, "seed": 4})
     assert path.exists()
     assert not Unfinished(path, {**EVALUATION, "seed": 4}, overwrite=True).batches
     assert not path.exists()
 
 
-@pytest.mark.parametrize("text", ['{"batch": 3}\n[]\n', "not json\n", '{"checkpoint": "runs/x"}\n{"batch": {"logs": 3}}\n'])
+@pytest.mark.parametrize(
+    "text",
+    ['{"batch": 3}\n[]\n', "not json\n", '{"checkpoint": "runs/x"}\n{"batch": {"logs": 3}}\n'],
+)
 def test_a_damaged_file_is_refused(text, tmp_path):
     path = tmp_path / "r.json.unfinished"
     path.write_text(text)
@@ -96,7 +107,9 @@ def test_without_a_result_file_nothing_is_kept(tmp_path, monkeypatch):
 def test_every_episode_is_a_line_of_its_own(tmp_path):
     path = tmp_path / "r.json.unfinished"
     begun = Unfinished(path, EVALUATION)
-    begun.note_ended([3, 4], feedback([False, False], [True, False]))  # what was fulfilled once counts
+    begun.note_ended(
+        [3, 4], feedback([False, False], [True, False])
+    )  # what was fulfilled once counts
     for _ in range(2):
         begun.note_ended([3, 4], feedback([True, True], [False, False]))
     header, *episodes = [json.loads(line) for line in path.read_text().splitlines()]

@@ -23,8 +23,20 @@ class Choices:
 
 
 def test_every_type_is_read():
-    words = ["a/b", "rate=1e-3", "count=7", "quick=True", "mode=2", "limit=4", "seeds=5,6", "names=a:b,c:d:e", "target=x=y"]
-    assert parse_words(words, Choices) == Choices(Path("a/b"), "x=y", 1e-3, 7, True, 2, 4.0, (5, 6), {"a": "b", "c": "d:e"})
+    words = [
+        "a/b",
+        "rate=1e-3",
+        "count=7",
+        "quick=True",
+        "mode=2",
+        "limit=4",
+        "seeds=5,6",
+        "names=a:b,c:d:e",
+        "target=x=y",
+    ]
+    assert parse_words(words, Choices) == Choices(
+        Path("a/b"), "x=y", 1e-3, 7, True, 2, 4.0, (5, 6), {"a": "b", "c": "d:e"}
+    )
 
 
 def test_defaults_and_positions():
@@ -36,7 +48,10 @@ def test_defaults_and_positions():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["a", "cuont=3"], r"no 'cuont' here \(did you mean 'count'\?\); valid are source, target, rate"),
+        (
+            ["a", "cuont=3"],
+            r"no 'cuont' here \(did you mean 'count'\?\); valid are source, target, rate",
+        ),
         (["a", "count=3.5"], "count=3.5 does not fit; it must be a whole number"),
         (["a", "rate=fast"], "must be a number"),
         (["a", "quick=maybe"], "must be a true or false"),
@@ -59,7 +74,17 @@ def test_help_shows_every_field():
     shown = help_text(Choices, "hotstart do")
     assert shown.startswith("hotstart do SOURCE TARGET [key=value ...]\n\nDo something.")
     lines = {line.split()[0]: line for line in shown.splitlines() if line.startswith("  ")}
-    assert list(lines) == ["source", "target", "rate", "count", "quick", "mode", "limit", "seeds", "names"]
+    assert list(lines) == [
+        "source",
+        "target",
+        "rate",
+        "count",
+        "quick",
+        "mode",
+        "limit",
+        "seeds",
+        "names",
+    ]
     assert "where from [path; must be given]" in lines["source"]
     assert "make haste [true or false; default false]" in lines["quick"]
     assert "[number or none; default none]" in lines["limit"]

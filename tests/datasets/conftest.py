@@ -7,8 +7,16 @@ import numpy as np
 import pytest
 from hotstart.spec import ActionDim, ActionSpec, ObsKey, ObsSpec
 
-ACTION_SPEC = ActionSpec((ActionDim("x", "m"), ActionDim("y", "m"), ActionDim("grip", "", "discrete", False)))
-OBS_SPEC = ObsSpec({"state": ObsKey((4,)), "image": ObsKey((6, 5, 3), "uint8", "image"), "count": ObsKey((), "int64")})
+ACTION_SPEC = ActionSpec(
+    (ActionDim("x", "m"), ActionDim("y", "m"), ActionDim("grip", "", "discrete", False))
+)
+OBS_SPEC = ObsSpec(
+    {
+        "state": ObsKey((4,)),
+        "image": ObsKey((6, 5, 3), "uint8", "image"),
+        "count": ObsKey((), "int64"),
+    }
+)
 
 
 def make_episode(number: int, steps: int | None = None) -> dict[str, np.ndarray]:
@@ -26,9 +34,13 @@ def make_episode(number: int, steps: int | None = None) -> dict[str, np.ndarray]
 @pytest.fixture
 def pusht_data() -> Path:
     """The folder with the published Push-T demonstrations."""
-    shared = Path(os.environ.get("HOTSTART_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
+    shared = Path(
+        os.environ.get("HOTSTART_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data")
+    )
     if not (shared / "pusht").is_dir():
-        pytest.skip(f"the Push-T demonstrations are not at {shared}/pusht (set HOTSTART_SHARED_DATA)")
+        pytest.skip(
+            f"the Push-T demonstrations are not at {shared}/pusht (set HOTSTART_SHARED_DATA)"
+        )
     return shared / "pusht"
 
 

@@ -7,7 +7,11 @@ from hotstart.spec import ActionSpec, DataError, ObsKey
 def test_specs_are_deduced(episode_maker):
     data = Arrays([episode_maker(0), episode_maker(1)], fps=10)
     assert data.action_spec == ActionSpec.plain(3)
-    assert data.obs_spec.keys == {"state": ObsKey((4,)), "image": ObsKey((6, 5, 3), "uint8", "image"), "count": ObsKey(())}
+    assert data.obs_spec.keys == {
+        "state": ObsKey((4,)),
+        "image": ObsKey((6, 5, 3), "uint8", "image"),
+        "count": ObsKey(()),
+    }
     assert data.array("count").dtype == np.float32
     np.testing.assert_array_equal(data.episode(1)["action"], episode_maker(1)["action"])
     np.testing.assert_array_equal(data.episode_ends, np.cumsum(data.lengths))
@@ -27,7 +31,10 @@ def test_float64_arrays_are_taken_as_float32():
         ([{"state": np.zeros((3, 1))}], "no key 'action'"),
         ([{"action": np.zeros((3, 1))}], "no observation"),
         ([{"action": np.zeros(3), "state": np.zeros((3, 1))}], r"must be \(steps, A\)"),
-        ([{"action": np.zeros((3, 1)), "text": np.array(["a", "b", "c"])}], "'text' is <U1; real numbers are stored"),
+        (
+            [{"action": np.zeros((3, 1)), "text": np.array(["a", "b", "c"])}],
+            "'text' is <U1; real numbers are stored",
+        ),
         (
             [{"action": np.zeros((3, 1)), "s": np.zeros((3, 1))}, {"action": np.zeros((3, 1))}],
             r"episode 1: missing keys \['s'\]",

@@ -47,7 +47,10 @@ def test_dimensions_and_outliers():
     flat = [walk(0), walk(1)]
     for episode in flat:
         episode["action"][:, 1] = 3
-    expect(findings(*flat), "never changes in dimensions [1]: action_1 is always 3; a policy will command exactly this")
+    expect(
+        findings(*flat),
+        "never changes in dimensions [1]: action_1 is always 3; a policy will command exactly this",
+    )
     far = walk(0)
     far["state"][17, 0] = 1e6
     expect(findings(far, walk(1)), "warning: state[:, 0] is 1e+06 at step 17 and 0 more outliers")
@@ -56,7 +59,9 @@ def test_dimensions_and_outliers():
 def test_what_the_normaliser_takes_for_constant_is_said():
     nearly = [walk(0), walk(1)]
     for episode in nearly:
-        episode["action"][:, 0] = 0.8 + 1e-7 * episode["action"][:, 0] / 99  # what rounding to float32 leaves
+        episode["action"][:, 0] = (
+            0.8 + 1e-7 * episode["action"][:, 0] / 99
+        )  # what rounding to float32 leaves
     expect(findings(*nearly), "action never changes in dimensions [0]: action_0 is always 0.8")
     small = [walk(0), walk(1)]
     for episode in small:
@@ -70,7 +75,11 @@ def test_states_of_a_tiny_range_are_named():
         points = np.random.default_rng(3).normal(size=(len(episode["state"]), 4, 2))
         points[:, 3, 1] = 0.1 + 3e-4 * np.linspace(0, 1, len(points))  # 0.3 mrad
         episode["points"] = points
-    expect(findings(*tiny), "warning: points[:, 3, 1] stays between 0.1 and 0.1003", "off by 0.0015 looks like 10 half ranges")
+    expect(
+        findings(*tiny),
+        "warning: points[:, 3, 1] stays between 0.1 and 0.1003",
+        "off by 0.0015 looks like 10 normalised units",
+    )
 
 
 def test_timestamps():
@@ -78,7 +87,9 @@ def test_timestamps():
     back = stamps.copy()
     back[7] = stamps[6]
     expect(
-        findings(changed(0, timestamp=stamps), changed(1, timestamp=back)), "error: timestamps of episode 1", "at its step 7"
+        findings(changed(0, timestamp=stamps), changed(1, timestamp=back)),
+        "error: timestamps of episode 1",
+        "at its step 7",
     )
     slow = findings(changed(0, timestamp=stamps), changed(1, timestamp=stamps * 1.25))
     expect(slow, "warning: 1 episodes do not run at 10 fps; the worst, episode 1, at 8.00")
@@ -129,5 +140,8 @@ def test_an_empty_data_set_is_an_error(tmp_path):
 def test_the_words_of_a_task_need_not_change():
     words = text_to_bytes("open the door")[None].repeat(40, 0)
     spec = ObsSpec({"state": ObsKey((2,), "float64"), "instruction": TEXT_KEY})
-    episodes = [{**{key: walk(seed)[key] for key in ("state", "action")}, "instruction": words} for seed in (0, 1)]
+    episodes = [
+        {**{key: walk(seed)[key] for key in ("state", "action")}, "instruction": words}
+        for seed in (0, 1)
+    ]
     assert verify(Arrays(episodes, fps=10, obs_spec=spec)) == []

@@ -24,7 +24,11 @@ class Handler(BaseHTTPRequestHandler):
         asked = self.headers.get("Range")
         server.asked.append(asked)
         current = self.headers.get("If-Range") in (None, server.tag)
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and server.ranges and current else 0
+        start = (
+            int(asked.removeprefix("bytes=").rstrip("-"))
+            if asked and server.ranges and current
+            else 0
+        )
         if server.status != 200 or (start and start >= len(server.content)):
             self.send_response(416 if server.status == 200 else server.status)
             self.send_header("Content-Range", f"bytes */{len(server.content)}")
@@ -34,7 +38,9 @@ class Handler(BaseHTTPRequestHandler):
         body = server.content[start:]
         self.send_response(206 if start else 200)
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}")
+            self.send_header(
+                "Content-Range", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}"
+            )
         self.send_header("Content-Length", str(len(body)))
         if server.tag:
             self.send_header("ETag", server.tag)
@@ -72,7 +78,9 @@ def test_cuts_are_mended_within_one_call(server, tmp_path):
 
 def test_what_arrived_is_kept_for_the_next_call(server, tmp_path):
     server.cuts = [400_000, 0]
-    with pytest.raises(DataError, match=r"cut after 400,000 of 1,000,000 bytes.*400,000 bytes are kept.*data\.zip"):
+    with pytest.raises(
+        DataError, match=r"cut after 400,000 of 1,000,000 bytes.*400,000 bytes are kept.*data\.zip"
+    ):
         fetch(server.address, tmp_path / "data.zip")
     assert not (tmp_path / "data.zip").exists()
     fetch(server.address, tmp_path / "data.zip")
@@ -104,11 +112,15 @@ def test_a_part_that_is_whole_or_too_long(server, tmp_path, extra):
 
 def test_without_a_network_the_message_says_what_to_do_by_hand(server, tmp_path):
     server.status = 404
-    with pytest.raises(DataError, match=rf"answered 404.*put it at {tmp_path}/data\.zip; the next call takes it up"):
+    with pytest.raises(
+        DataError, match=rf"answered 404.*put it at {tmp_path}/data\.zip; the next call takes it up"
+    ):
         fetch(server.address, tmp_path / "data.zip")
     server.shutdown()
     server.server_close()
-    with pytest.raises(DataError, match=rf"could not be fetched .*refused.*put it at {tmp_path}/data\.zip"):
+    with pytest.raises(
+        DataError, match=rf"could not be fetched .*refused.*put it at {tmp_path}/data\.zip"
+    ):
         fetch(server.address, tmp_path / "data.zip")
     with pytest.raises(ConfigError, match="must begin with https"):
         fetch("file:///etc/hostname", tmp_path / "data.zip")
@@ -117,28 +129,49 @@ def test_without_a_network_the_message_says_what_to_do_by_hand(server, tmp_path)
 @pytest.fixture
 def published(tmp_path):
     """A small published data set: its zip and its entry in the table."""
-    folder, values = tmp_path / "made" / "small.zarr", np.arange(20, dtype=np.float32).reshape(10, 2)
+    folder, values = (
+        tmp_path / "made" / "small.zarr",
+        np.arange(20, dtype=np.float32).reshape(10, 2),
+    )
     group = zarr.open_group(str(folder), mode="w", zarr_format=2)
-    for name, array in {"data/action": values, "data/obs": values + 1, "meta/episode_ends": np.array([4, 10])}.items():
+    for name, array in {
+        "data/action": values,
+        "data/obs": values + 1,
+        "meta/episode_ends": np.array([4, 10]),
+    }.items():
         group.create_array(name, shape=array.shape, dtype=array.dtype)[:] = array
     with zipfile.ZipFile(tmp_path / "made.zip", "w") as packed:
         for file in folder.rglob("*"):
             packed.write(file, f"outer/small.zarr/{file.relative_to(folder)}")
         packed.writestr("outer/note.txt", "not part of it")
     source = Source(
-        "http://127.0.0.1:9/none", "small.zarr", 2, 10, sha256={"action": hashlib.sha256(values.tobytes()).hexdigest()}
+        "http://127.0.0.1:9/none",
+        "small.zarr",
+        2,
+        10,
+        sha256={"action": hashlib.sha256(values.tobytes()).hexdigest()},
     )
     return tmp_path / "made.zip", source
 
 
 def test_download_fetches_checks_and_unpacks_once(server, published, tmp_path):
     server.content, server.cuts = published[0].read_bytes(), [700]
-    found = download("small", tmp_path / "data", address=server.address, sources={"small": published[1]})
+    found = download(
+        "small", tmp_path / "data", address=server.address, sources={"small": published[1]}
+    )
     assert found == tmp_path / "data" / "small.zarr"
     np.testing.assert_array_equal(read_replay_buffer(found).array("obs")[3], [7, 8])
-    assert sorted(file.name for file in (tmp_path / "data").iterdir()) == ["small.zarr", "small.zip"]
+    assert sorted(file.name for file in (tmp_path / "data").iterdir()) == [
+        "small.zarr",
+        "small.zip",
+    ]
     asked = len(server.asked)
-    assert download("small", tmp_path / "data", address=server.address, sources={"small": published[1]}) == found
+    assert (
+        download(
+            "small", tmp_path / "data", address=server.address, sources={"small": published[1]}
+        )
+        == found
+    )
     assert len(server.asked) == asked
 
 
@@ -147,11 +180,20 @@ def test_a_zip_put_there_by_hand_is_taken_up(published, tmp_path):
     with pytest.raises(DataError, match=r"small\.zip; the next call takes it up"):
         download("small", tmp_path / "data", sources=sources)
     (tmp_path / "data" / "small.zip").write_bytes(published[0].read_bytes())
-    assert len(read_replay_buffer(download("small", tmp_path / "data", sources=sources)).array("action")) == 10
+    assert (
+        len(
+            read_replay_buffer(download("small", tmp_path / "data", sources=sources)).array(
+                "action"
+            )
+        )
+        == 10
+    )
 
 
 @pytest.mark.parametrize("damage", ["other numbers", "other counts", "truncated"])
-def test_what_is_not_the_published_data_is_refused_and_put_aside(server, published, tmp_path, damage):
+def test_what_is_not_the_published_data_is_refused_and_put_aside(
+    server, published, tmp_path, damage
+):
     content, source = published[0].read_bytes(), published[1]
     server.content = content[:-200] if damage == "truncated" else content
     if damage == "other numbers":
@@ -162,7 +204,9 @@ def test_what_is_not_the_published_data_is_refused_and_put_aside(server, publish
         download("small", tmp_path / "data", address=server.address, sources={"small": source})
     assert [file.name for file in (tmp_path / "data").iterdir()] == ["small.refused"]
     server.content = content
-    assert download("small", tmp_path / "data", address=server.address, sources={"small": published[1]}).is_dir()
+    assert download(
+        "small", tmp_path / "data", address=server.address, sources={"small": published[1]}
+    ).is_dir()
 
 
 def test_unknown_names_list_the_known_ones(tmp_path):
@@ -171,5 +215,9 @@ def test_unknown_names_list_the_known_ones(tmp_path):
 
 
 def test_the_table_knows_the_published_pusht_data(pusht_data):
-    check_contents(read_replay_buffer(pusht_data / "pusht_cchi_v7_replay.zarr.zip"), SOURCES["pusht"])
-    check_contents(read_replay_buffer(pusht_data / "pusht_cchi_v7_replay_lowdim.npz"), SOURCES["pusht"])
+    check_contents(
+        read_replay_buffer(pusht_data / "pusht_cchi_v7_replay.zarr.zip"), SOURCES["pusht"]
+    )
+    check_contents(
+        read_replay_buffer(pusht_data / "pusht_cchi_v7_replay_lowdim.npz"), SOURCES["pusht"]
+    )

@@ -31,17 +31,29 @@ def test_hdf5_and_lerobot_are_named_at_both_doors(door, tmp_path):
     (tmp_path / "act").mkdir()
     write_hdf5(tmp_path / "act" / "episode_0.hdf5")
     for path in (named, tmp_path / "demonstrations", tmp_path / "act"):
-        with pytest.raises(DataError, match=r"HDF5 cannot be converted yet; read it with h5py.*hotstart\.Arrays"):
+        with pytest.raises(
+            DataError, match=r"HDF5 cannot be converted yet; read it with h5py.*hotstart\.Arrays"
+        ):
             door(path)
     lerobot = write_lerobot(tmp_path / "lerobot", codebase_version="v3.0", fps=30)
-    with pytest.raises(DataError, match=r"is a LeRobot data set \('v3.0'\): it cannot be converted yet.*checkpoint import"):
+    with pytest.raises(
+        DataError,
+        match=r"is a LeRobot data set \('v3.0'\): it cannot be converted yet.*checkpoint import",
+    ):
         door(lerobot)
-    with pytest.raises(DataError, match=r"not a hotstart data set|no meta/episode_ends|cannot be read as a replay buffer"):
+    with pytest.raises(
+        DataError,
+        match=r"not a hotstart data set|no meta/episode_ends|cannot be read as a replay buffer",
+    ):
         door(write_lerobot(tmp_path / "other", version=1))
 
 
 def test_the_commands_say_the_same(tmp_path, capsys):
     path = str(write_hdf5(tmp_path / "low_dim.hdf5"))
-    for words in (["data", "convert", path, str(tmp_path / "out")], ["data", "info", path], ["train", path]):
+    for words in (
+        ["data", "convert", path, str(tmp_path / "out")],
+        ["data", "info", path],
+        ["train", path],
+    ):
         assert main(words) == 2
         assert "HDF5 cannot be converted yet" in capsys.readouterr().err

@@ -10,17 +10,30 @@ from hotstart.datasets.frames import ChunkFrames, choose_cache, decoded_bytes, o
 from hotstart.datasets.store import Store
 from hotstart.spec import ActionSpec, ConfigError, DataError, ObsKey, ObsSpec
 
-SPEC = ObsSpec({"camera": ObsKey((6, 5, 3), "uint8", "image"), "wrist": ObsKey((4, 4, 3), "uint8", "image"), "q": ObsKey((2,))})
+SPEC = ObsSpec(
+    {
+        "camera": ObsKey((6, 5, 3), "uint8", "image"),
+        "wrist": ObsKey((4, 4, 3), "uint8", "image"),
+        "q": ObsKey((2,)),
+    }
+)
 
 
 @pytest.fixture
 def store(tmp_path):
     """45 steps: five whole chunks of frames and a part of one."""
     rng = np.random.default_rng(0)
-    made = Store.create(tmp_path / "seen.zarr", fps=10, action_spec=ActionSpec.plain(1), obs_spec=SPEC)
+    made = Store.create(
+        tmp_path / "seen.zarr", fps=10, action_spec=ActionSpec.plain(1), obs_spec=SPEC
+    )
     for length in (20, 25):
-        pictures = {name: rng.integers(0, 256, (length, *key.shape)).astype(np.uint8) for name, key in SPEC.keys.items()}
-        made.append({**pictures, "q": rng.normal(size=(length, 2)), "action": rng.normal(size=(length, 1))})
+        pictures = {
+            name: rng.integers(0, 256, (length, *key.shape)).astype(np.uint8)
+            for name, key in SPEC.keys.items()
+        }
+        made.append(
+            {**pictures, "q": rng.normal(size=(length, 2)), "action": rng.normal(size=(length, 1))}
+        )
     return made
 
 
@@ -46,7 +59,9 @@ def test_few_chunks_are_kept_and_several_threads_may_ask(store, monkeypatch):
 def test_only_the_chunks_that_are_asked_for_are_decoded(store, monkeypatch):
     decoded, lazy = [], ChunkFrames(store, "camera", 10**9)
     plain = store.chunk
-    monkeypatch.setattr(store, "chunk", lambda key, number: decoded.append(number) or plain(key, number))
+    monkeypatch.setattr(
+        store, "chunk", lambda key, number: decoded.append(number) or plain(key, number)
+    )
     lazy.take(np.array([8, 9, 23]))
     lazy.take(np.array([9, 16]))
     assert decoded == [1, 2]
@@ -57,7 +72,9 @@ def test_memory_is_estimated_before_anything_is_read(store):
     assert needed == 45 * (90 + 48)
     assert choose_cache(store, ["camera", "wrist"], "auto", needed) == "ram"
     assert choose_cache(store, ["camera", "wrist"], "auto", needed - 1) == "none"
-    with pytest.raises(ConfigError, match=r"training.cache=ram needs .* or choose training.cache=disk or none"):
+    with pytest.raises(
+        ConfigError, match=r"training.cache=ram needs .* or choose training.cache=disk or none"
+    ):
         open_frames(store, ["camera", "wrist"], "ram", needed - 1)
     with pytest.raises(ConfigError, match="valid: auto, ram, disk, none"):
         open_frames(store, ["camera"], "swap", 10**9)
@@ -70,7 +87,10 @@ def test_the_decoded_file_is_used_again_and_made_anew_for_other_content(store):
     changed = first.stat().st_mtime_ns
     open_frames(store, ["camera"], "disk", 10**9)
     assert first.stat().st_mtime_ns == changed
-    store.append({name: np.zeros((3, *key.shape), key.dtype) for name, key in SPEC.keys.items()} | {"action": np.zeros((3, 1))})
+    store.append(
+        {name: np.zeros((3, *key.shape), key.dtype) for name, key in SPEC.keys.items()}
+        | {"action": np.zeros((3, 1))}
+    )
     assert open_frames(store, ["camera"], "disk", 10**9)["camera"].take(np.array([47])).max() == 0
     assert len(list(folder.iterdir())) == 2
 
@@ -89,4 +109,7 @@ def test_a_disk_without_room_and_a_damaged_chunk_are_said(store, monkeypatch):
 def test_ones_own_arrays_are_held_as_they_are():
     pictures = np.random.default_rng(0).integers(0, 256, (9, 6, 5, 3)).astype(np.uint8)
     data = Arrays([{"camera": pictures, "action": np.zeros((9, 1))}], fps=5)
-    assert np.array_equal(open_frames(data, ["camera"], "none", 1)["camera"].take(np.array([[1, 8]])), pictures[[[1, 8]]])
+    assert np.array_equal(
+        open_frames(data, ["camera"], "none", 1)["camera"].take(np.array([[1, 8]])),
+        pictures[[[1, 8]]],
+    )

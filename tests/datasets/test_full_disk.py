@@ -32,13 +32,21 @@ START = """
 
 
 def run(program, path):
-    command = [sys.executable, "-c", textwrap.dedent(START) + textwrap.dedent(program), str(path), str(Path(__file__).parent)]
+    command = [
+        sys.executable,
+        "-c",
+        textwrap.dedent(START) + textwrap.dedent(program),
+        str(path),
+        str(Path(__file__).parent),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def test_an_episode_that_does_not_fit_is_refused_and_can_be_appended_later(tmp_path, specs, episode_maker):
+def test_an_episode_that_does_not_fit_is_refused_and_can_be_appended_later(
+    tmp_path, specs, episode_maker
+):
     store = Store.create(tmp_path / "data", fps=10, **specs)
     store.append(episode_maker(0))
     store.release()
@@ -60,7 +68,9 @@ def test_an_episode_that_does_not_fit_is_refused_and_can_be_appended_later(tmp_p
 
 
 def test_a_store_and_a_conversion_that_cannot_be_made_leave_nothing_in_the_target(tmp_path):
-    np.savez(tmp_path / "a.npz", action=np.ones((3, 2)), obs=np.ones((3, 4)), episode_ends=np.array([3]))
+    np.savez(
+        tmp_path / "a.npz", action=np.ones((3, 2)), obs=np.ones((3, 4)), episode_ends=np.array([3])
+    )
     said = run(
         """
         target = path / "data"

@@ -17,7 +17,10 @@ AS_GIVEN = {
     "uint8": (PICTURES, PICTURES),
     "channels first": (np.moveaxis(PICTURES, -1, 1), PICTURES),
     "fractions": (PICTURES / 255, PICTURES),
-    "float16 fractions, channels first": ((np.moveaxis(PICTURES, -1, 1) / 255).astype(np.float16), PICTURES),
+    "float16 fractions, channels first": (
+        (np.moveaxis(PICTURES, -1, 1) / 255).astype(np.float16),
+        PICTURES,
+    ),
     "whole floats": (PICTURES.astype(np.float32), PICTURES),
     "int64": (PICTURES.astype(np.int64), PICTURES),
     "gray": (GRAY[..., 0], GRAY),
@@ -27,7 +30,11 @@ AS_GIVEN = {
 
 
 def an_episode(camera):
-    return {"action": RNG.normal(size=(len(camera), 2)), "state": RNG.normal(size=(len(camera), 3)), "camera": camera}
+    return {
+        "action": RNG.normal(size=(len(camera), 2)),
+        "state": RNG.normal(size=(len(camera), 3)),
+        "camera": camera,
+    }
 
 
 def arrays_of(camera, **specs):
@@ -41,7 +48,9 @@ def test_pictures_of_every_form_are_held_alike_and_train(form, tmp_path):
     data = arrays_of(given)
     assert data.obs_spec.keys["camera"] == ObsKey(held.shape[1:], "uint8", "image")
     np.testing.assert_array_equal(data.array("camera"), held)
-    store = Store.create(tmp_path / "data", fps=10, action_spec=ActionSpec.plain(2), obs_spec=data.obs_spec)
+    store = Store.create(
+        tmp_path / "data", fps=10, action_spec=ActionSpec.plain(2), obs_spec=data.obs_spec
+    )
     store.append(an_episode(given))
     np.testing.assert_array_equal(store.array("camera"), held)
     small = {
@@ -49,31 +58,58 @@ def test_pictures_of_every_form_are_held_alike_and_train(form, tmp_path):
         "encoder": node(ImageEncoder, token_width=8, channels=8, stages=1, keypoints=4),
         "horizon": Horizon(2, 10, 4),
     }
-    model = train(store, tmp_path / "run", TrainingSettings(steps=1, batch=2, device="cpu"), progress=False, **small)
+    model = train(
+        store,
+        tmp_path / "run",
+        TrainingSettings(steps=1, batch=2, device="cpu"),
+        progress=False,
+        **small,
+    )
     assert all(bool(parameter.isfinite().all()) for parameter in model.parameters())
 
 
 def test_a_change_of_axes_or_numbers_is_said():
-    with pytest.warns(UserWarning, match=r"'camera' is taken for a picture: its axes \(3, 16, 20\) are channels, height"):
+    with pytest.warns(
+        UserWarning,
+        match=r"'camera' is taken for a picture: its axes \(3, 16, 20\) are channels, height",
+    ):
         arrays_of(np.moveaxis(PICTURES, -1, 1))
     assert "held as uint8 from 0 to 255" in explain_key(
         "c", (16, 20, 3), np.dtype("float64"), ObsKey((16, 20, 3), "uint8", "image")
     )
-    assert explain_key("c", (16, 20, 3), np.dtype("uint8"), ObsKey((16, 20, 3), "uint8", "image")) == ""
+    assert (
+        explain_key("c", (16, 20, 3), np.dtype("uint8"), ObsKey((16, 20, 3), "uint8", "image"))
+        == ""
+    )
 
 
 @pytest.mark.parametrize(
     ("camera", "message"),
     [
-        (RNG.integers(0, 256, (12, 4, 16, 20), dtype=np.uint8), r"steps of shape \(4, 16, 20\).*one frame a step"),
-        (RNG.integers(0, 256, (12, 16, 20, 9), dtype=np.uint8), r"steps of shape \(16, 20, 9\).*one frame a step"),
-        (RNG.integers(0, 256, (12, 2, 16, 20, 3), dtype=np.uint8), r"several pictures\? give one frame a step"),
-        (RNG.integers(0, 256, (12, 3, 20, 3), dtype=np.uint8), r"channels first or last\?.*obs_spec=ObsSpec"),
+        (
+            RNG.integers(0, 256, (12, 4, 16, 20), dtype=np.uint8),
+            r"steps of shape \(4, 16, 20\).*one frame a step",
+        ),
+        (
+            RNG.integers(0, 256, (12, 16, 20, 9), dtype=np.uint8),
+            r"steps of shape \(16, 20, 9\).*one frame a step",
+        ),
+        (
+            RNG.integers(0, 256, (12, 2, 16, 20, 3), dtype=np.uint8),
+            r"several pictures\? give one frame a step",
+        ),
+        (
+            RNG.integers(0, 256, (12, 3, 20, 3), dtype=np.uint8),
+            r"channels first or last\?.*obs_spec=ObsSpec",
+        ),
         (RNG.random((12, 20, 20)), r"a gray picture or a state\?.*a state of 400 numbers"),
         (np.ones((12, 16, 20), bool), r"a gray picture or a state\?"),
         (PICTURES / 127.5 - 1, r"holds numbers from -1\.0 to 1\.0 in float64; .*\(x \+ 1\) / 2"),
         (PICTURES * 0.3, "images are whole numbers from 0 to 255"),
-        (PICTURES.astype(np.int64) * 2, "from 0 to 510 in int64; images are whole numbers from 0 to 255"),
+        (
+            PICTURES.astype(np.int64) * 2,
+            "from 0 to 510 in int64; images are whole numbers from 0 to 255",
+        ),
         ((PICTURES > 99).astype(np.int64), "holds only 0 and 1"),
         ((PICTURES > 99).astype(np.float32), "holds only 0 and 1"),
         (np.where(PICTURES > 250, np.nan, 0.5), r"camera\[.*\] is NaN in episode 0"),
@@ -102,14 +138,24 @@ def test_small_arrays_are_states(shape, dtype):
 
 def test_a_specification_of_the_users_wins_and_is_checked():
     frames = RNG.integers(0, 256, (12, 4, 16, 20), dtype=np.uint8)
-    kept = arrays_of(frames, obs_spec=ObsSpec({"state": ObsKey((3,)), "camera": ObsKey((4, 16, 20))}))
+    kept = arrays_of(
+        frames, obs_spec=ObsSpec({"state": ObsKey((3,)), "camera": ObsKey((4, 16, 20))})
+    )
     np.testing.assert_array_equal(kept.array("camera"), frames.astype(np.float32))
     rgba = ObsSpec({"state": ObsKey((3,)), "camera": ObsKey((16, 20, 4), "uint8", "image")})
     with pytest.warns(UserWarning, match="channels, height, width"):
-        np.testing.assert_array_equal(arrays_of(frames, obs_spec=rgba).array("camera"), np.moveaxis(frames, 1, -1))
+        np.testing.assert_array_equal(
+            arrays_of(frames, obs_spec=rgba).array("camera"), np.moveaxis(frames, 1, -1)
+        )
     for key, message in (
-        (ObsKey((20, 16, 3), "uint8", "image"), r"it must end in \(height, width, channels\) = \(20, 16, 3\)"),
-        (ObsKey((3, 16, 20), "uint8", "image"), r"20 channels.*with channels first in the arrays, write \(16, 20, 3\)"),
+        (
+            ObsKey((20, 16, 3), "uint8", "image"),
+            r"it must end in \(height, width, channels\) = \(20, 16, 3\)",
+        ),
+        (
+            ObsKey((3, 16, 20), "uint8", "image"),
+            r"20 channels.*with channels first in the arrays, write \(16, 20, 3\)",
+        ),
         (ObsKey((16, 20, 3), "float32", "image"), "images are uint8"),
         (ObsKey((16, 20, 3), "uint8", "picture"), "the kinds are state, image, language"),  # type: ignore[arg-type]
     ):
@@ -137,7 +183,9 @@ def test_arrays_that_hold_no_real_numbers_are_refused_by_name(array, mend):
 
 def test_the_scale_of_a_single_frame_can_be_told():
     key = ObsKey((16, 20, 3), "uint8", "image")
-    np.testing.assert_array_equal(read_key("c", np.ones((16, 20, 3)), key, scale=255), np.full((16, 20, 3), 255))
+    np.testing.assert_array_equal(
+        read_key("c", np.ones((16, 20, 3)), key, scale=255), np.full((16, 20, 3), 255)
+    )
     with pytest.raises(DataError, match="holds only 0 and 1"):
         read_key("c", np.ones((16, 20, 3)), key)
 

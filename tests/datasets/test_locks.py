@@ -57,7 +57,10 @@ def start():
 def test_a_second_process_is_refused_and_told_the_target_and_the_first(tmp_path, hold_elsewhere):
     first = hold_elsewhere(tmp_path / "data")
     began = time.monotonic()
-    with pytest.raises(CheckpointError, match=rf"data is being written by another process \({first.pid}\): wait until"):
+    with pytest.raises(
+        CheckpointError,
+        match=rf"data is being written by another process \({first.pid}\): wait until",
+    ):
         hold(tmp_path / "data", CheckpointError)
     assert time.monotonic() - began < 0.1
     with pytest.raises(DataError, match="is being written"):
@@ -92,7 +95,9 @@ def test_one_process_may_hold_a_lock_twice_where_both_say_so(tmp_path):
     assert not (tmp_path / ".data.lock").exists()
 
 
-def test_two_processes_cannot_append_to_one_store_but_one_may_read(tmp_path, specs, episode_maker, start):
+def test_two_processes_cannot_append_to_one_store_but_one_may_read(
+    tmp_path, specs, episode_maker, start
+):
     store = Store.create(tmp_path / "data", fps=10, **specs)
     first, _ = start(APPEND, store.path)
     with pytest.raises(DataError, match="data is being written by another process"):
@@ -104,11 +109,18 @@ def test_two_processes_cannot_append_to_one_store_but_one_may_read(tmp_path, spe
         store.append(episode_maker(0))
     opened = Store.open(store.path)
     opened.append(episode_maker(1))
-    np.testing.assert_array_equal(Store.open(store.path).array("count")[-1:], episode_maker(1)["count"][-1:])
+    np.testing.assert_array_equal(
+        Store.open(store.path).array("count")[-1:], episode_maker(1)["count"][-1:]
+    )
 
 
 def test_two_processes_cannot_convert_to_one_target(tmp_path, hold_elsewhere):
-    np.savez(tmp_path / "a.npz", action=np.zeros((3, 2)), obs=np.zeros((3, 4)), episode_ends=np.array([3]))
+    np.savez(
+        tmp_path / "a.npz",
+        action=np.zeros((3, 2)),
+        obs=np.zeros((3, 4)),
+        episode_ends=np.array([3]),
+    )
     hold_elsewhere(tmp_path / "data")
     (tmp_path / "data.converting").mkdir()  # the other one is at work there
     with pytest.raises(DataError, match="data is being written by another process"):
@@ -134,7 +146,9 @@ READ_ONLY = """
 
 
 def test_a_store_that_may_not_be_written_can_be_read(specs, episode_maker, start):
-    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders cannot be entered by others
+    with (
+        tempfile.TemporaryDirectory() as folder
+    ):  # pytest's own folders cannot be entered by others
         store = Store.create(Path(folder) / "data", fps=10, **specs)
         store.append(episode_maker(0))
         store.release()

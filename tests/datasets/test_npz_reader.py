@@ -6,7 +6,11 @@ import pytest
 from hotstart.datasets.formats.npz_reader import read_npz
 from hotstart.spec import DataError
 
-ARRAYS = {"a": np.arange(12.0).reshape(3, 4), "f": np.asfortranarray(np.arange(6).reshape(2, 3)), "none": np.zeros((0, 4))}
+ARRAYS = {
+    "a": np.arange(12.0).reshape(3, 4),
+    "f": np.asfortranarray(np.arange(6).reshape(2, 3)),
+    "none": np.zeros((0, 4)),
+}
 
 
 def npy(header: bytes, body: bytes = b"") -> bytes:
@@ -31,7 +35,8 @@ def test_reads_what_numpy_wrote(tmp_path, save):
 
 
 @pytest.mark.parametrize(
-    "values", [np.array([{}], dtype=object), np.array(["word"]), np.zeros(2, "M8[s]"), np.zeros(2, "f4,f4")]
+    "values",
+    [np.array([{}], dtype=object), np.array(["word"]), np.zeros(2, "M8[s]"), np.zeros(2, "f4,f4")],
 )
 def test_what_is_no_number_is_named_and_not_read(tmp_path, values):
     np.savez(tmp_path / "x.npz", a=ARRAYS["a"], odd=values)
@@ -67,7 +72,10 @@ def test_a_member_that_is_no_array_is_refused(tmp_path):
 
 def test_an_archive_that_inflates_too_far_is_refused_before_it_is_unpacked(tmp_path):
     zeros = io.BytesIO()
-    with zipfile.ZipFile(zeros, "w", zipfile.ZIP_DEFLATED) as packed, packed.open("a.npy", "w") as member:
+    with (
+        zipfile.ZipFile(zeros, "w", zipfile.ZIP_DEFLATED) as packed,
+        packed.open("a.npy", "w") as member,
+    ):
         member.write(bytes(1 << 20))
     raw = bytearray(zeros.getvalue())
     declared = (1 << 20).to_bytes(4, "little")

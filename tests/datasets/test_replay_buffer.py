@@ -28,11 +28,17 @@ def write_zarr(path, data, ends=ENDS):
     codec = Blosc("zstd", 5, Blosc.BITSHUFFLE)
     for key, values in data.items():
         made = group.create_array(
-            f"data/{key}", shape=values.shape, dtype=values.dtype, chunks=(9, *values.shape[1:]), compressors=codec
+            f"data/{key}",
+            shape=values.shape,
+            dtype=values.dtype,
+            chunks=(9, *values.shape[1:]),
+            compressors=codec,
         )
         made[:] = values
     if ends is not None:
-        group.create_array("meta/episode_ends", shape=ends.shape, dtype=ends.dtype, compressors=None)[:] = ends
+        group.create_array(
+            "meta/episode_ends", shape=ends.shape, dtype=ends.dtype, compressors=None
+        )[:] = ends
     return path
 
 
@@ -83,7 +89,9 @@ def test_plain_conversion_keeps_the_numbers(source, tmp_path):
 
 def test_keys_can_be_chosen_and_renamed_and_images_are_optional(folder, tmp_path):
     assert "camera" not in convert(folder, tmp_path / "a", fps=10).keys
-    store = convert(folder, tmp_path / "b", fps=10, keys={"action": "action", "state": "obs", "front": "camera"})
+    store = convert(
+        folder, tmp_path / "b", fps=10, keys={"action": "action", "state": "obs", "front": "camera"}
+    )
     assert list(store.obs_spec.keys) == ["state", "front"]
 
 
@@ -108,13 +116,17 @@ def test_a_conversion_that_fails_leaves_no_data_set_and_can_be_repeated(tmp_path
     with pytest.raises(DataError, match=r"obs\[6, 2\] is NaN in episode 2"):
         convert(write_zarr(tmp_path / "bad.zarr", data), tmp_path / "data", fps=10)
     assert not (tmp_path / "data").exists()
-    assert len(convert(write_zarr(tmp_path / "good.zarr", arrays()), tmp_path / "data", fps=10)) == 30
+    assert (
+        len(convert(write_zarr(tmp_path / "good.zarr", arrays()), tmp_path / "data", fps=10)) == 30
+    )
 
 
 def test_images_that_are_not_bytes_are_refused(tmp_path):
     data = arrays()
     data["camera"] /= 2
-    with pytest.raises(DataError, match=r"'camera' holds numbers from 0\.0 to 127\.5 in float32; images are whole"):
+    with pytest.raises(
+        DataError, match=r"'camera' holds numbers from 0\.0 to 127\.5 in float32; images are whole"
+    ):
         convert(write_zarr(tmp_path / "bad.zarr", data), tmp_path / "data", fps=10, images=True)
 
 
@@ -130,7 +142,13 @@ def test_pictures_in_other_axes_and_numbers_are_the_same_data_set(tmp_path, form
     data, said = arrays(), []
     whole = data["camera"].astype(np.uint8)
     data["camera"] = FORMS[form](whole)
-    store = convert(write_zarr(tmp_path / "a.zarr", data), tmp_path / "data", fps=10, images=True, say=said.append)
+    store = convert(
+        write_zarr(tmp_path / "a.zarr", data),
+        tmp_path / "data",
+        fps=10,
+        images=True,
+        say=said.append,
+    )
     assert store.obs_spec.keys["camera"].shape == (8, 9, 3)
     np.testing.assert_array_equal(store.array("camera"), whole)
     assert len(said) == 1
@@ -140,7 +158,10 @@ def test_pictures_in_other_axes_and_numbers_are_the_same_data_set(tmp_path, form
 def test_what_a_shape_leaves_open_is_settled_by_kinds(tmp_path):
     depth = np.random.default_rng(0).random((30, 20, 20))
     source, said = write_zarr(tmp_path / "a.zarr", {**arrays(), "depth": depth}), []
-    with pytest.raises(DataError, match=r"'depth'.*a gray picture or a state.*kinds=depth:state or kinds=depth:image"):
+    with pytest.raises(
+        DataError,
+        match=r"'depth'.*a gray picture or a state.*kinds=depth:state or kinds=depth:image",
+    ):
         convert(source, tmp_path / "data", fps=10, say=said.append)
     kept = convert(source, tmp_path / "a", fps=10, kinds={"depth": "state"}, say=said.append)
     assert kept.obs_spec.keys["depth"].shape == (20, 20)
@@ -154,8 +175,15 @@ def test_what_a_shape_leaves_open_is_settled_by_kinds(tmp_path):
 
 @pytest.mark.parametrize("dtype", ["complex64", "datetime64[s]"])
 def test_keys_that_hold_no_real_numbers_are_refused_by_name(tmp_path, dtype):
-    np.savez(tmp_path / "a.npz", episode_ends=ENDS, **{**arrays(), "stamp": np.ones((30, 1)).astype(dtype)})
-    with pytest.raises(DataError, match=rf"'stamp' is {dtype.replace('[', '.').replace(']', '.')}; real numbers are stored"):
+    np.savez(
+        tmp_path / "a.npz",
+        episode_ends=ENDS,
+        **{**arrays(), "stamp": np.ones((30, 1)).astype(dtype)},
+    )
+    with pytest.raises(
+        DataError,
+        match=rf"'stamp' is {dtype.replace('[', '.').replace(']', '.')}; real numbers are stored",
+    ):
         convert(tmp_path / "a.npz", tmp_path / "data", fps=10)
     chosen = {"action": "action", "state": "obs"}
     assert convert(tmp_path / "a.npz", tmp_path / "data", fps=10, keys=chosen).keys[0] == "state"
@@ -179,7 +207,9 @@ def test_wrong_ends_are_refused(tmp_path, ends, message):
 
 def test_keys_of_different_lengths_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"'obs' has shape \(29, 5\)"):
-        read_replay_buffer(write_zarr(tmp_path / "bad.zarr", {**arrays(), "obs": arrays()["obs"][:29]}))
+        read_replay_buffer(
+            write_zarr(tmp_path / "bad.zarr", {**arrays(), "obs": arrays()["obs"][:29]})
+        )
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
@@ -226,9 +256,13 @@ def test_chunks_that_are_not_stored_are_lost_where_there_is_no_fill_value(folder
 
 def test_a_key_that_is_not_wanted_needs_no_codec(folder, tmp_path):
     metadata = folder / "data" / "camera" / ".zarray"
-    metadata.write_text(json.dumps({**json.loads(metadata.read_text()), "compressor": {"id": "nobody_has_it"}}))
+    metadata.write_text(
+        json.dumps({**json.loads(metadata.read_text()), "compressor": {"id": "nobody_has_it"}})
+    )
     (folder / "data" / "words").mkdir()
-    (folder / "data" / "words" / ".zarray").write_text('{"zarr_format": 2, "dtype": "|O", "shape": [30], "chunks": [30]}')
+    (folder / "data" / "words" / ".zarray").write_text(
+        '{"zarr_format": 2, "dtype": "|O", "shape": [30], "chunks": [30]}'
+    )
     with pytest.raises(DataError, match=r"data/words/.zarray: 'words' is object.*keys=action:NAME"):
         convert(folder, tmp_path / "a", fps=10)
     chosen = {"action": "action", "state": "obs"}
@@ -250,8 +284,12 @@ def test_names_that_no_message_could_show_are_refused(tmp_path, names):
 
 
 def test_nested_groups_are_left_out_and_told(folder):
-    zarr.open_group(str(folder), mode="r+", zarr_format=2).create_array("data/inner/a", shape=(3,), dtype="f4")
-    assert read_replay_buffer(folder).notes == ["data/inner is a group, not an array: it is left out"]
+    zarr.open_group(str(folder), mode="r+", zarr_format=2).create_array(
+        "data/inner/a", shape=(3,), dtype="f4"
+    )
+    assert read_replay_buffer(folder).notes == [
+        "data/inner is a group, not an array: it is left out"
+    ]
 
 
 def test_other_things_are_refused(tmp_path):
@@ -271,11 +309,21 @@ def test_other_things_are_refused(tmp_path):
 def test_pusht_layout_turns_the_angle_into_sine_and_cosine(tmp_path):
     state = np.array([[10, 20, 30, 40, np.pi / 2], [11, 21, 31, 41, 2 * np.pi]], np.float32)
     keypoint = np.arange(36, dtype=np.float32).reshape(2, 9, 2)
-    np.savez(tmp_path / "a.npz", action=state[:, :2] + 1, state=state, keypoint=keypoint, episode_ends=np.array([2]))
+    np.savez(
+        tmp_path / "a.npz",
+        action=state[:, :2] + 1,
+        state=state,
+        keypoint=keypoint,
+        episode_ends=np.array([2]),
+    )
     store = convert(tmp_path / "a.npz", tmp_path / "data", layout="pusht")
-    np.testing.assert_allclose(store.array("state"), [[10, 20, 30, 40, 1, 0], [11, 21, 31, 41, 0, 1]], atol=1e-6)
+    np.testing.assert_allclose(
+        store.array("state"), [[10, 20, 30, 40, 1, 0], [11, 21, 31, 41, 0, 1]], atol=1e-6
+    )
     np.testing.assert_array_equal(store.array("agent_pos"), state[:, :2])
-    np.testing.assert_array_equal(store.array("keypoints")[1], np.arange(18, 36))  # x, y of a point stay side by side
+    np.testing.assert_array_equal(
+        store.array("keypoints")[1], np.arange(18, 36)
+    )  # x, y of a point stay side by side
     np.testing.assert_array_equal(store.array("action"), state[:, :2] + 1)
 
 
@@ -283,7 +331,12 @@ def test_pusht_zip_and_npz_give_the_same_data_set(pusht_data, tmp_path):
     zipped = convert(pusht_data / "pusht_cchi_v7_replay.zarr.zip", tmp_path / "a", layout="pusht")
     plain = convert(pusht_data / "pusht_cchi_v7_replay_lowdim.npz", tmp_path / "b", layout="pusht")
     assert zipped.content_hash() == plain.content_hash()
-    assert (len(zipped.lengths), len(zipped), zipped.lengths.min(), zipped.lengths.max()) == (206, 25_650, 49, 246)
+    assert (len(zipped.lengths), len(zipped), zipped.lengths.min(), zipped.lengths.max()) == (
+        206,
+        25_650,
+        49,
+        246,
+    )
     assert zipped.fps == 10 and [dim.unit for dim in zipped.action_spec.dims] == ["px", "px"]
     with np.load(pusht_data / "pusht_cchi_v7_replay_lowdim.npz") as raw:
         state = raw["state"]
@@ -292,12 +345,21 @@ def test_pusht_zip_and_npz_give_the_same_data_set(pusht_data, tmp_path):
     np.testing.assert_array_equal(zipped.array("agent_pos"), state[:, :2])
     np.testing.assert_array_equal(zipped.array("state")[:, :4], state[:, :4])
     turned = zipped.array("state")[:, 4:].astype(np.float64)
-    np.testing.assert_allclose(np.exp(1j * state[:, 4].astype(np.float64)), turned[:, 1] + 1j * turned[:, 0], atol=1e-6)
+    np.testing.assert_allclose(
+        np.exp(1j * state[:, 4].astype(np.float64)), turned[:, 1] + 1j * turned[:, 0], atol=1e-6
+    )
 
 
 def test_pusht_images_are_kept_whole(pusht_data, tmp_path):
     whole = read_replay_buffer(pusht_data / "pusht_cchi_v7_replay.zarr.zip")
-    first = {key: whole.rows(key, 0, 161) for key in whole.keys}  # one episode: all 206 take half a minute
-    store = convert(ReplayBuffer(whole.path, first, whole.episode_ends[:1]), tmp_path / "data", layout="pusht", images=True)
+    first = {
+        key: whole.rows(key, 0, 161) for key in whole.keys
+    }  # one episode: all 206 take half a minute
+    store = convert(
+        ReplayBuffer(whole.path, first, whole.episode_ends[:1]),
+        tmp_path / "data",
+        layout="pusht",
+        images=True,
+    )
     assert store.obs_spec.keys["image"].kind == "image" and store.array("image").dtype == np.uint8
     np.testing.assert_array_equal(store.array("image"), first["img"])

@@ -11,10 +11,14 @@ def test_against_a_ramp_whose_statistics_are_known():
     np.testing.assert_allclose(found["min"], [0, -7])
     np.testing.assert_allclose(found["max"], [100, 193])
     np.testing.assert_allclose(found["mean"], [50, 93])
-    np.testing.assert_allclose(found["std"], np.sqrt((101**2 - 1) / 12) * np.array([1, 2]))  # of 0..n-1
+    np.testing.assert_allclose(
+        found["std"], np.sqrt((101**2 - 1) / 12) * np.array([1, 2])
+    )  # of 0..n-1
     np.testing.assert_allclose(found["q01"], [1, -5])
     np.testing.assert_allclose(found["q99"], [99, 191])
-    assert found["count"] == 101 and all(found[key].dtype == np.float64 for key in ("min", "mean", "q99"))
+    assert found["count"] == 101 and all(
+        found[key].dtype == np.float64 for key in ("min", "mean", "q99")
+    )
 
 
 def test_float32_far_from_zero_keeps_its_spread():
@@ -36,7 +40,9 @@ def test_data_sets_leave_images_out_and_count_each_step_once(episodes):
     assert set(found) == {"state", "count", "action"}
     assert found["action"]["count"] == len(data)
     some = dataset_statistics(data, np.array([[0, 0, 1], [1, 2, 2]]))
-    np.testing.assert_allclose(some["state"]["mean"], data.array("state")[:3].mean(0, dtype=np.float64))
+    np.testing.assert_allclose(
+        some["state"]["mean"], data.array("state")[:3].mean(0, dtype=np.float64)
+    )
     assert some["state"]["count"] == 3
 
 

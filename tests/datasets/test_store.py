@@ -22,7 +22,12 @@ def test_what_is_appended_is_read_back(store, episodes, specs):
     assert len(opened) == opened.episode_ends[-1] == sum(opened.lengths)
     assert opened.keys == ("state", "image", "count", "action", "timestamp")
     assert (opened.action_spec, opened.obs_spec) == (specs["action_spec"], specs["obs_spec"])
-    assert (opened.fps, opened.task, opened.attrs["source"], opened.attrs["version"]) == (20.0, "reach", "test", 1)
+    assert (opened.fps, opened.task, opened.attrs["source"], opened.attrs["version"]) == (
+        20.0,
+        "reach",
+        "test",
+        1,
+    )
     for number, episode in enumerate(episodes):
         read = opened.episode(number)
         for key, values in episode.items():
@@ -30,7 +35,9 @@ def test_what_is_appended_is_read_back(store, episodes, specs):
             assert read[key].dtype == values.dtype
         np.testing.assert_array_equal(read["timestamp"], np.arange(len(values)) / 20)
     for key in episodes[0]:
-        np.testing.assert_array_equal(opened.array(key), np.concatenate([episode[key] for episode in episodes]))
+        np.testing.assert_array_equal(
+            opened.array(key), np.concatenate([episode[key] for episode in episodes])
+        )
     np.testing.assert_array_equal(opened.episode(-1)["state"], episodes[-1]["state"])
 
 
@@ -48,14 +55,20 @@ def test_images_take_less_space_than_their_bytes(tmp_path):
     store = Store.create(tmp_path / "data", fps=10, action_spec=ActionSpec.plain(1), obs_spec=spec)
     frame = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     store.append({"image": np.repeat(frame[None], 16, 0), "action": np.zeros((16, 1))})
-    size = sum(file.stat().st_size for file in (tmp_path / "data/data/image").rglob("*") if file.is_file())
+    size = sum(
+        file.stat().st_size for file in (tmp_path / "data/data/image").rglob("*") if file.is_file()
+    )
     assert size < 16 * frame.nbytes / 6  # eight equal frames a chunk
 
 
 def test_given_timestamps_and_extras_are_kept(tmp_path, specs, episode_maker):
     store = Store.create(tmp_path / "data", fps=10, **specs)
     episode = episode_maker(1, 5)
-    extras = {"timestamp": np.array([0, 0.1, 0.25, 0.3, 0.4]), "reward": np.ones(5), "success": np.arange(5) == 4}
+    extras = {
+        "timestamp": np.array([0, 0.1, 0.25, 0.3, 0.4]),
+        "reward": np.ones(5),
+        "success": np.arange(5) == 4,
+    }
     store.append({**episode, **extras})
     read = Store.open(store.path).episode(0)
     np.testing.assert_array_equal(read["timestamp"], extras["timestamp"])
@@ -68,7 +81,11 @@ def test_given_timestamps_and_extras_are_kept(tmp_path, specs, episode_maker):
 
 def test_content_hash_depends_on_numbers_and_ends_only(store, episodes, specs, tmp_path):
     first = store.content_hash()
-    assert first == Store.open(store.path).content_hash() == Arrays(episodes, 20, **specs).content_hash()
+    assert (
+        first
+        == Store.open(store.path).content_hash()
+        == Arrays(episodes, 20, **specs).content_hash()
+    )
     assert Arrays([episodes[0], *episodes[1:][::-1]], 20, **specs).content_hash() != first
     joined = {key: np.concatenate([episode[key] for episode in episodes]) for key in episodes[0]}
     joined["timestamp"] = store.array("timestamp")
@@ -90,13 +107,25 @@ def test_a_refused_episode_leaves_the_store_as_it_was(store, episode_maker):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"action": np.zeros((5, 4))}, r"'action' has shape \(5, 4\) in episode 4; it must be \(steps, 3\)"),
-        ({"state": np.zeros((4, 4), np.float32)}, r"episode 4: the keys have different numbers of steps: .*'state': 4"),
+        (
+            {"action": np.zeros((5, 4))},
+            r"'action' has shape \(5, 4\) in episode 4; it must be \(steps, 3\)",
+        ),
+        (
+            {"state": np.zeros((4, 4), np.float32)},
+            r"episode 4: the keys have different numbers of steps: .*'state': 4",
+        ),
         ({"state": np.full((5, 4), np.inf)}, r"state\[0, 0\] is infinite in episode 4"),
         ({"state": np.full((5, 4), 1e300)}, r"state\[0, 0\] is infinite"),
-        ({"image": np.full((5, 6, 5, 3), -0.5)}, "episode 4: image 'image' holds numbers from -0.5 to -0.5"),
+        (
+            {"image": np.full((5, 6, 5, 3), -0.5)},
+            "episode 4: image 'image' holds numbers from -0.5 to -0.5",
+        ),
         ({"image": np.zeros((5, 5, 6, 3), np.uint8)}, "'image' has shape"),
-        ({"state": np.array(["a"] * 20).reshape(5, 4)}, "episode 4: 'state' is <U1; real numbers are stored"),
+        (
+            {"state": np.array(["a"] * 20).reshape(5, 4)},
+            "episode 4: 'state' is <U1; real numbers are stored",
+        ),
         ({"extra": np.zeros(5)}, r"unknown keys \['extra'\]"),
         ({"state": None}, "'state' is object"),
         ({"timestamp": np.array([0, 1, np.nan, 3, 4])}, r"timestamp\[2\] is NaN"),
@@ -133,7 +162,12 @@ def test_wrong_rates_are_refused(tmp_path, specs, fps):
 )
 def test_wrong_observation_keys_are_refused(tmp_path, name, key, message):
     with pytest.raises(DataError, match=message):
-        Store.create(tmp_path / "data", fps=10, action_spec=ActionSpec.plain(1), obs_spec=ObsSpec({name: key}))
+        Store.create(
+            tmp_path / "data",
+            fps=10,
+            action_spec=ActionSpec.plain(1),
+            obs_spec=ObsSpec({name: key}),
+        )
     assert not (tmp_path / "data").exists()
 
 
@@ -213,7 +247,9 @@ def test_a_store_that_says_nothing_of_its_source_is_read(store):
     assert (opened.task, opened.attrs["source"], opened.attrs["options"]) == ("", "", None)
 
 
-@pytest.mark.parametrize("lost", ["data/image/c/1/0/0/0", "data/action/c/0/0", "data/state", "meta/episode_ends/c/0"])
+@pytest.mark.parametrize(
+    "lost", ["data/image/c/1/0/0/0", "data/action/c/0/0", "data/state", "meta/episode_ends/c/0"]
+)
 def test_lost_files_are_noticed_and_not_read_as_zeros(store, lost):
     place = store.path / lost
     shutil.rmtree(place) if place.is_dir() else place.unlink()
@@ -234,7 +270,10 @@ def test_damaged_chunks_are_noticed(store, name, damage):
 
 def test_arrays_shorter_than_the_episodes_are_noticed(store):
     zarr.open_group(str(store.path), mode="r+")["data/state"].resize((len(store) - 1, 4))
-    with pytest.raises(DataError, match=f"data/state has {len(store) - 1} steps, but the episodes need {len(store)}"):
+    with pytest.raises(
+        DataError,
+        match=f"data/state has {len(store) - 1} steps, but the episodes need {len(store)}",
+    ):
         Store.open(store.path)
 
 
@@ -242,7 +281,9 @@ def test_chunks_of_zeros_are_kept_on_disk(tmp_path):
     spec = ObsSpec({"image": ObsKey((4, 4, 1), "uint8", "image")})
     store = Store.create(tmp_path / "data", fps=10, action_spec=ActionSpec.plain(1), obs_spec=spec)
     for _ in range(2):
-        Store.open(store.path).append({"image": np.zeros((20, 4, 4, 1), np.uint8), "action": np.zeros((20, 1))})
+        Store.open(store.path).append(
+            {"image": np.zeros((20, 4, 4, 1), np.uint8), "action": np.zeros((20, 1))}
+        )
     assert not Store.open(store.path).array("image").any()
 
 
@@ -251,7 +292,9 @@ def test_several_episodes_at_once_are_the_same_as_one_by_one(store, tmp_path, ep
     together.extend(episodes[:1])
     together.extend([])
     together.extend(episodes[1:])
-    assert together.content_hash() == Store.open(together.path).content_hash() == store.content_hash()
+    assert (
+        together.content_hash() == Store.open(together.path).content_hash() == store.content_hash()
+    )
     with pytest.raises(DataError, match="episode 5: missing keys"):
         together.extend([episodes[0], {"action": episodes[0]["action"]}])
     assert len(Store.open(together.path).lengths) == 4

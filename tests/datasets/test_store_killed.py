@@ -62,7 +62,14 @@ UNTIL_KILLED = """
 
 def start(program: str, *words: object) -> subprocess.Popen:
     here = str(Path(__file__).parent)
-    command = [sys.executable, "-c", textwrap.dedent(program), str(words[0]), here, *map(str, words[1:])]
+    command = [
+        sys.executable,
+        "-c",
+        textwrap.dedent(program),
+        str(words[0]),
+        here,
+        *map(str, words[1:]),
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
@@ -74,13 +81,17 @@ def check_episodes(store: Store, episode_maker) -> None:
 
 
 @pytest.mark.parametrize(("finished", "added"), [(0, 1), (3, 1), (2, 4)])
-def test_a_kill_at_any_write_costs_only_the_unfinished_episodes(tmp_path, specs, episode_maker, finished, added):
+def test_a_kill_at_any_write_costs_only_the_unfinished_episodes(
+    tmp_path, specs, episode_maker, finished, added
+):
     store = Store.create(tmp_path / "data", fps=10, **specs)
     for number in range(finished):
         store.append(episode_maker(number))
     assert start(EVERY_WRITE, tmp_path, finished, added).wait(60) == 0
     copies = sorted(tmp_path.glob("killed_*"))
-    assert len(copies) > 10  # at least a header and a chunk for each of four keys, the timestamps and the ends
+    assert (
+        len(copies) > 10
+    )  # at least a header and a chunk for each of four keys, the timestamps and the ends
     outcomes = set()
     for copy in copies:
         opened = Store.open(copy)
@@ -106,7 +117,9 @@ def test_a_shorter_episode_overwrites_what_a_kill_left_behind(tmp_path, specs, e
     np.testing.assert_array_equal(read.array("state")[-4:], episode_maker(1, 4)["state"])
 
 
-def test_extras_of_a_first_episode_that_was_never_finished_do_not_bind(tmp_path, specs, episode_maker):
+def test_extras_of_a_first_episode_that_was_never_finished_do_not_bind(
+    tmp_path, specs, episode_maker
+):
     store = Store.create(tmp_path / "data", fps=10, **specs)
     store.append({**episode_maker(0, 5), "reward": np.ones(5)})
     store._writable_array("meta/episode_ends")[:] = -1  # as if its end had never been written

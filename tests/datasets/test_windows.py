@@ -10,12 +10,16 @@ def windows_by_hand(ends, horizon):
     for end in ends:
         for newest in range(start, end):
             first = newest - (horizon.observed - 1)
-            rows.append([min(max(first + column, start), end - 1) for column in range(horizon.planned)])
+            rows.append(
+                [min(max(first + column, start), end - 1) for column in range(horizon.planned)]
+            )
         start = end
     return np.array(rows)
 
 
-@pytest.mark.parametrize("horizon", [Horizon(), Horizon(1, 4, 4), Horizon(3, 16, 8), Horizon(2, 5, 4)])
+@pytest.mark.parametrize(
+    "horizon", [Horizon(), Horizon(1, 4, 4), Horizon(3, 16, 8), Horizon(2, 5, 4)]
+)
 @pytest.mark.filterwarnings("ignore:.*shorter than a window")
 def test_windows_agree_with_plain_loops(horizon):
     ends = np.array([5, 42, 44, 74])
@@ -45,41 +49,57 @@ def test_pad_after_counts_windows_as_diffusion_policy_does():
     assert len(index) == length - 16 + 1 + 7 + 1  # n - T + pad_before + pad_after + 1
     np.testing.assert_array_equal(index, window_index(np.array([length]), horizon)[: len(index)])
     assert (index[-1] == length - 1).sum() == 1 + 7  # the last real step and seven copies of it
-    everything = window_index(np.array([length]), horizon, pad_after=horizon.planned - horizon.observed)
+    everything = window_index(
+        np.array([length]), horizon, pad_after=horizon.planned - horizon.observed
+    )
     np.testing.assert_array_equal(everything, window_index(np.array([length]), horizon))
 
 
 def test_chosen_episodes_only():
     ends = np.array([30, 60, 95])
-    np.testing.assert_array_equal(np.unique(window_index(ends, Horizon(), episodes=[2, 0])), np.r_[0:30, 60:95])
+    np.testing.assert_array_equal(
+        np.unique(window_index(ends, Horizon(), episodes=[2, 0])), np.r_[0:30, 60:95]
+    )
     with pytest.raises(DataError, match=r"the data set has 3 \(0 to 2\)"):
         window_index(ends, Horizon(), episodes=[3])
 
 
 def test_an_episode_shorter_than_the_window():
     ends = np.array([40, 47])
-    with pytest.warns(UserWarning, match=r"1 of 2 episodes are shorter than a window of 24 steps \(the shortest has 7\)"):
+    with pytest.warns(
+        UserWarning,
+        match=r"1 of 2 episodes are shorter than a window of 24 steps \(the shortest has 7\)",
+    ):
         assert len(window_index(ends, Horizon())) == 47
-    with pytest.raises(DataError, match=r"episode 1 has 7 steps, at least 24 are needed.*lower horizon.planned to 7 or less"):
+    with pytest.raises(
+        DataError,
+        match=r"episode 1 has 7 steps, at least 24 are needed.*lower horizon.planned to 7 or less",
+    ):
         window_index(ends, Horizon(), short="refuse")
     with pytest.warns(UserWarning):
         assert len(window_index(np.array([7]), Horizon(), pad_after=7)) == 1
 
 
 def test_episodes_of_one_step_are_left_out():
-    with pytest.warns(UserWarning, match="1 episodes of one step are left out, the first is episode 1"):
+    with pytest.warns(
+        UserWarning, match="1 episodes of one step are left out, the first is episode 1"
+    ):
         index = window_index(np.array([10, 11, 20]), Horizon(1, 2, 2))
     assert sorted(set(index[:, 0])) == [*range(10), *range(11, 20)]
     assert 10 not in index
 
 
 def test_episodes_of_one_step_are_neither_trained_on_nor_held_out():
-    with pytest.warns(UserWarning, match="2 episodes of one step are left out, the first is episode 1"):
+    with pytest.warns(
+        UserWarning, match="2 episodes of one step are left out, the first is episode 1"
+    ):
         train, held_out = split_usable_episodes(np.array([10, 11, 20, 21, 30]), 0.3, seed=0)
     assert sorted([*train, *held_out]) == [0, 2, 4]
     assert len(held_out) == 1
     whole = split_usable_episodes(np.array([10, 20, 30, 40, 50]), 0.3, seed=0)
-    assert [part.tolist() for part in whole] == [part.tolist() for part in split_episodes(5, 0.3, seed=0)]
+    assert [part.tolist() for part in whole] == [
+        part.tolist() for part in split_episodes(5, 0.3, seed=0)
+    ]
     with pytest.raises(DataError, match="none of the 2 episodes has 2 steps"):
         split_usable_episodes(np.array([1, 2]), 0.3, seed=0)
 

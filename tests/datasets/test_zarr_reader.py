@@ -25,7 +25,12 @@ V2 = {
     "bz2": numcodecs.BZ2(),
     "lzma": numcodecs.LZMA(),
 }
-V3 = {"raw": None, "blosc": BloscCodec(cname="lz4"), "zstd": ZstdCodec(checksum=True), "gzip": GzipCodec()}
+V3 = {
+    "raw": None,
+    "blosc": BloscCodec(cname="lz4"),
+    "zstd": ZstdCodec(checksum=True),
+    "gzip": GzipCodec(),
+}
 CODECS = [(2, name) for name in V2] + [(3, name) for name in V3]
 
 
@@ -33,7 +38,9 @@ def write(path, zarr_format=2, codec="raw", values=VALUES, chunks=(4, 5, 2), **o
     """An array `a` in a group, written by zarr."""
     group = zarr.open_group(str(path), mode="w", zarr_format=zarr_format)
     packed = (V2 if zarr_format == 2 else V3)[codec]
-    group.create_array("a", shape=values.shape, dtype=values.dtype, chunks=chunks, compressors=packed, **options)[:] = values
+    group.create_array(
+        "a", shape=values.shape, dtype=values.dtype, chunks=chunks, compressors=packed, **options
+    )[:] = values
     return path / "a"
 
 
@@ -42,7 +49,11 @@ def read(array):
 
 
 def chunks_of(array: Path):
-    return sorted(file for file in array.rglob("*") if file.is_file() and file.name not in (".zarray", ".zattrs", "zarr.json"))
+    return sorted(
+        file
+        for file in array.rglob("*")
+        if file.is_file() and file.name not in (".zarray", ".zattrs", "zarr.json")
+    )
 
 
 @pytest.mark.parametrize(("zarr_format", "codec"), CODECS)
@@ -106,14 +117,25 @@ def test_a_truncated_blosc_chunk_in_a_zip_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "g.zip", "w") as packed:
         for file in array.rglob("*"):
             packed.write(file, file.relative_to(array.parent))
-    with pytest.raises(DataError, match=r"a: chunk 1.0.0 is damaged .blosc: it has .* bytes, its header says"):
+    with pytest.raises(
+        DataError, match=r"a: chunk 1.0.0 is damaged .blosc: it has .* bytes, its header says"
+    ):
         open_array(ZipFiles(tmp_path / "g.zip"), "a")[0:23]
 
 
-@pytest.mark.parametrize(("zarr_format", "codec"), [(f, c) for f, c in CODECS if c not in ("raw", "lzma", "bz2")])
+@pytest.mark.parametrize(
+    ("zarr_format", "codec"), [(f, c) for f, c in CODECS if c not in ("raw", "lzma", "bz2")]
+)
 def test_a_chunk_that_inflates_beyond_its_size_is_refused_at_once(tmp_path, zarr_format, codec):
     array = write(tmp_path / "g", zarr_format, codec)
-    bomb = write(tmp_path / "bomb", zarr_format, codec, np.zeros((1 << 22,), np.uint8), (1 << 22,), fill_value=7)
+    bomb = write(
+        tmp_path / "bomb",
+        zarr_format,
+        codec,
+        np.zeros((1 << 22,), np.uint8),
+        (1 << 22,),
+        fill_value=7,
+    )
     chunks_of(array)[2].write_bytes(chunks_of(bomb)[0].read_bytes())
     began = time.monotonic()
     with pytest.raises(DataError, match="is damaged"):
@@ -173,7 +195,9 @@ def test_a_pickle_in_a_chunk_never_runs(tmp_path, place):
     metadata.write_text(json.dumps(content))
     (chunk,) = chunks_of(array)
     chunk.write_bytes(pickle.dumps(Payload(tmp_path / "executed")))
-    with pytest.raises(DataError, match=r"codec 'pickle', which is not read|is object; real numbers"):
+    with pytest.raises(
+        DataError, match=r"codec 'pickle', which is not read|is object; real numbers"
+    ):
         read(array)[0:2]
     assert not (tmp_path / "executed").exists()
     pickle.loads(chunk.read_bytes())

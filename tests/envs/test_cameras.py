@@ -7,7 +7,9 @@ from hotstart.envs.registry import make
 from hotstart.envs.rendering import choose_gl
 from hotstart.spec import ConfigError
 
-needs_gl = pytest.mark.skipif(choose_gl() is None, reason="no OpenGL library that draws without a screen")
+needs_gl = pytest.mark.skipif(
+    choose_gl() is None, reason="no OpenGL library that draws without a screen"
+)
 
 
 @needs_gl
@@ -15,7 +17,10 @@ def test_robosuite_shows_what_was_asked_for():
     env = make("can", cameras={"agentview": [40, 56], "robot0_eye_in_hand": 32}, max_steps=30)
     assert list(env.obs_spec.keys)[-2:] == ["agentview_image", "robot0_eye_in_hand_image"]
     first, _ = env.reset(seed=2)
-    for name, shape in (("agentview_image", (40, 56, 3)), ("robot0_eye_in_hand_image", (32, 32, 3))):
+    for name, shape in (
+        ("agentview_image", (40, 56, 3)),
+        ("robot0_eye_in_hand_image", (32, 32, 3)),
+    ):
         assert first[name].shape == shape
         assert first[name].dtype == np.uint8
         assert first[name].std() > 15
@@ -56,7 +61,10 @@ def test_metaworld_shows_too():
 @needs_gl
 def test_an_unknown_camera_is_refused_with_the_nearest():
     env = make("lift", cameras=["agentveiw"])
-    with pytest.raises(ConfigError, match=r"unknown camera 'agentveiw' \(did you mean 'agentview'\?\); valid: frontview"):
+    with pytest.raises(
+        ConfigError,
+        match=r"unknown camera 'agentveiw' \(did you mean 'agentview'\?\); valid: frontview",
+    ):
         env.reset(seed=0)
     env.close()
 

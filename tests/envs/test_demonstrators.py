@@ -1,34 +1,36 @@
-"""Scripted experts in the real simulators, each on a seed or two; success over many seeds stands in BENCHMARKS.md."""
+"""Scripted demonstrators in the real simulators, each on a seed or two; success over many seeds stands in BENCHMARKS.md."""
 
 import numpy as np
 import pytest
-from hotstart.envs.demonstrators.demonstrate import EXPERTS, demonstrate, make_expert
+from hotstart.envs.demonstrators.demonstrate import DEMONSTRATORS, demonstrate, make_demonstrator
 from hotstart.envs.demonstrators.hand import nearest_turn
-from hotstart.envs.demonstrators.pick_place import MOST_STRAIN_RAD, Scene, SquareExpert
-from hotstart.envs.demonstrators.play import PlayExpert, RandomExpert
+from hotstart.envs.demonstrators.pick_place import MOST_STRAIN_RAD, Scene, SquareDemonstrator
+from hotstart.envs.demonstrators.play import PlayDemonstrator, RandomDemonstrator
 from hotstart.envs.registry import make
 from hotstart.spec import ConfigError
 
-ROBOSUITE = [name for name in EXPERTS if name not in ("metaworld", "lift")]
+ROBOSUITE = [name for name in DEMONSTRATORS if name not in ("metaworld", "lift")]
 
 
 @pytest.mark.parametrize("robot", ["Panda", "UR5e"])
 @pytest.mark.parametrize("task", ROBOSUITE)
 def test_an_expert_fulfils_its_task_with_any_arm(task, robot):
     env = make(task, robot=robot)
-    shown = demonstrate(env, make_expert(task, 0.0), seed=1)
+    shown = demonstrate(env, make_demonstrator(task, 0.0), seed=1)
     env.close()
     assert shown.success
     assert shown.arrays["success"].sum() == 1  # the episode ends with it
-    assert {name: len(values) for name, values in shown.arrays.items()} == dict.fromkeys(shown.arrays, env.steps)
+    assert {name: len(values) for name, values in shown.arrays.items()} == dict.fromkeys(
+        shown.arrays, env.steps
+    )
     assert np.abs(shown.arrays["action"]).max() <= 1
 
 
 def test_a_can_that_is_knocked_out_of_the_hand_is_fetched_again():
-    env, expert = make("can"), make_expert("can", 0.0)
+    env, demonstrator = make("can"), make_demonstrator("can", 0.0)
     env.reset(seed=2)
-    while expert._phase != "carry" or expert._ticks < 8:
-        env.step(expert.act(env))
+    while demonstrator._phase != "carry" or demonstrator._ticks < 8:
+        env.step(demonstrator.act(env))
     simulation = env.simulation
     joint = simulation.objects[simulation.object_id].joints[0]
     pose = np.array(simulation.sim.data.get_joint_qpos(joint))
@@ -37,8 +39,8 @@ def test_a_can_that_is_knocked_out_of_the_hand_is_fetched_again():
     simulation.sim.forward()
     phases, info = set(), {"success": False}
     while not info["success"] and env.steps < 250:
-        *_, info = env.step(expert.act(env))
-        phases.add(expert._phase)
+        *_, info = env.step(demonstrator.act(env))
+        phases.add(demonstrator._phase)
     env.close()
     assert info["success"]
     assert "reach" in phases
@@ -47,15 +49,15 @@ def test_a_can_that_is_knocked_out_of_the_hand_is_fetched_again():
 def test_the_nut_is_turned_without_straining_the_wrist():
     """Whatever the nut's heading, grasp and place stay within what the wrist can do, and the nut ends where it fits."""
     for nut_rad in np.linspace(-np.pi, np.pi, 25):
-        expert = SquareExpert()
-        expert._preferred_rad = 1.6
+        demonstrator = SquareDemonstrator()
+        demonstrator._preferred_rad = 1.6
         turns = [nearest_turn(nut_rad, np.pi + side) for side in (-np.pi / 2, 0.0, np.pi / 2)]
         scene = Scene(np.zeros(3), [nut_rad + np.pi / 2, nut_rad - np.pi / 2], np.zeros(3), turns)
         hand = type("Hand", (), {"heading_rad": 1.6})()
-        grasp = expert._grasp_turn(hand, scene)
+        grasp = demonstrator._grasp_turn(hand, scene)
         assert abs(grasp) < np.pi / 2 + 1e-9
         hand.heading_rad = 1.6 + grasp
-        place = expert._place_turn(hand, scene)
+        place = demonstrator._place_turn(hand, scene)
         assert abs(grasp + place) < MOST_STRAIN_RAD
         final = nut_rad + place
         assert abs(nearest_turn(final, 0.0, np.pi / 2)) < 1e-9  # the hole fits
@@ -64,8 +66,14 @@ def test_the_nut_is_turned_without_straining_the_wrist():
 
 def test_play_and_random_stay_within_bounds_and_repeat_with_their_seed():
     env = make("lift", max_steps=60)
-    for expert in (RandomExpert(), PlayExpert(make_expert("lift", 0.1)), make_expert("lift", 0.0, "play")):
-        first, again, other = (demonstrate(env, expert, seed).arrays["action"] for seed in (3, 3, 4))
+    for demonstrator in (
+        RandomDemonstrator(),
+        PlayDemonstrator(make_demonstrator("lift", 0.1)),
+        make_demonstrator("lift", 0.0, "play"),
+    ):
+        first, again, other = (
+            demonstrate(env, demonstrator, seed).arrays["action"] for seed in (3, 3, 4)
+        )
         assert np.array_equal(first, again)
         assert not np.array_equal(first[:20], other[:20])
         assert np.abs(first).max() <= 1
@@ -74,27 +82,31 @@ def test_play_and_random_stay_within_bounds_and_repeat_with_their_seed():
 
 
 def test_an_environment_without_an_expert_says_what_to_do():
-    with pytest.raises(ConfigError, match=r"tool_hang.*expert=random"):
-        make_expert("tool_hang", 0.0)
+    with pytest.raises(ConfigError, match=r"tool_hang.*demonstrator=random"):
+        make_demonstrator("tool_hang", 0.0)
 
 
 @pytest.mark.parametrize("robot", ["Panda", "UR5e"])
 def test_the_hand_lifts_as_soon_as_its_fingers_have_come_to_rest(robot):
     """No clock that an observer does not see: fingers at rest never wait for more than a tick or two."""
-    from hotstart.envs.demonstrators.demonstrate import make_expert
+    from hotstart.envs.demonstrators.demonstrate import make_demonstrator
 
-    env, expert = make("square", robot=robot), make_expert("square", 0.0)
+    env, demonstrator = make("square", robot=robot), make_demonstrator("square", 0.0)
     env.reset(seed=30)
-    expert.reset(np.random.default_rng(0))
+    demonstrator.reset(np.random.default_rng(0))
     joints, waiting = None, 0
     for _ in range(90):
-        phase = expert._phase
-        env.step(expert.act(env))
-        now = np.array(env.simulation.sim.data.qpos[env.simulation.robots[0]._ref_gripper_joint_pos_indexes["right"]])
+        phase = demonstrator._phase
+        env.step(demonstrator.act(env))
+        now = np.array(
+            env.simulation.sim.data.qpos[
+                env.simulation.robots[0]._ref_gripper_joint_pos_indexes["right"]
+            ]
+        )
         moved = 1.0 if joints is None else np.abs(now - joints).max()
         joints = now
-        if phase == "close" == expert._phase and expert._ticks > 3:
+        if phase == "close" == demonstrator._phase and demonstrator._ticks > 3:
             waiting += moved < 0.02 * np.abs(now).max()
-    assert expert._phase in ("carry", "release")
+    assert demonstrator._phase in ("carry", "release")
     assert waiting <= 2
     env.close()

@@ -26,7 +26,12 @@ def test_pendulum_is_a_task_with_its_return_as_score():
         _, reward, terminated, truncated, info = env.step(np.array([0.5]))
         total += reward
     assert info["score"] == pytest.approx(total)
-    assert (terminated, truncated, info["success"], env.reports_success) == (False, True, False, False)
+    assert (terminated, truncated, info["success"], env.reports_success) == (
+        False,
+        True,
+        False,
+        False,
+    )
     assert info["score"] < 0
     assert env.rate_hz == pytest.approx(1 / plain.unwrapped.dt)
     assert GymnasiumEnv("Pendulum-v1").max_steps == 200
@@ -37,7 +42,9 @@ class Nested(gymnasium.Env):
 
     observation_space = spaces.Dict(
         {
-            "robot": spaces.Dict({"left arm": spaces.Box(-1, 1, (2, 3)), "mode": spaces.Discrete(4)}),
+            "robot": spaces.Dict(
+                {"left arm": spaces.Box(-1, 1, (2, 3)), "mode": spaces.Discrete(4)}
+            ),
             "camera": spaces.Box(0, 255, (4, 5, 3), np.uint8),
         }
     )
@@ -49,11 +56,20 @@ class Nested(gymnasium.Env):
         return self.observed(), {}
 
     def observed(self):
-        return {"robot": {"left arm": np.ones((2, 3)), "mode": 2}, "camera": np.full((4, 5, 3), 7, np.uint8)}
+        return {
+            "robot": {"left arm": np.ones((2, 3)), "mode": 2},
+            "camera": np.full((4, 5, 3), 7, np.uint8),
+        }
 
     def step(self, action):
         self.total += action
-        return self.observed(), 1.0, bool(self.total[0, 0] < -3), False, {"is_success": self.total[1, 1] > 5}
+        return (
+            self.observed(),
+            1.0,
+            bool(self.total[0, 0] < -3),
+            False,
+            {"is_success": self.total[1, 1] > 5},
+        )
 
 
 @pytest.fixture
@@ -89,8 +105,8 @@ def test_fetch():
     assert set(observation) == {"observation", "achieved_goal", "desired_goal"}
     assert fetch.reports_success
     while not info["success"] and fetch.steps < 50:
-        way = 5 * (observation["desired_goal"] - observation["achieved_goal"])
-        observation, *_, info = fetch.step(np.clip([*way, 0.0], -1, 1))
+        sampler = 5 * (observation["desired_goal"] - observation["achieved_goal"])
+        observation, *_, info = fetch.step(np.clip([*sampler, 0.0], -1, 1))
     assert info["success"]
 
 
@@ -102,7 +118,9 @@ def test_a_goal_that_is_reached_before_the_first_action_is_seen_at_reset():
         for seed in range(24):
             start = robot.reset([seed])
             after = robot.act(np.zeros((1, 4)))
-            assert start.fulfilled(0) == after.fulfilled(0)  # an arm that stands still changes nothing
+            assert start.fulfilled(0) == after.fulfilled(
+                0
+            )  # an arm that stands still changes nothing
             found.append(bool(start.fulfilled(0)))
     assert 0 < sum(found) < 8
 
@@ -123,7 +141,10 @@ class Kitchen(gymnasium.Env):
 
     def said(self):
         left = set(self.goal) - set(self.episode_task_completions if self.removes else ())
-        return {"tasks_to_complete": list(left), "episode_task_completions": self.episode_task_completions}
+        return {
+            "tasks_to_complete": list(left),
+            "episode_task_completions": self.episode_task_completions,
+        }
 
     def step(self, action):
         named = list(self.goal)[int(action[0])] if action[0] < len(self.goal) else None
@@ -161,7 +182,9 @@ def test_the_kitchen_of_the_configuration_can_succeed():
     kitchen = env.simulation
     places = import_module("gymnasium_robotics.envs.franka_kitchen.kitchen_env").OBS_ELEMENT_INDICES
     assert sorted(kitchen.goal) == ["kettle", "light switch", "microwave", "slide cabinet"]
-    for done, name in enumerate(sorted(kitchen.goal), start=1):  # put each thing where the task wants it
+    for done, name in enumerate(
+        sorted(kitchen.goal), start=1
+    ):  # put each thing where the task wants it
         kitchen.data.qpos[places[name]] = kitchen.goal[name]
         *_, info = env.step(np.zeros(9))
         assert info["score"] >= done / 4
@@ -183,8 +206,16 @@ SHOWN = np.random.default_rng(0).integers(0, 256, (16, 20, 3), dtype=np.uint8)
 BOXES = {
     "bytes": (spaces.Box(0, 255, (16, 20, 3), np.uint8), SHOWN, SHOWN),
     "channels first": (spaces.Box(0, 255, (3, 16, 20), np.uint8), np.moveaxis(SHOWN, -1, 0), SHOWN),
-    "fractions": (spaces.Box(0, 1, (3, 16, 20)), np.moveaxis(SHOWN, -1, 0) / np.float32(255), SHOWN),
-    "white": (spaces.Box(0, 1, (16, 20, 3)), np.ones((16, 20, 3), np.float32), np.full((16, 20, 3), 255)),
+    "fractions": (
+        spaces.Box(0, 1, (3, 16, 20)),
+        np.moveaxis(SHOWN, -1, 0) / np.float32(255),
+        SHOWN,
+    ),
+    "white": (
+        spaces.Box(0, 1, (16, 20, 3)),
+        np.ones((16, 20, 3), np.float32),
+        np.full((16, 20, 3), 255),
+    ),
     "int64": (spaces.Box(0, 255, (16, 20, 3), np.int64), SHOWN.astype(np.int64), SHOWN),
     "gray": (spaces.Box(0, 255, (16, 20), np.uint8), SHOWN[..., 0], SHOWN[..., :1]),
 }
@@ -232,11 +263,20 @@ def test_pictures_of_every_box_become_bytes_with_channels_last(seen, form):
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        (spaces.Box(0, 255, (4, 16, 20), np.uint8), "one frame a step.*task.options.kinds={state:state}"),
+        (
+            spaces.Box(0, 255, (4, 16, 20), np.uint8),
+            "one frame a step.*task.options.kinds={state:state}",
+        ),
         (spaces.Box(0, 255, (16, 20)), "a gray picture or a state"),
-        (spaces.Box(-1, 1, (16, 20, 3)), "goes from -1 to 1 in float32; pictures go from 0 to 255, or from 0 to 1"),
+        (
+            spaces.Box(-1, 1, (16, 20, 3)),
+            "goes from -1 to 1 in float32; pictures go from 0 to 255, or from 0 to 1",
+        ),
         (spaces.Box(0, 1, (16, 20, 3), np.uint8), "goes from 0 to 1 in uint8"),
-        (spaces.Dict({"a": spaces.Dict({"rgb": spaces.Box(0, 1)}), "a rgb": spaces.Box(0, 1)}), "both be called 'a_rgb'"),
+        (
+            spaces.Dict({"a": spaces.Dict({"rgb": spaces.Box(0, 1)}), "a rgb": spaces.Box(0, 1)}),
+            "both be called 'a_rgb'",
+        ),
         (spaces.MultiBinary(3), "'of the environment' is MultiBinary"),
     ],
 )
@@ -248,7 +288,9 @@ def test_boxes_that_could_be_two_things_are_refused(seen, space, message):
 def test_kinds_settle_what_a_box_is(seen):
     stack = np.zeros((4, 16, 20), np.uint8)
     made = seen(spaces.Box(0, 255, (4, 16, 20), np.uint8), stack)
-    assert GymnasiumEnv(made, kinds={"state": "state"}).obs_spec.keys == {"state": ObsKey((4, 16, 20))}
+    assert GymnasiumEnv(made, kinds={"state": "state"}).obs_spec.keys == {
+        "state": ObsKey((4, 16, 20))
+    }
     assert GymnasiumEnv(made, kinds={"image": "image"}).obs_spec.keys["image"].shape == (16, 20, 4)
     with pytest.raises(ConfigError, match="unknown observation in kinds 'camera'"):
         GymnasiumEnv(made, kinds={"camera": "image", "state": "state"})
@@ -262,15 +304,37 @@ def test_an_observation_that_is_not_of_its_space_is_refused(seen):
 
 
 @pytest.mark.parametrize("form", ["fractions", "gray"])
-def test_pictures_of_other_forms_are_collected_trained_on_and_evaluated(seen, form, tmp_path, capsys):
+def test_pictures_of_other_forms_are_collected_trained_on_and_evaluated(
+    seen, form, tmp_path, capsys
+):
     space, value, shown = BOXES[form]
     task = ["task=gymnasium", f"task.options.id={seen(space, value)}", "task.max_steps=20"]
     data, run = tmp_path / "data.zarr", tmp_path / "run"
-    assert main(["collect", str(data), *task, "expert=random", "keep=all", "episodes=2", "workers=0"]) == 0
+    assert (
+        main(
+            [
+                "collect",
+                str(data),
+                *task,
+                "demonstrator=random",
+                "keep=all",
+                "episodes=2",
+                "workers=0",
+            ]
+        )
+        == 0
+    )
     assert "'image' is taken for a picture" in capsys.readouterr().out
     np.testing.assert_array_equal(Store.open(data).array("image")[7], shown)
-    tiny = ["denoiser.channels=[8,16]", "denoiser.groups=4", "denoiser.level_width=8", "encoder.token_width=8"]
+    tiny = [
+        "denoiser.channels=[8,16]",
+        "denoiser.groups=4",
+        "denoiser.level_width=8",
+        "encoder.token_width=8",
+    ]
     image = ["encoder=image", "encoder.channels=8", "encoder.stages=1", "encoder.keypoints=4"]
     words = ["training.steps=1", "training.batch=2", f"runs={tmp_path}", "name=run"]
     assert main(["train", str(data), *task, *words, *tiny, *image]) == 0
-    assert main(["evaluate", str(run), "episodes=1", "workers=0", f"out={tmp_path / 'r.json'}"]) == 0
+    assert (
+        main(["evaluate", str(run), "episodes=1", "workers=0", f"out={tmp_path / 'r.json'}"]) == 0
+    )

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from hotstart.envs.demonstrators.hand import limited
-from hotstart.envs.demonstrators.lift import LiftExpert
+from hotstart.envs.demonstrators.lift import LiftDemonstrator
 from hotstart.envs.robosuite.tasks import LiftEnv
 
 
@@ -13,14 +13,14 @@ def env():
 
 
 def episode(env, seed, noise=0.0):
-    """Actions (steps, 7), what the expert meant (steps, 7), cube heights (steps,) and the last info."""
-    expert = LiftExpert(noise=noise)
-    expert.reset(np.random.default_rng(seed))
+    """Actions (steps, 7), what the demonstrator meant (steps, 7), cube heights (steps,) and the last info."""
+    demonstrator = LiftDemonstrator(noise=noise)
+    demonstrator.reset(np.random.default_rng(seed))
     env.reset(seed=seed)
     actions, intended, heights, over = [], [], [], False
     while not over:
-        actions.append(expert.act(env))
-        intended.append(expert.intended)
+        actions.append(demonstrator.act(env))
+        intended.append(demonstrator.intended)
         observation, _, terminated, truncated, info = env.step(actions[-1])
         heights.append(observation["object"][2])
         over = terminated or truncated
@@ -55,10 +55,10 @@ def test_noise_disturbs_the_way_but_not_the_lift(env, seed):
 
 
 def test_reaches_again_for_a_cube_that_was_pushed_away(env):
-    expert = LiftExpert()
+    demonstrator = LiftDemonstrator()
     env.reset(seed=31)
-    while expert.act(env)[6] < 0:
-        env.step(expert.intended)
+    while demonstrator.act(env)[6] < 0:
+        env.step(demonstrator.intended)
     data = env.simulation.sim.data
     joint = env.simulation.cube.joints[0]
     pose = np.array(data.get_joint_qpos(joint))
@@ -67,7 +67,7 @@ def test_reaches_again_for_a_cube_that_was_pushed_away(env):
     env.simulation.sim.forward()
     info, reopened = {"success": False}, False
     while not info["success"] and env.steps < 100:
-        action = expert.act(env)
+        action = demonstrator.act(env)
         reopened |= action[6] < 0
         *_, info = env.step(action)
     assert info["success"]

@@ -1,9 +1,9 @@
-"""Meta-World's tasks with their own experts."""
+"""Meta-World's tasks with their own demonstrators."""
 
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from hotstart.envs.demonstrators.demonstrate import demonstrate, make_expert
+from hotstart.envs.demonstrators.demonstrate import demonstrate, make_demonstrator
 from hotstart.envs.metaworld import INSTRUCTIONS, TASK_SETS, MetaWorldEnv, load_metaworld
 from hotstart.spec import ConfigError, bytes_to_text
 
@@ -11,17 +11,23 @@ pytest.importorskip("metaworld", reason="pip install 'hotstart[metaworld]'")
 
 
 def test_every_task_has_an_instruction_and_an_expert():
-    assert set(INSTRUCTIONS) == set(load_metaworld().ALL_V3_ENVIRONMENTS) == set(load_metaworld("policies").ENV_POLICY_MAP)
+    assert (
+        set(INSTRUCTIONS)
+        == set(load_metaworld().ALL_V3_ENVIRONMENTS)
+        == set(load_metaworld("policies").ENV_POLICY_MAP)
+    )
     assert len(set(INSTRUCTIONS.values())) == 50
 
 
-@pytest.mark.parametrize("task", ["reach-v3", "drawer-open-v3", "button-press-topdown-v3", "pick-place-v3"])
+@pytest.mark.parametrize(
+    "task", ["reach-v3", "drawer-open-v3", "button-press-topdown-v3", "pick-place-v3"]
+)
 def test_experts_succeed_and_a_seed_fixes_the_episode(task):
     env = MetaWorldEnv(task)
-    first = demonstrate(env, make_expert("metaworld", 0.1), seed=5)
-    demonstrate(env, make_expert("metaworld", 0.0), seed=6)
-    again = demonstrate(env, make_expert("metaworld", 0.1), seed=5)
-    fresh = demonstrate(MetaWorldEnv(task), make_expert("metaworld", 0.1), seed=5)
+    first = demonstrate(env, make_demonstrator("metaworld", 0.1), seed=5)
+    demonstrate(env, make_demonstrator("metaworld", 0.0), seed=6)
+    again = demonstrate(env, make_demonstrator("metaworld", 0.1), seed=5)
+    fresh = demonstrate(MetaWorldEnv(task), make_demonstrator("metaworld", 0.1), seed=5)
     assert first.success
     for name, values in first.arrays.items():
         assert np.array_equal(values, again.arrays[name])
@@ -41,10 +47,17 @@ def test_of_a_set_every_seed_is_a_task_and_its_words_are_seen():
         observation, info = env.reset(seed=seed)
         task = TASK_SETS["mt10"][seed % 10]
         assert env.task == task
-        assert bytes_to_text(observation["instruction"]) == info["instruction"] == INSTRUCTIONS[task]
+        assert (
+            bytes_to_text(observation["instruction"]) == info["instruction"] == INSTRUCTIONS[task]
+        )
         assert env.observation_space.contains(observation)
-    shown = demonstrate(env, make_expert("metaworld", 0.1), seed=31)  # the same episode as in the task's own environment
-    assert np.array_equal(shown.arrays["state"], demonstrate(alone, make_expert("metaworld", 0.1), seed=31).arrays["state"])
+    shown = demonstrate(
+        env, make_demonstrator("metaworld", 0.1), seed=31
+    )  # the same episode as in the task's own environment
+    assert np.array_equal(
+        shown.arrays["state"],
+        demonstrate(alone, make_demonstrator("metaworld", 0.1), seed=31).arrays["state"],
+    )
     assert shown.arrays["instruction"].shape == (len(shown.arrays["action"]), 96)
 
 

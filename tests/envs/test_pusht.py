@@ -15,7 +15,9 @@ from hotstart.envs import pusht
 from hotstart.envs.registry import make
 from hotstart.spec import ConfigError
 
-SHARED = Path(os.environ.get("HOTSTART_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+SHARED = Path(
+    os.environ.get("HOTSTART_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")
+)
 HUMAN = SHARED / "pusht" / "pusht_cchi_v7_replay_lowdim.npz"
 
 
@@ -24,7 +26,9 @@ def human_images():
     """Some states (n, 5) of the human data and the pictures (n, 96, 96, 3) recorded in them."""
     source = HUMAN.with_name("pusht_cchi_v7_replay.zarr.zip")
     if not source.exists():
-        pytest.skip(f"{source} is not there: set HOTSTART_SHARED_DATA to the folder that holds pusht/")
+        pytest.skip(
+            f"{source} is not there: set HOTSTART_SHARED_DATA to the folder that holds pusht/"
+        )
     buffer = read_replay_buffer(source)
     chosen = np.arange(0, 2000, 100)
     return buffer.array("state")[chosen], buffer.array("img")[chosen].astype(np.uint8)
@@ -94,14 +98,21 @@ def test_recorded_actions_replay(human):
 def test_same_physics_as_gym_pusht(monkeypatch):
     """An outside oracle, started from our state: hundreds of contacts later the two agree to rounding."""
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    peer = pytest.importorskip("gym_pusht.envs.pusht", reason="gym-pusht is not installed").PushTEnv(obs_type="state")
+    peer = pytest.importorskip(
+        "gym_pusht.envs.pusht", reason="gym-pusht is not installed"
+    ).PushTEnv(obs_type="state")
     env = pusht.PushTEnv()
     generator = np.random.default_rng(0)
     for seed in range(5):
-        peer.reset(seed=0)  # a start without overlap: what one pushes apart would stay in the peer's contacts
+        peer.reset(
+            seed=0
+        )  # a start without overlap: what one pushes apart would stay in the peer's contacts
         env.reset(seed=seed)
         start, target = env.state, env.state[:2]
-        peer.block.angle, peer.block.position = start[4], tuple(start[2:4])  # its own reset turns the block last
+        peer.block.angle, peer.block.position = (
+            start[4],
+            tuple(start[2:4]),
+        )  # its own reset turns the block last
         peer.agent.position, peer.agent.velocity = tuple(start[:2]), (0, 0)
         peer.block.velocity, peer.block.angular_velocity = (0, 0), 0
         for body in (peer.block, peer.agent):
@@ -156,7 +167,10 @@ def test_set_state_puts_everything_exactly_there():
     env.reset(seed=0)
     generator = np.random.default_rng(0)
     for _ in range(50):
-        agent, block = generator.uniform(50, 450, 2), np.array([*generator.uniform(100, 400, 2), generator.uniform(-7, 7)])
+        agent, block = (
+            generator.uniform(50, 450, 2),
+            np.array([*generator.uniform(100, 400, 2), generator.uniform(-7, 7)]),
+        )
         env.set_state(agent, block)
         assert max(state_gap(env.state, np.concatenate([agent, block]))) < 1e-9
 
@@ -165,9 +179,13 @@ def test_physical_corners_lie_where_the_outline_says():
     """The simulated shapes, not just the pose, stand at the asked place: the drawn T is the pushed T."""
     env = pusht.PushTEnv()
     env.set_state((20, 20), (300, 200, 2.0))
-    corners = [env._block.local_to_world(v) for shape in env._block.shapes for v in shape.get_vertices()]
+    corners = [
+        env._block.local_to_world(v) for shape in env._block.shapes for v in shape.get_vertices()
+    ]
     expected = pusht.to_world(np.array([*pusht.BAR, *pusht.STEM]), (300, 200, 2.0))
-    assert np.array(sorted(corners)) == pytest.approx(np.array(sorted(map(tuple, expected))), abs=1e-9)
+    assert np.array(sorted(corners)) == pytest.approx(
+        np.array(sorted(map(tuple, expected))), abs=1e-9
+    )
 
 
 def test_restart_begins_an_episode_at_the_state():
@@ -284,7 +302,9 @@ def test_coverage_is_symmetric_and_ignores_a_common_motion():
         goal = np.array([*generator.uniform(-25, 25, 2), generator.uniform(-1.5, 1.5)])
         turn, shift = generator.uniform(-3, 3), generator.uniform(-500, 500, 2)
         rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-        moved = [np.array([*(rotation @ pose[:2] + shift), pose[2] + turn]) for pose in (block, goal)]
+        moved = [
+            np.array([*(rotation @ pose[:2] + shift), pose[2] + turn]) for pose in (block, goal)
+        ]
         covered = pusht.coverage(block, goal)
         assert 0.0 < covered < 1.0
         assert pusht.coverage(goal, block) == pytest.approx(covered, abs=1e-9)
@@ -335,7 +355,10 @@ def test_picture_shows_block_agent_goal_and_target():
         (lambda: pusht.PushTEnv().set_state((1, np.nan), (1, 2, 3)), "agent_xy"),
         (lambda: pusht.PushTEnv().restart_from([1, 2, 3]), "state is.*block x, block y, angle"),
         (lambda: pusht.PushTEnv().reset(options={"start": 1}), "'start'.*valid: state"),
-        (lambda: pusht.observations_from_states(np.zeros((2, 5)), "video"), "'video'.*keypoints, state"),
+        (
+            lambda: pusht.observations_from_states(np.zeros((2, 5)), "video"),
+            "'video'.*keypoints, state",
+        ),
     ],
 )
 def test_mistakes_are_named(build, message):
@@ -357,10 +380,15 @@ def test_pictures_are_observed_as_the_human_data_has_them(human_images):
     states, recorded = human_images
     drawn = pusht.observations_from_states(states, "image")["image"]
     assert drawn.shape == recorded.shape
-    assert np.abs(drawn.astype(float) - recorded).mean() < 3  # of 255: edges are smoothed in another way
+    assert (
+        np.abs(drawn.astype(float) - recorded).mean() < 3
+    )  # of 255: edges are smoothed in another way
     moved = states + np.array([0, 0, 16, 0, 0])
     shifted = pusht.observations_from_states(moved, "image")["image"]
-    assert np.abs(shifted.astype(float) - recorded).mean() > 1.5 * np.abs(drawn.astype(float) - recorded).mean()
+    assert (
+        np.abs(shifted.astype(float) - recorded).mean()
+        > 1.5 * np.abs(drawn.astype(float) - recorded).mean()
+    )
 
 
 def test_a_picture_does_not_show_where_the_agent_is_sent():
@@ -376,18 +404,18 @@ def test_a_picture_does_not_show_where_the_agent_is_sent():
 
 
 def test_a_belt_carries_the_block_at_its_speed_in_a_direction_of_the_episode():
-    env, ways = make("pusht", belt_px_s=20.0), []
+    env, samplers = make("pusht", belt_px_s=20.0), []
     for seed in (1, 2):
         env.reset(seed=seed, options={"state": [60.0, 60.0, 256.0, 256.0, 0.3]})
         before = env.state
         for _ in range(10):
-            env.step(env.rest())
-        ways.append(env.state[2:4] - before[2:4])
-        assert np.linalg.norm(ways[-1]) == pytest.approx(20.0, rel=1e-6)  # one second
+            env.step(env.hold_position())
+        samplers.append(env.state[2:4] - before[2:4])
+        assert np.linalg.norm(samplers[-1]) == pytest.approx(20.0, rel=1e-6)  # one second
         assert env.state[4] == pytest.approx(before[4])
-    assert not np.allclose(*ways)
+    assert not np.allclose(*samplers)
     for _ in range(200):
-        env.step(env.rest())
+        env.step(env.hold_position())
     assert (env.state[2:4] >= 60).all()
     assert (env.state[2:4] <= 452).all()  # it ends before the walls
 

@@ -42,8 +42,14 @@ class CountEnv(TaskEnv):
 @pytest.fixture
 def plugin(plugin_package):
     """An installed distribution `counting_env` whose entry points add environments, broken ones and one with our name."""
-    points = ["count = counting_env:CountEnv", "lost = counting_env:Gone", "broken = counting_not_there:Env"]
-    plugin_package("counting_env", PLUGIN, {"hotstart.envs": [*points, "pusht = counting_env:CountEnv"]})
+    points = [
+        "count = counting_env:CountEnv",
+        "lost = counting_env:Gone",
+        "broken = counting_not_there:Env",
+    ]
+    plugin_package(
+        "counting_env", PLUGIN, {"hotstart.envs": [*points, "pusht = counting_env:CountEnv"]}
+    )
 
 
 def test_our_names_are_listed():
@@ -60,14 +66,18 @@ def test_make_builds_with_options():
 
 
 def test_unknown_name_gives_the_nearest_and_all():
-    with pytest.raises(ConfigError, match=r"unknown environment 'push_t' \(did you mean 'pusht'\?\); valid: .*lift.*pusht"):
+    with pytest.raises(
+        ConfigError,
+        match=r"unknown environment 'push_t' \(did you mean 'pusht'\?\); valid: .*lift.*pusht",
+    ):
         registry.make("push_t")
 
 
 def test_unknown_option_gives_the_valid_ones():
     pytest.importorskip("pymunk")
     with pytest.raises(
-        ConfigError, match=r"'render_siz' \(did you mean 'render_size'\?\); valid: belt_px_s, goal, max_steps, obs, render_size"
+        ConfigError,
+        match=r"'render_siz' \(did you mean 'render_size'\?\); valid: belt_px_s, goal, max_steps, obs, render_size",
     ):
         registry.make("pusht", render_siz=96)
 
@@ -80,7 +90,9 @@ def test_missing_simulator_says_what_to_install(monkeypatch):
 
 
 def test_fault_in_our_own_import_is_not_hidden(monkeypatch):
-    monkeypatch.setitem(registry.REGISTRY.built_in, "absent", Entry("hotstart.envs.absent:Env", "nothing"))
+    monkeypatch.setitem(
+        registry.REGISTRY.built_in, "absent", Entry("hotstart.envs.absent:Env", "nothing")
+    )
     with pytest.raises(ModuleNotFoundError):
         registry.make("absent")
 
@@ -89,7 +101,12 @@ def test_simulators_are_imported_only_when_made():
     """A fresh interpreter that lists the names has loaded no simulator."""
     loaded = "{'pymunk', 'robosuite', 'mujoco'} & set(sys.modules)"
     code = f"import sys; from hotstart.envs import registry; registry.names(); print({loaded})"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "set()\n"
+    )
 
 
 @pytest.mark.usefixtures("plugin")
@@ -100,7 +117,12 @@ def test_entry_points_add_environments():
     assert env.observation_space.contains(observation)
     assert info == {"success": False, "score": 0.0, "instruction": ""}
     assert env.step([0.0])[3] is False
-    assert env.step([0.0])[1:] == (0.2, False, True, {"success": False, "score": 0.2, "instruction": ""})
+    assert env.step([0.0])[1:] == (
+        0.2,
+        False,
+        True,
+        {"success": False, "score": 0.2, "instruction": ""},
+    )
     assert env.metadata["render_fps"] == 5
 
 
@@ -111,7 +133,8 @@ def test_plugins_cannot_take_our_names():
 
 @pytest.mark.usefixtures("plugin")
 @pytest.mark.parametrize(
-    ("name", "message"), [("lost", "has no 'Gone'"), ("broken", 'counting_not_there.*pip install "counting_env"')]
+    ("name", "message"),
+    [("lost", "has no 'Gone'"), ("broken", 'counting_not_there.*pip install "counting_env"')],
 )
 def test_broken_plugins_are_named(name, message):
     with pytest.raises(ConfigError, match=message):
@@ -125,14 +148,29 @@ def test_no_number_of_steps_leaves_the_environments_own():
 
 # --- what a checkpoint says of its task
 
-TOLD = {"name": "lift", "env": "lift", "options": {"control": "absolute"}, "max_steps": 100, "obs_keys": ["object"]}
+TOLD = {
+    "name": "lift",
+    "env": "lift",
+    "options": {"control": "absolute"},
+    "max_steps": 100,
+    "obs_keys": ["object"],
+}
 
 
 def test_a_checkpoints_own_task_is_taken_where_its_options_are_plain():
-    assert registry.told_task(TOLD) == TOLD
-    kitchen = {"id": "FrankaKitchen-v1", "score": "success", "tasks_to_complete": ["light switch", "kettle"]}
-    for options in (kitchen, {"cameras": {"agentview": 84}}, {"goal": [1.0, 2, 0.5]}, {"instruction": "lift it, please!"}):
-        assert registry.told_task({**TOLD, "options": options})["options"] == options
+    assert registry.check_task(TOLD) == TOLD
+    kitchen = {
+        "id": "FrankaKitchen-v1",
+        "score": "success",
+        "tasks_to_complete": ["light switch", "kettle"],
+    }
+    for options in (
+        kitchen,
+        {"cameras": {"agentview": 84}},
+        {"goal": [1.0, 2, 0.5]},
+        {"instruction": "lift it, please!"},
+    ):
+        assert registry.check_task({**TOLD, "options": options})["options"] == options
 
 
 @pytest.mark.parametrize(
@@ -160,20 +198,24 @@ def test_a_checkpoints_own_task_is_taken_where_its_options_are_plain():
 )
 def test_a_checkpoint_chooses_no_module_and_no_file(change, words):
     with pytest.raises(CheckpointError, match=words) as caught:
-        registry.told_task({**TOLD, **change})
+        registry.check_task({**TOLD, **change})
     assert len(str(caught.value)) < 600
 
 
 def test_a_checkpoint_without_a_task_asks_for_one():
     for task in (None, "toy", [], 3):
         with pytest.raises(CheckpointError, match="give task=NAME"):
-            registry.told_task(task)
+            registry.check_task(task)
 
 
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("pusht", {"belt_px_s": "fast"}, "option belt_px_s of environment 'pusht' is 'fast'; it must be a number"),
+        (
+            "pusht",
+            {"belt_px_s": "fast"},
+            "option belt_px_s of environment 'pusht' is 'fast'; it must be a number",
+        ),
         ("pusht", {"obs": ["state"]}, "option obs of .* must be one of"),
         ("pusht", {"goal": "here"}, "option goal"),
         ("pusht", {"max_steps": 2.5}, "option max_steps .* a whole number"),

@@ -4,10 +4,21 @@ import sys
 
 import numpy as np
 import pytest
-from hotstart.envs.rendering import CameraView, RenderingError, SceneRenderer, choose_gl, draws, load_mujoco
+from hotstart.envs.rendering import (
+    CameraView,
+    RenderingError,
+    SceneRenderer,
+    choose_gl,
+    draws,
+    load_mujoco,
+)
 
-needs_gl = pytest.mark.skipif(choose_gl() is None, reason="no OpenGL library that draws without a screen")
-FROM_BEHIND = CameraView(lookat_m=(0, 0, 0), distance_m=2.0, azimuth_deg=0.0, elevation_deg=0.0)  # looks along +x
+needs_gl = pytest.mark.skipif(
+    choose_gl() is None, reason="no OpenGL library that draws without a screen"
+)
+FROM_BEHIND = CameraView(
+    lookat_m=(0, 0, 0), distance_m=2.0, azimuth_deg=0.0, elevation_deg=0.0
+)  # looks along +x
 SCENE = """<mujoco><worldbody>
 <geom type="sphere" size="0.2" pos="0 0 0.4" rgba="1 0 0 1"/>
 <geom type="sphere" size="0.2" pos="0 0.4 0" rgba="0 1 0 1"/>
@@ -29,8 +40,8 @@ def picture(hidden=()):
 
 def centre(frame, channel):
     """(row, column) of what is of one colour."""
-    rest = np.delete(frame, channel, axis=2).max(axis=2).astype(int)
-    return np.argwhere(frame[..., channel] > rest + 40).mean(axis=0)
+    hold_position = np.delete(frame, channel, axis=2).max(axis=2).astype(int)
+    return np.argwhere(frame[..., channel] > hold_position + 40).mean(axis=0)
 
 
 @needs_gl
@@ -60,8 +71,14 @@ def test_works_when_mujoco_came_first_and_ends_quietly():
         "model = mujoco.MjModel.from_xml_string('<mujoco/>'); view = CameraView((0, 0, 0), 1, 0, 0)\n"
         "print(SceneRenderer(model, view, (8, 8)).frame(mujoco.MjData(model)).shape, os.environ['MUJOCO_GL'])"
     )
-    environment = {key: value for key, value in os.environ.items() if key not in ("MUJOCO_GL", "PYOPENGL_PLATFORM")}
-    out = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("MUJOCO_GL", "PYOPENGL_PLATFORM")
+    }
+    out = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60
+    )
     assert out.stdout.split(") ")[0] == "(8, 8, 3"
     assert out.stdout.split()[-1] in ("egl", "osmesa")
     assert out.stderr == ""

@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from hotstart.envs.demonstrators.demonstrate import demonstrate, make_expert
+from hotstart.envs.demonstrators.demonstrate import demonstrate, make_demonstrator
 from hotstart.envs.registry import ROBOSUITE, make
 from hotstart.envs.rendering import choose_gl, load_mujoco
 from hotstart.envs.robosuite.env import HAND_DOWN, UPRIGHT, canonical_quat, matrix_columns
@@ -22,7 +22,9 @@ def env():
 
 
 def cube_size(env):
-    return np.array(env.simulation.sim.model.geom_size[env.simulation.sim.model.geom_name2id("cube_g0")])
+    return np.array(
+        env.simulation.sim.model.geom_size[env.simulation.sim.model.geom_name2id("cube_g0")]
+    )
 
 
 def roll(env, seed, steps=10):
@@ -58,7 +60,15 @@ def test_physics_is_the_same_without_looks(env):
     full = Picture(env.simulation.full_xml).model
     bare = mujoco.MjModel.from_xml_string(without_looks(env.simulation.full_xml))
     assert bare.nmeshface < full.nmeshface / 10
-    for name in ("body_mass", "body_inertia", "body_ipos", "body_iquat", "dof_invweight0", "body_invweight0", "geom_bodyid"):
+    for name in (
+        "body_mass",
+        "body_inertia",
+        "body_ipos",
+        "body_iquat",
+        "dof_invweight0",
+        "body_invweight0",
+        "geom_bodyid",
+    ):
         assert np.array_equal(getattr(full, name), getattr(bare, name)), name
     ends = []
     for model in (full, bare):
@@ -145,7 +155,9 @@ def test_picture_is_right_side_up_and_leaves_the_physics_alone(env):
     picture = env.render()
     assert picture.shape == (64, 64, 3)
     assert picture.dtype == np.uint8
-    assert picture[-16:].mean() > 1.3 * picture[:16].mean()  # the white table below, the grey wall above
+    assert (
+        picture[-16:].mean() > 1.3 * picture[:16].mean()
+    )  # the white table below, the grey wall above
     red = picture[..., 0].astype(int) - picture[..., 1]
     assert 32 < np.argmax(red.max(axis=1)) < 60  # the cube lies on the table
     for action in np.random.default_rng(7).uniform(-1, 1, (10, 7)):
@@ -172,19 +184,32 @@ def test_every_task_resets_steps_and_repeats(name):
 
 
 def test_turns_of_objects_as_matrices_are_those_of_the_quaternions_and_never_jump():
-    quaternions, matrices = make("square", max_steps=6), make("square", max_steps=6, turns="matrix")
+    quaternions, matrices = (
+        make("square", max_steps=6),
+        make("square", max_steps=6, rotation="rotation_6d"),
+    )
     for seed in range(3):
         seen, shown = (env.reset(seed=seed)[0]["object"] for env in (quaternions, matrices))
         assert (seen.shape, shown.shape) == ((14,), (18,))
         for action in np.random.default_rng(seed).uniform(-1, 1, (4, 7)):
             seen, shown = (env.step(action)[0]["object"] for env in (quaternions, matrices))
             for quat, six in ((seen[3:7], shown[3:9]), (seen[10:14], shown[12:18])):
-                np.testing.assert_allclose(six.reshape(2, 3).T, Rotation.from_quat(quat).as_matrix()[:, :2], atol=1e-5)
-            np.testing.assert_array_equal(np.r_[seen[:3], seen[7:10]], np.r_[shown[:3], shown[9:12]])
-    half_turn = [matrix_columns(Rotation.from_euler("z", angle).as_quat()) for angle in np.linspace(0, 2 * np.pi, 100)]
+                np.testing.assert_allclose(
+                    six.reshape(2, 3).T, Rotation.from_quat(quat).as_matrix()[:, :2], atol=1e-5
+                )
+            np.testing.assert_array_equal(
+                np.r_[seen[:3], seen[7:10]], np.r_[shown[:3], shown[9:12]]
+            )
+    half_turn = [
+        matrix_columns(Rotation.from_euler("z", angle).as_quat())
+        for angle in np.linspace(0, 2 * np.pi, 100)
+    ]
     assert np.abs(np.diff(half_turn, axis=0)).max() < 0.1
-    with pytest.raises(ConfigError, match="turns of environment 'square' is 'euler'; it must be one of quaternion, matrix"):
-        make("square", turns="euler")
+    with pytest.raises(
+        ConfigError,
+        match="turns of environment 'square' is 'euler'; it must be one of quaternion, matrix",
+    ):
+        make("square", rotation="euler")
     quaternions.close()
     matrices.close()
 
@@ -214,7 +239,7 @@ def test_absolute_poses_do_what_the_changes_they_stand_for_do():
 
 def test_an_expert_works_with_absolute_poses():
     env = make("can", control="absolute")
-    shown = demonstrate(env, make_expert("can", 0.2), seed=3)
+    shown = demonstrate(env, make_demonstrator("can", 0.2), seed=3)
     env.close()
     assert shown.success
     assert shown.arrays["action"][:, 2].min() > 0.8  # heights above the table, in metres
@@ -227,7 +252,9 @@ def test_an_unknown_control_is_refused():
 
 @pytest.mark.parametrize("version", ["3.10.0", "3.12.1", "4.0.0", "3.2.7"])
 def test_a_mujoco_that_cannot_work_is_refused_with_the_command_that_mends_it(version):
-    with pytest.raises(ConfigError, match=rf"mujoco {version}.*pip install --force-reinstall 'mujoco>=3.3,<3.10'"):
+    with pytest.raises(
+        ConfigError, match=rf"mujoco {version}.*pip install --force-reinstall 'mujoco>=3.3,<3.10'"
+    ):
         check_mujoco(version)
 
 

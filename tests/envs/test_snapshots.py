@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hotstart.envs.demonstrators.demonstrate import make_expert
+from hotstart.envs.demonstrators.demonstrate import make_demonstrator
 from hotstart.envs.registry import make
 from hotstart.spec import ConfigError
 
@@ -20,8 +20,8 @@ CASES = {
 def actions_for(env, seed):
     space = env.action_space
     rng, low, high = np.random.default_rng(seed), space.low.astype(float), space.high.astype(float)
-    way = np.cumsum(rng.normal(0, 0.1, (STEPS, len(low))), axis=0)
-    return (low + high) / 2 + (high - low) / 2 * np.tanh(way)
+    sampler = np.cumsum(rng.normal(0, 0.1, (STEPS, len(low))), axis=0)
+    return (low + high) / 2 + (high - low) / 2 * np.tanh(sampler)
 
 
 def play(env, actions):
@@ -29,7 +29,11 @@ def play(env, actions):
     seen = []
     for action in actions:
         observation, reward, _, _, info = env.step(action)
-        seen.append(np.concatenate([*(np.ravel(value) for value in observation.values()), [reward, info["score"]]]))
+        seen.append(
+            np.concatenate(
+                [*(np.ravel(value) for value in observation.values()), [reward, info["score"]]]
+            )
+        )
     return np.array(seen)
 
 
@@ -60,10 +64,10 @@ def test_what_follows_a_snapshot_differs_by_exactly_nothing(name):
 
 def test_contacts_and_grasps_are_part_of_it():
     """In the middle of carrying: the grasp, its friction and the controller's goal go on as they were."""
-    env, expert = make("can"), make_expert("can", 0.0)
+    env, demonstrator = make("can"), make_demonstrator("can", 0.0)
     env.reset(seed=3)
-    while expert._phase != "carry" or expert._ticks < 10:
-        env.step(expert.act(env))
+    while demonstrator._phase != "carry" or demonstrator._ticks < 10:
+        env.step(demonstrator.act(env))
     snapshot = env.snapshot()
     lifted = np.tile([0.3, 0.2, 0.1, 0, 0, 0, 1.0], (40, 1))
     expected = play(env, lifted)

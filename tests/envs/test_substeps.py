@@ -41,7 +41,7 @@ def test_robosuite_advances_by_the_substeps_asked_for(control):
     clock = env.simulation.sim.data
     for substeps in (1, 7, 24, 25, None):
         before = float(clock.time)
-        env.step(env.rest(), substeps)
+        env.step(env.hold_position(), substeps)
         assert float(clock.time) - before == pytest.approx(0.002 * (substeps or 25), abs=1e-9)
     assert env.simulation.control_timestep == pytest.approx(0.05)
     env.close()
@@ -55,21 +55,27 @@ def test_what_is_seen_after_a_part_of_a_period_is_the_present():
     rng = np.random.default_rng(0)
     for substeps in (25, 25, 10, 25, 7, 3, 25, 25, 24, 25):
         seen = env.step(rng.uniform(-1, 1, 7), substeps)[0]
-        at = env.simulation.sim.data.get_site_xpos(env.simulation.robots[0].gripper["right"].important_sites["grip_site"])
+        at = env.simulation.sim.data.get_site_xpos(
+            env.simulation.robots[0].gripper["right"].important_sites["grip_site"]
+        )
         np.testing.assert_allclose(seen["eef_pos"], at, atol=1e-6)
     whole = [undisturbed.step(np.full(7, 0.1))[0]["eef_pos"] for _ in range(3)]
     site = undisturbed.simulation.robots[0].gripper["right"].important_sites["grip_site"]
-    np.testing.assert_allclose(whole[-1], undisturbed.simulation.sim.data.get_site_xpos(site), atol=1e-6)
+    np.testing.assert_allclose(
+        whole[-1], undisturbed.simulation.sim.data.get_site_xpos(site), atol=1e-6
+    )
     env.close()
     undisturbed.close()
 
 
-@pytest.mark.parametrize(("task", "options"), [("lift", {}), ("lift", {"control": "absolute"}), ("two_arm_lift", {})])
+@pytest.mark.parametrize(
+    ("task", "options"), [("lift", {}), ("lift", {"control": "absolute"}), ("two_arm_lift", {})]
+)
 def test_resting_keeps_the_hands_where_they_are(task, options):
     env = make(task, **options)
     before = env.reset(seed=2)[0]
     for _ in range(10):
-        after = env.step(env.rest())[0]
+        after = env.step(env.hold_position())[0]
     for name in before:
         if name.endswith("eef_pos"):
             np.testing.assert_allclose(after[name], before[name], atol=0.012)
@@ -90,13 +96,15 @@ def test_rows_advance_each_by_its_own_substeps():
     target = np.full((2, 2), 300.0)
     with SimulatedRobot("pusht", {}, rows=2, workers=1) as robot:
         robot.reset([5, 5])
-        np.testing.assert_allclose(robot.rest(), robot.observe()["agent_pos"], rtol=1e-6)
+        np.testing.assert_allclose(robot.hold_position(), robot.observe()["agent_pos"], rtol=1e-6)
         robot.act(target, np.array([4, 10]))
         assert not np.allclose(*robot.observe()["agent_pos"])
         robot.act(target, np.array([6, 1]))
     alone = make("pusht")
     alone.reset(seed=5)
-    np.testing.assert_allclose(alone.step(target[0])[0]["agent_pos"], robot.observe()["agent_pos"][0])
+    np.testing.assert_allclose(
+        alone.step(target[0])[0]["agent_pos"], robot.observe()["agent_pos"][0]
+    )
 
 
 def test_a_row_whose_episode_was_ended_before_the_environments_stands_still():
@@ -119,7 +127,7 @@ def test_a_run_that_is_shorter_than_its_task_ends_row_by_row(scripted):
     pytest.importorskip("pymunk")
 
     class Middle(scripted.Policy):
-        def plan(self, state, rows, executed, committed=None):
+        def plan(self, state, rows, executed, frozen=None):
             return Planned(rows, np.full((len(rows), 4, 2), 256.0), state, np.ones(len(rows), int))
 
         def observe(self, state, observation, new=None):

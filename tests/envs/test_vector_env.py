@@ -110,14 +110,19 @@ def test_done_rows_stay_and_idle_rows_are_done_from_the_start(walk):
     with SimulatedRobot("walk", {"max_steps": 2}, rows=3, workers=2) as robot:
         robot.reset([1, 2])
         assert np.array_equal(robot.observe()["place"][2], [0, 0])
-        feedback = robot.act(np.array([[0.0], [0.0], [np.nan]]))  # the idle row's action is not looked at
+        feedback = robot.act(
+            np.array([[0.0], [0.0], [np.nan]])
+        )  # the idle row's action is not looked at
         assert feedback.done.tolist() == [False, False, True]
         assert (feedback.success[2], feedback.score[2]) == (False, 0)
         last = robot.act(np.zeros((3, 1)))
         before = robot.observe()
         assert last.done.all()
         after = robot.act(np.full((3, 1), 2.0))  # would end the worker if a row were stepped
-        assert_same([last.score, last.success, *before.values()], [after.score, after.success, *robot.observe().values()])
+        assert_same(
+            [last.score, last.success, *before.values()],
+            [after.score, after.success, *robot.observe().values()],
+        )
         robot.reset([1, 2, 3])
         assert not robot.act(np.zeros((3, 1))).done.any()
 
@@ -129,7 +134,9 @@ def test_workers_are_light(walk):
         assert not torch_loaded.any()
         assert one_thread.all()
         assert len({*process, os.getpid()}) == 3
-        os.kill(int(process[0]), signal.SIGINT)  # Ctrl-C reaches the whole group; only the parent acts on it
+        os.kill(
+            int(process[0]), signal.SIGINT
+        )  # Ctrl-C reaches the whole group; only the parent acts on it
         robot.act(np.zeros((4, 1)))
 
 
@@ -145,7 +152,9 @@ def test_dead_worker_is_named(walk):
 def test_exceptions_come_through(walk):
     with SimulatedRobot("walk", rows=2, workers=2) as robot:
         robot.reset([1, 2])
-        with pytest.raises(WorkerError, match=r"(?s)rows 1 failed with KeyError.*Traceback.*in _advance"):
+        with pytest.raises(
+            WorkerError, match=r"(?s)rows 1 failed with KeyError.*Traceback.*in _advance"
+        ):
             robot.act(np.array([[0.0], [1.0]]))
         with pytest.raises(WorkerError, match=r"FileNotFoundError.*map\.png"):
             robot.act(np.array([[4.0], [0.0]]))
@@ -161,7 +170,9 @@ def test_exceptions_come_through(walk):
 def test_an_answer_left_over_from_an_interruption_is_dropped(walk):
     with SimulatedRobot("walk", rows=1, workers=1) as robot:
         robot.reset([1])
-        robot._crews[0].submit("act", np.full((1, 1), -2.0))  # as if Ctrl-C came before the answer
+        robot._workers[0].submit(
+            "act", np.full((1, 1), -2.0)
+        )  # as if Ctrl-C came before the answer
         robot.reset([2])
         place = robot.observe()["place"]
     with SimulatedRobot("walk", rows=1) as fresh:
@@ -174,7 +185,7 @@ def test_close_does_not_wait_for_a_stuck_worker(walk, monkeypatch):
     robot = SimulatedRobot("walk", rows=1, workers=1)
     robot.reset([1])
     process = int(robot.observe()["facts"][0, 2])
-    robot._crews[0].submit("act", np.full((1, 1), 3.0))
+    robot._workers[0].submit("act", np.full((1, 1), 3.0))
     begin = time.monotonic()
     robot.close()
     robot.close()
@@ -210,7 +221,9 @@ def test_workers_end_with_a_killed_parent(stuck, walk):
         "os.kill(os.getpid(), 9)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    out = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, timeout=60)
+    out = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, timeout=60
+    )
     assert gone(int(out.stdout))
 
 
@@ -219,7 +232,7 @@ def test_a_stopped_worker_is_named_and_ended(walk):
     with SimulatedRobot("walk", rows=2, workers=2, answer_s=10.0) as robot:
         robot.reset([1, 2])
         process = int(robot.observe()["facts"][1, 2])
-        robot._crews[1].allow(0.3)
+        robot._workers[1].allow(0.3)
         os.kill(process, signal.SIGSTOP)
         began = time.monotonic()
         said = rf"rows 1 \(process {process}\) has not answered for 0.3 s: a signal or a debugger has stopped it"
@@ -238,8 +251,10 @@ def test_an_environment_that_is_never_built_is_named(walk, monkeypatch):
 def test_a_hung_simulation_is_named(walk):
     with SimulatedRobot("walk", rows=2, workers=2, answer_s=10.0) as robot:
         robot.reset([1, 2])
-        robot._crews[0].allow(0.3)
-        with pytest.raises(SilentWorkerError, match=r"rows 0 .* has not answered for 0.3 s: its simulation hangs"):
+        robot._workers[0].allow(0.3)
+        with pytest.raises(
+            SilentWorkerError, match=r"rows 0 .* has not answered for 0.3 s: its simulation hangs"
+        ):
             robot.act(np.array([[3.0], [0.0]]))
     with pytest.raises(ConfigError, match="answer_s is 0"):
         SimulatedRobot("walk", answer_s=0)
@@ -247,11 +262,18 @@ def test_a_hung_simulation_is_named(walk):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_frames_of_recorded_rows(walk, workers):
-    with SimulatedRobot("walk", {"max_steps": 5}, rows=3, workers=workers, record_rows=[2], frame_every=2) as robot:
+    with SimulatedRobot(
+        "walk", {"max_steps": 5}, rows=3, workers=workers, record_rows=[2], frame_every=2
+    ) as robot:
         robot.reset([1, 2, 3])
         for _ in range(7):
             robot.act(np.zeros((3, 1)))
-        assert [int(frame[0, 0, 0]) for frame in robot.frames(2)] == [0, 2, 4, 5]  # every second tick, and the last
+        assert [int(frame[0, 0, 0]) for frame in robot.frames(2)] == [
+            0,
+            2,
+            4,
+            5,
+        ]  # every second tick, and the last
         with pytest.raises(ConfigError, match="record_rows"):
             robot.frames(1)
         robot.reset([1, 2, 3])

@@ -27,7 +27,9 @@ def test_wilson_refuses_impossible_counts(successes, n):
 def test_bootstrap_agrees_with_scipy_and_is_deterministic():
     values = np.random.default_rng(3).beta(2, 1, 60)
     ours = intervals.bootstrap_mean(values)
-    theirs = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=10_000, rng=1).confidence_interval
+    theirs = stats.bootstrap(
+        (values,), np.mean, method="percentile", n_resamples=10_000, rng=1
+    ).confidence_interval
     assert ours.mean == pytest.approx(values.mean())
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.004)
     assert intervals.bootstrap_mean(values) == ours
@@ -49,7 +51,9 @@ def test_pairing_takes_out_what_both_share():
     a, b = hard + 0.05 + 0.01 * rng.normal(size=80), hard
     paired = intervals.paired_bootstrap(a, b)
     assert paired.low < 0.05 < paired.high
-    assert paired.high - paired.low < 0.1 * (intervals.bootstrap_mean(a).high - intervals.bootstrap_mean(a).low)
+    assert paired.high - paired.low < 0.1 * (
+        intervals.bootstrap_mean(a).high - intervals.bootstrap_mean(a).low
+    )
     assert intervals.paired_bootstrap(b, a).mean == pytest.approx(-paired.mean)
     with pytest.raises(DataError, match="80 and 79"):
         intervals.paired_bootstrap(a, b[:-1])
@@ -60,7 +64,9 @@ def _outcomes(both, only_a, only_b, neither):
     return np.array(table, bool).T
 
 
-@pytest.mark.parametrize("table", [(20, 12, 2, 16), (5, 0, 7, 1), (3, 4, 4, 3), (0, 1, 0, 0), (40, 1, 3, 6)])
+@pytest.mark.parametrize(
+    "table", [(20, 12, 2, 16), (5, 0, 7, 1), (3, 4, 4, 3), (0, 1, 0, 0), (40, 1, 3, 6)]
+)
 def test_mcnemar_is_the_binomial_test_of_the_discordant_pairs(table):
     test = intervals.mcnemar(*_outcomes(*table))
     assert (test.only_a, test.only_b) == table[1:3]
@@ -77,7 +83,10 @@ def test_mcnemar_of_the_textbook():
 def test_paired_interval_at_its_limits():
     same = intervals.mcnemar(*_outcomes(8, 0, 0, 12))
     assert (same.p, same.difference) == (1.0, pytest.approx((0, 0, 0), abs=0.2))
-    there, back = (intervals.mcnemar(*pair).difference for pair in (_outcomes(9, 6, 2, 3), _outcomes(9, 2, 6, 3)))
+    there, back = (
+        intervals.mcnemar(*pair).difference
+        for pair in (_outcomes(9, 6, 2, 3), _outcomes(9, 2, 6, 3))
+    )
     assert there == pytest.approx((-back.mean, -back.high, -back.low))
     opposite = intervals.mcnemar(*_outcomes(0, 10, 0, 0)).difference
     assert opposite.high == 1.0

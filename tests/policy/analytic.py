@@ -70,7 +70,7 @@ def request(
     width: int = 2,
     previous: Tensor | None = None,
     executed: int | Sequence[int] = 8,
-    committed: Sequence[int] | None = None,
+    frozen: Sequence[int] | None = None,
     previous_level: Tensor | None = None,
     discrete: Sequence[bool] | None = None,
     seed: int = 0,
@@ -85,9 +85,11 @@ def request(
         horizon=horizon,
         width=width,
         noise=RowNoise(np.arange(seed, seed + rows), np.zeros(rows)),
-        previous=torch.full((rows, horizon.planned, width), torch.nan) if previous is None else previous,
+        previous=torch.full((rows, horizon.planned, width), torch.nan)
+        if previous is None
+        else previous,
         previous_level=previous_level,
         executed=steps,
-        committed=None if committed is None else np.asarray(committed),
+        frozen=None if frozen is None else np.asarray(frozen),
         discrete=None if discrete is None else torch.tensor(discrete),
     )

@@ -13,7 +13,9 @@ from hotstart.policy.samplers.base import Fresh
 from hotstart.spec import Planned
 
 ROWS = 7
-torch.set_num_threads(1)  # nets this small gain nothing from threads, and those of two test workers wait for each other
+torch.set_num_threads(
+    1
+)  # nets this small gain nothing from threads, and those of two test workers wait for each other
 
 
 @pytest.fixture(scope="session")
@@ -98,5 +100,7 @@ def _row_of(state: PolicyState, row: int) -> list[np.ndarray]:
 
 
 def _same_rows(one: PolicyState, other: PolicyState, rows) -> bool:
-    pairs = ((a, b) for row in rows for a, b in zip(_row_of(one, row), _row_of(other, row), strict=True))
+    pairs = (
+        (a, b) for row in rows for a, b in zip(_row_of(one, row), _row_of(other, row), strict=True)
+    )
     return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)

@@ -27,7 +27,9 @@ def edit_tensors(folder: Path, change) -> None:
     change(tensors)
     save_file(tensors, folder / MODEL)
     meta = json.loads((folder / META).read_text())
-    meta["sha256"][MODEL] = hashlib.sha256((folder / MODEL).read_bytes()).hexdigest()  # written so, and not damaged later
+    meta["sha256"][MODEL] = hashlib.sha256(
+        (folder / MODEL).read_bytes()
+    ).hexdigest()  # written so, and not damaged later
     (folder / META).write_text(json.dumps(meta))
 
 
@@ -47,17 +49,27 @@ def test_what_is_saved_comes_back_to_the_bit(kind, tmp_path, tiny_model):
     assert state.keys() == model.state_dict().keys()
     assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
     x, level, seen = torch.randn(2, 12, 2), torch.rand(2, 12), {"state": torch.randn(2, 2, 2)}
-    assert torch.equal(back.denoiser(x, level, back.encode(seen)), model.denoiser(x, level, model.encode(seen)))
+    assert torch.equal(
+        back.denoiser(x, level, back.encode(seen)), model.denoiser(x, level, model.encode(seen))
+    )
 
 
 def test_every_part_of_a_configuration_survives_yaml(tiny_config):
     config = tiny_config(
         "transformer",
-        obs_spec=ObsSpec({"b": ObsKey((3, 2)), "a": ObsKey((), "float64"), "cam": ObsKey((4, 4, 3), "uint8", "image")}),
+        obs_spec=ObsSpec(
+            {
+                "b": ObsKey((3, 2)),
+                "a": ObsKey((), "float64"),
+                "cam": ObsKey((4, 4, 3), "uint8", "image"),
+            }
+        ),
         action_spec=ActionSpec((ActionDim("x", "m"), ActionDim("grip", "", "discrete", False))),
         prediction="edm",
     )
-    back = config_from_plain(yaml.safe_load(yaml.safe_dump(config_to_plain(config), sort_keys=False)))
+    back = config_from_plain(
+        yaml.safe_load(yaml.safe_dump(config_to_plain(config), sort_keys=False))
+    )
     assert back == config
     assert list(back.obs_spec.keys) == ["b", "a", "cam"]  # the encoder joins them in this order
 
@@ -70,14 +82,19 @@ def test_a_run_stands_for_its_last_checkpoint_then_its_best(good, tmp_path):
     assert checkpoint.find(str(run)) == run / "checkpoints" / "last"
     assert checkpoint.find(run / "checkpoints") == run / "checkpoints" / "last"
     assert checkpoint.find(run / "checkpoints" / "best") == run / "checkpoints" / "best"
-    with pytest.raises(CheckpointError, match=r"nowhere is no checkpoint: a folder with model\.safetensors"):
+    with pytest.raises(
+        CheckpointError, match=r"nowhere is no checkpoint: a folder with model\.safetensors"
+    ):
         checkpoint.find(tmp_path / "nowhere")
 
 
 def test_training_state_comes_back_or_is_missed(folder, tmp_path, tiny_model):
     with pytest.raises(CheckpointError, match="holds no training state"):
         checkpoint.load_training_state(folder)
-    tensors = {"optimizer.0.step": torch.tensor(3.0), "model.x": torch.randn(2, 2).T}  # not contiguous
+    tensors = {
+        "optimizer.0.step": torch.tensor(3.0),
+        "model.x": torch.randn(2, 2).T,
+    }  # not contiguous
     checkpoint.save(tmp_path / "c", tiny_model(), {}, tensors, {"step": 3, "best": None})
     back, state = checkpoint.load_training_state(tmp_path / "c")
     assert all(torch.equal(back[name], tensor) for name, tensor in tensors.items())
@@ -86,7 +103,9 @@ def test_training_state_comes_back_or_is_missed(folder, tmp_path, tiny_model):
 
 def test_the_versions_that_a_result_depends_on_are_named():
     found = versions()
-    assert Version(found["torch"]).public == Version(torch.__version__).public  # +cu130 is in one of the two only
+    assert (
+        Version(found["torch"]).public == Version(torch.__version__).public
+    )  # +cu130 is in one of the two only
     assert {"hotstart", "numpy"} <= set(found)
     json.dumps(found)
 
@@ -94,15 +113,22 @@ def test_the_versions_that_a_result_depends_on_are_named():
 # --- wrong
 
 
-@pytest.mark.parametrize("name", ["normalizer.state__centre", "normalizer.action__half_range"])
+@pytest.mark.parametrize("name", ["normalizer.state__centre", "normalizer.action__scale"])
 def test_missing_statistics_are_named(folder, name):
     edit_tensors(folder, lambda tensors: tensors.pop(name))
-    with pytest.raises(CheckpointError, match=f"no statistics for '{name[11:].replace('__', '.')}'"):
+    with pytest.raises(
+        CheckpointError, match=f"no statistics for '{name[11:].replace('__', '.')}'"
+    ):
         checkpoint.load(folder)
 
 
 def test_statistics_that_were_never_fitted_are_named(folder):
-    edit_tensors(folder, lambda tensors: tensors.update({"normalizer.state__half_range": torch.full((2,), torch.nan)}))
+    edit_tensors(
+        folder,
+        lambda tensors: tensors.update(
+            {"normalizer.state__scale": torch.full((2,), torch.nan)}
+        ),
+    )
     with pytest.raises(CheckpointError, match="statistics of 'state' are missing or impossible"):
         checkpoint.load(folder)
 
@@ -116,8 +142,14 @@ def test_missing_weights_are_named(folder):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("normalizer.action__centre", r"statistics of 'action\.centre' have shape \(5,\).*says \(2,\)"),
-        ("network.out.1.bias", r"weights of 'network\.out\.1\.bias' have shape \(5,\).*says \(2,\)"),
+        (
+            "normalizer.action__centre",
+            r"statistics of 'action\.centre' have shape \(5,\).*says \(2,\)",
+        ),
+        (
+            "network.out.1.bias",
+            r"weights of 'network\.out\.1\.bias' have shape \(5,\).*says \(2,\)",
+        ),
     ],
 )
 def test_another_shape_is_named(folder, name, message):
@@ -128,12 +160,17 @@ def test_another_shape_is_named(folder, name, message):
 
 def test_left_over_weights_are_named(folder):
     edit_tensors(folder, lambda tensors: tensors.update({"network.extra": torch.zeros(1)}))
-    with pytest.raises(CheckpointError, match=r"'network\.extra', which the configuration does not know"):
+    with pytest.raises(
+        CheckpointError, match=r"'network\.extra', which the configuration does not know"
+    ):
         checkpoint.load(folder)
 
 
 def test_a_specification_that_does_not_fit_the_weights_is_named(folder):
-    edit_config(folder, lambda plain: plain["action_spec"].append(dict(plain["action_spec"][0], name="one more")))
+    edit_config(
+        folder,
+        lambda plain: plain["action_spec"].append(dict(plain["action_spec"][0], name="one more")),
+    )
     with pytest.raises(CheckpointError, match=r"have shape .*specification in config\.yaml says"):
         checkpoint.load(folder)
 
@@ -166,7 +203,9 @@ def test_a_broken_configuration_is_refused(folder, text):
         checkpoint.load(folder)
 
 
-@pytest.mark.parametrize("key", ["encoder", "denoiser", "schedule", "prediction", "horizon", "obs_spec", "action_spec"])
+@pytest.mark.parametrize(
+    "key", ["encoder", "denoiser", "schedule", "prediction", "horizon", "obs_spec", "action_spec"]
+)
 @pytest.mark.parametrize("value", [None, 3, "text", ["list"], {"odd": 1}])
 def test_no_value_in_a_configuration_leads_to_another_error(folder, key, value):
     edit_config(folder, lambda plain: plain.update({key: value}))

@@ -37,13 +37,21 @@ def edit_config(folder: Path, change) -> None:
         None,
     ],
 )
-def test_a_foreign_target_is_refused_and_nothing_is_imported(folder, tmp_path, monkeypatch, axis, target):
+def test_a_foreign_target_is_refused_and_nothing_is_imported(
+    folder, tmp_path, monkeypatch, axis, target
+):
     (tmp_path / "evil_module_of_a_stranger.py").write_text("raise SystemExit('imported')")
     monkeypatch.syspath_prepend(tmp_path)
-    edit_config(folder, lambda plain: plain.update({axis: {"_target_": target, "command": f"touch {tmp_path}/ran"}}))
+    edit_config(
+        folder,
+        lambda plain: plain.update(
+            {axis: {"_target_": target, "command": f"touch {tmp_path}/ran"}}
+        ),
+    )
     before = set(sys.modules)
     with pytest.raises(
-        CheckpointError, match=rf"{axis} names the target .*not one of hotstart's: hotstart\.policy.*Nothing was"
+        CheckpointError,
+        match=rf"{axis} names the target .*not one of hotstart's: hotstart\.policy.*Nothing was",
     ):
         checkpoint.load(folder)
     assert not (tmp_path / "ran").exists()
@@ -51,7 +59,9 @@ def test_a_foreign_target_is_refused_and_nothing_is_imported(folder, tmp_path, m
 
 
 def test_yaml_that_would_make_python_objects_is_refused(folder, tmp_path):
-    (folder / CONFIG).write_text(f"encoder: !!python/object/apply:os.system ['touch {tmp_path}/ran']\n")
+    (folder / CONFIG).write_text(
+        f"encoder: !!python/object/apply:os.system ['touch {tmp_path}/ran']\n"
+    )
     with pytest.raises(CheckpointError, match="cannot be read"):
         checkpoint.load(folder)
     assert not (tmp_path / "ran").exists()
@@ -87,14 +97,26 @@ def test_no_policy_code_can_read_a_pickle():
 
     Other people's files are read opcode by opcode, with `pickletools`, which runs nothing: see foreign/test_pickle_reader.py.
     """
-    forbidden = {"torch.load", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "np.load", "eval", "exec"}
+    forbidden = {
+        "torch.load",
+        "yaml.load",
+        "yaml.unsafe_load",
+        "yaml.full_load",
+        "np.load",
+        "eval",
+        "exec",
+    }
     modules = {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
     for path in Path(*hotstart.policy.__path__).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
                 assert ast.unparse(node.func) not in forbidden, f"{path}:{node.lineno}"
             if isinstance(node, ast.Import | ast.ImportFrom):
-                names = {node.module or ""} if isinstance(node, ast.ImportFrom) else {alias.name for alias in node.names}
+                names = (
+                    {node.module or ""}
+                    if isinstance(node, ast.ImportFrom)
+                    else {alias.name for alias in node.names}
+                )
                 found = {name.split(".")[0] for name in names} & modules
                 assert not found, f"{path}:{node.lineno}"
 
@@ -109,15 +131,21 @@ class Mirrored(StateEncoder):
 
 
 def test_an_installed_package_may_add_an_encoder(folder, tmp_path, monkeypatch):
-    edit_config(folder, lambda plain: plain["encoder"].update({"_target_": "hs_test_plugin.Mirrored"}))
+    edit_config(
+        folder, lambda plain: plain["encoder"].update({"_target_": "hs_test_plugin.Mirrored"})
+    )
     (tmp_path / "hs_test_plugin.py").write_text(ENCODER_PLUGIN)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(CheckpointError, match="not one of hotstart's"):  # on the path, but not installed as one
+    with pytest.raises(
+        CheckpointError, match="not one of hotstart's"
+    ):  # on the path, but not installed as one
         checkpoint.load(folder)
     info = tmp_path / "hs_test_plugin-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hs-test-plugin\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[hotstart.encoders]\nmirrored = hs_test_plugin:Mirrored\n")
+    (info / "entry_points.txt").write_text(
+        "[hotstart.encoders]\nmirrored = hs_test_plugin:Mirrored\n"
+    )
     model, _ = checkpoint.load(folder)
     assert type(model.encoder).__name__ == "Mirrored"
 
@@ -159,7 +187,9 @@ def test_a_save_that_cannot_finish_leaves_the_one_before(tmp_path, fresh_python)
         assert "File too large" in mine
         assert "the one before it is untouched: make room, then go on" in mine
         assert "there is none before it" in first
-    assert [path.name for path in tmp_path.iterdir()] == ["last"]  # nothing half-done is left to fill the disk
+    assert [path.name for path in tmp_path.iterdir()] == [
+        "last"
+    ]  # nothing half-done is left to fill the disk
     assert checkpoint.load(tmp_path / "last")[1]["step"] == 1
 
 
@@ -168,7 +198,12 @@ def small_disk(tmp_path):
     """A file system of 1 MB."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
     yield disk
@@ -183,7 +218,9 @@ def test_a_disk_that_is_really_full(small_disk, tiny_model):
         while True:
             file.write(b"x" * 4096)
             file.flush()
-    with pytest.raises(CheckpointError, match=r"No space left.*one before it is untouched: make room"):
+    with pytest.raises(
+        CheckpointError, match=r"No space left.*one before it is untouched: make room"
+    ):
         checkpoint.save(last, model, {"step": 2})
     assert checkpoint.load(last)[1]["step"] == 1
     filler.unlink()
@@ -243,7 +280,9 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path, fresh_python):
         assert all(line[2:] == ["3", "last"] for line in mine)
 
 
-def test_a_kill_between_the_two_renames_is_put_right_by_the_next_writer_and_by_no_reader(good, tmp_path, tiny_model):
+def test_a_kill_between_the_two_renames_is_put_right_by_the_next_writer_and_by_no_reader(
+    good, tmp_path, tiny_model
+):
     folder = tmp_path / "run" / "checkpoints"
     shutil.copytree(good, folder / "last.before")
     shutil.copytree(good, folder / "last.writing")
@@ -251,7 +290,10 @@ def test_a_kill_between_the_two_renames_is_put_right_by_the_next_writer_and_by_n
     assert checkpoint.find(tmp_path / "run") == folder / "last.before"
     assert checkpoint.load(tmp_path / "run")[1]["step"] == 7
     assert checkpoint.load(folder / "last")[1]["step"] == 7
-    assert sorted(path.name for path in folder.iterdir()) == ["last.before", "last.writing"]  # the writer may be at it
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "last.before",
+        "last.writing",
+    ]  # the writer may be at it
     assert (checkpoint.recover(folder / "last") / MODEL).is_file()
     checkpoint.save(folder / "last", tiny_model(), {"step": 8})
     assert [path.name for path in folder.iterdir()] == ["last"]

@@ -15,13 +15,35 @@ from hotstart.policy.outline import build_outline
 from hotstart.spec import ActionSpec, CheckpointError, ConfigError, Horizon, ObsKey, ObsSpec
 from safetensors.torch import load_file, save_file
 
-ODD = (None, True, -1, 0, 2**40, 1e300, float("nan"), "", "x" * 100_000, [], {}, [[]], {"a": 1}, [None], ["x", -1])
+ODD = (
+    None,
+    True,
+    -1,
+    0,
+    2**40,
+    1e300,
+    float("nan"),
+    "",
+    "x" * 100_000,
+    [],
+    {},
+    [[]],
+    {"a": 1},
+    [None],
+    ["x", -1],
+)
 
 
 def leaves(value, place=()):
     """Places of all values inside plain values, outermost first."""
     yield place
-    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    parts = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, part in parts:
         yield from leaves(part, (*place, key))
 
@@ -65,7 +87,11 @@ def test_a_flipped_bit_of_the_training_state_is_noticed(name, tmp_path, tiny_mod
     checkpoint.save(tmp_path / "c", tiny_model(), {}, {"a": torch.zeros(3)}, {"step": 4})
     assert checkpoint.load_training_state(tmp_path / "c")[1] == {"step": 4}
     path = tmp_path / "c" / name
-    path.write_bytes(path.read_bytes().replace(b"4", b"5") if name == STATE_COUNTERS else path.read_bytes()[:-1] + b"\x01")
+    path.write_bytes(
+        path.read_bytes().replace(b"4", b"5")
+        if name == STATE_COUNTERS
+        else path.read_bytes()[:-1] + b"\x01"
+    )
     with pytest.raises(CheckpointError, match="is not as it was written"):
         checkpoint.load_training_state(tmp_path / "c")
 
@@ -77,7 +103,9 @@ def test_older_checkpoints_without_hashes_are_loaded(folder):
     assert checkpoint.load(folder)[1]["step"] == 7
 
 
-def test_a_new_meta_keeps_the_hashes_and_a_new_checkpoint_makes_its_own(folder, tmp_path, tiny_model):
+def test_a_new_meta_keeps_the_hashes_and_a_new_checkpoint_makes_its_own(
+    folder, tmp_path, tiny_model
+):
     meta = checkpoint.read_meta(folder)
     checkpoint.write_meta(folder, {**meta, "warm_start": {"start": 0.3}})
     checkpoint.load(folder)
@@ -96,7 +124,12 @@ def test_weights_that_are_not_finite_are_refused(folder, value):
 
 
 def test_weights_too_large_for_the_model_are_refused(folder):
-    write_tensors(folder, lambda tensors: tensors.update({"network.out.1.bias": torch.full((2,), 1e300, dtype=torch.double)}))
+    write_tensors(
+        folder,
+        lambda tensors: tensors.update(
+            {"network.out.1.bias": torch.full((2,), 1e300, dtype=torch.double)}
+        ),
+    )
     with pytest.raises(CheckpointError, match="not finite"):
         checkpoint.load(folder)
 
@@ -105,7 +138,9 @@ def test_weights_too_large_for_the_model_are_refused(folder):
 def test_weights_of_another_kind_are_refused(folder, dtype):
     name = "network.out.1.bias"
     write_tensors(folder, lambda tensors: tensors.update({name: tensors[name].to(dtype)}))
-    with pytest.raises(CheckpointError, match=r"'network\.out\.1\.bias' .* torch\.float32 is wanted"):
+    with pytest.raises(
+        CheckpointError, match=r"'network\.out\.1\.bias' .* torch\.float32 is wanted"
+    ):
         checkpoint.load(folder)
 
 
@@ -133,11 +168,11 @@ def test_nets_larger_than_their_weights_are_refused_before_memory_is_taken(folde
     for place, value in change.items():
         plain = put(plain, place.split("."), value)
     (folder / CONFIG).write_text(yaml.safe_dump(plain, sort_keys=False))
-    before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    before, has_plan = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
     with pytest.raises(CheckpointError) as caught:
         checkpoint.load(folder)
     assert len(str(caught.value)) < 1000
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - has_plan < 10
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
 
 
@@ -145,7 +180,10 @@ PICTURES = ObsSpec({"cam": ObsKey((32, 32, 3), "uint8", "image"), "state": ObsKe
 WORDS = ObsSpec({"state": ObsKey((2,)), "say": ObsKey((96,), "uint8", "language")})
 ENCODERS = {
     "hotstart.policy.encoders.image.ImageEncoder": ({"channels": 8, "stages": 2}, PICTURES),
-    "hotstart.policy.encoders.published.PublishedEncoder": ({"grouped": True, "keypoints": 4}, PICTURES),
+    "hotstart.policy.encoders.published.PublishedEncoder": (
+        {"grouped": True, "keypoints": 4},
+        PICTURES,
+    ),
     "hotstart.policy.encoders.language.Instructed": ({"buckets": 16}, WORDS),
 }
 
@@ -154,9 +192,11 @@ ENCODERS = {
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_an_outline_has_the_shapes_of_its_model_and_no_numbers(kind, encoder, tiny_config):
     options, spec = ENCODERS[encoder]
-    changes = {"obs_spec": spec, "uncertain": True, "anchors": 3}
+    changes = {"obs_spec": spec, "learned_weighting": True, "anchors": 3}
     config = tiny_config(kind, encoder={"_target_": encoder, **options}, **changes)
-    wanted = {name: tuple(tensor.shape) for name, tensor in PolicyModel(config).state_dict().items()}
+    wanted = {
+        name: tuple(tensor.shape) for name, tensor in PolicyModel(config).state_dict().items()
+    }
     outline = build_outline(config, wanted)
     assert {name: tuple(tensor.shape) for name, tensor in outline.state_dict().items()} == wanted
     assert all(parameter.is_meta for parameter in outline.parameters())
@@ -176,8 +216,18 @@ def test_no_value_in_the_configuration_gets_past_as_anything_but_ours(folder):
 
 
 def test_no_value_in_meta_gets_past_as_anything_but_ours(folder):
-    meta = {"rate_hz": 10.0, "regimes": ["constant"], "action_half_range": [1.0, 2.0], "warm_start": {"start": 0.3}}
-    meta |= {"versions": {"torch": "2"}, "dataset_hash": "x", "training": {}, **checkpoint.read_meta(folder)}
+    meta = {
+        "rate_hz": 10.0,
+        "regimes": ["constant"],
+        "action_scale": [1.0, 2.0],
+        "warm_start": {"start": 0.3},
+    }
+    meta |= {
+        "versions": {"torch": "2"},
+        "dataset_hash": "x",
+        "training": {},
+        **checkpoint.read_meta(folder),
+    }
     refused = 0
     for number, place in enumerate(leaves(meta)):
         for odd in ODD[number % 3 :: 3]:
@@ -203,8 +253,8 @@ def refuses(folder) -> bool:
         ({"rate_hz": float("nan")}, "rate_hz is nan"),
         ({"regimes": "constant"}, "regimes"),
         ({"regimes": [1]}, r"regimes is \[1\]"),
-        ({"action_half_range": [1.0, float("inf")]}, "action_half_range"),
-        ({"action_half_range": [1.0]}, "1 half ranges of actions 2 wide"),
+        ({"action_scale": [1.0, float("inf")]}, "action_scale"),
+        ({"action_scale": [1.0]}, "1 normalised units of actions 2 wide"),
         ({"warm_start": {"start": 7}}, "warm starts begin at 7"),
         ({"warm_start": {}}, "warm starts begin at None"),
         ({HASHES: [1]}, "sha256"),
@@ -219,7 +269,9 @@ def test_what_is_odd_in_meta_is_named(folder, change, words):
 
 
 def test_a_message_about_an_expanding_configuration_is_short(folder):
-    lines = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 30))
+    lines = "a0: &a0 [x, x]\n" + "".join(
+        f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 30)
+    )
     (folder / CONFIG).write_text(lines + "encoder: *a29\n")
     with pytest.raises(CheckpointError, match="more than 100,000 values") as caught:
         checkpoint.load(folder)

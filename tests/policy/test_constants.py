@@ -36,7 +36,12 @@ SPEC = ActionSpec(
 SEEN = ObsSpec({"eef_pos": ObsKey((3,)), "eef_quat_site": ObsKey((4,))})
 CONSTANTS = {2: 0.02, 3: 3.1, 4: 0.0, 5: -0.3, 6: -1.0, 8: 0.0}
 """Number of the action -> its one value; x, y and the valve change."""
-FORMS: list[dict[str, Any]] = [{}, {"discrete_size": 0.15}, {"rotation": "matrix"}, {"rotation": "matrix", "frame": "hand"}]
+FORMS: list[dict[str, Any]] = [
+    {},
+    {"discrete_size": 0.15},
+    {"rotation": "rotation_6d"},
+    {"rotation": "rotation_6d", "frame": "hand"},
+]
 SAMPLERS = {
     "fresh": Fresh(2),
     "fresh without clipping": Fresh(2, clip=None),
@@ -68,7 +73,9 @@ def run_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
     def train_once(form: dict[str, Any]) -> Path:
         if str(form) not in runs:
-            data = Arrays([record(seed) for seed in range(3)], 10.0, action_spec=SPEC, obs_spec=SEEN)
+            data = Arrays(
+                [record(seed) for seed in range(3)], 10.0, action_spec=SPEC, obs_spec=SEEN
+            )
             folder = tmp_path_factory.mktemp("run")
             parts = {
                 "denoiser": node(ConditionalUnet, channels=[16, 32], groups=4, level_width=16),
@@ -76,7 +83,13 @@ def run_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
                 "actions": node(Representation, **form),
                 "horizon": Horizon(1, 10, 4),
             }
-            train(data, folder, TrainingSettings(steps=1, batch=8, warmup=0, threads=1), progress=False, **parts)
+            train(
+                data,
+                folder,
+                TrainingSettings(steps=1, batch=8, warmup=0, threads=1),
+                progress=False,
+                **parts,
+            )
             runs[str(form)] = folder
         return runs[str(form)]
 
@@ -108,23 +121,32 @@ def test_a_small_true_motion_is_no_constant() -> None:
     normalizer._set("action", low, low + np.array([4e-6, 2e-5, 1e-3]))
     commanded = normalizer.denormalize("action", torch.ones(3)).double().numpy()
     np.testing.assert_allclose(commanded[:2], [2e-6, 0.50002], rtol=1e-6)
-    assert commanded[2] == pytest.approx(4000.0005)  # what rounding to float32 leaves of 4000 is no motion
+    assert commanded[2] == pytest.approx(
+        4000.0005
+    )  # what rounding to float32 leaves of 4000 is no motion
 
 
 def test_noise_on_observations_leaves_constants_alone() -> None:
     normalizer = Normalizer({"state": (2,)})
     normalizer._set("state", np.array([-1.0, 0.02]), np.array([1.0, 0.02]))
     seen = {"state": torch.tensor([[0.0, 0.02]]).repeat(100, 1)}
-    noisy = normalizer.disturbed(seen, 0.1, torch.Generator().manual_seed(0))["state"]
+    noisy = normalizer.augment_with_noise(seen, 0.1, torch.Generator().manual_seed(0))["state"]
     assert (noisy[:, 1] == 0.02).all()
     assert noisy[:, 0].std() > 0.05
 
 
-def test_a_checkpoint_without_the_robots_own_ranges_still_loads(run_of: Any, tmp_path: Path) -> None:
-    trained, meta = checkpoint.load(run_of({"rotation": "matrix"}))
+def test_a_checkpoint_without_the_robots_own_ranges_still_loads(
+    run_of: Any, tmp_path: Path
+) -> None:
+    trained, meta = checkpoint.load(run_of({"rotation": "rotation_6d"}))
     checkpoint.save(tmp_path / "older", trained, {})
-    older = {name: tensor for name, tensor in trained.state_dict().items() if "command__" not in name}
+    older = {
+        name: tensor for name, tensor in trained.state_dict().items() if "command__" not in name
+    }
     save_file(older, tmp_path / "older" / checkpoint.MODEL)
-    checkpoint.write_meta(tmp_path / "older", {name: value for name, value in meta.items() if name != checkpoint.HASHES})
+    checkpoint.write_meta(
+        tmp_path / "older",
+        {name: value for name, value in meta.items() if name != checkpoint.HASHES},
+    )
     model, _ = checkpoint.load(tmp_path / "older")
-    assert model.normalizer.get_buffer("command__half_range").tolist() == [1.0] * SPEC.width
+    assert model.normalizer.get_buffer("command__scale").tolist() == [1.0] * SPEC.width

@@ -26,7 +26,9 @@ class Fixed(Network):
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
-    x0, noise = torch.randn(2, 16, 24, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64).unbind(0)
+    x0, noise = torch.randn(
+        2, 16, 24, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    ).unbind(0)
     return x0, noise
 
 
@@ -34,7 +36,9 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 def test_the_contract_turns_every_prediction_into_x0(prediction):
     """A network that answers by the paper's definition gives the true x0 back."""
     x0, noise = batch()
-    level = VPCosine().level(torch.rand(16, 24, generator=torch.Generator().manual_seed(2)).double().clamp(0.01, 0.99))
+    level = VPCosine().level(
+        torch.rand(16, 24, generator=torch.Generator().manual_seed(2)).double().clamp(0.01, 0.99)
+    )
     x = add_noise(x0, noise, level)
     alpha, sigma = alpha_sigma(level.unsqueeze(-1))
     data = 0.5
@@ -85,7 +89,9 @@ def test_the_loss_weighs_the_networks_own_output(prediction):
     preconditioner = Preconditioner(prediction)
     generator = torch.Generator().manual_seed(0)
     level = torch.tensor([[0.002, 0.1, 0.5, 0.9, 1.0]])
-    x0, x, wrong = (torch.randn(1, 5, 3, generator=generator, dtype=torch.float64) for _ in range(3))
+    x0, x, wrong = (
+        torch.randn(1, 5, 3, generator=generator, dtype=torch.float64) for _ in range(3)
+    )
     c_in, c_skip, c_out = preconditioner.coefficients(level.double())
     right = (x0 - c_skip * x) / c_out  # the F that gives x0
     error = preconditioner.error(c_skip * x + c_out * (right + wrong), x0, level.double())

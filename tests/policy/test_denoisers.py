@@ -21,9 +21,13 @@ SIZES = {"width": WIDTH, "tokens": TOKENS, "token_width": TOKEN_WIDTH}
 def make(kind: str, seed: int = 0, **options):
     torch.manual_seed(seed)
     if kind == "unet":
-        return ConditionalUnet(**SIZES, **{"channels": (8, 16, 24), "groups": 4, "level_width": 16, **options}).eval()
+        return ConditionalUnet(
+            **SIZES, **{"channels": (8, 16, 24), "groups": 4, "level_width": 16, **options}
+        ).eval()
     made = ModeTransformer if kind == "mode" else DiffusionTransformer
-    return made(**SIZES, **{"embed": 32, "layers": 2, "heads": 4, "level_width": 16, **options}).eval()
+    return made(
+        **SIZES, **{"embed": 32, "layers": 2, "heads": 4, "level_width": 16, **options}
+    ).eval()
 
 
 VARIANTS = {
@@ -71,8 +75,12 @@ def test_everything_it_is_given_matters(network):
     assert torch.equal(before, answer(network, x, tokens, level))
     for changed in ((x + 0.1, tokens, level), (x, tokens + 0.1, level), (x, tokens, level * 0.9)):
         assert differ(before, answer(network, *changed)) > 1e-4
-    assert differ(before, answer(network, x, tokens.flip(1), level)) > 1e-4  # observed steps have an order
-    assert differ(before.flip(1), answer(network, x.flip(1), tokens, level.flip(1))) > 1e-3  # and so have planned ones
+    assert (
+        differ(before, answer(network, x, tokens.flip(1), level)) > 1e-4
+    )  # observed steps have an order
+    assert (
+        differ(before.flip(1), answer(network, x.flip(1), tokens, level.flip(1))) > 1e-3
+    )  # and so have planned ones
 
 
 def test_a_level_works_at_its_own_step(network):
@@ -80,7 +88,9 @@ def test_a_level_works_at_its_own_step(network):
     x, tokens, level = inputs(100)
     changed = level.clone()
     changed[:, 6] = 1 - changed[:, 6]
-    moved = (answer(network, x, tokens, changed) - answer(network, x, tokens, level)).abs().mean((0, 2))
+    moved = (
+        (answer(network, x, tokens, changed) - answer(network, x, tokens, level)).abs().mean((0, 2))
+    )
     assert moved.argmax() in (5, 6, 7)  # a U-Net's coarser scales see means over neighbours
     assert moved[6] > 1.5 * moved[13:].max()
 
@@ -97,7 +107,9 @@ def test_permuting_rows_permutes_answers(network):
     x, tokens, level = inputs(7)
     order = torch.randperm(7, generator=torch.Generator().manual_seed(4))
     whole = answer(network, x, tokens, level)
-    torch.testing.assert_close(answer(network, x[order], tokens[order], level[order]), whole[order], atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        answer(network, x[order], tokens[order], level[order]), whole[order], atol=1e-5, rtol=0
+    )
 
 
 def test_the_horizon_is_not_baked_into_the_weights(network):
@@ -109,7 +121,9 @@ def test_the_horizon_is_not_baked_into_the_weights(network):
 def test_gradients_reach_every_weight(network):
     x, tokens, level = inputs(4)
     network(x, level, network.encode_context(tokens)).square().mean().backward()
-    assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] in (
+    assert [
+        name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()
+    ] in (
         [],
         ["position"],  # only the part of it that a plan of this length reaches
     )
@@ -124,8 +138,16 @@ def test_prepared_levels_give_the_same_answer(network):
     table = network.prepare(levels, STEPS)
     for step, level in enumerate(levels):
         plain = answer(network, x, tokens, level.expand(5, STEPS))
-        torch.testing.assert_close(answer(network, x, tokens, None, table.at(step)), plain, atol=1e-6, rtol=0)
-    assert differ(answer(network, x, tokens, None, table.at(0)), answer(network, x, tokens, None, table.at(3))) > 1e-3
+        torch.testing.assert_close(
+            answer(network, x, tokens, None, table.at(step)), plain, atol=1e-6, rtol=0
+        )
+    assert (
+        differ(
+            answer(network, x, tokens, None, table.at(0)),
+            answer(network, x, tokens, None, table.at(3)),
+        )
+        > 1e-3
+    )
 
 
 def test_staircases_can_be_prepared_too(network):
@@ -134,7 +156,9 @@ def test_staircases_can_be_prepared_too(network):
     table = network.prepare(stairs, STEPS)
     for step in range(3):
         plain = answer(network, x, tokens, stairs[step].expand(5, STEPS))
-        torch.testing.assert_close(answer(network, x, tokens, None, table.at(step)), plain, atol=1e-6, rtol=0)
+        torch.testing.assert_close(
+            answer(network, x, tokens, None, table.at(step)), plain, atol=1e-6, rtol=0
+        )
 
 
 def optimiser_step(network, fused: bool = False):
@@ -182,7 +206,9 @@ def test_a_table_of_another_network_is_refused(network):
     """Two checkpoints freshly loaded were written to equally often; that does not make them the same."""
     one, other = copy.deepcopy(network), copy.deepcopy(network)
     for net, factor in ((one, 0.9), (other, 1.1)):
-        net.load_state_dict({name: factor * tensor for name, tensor in network.state_dict().items()})
+        net.load_state_dict(
+            {name: factor * tensor for name, tensor in network.state_dict().items()}
+        )
     table = one.prepare(grid(VPCosine(), 4)[:-1], STEPS)
     one.check_table(table)
     with pytest.raises(ConfigError, match="another network"):
@@ -202,7 +228,9 @@ def test_a_table_never_fits_a_network_that_comes_later_to_the_same_address(netwo
     assert len(addresses) < 12, "no address came twice: the test says nothing"
 
 
-@pytest.mark.parametrize("make_another", [copy.copy, copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+@pytest.mark.parametrize(
+    "make_another", [copy.copy, copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))]
+)
 def test_a_copy_has_a_serial_number_of_its_own(make_another, network):
     others = [make_another(network) for _ in range(3)]
     assert len({network.serial, *(other.serial for other in others)}) == 4
@@ -213,7 +241,9 @@ def test_a_network_moved_or_filled_with_other_tensors_knows_none_of_its_tables(n
     levels = grid(VPCosine(), 4)[:-1]
     for change in (
         lambda: network.double(),
-        lambda: network.load_state_dict({k: v.clone() for k, v in network.state_dict().items()}, assign=True),
+        lambda: network.load_state_dict(
+            {k: v.clone() for k, v in network.state_dict().items()}, assign=True
+        ),
     ):
         table = network.prepare(levels.to(next(network.parameters())), STEPS)
         change()
@@ -228,7 +258,9 @@ def ordinary_unet(net: ConditionalUnet, x, tokens, level):
 
     def embed(k):  # (B,) -> (B, E)
         angle = k[:, None] * net.embedding.frequencies
-        h = F.mish(F.linear(torch.cat((angle.sin(), angle.cos()), -1), *params(net.embedding.layers[0])))
+        h = F.mish(
+            F.linear(torch.cat((angle.sin(), angle.cos()), -1), *params(net.embedding.layers[0]))
+        )
         return F.linear(h, *params(net.embedding.layers[2]))
 
     def params(layer):
@@ -257,7 +289,10 @@ def ordinary_unet(net: ConditionalUnet, x, tokens, level):
         h = F.conv1d(skips[-1], *params(shrink), stride=2, padding=1)
     h = stage(net.middle, stage(net.down[-1], h))
     for grow, up in zip(net.grow, net.up, strict=True):
-        h = stage(up, torch.cat((F.conv_transpose1d(h, *params(grow), stride=2, padding=1), skips.pop()), 1))
+        h = stage(
+            up,
+            torch.cat((F.conv_transpose1d(h, *params(grow), stride=2, padding=1), skips.pop()), 1),
+        )
     return F.conv1d(conv_block(net.out[0], h), *params(net.out[1])).transpose(1, 2)
 
 
@@ -280,7 +315,9 @@ def test_coarser_scales_see_the_mean_of_the_levels_below_them():
     pairs, fours = torch.arange(STEPS) ^ 1, torch.arange(STEPS) ^ 2
     scales = [scale for scale, _ in net._placed_blocks()]
     with torch.no_grad():
-        plain, in_pairs, in_fours = (net.modulation(level[:, order]) for order in (torch.arange(STEPS), pairs, fours))
+        plain, in_pairs, in_fours = (
+            net.modulation(level[:, order]) for order in (torch.arange(STEPS), pairs, fours)
+        )
     assert sorted(set(scales)) == [0, 1, 2]
     for scale, film, paired, foured in zip(scales, plain, in_pairs, in_fours, strict=True):
         assert film.shape[2] == STEPS >> scale
@@ -294,7 +331,10 @@ def test_a_unet_says_which_plans_it_can_take(resolutions):
     factor = 2 ** (resolutions - 1)
     assert answer(net, *inputs(1, 4 * factor)).shape == (1, 4 * factor, WIDTH)
     if factor > 1:
-        with pytest.raises(ConfigError, match=rf"horizon\.planned is 9.*multiple of {factor}.*try {12 if factor == 4 else 10}"):
+        with pytest.raises(
+            ConfigError,
+            match=rf"horizon\.planned is 9.*multiple of {factor}.*try {12 if factor == 4 else 10}",
+        ):
             answer(net, *inputs(1, 9))
 
 
@@ -304,7 +344,9 @@ def test_preparing_levels_for_a_wrong_horizon_says_so_too():
 
 
 def test_channels_that_cannot_be_normalised_in_groups_are_refused():
-    with pytest.raises(ConfigError, match=r"denoiser\.channels \[8, 18\].*divisible by denoiser\.groups \(4\)"):
+    with pytest.raises(
+        ConfigError, match=r"denoiser\.channels \[8, 18\].*divisible by denoiser\.groups \(4\)"
+    ):
         make("unet", channels=(8, 18))
 
 

@@ -14,7 +14,7 @@ from hotstart.policy.agent import Agent, load
 from hotstart.policy.diffusion.noise import RowNoise
 from hotstart.policy.diffusion.schedule import VPCosine, grid
 from hotstart.policy.diffusion.solvers import DDIM, DPMSolverPP
-from hotstart.policy.diffusion_policy import DiffusionPolicy, build_way
+from hotstart.policy.diffusion_policy import DiffusionPolicy, build_sampler
 from hotstart.policy.model import AS_GIVEN
 from hotstart.policy.normalizer import ACTION, Normalizer
 from hotstart.policy.samplers.base import Fresh, PlanOutcome
@@ -22,7 +22,7 @@ from hotstart.policy.samplers.streaming import Streaming
 from hotstart.spec import ActionDim, ActionSpec, ConfigError, HotstartError, ObsKey, ObsSpec
 
 ROWS = 7
-WAYS = [Fresh(3), Fresh(3, DDIM(1.0)), Fresh(3, DPMSolverPP())]
+SAMPLERS = [Fresh(3), Fresh(3, DDIM(1.0)), Fresh(3, DPMSolverPP())]
 
 
 # --- windows and values
@@ -36,7 +36,9 @@ def test_the_first_observation_fills_the_window_and_later_ones_shift_it(policy, 
     for tick in range(1, 4):
         state = policy.observe(state, {"state": seen[tick]})
         assert np.array_equal(state.history["state"], np.stack((seen[tick - 1], seen[tick]), 1))
-    state = policy.observe(policy.reset_rows(state, np.array([1]), [7]), {"state": seen[0]})  # one row begins anew
+    state = policy.observe(
+        policy.reset_rows(state, np.array([1]), [7]), {"state": seen[0]}
+    )  # one row begins anew
     assert np.array_equal(state.history["state"][0], np.stack((seen[3][0], seen[0][0])))
     assert np.array_equal(state.history["state"][1], np.stack((seen[0][1], seen[0][1])))
 
@@ -76,11 +78,15 @@ def test_adopt_takes_plans_into_the_newer_state(policy, observation, watched, pl
     assert same_rows(adopted, newer, [0, 2, 3, 5, 6])
     # answers of two planners that overlapped, in either order
     other = plan(policy, asked, [2])
-    both = [policy.adopt(policy.adopt(newer, a), b) for a, b in ((planned, other), (other, planned))]
+    both = [
+        policy.adopt(policy.adopt(newer, a), b) for a, b in ((planned, other), (other, planned))
+    ]
     assert same_rows(both[0], both[1], range(ROWS))
 
 
-def test_what_goes_on_from_an_adopted_plan_goes_on_from_all_of_it(tiny_model, observation, watched, plan):
+def test_what_goes_on_from_an_adopted_plan_goes_on_from_all_of_it(
+    tiny_model, observation, watched, plan
+):
     """Its noise too: a staircase's later steps are noisy still."""
     policy = DiffusionPolicy(tiny_model(), Streaming(2, cold=3))
     asked = watched(policy)
@@ -89,7 +95,9 @@ def test_what_goes_on_from_an_adopted_plan_goes_on_from_all_of_it(tiny_model, ob
     assert planned.state.level[[1, 4]].any()
     np.testing.assert_array_equal(adopted.level, planned.state.level)
     seen = observation(ROWS, 9)
-    straight, round_about = (plan(policy, policy.observe(state, seen), [1, 4]) for state in (planned.state, adopted))
+    straight, round_about = (
+        plan(policy, policy.observe(state, seen), [1, 4]) for state in (planned.state, adopted)
+    )
     np.testing.assert_array_equal(round_about.actions, straight.actions)
 
 
@@ -101,18 +109,22 @@ def test_actions_are_the_executed_part_of_the_plan_in_the_robots_units(policy, w
     first, last = policy.horizon.past, policy.horizon.past + policy.horizon.executed
     part = torch.as_tensor(planned.state.plan[[2, 5], first:last])
     assert planned.actions.shape == (2, 4, 2)
-    np.testing.assert_array_equal(planned.actions, policy.model.normalizer.denormalize(ACTION, part).numpy())
+    np.testing.assert_array_equal(
+        planned.actions, policy.model.normalizer.denormalize(ACTION, part).numpy()
+    )
     assert planned.rows.tolist() == [2, 5]
     assert np.isnan(planned.state.plan[[0, 1, 3, 4, 6]]).all()
 
 
-def test_another_number_of_executed_steps_gives_a_longer_chunk_of_the_same_plan(policy, watched, plan):
+def test_another_number_of_executed_steps_gives_a_longer_chunk_of_the_same_plan(
+    policy, watched, plan
+):
     state = watched(policy)
-    longer = DiffusionPolicy(policy.model, policy.way, executed=9)
+    longer = DiffusionPolicy(policy.model, policy.sampler, executed=9)
     np.testing.assert_array_equal(plan(longer, state).actions[:, :4], plan(policy, state).actions)
     assert plan(longer, state).actions.shape[1] == longer.horizon.executed == 9
     with pytest.raises(ConfigError, match=r"planned is 12.*= 13 steps are needed"):
-        DiffusionPolicy(policy.model, policy.way, executed=12)
+        DiffusionPolicy(policy.model, policy.sampler, executed=12)
 
 
 @pytest.mark.parametrize("solver", [DDIM(), DDIM(1.0), DPMSolverPP()])
@@ -123,10 +135,15 @@ def test_a_fresh_plan_is_the_loop_written_out(kind, solver, tiny_model, watched,
     policy = DiffusionPolicy(model, Fresh(5, solver, clip=0.4))
     state = watched(policy)
     noise, history = RowNoise(state.seeds, state.plans), None
-    x, context = noise.normal(12, 2), model.encode({"state": torch.as_tensor(state.history["state"])})
+    x, context = (
+        noise.normal(12, 2),
+        model.encode({"state": torch.as_tensor(state.history["state"])}),
+    )
     for level_from, level_to in pairwise(grid(VPCosine(), 5)):
         levels = (level_from.expand(len(x), 12), level_to.expand(len(x), 12))
-        step = solver.step(lambda x, level: model.denoiser(x, level, context).clamp(-0.4, 0.4), x, *levels, history)
+        step = solver.step(
+            lambda x, level: model.denoiser(x, level, context).clamp(-0.4, 0.4), x, *levels, history
+        )
         x, history = step.mean, step.history
         if solver.stochastic:
             x = x + step.std * noise.normal(12, 2)
@@ -145,12 +162,16 @@ def test_evaluations_are_counted_per_row(steps, solver, tiny_model, watched, pla
     assert len(calls) == steps  # one network call for all rows
 
 
-def test_plans_are_clipped_to_the_range_of_the_data_unless_told_otherwise(tiny_model, watched, plan):
+def test_plans_are_clipped_to_the_range_of_the_data_unless_told_otherwise(
+    tiny_model, watched, plan
+):
     model = tiny_model()
     with torch.no_grad():
         model.network.out[1].bias += 5
     state = watched(DiffusionPolicy(model))
-    clipped, free = (plan(DiffusionPolicy(model, Fresh(4, clip=clip)), state).state.plan for clip in (1.0, None))
+    clipped, free = (
+        plan(DiffusionPolicy(model, Fresh(4, clip=clip)), state).state.plan for clip in (1.0, None)
+    )
     assert np.abs(clipped).max() <= 1
     assert np.abs(free).max() > 1.5
 
@@ -159,15 +180,17 @@ def test_a_way_is_handed_all_it_needs_and_its_outcome_is_used(tiny_model, watche
     """A way of one's own: what it is told of the last plan, and that its plan is what is executed."""
     requests = []
 
-    def way(request):
+    def sampler(request):
         requests.append(request)
         return PlanOutcome(torch.full((request.rows, 12, 2), 0.5), torch.tensor([7] * request.rows))
 
-    policy = DiffusionPolicy(tiny_model(), way)
+    policy = DiffusionPolicy(tiny_model(), sampler)
     first = plan(policy, watched(policy), [1, 3])
     second = policy.plan(first.state, np.array([1, 2]), np.array([4, 0]))
     assert second.nfe.tolist() == [7, 7]
-    np.testing.assert_allclose(second.actions, policy.model.normalizer.denormalize(ACTION, torch.full((2, 4, 2), 0.5)))
+    np.testing.assert_allclose(
+        second.actions, policy.model.normalizer.denormalize(ACTION, torch.full((2, 4, 2), 0.5))
+    )
     assert torch.isnan(requests[0].previous).all()
     assert requests[1].previous[0].eq(0.5).all()
     assert torch.isnan(requests[1].previous[1]).all()
@@ -178,37 +201,58 @@ def test_a_way_is_handed_all_it_needs_and_its_outcome_is_used(tiny_model, watche
 
 @pytest.mark.parametrize("size", [1.0, 0.2])
 @pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (0.0, 0.08)])
-def test_a_number_of_two_values_takes_the_value_on_its_own_side(low, high, size, tiny_model, watched, plan):
+def test_a_number_of_two_values_takes_the_value_on_its_own_side(
+    low, high, size, tiny_model, watched, plan
+):
     """However near to the middle the plan lies: below it the data's lower value, above it the higher one."""
     rng = np.random.default_rng(0)
     states = rng.uniform(-3, 3, (4, 14, 2)).astype(np.float32)
     grips = np.where(np.arange(14) % 2, high, low)[:, None]
-    episodes = [{"state": s, "action": np.concatenate((s[:, :1], grips), 1).astype(np.float32)} for s in states]
+    episodes = [
+        {"state": s, "action": np.concatenate((s[:, :1], grips), 1).astype(np.float32)}
+        for s in states
+    ]
     spec = ActionSpec((ActionDim("x"), ActionDim("grip", "", "discrete")))
-    model = tiny_model(dataset=Arrays(episodes, fps=10.0, action_spec=spec), actions={**AS_GIVEN, "discrete_size": size})
-    found = {ACTION: model.actions.known_range(statistics(np.concatenate([e["action"] for e in episodes])))}
-    model.normalizer.load_state_dict({**model.normalizer.state_dict(), **Normalizer.fit(found, {ACTION: (2,)}).state_dict()})
+    model = tiny_model(
+        dataset=Arrays(episodes, fps=10.0, action_spec=spec),
+        actions={**AS_GIVEN, "discrete_size": size},
+    )
+    found = {
+        ACTION: model.actions.known_range(
+            statistics(np.concatenate([e["action"] for e in episodes]))
+        )
+    }
+    model.normalizer.load_state_dict(
+        {**model.normalizer.state_dict(), **Normalizer.fit(found, {ACTION: (2,)}).state_dict()}
+    )
     wanted = torch.tensor([-0.9, -0.01, 0.01, 0.9]) * size  # the chunk's four steps
 
-    def way(request):
+    def sampler(request):
         made = torch.zeros(request.rows, 12, 2)
         made[:, 1:5, 1] = wanted
         return PlanOutcome(made, torch.zeros(request.rows, dtype=torch.long))
 
-    policy = DiffusionPolicy(model, way)
+    policy = DiffusionPolicy(model, sampler)
     actions = plan(policy, watched(policy)).actions
-    np.testing.assert_allclose(actions[:, :, 1], np.broadcast_to([low, low, high, high], (ROWS, 4)), atol=1e-6)
+    np.testing.assert_allclose(
+        actions[:, :, 1], np.broadcast_to([low, low, high, high], (ROWS, 4)), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("delay", [0, 1, 3])
 def test_the_steps_of_the_delay_are_handed_out_after_the_chunk(delay, tiny_model, watched, plan):
     model = tiny_model()
-    policy, without = DiffusionPolicy(model, Fresh(2), delay=delay), DiffusionPolicy(model, Fresh(2))
+    policy, without = (
+        DiffusionPolicy(model, Fresh(2), delay=delay),
+        DiffusionPolicy(model, Fresh(2)),
+    )
     planned = plan(policy, watched(policy))
     assert planned.actions.shape == (ROWS, 4 + delay, 2)
     np.testing.assert_array_equal(planned.actions[:, :4], plan(without, watched(without)).actions)
     part = torch.as_tensor(planned.state.plan[:, 1 : 5 + delay])
-    np.testing.assert_array_equal(planned.actions, model.normalizer.denormalize(ACTION, part).numpy())
+    np.testing.assert_array_equal(
+        planned.actions, model.normalizer.denormalize(ACTION, part).numpy()
+    )
 
 
 def test_steps_that_are_still_noisy_are_never_handed_out(tiny_model, watched, plan):
@@ -228,19 +272,28 @@ def test_numbers_that_are_not_finite_never_become_actions(policy, observation, w
     for value in (np.nan, np.inf):
         seen["state"][4, 1] = value
         bad = policy.observe(state, seen)
-        with pytest.raises(ConfigError, match=r"plan is not finite: the observation or the weights hold NaN or infinity"):
+        with pytest.raises(
+            ConfigError,
+            match=r"plan is not finite: the observation or the weights hold NaN or infinity",
+        ):
             plan(policy, bad)
-        assert np.isfinite(plan(policy, bad, [0, 3]).actions).all()  # the other rows are as well as before
+        assert np.isfinite(
+            plan(policy, bad, [0, 3]).actions
+        ).all()  # the other rows are as well as before
 
 
 def test_wrong_observations_are_named(policy):
     state = policy.initial_state([0, 1])
-    with pytest.raises(ConfigError, match=r"wants \['state'\]; the observation has no \['state'\], only \['pose'\]"):
+    with pytest.raises(
+        ConfigError, match=r"wants \['state'\]; the observation has no \['state'\], only \['pose'\]"
+    ):
         policy.observe(state, {"pose": np.zeros((2, 2))})
     for shape in ((2, 3), (3, 2), (2,), (1, 2, 2)):
         with pytest.raises(ConfigError, match=r"'state' has shape .*; \(2, 2\) was expected"):
             policy.observe(state, {"state": np.zeros(shape)})
-    more = policy.observe(state, {"state": np.zeros((2, 2)), "unused": np.zeros(5)})  # what it does not use is let be
+    more = policy.observe(
+        state, {"state": np.zeros((2, 2)), "unused": np.zeros(5)}
+    )  # what it does not use is let be
     assert list(more.history) == ["state"]
 
 
@@ -261,14 +314,21 @@ def test_an_observation_of_another_dtype_is_converted(policy):
 @pytest.fixture
 def seeing(tiny_model, tiny_problem):
     """A policy that observes words and a picture too."""
-    keys = {"words": ObsKey((2,), "uint8", "language"), "pixels": ObsKey((8, 9, 3), "uint8", "image")}
+    keys = {
+        "words": ObsKey((2,), "uint8", "language"),
+        "pixels": ObsKey((8, 9, 3), "uint8", "image"),
+    }
     policy = DiffusionPolicy(tiny_model())
     policy.obs_spec = ObsSpec({**tiny_problem.make_dataset().obs_spec.keys, **keys})
     return policy
 
 
 def test_whole_number_observations_are_not_cut_from_fractions(seeing):
-    seen = {"state": np.zeros((1, 2)), "words": np.array([[0.5, 0.9]]), "pixels": np.zeros((1, 8, 9, 3), np.uint8)}
+    seen = {
+        "state": np.zeros((1, 2)),
+        "words": np.array([[0.5, 0.9]]),
+        "pixels": np.zeros((1, 8, 9, 3), np.uint8),
+    }
     with pytest.raises(ConfigError, match=r"'words' is float64.*uint8"):
         seeing.observe(seeing.initial_state([0]), seen)
 
@@ -278,10 +338,20 @@ def test_pictures_are_read_as_training_data_are(seeing):
     picture = np.random.default_rng(0).integers(0, 256, (1, 8, 9, 3), dtype=np.uint8)
     rest = {"state": np.zeros((1, 2)), "words": np.zeros((1, 2), np.uint8)}
     fractions = picture.astype(np.float32) / 255
-    for form in (picture, fractions, picture.astype(np.int64), np.moveaxis(fractions, -1, 1), np.moveaxis(picture, -1, 1)):
+    for form in (
+        picture,
+        fractions,
+        picture.astype(np.int64),
+        np.moveaxis(fractions, -1, 1),
+        np.moveaxis(picture, -1, 1),
+    ):
         state = seeing.observe(seeing.initial_state([0]), {**rest, "pixels": form})
         np.testing.assert_array_equal(state.history["pixels"][:, -1], picture)
-    for form, message in ((fractions * 255, "best as uint8"), (fractions[0], "was expected"), (fractions[:, :7], "end in")):
+    for form, message in (
+        (fractions * 255, "best as uint8"),
+        (fractions[0], "was expected"),
+        (fractions[:, :7], "end in"),
+    ):
         with pytest.raises(HotstartError, match=message):
             seeing.observe(seeing.initial_state([0]), {**rest, "pixels": form})
 
@@ -296,7 +366,7 @@ def test_steps_of_a_way_are_checked():
 
 def test_a_way_is_built_from_its_configuration():
     home = "hotstart.policy.diffusion"
-    way = build_way(
+    sampler = build_sampler(
         {
             "_target_": f"{home}.plans.Fresh",
             "steps": 4,
@@ -304,23 +374,25 @@ def test_a_way_is_built_from_its_configuration():
             "clip": None,
         }
     )
-    assert (way.steps, way.clip, way.solver.eta) == (4, None, 0.5)
+    assert (sampler.steps, sampler.clip, sampler.solver.eta) == (4, None, 0.5)
     with pytest.raises(ConfigError, match=r"solver names the target 'os\.system'"):
-        build_way({"_target_": f"{home}.plans.Fresh", "solver": {"_target_": "os.system"}})
-    with pytest.raises(ConfigError, match=r"inference\.step is unknown; Fresh takes steps, solver, clip"):
-        build_way({"_target_": f"{home}.plans.Fresh", "step": 4})
+        build_sampler({"_target_": f"{home}.plans.Fresh", "solver": {"_target_": "os.system"}})
+    with pytest.raises(
+        ConfigError, match=r"inference\.step is unknown; Fresh takes steps, solver, clip"
+    ):
+        build_sampler({"_target_": f"{home}.plans.Fresh", "step": 4})
 
 
 def test_a_loaded_policy_does_what_the_saved_one_did(tmp_path, policy, watched, plan):
     checkpoint.save(tmp_path / "c", policy.model, {})
-    back = DiffusionPolicy.load(tmp_path / "c", policy.way)
+    back = DiffusionPolicy.load(tmp_path / "c", policy.sampler)
     assert np.array_equal(plan(back, watched(back)).actions, plan(policy, watched(policy)).actions)
 
 
 def test_an_agent_executes_its_chunks_one_action_a_tick(tmp_path, policy, observation, plan):
     """Every action is the one that the policy, fed by hand, plans for that tick."""
     checkpoint.save(tmp_path / "c", policy.model, {})
-    agent = load(tmp_path / "c", policy.way)
+    agent = load(tmp_path / "c", policy.sampler)
     agent.reset(seed=5)
     got, expected = [], []
     state = policy.initial_state([5])
@@ -340,12 +412,24 @@ def test_an_agent_executes_its_chunks_one_action_a_tick(tmp_path, policy, observ
 @pytest.mark.parametrize(
     ("given", "match"),
     [
-        (np.zeros(2, np.float32), r"was given a ndarray; it takes a mapping: {'state': array of shape \(2,\)}"),
-        (({"state": np.zeros(2)}, {}), "was given a tuple; it takes a mapping"),  # what an environment's reset() returns
+        (
+            np.zeros(2, np.float32),
+            r"was given a ndarray; it takes a mapping: {'state': array of shape \(2,\)}",
+        ),
+        (
+            ({"state": np.zeros(2)}, {}),
+            "was given a tuple; it takes a mapping",
+        ),  # what an environment's reset() returns
         (None, "was given a NoneType; it takes a mapping"),
         ({"pose": np.zeros(2)}, r"no \['state'\]"),
-        ({"state": np.zeros(3)}, r"'state' has shape \(3,\); \(2,\) is wanted, without a batch axis"),
-        ({"state": np.zeros((1, 2))}, r"'state' has shape \(1, 2\); \(2,\) is wanted, without a batch axis"),
+        (
+            {"state": np.zeros(3)},
+            r"'state' has shape \(3,\); \(2,\) is wanted, without a batch axis",
+        ),
+        (
+            {"state": np.zeros((1, 2))},
+            r"'state' has shape \(1, 2\); \(2,\) is wanted, without a batch axis",
+        ),
         ({"state": [[1.0], [1.0, 2.0]]}, "'state' is no array"),
         ({"state": [None, None]}, "'state' is object"),
         ({"state": ["a", "b"]}, "'state' is <U1"),
@@ -355,7 +439,9 @@ def test_what_is_no_observation_is_refused_by_name(given, match, policy):
     agent = Agent(policy)
     with pytest.raises(ConfigError, match=match):
         agent.act(given)
-    assert agent.act({"state": [0.5, 1], "unused": None}).shape == (2,)  # lists are arrays; what is not read is let be
+    assert agent.act({"state": [0.5, 1], "unused": None}).shape == (
+        2,
+    )  # lists are arrays; what is not read is let be
 
 
 def test_nothing_is_remembered_outside_the_state(policy, watched, plan):

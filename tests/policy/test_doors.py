@@ -11,10 +11,10 @@ from hotstart.configs.compose import composed
 from hotstart.policy import checkpoint
 from hotstart.policy.diffusion.objective import Regimes
 from hotstart.policy.diffusion.solvers import PLMS, DPMSolverPP
-from hotstart.policy.diffusion_policy import DiffusionPolicy, build_way
+from hotstart.policy.diffusion_policy import DiffusionPolicy, build_sampler
 from hotstart.policy.fitting.anchors import fit_anchors
 from hotstart.policy.samplers.anchored import Anchored
-from hotstart.policy.samplers.base import Fresh, Trained
+from hotstart.policy.samplers.base import Capabilities, Fresh
 from hotstart.policy.samplers.bidirectional import BidirectionalDecoding
 from hotstart.policy.samplers.classifier_free import ClassifierFreeGuidance
 from hotstart.policy.samplers.real_time_chunking import RealTimeChunking
@@ -53,7 +53,9 @@ def acted(policy: DiffusionPolicy, watched) -> np.ndarray:
     state = watched(policy, [3, 4])
     rows, executed = np.arange(2), np.full(2, policy.horizon.executed)
     first = policy.plan(state, rows, executed)
-    return np.concatenate((first.actions, policy.plan(first.state, rows, executed, np.array([0, 2])).actions), 1)
+    return np.concatenate(
+        (first.actions, policy.plan(first.state, rows, executed, np.array([0, 2])).actions), 1
+    )
 
 
 @pytest.mark.parametrize("name", DOORS)
@@ -61,8 +63,12 @@ def test_python_and_the_command_line_do_the_same(name, known, watched):
     """A model in hand, a path with a way, and `inference=NAME` as `evaluate` composes it."""
     node = composed("evaluate", ["somewhere", f"inference={name}"])["inference"]
     model, _ = checkpoint.load(known)
-    by_words = DiffusionPolicy(model, build_way(node))
-    by_hand = (DiffusionPolicy(model, DOORS[name]()), load(known, DOORS[name]()).policy, load(known, node).policy)
+    by_words = DiffusionPolicy(model, build_sampler(node))
+    by_hand = (
+        DiffusionPolicy(model, DOORS[name]()),
+        load(known, DOORS[name]()).policy,
+        load(known, node).policy,
+    )
     expected = acted(by_words, watched)
     for policy in by_hand:
         np.testing.assert_array_equal(acted(policy, watched), expected)
@@ -70,11 +76,11 @@ def test_python_and_the_command_line_do_the_same(name, known, watched):
 
 def test_what_a_warm_start_leaves_open_the_checkpoint_settles(known, watched):
     policy = load(known, WarmStart()).policy
-    assert isinstance(policy.way, WarmStart)
-    assert (policy.way.rising, policy.way.least_start) == (True, 0.45)
-    by_hand = acted(load(known, WarmStart(rising=True, least_start=0.45)).policy, watched)
+    assert isinstance(policy.sampler, WarmStart)
+    assert (policy.sampler.ramp, policy.sampler.min_start) == (True, 0.45)
+    by_hand = acted(load(known, WarmStart(ramp=True, min_start=0.45)).policy, watched)
     np.testing.assert_array_equal(acted(policy, watched), by_hand)
-    for other in (WarmStart(rising=False), WarmStart(least_start=0.2), WarmStart(start=0.2)):
+    for other in (WarmStart(ramp=False), WarmStart(min_start=0.2), WarmStart(start=0.2)):
         assert not np.array_equal(acted(load(known, other).policy, watched), by_hand)
 
 
@@ -86,16 +92,24 @@ def test_a_way_that_two_policies_share_serves_each_as_if_alone(tiny_model, watch
     shared = WarmStart()
     before = dict(vars(shared))
     policies = [DiffusionPolicy(model, shared) for model in models]
-    ways = [policy.way for policy in policies]
-    assert [(way.rising, way.least_start) for way in ways if isinstance(way, WarmStart)] == [(True, 0.45), (False, 0.3)]
+    samplers = [policy.sampler for policy in policies]
+    assert [
+        (sampler.ramp, sampler.min_start) for sampler in samplers if isinstance(sampler, WarmStart)
+    ] == [(True, 0.45), (False, 0.3)]
     assert vars(shared) == before
     for model, policy in zip(models, policies, strict=True):
-        np.testing.assert_array_equal(acted(policy, watched), acted(DiffusionPolicy(model, WarmStart()), watched))
+        np.testing.assert_array_equal(
+            acted(policy, watched), acted(DiffusionPolicy(model, WarmStart()), watched)
+        )
 
 
-def test_a_model_says_itself_what_it_was_trained_and_measured_for(tmp_path, tiny_dataset, tiny_config):
+def test_a_model_says_itself_what_it_was_trained_and_measured_for(
+    tmp_path, tiny_dataset, tiny_config
+):
     """Trained in Python, in hand, and saved without a word about it."""
-    settings = TrainingSettings(steps=1, batch=4, warmup=1, threads=1, regimes=Regimes(0.5, 0.5, 0.0))
+    settings = TrainingSettings(
+        steps=1, batch=4, warmup=1, threads=1, regimes=Regimes(0.5, 0.5, 0.0)
+    )
     model = Trainer(tiny_dataset, tiny_config(), settings, tmp_path / "run").run(progress=False)
     assert model.trained.regimes == ("staircase", "constant")
     model.measured_start = 0.35
@@ -139,13 +153,15 @@ COLD = [
 ]
 
 
-@pytest.mark.parametrize("way", COLD, ids=lambda way: f"{type(way).__name__}-{getattr(way, 'mode', '')}")
-def test_a_checkpoint_of_staircases_alone_refuses_what_begins_with_one_level(way, tiny_model):
+@pytest.mark.parametrize(
+    "sampler", COLD, ids=lambda sampler: f"{type(sampler).__name__}-{getattr(sampler, 'mode', '')}"
+)
+def test_a_checkpoint_of_staircases_alone_refuses_what_begins_with_one_level(sampler, tiny_model):
     model = tiny_model()
     model.regimes = STAIRS
     wanted = "not trained for .constant; it knows staircase.: take inference=sdp inference.primer=zero, or train with"
     with pytest.raises(ConfigError, match=wanted):
-        DiffusionPolicy(model, way)
+        DiffusionPolicy(model, sampler)
 
 
 def test_what_the_message_offers_is_possible(tiny_model, watched):
@@ -157,33 +173,46 @@ def test_what_the_message_offers_is_possible(tiny_model, watched):
     acted(DiffusionPolicy(model, Streaming(primer="zero")), watched)
     assert len(seen) == 8
     for level in seen:
-        assert bool((level[:, 1:5].amax(1) < level[:, 5:].amin(1)).all())  # the second block is noisier than the first
+        assert bool(
+            (level[:, 1:5].amax(1) < level[:, 5:].amin(1)).all()
+        )  # the second block is noisier than the first
 
 
 def test_a_checkpoint_without_prefixes_refuses_them_and_offers_what_it_can_do(tiny_model):
     model = tiny_model()
     model.regimes = ("constant",)
-    for way in (RealTimeChunking(mode="trained"), Streaming(), WarmStart(rising=True)):
-        with pytest.raises(ConfigError, match=r"it knows constant.: take inference=ddim or a flat inference=rti, or train"):
-            DiffusionPolicy(model, way)
-    prefixed = Trained(("prefix",), model.config.horizon)
-    with pytest.raises(ConfigError, match=r"it knows prefix.: train with training.regimes.constant above 0"):
+    for sampler in (RealTimeChunking(mode="trained"), Streaming(), WarmStart(ramp=True)):
+        with pytest.raises(
+            ConfigError,
+            match=r"it knows constant.: take inference=ddim or a flat inference=rti, or train",
+        ):
+            DiffusionPolicy(model, sampler)
+    prefixed = Capabilities(("prefix",), model.config.horizon)
+    with pytest.raises(
+        ConfigError, match=r"it knows prefix.: train with training.regimes.constant above 0"
+    ):
         Fresh().check(prefixed, model.config.horizon)
 
 
 @pytest.mark.parametrize("executed", [0, -1])
 def test_no_step_to_execute_is_refused_and_not_taken_for_a_default(executed, tiny_model):
-    with pytest.raises(ConfigError, match=rf"horizon\.executed is {executed}; it must be .* at least 1"):
+    with pytest.raises(
+        ConfigError, match=rf"horizon\.executed is {executed}; it must be .* at least 1"
+    ):
         DiffusionPolicy(tiny_model(), executed=executed)
 
 
 # --- models under training
 
 
-def test_a_policy_round_a_model_under_training_leaves_it_alone(tmp_path, tiny_dataset, tiny_config, watched):
+def test_a_policy_round_a_model_under_training_leaves_it_alone(
+    tmp_path, tiny_dataset, tiny_config, watched
+):
     """Two trainings, one looked at after every step: the same weights, to the bit."""
     settings = TrainingSettings(steps=3, batch=8, warmup=1, threads=1, save_every=100)
-    watched_one, alone = (Trainer(tiny_dataset, tiny_config(), settings, tmp_path / name) for name in "ab")
+    watched_one, alone = (
+        Trainer(tiny_dataset, tiny_config(), settings, tmp_path / name) for name in "ab"
+    )
     for _ in range(3):
         for trainer in (watched_one, alone):
             trainer.advance()
@@ -193,10 +222,14 @@ def test_a_policy_round_a_model_under_training_leaves_it_alone(tmp_path, tiny_da
         assert np.isfinite(first).all()
         assert all(weight.requires_grad for weight in watched_one.model.network.parameters())
         assert watched_one.model.network.training
-        assert all(torch.equal(held, snapshot[name]) for name, held in policy.model.state_dict().items())
+        assert all(
+            torch.equal(held, snapshot[name]) for name, held in policy.model.state_dict().items()
+        )
     watched_one.advance()
     alone.advance()
-    np.testing.assert_array_equal(acted(policy, watched), first)  # the policy holds the weights it was given
+    np.testing.assert_array_equal(
+        acted(policy, watched), first
+    )  # the policy holds the weights it was given
     for one, other in zip(watched_one.model.parameters(), alone.model.parameters(), strict=True):
         assert torch.equal(one, other)
 

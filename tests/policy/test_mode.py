@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hotstart.policy.denoisers.balance import balance_loss, jensen_shannon, router_z_loss, windows
-from hotstart.policy.denoisers.experts import Experts, Routes, choose, shares
+from hotstart.policy.denoisers.experts import Experts, Routes, choose, dispatches
 from hotstart.policy.denoisers.mode import ModeTransformer
 from hotstart.policy.diffusion.objective import staircase_times
 from hotstart.policy.diffusion.schedule import VPCosine
@@ -21,7 +21,9 @@ RAMP = torch.linspace(0.05, 0.95, STEPS)
 
 def make(seed: int = 0, **options) -> ModeTransformer:
     torch.manual_seed(seed)
-    net = ModeTransformer(**SIZES, **{"embed": 32, "layers": 3, "heads": 4, "level_width": 16, **options}).eval()
+    net = ModeTransformer(
+        **SIZES, **{"embed": 32, "layers": 3, "heads": 4, "level_width": 16, **options}
+    ).eval()
     for block in net.blocks:  # routers that have an opinion
         torch.nn.init.normal_(block.router.layers[2].weight, std=1.0)
     return net
@@ -29,7 +31,9 @@ def make(seed: int = 0, **options) -> ModeTransformer:
 
 def inputs(rows: int, seed: int = 1) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(rows, STEPS, 3, generator=generator), torch.randn(rows, 2, 5, generator=generator)
+    return torch.randn(rows, STEPS, 3, generator=generator), torch.randn(
+        rows, 2, 5, generator=generator
+    )
 
 
 def slow(net: ModeTransformer, x: Tensor, level: Tensor, tokens: Tensor) -> Tensor:
@@ -40,20 +44,40 @@ def slow(net: ModeTransformer, x: Tensor, level: Tensor, tokens: Tensor) -> Tens
         probabilities = block.router(phi).softmax(-1).expand(*h.shape[:2], -1)
         best = probabilities.topk(net.top, -1)
         for number in range(probabilities.shape[-1]):
-            weight = torch.where(best.indices == number, best.values, 0.0).sum(-1) / best.values.sum(-1)
-            value, gate = F.linear(n, block.experts.widen[number], block.experts.bias[number]).chunk(2, -1)
-            out = out + weight.unsqueeze(-1) * F.linear(value * F.silu(gate), block.experts.narrow[number])
+            weight = torch.where(best.indices == number, best.values, 0.0).sum(
+                -1
+            ) / best.values.sum(-1)
+            value, gate = F.linear(
+                n, block.experts.up_projection[number], block.experts.bias[number]
+            ).chunk(2, -1)
+            out = out + weight.unsqueeze(-1) * F.linear(
+                value * F.silu(gate), block.experts.down_projection[number]
+            )
         return h + out
 
     count = tokens.shape[1]
-    h = torch.cat((net.conditions(tokens) + net.condition_position, net.actions(x) + net.position[: x.shape[1]]), 1)
+    h = torch.cat(
+        (
+            net.conditions(tokens) + net.condition_position,
+            net.actions(x) + net.position[: x.shape[1]],
+        ),
+        1,
+    )
     phi = torch.cat((net.condition_phi.expand(len(x), count, -1), net.embedding(level)), 1)
     mask = torch.ones(h.shape[1], h.shape[1], dtype=torch.bool).tril()
     mask[:count, :count] = True
     for block in net.blocks:
-        q, k, v = (part.unflatten(-1, (block.heads, -1)) for part in block.qkv(block.norm_attention(h) + phi).chunk(3, -1))
-        scores = torch.einsum("bthd,bshd->bhts", block.norm_query(q), block.norm_key(k)) / q.shape[-1] ** 0.5
-        joined = torch.einsum("bhts,bshd->bthd", scores.masked_fill(~mask, -torch.inf).softmax(-1), v).flatten(2)
+        q, k, v = (
+            part.unflatten(-1, (block.heads, -1))
+            for part in block.qkv(block.norm_attention(h) + phi).chunk(3, -1)
+        )
+        scores = (
+            torch.einsum("bthd,bshd->bhts", block.norm_query(q), block.norm_key(k))
+            / q.shape[-1] ** 0.5
+        )
+        joined = torch.einsum(
+            "bhts,bshd->bthd", scores.masked_fill(~mask, -torch.inf).softmax(-1), v
+        ).flatten(2)
         h = experts(block, h + block.out(joined), phi)
     return net.out(net.norm_out(h))[:, count:]
 
@@ -67,7 +91,9 @@ def test_prepared_routes_sorted_tokens_and_masks_give_the_same_answer(rows, leve
     with torch.no_grad():
         expected, context = slow(net, x, levels, tokens), net.encode_context(tokens)
         prepared = net.prepare(level.unsqueeze(0), STEPS).at(0)
-        torch.testing.assert_close(net(x, levels, context, prepared), expected, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            net(x, levels, context, prepared), expected, atol=1e-5, rtol=1e-4
+        )
         torch.testing.assert_close(net(x, levels, context), expected, atol=1e-5, rtol=1e-4)
 
 
@@ -76,16 +102,21 @@ def test_rows_with_levels_of_their_own_give_the_same_answer():
     x, tokens = inputs(7)
     level = torch.rand(7, STEPS, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
-        torch.testing.assert_close(net(x, level, net.encode_context(tokens)), slow(net, x, level, tokens), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            net(x, level, net.encode_context(tokens)),
+            slow(net, x, level, tokens),
+            atol=1e-5,
+            rtol=1e-4,
+        )
 
 
 def test_one_expert_is_a_dense_swiglu():
     torch.manual_seed(0)
     experts, h = Experts(16, 1, 24), torch.randn(2, 5, 16)
-    value, gate = (h @ experts.widen[0].T + experts.bias[0]).chunk(2, -1)
-    expected = (value * gate * gate.sigmoid()) @ experts.narrow[0].T
+    value, gate = (h @ experts.up_projection[0].T + experts.bias[0]).chunk(2, -1)
+    expected = (value * gate * gate.sigmoid()) @ experts.down_projection[0].T
     alone = Routes(torch.zeros(5, 1, dtype=torch.long), torch.ones(5, 1))
-    torch.testing.assert_close(experts.along(h, shares(alone)), expected)
+    torch.testing.assert_close(experts.apply_dispatch(h, dispatches(alone)), expected)
     flat = Routes(torch.zeros(10, 1, dtype=torch.long), torch.ones(10, 1))
     torch.testing.assert_close(experts.sorted(h.flatten(0, 1), flat).view_as(h), expected)
 
@@ -96,26 +127,35 @@ def test_the_order_of_experts_means_nothing():
     mixed.load_state_dict(net.state_dict())
     with torch.no_grad():
         for block in mixed.blocks:
-            for weight in (block.experts.widen, block.experts.bias, block.experts.narrow, block.router.layers[2].weight):
+            for weight in (
+                block.experts.up_projection,
+                block.experts.bias,
+                block.experts.down_projection,
+                block.router.layers[2].weight,
+            ):
                 weight.copy_(weight[order])
             block.router.layers[2].bias.copy_(block.router.layers[2].bias[order])
         x, tokens = inputs(3)
         level = STAIRS.expand(3, -1)
         torch.testing.assert_close(
-            mixed(x, level, mixed.encode_context(tokens)), net(x, level, net.encode_context(tokens)), atol=1e-5, rtol=1e-4
+            mixed(x, level, mixed.encode_context(tokens)),
+            net(x, level, net.encode_context(tokens)),
+            atol=1e-5,
+            rtol=1e-4,
         )
 
 
 def test_shares_follow_the_levels():
     routes = Routes(
-        torch.tensor([[0, 1], [0, 1], [1, 2], [2, 0]]), torch.tensor([[0.7, 0.3], [0.7, 0.3], [0.6, 0.4], [0.9, 0.1]])
+        torch.tensor([[0, 1], [0, 1], [1, 2], [2, 0]]),
+        torch.tensor([[0.7, 0.3], [0.7, 0.3], [0.6, 0.4], [0.9, 0.1]]),
     )
-    found = {(s.expert, s.spans): s.weight.flatten().tolist() for s in shares(routes)}
+    found = {(s.expert, s.spans): s.weight.flatten().tolist() for s in dispatches(routes)}
     assert set(found) == {(0, ((0, 2), (3, 4))), (1, ((0, 3),)), (2, ((2, 4),))}
     assert found[0, ((0, 2), (3, 4))] == pytest.approx([0.7, 0.7, 0.1])
     assert found[1, ((0, 3),)] == pytest.approx([0.3, 0.3, 0.6])
     assert found[2, ((2, 4),)] == pytest.approx([0.4, 0.9])
-    alike = shares(Routes(routes.expert[:2], routes.weight[:2]))
+    alike = dispatches(Routes(routes.expert[:2], routes.weight[:2]))
     assert [s.weight.flatten().tolist() for s in alike] == [
         pytest.approx([0.7]),
         pytest.approx([0.3]),
@@ -162,22 +202,30 @@ def test_draws_follow_the_probabilities_and_never_repeat_an_expert():
     likeliest = choose(logits[:1], 2, sample=False)
     assert likeliest.expert.tolist() == [[0, 1]]
     torch.testing.assert_close(likeliest.weight, (p[:2] / p[:2].sum()).unsqueeze(0))
-    torch.testing.assert_close(choose(logits[:1], 1, sample=False).weight, p[:1].unsqueeze(0))  # a router can learn from it
+    torch.testing.assert_close(
+        choose(logits[:1], 1, sample=False).weight, p[:1].unsqueeze(0)
+    )  # a router can learn from it
 
 
 def test_in_training_tokens_of_a_row_that_share_a_level_share_their_experts():
-    net = make(drawn=True).train()
+    net = make(stochastic_routing=True).train()
     level = torch.stack([STAIRS, UNIFORM, STAIRS, UNIFORM])
     torch.manual_seed(0)
     for routes in net._routes(level, net.embedding(level)):
         for row in range(4):
             for block in level[row].unique():
                 assert len(routes.expert[row][level[row] == block].unique(dim=0)) == 1
-        assert len({tuple(e) for e in routes.expert[[1, 3], 0].tolist()} | {tuple(e) for e in routes.expert[:, 0].tolist()}) > 1
+        assert (
+            len(
+                {tuple(e) for e in routes.expert[[1, 3], 0].tolist()}
+                | {tuple(e) for e in routes.expert[:, 0].tolist()}
+            )
+            > 1
+        )
 
 
 def test_half_precision_keeps_the_routes_and_stays_near():
-    net, half = make(), make().weights_in(torch.bfloat16)
+    net, half = make(), make().set_precision(torch.bfloat16)
     x, tokens = inputs(2)
     level = STAIRS.unsqueeze(0)
     table, other = net.prepare(level, STEPS).at(0), half.prepare(level, STEPS).at(0)
@@ -196,9 +244,13 @@ def test_half_precision_keeps_the_routes_and_stays_near():
 
 def test_balance_is_one_where_all_do_as_much_and_the_number_of_experts_where_one_does_all():
     even = torch.zeros(2, 8, 4)
-    assert float(balance_loss(even, torch.arange(16).reshape(8, 2).expand(2, 8, 2) % 4)) == pytest.approx(1)
+    assert float(
+        balance_loss(even, torch.arange(16).reshape(8, 2).expand(2, 8, 2) % 4)
+    ) == pytest.approx(1)
     collapsed = torch.tensor([50.0, 0, 0, 0]).expand(2, 8, 4)
-    assert float(balance_loss(collapsed, torch.zeros(2, 8, 1, dtype=torch.long))) == pytest.approx(4)
+    assert float(balance_loss(collapsed, torch.zeros(2, 8, 1, dtype=torch.long))) == pytest.approx(
+        4
+    )
 
 
 def test_the_balance_loss_spreads_a_collapsed_router():
@@ -239,27 +291,39 @@ def test_jensen_shannon_is_nothing_for_equals_and_ln_2_for_strangers():
     p = torch.rand(5, 8).softmax(-1)
     assert float(jensen_shannon(p, p).abs().max()) < 1e-6
     one, other = torch.eye(4)[:2], torch.eye(4)[2:]
-    torch.testing.assert_close(jensen_shannon(one, other), torch.full((2,), torch.log(torch.tensor(2.0))))
+    torch.testing.assert_close(
+        jensen_shannon(one, other), torch.full((2,), torch.log(torch.tensor(2.0)))
+    )
 
 
 def test_the_prior_teaches_far_levels_to_take_other_experts():
     torch.manual_seed(0)
-    net, level = make(balance=0.0, prior=1.0, experts=4, top=2).train(), torch.linspace(0.01, 1, 64).reshape(4, 16)
-    optimizer = torch.optim.Adam([p for block in net.blocks for p in block.router.parameters()], 1e-2)
+    net, level = (
+        make(balance=0.0, prior=1.0, experts=4, top=2).train(),
+        torch.linspace(0.01, 1, 64).reshape(4, 16),
+    )
+    optimizer = torch.optim.Adam(
+        [p for block in net.blocks for p in block.router.parameters()], 1e-2
+    )
     first = float(net.losses(level)["prior"].detach())
     for _ in range(150):
         optimizer.zero_grad()
         net.losses(level)["prior"].backward()
         optimizer.step()
     assert float(net.losses(level)["prior"].detach()) < 0.6 * first
-    routes = [choose(block.router(net.embedding(torch.tensor([0.02, 0.99]))), 2, False).expert for block in net.blocks]
+    routes = [
+        choose(block.router(net.embedding(torch.tensor([0.02, 0.99]))), 2, False).expert
+        for block in net.blocks
+    ]
     assert any(set(clean.tolist()) != set(noisy.tolist()) for clean, noisy in routes)
 
 
 def test_layers_read_the_channels_of_the_window_only_and_the_others_pass_by():
     net, (x, tokens) = make(shared=0.5), inputs(2)
     level, read, left = torch.full((2, STEPS), 0.2), [], []
-    net.blocks[0].norm_attention.register_forward_hook(lambda _, arguments, __: read.append(arguments[0]))
+    net.blocks[0].norm_attention.register_forward_hook(
+        lambda _, arguments, __: read.append(arguments[0])
+    )
     net.norm_out.register_forward_hook(lambda _, arguments, __: left.append(arguments[0]))
     with torch.no_grad():
         context = net.encode_context(tokens)
@@ -272,9 +336,11 @@ def test_layers_read_the_channels_of_the_window_only_and_the_others_pass_by():
         assert read[1][..., window].any()
         for block in net.blocks:
             block.out.weight.zero_()
-            block.experts.narrow.zero_()
+            block.experts.down_projection.zero_()
         net(x, level, context)
-        torch.testing.assert_close(left[-1], net.actions(x) + net.position[:STEPS])  # nothing is lost on the way
+        torch.testing.assert_close(
+            left[-1], net.actions(x) + net.position[:STEPS]
+        )  # nothing is lost on the way
 
 
 def test_a_collapsed_router_is_reported_with_the_mend():
@@ -282,7 +348,9 @@ def test_a_collapsed_router_is_reported_with_the_mend():
     for block in net.blocks:
         torch.nn.init.normal_(block.router.layers[2].weight, std=20.0)
         torch.nn.init.normal_(block.router.layers[0].weight, std=2.0)
-    assert set(net.health().numbers) == {f"experts/layer{i}/{e}" for i in (1, 2, 3) for e in (1, 2, 3, 4)}
+    assert set(net.health().numbers) == {
+        f"experts/layer{i}/{e}" for i in (1, 2, 3) for e in (1, 2, 3, 4)
+    }
     with torch.no_grad():
         net.blocks[1].router.layers[2].bias[2] = 1e4  # this one is always first
     warning = net.health().warning

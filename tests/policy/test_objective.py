@@ -9,7 +9,7 @@ from hotstart.policy.denoisers.base import Network
 from hotstart.policy.diffusion.contract import Denoiser, Preconditioner
 from hotstart.policy.diffusion.objective import (
     TIME_LEAST,
-    LevelUncertainty,
+    LearnedLossWeighting,
     Regimes,
     block_index,
     denoising_loss,
@@ -20,11 +20,19 @@ from hotstart.policy.diffusion.schedule import Flow, VPCosine, alpha_sigma
 from hotstart.spec import ConfigError, Horizon
 
 HORIZON = Horizon(observed=2, planned=24, executed=8)
-HORIZONS = [HORIZON, Horizon(1, 16, 4), Horizon(2, 17, 8), Horizon(3, 23, 5), Horizon(4, 40, 6, delay=2)]
+HORIZONS = [
+    HORIZON,
+    Horizon(1, 16, 4),
+    Horizon(2, 17, 8),
+    Horizon(3, 23, 5),
+    Horizon(4, 40, 6, delay=2),
+]
 BATCH = 4000
 
 
-def times(regimes: Regimes, horizon: Horizon = HORIZON, batch: int = BATCH, seed: int = 0) -> torch.Tensor:
+def times(
+    regimes: Regimes, horizon: Horizon = HORIZON, batch: int = BATCH, seed: int = 0
+) -> torch.Tensor:
     return draw_times(regimes, horizon, batch, torch.Generator().manual_seed(seed))
 
 
@@ -43,7 +51,9 @@ def test_each_regime_gets_its_share():
     time = times(Regimes(staircase=3, constant=2, prefix=1))  # scaled to sum to one
     constant, prefix = is_constant(time), clean_steps(time) > 0
     for got, share in ((prefix, 1 / 6), (constant, 2 / 6), (~prefix & ~constant, 3 / 6)):
-        assert float(got.double().mean()) == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / BATCH))
+        assert float(got.double().mean()) == pytest.approx(
+            share, abs=4 * math.sqrt(share * (1 - share) / BATCH)
+        )
 
 
 @pytest.mark.parametrize("horizon", HORIZONS)
@@ -61,7 +71,10 @@ def test_constant_levels_are_one_uniform_time(horizon):
 def test_staircases_have_the_times_of_the_paper(horizon):
     """2406.04806: block c of h is at time (c + 1 - u) / h with one u; worked out here step by step."""
     blocks = (horizon.planned - horizon.past) // horizon.executed
-    block_of = [min(max(0, (i - horizon.past) // horizon.executed), blocks - 1) for i in range(horizon.planned)]
+    block_of = [
+        min(max(0, (i - horizon.past) // horizon.executed), blocks - 1)
+        for i in range(horizon.planned)
+    ]
     for row in times(Regimes(1, 0, 0), horizon, 200).double():
         u = blocks - float(row[-1]) * blocks  # the last block has c = h - 1
         assert -1e-6 <= u < 1
@@ -82,18 +95,24 @@ def test_blocks_are_whole_chunks_after_the_past(horizon):
 @pytest.mark.parametrize("horizon", HORIZONS)
 def test_a_block_finished_is_the_next_one_begun(horizon):
     """At the end of a block's stair the second block has the time that the first one began with: the plan may roll."""
-    begun, ended = (staircase_times(horizon, torch.tensor([u]).double())[0] for u in (0.0, 1.0))
+    has_plan, ended = (staircase_times(horizon, torch.tensor([u]).double())[0] for u in (0.0, 1.0))
     roll = horizon.executed
     assert ended[: horizon.past + roll].eq(0).all()
-    whole = horizon.past + horizon.executed * (horizon.blocks - 1)  # up to where the tail and the new block follow
-    torch.testing.assert_close(ended[horizon.past + roll : whole], begun[horizon.past : whole - roll])
+    whole = horizon.past + horizon.executed * (
+        horizon.blocks - 1
+    )  # up to where the tail and the new block follow
+    torch.testing.assert_close(
+        ended[horizon.past + roll : whole], has_plan[horizon.past : whole - roll]
+    )
 
 
 @pytest.mark.parametrize("horizon", [*HORIZONS, Horizon(2, 9, 8)])
 def test_prefixes_are_clean_and_the_rest_has_one_time(horizon):
     time = times(Regimes(0, 0, 1), horizon)
     clean = clean_steps(time)
-    longest = min(horizon.past + horizon.executed, horizon.planned - 1)  # something must be left to learn
+    longest = min(
+        horizon.past + horizon.executed, horizon.planned - 1
+    )  # something must be left to learn
     assert clean.unique().tolist() == list(range(1, longest + 1))
     prefix = torch.arange(horizon.planned) < clean.unsqueeze(1)
     assert (time[prefix] == 0).all()
@@ -123,7 +142,9 @@ def test_a_staircase_needs_two_blocks():
     short = Horizon(observed=2, planned=16, executed=8)
     with pytest.raises(ConfigError, match=r"planned is 16.*two blocks of .*=8 steps, 17 or more"):
         times(Regimes(), short)
-    assert is_constant(times(Regimes(0, 1, 0), short)).all()  # without stairs the same horizon serves
+    assert is_constant(
+        times(Regimes(0, 1, 0), short)
+    ).all()  # without stairs the same horizon serves
 
 
 def test_a_plan_of_one_step_cannot_be_given_a_prefix():
@@ -199,7 +220,9 @@ def test_the_loss_is_the_mean_squared_error_in_v(schedule):
 @pytest.mark.parametrize("at", [0.02, 0.7, 0.99])
 def test_an_error_counts_as_the_network_made_it(prediction, at):
     """Off by 0.1 in what it predicts is 0.01, at every level: neither end of the levels drowns the rest."""
-    assert float(loss_of(prediction, torch.full((16, 24), at), 0.1)) == pytest.approx(0.01, rel=1e-6)
+    assert float(loss_of(prediction, torch.full((16, 24), at), 0.1)) == pytest.approx(
+        0.01, rel=1e-6
+    )
 
 
 def test_the_loss_of_a_case_worked_out_by_hand():
@@ -211,7 +234,9 @@ def test_the_loss_of_a_case_worked_out_by_hand():
             return torch.zeros_like(x)
 
     denoiser = Denoiser(Zero(x0, "v"), Preconditioner("v"))
-    loss, numbers = denoising_loss(denoiser, Flow(), None, x0, torch.full((1, 2), 0.5).double(), noise)
+    loss, numbers = denoising_loss(
+        denoiser, Flow(), None, x0, torch.full((1, 2), 0.5).double(), noise
+    )
     # v = (noise - x0) / sqrt 2 = (-1, 2) / sqrt 2; weight (alpha + sigma)^2 = 2; mean of (1, 4)
     assert float(loss) == pytest.approx(2.5)
     assert float(numbers["loss"]) == pytest.approx(2.5)
@@ -250,7 +275,9 @@ def test_the_network_sees_the_clean_prefix_as_it_is():
 
 
 def test_strata_draw_from_every_part_once():
-    time = draw_times(Regimes(0, 1, 0), HORIZON, 64, torch.Generator().manual_seed(3), stratified=True)[:, 0]
+    time = draw_times(
+        Regimes(0, 1, 0), HORIZON, 64, torch.Generator().manual_seed(3), stratified=True
+    )[:, 0]
     assert sorted((time * 64).long().tolist()) == list(range(64))
     assert time.tolist() != sorted(time.tolist())
 
@@ -258,26 +285,32 @@ def test_strata_draw_from_every_part_once():
 def test_at_the_optimum_the_learned_weight_is_the_log_of_the_loss():
     """Losses of two levels, fixed; u is learned alone."""
     torch.manual_seed(0)
-    uncertainty, level = LevelUncertainty(), torch.tensor([0.2, 0.8]).repeat(64)
+    learned_weighting, level = LearnedLossWeighting(), torch.tensor([0.2, 0.8]).repeat(64)
     losses = torch.where(level == 0.2, 0.05, 2.0)
-    optimizer = torch.optim.Adam(uncertainty.parameters(), 0.02)
-    assert not uncertainty(level).detach().any()  # every level counts as it is at first
+    optimizer = torch.optim.Adam(learned_weighting.parameters(), 0.02)
+    assert not learned_weighting(level).detach().any()  # every level counts as it is at first
     for _ in range(300):
-        u = uncertainty(level)
+        u = learned_weighting(level)
         optimizer.zero_grad()
         (torch.exp(-u) * losses + u).mean().backward()
         optimizer.step()
-    np.testing.assert_allclose(uncertainty(level).detach()[:2], np.log([0.05, 2.0]), atol=0.02)
+    np.testing.assert_allclose(
+        learned_weighting(level).detach()[:2], np.log([0.05, 2.0]), atol=0.02
+    )
 
 
 def test_with_learned_weights_the_logged_loss_stays_the_plain_one(tiny_model, tiny_dataset):
     model = tiny_model()
     x0, time = torch.rand(4, 12, 2), torch.full((4, 12), 0.5)
     context = model.encode({"state": torch.zeros(4, 2, 2)})
-    uncertainty = LevelUncertainty()
-    torch.nn.init.constant_(uncertainty.layers[2].bias, 1.5)
-    plain, _ = denoising_loss(model.denoiser, model.schedule, context, x0, time, torch.ones_like(x0))
-    weighed, numbers = denoising_loss(model.denoiser, model.schedule, context, x0, time, torch.ones_like(x0), uncertainty)
+    learned_weighting = LearnedLossWeighting()
+    torch.nn.init.constant_(learned_weighting.layers[2].bias, 1.5)
+    plain, _ = denoising_loss(
+        model.denoiser, model.schedule, context, x0, time, torch.ones_like(x0)
+    )
+    weighed, numbers = denoising_loss(
+        model.denoiser, model.schedule, context, x0, time, torch.ones_like(x0), learned_weighting
+    )
     torch.testing.assert_close(numbers["loss"], plain)
     torch.testing.assert_close(weighed.detach(), plain * math.exp(-1.5) + 1.5)
 
@@ -286,17 +319,21 @@ def test_with_learned_weights_the_networks_own_losses_keep_their_share(tiny_mode
     """A weight that is the same at every level scales every gradient alike, the routers' balance among them."""
     model = tiny_model("mode").requires_grad_(True)
     x0, time = torch.rand(4, 12, 2), torch.rand(4, 1).expand(4, 12)
-    uncertainty = LevelUncertainty().requires_grad_(False)
-    torch.nn.init.constant_(uncertainty.layers[2].bias, 1.5)
+    learned_weighting = LearnedLossWeighting().requires_grad_(False)
+    torch.nn.init.constant_(learned_weighting.layers[2].bias, 1.5)
 
-    def gradients(*weighing: LevelUncertainty) -> torch.Tensor:
+    def gradients(*weighing: LearnedLossWeighting) -> torch.Tensor:
         model.zero_grad()
         context = model.encode({"state": torch.zeros(4, 2, 2)})
-        loss, numbers = denoising_loss(model.denoiser, model.schedule, context, x0, time, torch.ones_like(x0), *weighing)
+        loss, numbers = denoising_loss(
+            model.denoiser, model.schedule, context, x0, time, torch.ones_like(x0), *weighing
+        )
         loss.backward()
         assert float(numbers["balance"]) > 0
-        return torch.cat([p.grad.flatten() for p in model.network.parameters() if p.grad is not None])
+        return torch.cat(
+            [p.grad.flatten() for p in model.network.parameters() if p.grad is not None]
+        )
 
-    plain, weighed = gradients(), gradients(uncertainty)
+    plain, weighed = gradients(), gradients(learned_weighting)
     assert float(plain.abs().max()) > 0
     torch.testing.assert_close(weighed, plain * math.exp(-1.5), rtol=1e-4, atol=1e-7)

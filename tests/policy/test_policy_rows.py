@@ -16,11 +16,11 @@ from hotstart.policy.samplers.warm_start import WarmStart
 from hotstart.spec import ConfigError
 
 ROWS = 7
-WAYS = [Fresh(3), Fresh(3, DDIM(1.0)), Fresh(3, DPMSolverPP())]
+SAMPLERS = [Fresh(3), Fresh(3, DDIM(1.0)), Fresh(3, DPMSolverPP())]
 GOING_ON = [
     WarmStart(2, cold=3),
     WarmStart(2, cold=3, solver=DDIM(), renoise=False, fallback=0.05),
-    WarmStart(2, cold=3, rising=True),
+    WarmStart(2, cold=3, ramp=True),
     Streaming(2, cold=3, solver=DDIM(1.0)),
     Streaming(2, primer="constant"),
     RealTimeChunking(3),
@@ -33,27 +33,31 @@ GOING_ON = [
 # --- rows
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("kind", ["unet", "transformer", "mode"])
-def test_a_row_has_the_same_plan_in_any_company(kind, way, tiny_model, observation, watched, plan, same_rows):
-    policy = DiffusionPolicy(tiny_model(kind), way)
+def test_a_row_has_the_same_plan_in_any_company(
+    kind, sampler, tiny_model, observation, watched, plan, same_rows
+):
+    policy = DiffusionPolicy(tiny_model(kind), sampler)
     state = watched(policy)
     together = plan(policy, state)
     for rows in ([3], [0, 6], [5, 4, 3, 2, 1]):
         some = plan(policy, state, rows)
         np.testing.assert_allclose(some.state.plan[rows], together.state.plan[rows], atol=1e-5)
         assert same_rows(some.state, state, set(range(ROWS)) - set(rows))
-    alone = DiffusionPolicy(policy.model, way)  # a batch of one from the beginning
+    alone = DiffusionPolicy(policy.model, sampler)  # a batch of one from the beginning
     for row in (0, 3):
         one = alone.initial_state([row])
         for tick in range(2):
             one = alone.observe(one, {"state": observation(ROWS, tick)["state"][row : row + 1]})
-        np.testing.assert_allclose(plan(alone, one).state.plan[0], together.state.plan[row], atol=1e-5)
+        np.testing.assert_allclose(
+            plan(alone, one).state.plan[0], together.state.plan[row], atol=1e-5
+        )
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_permuting_rows_permutes_plans(way, tiny_model, observation, watched, plan):
-    policy = DiffusionPolicy(tiny_model(), way)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_permuting_rows_permutes_plans(sampler, tiny_model, observation, watched, plan):
+    policy = DiffusionPolicy(tiny_model(), sampler)
     order = np.array([4, 0, 6, 2, 1, 5, 3])
     together, mixed = watched(policy), policy.initial_state(order.tolist())
     for tick in range(2):
@@ -64,7 +68,9 @@ def test_permuting_rows_permutes_plans(way, tiny_model, observation, watched, pl
 
 
 @pytest.mark.parametrize("rows", [[2], [6, 0], []])
-def test_resetting_rows_leaves_the_others_to_the_bit(rows, policy, observation, watched, plan, same_rows, row_of):
+def test_resetting_rows_leaves_the_others_to_the_bit(
+    rows, policy, observation, watched, plan, same_rows, row_of
+):
     state = plan(policy, watched(policy)).state
     before = copy.deepcopy(state)
     reset = policy.reset_rows(state, np.array(rows, np.int64), [90 + row for row in rows])
@@ -72,10 +78,15 @@ def test_resetting_rows_leaves_the_others_to_the_bit(rows, policy, observation, 
     assert same_rows(reset, state, set(range(ROWS)) - set(rows))
     fresh = policy.initial_state([90 + row for row in rows])
     for number, row in enumerate(rows):
-        assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(row_of(reset, row), row_of(fresh, number), strict=True))
+        assert all(
+            np.array_equal(a, b, equal_nan=True)
+            for a, b in zip(row_of(reset, row), row_of(fresh, number), strict=True)
+        )
     # and the others go on as if nothing had happened
     others = sorted(set(range(ROWS)) - set(rows))
-    one, other = (plan(policy, policy.observe(s, observation(ROWS, 5)), others) for s in (reset, state))
+    one, other = (
+        plan(policy, policy.observe(s, observation(ROWS, 5)), others) for s in (reset, state)
+    )
     assert np.array_equal(one.actions, other.actions)
 
 
@@ -97,26 +108,34 @@ def test_each_plan_of_a_row_has_noise_of_its_own(policy, watched, plan):
     state = watched(policy)
     first = plan(policy, state)
     second = plan(policy, first.state)
-    assert np.array_equal(plan(policy, state).actions, first.actions)  # the state is a value: asked twice, same answer
+    assert np.array_equal(
+        plan(policy, state).actions, first.actions
+    )  # the state is a value: asked twice, same answer
     assert np.abs(second.state.plan - first.state.plan).max() > 0.05
     assert (second.state.plans == 2).all()
     twins = policy.observe(policy.initial_state([1, 2]), {"state": np.ones((2, 2), np.float32)})
-    assert np.abs(np.diff(plan(policy, twins).state.plan, axis=0)).max() > 0.05  # another seed, another plan
+    assert (
+        np.abs(np.diff(plan(policy, twins).state.plan, axis=0)).max() > 0.05
+    )  # another seed, another plan
 
 
 # --- ways that go on from the plan before: rows at different calls, moved on by different numbers, in one batch
 
 
-@pytest.mark.parametrize("way", GOING_ON)
+@pytest.mark.parametrize("sampler", GOING_ON)
 @pytest.mark.parametrize("kind", ["unet", "transformer", "mode"])
-def test_a_row_goes_on_the_same_in_any_company(kind, way, tiny_model, observation, watched, plan):
-    policy = DiffusionPolicy(tiny_model(kind), way)
-    state = plan(policy, watched(policy), [0, 2, 3, 5]).state  # these rows are one plan ahead of the others
+def test_a_row_goes_on_the_same_in_any_company(
+    kind, sampler, tiny_model, observation, watched, plan
+):
+    policy = DiffusionPolicy(tiny_model(kind), sampler)
+    state = plan(
+        policy, watched(policy), [0, 2, 3, 5]
+    ).state  # these rows are one plan ahead of the others
     state = policy.observe(state, observation(ROWS, 8))
-    executed, committed = np.array([4, 3, 2, 4, 1, 4, 0]), np.array([0, 1, 0, 2, 0, 0, 0])
+    executed, frozen = np.array([4, 3, 2, 4, 1, 4, 0]), np.array([0, 1, 0, 2, 0, 0, 0])
 
     def go_on(rows: list[int]):
-        return policy.plan(state, np.array(rows), executed[rows], committed[rows])
+        return policy.plan(state, np.array(rows), executed[rows], frozen[rows])
 
     together = go_on(list(range(ROWS)))
     for rows in ([3], [0, 6], [5, 4, 1], [2]):
@@ -126,19 +145,25 @@ def test_a_row_goes_on_the_same_in_any_company(kind, way, tiny_model, observatio
         assert some.nfe.tolist() == together.nfe[rows].tolist()
 
 
-@pytest.mark.parametrize("way", GOING_ON)
-def test_resetting_a_row_leaves_what_the_others_go_on_from(way, tiny_model, observation, watched, plan, same_rows):
-    policy = DiffusionPolicy(tiny_model(), way)
+@pytest.mark.parametrize("sampler", GOING_ON)
+def test_resetting_a_row_leaves_what_the_others_go_on_from(
+    sampler, tiny_model, observation, watched, plan, same_rows
+):
+    policy = DiffusionPolicy(tiny_model(), sampler)
     state = plan(policy, watched(policy)).state
     reset = policy.reset_rows(state, np.array([2]), [77])
     assert same_rows(reset, state, set(range(ROWS)) - {2})
     others = [0, 1, 3, 4, 5, 6]
-    one, other = (plan(policy, policy.observe(s, observation(ROWS, 5)), others) for s in (reset, state))
+    one, other = (
+        plan(policy, policy.observe(s, observation(ROWS, 5)), others) for s in (reset, state)
+    )
     assert np.array_equal(one.actions, other.actions)
     fresh = policy.initial_state([77])
     fresh = policy.observe(fresh, {"state": observation(ROWS, 5)["state"][2:3]})
     again = plan(policy, policy.observe(reset, observation(ROWS, 5)), [2])
-    np.testing.assert_allclose(again.state.plan[2], plan(policy, fresh).state.plan[0], atol=1e-5)  # nothing of the old plan
+    np.testing.assert_allclose(
+        again.state.plan[2], plan(policy, fresh).state.plan[0], atol=1e-5
+    )  # nothing of the old plan
 
 
 # --- noise

@@ -32,13 +32,17 @@ def test_time_and_level_are_inverse_and_rise(schedule):
 @pytest.mark.parametrize("count", [1, 3, 100])  # vectorised and scalar code round differently
 def test_time_0_is_exactly_clean_and_time_1_pure_noise(schedule, dtype, count):
     assert (schedule.level(torch.zeros(count, dtype=dtype)) == 0).all()
-    torch.testing.assert_close(schedule.level(torch.ones(count, dtype=dtype)), torch.ones(count, dtype=dtype))
+    torch.testing.assert_close(
+        schedule.level(torch.ones(count, dtype=dtype)), torch.ones(count, dtype=dtype)
+    )
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_float32_is_good_enough_for_training(schedule):
     time = torch.linspace(1e-3, 1, 2000)
-    torch.testing.assert_close(schedule.level(time).double(), schedule.level(time.double()), rtol=1e-2, atol=0)
+    torch.testing.assert_close(
+        schedule.level(time).double(), schedule.level(time.double()), rtol=1e-2, atol=0
+    )
 
 
 def test_vp_cosine_is_the_papers_alpha_bar():
@@ -50,14 +54,21 @@ def test_vp_cosine_is_the_papers_alpha_bar():
 
 
 def test_ddpm_levels_are_those_of_diffusers():
-    scheduler = pytest.importorskip("diffusers").DDPMScheduler(num_train_timesteps=100, beta_schedule="squaredcos_cap_v2")
+    scheduler = pytest.importorskip("diffusers").DDPMScheduler(
+        num_train_timesteps=100, beta_schedule="squaredcos_cap_v2"
+    )
     alpha = alpha_sigma(ddpm_levels(100))[0]
     torch.testing.assert_close(alpha**2, scheduler.alphas_cumprod.double(), atol=1e-6, rtol=0)
 
 
 def test_ddpm_table_is_the_continuous_schedule_shifted_by_one():
-    levels, continuous = ddpm_levels(100), VPCosine().level(torch.arange(1, 101, dtype=torch.float64) / 100)
-    torch.testing.assert_close(levels[:-1], continuous[:-1], atol=1e-9, rtol=0)  # only the last beta is capped
+    levels, continuous = (
+        ddpm_levels(100),
+        VPCosine().level(torch.arange(1, 101, dtype=torch.float64) / 100),
+    )
+    torch.testing.assert_close(
+        levels[:-1], continuous[:-1], atol=1e-9, rtol=0
+    )  # only the last beta is capped
     assert 0.9 < levels[-1] < continuous[-1]
 
 
@@ -82,7 +93,11 @@ def test_flow_weight_turns_an_error_in_v_into_one_in_u():
     """At one noisy x and two guesses of x0, u = eps - x0 and v = alpha eps - sigma x0 differ by a known factor."""
     level = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
     alpha, sigma = alpha_sigma(level)
-    x, guess, truth = 0.3, torch.tensor(0.7, dtype=torch.float64), torch.tensor(-0.2, dtype=torch.float64)
+    x, guess, truth = (
+        0.3,
+        torch.tensor(0.7, dtype=torch.float64),
+        torch.tensor(-0.2, dtype=torch.float64),
+    )
 
     def errors(x0):
         eps = (x - alpha * x0) / sigma
@@ -112,7 +127,12 @@ def test_grid_falls_from_its_start_to_clean(schedule, start):
     assert levels[-1] == 0
     assert levels[0] == schedule.level(torch.tensor(start, dtype=torch.float64)).float()
     assert (levels.diff() < 0).all()
-    torch.testing.assert_close(schedule.time(levels.double()).diff(), torch.full((7,), -start / 7).double(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        schedule.time(levels.double()).diff(),
+        torch.full((7,), -start / 7).double(),
+        atol=1e-5,
+        rtol=0,
+    )
 
 
 def test_wrong_numbers_are_refused():
@@ -136,7 +156,9 @@ def test_edm_times_and_levels_are_inverse_and_reach_from_the_least_to_the_larges
     torch.testing.assert_close(schedule.time(level), time, atol=1e-9, rtol=0)
     assert schedule.level(torch.zeros(3)).tolist() == [0.0] * 3
     assert float(LogLogistic().level(torch.ones(1, dtype=torch.float64))) == pytest.approx(20 / 21)
-    assert float(LogLogistic().level(torch.full((1,), 1e-12, dtype=torch.float64))) == pytest.approx(0.005 / 1.005, rel=1e-3)
+    assert float(
+        LogLogistic().level(torch.full((1,), 1e-12, dtype=torch.float64))
+    ) == pytest.approx(0.005 / 1.005, rel=1e-3)
 
 
 def test_edm_quantiles_are_those_of_a_truncated_log_logistic():
@@ -149,7 +171,9 @@ def test_edm_quantiles_are_those_of_a_truncated_log_logistic():
     sigma = np.exp(law.ppf(low + time * (high - low)))
     level = LogLogistic().level(torch.as_tensor(time))
     np.testing.assert_allclose(level / (1 - level), sigma, rtol=1e-6)
-    assert float(LogLogistic().level(torch.tensor(0.5, dtype=torch.float64))) == pytest.approx(1 / 3, abs=1e-3)
+    assert float(LogLogistic().level(torch.tensor(0.5, dtype=torch.float64))) == pytest.approx(
+        1 / 3, abs=1e-3
+    )
 
 
 def test_an_even_edm_grid_is_even_in_log_sigma():

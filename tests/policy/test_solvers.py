@@ -8,7 +8,7 @@ import torch
 from hotstart.policy.diffusion.noise import RowNoise
 from hotstart.policy.diffusion.schedule import Flow, VPCosine, alpha_sigma, ddpm_levels, grid
 from hotstart.policy.diffusion.solvers import ADAMS_BASHFORTH, DDIM, PLMS, DPMSolverPP
-from hotstart.policy.samplers.base import descend
+from hotstart.policy.samplers.base import run_sampling_loop
 from hotstart.spec import ConfigError
 from torch import Tensor
 
@@ -59,13 +59,21 @@ def slopes(solver, levels_of) -> np.ndarray:
     errors = []
     for steps in (64, 128, 256, 512):
         levels = levels_of(steps)
-        errors.append(float((walk(solver, start(), levels) - closed_form(start(), levels[0], levels[-1])).abs().max()))
+        errors.append(
+            float(
+                (walk(solver, start(), levels) - closed_form(start(), levels[0], levels[-1]))
+                .abs()
+                .max()
+            )
+        )
     assert errors[-1] < 5e-3
     return np.log2(np.array(errors[:-1]) / np.array(errors[1:]))
 
 
 def times(begin: float, end: float):
-    return lambda steps: VPCosine().level(torch.linspace(begin, end, steps + 1, dtype=torch.float64))
+    return lambda steps: VPCosine().level(
+        torch.linspace(begin, end, steps + 1, dtype=torch.float64)
+    )
 
 
 def even_log_snr(steps: int) -> Tensor:
@@ -73,7 +81,9 @@ def even_log_snr(steps: int) -> Tensor:
     return torch.cat((inner, torch.zeros(1, dtype=torch.float64)))
 
 
-@pytest.mark.parametrize("levels", [times(1.0, 0.0), lambda n: Flow().level(torch.linspace(1, 0, n + 1).double())])
+@pytest.mark.parametrize(
+    "levels", [times(1.0, 0.0), lambda n: Flow().level(torch.linspace(1, 0, n + 1).double())]
+)
 def test_ddim_converges_with_order_1(levels):
     assert np.abs(slopes(DDIM(), levels) - 1).max() < 0.1
 
@@ -89,7 +99,10 @@ def test_dpm_solver_converges_with_order_2(levels):
 def test_dpm_solver_beats_ddim_on_the_grids_that_are_used(schedule, steps):
     levels = grid(schedule, steps).double()
     truth = MEAN + STD * start()
-    errors = [float((walk(solver, start(), levels) - truth).abs().max()) for solver in (DDIM(), DPMSolverPP(2))]
+    errors = [
+        float((walk(solver, start(), levels) - truth).abs().max())
+        for solver in (DDIM(), DPMSolverPP(2))
+    ]
     assert errors[1] < 0.7 * errors[0]
 
 
@@ -116,7 +129,9 @@ def test_adams_and_bashforth_are_exact_for_polynomials(order):
 def test_plms_beats_ddim_on_the_grid_that_is_used(steps):
     levels = grid(VPCosine(), steps).double()
     truth = MEAN + STD * start()
-    errors = [float((walk(solver, start(), levels) - truth).abs().max()) for solver in (DDIM(), PLMS())]
+    errors = [
+        float((walk(solver, start(), levels) - truth).abs().max()) for solver in (DDIM(), PLMS())
+    ]
     assert errors[1] < 0.7 * errors[0]
 
 
@@ -127,11 +142,18 @@ def test_ancestral_sampling_converges_to_mean_and_variance(eta, schedule):
 
     def moments(steps: int) -> tuple[float, float]:
         mean, variance = torch.zeros(()).double(), torch.ones(()).double()
-        for level_from, level_to in pairwise(schedule.level(torch.linspace(1, 0, steps + 1, dtype=torch.float64))):
+        for level_from, level_to in pairwise(
+            schedule.level(torch.linspace(1, 0, steps + 1, dtype=torch.float64))
+        ):
             probe = torch.tensor([0.0, 1.0], dtype=torch.float64).reshape(2, 1, 1)
-            out, std, _ = DDIM(eta).step(exact, probe, level_from.expand(2, 1), level_to.expand(2, 1), None)
+            out, std, _ = DDIM(eta).step(
+                exact, probe, level_from.expand(2, 1), level_to.expand(2, 1), None
+            )
             gain = (out[1] - out[0]).squeeze()
-            mean, variance = gain * mean + out[0].squeeze(), gain**2 * variance + std[0].squeeze() ** 2
+            mean, variance = (
+                gain * mean + out[0].squeeze(),
+                gain**2 * variance + std[0].squeeze() ** 2,
+            )
         return float(mean), float(variance.sqrt())
 
     errors = []
@@ -176,13 +198,18 @@ def test_euler_in_the_flow_variable_is_ddim_on_the_flow_grid():
 def test_dpm_solver_of_order_1_is_ddim(schedule):
     levels = grid(schedule, 7).double()
     torch.testing.assert_close(
-        walk(DPMSolverPP(1), start(), levels, toy), walk(DDIM(), start(), levels, toy), atol=1e-9, rtol=0
+        walk(DPMSolverPP(1), start(), levels, toy),
+        walk(DDIM(), start(), levels, toy),
+        atol=1e-9,
+        rtol=0,
     )
 
 
 def test_dpm_solver_of_order_2_is_another_method():
     levels = grid(VPCosine(), 7).double()
-    assert (walk(DPMSolverPP(2), start(), levels) - walk(DDIM(), start(), levels)).abs().max() > 1e-2
+    assert (
+        walk(DPMSolverPP(2), start(), levels) - walk(DDIM(), start(), levels)
+    ).abs().max() > 1e-2
 
 
 class Bound:
@@ -201,8 +228,12 @@ def test_descend_is_the_loop_written_out(solver):
     levels = grid(VPCosine(), 6).double()
     noises = torch.stack([start(50 + i) for i in range(6)])
     draws, bound = iter(noises), Bound(toy)
-    got = descend(bound, solver, start(), [level.expand(3, 4) for level in levels], lambda: next(draws))
-    assert len(list(draws)) == (0 if solver.stochastic else 6)  # noise is drawn once per step, in order, or never
+    got = run_sampling_loop(
+        bound, solver, start(), [level.expand(3, 4) for level in levels], lambda: next(draws)
+    )
+    assert len(list(draws)) == (
+        0 if solver.stochastic else 6
+    )  # noise is drawn once per step, in order, or never
     assert torch.equal(got, walk(solver, start(), levels, toy, noises))
     assert bound.steps == list(range(6))
 
@@ -211,13 +242,15 @@ def test_descend_is_the_loop_written_out(solver):
 def test_a_row_draws_the_same_noise_whatever_the_levels_beside_it(solver):
     """One row begins at once, one joins late, one is over early: each is bit-equal to itself alone."""
     falling = grid(VPCosine(), 6)
-    rows = torch.stack((falling, falling[[3, 3, 3, 3, 4, 5, 6]], falling[[2, 4, 6, 6, 6, 6, 6]]))  # (R, S + 1)
+    rows = torch.stack(
+        (falling, falling[[3, 3, 3, 3, 4, 5, 6]], falling[[2, 4, 6, 6, 6, 6, 6]])
+    )  # (R, S + 1)
 
     def sample(chosen: list[int]) -> Tensor:
         noise, levels = RowNoise([11, 12, 13], [0, 0, 0]).take(np.array(chosen)), rows[chosen].T
         x = noise.normal(4, 2)
         pairs = [level.unsqueeze(1).expand(-1, 4) for level in levels]
-        return descend(Bound(toy_clean), solver, x, pairs, lambda: noise.normal(4, 2))
+        return run_sampling_loop(Bound(toy_clean), solver, x, pairs, lambda: noise.normal(4, 2))
 
     together = sample([0, 1, 2])
     for row in range(3):
@@ -229,14 +262,16 @@ def test_single_steps_one_after_the_other_are_one_descent(solver):
     levels = [level.expand(3, 4) for level in grid(VPCosine(), 6).double()]
     x = start()
     for pair in pairwise(levels):
-        x = descend(Bound(toy), solver, x, pair, start)
-    assert torch.equal(x, descend(Bound(toy), solver, start(), levels, start))
+        x = run_sampling_loop(Bound(toy), solver, x, pair, start)
+    assert torch.equal(x, run_sampling_loop(Bound(toy), solver, start(), levels, start))
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_positions_with_nothing_to_remove_stay_to_the_bit(solver):
     level_from = torch.tensor([0.0, 0.3, 0.6, 1.0]).double().expand(3, 4)
-    level_to = torch.tensor([0.0, 0.3, 0.7, 0.5]).double().expand(3, 4)  # clean, done, would be raised, moving
+    level_to = (
+        torch.tensor([0.0, 0.3, 0.7, 0.5]).double().expand(3, 4)
+    )  # clean, done, would be raised, moving
     history = solver.step(toy_clean, start(), level_from + 0.1, level_from, None).history
     x, std, _ = solver.step(toy_clean, start(), level_from, level_to, history)
     assert torch.equal(x[:, :3], start()[:, :3])

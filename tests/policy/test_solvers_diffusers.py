@@ -35,12 +35,18 @@ def walk(solver, x: Tensor, levels: Tensor, noises=None) -> Tensor:
 
 def table_levels(timesteps) -> Tensor:
     """Exact levels of the table's indices, then clean."""
-    return torch.cat((TABLE[torch.as_tensor(np.asarray(timesteps))], torch.zeros(1, dtype=torch.float64)))
+    return torch.cat(
+        (TABLE[torch.as_tensor(np.asarray(timesteps))], torch.zeros(1, dtype=torch.float64))
+    )
 
 
 def make_scheduler(name: str, **options):
     diffusers = pytest.importorskip("diffusers")
-    common = {"num_train_timesteps": 100, "beta_schedule": "squaredcos_cap_v2", "prediction_type": "sample"}
+    common = {
+        "num_train_timesteps": 100,
+        "beta_schedule": "squaredcos_cap_v2",
+        "prediction_type": "sample",
+    }
     return getattr(diffusers, name)(**common, **options)
 
 
@@ -71,7 +77,9 @@ def test_stochastic_ddim_is_that_of_diffusers(eta):
         expected = scheduler.step(guess, t, expected, eta=eta, variance_noise=noise).prev_sample
     got = walk(DDIM(eta), start(), table_levels(scheduler.timesteps), noises)
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
-    assert not torch.allclose(got, walk(DDIM(), start(), table_levels(scheduler.timesteps)), atol=0.05)
+    assert not torch.allclose(
+        got, walk(DDIM(), start(), table_levels(scheduler.timesteps)), atol=0.05
+    )
 
 
 @pytest.mark.parametrize("steps", [20, 100])
@@ -79,7 +87,9 @@ def test_ddim_with_eta_1_is_ancestral_ddpm_of_diffusers(steps):
     scheduler = make_scheduler("DDPMScheduler", clip_sample=False, variance_type="fixed_small")
     scheduler.set_timesteps(steps)
     expected = diffusers_walk(scheduler, start(), generator=torch.Generator().manual_seed(7))
-    twin = torch.Generator().manual_seed(7)  # draws what the scheduler drew; it draws nothing at its last step
+    twin = torch.Generator().manual_seed(
+        7
+    )  # draws what the scheduler drew; it draws nothing at its last step
     noises = [torch.randn(3, 4, 2, generator=twin, dtype=torch.float64) for _ in range(steps)]
     got = walk(DDIM(1.0), start(), table_levels(scheduler.timesteps), noises)
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)

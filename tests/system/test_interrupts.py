@@ -9,13 +9,22 @@ import time
 
 import pytest
 from hotstart import cli
-from hotstart.system.interrupts import Interrupted, exit_status, explain, signals_interrupt, stop_flag
+from hotstart.system.interrupts import (
+    Interrupted,
+    exit_status,
+    explain,
+    signals_interrupt,
+    stop_flag,
+)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_interrupts_once_and_the_handlers_come_back(number, status):
     before, saved = signal.getsignal(number), []
-    with pytest.raises(Interrupted, match=f"stopped by {number.name}") as raised, signals_interrupt():
+    with (
+        pytest.raises(Interrupted, match=f"stopped by {number.name}") as raised,
+        signals_interrupt(),
+    ):
         try:
             signal.raise_signal(number)
         finally:
@@ -84,9 +93,13 @@ sys.exit(cli.main(["compare", "a"]))
 """
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_every_verb_ends_with_words_and_the_shell_s_status(number, status):
-    process = subprocess.Popen([sys.executable, "-c", VERB], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", VERB], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     time.sleep(0.05)

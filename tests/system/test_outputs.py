@@ -20,7 +20,9 @@ def test_a_file_that_is_there_is_kept_unless_told(tmp_path):
     path = tmp_path / "result.json"
     path.write_text("old")
     (tmp_path / "result_2.json").write_text("older")
-    with pytest.raises(ConfigError, match=r"is there already .* as out=\S+result_3\.json, or say overwrite=true"):
+    with pytest.raises(
+        ConfigError, match=r"is there already .* as out=\S+result_3\.json, or say overwrite=true"
+    ):
         outputs.check_file(path, overwrite=False)
     outputs.check_file(path, overwrite=True)
     assert path.read_text() == "old"
@@ -96,30 +98,47 @@ def test_a_link_is_followed(tmp_path):
 
 def test_a_full_disk_is_a_message_not_a_traceback(capsys, monkeypatch):
     """The system's own refusal, through the door; /dev/full is a disk without room."""
-    monkeypatch.setattr("hotstart.cli._call", lambda verb, words: outputs.write_text(FULL, "a result\n"))
+    monkeypatch.setattr(
+        "hotstart.cli._call", lambda verb, words: outputs.write_text(FULL, "a result\n")
+    )
     assert main(["compare"]) == 2
     assert "No space left on device: make room" in capsys.readouterr().err
 
 
 def test_a_file_that_cannot_be_opened_is_named(capsys, monkeypatch):
-    monkeypatch.setattr("hotstart.cli._call", lambda verb, words: Path("/nowhere/at/all").read_text())
+    monkeypatch.setattr(
+        "hotstart.cli._call", lambda verb, words: Path("/nowhere/at/all").read_text()
+    )
     assert main(["compare"]) == 2
-    assert capsys.readouterr().err == "hotstart compare: /nowhere/at/all: No such file or directory\n"
+    assert (
+        capsys.readouterr().err == "hotstart compare: /nowhere/at/all: No such file or directory\n"
+    )
 
 
 def test_two_combinations_that_write_to_one_place_are_refused(capsys):
-    words = ["evaluate", "x", "--multirun", "inference=ddim,rti", "seed=1,2", "out='r_${seed}.json'"]
+    words = [
+        "evaluate",
+        "x",
+        "--multirun",
+        "inference=ddim,rti",
+        "seed=1,2",
+        "out='r_${seed}.json'",
+    ]
     assert main(words) == 2
     assert "two combinations of --multirun would write to out=r_1.json" in capsys.readouterr().err
 
 
 def test_a_sweep_over_paths_writes_beside_and_not_below():
     runs = compose.sweep("evaluate", ["checkpoint=runs/a,runs/b", "video=v"])
-    assert [run[-2:] for run in runs] == [[f"out='result_runs-{name}.json'", f"video='v_runs-{name}'"] for name in "ab"]
+    assert [run[-2:] for run in runs] == [
+        [f"out='result_runs-{name}.json'", f"video='v_runs-{name}'"] for name in "ab"
+    ]
 
 
 def test_no_combination_starts_where_a_later_one_cannot_be_written(tmp_path, capsys):
     (tmp_path / "r_4.json").write_text("old")
     words = ["evaluate", "nowhere", "--multirun", "inference.steps=2,4", f"out={tmp_path}/r.json"]
     assert main(words) == 2
-    assert "r_4.json is there already" in capsys.readouterr().err  # and not that there is no checkpoint
+    assert (
+        "r_4.json is there already" in capsys.readouterr().err
+    )  # and not that there is no checkpoint

@@ -8,18 +8,29 @@ from pathlib import Path
 import pytest
 from hotstart.system import threads
 
-CLEAN = {name: value for name, value in os.environ.items() if name not in (*threads.WAITING, *threads.COUNTS)}
+CLEAN = {
+    name: value
+    for name, value in os.environ.items()
+    if name not in (*threads.WAITING, *threads.COUNTS)
+}
 
 
 def started(program: str, **environment: str) -> list[str]:
     """What a Python of its own prints."""
     done = subprocess.run(
-        [sys.executable, "-c", program], env=CLEAN | environment, capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-c", program],
+        env=CLEAN | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
     return done.stdout.split()
 
 
-SAY = "import os, hotstart; print(os.environ.get('GOMP_SPINCOUNT'), os.environ.get('KMP_BLOCKTIME'))"
+SAY = (
+    "import os, hotstart; print(os.environ.get('GOMP_SPINCOUNT'), os.environ.get('KMP_BLOCKTIME'))"
+)
 
 
 def test_importing_the_package_limits_the_spin():
@@ -69,8 +80,19 @@ def fake_system(root: Path, groups: str, files: dict[str, str]) -> Path:
         ("0::/\n", {"cpu.max": "150000 100000\n"}, 2),
         ("0::/\n", {"cpu.max": "max 100000\n"}, sys.maxsize),
         ("0::/a/b\n", {"a/cpu.max": "50000 100000\n", "a/b/cpu.max": "max 100000\n"}, 1),
-        ("4:cpu,cpuacct:/x\n", {"cpu,cpuacct/x/cpu.cfs_quota_us": "300000", "cpu,cpuacct/x/cpu.cfs_period_us": "100000"}, 3),
-        ("4:cpu,cpuacct:/x\n", {"cpu,cpuacct/cpu.cfs_quota_us": "-1", "cpu,cpuacct/cpu.cfs_period_us": "100000"}, sys.maxsize),
+        (
+            "4:cpu,cpuacct:/x\n",
+            {
+                "cpu,cpuacct/x/cpu.cfs_quota_us": "300000",
+                "cpu,cpuacct/x/cpu.cfs_period_us": "100000",
+            },
+            3,
+        ),
+        (
+            "4:cpu,cpuacct:/x\n",
+            {"cpu,cpuacct/cpu.cfs_quota_us": "-1", "cpu,cpuacct/cpu.cfs_period_us": "100000"},
+            sys.maxsize,
+        ),
         ("3:cpuset:/\n", {}, sys.maxsize),
     ],
 )
@@ -93,12 +115,8 @@ def test_a_container_gets_no_more_threads_than_its_quota(tmp_path, monkeypatch):
 
 def test_idle_cpus_are_counted_and_low_priorities_give_way(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
-    before = (
-        "cpu 0 0 0 0\ncpu0 10 0 0 100 0 0 0 0 0 0\ncpu1 10 0 0 100 0 0 0 0 0 0\ncpu2 0 5 0 0 0 0 0 0\ncpu3 9 9 9 9 9 9 9 9\n"
-    )
-    after = (
-        "cpu 0 0 0 0\ncpu0 20 0 0 100 0 0 0 0 0 0\ncpu1 15 0 0 105 0 0 0 0 0 0\ncpu2 0 15 0 0 0 0 0 0\ncpu3 9 9 9 9 9 9 9 9\n"
-    )
+    before = "cpu 0 0 0 0\ncpu0 10 0 0 100 0 0 0 0 0 0\ncpu1 10 0 0 100 0 0 0 0 0 0\ncpu2 0 5 0 0 0 0 0 0\ncpu3 9 9 9 9 9 9 9 9\n"
+    after = "cpu 0 0 0 0\ncpu0 20 0 0 100 0 0 0 0 0 0\ncpu1 15 0 0 105 0 0 0 0 0 0\ncpu2 0 15 0 0 0 0 0 0\ncpu3 9 9 9 9 9 9 9 9\n"
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/stat").write_text(before)
     monkeypatch.setattr(threads.time, "sleep", lambda _: (tmp_path / "proc/stat").write_text(after))

@@ -6,7 +6,15 @@ import time
 import numpy as np
 import pytest
 from hotstart.spec import CheckpointError, DataError, unknown
-from hotstart.system.untrusted import NESTED, parse_json, parse_yaml, read_json, read_text, read_yaml, shorten
+from hotstart.system.untrusted import (
+    NESTED,
+    parse_json,
+    parse_yaml,
+    read_json,
+    read_text,
+    read_yaml,
+    shorten,
+)
 
 GOOD = {"a": [1, -2.5, "x", True, None, {"b": []}], "ä": {}}
 
@@ -21,7 +29,10 @@ def test_plain_values_come_back(tmp_path):
     text = '{"a": [1, -2.5, "x", true, null, {"b": []}], "ä": {}}'
     assert read_json(written(tmp_path, text), DataError) == GOOD
     assert read_yaml(written(tmp_path, text), DataError) == GOOD
-    assert parse_yaml("a: &one [1]\nb: *one\n", "it", DataError) == {"a": [1], "b": [1]}  # PyYAML writes such
+    assert parse_yaml("a: &one [1]\nb: *one\n", "it", DataError) == {
+        "a": [1],
+        "b": [1],
+    }  # PyYAML writes such
 
 
 @pytest.mark.parametrize(
@@ -42,11 +53,15 @@ def test_plain_values_come_back(tmp_path):
 )
 def test_what_is_wrong_with_json_is_our_error(content, words, tmp_path):
     with pytest.raises(CheckpointError, match=words):
-        read_json(written(tmp_path, content), CheckpointError, 1000 if "1,000" in words else 1 << 20)
+        read_json(
+            written(tmp_path, content), CheckpointError, 1000 if "1,000" in words else 1 << 20
+        )
 
 
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 36))
-MERGED = "a0: &a0 {k: 1}\n" + "".join(f"a{i}: &a{i}\n  <<: [*a{i - 1}, *a{i - 1}, *a{i - 1}]\n" for i in range(1, 30))
+MERGED = "a0: &a0 {k: 1}\n" + "".join(
+    f"a{i}: &a{i}\n  <<: [*a{i - 1}, *a{i - 1}, *a{i - 1}]\n" for i in range(1, 30)
+)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +106,20 @@ def test_only_ordinary_files_are_opened(tmp_path):
 
 
 def test_small_values_stand_in_a_message_as_they_are():
-    for value in ("ddim", 3, -2.5, None, True, (1,), (480, 640), ["a"], {"a": {"b": [1]}}, b"x", np.float32, frozenset()):
+    for value in (
+        "ddim",
+        3,
+        -2.5,
+        None,
+        True,
+        (1,),
+        (480, 640),
+        ["a"],
+        {"a": {"b": [1]}},
+        b"x",
+        np.float32,
+        frozenset(),
+    ):
         assert shorten(value) == ("{}" if value == frozenset() else repr(value))
     assert shorten(np.zeros(2)) == "array([0., 0.])"
     assert shorten(KeyError("a")) == "KeyError('a',)"

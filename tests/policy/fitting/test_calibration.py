@@ -23,7 +23,9 @@ def test_the_least_start_that_forgets_enough_is_taken():
     found = Calibration(0.1, 0.2, tuple(gains))
     place = STARTS.index(found.start)
     assert gains[place] / (1 - gains[place]) <= MEMORY < gains[place - 1] / (1 - gains[place - 1])
-    assert Calibration(0.1, 0.2, (1.2,) * len(STARTS)).start == STARTS[-1]  # nothing forgets: the whole way
+    assert (
+        Calibration(0.1, 0.2, (1.2,) * len(STARTS)).start == STARTS[-1]
+    )  # nothing forgets: the whole way
 
 
 def test_a_mode_is_the_half_that_lies_together():
@@ -67,9 +69,13 @@ def test_drift_and_gains_of_a_known_posterior_are_found(tiny_model):
     model.denoiser = Denoiser(Drifting(model.config.horizon), Preconditioner("x0"))
     model.encode = lambda observation: observation["state"][:, -1, :1]
     found = calibrate(model, data, windows=4, samples=128)
-    assert found.drift == pytest.approx(0.1, rel=0.1)  # a plan that was not moved on would be off by 0.16
+    assert found.drift == pytest.approx(
+        0.1, rel=0.1
+    )  # a plan that was not moved on would be off by 0.16
     expected = [gain(model.schedule, start, 2, 0.1, 1.0) for start in STARTS[:2]]
-    assert found.gains[:2] == pytest.approx(expected, abs=0.03)  # 0.55 and 0.26; later ones drown in the samples' noise
+    assert found.gains[:2] == pytest.approx(
+        expected, abs=0.03
+    )  # 0.55 and 0.26; later ones drown in the samples' noise
 
 
 def test_data_without_two_chunks_in_a_row_are_refused(tiny_model, tiny_dataset):
@@ -84,14 +90,38 @@ def test_the_command_writes_the_start_that_an_open_one_takes(good, tmp_path, tin
     from hotstart.datasets.store import Store
 
     run = shutil.copytree(good, tmp_path / "last")
-    left_open = {**WARM, "start": None, "least_start": None}
-    assert DiffusionPolicy.load(run, left_open).way.least_start == 0.3
-    store = Store.create(tmp_path / "d.zarr", fps=10, action_spec=tiny_dataset.action_spec, obs_spec=tiny_dataset.obs_spec)
+    left_open = {**WARM, "start": None, "min_start": None}
+    assert DiffusionPolicy.load(run, left_open).sampler.min_start == 0.3
+    store = Store.create(
+        tmp_path / "d.zarr",
+        fps=10,
+        action_spec=tiny_dataset.action_spec,
+        obs_spec=tiny_dataset.obs_spec,
+    )
     for first in range(0, 28, 14):
-        store.append({name: np.asarray(tiny_dataset.array(name)[first : first + 14]) for name in ("state", "action")})
-    assert main(["checkpoint", "calibrate", str(run), f"data={tmp_path / 'd.zarr'}", "windows=2", "samples=4"]) == 0
+        store.append(
+            {
+                name: np.asarray(tiny_dataset.array(name)[first : first + 14])
+                for name in ("state", "action")
+            }
+        )
+    assert (
+        main(
+            [
+                "checkpoint",
+                "calibrate",
+                str(run),
+                f"data={tmp_path / 'd.zarr'}",
+                "windows=2",
+                "samples=4",
+            ]
+        )
+        == 0
+    )
     written = checkpoint.read_meta(run)["warm_start"]
     assert "<- taken" in capsys.readouterr().out
-    assert DiffusionPolicy.load(run, left_open).way.least_start == written["start"] in STARTS
-    assert DiffusionPolicy.load(run, {**left_open, "start": 0.4}).way.start == 0.4
-    assert DiffusionPolicy.load(run, {**left_open, "least_start": 0.2}).way.least_start == 0.2  # the user's word counts
+    assert DiffusionPolicy.load(run, left_open).sampler.min_start == written["start"] in STARTS
+    assert DiffusionPolicy.load(run, {**left_open, "start": 0.4}).sampler.start == 0.4
+    assert (
+        DiffusionPolicy.load(run, {**left_open, "min_start": 0.2}).sampler.min_start == 0.2
+    )  # the user's word counts

@@ -69,12 +69,27 @@ def test_its_weights_and_statistics_are_taken_over(ckpt, unet):
     assert (model.network.channels, model.network.step_width) == ((16, 32), 16)
     x = torch.full((1, 2, 5), 4.0)
     torch.testing.assert_close(model.normalizer.normalize("keypoints", x), 0.5 * x - 1)
-    torch.testing.assert_close(model.normalizer.denormalize("action", torch.zeros(1, 2)), torch.tensor([[0.0, -0.5]]))
+    torch.testing.assert_close(
+        model.normalizer.denormalize("action", torch.zeros(1, 2)), torch.tensor([[0.0, -0.5]])
+    )
 
 
 def test_from_the_command_line_to_a_warm_start(ckpt, tmp_path):
     out = tmp_path / "imported"
-    assert main(["checkpoint", "import", str(ckpt), "fps=20", "task=lift", f"out={out}", "names=obs:state"]) == 0
+    assert (
+        main(
+            [
+                "checkpoint",
+                "import",
+                str(ckpt),
+                "fps=20",
+                "task=lift",
+                f"out={out}",
+                "names=obs:state",
+            ]
+        )
+        == 0
+    )
     assert checkpoint.read_meta(out)["rate_hz"] == 20
     assert checkpoint.read_meta(out)["task"]["env"] == "lift"
     model, _ = checkpoint.load(out)
@@ -93,14 +108,19 @@ def test_nothing_that_is_pickled_is_run(tmp_path):
         def __reduce__(self):
             return open, (str(mark), "w")
 
-    torch.save({"state_dicts": {"ema_model": {"x": torch.arange(3.0)}}, "cfg": Attack()}, tmp_path / "a.ckpt")
+    torch.save(
+        {"state_dicts": {"ema_model": {"x": torch.arange(3.0)}}, "cfg": Attack()},
+        tmp_path / "a.ckpt",
+    )
     content = read_tensors(tmp_path / "a.ckpt")
     assert not mark.exists()
     assert isinstance(content["cfg"], Placeholder)
     assert content["state_dicts"]["ema_model"]["x"].tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.bool])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.bool]
+)
 def test_tensors_of_every_kind_and_shape_come_back(dtype, tmp_path):
     tensors = {
         "a": torch.arange(12).reshape(3, 4).to(dtype),
@@ -116,7 +136,9 @@ def test_tensors_of_every_kind_and_shape_come_back(dtype, tmp_path):
 
 def test_broken_and_strange_files_are_named(tmp_path, ckpt):
     (tmp_path / "text.ckpt").write_text("hello")
-    with pytest.raises(CheckpointError, match=r"text\.ckpt cannot be read as a file of torch\.save"):
+    with pytest.raises(
+        CheckpointError, match=r"text\.ckpt cannot be read as a file of torch\.save"
+    ):
         read_tensors(tmp_path / "text.ckpt")
     with zipfile.ZipFile(tmp_path / "other.ckpt", "w") as archive:
         archive.writestr("readme", "x")
@@ -130,7 +152,9 @@ def test_broken_and_strange_files_are_named(tmp_path, ckpt):
     with pytest.raises(CheckpointError, match=r"no \.ckpt of Diffusion Policy"):
         import_ckpt(tmp_path / "net.ckpt")
     content = read_tensors(ckpt)
-    state = {k: v for k, v in content["state_dicts"]["ema_model"].items() if "params_dict.obs" not in k}
+    state = {
+        k: v for k, v in content["state_dicts"]["ema_model"].items() if "params_dict.obs" not in k
+    }
     torch.save({"state_dicts": {"ema_model": state}}, tmp_path / "image.ckpt")
     with pytest.raises(CheckpointError, match="only low-dim policies"):
         import_ckpt(tmp_path / "image.ckpt")
@@ -140,7 +164,9 @@ def edit(ckpt, **changes):
     """The file with other tensors among the averaged ones; None takes one away."""
     content = read_tensors(ckpt)
     states = {**content["state_dicts"]["ema_model"], **changes}
-    torch.save({"state_dicts": {"ema_model": {k: v for k, v in states.items() if v is not None}}}, ckpt)
+    torch.save(
+        {"state_dicts": {"ema_model": {k: v for k, v in states.items() if v is not None}}}, ckpt
+    )
 
 
 def test_a_number_that_never_changed_is_commanded_as_it_was(ckpt):
@@ -165,8 +191,16 @@ def test_a_number_that_never_changed_is_commanded_as_it_was(ckpt):
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("normalizer.params_dict.action.scale", torch.tensor([float("nan"), 1.0]), "finite numbers"),
-        ("normalizer.params_dict.action.scale", torch.tensor([float("inf"), 1.0]), "finite numbers"),
+        (
+            "normalizer.params_dict.action.scale",
+            torch.tensor([float("nan"), 1.0]),
+            "finite numbers",
+        ),
+        (
+            "normalizer.params_dict.action.scale",
+            torch.tensor([float("inf"), 1.0]),
+            "finite numbers",
+        ),
         ("normalizer.params_dict.action.scale", torch.tensor([0.0, 1.0]), "above 0"),
         ("normalizer.params_dict.action.scale", torch.tensor([1, 1]), "finite numbers"),
         ("normalizer.params_dict.action.scale", torch.ones(2, 2), "finite numbers"),
@@ -177,7 +211,11 @@ def test_a_number_that_never_changed_is_commanded_as_it_was(ckpt):
         ("model.final_conv.1.bias", torch.ones(2, dtype=torch.complex64), "cannot be read"),
         ("model.final_conv.1.bias", torch.ones(3), "was expected"),
         ("model.final_conv.1.bias", None, "lacks network"),
-        ("model.down_modules.0.0.cond_encoder.1.weight", torch.ones(2), "cannot be imported|another network"),
+        (
+            "model.down_modules.0.0.cond_encoder.1.weight",
+            torch.ones(2),
+            "cannot be imported|another network",
+        ),
         ("model.down_modules.99.0.cond_encoder.1.weight", torch.ones(2), "another network"),
     ],
 )
@@ -188,7 +226,10 @@ def test_numbers_that_no_training_left_are_refused(name, value, words, ckpt):
 
 
 def test_a_min_above_its_max_is_refused(ckpt):
-    ends = {f"normalizer.params_dict.action.input_stats.{part}": torch.tensor([v, 0.0]) for part, v in (("min", 1), ("max", 0))}
+    ends = {
+        f"normalizer.params_dict.action.input_stats.{part}": torch.tensor([v, 0.0])
+        for part, v in (("min", 1), ("max", 0))
+    }
     edit(ckpt, **ends)
     with pytest.raises(CheckpointError, match="each min is at most its max"):
         import_ckpt(ckpt)

@@ -32,7 +32,11 @@ def answered(request, tmp_path_factory):
         pytest.skip("set HOTSTART_LEROBOT_PYTHON to a Python with lerobot 0.6 and diffusers")
     folder = tmp_path_factory.mktemp("lerobot") / request.param
     script = Path(hotstart.__file__).parent / "benchmarks" / "_lerobot_peer.py"
-    subprocess.run([PEER, str(script), str(folder), request.param, "1", "32", "64"], check=True, capture_output=True)
+    subprocess.run(
+        [PEER, str(script), str(folder), request.param, "1", "32", "64"],
+        check=True,
+        capture_output=True,
+    )
     return folder, np.load(folder / "answer.npz")
 
 
@@ -40,7 +44,12 @@ class Given:
     """Noise as the other side drew it."""
 
     def __init__(self, draws):
-        self.draws, self.seeds, self.plans, self.device = list(torch.as_tensor(draws)), np.zeros(3), np.zeros(3), "cpu"
+        self.draws, self.seeds, self.plans, self.device = (
+            list(torch.as_tensor(draws)),
+            np.zeros(3),
+            np.zeros(3),
+            "cpu",
+        )
 
     def normal(self, *shape):
         return self.draws.pop(0) if self.draws else torch.zeros(3, *shape)
@@ -50,13 +59,17 @@ def test_the_same_noise_gives_the_same_actions(answered, monkeypatch):
     folder, answer = answered
     model = import_policy(folder)
     policy = DiffusionPolicy(model, Fresh(100, DDIM(1.0)))
-    monkeypatch.setattr("hotstart.policy.diffusion_policy.RowNoise", lambda *_: Given(answer["draws"]))
+    monkeypatch.setattr(
+        "hotstart.policy.diffusion_policy.RowNoise", lambda *_: Given(answer["draws"])
+    )
     state = policy.initial_state([0, 1, 2])
     keys = [name for name in answer.files if name.startswith("observation")]
     for tick in range(2):
-        state = policy.observe(state, {name.rsplit(".", 1)[-1]: answer[name][:, tick] for name in keys})
+        state = policy.observe(
+            state, {name.rsplit(".", 1)[-1]: answer[name][:, tick] for name in keys}
+        )
     planned = policy.plan(state, np.arange(3), np.zeros(3, int))
-    half = model.normalizer.get_buffer("action__half_range").numpy()
+    half = model.normalizer.get_buffer("action__scale").numpy()
     assert planned.nfe.tolist() == [100] * 3
     np.testing.assert_allclose(planned.actions / half, answer["actions"] / half, atol=1e-4)
 
@@ -65,14 +78,27 @@ def test_it_is_warm_started_from_the_command_line(answered, tmp_path):
     folder, _ = answered
     out = tmp_path / "imported"
     assert (
-        main(["checkpoint", "import", str(folder), f"out={out}", "fps=10", "task=pusht", "names=observation.state:agent_pos"])
+        main(
+            [
+                "checkpoint",
+                "import",
+                str(folder),
+                f"out={out}",
+                "fps=10",
+                "task=pusht",
+                "names=observation.state:agent_pos",
+            ]
+        )
         == 0
     )
     model, meta = checkpoint.load(out)
     assert "agent_pos" in model.config.obs_spec.keys
     assert meta["rate_hz"] == 10
     policy = DiffusionPolicy(model, WarmStart(2, 0.2, cold=4))
-    shown = {name: np.zeros((1, *key.shape), key.dtype) for name, key in model.config.obs_spec.keys.items()}
+    shown = {
+        name: np.zeros((1, *key.shape), key.dtype)
+        for name, key in model.config.obs_spec.keys.items()
+    }
     state = policy.observe(policy.initial_state([0]), shown)
     first = policy.plan(state, np.zeros(1, int), np.zeros(1, int))
     second = policy.plan(first.state, np.zeros(1, int), np.full(1, 8))
@@ -125,8 +151,13 @@ def folder(tmp_path):
     }
     (tmp_path / "config.json").write_text(json.dumps(config))
     unet = PublishedUnet(2, 2, 2, (8, 16), 3, 4, 8, True, 20)
-    tensors = {f"diffusion.unet.{name}": value.contiguous() for name, value in unet.state_dict().items()}
-    for part, feature in (("normalize_inputs", "observation_state"), ("unnormalize_outputs", "action")):
+    tensors = {
+        f"diffusion.unet.{name}": value.contiguous() for name, value in unet.state_dict().items()
+    }
+    for part, feature in (
+        ("normalize_inputs", "observation_state"),
+        ("unnormalize_outputs", "action"),
+    ):
         tensors[f"{part}.buffer_{feature}.min"] = torch.tensor([0.0, -1.0])
         tensors[f"{part}.buffer_{feature}.max"] = torch.tensor([10.0, 1.0])
     save_file(tensors, tmp_path / "model.safetensors")
@@ -142,7 +173,7 @@ def test_a_folder_by_hand_is_taken_over_with_the_statistics_beside_the_weights(f
     model = import_policy(folder, {"observation.state": "where"})
     assert list(model.config.obs_spec.keys) == ["where"]
     assert model.normalizer.get_buffer("where__centre").tolist() == [5.0, 0.0]
-    assert model.normalizer.get_buffer("action__half_range").tolist() == [5.0, 1.0]
+    assert model.normalizer.get_buffer("action__scale").tolist() == [5.0, 1.0]
     assert model.regimes == ("constant",)
 
 
@@ -166,7 +197,9 @@ def test_what_would_run_differently_is_refused(folder, keys, match):
 
 def test_missing_statistics_and_files_are_named(folder, capsys):
     tensors = load_file(folder / "model.safetensors")
-    save_file({k: v for k, v in tensors.items() if "buffer_action" not in k}, folder / "model.safetensors")
+    save_file(
+        {k: v for k, v in tensors.items() if "buffer_action" not in k}, folder / "model.safetensors"
+    )
     with pytest.raises(CheckpointError, match=r"no statistics of action \(min\)"):
         import_policy(folder)
     (folder / "model.safetensors").unlink()
@@ -192,7 +225,10 @@ def test_several_levels_in_one_plan_are_refused(folder):
 def statistics(folder, **changes):
     """Other statistics beside the weights, as `action_min=tensor`."""
     tensors = load_file(folder / "model.safetensors")
-    where = {"action": "unnormalize_outputs.buffer_action", "state": "normalize_inputs.buffer_observation_state"}
+    where = {
+        "action": "unnormalize_outputs.buffer_action",
+        "state": "normalize_inputs.buffer_observation_state",
+    }
     for name, value in changes.items():
         feature, _, kind = name.partition("_")
         tensors[f"{where[feature]}.{kind}"] = torch.as_tensor(value).clone()
@@ -202,7 +238,11 @@ def statistics(folder, **changes):
 def their_transform(x, mode, inverse, **stats):
     """LeRobot's formulas, in float64."""
     if mode == "MEAN_STD":
-        return x * stats["std"] + stats["mean"] if inverse else (x - stats["mean"]) / (stats["std"] + 1e-8)
+        return (
+            x * stats["std"] + stats["mean"]
+            if inverse
+            else (x - stats["mean"]) / (stats["std"] + 1e-8)
+        )
     span = stats["max"] - stats["min"]
     span = np.where(span == 0, 1e-8, span)
     return (x + 1) / 2 * span + stats["min"] if inverse else 2 * (x - stats["min"]) / span - 1
@@ -212,9 +252,19 @@ def their_transform(x, mode, inverse, **stats):
 def test_numbers_that_never_change_and_others_are_read_by_lerobots_rule(mode, folder):
     change(folder, normalization_mapping={"STATE": mode, "ACTION": mode})
     kinds = {"MIN_MAX": ("min", "max"), "MEAN_STD": ("mean", "std")}[mode]
-    first, second = np.array([0.02, -1.0]), np.array([0.02, 3.0]) if mode == "MIN_MAX" else np.array([0.0, 3.0])
+    first, second = (
+        np.array([0.02, -1.0]),
+        np.array([0.02, 3.0]) if mode == "MIN_MAX" else np.array([0.0, 3.0]),
+    )
     own = dict(zip(kinds, (first, second), strict=True))
-    statistics(folder, **{f"{feature}_{kind}": values for feature in ("action", "state") for kind, values in own.items()})
+    statistics(
+        folder,
+        **{
+            f"{feature}_{kind}": values
+            for feature in ("action", "state")
+            for kind, values in own.items()
+        },
+    )
     model = import_policy(folder)
     seen = np.array([[0.02, -1.0], [0.02, 0.7], [0.02, 3.0]])
     theirs = their_transform(seen, mode, False, **own)
@@ -222,7 +272,9 @@ def test_numbers_that_never_change_and_others_are_read_by_lerobots_rule(mode, fo
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
     said = torch.tensor([[2.0, 1.0], [-1.0, -1.0], [0.0, 0.3]])
     found = model.normalizer.denormalize("action", said)
-    np.testing.assert_allclose(found, their_transform(said.double().numpy(), mode, True, **own), atol=1e-6)
+    np.testing.assert_allclose(
+        found, their_transform(said.double().numpy(), mode, True, **own), atol=1e-6
+    )
     assert found[:, 0].tolist() == [torch.tensor(0.02).item()] * 3
 
 
@@ -274,7 +326,20 @@ def test_weights_that_are_no_finite_numbers_are_refused(value, words, folder):
 
 def test_no_missing_key_and_no_value_gets_past_as_anything_but_ours(folder):
     config = json.loads((folder / "config.json").read_text())
-    odd = (None, True, -1, 2**40, 1e300, "x" * 10_000, [], {}, [-1], ["x"], {"a": {}}, [2**30, 2**30])
+    odd = (
+        None,
+        True,
+        -1,
+        2**40,
+        1e300,
+        "x" * 10_000,
+        [],
+        {},
+        [-1],
+        ["x"],
+        {"a": {}},
+        [2**30, 2**30],
+    )
     refused = 0
     for key in config:
         variants = [{k: v for k, v in config.items() if k != key}]
@@ -297,15 +362,29 @@ def test_the_rate_and_the_task_are_read_from_the_folder_or_asked_for(folder, tmp
     assert main(words) == 0
     meta = checkpoint.read_meta(tmp_path / "out")
     assert (meta["rate_hz"], meta["task"]["env"]) == (25.0, "pusht")
-    for odd in (None, [], {"env": None}, {"env": {"type": ["pusht"], "fps": "fast"}}, {"env": {"fps": -1, "type": "evil:mod"}}):
+    for odd in (
+        None,
+        [],
+        {"env": None},
+        {"env": {"type": ["pusht"], "fps": "fast"}},
+        {"env": {"fps": -1, "type": "evil:mod"}},
+    ):
         (folder / "train_config.json").write_text(json.dumps(odd))
         assert main(words[:-1]) == 2
         assert "give fps=RATE_HZ and task=NAME" in capsys.readouterr().err
 
 
 def test_two_cameras_called_rgb_keep_names_of_their_own():
-    state, front, wrist = "observation.state", "observation.images.front.rgb", "observation.images.wrist.rgb"
-    assert call_inputs([state, front, wrist], {}) == {state: "state", front: "front_rgb", wrist: "wrist_rgb"}
+    state, front, wrist = (
+        "observation.state",
+        "observation.images.front.rgb",
+        "observation.images.wrist.rgb",
+    )
+    assert call_inputs([state, front, wrist], {}) == {
+        state: "state",
+        front: "front_rgb",
+        wrist: "wrist_rgb",
+    }
     assert call_inputs([state, front, wrist], {front: "scene"})[wrist] == "wrist_rgb"
     with pytest.raises(CheckpointError, match=f"{front} and {wrist} would both be called 'cam'"):
         call_inputs([front, wrist], {front: "cam", wrist: "cam"})

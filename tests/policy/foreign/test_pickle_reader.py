@@ -14,7 +14,9 @@ from hotstart.policy.foreign.pickle_reader import Placeholder, read_tensors
 from hotstart.spec import CheckpointError
 
 GLOBAL = b"ctorch._utils\n_rebuild_tensor_v2\n"
-STORAGE = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ"
+STORAGE = (
+    b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ"
+)
 
 
 def whole(number: int) -> bytes:
@@ -32,7 +34,11 @@ def tensor(offset=0, size=(4,), stride=(1,)) -> bytes:
 def written(tmp_path):
     """written(opcodes): a file of torch.save with that pickle and a storage "0" of four numbers."""
 
-    def write(opcodes: bytes, packed: int = zipfile.ZIP_STORED, numbers: bytes = torch.arange(4.0).numpy().tobytes()):
+    def write(
+        opcodes: bytes,
+        packed: int = zipfile.ZIP_STORED,
+        numbers: bytes = torch.arange(4.0).numpy().tobytes(),
+    ):
         path = tmp_path / "a.ckpt"
         with zipfile.ZipFile(path, "w", packed) as archive:
             archive.writestr("a/data.pkl", b"\x80\x02" + opcodes + b".")
@@ -78,8 +84,12 @@ HOSTILE = {
     "a call without a function": b")R",
     "a storage of somebody else's": b"X\x01\x00\x00\x000Q",
     "a storage that is not there": STORAGE.replace(b"X\x01\x00\x00\x000", b"X\x01\x00\x00\x007"),
-    "a storage of another folder": STORAGE.replace(b"X\x01\x00\x00\x000", b"X\x0b\x00\x00\x00../data.pkl"),
-    "one storage as two kinds": STORAGE + STORAGE.replace(b"FloatStorage", b"LongStorage") + b"\x86",
+    "a storage of another folder": STORAGE.replace(
+        b"X\x01\x00\x00\x000", b"X\x0b\x00\x00\x00../data.pkl"
+    ),
+    "one storage as two kinds": STORAGE
+    + STORAGE.replace(b"FloatStorage", b"LongStorage")
+    + b"\x86",
     "text that is none": b"X\x02\x00\x00\x00\xff\xfe",
     "text longer than the file": b"X\xff\xff\xff\x7f",
     "bytes longer than memory": b"\x8e" + b"\xff" * 7 + b"\x7f",
@@ -89,7 +99,7 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_pickle_ends_at_once_and_small(name, written):
     path = written(HOSTILE[name])
-    begun = time.monotonic()
+    has_plan = time.monotonic()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
         found = read_tensors(path)
@@ -98,7 +108,7 @@ def test_a_hostile_pickle_ends_at_once_and_small(name, written):
         assert str(path) in str(error)
     else:  # harmless: nothing of it was built
         assert found is None or isinstance(found, dict | list | tuple | Placeholder | torch.Tensor)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - has_plan < 3
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
 
 
@@ -123,7 +133,9 @@ def test_what_is_wrong_with_a_pickle_is_named(name, words, written):
 
 
 def test_keys_that_are_neither_text_nor_small_numbers_are_left_out(written):
-    assert read_tensors(written(b"}(X\x01\x00\x00\x00aK\x01K\x07K\x02)K\x03" + whole(1 << 40) + b"K\x04u")) == {"a": 1, 7: 2}
+    assert read_tensors(
+        written(b"}(X\x01\x00\x00\x00aK\x01K\x07K\x02)K\x03" + whole(1 << 40) + b"K\x04u")
+    ) == {"a": 1, 7: 2}
 
 
 def test_compressed_members_are_refused_before_they_are_unpacked(written):
@@ -139,10 +151,14 @@ def test_compressed_members_are_refused_before_they_are_unpacked(written):
 def test_members_that_overlap_are_refused(written):
     path = written(tensor(), numbers=bytes(4000))
     raw = path.read_bytes()
-    entry = raw[raw.rindex(b"PK\x01\x02") : raw.index(b"PK\x05\x06")]  # the storage's, said a thousand times
+    entry = raw[
+        raw.rindex(b"PK\x01\x02") : raw.index(b"PK\x05\x06")
+    ]  # the storage's, said a thousand times
     end = raw.index(b"PK\x05\x06")
     closing = bytearray(raw[end:])
-    struct.pack_into("<HHI", closing, 8, 1002, 1002, end + 1000 * len(entry) - raw.index(b"PK\x01\x02"))
+    struct.pack_into(
+        "<HHI", closing, 8, 1002, 1002, end + 1000 * len(entry) - raw.index(b"PK\x01\x02")
+    )
     path.write_bytes(raw[:end] + entry * 1000 + bytes(closing))
     assert len(zipfile.ZipFile(path).infolist()) == 1002
     with pytest.raises(CheckpointError, match="its members are longer than the file"):
@@ -170,7 +186,12 @@ def test_there_is_a_limit_to_opcodes_and_to_the_pickle(written, monkeypatch):
 
 
 def test_every_protocol_of_torch_save_is_read(tmp_path):
-    content = {"a": torch.arange(3.0), "b": torch.nn.Parameter(torch.ones(2)), "c": [1, (2.5, None, True)], "d": b"x"}
+    content = {
+        "a": torch.arange(3.0),
+        "b": torch.nn.Parameter(torch.ones(2)),
+        "c": [1, (2.5, None, True)],
+        "d": b"x",
+    }
     for protocol in (2, 3, 4, 5):
         torch.save(content, tmp_path / "a.pt", pickle_protocol=protocol)
         found = read_tensors(tmp_path / "a.pt")
@@ -180,7 +201,10 @@ def test_every_protocol_of_torch_save_is_read(tmp_path):
 
 
 def test_no_bit_flip_gets_past_as_anything_but_ours(tmp_path):
-    torch.save({"state_dicts": {"model": {"x": torch.arange(8.0)}}, "cfg": OSError("x")}, tmp_path / "a.ckpt")
+    torch.save(
+        {"state_dicts": {"model": {"x": torch.arange(8.0)}}, "cfg": OSError("x")},
+        tmp_path / "a.ckpt",
+    )
     raw = (tmp_path / "a.ckpt").read_bytes()
     refused = 0
     for bit in range(0, 8 * len(raw), 61):

@@ -14,7 +14,7 @@ from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.policy.fitting.anchors import fit_anchors
 from hotstart.policy.normalizer import ACTION
 from hotstart.policy.samplers.anchored import Anchored
-from hotstart.policy.samplers.base import Trained
+from hotstart.policy.samplers.base import Capabilities
 from hotstart.spec import ConfigError, Horizon
 
 from ..analytic import gaussian, request
@@ -32,11 +32,17 @@ def test_anchors_are_the_datas_plans_and_the_head_finds_them(anchored_model, tin
     """Each of the eight episodes holds one action, and one episode is held out: seven anchors leave little."""
     model, found = anchored_model
     actions = torch.as_tensor(np.asarray(tiny_dataset.array(ACTION)))
-    plans = model.normalizer.normalize(ACTION, actions)[:, None].expand(-1, model.config.horizon.planned, -1)
+    plans = model.normalizer.normalize(ACTION, actions)[:, None].expand(
+        -1, model.config.horizon.planned, -1
+    )
     apart = (plans - model.anchors.plans[model.anchors.nearest(plans)]).square().mean().sqrt()
     spread = plans.std()
     assert float(apart) < 0.35 * float(spread)
-    states = {"state": torch.as_tensor(np.asarray(tiny_dataset.array("state"))).float()[:, None].expand(-1, 2, -1)}
+    states = {
+        "state": torch.as_tensor(np.asarray(tiny_dataset.array("state")))
+        .float()[:, None]
+        .expand(-1, 2, -1)
+    }
     chosen = model.anchors.chosen(model.tokens(states))
     assert float((chosen - plans).square().mean().sqrt()) < 1.3 * float(apart) + 0.02
     assert found.chosen >= found.distance > 0
@@ -70,17 +76,23 @@ def test_a_saved_checkpoint_keeps_its_anchors(anchored_model, tmp_path, observat
     assert loaded.anchors is not None and model.anchors is not None
     assert torch.equal(loaded.anchors.plans, model.anchors.plans)
     one, other = (DiffusionPolicy(each, Anchored()) for each in (model, loaded))
-    np.testing.assert_array_equal(plan(one, watched(one)).actions, plan(other, watched(other)).actions)
+    np.testing.assert_array_equal(
+        plan(one, watched(one)).actions, plan(other, watched(other)).actions
+    )
 
 
 def test_a_checkpoint_without_anchors_is_refused_with_the_command_that_gives_some(tiny_model):
     with pytest.raises(ConfigError, match="hotstart checkpoint anchors RUN data=DATA"):
         DiffusionPolicy(tiny_model(), Anchored())
     with pytest.raises(ConfigError, match=r"anchored .*constant; it knows staircase"):
-        Anchored().check(Trained(("staircase",), Horizon(2, 24, 8), anchored=True), Horizon(2, 24, 8))
+        Anchored().check(
+            Capabilities(("staircase",), Horizon(2, 24, 8), anchored=True), Horizon(2, 24, 8)
+        )
 
 
-@pytest.mark.parametrize(("options", "match"), [({"steps": 0}, "steps is 0"), ({"start": 0.0}, "start is 0.0")])
+@pytest.mark.parametrize(
+    ("options", "match"), [({"steps": 0}, "steps is 0"), ({"start": 0.0}, "start is 0.0")]
+)
 def test_settings_that_cannot_be_are_refused(options, match):
     with pytest.raises(ConfigError, match=match):
         Anchored(**options)
@@ -100,9 +112,19 @@ def test_a_model_that_could_not_begin_from_anchors_gets_none(tiny_model, tiny_da
 
 
 def test_the_command_writes_a_checkpoint_beside_the_old_one(good, tmp_path, tiny_dataset, capsys):
-    store = Store.create(tmp_path / "d.zarr", fps=10, action_spec=tiny_dataset.action_spec, obs_spec=tiny_dataset.obs_spec)
+    store = Store.create(
+        tmp_path / "d.zarr",
+        fps=10,
+        action_spec=tiny_dataset.action_spec,
+        obs_spec=tiny_dataset.obs_spec,
+    )
     for first in range(0, 42, 14):
-        store.append({name: np.asarray(tiny_dataset.array(name)[first : first + 14]) for name in ("state", "action")})
+        store.append(
+            {
+                name: np.asarray(tiny_dataset.array(name)[first : first + 14])
+                for name in ("state", "action")
+            }
+        )
     words = [f"data={tmp_path / 'd.zarr'}", f"out={tmp_path / 'with'}", "count=2", "steps=20"]
     assert main(["checkpoint", "anchors", str(good), *words]) == 0
     assert "2 anchors" in capsys.readouterr().out

@@ -2,8 +2,12 @@
 
 import pytest
 import torch
-from hotstart.policy.samplers.base import Fresh, Trained
-from hotstart.policy.samplers.bidirectional import BidirectionalDecoding, backward_loss, mean_distance
+from hotstart.policy.samplers.base import Capabilities, Fresh
+from hotstart.policy.samplers.bidirectional import (
+    BidirectionalDecoding,
+    backward_loss,
+    mean_distance,
+)
 from hotstart.spec import ConfigError, Horizon
 from torch import Tensor
 
@@ -34,16 +38,16 @@ def test_a_plan_keeps_its_mode_where_fresh_ones_change_it():
 
 
 def test_a_row_without_a_plan_takes_what_all_samples_agree_on():
-    way = BidirectionalDecoding(samples=9, kept=2, steps=3, weak_steps=0)
+    sampler = BidirectionalDecoding(samples=9, kept=2, steps=3, weak_steps=0)
     asked = request(smooth(0.3), rows=3)
     samples = Fresh(3)(asked.branches(9)).plan.unflatten(0, (3, 9))
     apart = (samples.unsqueeze(1) - samples.unsqueeze(2)).flatten(3).norm(dim=-1).mean(-1)  # (3, 9)
-    assert torch.equal(way(asked).plan, samples[torch.arange(3), apart.argmin(1)])
+    assert torch.equal(sampler(asked).plan, samples[torch.arange(3), apart.argmin(1)])
 
 
 def test_the_weaker_plans_that_it_leads_away_from_are_drawn_apart_from_the_others():
     """Written out: mean distance to the others less that to weaker plans from further noise streams."""
-    way = BidirectionalDecoding(samples=9, kept=2, steps=3, weak_steps=1)
+    sampler = BidirectionalDecoding(samples=9, kept=2, steps=3, weak_steps=1)
     asked = request(smooth(0.3), rows=8)
     strong = Fresh(3)(asked.branches(9)).plan.unflatten(0, (8, 9)).flatten(2)
 
@@ -52,7 +56,7 @@ def test_the_weaker_plans_that_it_leads_away_from_are_drawn_apart_from_the_other
         apart = torch.cdist(strong, strong).mean(-1) - torch.cdist(strong, weak).mean(-1)
         return strong[torch.arange(8), apart.argmin(1)].unflatten(1, (24, 2))
 
-    torch.testing.assert_close(way(asked).plan, chosen(first=9))
+    torch.testing.assert_close(sampler(asked).plan, chosen(first=9))
     assert not torch.equal(chosen(first=9), chosen(first=0))
 
 
@@ -65,15 +69,23 @@ def test_backward_loss_sees_known_steps_only_and_near_ones_most():
     before, plans = torch.zeros(1, 4, 1), torch.zeros(1, 4, 4, 1)
     for step in range(4):
         plans[0, step, step] = 1.0
-    assert backward_loss(plans, before, torch.tensor([3]), 0, 0.5).tolist() == [[1.0, 0.5, 0.25, 0.0]]
-    assert backward_loss(plans, before, torch.tensor([3]), 1, 0.5).tolist() == [[0.0, 1.0, 0.5, 0.0]]  # one step lies behind
+    assert backward_loss(plans, before, torch.tensor([3]), 0, 0.5).tolist() == [
+        [1.0, 0.5, 0.25, 0.0]
+    ]
+    assert backward_loss(plans, before, torch.tensor([3]), 1, 0.5).tolist() == [
+        [0.0, 1.0, 0.5, 0.0]
+    ]  # one step lies behind
 
 
 def test_mean_distance_counts_the_marked_ones_only():
     plans = torch.tensor([0.0, 1.0]).reshape(1, 2, 1, 1)
     others = torch.tensor([0.0, 3.0, 100.0]).reshape(1, 3, 1, 1)
-    assert mean_distance(plans, others, torch.tensor([[True, True, False]])).tolist() == [[1.5, 1.5]]
-    assert mean_distance(plans, others, torch.tensor([[False, True, False]])).tolist() == [[3.0, 2.0]]
+    assert mean_distance(plans, others, torch.tensor([[True, True, False]])).tolist() == [
+        [1.5, 1.5]
+    ]
+    assert mean_distance(plans, others, torch.tensor([[False, True, False]])).tolist() == [
+        [3.0, 2.0]
+    ]
 
 
 def test_branches_of_a_row_draw_apart_and_the_first_is_the_row_itself():
@@ -86,7 +98,12 @@ def test_branches_of_a_row_draw_apart_and_the_first_is_the_row_itself():
 
 @pytest.mark.parametrize(
     ("settings", "named"),
-    [({"kept": 0}, "kept"), ({"kept": 16}, "kept"), ({"decay": 0.0}, "decay"), ({"weak_steps": -1}, "weak")],
+    [
+        ({"kept": 0}, "kept"),
+        ({"kept": 16}, "kept"),
+        ({"decay": 0.0}, "decay"),
+        ({"weak_steps": -1}, "weak"),
+    ],
 )
 def test_settings_that_mean_nothing_are_refused(settings: dict, named: str):
     with pytest.raises(ConfigError, match=named):
@@ -95,4 +112,6 @@ def test_settings_that_mean_nothing_are_refused(settings: dict, named: str):
 
 def test_a_checkpoint_without_constant_levels_is_refused():
     with pytest.raises(ConfigError, match="inference=bid"):
-        BidirectionalDecoding().check(Trained(("staircase",), Horizon(2, 24, 8)), Horizon(2, 24, 8))
+        BidirectionalDecoding().check(
+            Capabilities(("staircase",), Horizon(2, 24, 8)), Horizon(2, 24, 8)
+        )

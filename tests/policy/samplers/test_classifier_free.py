@@ -8,7 +8,7 @@ import torch
 from hotstart.policy.diffusion.contract import Denoiser, Preconditioner
 from hotstart.policy.diffusion.schedule import alpha_sigma
 from hotstart.policy.diffusion_policy import DiffusionPolicy
-from hotstart.policy.samplers.base import Fresh, PlanRequest, Trained
+from hotstart.policy.samplers.base import Capabilities, Fresh, PlanRequest
 from hotstart.policy.samplers.classifier_free import ClassifierFreeGuidance
 from hotstart.spec import ConfigError, Horizon
 from torch import Tensor
@@ -33,7 +33,10 @@ def asked(told: list[float], untold: list[float]) -> PlanRequest:
     """Rows whose data lie at `told` with words and at `untold` without."""
     plain = request(gaussian(0, 1), rows=len(told), horizon=HORIZON)
     denoiser = Denoiser(Centred(gaussian(0, 1)), Preconditioner("x0"))
-    contexts = {"context": torch.tensor(told).unsqueeze(1), "without_words": torch.tensor(untold).unsqueeze(1)}
+    contexts = {
+        "context": torch.tensor(told).unsqueeze(1),
+        "unconditional": torch.tensor(untold).unsqueeze(1),
+    }
     return dataclasses.replace(plain, denoiser=denoiser, **contexts)
 
 
@@ -48,7 +51,9 @@ def test_gaussians_are_led_along_the_line_of_their_means(weight):
     """Both scores have one slope, so guidance is sampling from a Gaussian at u + weight (c - u)."""
     led = ClassifierFreeGuidance(8, weight, agree=None, clip=None)(asked([0.3, -0.1], [0.1, 0.1]))
     means = [0.1 + weight * 0.2, 0.1 - weight * 0.2]
-    torch.testing.assert_close(led.plan, Fresh(8, clip=None)(asked(means, means)).plan, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        led.plan, Fresh(8, clip=None)(asked(means, means)).plan, atol=1e-5, rtol=1e-4
+    )
     assert led.nfe.tolist() == [16, 16]
 
 
@@ -70,10 +75,14 @@ def test_a_checkpoint_that_always_had_words_is_refused(tiny_model):
         DiffusionPolicy(tiny_model(), ClassifierFreeGuidance())
     DiffusionPolicy(tiny_model(), ClassifierFreeGuidance(weight=1.0))  # needs none
     with pytest.raises(ConfigError, match=r"cfg .*constant; it knows staircase"):
-        ClassifierFreeGuidance().check(Trained(("staircase",), HORIZON, wordless=True), HORIZON)
+        ClassifierFreeGuidance().check(
+            Capabilities(("staircase",), HORIZON, unconditional=True), HORIZON
+        )
 
 
-@pytest.mark.parametrize(("options", "match"), [({"steps": 0}, "steps is 0"), ({"agree": -0.1}, "agree is -0.1")])
+@pytest.mark.parametrize(
+    ("options", "match"), [({"steps": 0}, "steps is 0"), ({"agree": -0.1}, "agree is -0.1")]
+)
 def test_settings_that_cannot_be_are_refused(options, match):
     with pytest.raises(ConfigError, match=match):
         ClassifierFreeGuidance(**options)

@@ -6,17 +6,32 @@ import torch
 from hotstart.policy.diffusion.objective import block_index, staircase_times
 from hotstart.policy.diffusion.schedule import VPCosine, alpha_sigma, raise_noise
 from hotstart.policy.diffusion.solvers import DDIM, DPMSolverPP
-from hotstart.policy.samplers.base import Fresh, Trained
+from hotstart.policy.samplers.base import Capabilities, Fresh
 from hotstart.policy.samplers.streaming import Streaming
 from hotstart.spec import ConfigError, Horizon
 
 from ..analytic import gaussian, request, smooth
 
-HORIZONS = [Horizon(2, 24, 8), Horizon(1, 24, 8), Horizon(1, 32, 8), Horizon(3, 20, 4), Horizon(2, 16, 1), Horizon(1, 10, 5)]
+HORIZONS = [
+    Horizon(2, 24, 8),
+    Horizon(1, 24, 8),
+    Horizon(1, 32, 8),
+    Horizon(3, 20, 4),
+    Horizon(2, 16, 1),
+    Horizon(1, 10, 5),
+]
 PRIMERS = ["denoise", "zero", "constant"]
 
 
-def run(way: Streaming, horizon: Horizon, calls: int, executed=None, posterior=None, rows: int = 3, committed=None):
+def run(
+    sampler: Streaming,
+    horizon: Horizon,
+    calls: int,
+    executed=None,
+    posterior=None,
+    rows: int = 3,
+    frozen=None,
+):
     """Requests and outcomes of some calls in a row."""
     posterior, outcome, done = posterior or smooth(0.2), None, []
     for call in range(calls):
@@ -27,10 +42,10 @@ def run(way: Streaming, horizon: Horizon, calls: int, executed=None, posterior=N
             previous=None if outcome is None else outcome.plan,
             previous_level=None if outcome is None else outcome.level,
             executed=horizon.executed if executed is None else executed,
-            committed=committed,
+            frozen=frozen,
             seed=100 * call,
         )
-        outcome = way(asked)
+        outcome = sampler(asked)
         done.append((asked, outcome))
     return done
 
@@ -47,8 +62,8 @@ def is_trained(level: torch.Tensor, horizon: Horizon) -> bool:
 @pytest.mark.parametrize("steps", [1, 3, 4])
 @pytest.mark.parametrize("primer", PRIMERS)
 def test_every_level_vector_met_is_one_that_was_trained(horizon, steps, primer):
-    way = Streaming(steps, cold=5, primer=primer)
-    for number, (asked, outcome) in enumerate(run(way, horizon, 4)):
+    sampler = Streaming(steps, cold=5, primer=primer)
+    for number, (asked, outcome) in enumerate(run(sampler, horizon, 4)):
         seen = asked.denoiser.network.seen
         if number > 0:
             assert len(seen) == steps
@@ -58,7 +73,9 @@ def test_every_level_vector_met_is_one_that_was_trained(horizon, steps, primer):
 
 @pytest.mark.parametrize("primer", PRIMERS)
 def test_a_call_costs_the_same_number_of_evaluations_every_time(primer):
-    first, *others = (outcome.nfe.tolist() for _, outcome in run(Streaming(3, 6, primer), HORIZONS[0], 4))
+    first, *others = (
+        outcome.nfe.tolist() for _, outcome in run(Streaming(3, 6, primer), HORIZONS[0], 4)
+    )
     assert first == [{"denoise": 6, "zero": 3, "constant": 4}[primer]] * 3
     assert others == [[3] * 3] * 3
 
@@ -78,9 +95,14 @@ def test_the_noise_of_every_step_is_what_its_label_says(executed):
         return posterior(x, alpha, sigma)
 
     many = 2500  # the same request for many rows of noise
-    previous = {key: getattr(asked, key).repeat(many, *[1] * (getattr(asked, key).dim() - 1)) for key in PREVIOUS}
+    previous = {
+        key: getattr(asked, key).repeat(many, *[1] * (getattr(asked, key).dim() - 1))
+        for key in PREVIOUS
+    }
     steps = np.tile(np.broadcast_to(np.asarray(executed), (rows,)), many)
-    Streaming(2, 4, solver=DDIM(1.0))(request(watching, rows * many, wide, executed=steps, seed=7, **previous))
+    Streaming(2, 4, solver=DDIM(1.0))(
+        request(watching, rows * many, wide, executed=steps, seed=7, **previous)
+    )
     x, sigma = seen[0]
     alpha = (1 - sigma**2).sqrt()
     error = x - alpha * 0.3
@@ -89,12 +111,16 @@ def test_the_noise_of_every_step_is_what_its_label_says(executed):
         drawn = (error[row::rows].std(0) - sigma[0]).abs()
         kept = error[row::rows].std(0) < 1e-5
         assert bool((kept | (drawn < 0.1)).all())
-        assert not kept[0].any()  # the past step was executed, is clean, and got its stair's noise again
+        assert not kept[
+            0
+        ].any()  # the past step was executed, is clean, and got its stair's noise again
 
 
 def test_committed_steps_have_their_stair_too():
-    (_, _), (asked, _) = run(Streaming(2, 4), HORIZONS[0], 2, executed=5, committed=[0, 2, 3])
-    assert all(is_trained(row, HORIZONS[0]) for level in asked.denoiser.network.seen for row in level)
+    (_, _), (asked, _) = run(Streaming(2, 4), HORIZONS[0], 2, executed=5, frozen=[0, 2, 3])
+    assert all(
+        is_trained(row, HORIZONS[0]) for level in asked.denoiser.network.seen for row in level
+    )
 
 
 PREVIOUS = ("previous", "previous_level")
@@ -102,8 +128,14 @@ PREVIOUS = ("previous", "previous_level")
 
 def test_raising_the_noise_gives_the_forward_process():
     generator = torch.Generator().manual_seed(0)
-    x0, first, second = torch.full((2000, 3, 1), 0.5), *(torch.randn(2000, 3, 1, generator=generator) for _ in range(2))
-    low, high = torch.tensor([0.0, 0.2, 0.6]).expand(2000, 3), torch.tensor([0.3, 0.5, 0.5]).expand(2000, 3)
+    x0, first, second = (
+        torch.full((2000, 3, 1), 0.5),
+        *(torch.randn(2000, 3, 1, generator=generator) for _ in range(2)),
+    )
+    low, high = (
+        torch.tensor([0.0, 0.2, 0.6]).expand(2000, 3),
+        torch.tensor([0.3, 0.5, 0.5]).expand(2000, 3),
+    )
     x = raise_noise(x0, first, torch.zeros_like(low), low)
     raised = raise_noise(x, second, low, high)
     alpha, sigma = (value[0] for value in alpha_sigma(torch.maximum(low, high)))
@@ -115,7 +147,9 @@ def test_raising_the_noise_gives_the_forward_process():
 @pytest.mark.parametrize("solver", [DDIM(), DDIM(1.0), DPMSolverPP(1)])
 def test_streamed_data_are_spread_as_those_sampled_in_as_many_steps_in_all(solver):
     posterior, rows = gaussian(0.2, 0.1), 600
-    streamed = run(Streaming(12, 24, solver=solver), HORIZONS[0], 4, posterior=posterior, rows=rows)[-1][1].plan[:, 1:9]
+    streamed = run(
+        Streaming(12, 24, solver=solver), HORIZONS[0], 4, posterior=posterior, rows=rows
+    )[-1][1].plan[:, 1:9]
     fresh = Fresh(24, solver)(request(posterior, rows, HORIZONS[0])).plan[:, 1:9]
     assert float(streamed.mean()) == pytest.approx(0.2, abs=0.01)
     assert float(streamed.std()) == pytest.approx(float(fresh.std()), abs=0.006)
@@ -124,12 +158,16 @@ def test_streamed_data_are_spread_as_those_sampled_in_as_many_steps_in_all(solve
 def test_what_it_refuses():
     horizon = HORIZONS[0]
     with pytest.raises(ConfigError, match=r"sdp .*staircase; it knows constant"):
-        Streaming().check(Trained(("constant",), horizon), horizon)
+        Streaming().check(Capabilities(("constant",), horizon), horizon)
     with pytest.raises(ConfigError, match=r"blocks of 8 steps.*executed=4 makes another staircase"):
-        Streaming().check(Trained(("staircase", "constant"), horizon), Horizon(2, 24, 4))
+        Streaming().check(Capabilities(("staircase", "constant"), horizon), Horizon(2, 24, 4))
     with pytest.raises(ConfigError, match="two blocks"):
-        Streaming().check(Trained(("staircase", "constant"), Horizon(2, 12, 8)), Horizon(2, 12, 8))
-    with pytest.raises(ConfigError, match=r"primer is 'ones'; choose one of denoise, zero, constant"):
+        Streaming().check(
+            Capabilities(("staircase", "constant"), Horizon(2, 12, 8)), Horizon(2, 12, 8)
+        )
+    with pytest.raises(
+        ConfigError, match=r"primer is 'ones'; choose one of denoise, zero, constant"
+    ):
         Streaming(primer="ones")
     with pytest.raises(ConfigError, match="steps is 0"):
         Streaming(0)

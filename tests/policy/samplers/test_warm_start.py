@@ -7,7 +7,7 @@ import pytest
 import torch
 from hotstart.policy.diffusion.schedule import VPCosine, alpha_sigma
 from hotstart.policy.diffusion.solvers import DDIM
-from hotstart.policy.samplers.base import Fresh, Trained, shift
+from hotstart.policy.samplers.base import Capabilities, Fresh, shift
 from hotstart.policy.samplers.warm_start import WarmStart, behind_chunk, choose_start, gain
 from hotstart.spec import ConfigError, Horizon
 
@@ -16,11 +16,11 @@ from ..analytic import gaussian, request, smooth, two_points
 HORIZON = Horizon(2, 24, 8)
 
 
-def measured_gain(way: WarmStart, spread: float) -> float:
+def measured_gain(sampler: WarmStart, spread: float) -> float:
     """Slope of the outcome against an error of the guess, with common noise."""
     guess = torch.zeros(4, 24, 2)
-    one = way(request(gaussian(0.1, spread), previous=guess))
-    other = way(request(gaussian(0.1, spread), previous=guess + 0.2))
+    one = sampler(request(gaussian(0.1, spread), previous=guess))
+    other = sampler(request(gaussian(0.1, spread), previous=guess + 0.2))
     return float((other.plan - one.plan).mean() / 0.2)
 
 
@@ -28,14 +28,19 @@ def measured_gain(way: WarmStart, spread: float) -> float:
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 @pytest.mark.parametrize("renoise", [True, False])
 def test_an_error_of_the_guess_shrinks_as_the_formula_says(spread, eta, renoise):
-    way = WarmStart(3, 0.1, solver=DDIM(eta), renoise=renoise, clip=None)
-    assert measured_gain(way, spread) == pytest.approx(gain(VPCosine(), 0.1, 3, spread, eta, renoise), abs=1e-3)
+    sampler = WarmStart(3, 0.1, solver=DDIM(eta), renoise=renoise, clip=None)
+    assert measured_gain(sampler, spread) == pytest.approx(
+        gain(VPCosine(), 0.1, 3, spread, eta, renoise), abs=1e-3
+    )
 
 
 @pytest.mark.parametrize("spread", [0.02, 0.05, 0.1, 0.2])
 @pytest.mark.parametrize("start", [0.03, 0.11, 0.21])
 def test_with_many_steps_the_gain_is_the_closed_form(spread, start):
-    alpha, sigma = (float(value) for value in alpha_sigma(VPCosine().level(torch.tensor(start, dtype=torch.float64))))
+    alpha, sigma = (
+        float(value)
+        for value in alpha_sigma(VPCosine().level(torch.tensor(start, dtype=torch.float64)))
+    )
     total = alpha**2 * spread**2 + sigma**2
     ode, ancestral = spread / total**0.5, alpha * spread**2 / total
     assert gain(VPCosine(), start, 2000, spread, 0.0, False) == pytest.approx(ode, abs=2e-3)
@@ -43,7 +48,9 @@ def test_with_many_steps_the_gain_is_the_closed_form(spread, start):
 
 
 def test_the_start_is_the_least_one_that_forgets_enough():
-    starts = [choose_start(VPCosine(), 3, 0.05, drift, 0.02, 1.0) for drift in (0.001, 0.05, 0.2, 0.8)]
+    starts = [
+        choose_start(VPCosine(), 3, 0.05, drift, 0.02, 1.0) for drift in (0.001, 0.05, 0.2, 0.8)
+    ]
     assert starts == sorted(starts)
     assert starts[0] < starts[-1] < 1.0
     chosen = starts[2]
@@ -60,10 +67,10 @@ def test_a_spread_that_never_forgets_asks_for_the_whole_way():
 def flips(size: float, guess: float, neutral: bool, start: float) -> float:
     """How often a number that takes two values changes from `guess` when 99 of 100 posterior chances say so."""
     previous = torch.full((4000, 4, 1), guess)
-    way = WarmStart(3, start, solver=DDIM(1.0), renoise=False, neutral=neutral)
+    sampler = WarmStart(3, start, solver=DDIM(1.0), renoise=False, neutral=neutral)
     tiny = Horizon(1, 4, 4)
     asked = request(two_points(size, 0.99), 4000, tiny, 1, previous, 4, discrete=[True])
-    return float((way(asked).plan[:, 0, 0] > 0).float().mean())
+    return float((sampler(asked).plan[:, 0, 0] > 0).float().mean())
 
 
 def test_a_gripper_flips_from_the_neutral_value_only():
@@ -76,7 +83,9 @@ def test_a_gripper_flips_from_the_neutral_value_only():
 @pytest.mark.parametrize("steps", [1, 2, 10])
 def test_a_start_without_noise_gives_the_mean_whatever_the_seed(steps):
     def spread(share: float) -> tuple[torch.Tensor, torch.Tensor]:
-        plan = Fresh(steps, DDIM(), None, start_noise=share)(request(gaussian(0.3, 0.2), rows=64)).plan
+        plan = Fresh(steps, DDIM(), None, start_noise=share)(
+            request(gaussian(0.3, 0.2), rows=64)
+        ).plan
         return plan.mean(), plan.std()
 
     mean, none = spread(0.0)
@@ -90,8 +99,8 @@ def test_a_warm_start_without_noise_forgets_its_guess_as_fast_and_scatters_less(
     previous = torch.full((64, 24, 2), 0.3)
     plans = {}
     for share in (0.0, 1.0):
-        way = WarmStart(2, 0.2, solver=DDIM(0.0), clip=None, start_noise=share)
-        plans[share] = way(request(gaussian(0.1, 0.1), rows=64, previous=previous)).plan
+        sampler = WarmStart(2, 0.2, solver=DDIM(0.0), clip=None, start_noise=share)
+        plans[share] = sampler(request(gaussian(0.1, 0.1), rows=64, previous=previous)).plan
     assert float(plans[0.0].std()) < 1e-6 < float(plans[1.0].std())
     assert float(plans[0.0].mean()) == pytest.approx(float(plans[1.0].mean()), abs=0.01)
 
@@ -146,16 +155,18 @@ def test_a_start_left_open_is_noisy_enough_for_a_neutral_gripper(size, expected)
     ],
 )
 def test_behind_the_chunk_the_start_rises_to_the_end_of_what_is_known(horizon, known, shares):
-    np.testing.assert_allclose(behind_chunk(horizon, torch.tensor([known]))[0].numpy(), shares, atol=1e-6)
+    np.testing.assert_allclose(
+        behind_chunk(horizon, torch.tensor([known]))[0].numpy(), shares, atol=1e-6
+    )
 
 
 def test_a_rising_start_forgets_the_repeated_tail_and_treats_the_chunk_as_before():
     previous, asked_levels = torch.zeros(4, 24, 2), []
     previous[:, 23] = 0.9  # repeated behind the end
     plans = {}
-    for rising in (False, True):
+    for ramp in (False, True):
         asked = request(gaussian(0.0, 0.2), previous=previous)
-        plans[rising] = WarmStart(2, 0.1, rising=rising)(asked).plan
+        plans[ramp] = WarmStart(2, 0.1, ramp=ramp)(asked).plan
         asked_levels.append(asked.denoiser.network.seen)
     torch.testing.assert_close(plans[True][:, :9], plans[False][:, :9])
     assert float(plans[False][:, 17:].mean()) > 0.4
@@ -168,15 +179,15 @@ def test_a_rising_start_forgets_the_repeated_tail_and_treats_the_chunk_as_before
 def test_a_row_without_a_plan_is_sampled_fresh_and_the_others_do_not_notice():
     previous = torch.rand(4, 24, 2, generator=torch.Generator().manual_seed(0))
     previous[2] = torch.nan
-    way = WarmStart(2, 0.3, cold=7)
+    sampler = WarmStart(2, 0.3, cold=7)
     asked = request(smooth(0.3), previous=previous)
-    outcome = way(asked)
+    outcome = sampler(asked)
     assert outcome.nfe.tolist() == [2, 2, 7, 2]
     alone = Fresh(7)(request(smooth(0.3), rows=1, seed=2))
     torch.testing.assert_close(outcome.plan[2:3], alone.plan)
     for row in (0, 3):
         asked = request(smooth(0.3), rows=1, seed=row, previous=previous[row : row + 1])
-        torch.testing.assert_close(way(asked).plan[0], outcome.plan[row])
+        torch.testing.assert_close(sampler(asked).plan[0], outcome.plan[row])
 
 
 def test_a_row_whose_guess_is_wrong_falls_back_alone():
@@ -189,7 +200,9 @@ def test_a_row_whose_guess_is_wrong_falls_back_alone():
     assert WarmStart(2, 0.3, cold=5)(asked).nfe.tolist() == [2, 2, 2]
 
 
-@pytest.mark.parametrize(("discrete", "spent"), [([False, True], [2, 7, 2]), ([True, True], [2, 2, 2])])
+@pytest.mark.parametrize(
+    ("discrete", "spent"), [([False, True], [2, 7, 2]), ([True, True], [2, 2, 2])]
+)
 def test_a_number_of_two_values_never_makes_a_row_fall_back(discrete, spent):
     """It begins at the neutral value and ends at one of the two, as far from its guess as can be."""
 
@@ -212,9 +225,9 @@ def test_a_number_of_two_values_never_makes_a_row_fall_back(discrete, spent):
         ({"cold": 0}, "cold 0"),
         ({"start": 0.0}, "start is 0.0"),
         ({"start": 1.1}, "start is 1.1"),
-        ({"least_start": 0.0}, "least_start is 0.0"),
+        ({"min_start": 0.0}, "min_start is 0.0"),
         ({"fallback": 0.0}, "fallback is 0.0"),
-        ({"rising": True, "renoise": False}, "rising=true"),
+        ({"ramp": True, "renoise": False}, "ramp=true"),
         ({"start_noise": 0.5, "renoise": False}, "start_noise=0.5"),
     ],
 )
@@ -224,25 +237,33 @@ def test_settings_that_cannot_be_are_refused(options, match):
 
 
 def test_a_checkpoint_without_constant_levels_is_refused():
-    with pytest.raises(ConfigError, match=r"rti .*constant; it knows staircase.*training.regimes.constant above 0"):
-        WarmStart().check(Trained(("staircase",), HORIZON), HORIZON)
-    with pytest.raises(ConfigError, match=r"rising=true.*staircase; it knows constant"):
-        WarmStart(rising=True).check(Trained(("constant",), HORIZON), HORIZON)
-    WarmStart().check(Trained(None, HORIZON), HORIZON)  # nobody said: nothing to refuse
+    with pytest.raises(
+        ConfigError, match=r"rti .*constant; it knows staircase.*training.regimes.constant above 0"
+    ):
+        WarmStart().check(Capabilities(("staircase",), HORIZON), HORIZON)
+    with pytest.raises(ConfigError, match=r"ramp=true.*staircase; it knows constant"):
+        WarmStart(ramp=True).check(Capabilities(("constant",), HORIZON), HORIZON)
+    WarmStart().check(Capabilities(None, HORIZON), HORIZON)  # nobody said: nothing to refuse
     assert np.isfinite(gain(VPCosine(), 0.5, 1, 0.1, 1.0))
 
 
-@pytest.mark.parametrize(("regimes", "rises"), [(("staircase", "constant"), True), (("constant",), False), (None, False)])
+@pytest.mark.parametrize(
+    ("regimes", "rises"), [(("staircase", "constant"), True), (("constant",), False), (None, False)]
+)
 def test_left_open_it_rises_where_the_checkpoint_knows_staircases(regimes, rises):
-    trained = Trained(regimes, HORIZON)
-    assert WarmStart(start=0.2).settled(trained).rising is rises
-    assert not WarmStart(renoise=False).settled(trained).rising  # the paper's way gets no noise at all
-    assert WarmStart(rising=False).settled(trained).rising is False
-    assert WarmStart(rising=True).settled(trained).rising is True
+    trained = Capabilities(regimes, HORIZON)
+    assert WarmStart(start=0.2).settled(trained).ramp is rises
+    assert (
+        not WarmStart(renoise=False).settled(trained).ramp
+    )  # the paper's way gets no noise at all
+    assert WarmStart(ramp=False).settled(trained).ramp is False
+    assert WarmStart(ramp=True).settled(trained).ramp is True
 
 
-@pytest.mark.parametrize(("given", "measured", "taken"), [(None, None, 0.3), (None, 0.6, 0.6), (0.2, 0.6, 0.2)])
+@pytest.mark.parametrize(
+    ("given", "measured", "taken"), [(None, None, 0.3), (None, 0.6, 0.6), (0.2, 0.6, 0.2)]
+)
 def test_left_open_it_begins_at_least_where_it_was_measured(given, measured, taken):
-    way = WarmStart(least_start=given).settled(Trained(None, HORIZON, start=measured))
-    assert way.least_start == taken
-    assert way.begins(request(smooth(0.0))) == taken
+    sampler = WarmStart(min_start=given).settled(Capabilities(None, HORIZON, start=measured))
+    assert sampler.min_start == taken
+    assert sampler.begins(request(smooth(0.0))) == taken

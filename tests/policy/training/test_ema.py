@@ -19,7 +19,9 @@ def test_the_average_follows_the_rule_written_out():
         decay = min(0.9999, 1 - (1 + step) ** -0.75)
         expected = decay * expected + (1 - decay) * model[0].weight.detach()
     torch.testing.assert_close(ema.model[0].weight, expected)
-    assert torch.equal(ema.model[1].running_mean, model[1].running_mean)  # buffers are copied, not averaged
+    assert torch.equal(
+        ema.model[1].running_mean, model[1].running_mean
+    )  # buffers are copied, not averaged
 
 
 def test_the_first_step_keeps_nothing_and_the_decay_rises_to_its_most():

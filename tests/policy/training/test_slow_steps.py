@@ -11,7 +11,10 @@ def test_a_training_that_becomes_many_times_slower_says_so_once():
     assert not any(quiet)
     said = [text for text in (steps.note(7.8) for _ in range(3 * WINDOW)) if text]
     assert len(said) == 1
-    assert "a step takes 7.8 s, at the start it took 0.1 s; other programs may use the CPUs (load " in said[0]
+    assert (
+        "a step takes 7.8 s, at the start it took 0.1 s; other programs may use the CPUs (load "
+        in said[0]
+    )
 
 
 def test_the_first_steps_of_a_run_are_not_the_measure():

@@ -36,7 +36,9 @@ def run(dataset, config, settings, folder, **options):
     return Trainer(dataset, config, settings, folder).run(progress=False, **options)
 
 
-def test_two_processes_cannot_train_in_one_folder(tmp_path, tiny_dataset, tiny_config, hold_elsewhere):
+def test_two_processes_cannot_train_in_one_folder(
+    tmp_path, tiny_dataset, tiny_config, hold_elsewhere
+):
     hold_elsewhere(tmp_path / "run")
     with pytest.raises(CheckpointError, match="run is being written by another process"):
         run(tiny_dataset, tiny_config(), SETTINGS, tmp_path / "run")
@@ -47,7 +49,9 @@ def test_two_processes_cannot_train_in_one_folder(tmp_path, tiny_dataset, tiny_c
 
 
 @pytest.mark.parametrize("log_every", [1, 1000])
-def test_a_loss_that_is_not_a_number_stops_and_leaves_the_last_good_checkpoint(log_every, tmp_path, tiny_dataset, tiny_config):
+def test_a_loss_that_is_not_a_number_stops_and_leaves_the_last_good_checkpoint(
+    log_every, tmp_path, tiny_dataset, tiny_config
+):
     settings = replace(SETTINGS, log_every=log_every, validate_every=1000, save_every=2)
     trainer = Trainer(tiny_dataset, tiny_config(), settings, tmp_path)
     step_of = trainer._train_step
@@ -59,7 +63,10 @@ def test_a_loss_that_is_not_a_number_stops_and_leaves_the_last_good_checkpoint(l
         return step_of()
 
     trainer._train_step = poisoned_step
-    with pytest.raises(DataError, match=r"the loss is (nan|inf) at step 4: lower training\.learning_rate, check the data"):
+    with pytest.raises(
+        DataError,
+        match=r"the loss is (nan|inf) at step 4: lower training\.learning_rate, check the data",
+    ):
         trainer.run(progress=False)
     model, meta = checkpoint.load(tmp_path)
     assert meta["step"] == 2
@@ -68,8 +75,12 @@ def test_a_loss_that_is_not_a_number_stops_and_leaves_the_last_good_checkpoint(l
 
 def test_a_gradient_that_is_not_a_number_is_not_saved_either(tmp_path, tiny_dataset, tiny_config):
     """The loss of the step is still finite, the weights after it are not."""
-    trainer = Trainer(tiny_dataset, tiny_config(), replace(SETTINGS, steps=2, save_every=1), tmp_path)
-    trainer.model.network.out[1].bias.register_hook(lambda gradient: gradient * torch.nan if trainer.step == 1 else gradient)
+    trainer = Trainer(
+        tiny_dataset, tiny_config(), replace(SETTINGS, steps=2, save_every=1), tmp_path
+    )
+    trainer.model.network.out[1].bias.register_hook(
+        lambda gradient: gradient * torch.nan if trainer.step == 1 else gradient
+    )
     with pytest.raises(DataError, match="the gradient norm is nan at step 2"):
         trainer.run(progress=False)
     assert checkpoint.load(tmp_path / "checkpoints" / "last")[1]["step"] == 1
@@ -118,14 +129,21 @@ def test_held_out_episodes_are_never_trained_on(tmp_path, tiny_config):
     numbers[split_episodes(10, 0.3, SETTINGS.seed)[1]] += 100
     episodes = [{"state": np.full((12, 2), n), "action": np.full((12, 2), n)} for n in numbers]
     dataset = Arrays(episodes, 10.0)
-    trainer = Trainer(dataset, tiny_config(dataset=dataset), replace(SETTINGS, validation_share=0.3), tmp_path)
-    seen = [set(torch.cat([b.at(s)[1] for s in range(20)]).unique().tolist()) for b in (trainer.batches, trainer.held_out)]
+    trainer = Trainer(
+        dataset, tiny_config(dataset=dataset), replace(SETTINGS, validation_share=0.3), tmp_path
+    )
+    seen = [
+        set(torch.cat([b.at(s)[1] for s in range(20)]).unique().tolist())
+        for b in (trainer.batches, trainer.held_out)
+    ]
     assert not seen[0] & seen[1]
     assert seen[0] | seen[1] == set(numbers.tolist())
     assert len(seen[1]) == 3
     assert min(seen[1]) > max(seen[0])
     low, high = min(seen[0]), max(seen[0])  # the statistics are those of the training episodes
-    normalised = trainer.model.normalizer.normalize("action", torch.tensor([[low, low], [high, high]]))
+    normalised = trainer.model.normalizer.normalize(
+        "action", torch.tensor([[low, low], [high, high]])
+    )
     torch.testing.assert_close(normalised, torch.tensor([[-1.0, -1.0], [1.0, 1.0]]))
 
 
@@ -139,19 +157,27 @@ def test_validation_is_of_the_average_that_is_saved(tmp_path, tiny_dataset, tiny
     assert trainer.validate() != before
 
 
-def test_validation_always_has_the_same_loss_for_the_same_weights(tmp_path, tiny_dataset, tiny_config):
+def test_validation_always_has_the_same_loss_for_the_same_weights(
+    tmp_path, tiny_dataset, tiny_config
+):
     trainer = Trainer(tiny_dataset, tiny_config(), SETTINGS, tmp_path)
     before = trainer.validate()
     trainer.step = 11
     assert trainer.validate() == before
     trainer._train_step()
     assert trainer.validate() != before
-    without = Trainer(tiny_dataset, tiny_config(), replace(SETTINGS, validation_share=0.0), tmp_path)
+    without = Trainer(
+        tiny_dataset, tiny_config(), replace(SETTINGS, validation_share=0.0), tmp_path
+    )
     assert without.validate() is None
 
 
-def test_the_best_checkpoint_is_that_of_the_least_validation_loss(tmp_path, tiny_dataset, tiny_config):
-    trainer = Trainer(tiny_dataset, tiny_config(), replace(SETTINGS, steps=5, validate_every=1), tmp_path)
+def test_the_best_checkpoint_is_that_of_the_least_validation_loss(
+    tmp_path, tiny_dataset, tiny_config
+):
+    trainer = Trainer(
+        tiny_dataset, tiny_config(), replace(SETTINGS, steps=5, validate_every=1), tmp_path
+    )
     losses = iter([3.0, 2.0, float("nan"), 2.5, 2.0])
     trainer.validate = lambda: next(losses)
     trainer.run(progress=False)
@@ -160,7 +186,9 @@ def test_the_best_checkpoint_is_that_of_the_least_validation_loss(tmp_path, tiny
     assert not (tmp_path / "checkpoints" / "best" / "training_state").exists()
 
 
-@pytest.mark.parametrize("batch", [7, 16, 250])  # less than, not a divisor of, more than the windows there are
+@pytest.mark.parametrize(
+    "batch", [7, 16, 250]
+)  # less than, not a divisor of, more than the windows there are
 def test_every_window_is_taken_once_an_epoch(batch, tiny_dataset, tiny_config):
     index = np.arange(112 * 12).reshape(112, 12)
     batches = WindowBatches(tiny_dataset, tiny_config(), index, batch, seed=3, device="cpu")
@@ -170,7 +198,9 @@ def test_every_window_is_taken_once_an_epoch(batch, tiny_dataset, tiny_config):
     epochs = torch.cat(taken)[: 112 * 5].reshape(5, 112)
     assert len(epochs.unique(dim=0)) == 5  # each epoch in an order of its own
     assert torch.equal(epochs.sort(1).values, torch.arange(112).expand(5, 112))
-    assert torch.equal(batches._rows(1), taken[1])  # also when asked again: a resumed run starts anywhere
+    assert torch.equal(
+        batches._rows(1), taken[1]
+    )  # also when asked again: a resumed run starts anywhere
 
 
 def test_a_batch_is_windows_of_the_data(tiny_config):
@@ -178,9 +208,16 @@ def test_a_batch_is_windows_of_the_data(tiny_config):
     episodes = []
     for number in range(3):
         step = 100 * number + np.arange(14, dtype=np.float32)
-        episodes.append({"state": step.repeat(2).reshape(14, 2), "action": step.repeat(2).reshape(14, 2)})
+        episodes.append(
+            {"state": step.repeat(2).reshape(14, 2), "action": step.repeat(2).reshape(14, 2)}
+        )
     dataset = Arrays(episodes, 10.0)
-    trainer = Trainer(dataset, tiny_config(dataset=dataset), replace(SETTINGS, validation_share=0.0), Path("unused"))
+    trainer = Trainer(
+        dataset,
+        tiny_config(dataset=dataset),
+        replace(SETTINGS, validation_share=0.0),
+        Path("unused"),
+    )
     for step in range(10):
         observation, actions = trainer.batches.at(step)
         assert actions.shape == (16, 12, 2)
@@ -192,7 +229,9 @@ def test_a_batch_is_windows_of_the_data(tiny_config):
             assert torch.equal(seen, wanted[:2])
 
 
-def test_every_step_has_levels_and_noise_of_its_own_and_the_same_again(tmp_path, tiny_dataset, tiny_config, monkeypatch):
+def test_every_step_has_levels_and_noise_of_its_own_and_the_same_again(
+    tmp_path, tiny_dataset, tiny_config, monkeypatch
+):
     drawn = []
 
     def spy(denoiser, schedule, context, x0, time, noise, *rest):
@@ -201,12 +240,20 @@ def test_every_step_has_levels_and_noise_of_its_own_and_the_same_again(tmp_path,
 
     monkeypatch.setattr(training, "denoising_loss", spy)
     for name in ("a", "b"):
-        run(tiny_dataset, tiny_config(), replace(SETTINGS, steps=3, validation_share=0.0), tmp_path / name)
+        run(
+            tiny_dataset,
+            tiny_config(),
+            replace(SETTINGS, steps=3, validation_share=0.0),
+            tmp_path / name,
+        )
     first, again = drawn[:3], drawn[3:]
     for i in range(3):
         assert all(torch.equal(one, other) for one, other in zip(first[i], again[i], strict=True))
         for j in range(i):
-            assert all((one == other).float().mean() < 0.1 for one, other in zip(first[i], first[j], strict=True))
+            assert all(
+                (one == other).float().mean() < 0.1
+                for one, other in zip(first[i], first[j], strict=True)
+            )
 
 
 # --- learning
@@ -232,9 +279,13 @@ def test_a_warm_up_that_is_not_given_leaves_time_to_train(steps, least):
     assert TrainingSettings(steps=100, warmup=100, learning_rate=1.0).rate(99) == 1.0
 
 
-def test_a_step_takes_the_schedules_rate_and_clipped_gradients_and_is_averaged(tmp_path, tiny_dataset, tiny_config):
+def test_a_step_takes_the_schedules_rate_and_clipped_gradients_and_is_averaged(
+    tmp_path, tiny_dataset, tiny_config
+):
     """Everything about the optimiser's step, written out."""
-    settings = replace(SETTINGS, steps=8, warmup=4, learning_rate=0.01, clip_norm=1e-3, ema_power=0.5)
+    settings = replace(
+        SETTINGS, steps=8, warmup=4, learning_rate=0.01, clip_norm=1e-3, ema_power=0.5
+    )
     trainer = Trainer(tiny_dataset, tiny_config(), settings, tmp_path)
     weight, average = trainer.model.network.out[1].weight, trainer.ema.model.network.out[1].weight
     rates, norms = [], []
@@ -262,18 +313,27 @@ def test_a_step_takes_the_schedules_rate_and_clipped_gradients_and_is_averaged(t
 def test_biases_norms_and_offsets_do_not_decay(tmp_path, tiny_dataset, tiny_config):
     trainer = Trainer(tiny_dataset, tiny_config("transformer"), SETTINGS, tmp_path)
     names = {id(p): name for name, p in trainer.model.named_parameters()}
-    decayed, kept = ({names[id(p)] for p in group["params"]} for group in trainer.optimizer.param_groups)
-    assert [group["weight_decay"] for group in trainer.optimizer.param_groups] == [SETTINGS.weight_decay, 0.0]
+    decayed, kept = (
+        {names[id(p)] for p in group["params"]} for group in trainer.optimizer.param_groups
+    )
+    assert [group["weight_decay"] for group in trainer.optimizer.param_groups] == [
+        SETTINGS.weight_decay,
+        0.0,
+    ]
     assert decayed | kept == set(names.values())
     assert not any(name.endswith(("bias", "offset")) or "norm_" in name for name in decayed)
-    assert {name for name in names.values() if name.endswith(("qkv.weight", "mlp.0.weight"))} <= decayed
+    assert {
+        name for name in names.values() if name.endswith(("qkv.weight", "mlp.0.weight"))
+    } <= decayed
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_tiny_policy_learns_the_right_action(kind, tmp_path, tiny_config, tiny_problem):
     """The loss falls, and the trained policy gives the deterministic action of states it has not seen, in the data's units."""
     dataset = tiny_problem.make_dataset(episodes=40)
-    settings = TrainingSettings(steps=200, batch=32, warmup=20, learning_rate=6e-3, threads=1, log_every=10)
+    settings = TrainingSettings(
+        steps=200, batch=32, warmup=20, learning_rate=6e-3, threads=1, log_every=10
+    )
     model = run(dataset, tiny_config(kind, dataset), settings, tmp_path)
     losses = [record["loss"] for record in read_metrics(tmp_path)]
     assert np.mean(losses[-3:]) < 0.3 * losses[0]
@@ -284,7 +344,9 @@ def test_a_tiny_policy_learns_the_right_action(kind, tmp_path, tiny_config, tiny
     actions = policy.plan(state, np.arange(20), np.zeros(20, np.int64)).actions
     spread = np.array([30 * 1.7, 0.1 * 1.7])  # one standard deviation of the right actions
     error = (actions - tiny_problem.right_action(states)[:, None]) / spread
-    assert np.sqrt((error**2).mean()) < 0.3  # 0.17 and 0.05 were measured; always the mean action would have about 1
+    assert (
+        np.sqrt((error**2).mean()) < 0.3
+    )  # 0.17 and 0.05 were measured; always the mean action would have about 1
 
 
 def test_metrics_are_read_up_to_the_first_broken_line(tmp_path):
@@ -294,10 +356,14 @@ def test_metrics_are_read_up_to_the_first_broken_line(tmp_path):
     assert [record["step"] for record in read_metrics(tmp_path)] == [1, 2]
 
 
-def test_a_collapse_is_said_once_and_the_use_of_experts_is_logged(tmp_path, tiny_dataset, tiny_config, capsys):
+def test_a_collapse_is_said_once_and_the_use_of_experts_is_logged(
+    tmp_path, tiny_dataset, tiny_config, capsys
+):
     config = tiny_config("mode")
     config = replace(config, denoiser={**config.denoiser, "experts": 3, "top": 1, "balance": 0.0})
-    trainer = training.Trainer(tiny_dataset, config, replace(SETTINGS, steps=12, log_every=2), tmp_path / "run")
+    trainer = training.Trainer(
+        tiny_dataset, config, replace(SETTINGS, steps=12, log_every=2), tmp_path / "run"
+    )
     with torch.no_grad():
         for block in trainer.model.network.blocks:
             block.router.layers[2].bias[0] = 50.0
