@@ -74,7 +74,10 @@ def check_fit(robot: Described, policy: DescribedPolicy, any_rate: bool = False)
     A unit that one of them leaves open is not compared, nor is anything but the width where actions have no names of their
     own. `any_rate` allows another control rate than that of the policy's data.
     """
-    lacking = [name for name in ("obs_spec", "action_spec", "rate_hz") if not hasattr(policy, name)]
+    lacking = []
+    for name in ("obs_spec", "action_spec", "rate_hz"):
+        if not hasattr(policy, name):
+            lacking.append(name)
     if lacking:
         raise ConfigError(
             f"{type(policy).__name__} has no {', '.join(lacking)}: a policy says what it observes, what it plans, and at which "
@@ -123,7 +126,10 @@ def check_plan(
     actions = _numbers(planned.actions)
     least_and_most = (len(rows), len(rows)), (1, longest), (width, width)
     if actions.ndim != 3 or not all(map(_lies_in, actions.shape, least_and_most)):
-        steps = "1 or more" if longest is None else f"1 to {longest}"
+        if longest is None:
+            steps = "1 or more"
+        else:
+            steps = f"1 to {longest}"
         wanted = f"({len(rows)} rows, {steps} steps, {'some' if width is None else width} numbers)"
         raise PlanError(f"the plan's actions have shape {actions.shape}; {wanted} were expected")
     if len(nfe) != len(rows):
@@ -227,4 +233,6 @@ def _names(spec: ActionSpec) -> str:
 def _some(items: Any) -> str:
     """The first few, with commas."""
     shown = ", ".join(str(item) for item in list(items)[:NAMED])
-    return f"{shown}, ..." if len(items) > NAMED else shown or "none"
+    if len(items) > NAMED:
+        return f"{shown}, ..."
+    return shown or "none"

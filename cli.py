@@ -33,7 +33,9 @@ def main(words: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if words is None else words)
     if not words or words[0] in HELP:
         print(_usage())
-        return 0 if words else 2
+        if words:
+            return 0
+        return 2
     verb, rest = words[0], words[1:]
     if not sys.stderr.isatty():
         os.environ.setdefault(
@@ -70,10 +72,14 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _system_words(error: OSError) -> str:
     """What the system refused, and where: a full disk, a folder that is not ours, a file that is gone."""
-    where = f"{error.filename}: " if error.filename else ""
-    advice = (
-        ": make room, then call it again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-    )
+    if error.filename:
+        where = f"{error.filename}: "
+    else:
+        where = ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        advice = ": make room, then call it again"
+    else:
+        advice = ""
     return f"{where}{error.strerror}{advice}"
 
 
@@ -119,10 +125,13 @@ def _composed(verb: str, words: list[str]) -> int:
         return 0
     many = "--multirun" in words
     plain = [text for text in words if text != "--multirun"]
-    runs = compose.sweep(verb, plain) if many else [plain]
-    configs = [
-        compose.composed(verb, run) for run in runs
-    ]  # all before the first starts: a typing error costs nothing
+    if many:
+        runs = compose.sweep(verb, plain)
+    else:
+        runs = [plain]
+    configs = []  # all before the first starts: a typing error costs nothing
+    for run in runs:
+        configs.append(compose.composed(verb, run))
     compose.check_places(verb, configs)
     command = import_module(f".commands.{verb}", __package__)
     for config in configs:

@@ -364,7 +364,10 @@ class _Episode:
                 self.since[row] += 1
                 self.logs[row].executed += 1
             else:
-                holding = self.robot.hold_position() if holding is None else holding
+                if holding is None:
+                    holding = self.robot.hold_position()
+                else:
+                    holding = holding
                 actions[row] = zero_order_hold(self.robot.action_spec, self.last[row], holding[row])
                 substeps[row] = self._until_due(row, float(now_s[row]))
                 self.waited[row] += substeps[row]
@@ -387,6 +390,9 @@ class _Episode:
             self.at[row] += substeps[row]
             log.steps = int(-(-self.at[row] // self.robot.substeps))
             fulfilled = feedback.fulfilled(row)
-            log.success = log.success if fulfilled is None else bool(log.success) or fulfilled
+            if fulfilled is None:
+                log.success = log.success
+            else:
+                log.success = bool(log.success) or fulfilled
             log.score = float(feedback.score[row])
         self.done |= feedback.done[: self.rows]

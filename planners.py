@@ -121,7 +121,9 @@ class DelayedPlanner(_Asking):
 
     def due_s(self, row: int) -> float:
         """When the row's answer will be there; infinity where none is under way."""
-        return self._due[row][0] if row in self._due else np.inf
+        if row in self._due:
+            return self._due[row][0]
+        return np.inf
 
 
 Question = tuple[Future[Planned], Any, Ask]
@@ -161,7 +163,9 @@ class ThreadedPlanner(_Asking):
     def expected_s(self) -> float:
         """How long an answer is expected to take."""
         newest = [seconds for _, seconds in self.seconds[1:][-WINDOW:]]
-        return float(np.quantile(newest, 0.95)) if newest else self._first_guess_s
+        if newest:
+            return float(np.quantile(newest, 0.95))
+        return self._first_guess_s
 
     def reset(self) -> None:
         """Forget what is under way: a plan that is being made is finished, but nobody gets it."""

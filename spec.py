@@ -63,7 +63,9 @@ def unknown(what: str, word: str, valid: Sequence[str]) -> str:
 def nearest(word: str, valid: Sequence[str]) -> str:
     """A guess at what was meant, to put into a message; empty when nothing is near."""
     near = difflib.get_close_matches(word[:LONGEST], valid, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    if near:
+        return f" (did you mean {near[0]!r}?)"
+    return ""
 
 
 LONGEST = 120
@@ -74,7 +76,9 @@ FIRST = 10
 
 def cut(text: str, longest: int = 4 * LONGEST) -> str:
     """Text for a message, its end left out where it is long."""
-    return text if len(text) <= longest else text[: longest - 3] + "..."
+    if len(text) <= longest:
+        return text
+    return text[: longest - 3] + "..."
 
 
 def shorten(value: object, longest: int = LONGEST) -> str:
@@ -84,15 +88,15 @@ def shorten(value: object, longest: int = LONGEST) -> str:
 
 def _describe(value: object, depth: int) -> str:
     if isinstance(value, str | bytes | bytearray):
-        return repr(value) if len(value) <= LONGEST else repr(value[:LONGEST]) + "..."
+        if len(value) <= LONGEST:
+            return repr(value)
+        return repr(value[:LONGEST]) + "..."
     if isinstance(value, bool | float | complex | None):
         return repr(value)
     if isinstance(value, int):
-        return (
-            repr(value)
-            if value.bit_length() <= LONGEST
-            else f"<a whole number of {value.bit_length()} bits>"
-        )
+        if value.bit_length() <= LONGEST:
+            return repr(value)
+        return f"<a whole number of {value.bit_length()} bits>"
     if isinstance(value, Mapping):
         pairs = (
             f"{_describe(key, depth - 1)}: {_describe(part, depth - 1)}"
@@ -111,9 +115,18 @@ def _describe(value: object, depth: int) -> str:
 
 def _describe_parts(parts: Iterable[str], count: int, depth: int, brackets: str) -> str:
     """The first elements of `parts`, which is asked for no more of them than are shown."""
-    shown = list(itertools.islice(parts, FIRST)) if depth > 0 else []
-    more = ["..."] if count > len(shown) else []
-    one = "," if brackets == "()" and count == len(shown) == 1 else ""
+    if depth > 0:
+        shown = list(itertools.islice(parts, FIRST))
+    else:
+        shown = []
+    if count > len(shown):
+        more = ["..."]
+    else:
+        more = []
+    if brackets == "()" and count == len(shown) == 1:
+        one = ","
+    else:
+        one = ""
     return brackets[0] + ", ".join([*shown, *more]) + one + brackets[1]
 
 
@@ -125,20 +138,23 @@ def _describe_object(value: object) -> str:
     if small or isinstance(value, np.number | np.bool_ | type):
         return cut(repr(value), LONGEST)
     if isinstance(value, np.dtype):
-        return repr(value) if value.names is None else "<a structured dtype>"
+        if value.names is None:
+            return repr(value)
+        return "<a structured dtype>"
     shape = getattr(value, "shape", None)
-    size = f" {tuple(shape)}" if isinstance(shape, tuple) else ""
+    if isinstance(shape, tuple):
+        size = f" {tuple(shape)}"
+    else:
+        size = ""
     return f"<{type(value).__name__}{size}>"
 
 
 def described(default: Any, meaning: str) -> Any:
     """A setting's default with what it means, which `--help` shows."""
     notes = {"help": meaning}
-    return (
-        field(default_factory=default, metadata=notes)
-        if callable(default)
-        else field(default=default, metadata=notes)
-    )
+    if callable(default):
+        return field(default_factory=default, metadata=notes)
+    return field(default=default, metadata=notes)
 
 
 LONGEST_EPISODE = 100_000

@@ -59,10 +59,9 @@ def _trainer(channels: list[int], folder: Path) -> Trainer:
     """A training on made-up states and actions, of the size of the demo's."""
     rng = np.random.default_rng(0)
     states, actions = rng.standard_normal((10, 100, STATE)), rng.uniform(-1, 1, (10, 100, ACTION))
-    episodes = [
-        {"state": state.astype(np.float32), "action": action.astype(np.float32)}
-        for state, action in zip(states, actions, strict=True)
-    ]
+    episodes = []
+    for state, action in zip(states, actions, strict=True):
+        episodes.append({"state": state.astype(np.float32), "action": action.astype(np.float32)})
     data = Arrays(episodes, fps=20.0)
     config = ModelConfig(
         encoder={"_target_": "hotstart.policy.encoders.state.StateEncoder"},

@@ -91,11 +91,10 @@ def make_valid_zip(path: Path) -> None:
     """The same in a zip."""
     with tempfile.TemporaryDirectory() as folder:
         make_valid_zarr(Path(folder) / "a", 2)
-        members = {
-            str(file.relative_to(folder)): file.read_bytes()
-            for file in Path(folder).rglob("*")
-            if file.is_file()
-        }
+        members = {}
+        for file in Path(folder).rglob("*"):
+            if file.is_file():
+                members[str(file.relative_to(folder))] = file.read_bytes()
     write_members(path, members)
 
 

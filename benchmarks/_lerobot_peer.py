@@ -79,9 +79,9 @@ def build(kind: str, channels: tuple[int, ...]) -> tuple[Any, Any, Any]:
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    tensors = {
-        name: {k: torch.tensor(v) for k, v in own.items()} for name, own in statistics.items()
-    }
+    tensors = {}
+    for name, own in statistics.items():
+        tensors[name] = {k: torch.tensor(v) for k, v in own.items()}
     return policy, *make_diffusion_pre_post_processors(config, tensors)
 
 

@@ -72,10 +72,9 @@ def run(words: Words) -> None:
     cells: list[Cell] = []
     end_s = time.monotonic() + words.total
     with ExitStack() as stack:
-        children = {
-            setting: stack.enter_context(_Child(setting, words.whats, words.threads))
-            for setting in FIRST
-        }
+        children = {}
+        for setting in FIRST:
+            children[setting] = stack.enter_context(_Child(setting, words.whats, words.threads))
         print(
             f"{len(os.sched_getaffinity(0))} CPUs, {children['after'].threads} threads, load {os.getloadavg()[0]:.1f} at first"
         )
@@ -113,7 +112,10 @@ def _measure(child: _Child, what: str, programs: int, words: Words) -> Cell:
 
 
 def _columns(cell: Cell) -> str:
-    sign = "" if cell.count else ">"
+    if cell.count:
+        sign = ""
+    else:
+        sign = ">"
     return (
         f"{sign + format(cell.p50_s * 1e3, '.1f'):>20}{sign + format(cell.p99_s * 1e3, '.1f'):>12}"
     )
@@ -141,9 +143,10 @@ class _Child:
         self.setting, self._whats = setting, whats
         module = f"{__name__.rpartition('.')[0]}._busy_child"
         self._code = CHILD.format(first=FIRST[setting], module=module)
-        free = {
-            name: value for name, value in os.environ.items() if name not in (*WAITING, *COUNTS)
-        }
+        free = {}
+        for name, value in os.environ.items():
+            if name not in (*WAITING, *COUNTS):
+                free[name] = value
         self._environment = free | {
             "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
         }

@@ -114,10 +114,9 @@ def two_calls(
         np.full(rows, policy.horizon.executed),
     )
     for _ in range(2):
-        observation = {
-            name: generator.standard_normal((rows, *key.shape)).astype(key.dtype)
-            for name, key in policy.obs_spec.keys.items()
-        }
+        observation = {}
+        for name, key in policy.obs_spec.keys.items():
+            observation[name] = generator.standard_normal((rows, *key.shape)).astype(key.dtype)
         state = policy.observe(state, observation)
         began = time.perf_counter()
         planned = policy.plan(state, np.arange(rows), executed)

@@ -48,7 +48,9 @@ def run(words: Words) -> None:
     """Print a line for every checkpoint and form of weights."""
     if words.threads:
         torch.set_num_threads(words.threads)
-    models = {(path, name): _in_form(path, name) for path in words.checkpoints for name in PRECISIONS}
+    models = {
+        (path, name): _in_form(path, name) for path in words.checkpoints for name in PRECISIONS
+    }
     policies = {
         key: DiffusionPolicy(model, Fresh(words.steps))
         for key, model in models.items()

@@ -49,7 +49,10 @@ def run(words: Words) -> None:
         good = [len(one.arrays["action"]) for one in shown if one.success]
         failed = [seed for seed, one in zip(seeds, shown, strict=True) if not one.success]
         rate = wilson(len(good), len(shown))
-        ticks = f"{np.mean(good):.0f} / {max(good)}" if good else "-"
+        if good:
+            ticks = f"{np.mean(good):.0f} / {max(good)}"
+        else:
+            ticks = "-"
         print(
             f"{name:<30}{len(good):>5}/{len(shown):<4}   [{rate.low:.3f}, {rate.high:.3f}]   {ticks:>20}   "
             f"{time.monotonic() - began:>7.0f}   {failed or ''}",

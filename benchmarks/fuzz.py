@@ -114,7 +114,10 @@ def run(words: Words) -> None:
             if (folder / "mark").exists():
                 (folder / "mark").unlink()
                 outcome = "executed"
-            group = f"{kind}, hostile" if "hostile" in name else kind
+            if "hostile" in name:
+                group = f"{kind}, hostile"
+            else:
+                group = kind
             found[group].counts[outcome] += 1
             found[group].slowest_s = max(found[group].slowest_s, seconds)
             if outcome not in ("read", "refused"):
@@ -226,7 +229,9 @@ class Worker:
         """The next line; empty where the process has ended, None where nothing came in time."""
         assert process.stdout is not None
         ready, _, _ = select.select([process.stdout], [], [], limit_s)
-        return process.stdout.readline() if ready else None
+        if ready:
+            return process.stdout.readline()
+        return None
 
     def close(self) -> None:
         """End it."""
@@ -414,11 +419,13 @@ def _damage(kind: str, folder: Path, rng: np.random.Generator) -> Path:
         _fuzz_data.damage(path, rng)
         return path
     for _ in range(int(rng.integers(1, 4))):
-        files = (
-            [each for each in sorted(path.rglob("*")) if each.is_file()]
-            if path.is_dir()
-            else [path]
-        )
+        if path.is_dir():
+            files = []
+            for each in sorted(path.rglob("*")):
+                if each.is_file():
+                    files.append(each)
+        else:
+            files = [path]
         if files:
             _damage_file(files[int(rng.integers(len(files)))], rng)
     return path
@@ -495,11 +502,9 @@ def _drop_hashes(path: Path, rng: np.random.Generator) -> None:
 
 def _read_plain(path: Path) -> Any:
     try:
-        return (
-            json.loads(path.read_text())
-            if path.suffix == ".json"
-            else yaml.safe_load(path.read_text())
-        )
+        if path.suffix == ".json":
+            return json.loads(path.read_text())
+        return yaml.safe_load(path.read_text())
     except (ValueError, yaml.YAMLError, RecursionError):
         return None
 
@@ -544,7 +549,10 @@ def _remove_key(path: Path, rng: np.random.Generator) -> None:
 def _nest(path: Path, rng: np.random.Generator) -> None:
     deep: Any = 1
     for _ in range(int(rng.integers(1, 60))):
-        deep = [deep] if rng.random() < 0.5 else {"a": deep}
+        if rng.random() < 0.5:
+            deep = [deep]
+        else:
+            deep = {"a": deep}
     _with_part(path, rng, lambda container, key: container.__setitem__(key, deep))
 
 
@@ -561,7 +569,10 @@ def _enlarge_number(path: Path, rng: np.random.Generator) -> None:
 def _change_header(path: Path, rng: np.random.Generator) -> None:
     """Another value in the header of a safetensors file, whose length is put right."""
     raw = path.read_bytes()
-    size = struct.unpack("<Q", raw[:8])[0] if len(raw) >= 8 else 0
+    if len(raw) >= 8:
+        size = struct.unpack("<Q", raw[:8])[0]
+    else:
+        size = 0
     part = path.with_name("header.json")
     part.write_bytes(raw[8 : 8 + size])
     _change_value(part, rng)
@@ -579,7 +590,10 @@ def _change_pickle(path: Path, rng: np.random.Generator) -> None:
         return
     names = sorted(members)
     pickled = [name for name in names if name.endswith("data.pkl")]
-    name = (pickled or names)[0] if rng.random() < 0.6 else names[int(rng.integers(len(names)))]
+    if rng.random() < 0.6:
+        name = (pickled or names)[0]
+    else:
+        name = names[int(rng.integers(len(names)))]
     part = path.with_name("part")
     part.write_bytes(members[name])
     (_flip_one_bit, _flip_one_bit, _flip_bits, _truncate, _overwrite)[int(rng.integers(5))](
@@ -633,7 +647,10 @@ def _pickle(folder: Path, rng: np.random.Generator) -> tuple[str, Path]:
         rng.bytes(int(rng.integers(1, 1000))),
     ]
     path = folder / "hostile.ckpt"
-    packed = zipfile.ZIP_DEFLATED if rng.random() < 0.1 else zipfile.ZIP_STORED
+    if rng.random() < 0.1:
+        packed = zipfile.ZIP_DEFLATED
+    else:
+        packed = zipfile.ZIP_STORED
     text = b"\x80\x02" + texts[int(rng.integers(len(texts)))] + b"."
     _write_zip(path, {"a/data.pkl": text, "a/data/0": bytes(int(rng.integers(100)))}, packed)
     return "ckpt", path
@@ -735,7 +752,10 @@ def _json(folder: Path, rng: np.random.Generator) -> tuple[str, Path]:
     kind = ("native", "lerobot", "result", "profile")[int(rng.integers(4))]
     path = _copy(kind, folder)
     file = {"native": checkpoint.META, "lerobot": "config.json"}.get(kind)
-    target = path if file is None else path / file
+    if file is None:
+        target = path
+    else:
+        target = path / file
     text = odd[int(rng.integers(len(odd)))]
     whole = target.read_text()
     target.write_text(

@@ -144,9 +144,10 @@ def stairs(words: Words, rows: int) -> list[Tensor]:
     """Levels of one stair of three blocks, in as many evaluations."""
     horizon = Horizon(1, words.planned, words.planned // 3)
     done = torch.linspace(0, 1, words.steps + 1, dtype=torch.float64)
-    return [
-        VPCosine().level(row).float().expand(rows, -1) for row in staircase_times(horizon, done)
-    ]
+    found: list[Tensor] = []
+    for row in staircase_times(horizon, done):
+        found.append(VPCosine().level(row).float().expand(rows, -1))
+    return found
 
 
 def chunk(
@@ -157,9 +158,10 @@ def chunk(
     x = torch.randn(rows, planned, WIDTH, generator=generator)
     tokens = torch.randn(rows, TOKENS, TOKEN_WIDTH, generator=generator)
     denoiser = Denoiser(net, Preconditioner())
-    table = (
-        net.prepare(torch.stack([pair[0] for pair in pairs[:-1]]), planned) if prepared else None
-    )
+    if prepared:
+        table = net.prepare(torch.stack([pair[0] for pair in pairs[:-1]]), planned)
+    else:
+        table = None
 
     @torch.no_grad()
     def call() -> Tensor:

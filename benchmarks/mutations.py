@@ -103,7 +103,10 @@ def check_texts(mutants: Sequence[Mutant], root: Path) -> None:
     stale = []
     for mutant in mutants:
         path = root / mutant.file
-        count = path.read_text().count(mutant.old) if path.is_file() else 0
+        if path.is_file():
+            count = path.read_text().count(mutant.old)
+        else:
+            count = 0
         if count != 1:
             stale.append(f"{mutant.name} ({mutant.file}, {count} times)")
     if stale:
@@ -173,7 +176,10 @@ def try_mutant(mutant: Mutant, copy: Path, limit_s: float) -> Outcome:
             f"the tests of {mutant.name} could not be run (pytest says {status}):\n{output[-2000:]}"
         )
     failed = next((line for line in output.splitlines() if line.startswith("FAILED ")), "")
-    noticed_by = failed.removeprefix("FAILED ").split(" - ")[0] if status == FAILED else ""
+    if status == FAILED:
+        noticed_by = failed.removeprefix("FAILED ").split(" - ")[0]
+    else:
+        noticed_by = ""
     return Outcome(
         mutant.name, status == PASSED, time.monotonic() - began, noticed_by, mutant.reason
     )

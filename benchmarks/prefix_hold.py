@@ -134,7 +134,10 @@ def _check(model: PolicyModel, words: Words) -> None:
         )
     horizon = model.config.horizon
     most = min(horizon.executed, horizon.planned - horizon.executed - horizon.past - 1)
-    odd = [count for count in words.frozen if not 1 <= count <= most]
+    odd = []
+    for count in words.frozen:
+        if not 1 <= count <= most:
+            odd.append(count)
     if odd or not words.frozen:
         given, steps = list(words.frozen), horizon.executed
         raise ConfigError(f"frozen is {given}; numbers from 1 to {most} are wanted, for Ta {steps}")

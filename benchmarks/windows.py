@@ -48,9 +48,9 @@ def run(words: Words) -> None:
     )
     print(f"{'cache':<8}{'one by one':>14}{'in batches':>14}{'begin s':>10}{'peak MB':>10}")
     for cache in CACHES[1:]:
-        own = [
-            f"{name}={getattr(words, name)}" for name in ("key", "windows", "batch", "memory_gb")
-        ]
+        own = []
+        for name in ("key", "windows", "batch", "memory_gb"):
+            own.append(f"{name}={getattr(words, name)}")
         command = [
             sys.executable,
             "-m",

@@ -86,7 +86,9 @@ def run(words: Sequence[str]) -> int:
         )
         texts = (*texts, help_text(FitAnchors, USAGES["anchors"]))
         print("\n".join(texts))
-        return 0 if words else 2
+        if words:
+            return 0
+        return 2
     actions = {"import": _import, "calibrate": _calibrate, "anchors": _anchors}
     if words[0] not in actions:
         raise ConfigError(
@@ -163,10 +165,22 @@ def _import(words: Sequence[str]) -> int:
 
 def _trained_in(choice: Import) -> tuple[float, str]:
     """The rate [Hz] and the environment's name, by the user's words or the folder's; raises ConfigError where neither says."""
-    said = (None, None) if choice.source.suffix == ".ckpt" else trained_in(choice.source)
-    fps = said[0] if choice.fps is None else choice.fps
-    task = said[1] if choice.task is None and said[1] in registry.names() else choice.task
-    missing = [word for word, value in (("fps=RATE_HZ", fps), ("task=NAME", task)) if value is None]
+    if choice.source.suffix == ".ckpt":
+        said = (None, None)
+    else:
+        said = trained_in(choice.source)
+    if choice.fps is None:
+        fps = said[0]
+    else:
+        fps = choice.fps
+    if choice.task is None and said[1] in registry.names():
+        task = said[1]
+    else:
+        task = choice.task
+    missing = []
+    for word, value in (("fps=RATE_HZ", fps), ("task=NAME", task)):
+        if value is None:
+            missing.append(word)
     if fps is None or task is None:
         raise ConfigError(
             f"{choice.source} does not say at which rate and for which task it was trained: give {' and '.join(missing)}; "

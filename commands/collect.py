@@ -53,10 +53,16 @@ def run(config: Mapping[str, Any]) -> int:
 
 def next_command(config: Mapping[str, Any], obs_spec: ObsSpec) -> str:
     """The line that trains on what was collected: the same task, and the encoder that reads its observations."""
-    changed = [word for word in config["words"] if word.startswith("task.")]
+    changed = []
+    for word in config["words"]:
+        if word.startswith("task."):
+            changed.append(word)
     words = ["hotstart", "train", str(config["out"]), f"task={config['choices']['task']}", *changed]
     used = config["task"]["obs_keys"] or obs_spec.keys
-    kinds = {obs_spec.keys[name].kind for name in used if name in obs_spec.keys}
+    kinds = set()
+    for name in used:
+        if name in obs_spec.keys:
+            kinds.add(obs_spec.keys[name].kind)
     if "image" in kinds:
         words.append("encoder=image")
     elif "language" in kinds:
@@ -97,7 +103,10 @@ def _collect(config: Mapping[str, Any]) -> dict[str, Any]:
 def _fill(store: Store, seeds: list[int], config: Mapping[str, Any]) -> tuple[int, int]:
     """Append episodes until there are enough; returns how many were tried and how many of those succeeded."""
     task = config["task"]
-    first = seeds[-1] + 1 if seeds else int(config["seed"])
+    if seeds:
+        first = seeds[-1] + 1
+    else:
+        first = int(config["seed"])
     attempts, succeeded = 0, 0
     arguments = (task["env"], options_of(task), config["demonstrator"], config["noise"])
     results = ordered(
@@ -127,11 +136,10 @@ def demonstrator(
     env: str, options: dict[str, Any], demonstrator: str, noise: float
 ) -> DemonstrationRunner:
     """The environment and who acts in it: one of our demonstrators, or the policy of a checkpoint."""
-    acting = (
-        make_demonstrator(env, noise, cast("Kind", demonstrator))
-        if demonstrator in KINDS
-        else PolicyDemonstrator(demonstrator, noise)
-    )
+    if demonstrator in KINDS:
+        acting = make_demonstrator(env, noise, cast("Kind", demonstrator))
+    else:
+        acting = PolicyDemonstrator(demonstrator, noise)
     made = DemonstrationRunner(env, options, acting)
     if isinstance(acting, PolicyDemonstrator):
         check_fit(made.env, acting.agent.policy)

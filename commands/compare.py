@@ -67,7 +67,9 @@ def run(words: Sequence[str]) -> int:
     """Print the comparison; returns the exit status. Raises ConfigError for wrong words, DataError for wrong files."""
     if wants_help(words) or not words:
         print(help_text(Compare, USAGE) + "\n" + EXAMPLES)
-        return 0 if words else 2
+        if words:
+            return 0
+        return 2
     files = [Path(word) for word in words if not _is_choice(word)]
     choice = parse_words([word for word in words if _is_choice(word)], Compare)
     if not files:
@@ -105,10 +107,11 @@ def names(loaded: Sequence[Mapping[str, Any]], files: Sequence[Path]) -> list[st
         [file.stem for file in files],
         [str(file) for file in files],
     )
-    tries = [
-        [f"{sampler} {part}".strip() for sampler, part in zip(samplers, other, strict=True)]
-        for other in parts
-    ]
+    tries = []
+    for other in parts:
+        tries.append(
+            [f"{sampler} {part}".strip() for sampler, part in zip(samplers, other, strict=True)]
+        )
     return next((names for names in tries if len(set(names)) == len(names)), tries[-1])
 
 
@@ -120,11 +123,10 @@ def own_settings(loaded: Sequence[Mapping[str, Any]]) -> list[str]:
     )
 
     def own(number: int) -> str:
-        peers = [
-            other
-            for other, sampler in zip(said, samplers, strict=True)
-            if sampler == samplers[number]
-        ]
+        peers = []
+        for other, sampler in zip(said, samplers, strict=True):
+            if sampler == samplers[number]:
+                peers.append(other)
         return " ".join(
             f"{k}={v}"
             for k, v in said[number].items()
@@ -228,17 +230,22 @@ def _paired_row(entry: Entry, base: Entry) -> tuple[str, ...]:
     seeds = _shared(entry, base)
     ours, theirs = (_by_seed(one) for one in (entry, base))
     reported = results.reports_success(entry.result) and results.reports_success(base.result)
-    test = (
-        mcnemar([ours[s]["success"] for s in seeds], [theirs[s]["success"] for s in seeds])
-        if reported
-        else None
-    )
+    if reported:
+        test = mcnemar([ours[s]["success"] for s in seeds], [theirs[s]["success"] for s in seeds])
+    else:
+        test = None
     score = paired_bootstrap([ours[s]["score"] for s in seeds], [theirs[s]["score"] for s in seeds])
     episodes = max(len(ours), len(theirs))
-    count = str(len(seeds)) if len(seeds) == episodes else f"{len(seeds)} of {episodes}"
+    if len(seeds) == episodes:
+        count = str(len(seeds))
+    else:
+        count = f"{len(seeds)} of {episodes}"
     if test is None:
         return (entry.name, count, results.NOT_REPORTED, "-", _interval(score, "+"), "-")
-    p = "< 0.001" if test.p < 0.001 else f"{test.p:.3f}"
+    if test.p < 0.001:
+        p = "< 0.001"
+    else:
+        p = f"{test.p:.3f}"
     discordant = f"{test.only_a} / {test.only_b}"
     return (
         entry.name,
@@ -415,12 +422,16 @@ def _short(value: float | None) -> str:
     """Three digits, or a dash for what was not measured."""
     if value is None:
         return "-"
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.3g}"
 
 
 def _counted(items: Sequence[str], name: str) -> str:
     """`checkpoint X`, or how many there are."""
-    return f"{name} {items[0]}" if len(items) == 1 else f"{len(items)} {name}s: {', '.join(items)}"
+    if len(items) == 1:
+        return f"{name} {items[0]}"
+    return f"{len(items)} {name}s: {', '.join(items)}"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -139,7 +139,9 @@ def verify_data(choice: Verify) -> int:
         print(finding)
     errors = sum(map(is_error, findings))
     print(f"{choice.path}: {errors} errors, {len(findings) - errors} warnings")
-    return 1 if errors else 0
+    if errors:
+        return 1
+    return 0
 
 
 def download_data(choice: Download) -> int:
@@ -172,8 +174,15 @@ def _whole_or_nothing(target: Path) -> Iterator[None]:
 
 def _converted(buffer: ReplayBuffer, choice: Convert) -> Store:
     """The store that the choices ask for."""
-    known: LayoutName = "pusht" if choice.keys is None and is_pusht(buffer) else "plain"
-    layout = known if choice.layout == "auto" else choice.layout
+    known: LayoutName
+    if choice.keys is None and is_pusht(buffer):
+        known = "pusht"
+    else:
+        known = "plain"
+    if choice.layout == "auto":
+        layout = known
+    else:
+        layout = choice.layout
     return convert(
         buffer,
         choice.target,
@@ -190,15 +199,24 @@ def _converted(buffer: ReplayBuffer, choice: Convert) -> Store:
 def _counts(store: Store, size: int | None = None) -> str:
     """Episodes, steps, hours and rate in one line."""
     hours = len(store) / store.fps / 3600
-    lengths = f" of {store.lengths.min()} to {store.lengths.max()} steps" if len(store) else ""
-    on_disk = "" if size is None else f", {size / 1e6:.1f} MB on disk"
+    if len(store):
+        lengths = f" of {store.lengths.min()} to {store.lengths.max()} steps"
+    else:
+        lengths = ""
+    if size is None:
+        on_disk = ""
+    else:
+        on_disk = f", {size / 1e6:.1f} MB on disk"
     return f"{len(store.lengths)} episodes{lengths}, {len(store):,} steps, {hours:.2f} h at {store.fps:g} fps{on_disk}"
 
 
 def _key_row(store: Store, key: str) -> tuple[str, ...]:
     """A key's line of the table; ranges are over all steps and dimensions."""
     first = store.rows(key, 0, 1)
-    kind = store.obs_spec.keys[key].kind if key in store.obs_spec.keys else key
+    if key in store.obs_spec.keys:
+        kind = store.obs_spec.keys[key].kind
+    else:
+        kind = key
     low, high = _range(store, key)
     shape = " x ".join(map(str, first.shape[1:])) or "one number"
     return key, shape, str(first.dtype), kind, low, high
@@ -208,7 +226,9 @@ def _range(store: Store, key: str, block: int = 1024) -> tuple[str, str]:
     """Least and greatest number, read in blocks since images may not fit into memory."""
     blocks = (store.rows(key, start, start + block) for start in range(0, len(store), block))
     ranges = np.array([(part.min(), part.max()) for part in blocks], np.float64).reshape(-1, 2)
-    return (f"{ranges[:, 0].min():g}", f"{ranges[:, 1].max():g}") if len(ranges) else ("-", "-")
+    if len(ranges):
+        return (f"{ranges[:, 0].min():g}", f"{ranges[:, 1].max():g}")
+    return ("-", "-")
 
 
 ACTIONS: dict[str, tuple[type[Any], Callable[[Any], int]]] = {

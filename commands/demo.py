@@ -55,9 +55,9 @@ def _can_film() -> tuple[bool, list[str]]:
     """Whether a GL library draws here, and what to tell the user where none does."""
     from ..envs.rendering import choose_gl, missing_gl_message
 
-    return (
-        (True, []) if choose_gl() else (False, [f"There will be no video: {missing_gl_message()}"])
-    )
+    if choose_gl():
+        return (True, [])
+    return (False, [f"There will be no video: {missing_gl_message()}"])
 
 
 def _collect(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -138,12 +138,14 @@ def _commands(
         f"out={folder / 'ddim4.json'}",
     ]
     few += [f"video={folder / 'videos4'}"] if film else []
-    other = "unet" if config["choices"]["denoiser"] == "transformer" else "transformer"
-    kept = [
-        word
-        for word in config["words"]
-        if "=" in word and not word.startswith(("name=", "denoiser"))
-    ]
+    if config["choices"]["denoiser"] == "transformer":
+        other = "unet"
+    else:
+        other = "transformer"
+    kept = []
+    for word in config["words"]:
+        if "=" in word and not word.startswith(("name=", "denoiser")):
+            kept.append(word)
     again = ["demo", f"{config['name']}_{other}", f"denoiser={other}", *kept]
     commands = {"A narrower interval, with fewer steps per plan:": shlex.join(["hotstart", *few])}
     if results_count > 1:

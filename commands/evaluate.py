@@ -83,9 +83,10 @@ def evaluate(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path]]:
         wall_seconds=measured.seconds,
         device=config["device"],
     )
-    scale = (
-        np.asarray(meta["action_scale"], np.float64) if "action_scale" in meta else _scale_of(model)
-    )
+    if "action_scale" in meta:
+        scale = np.asarray(meta["action_scale"], np.float64)
+    else:
+        scale = _scale_of(model)
     result = results.summarise(measured.logs, measured.calls, setting, policy.action_spec, scale)
     if measured.tasks:
         result |= results.by_task(measured.logs, measured.tasks)
@@ -118,7 +119,10 @@ def _identity(
     config: Mapping[str, Any], meta: Mapping[str, Any], task: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What decides the episodes of an evaluation: only those of the same one may be put together."""
-    chosen = {key: value for key, value in config.items() if key not in FREE}
+    chosen = {}
+    for key, value in config.items():
+        if key not in FREE:
+            chosen[key] = value
     held = {
         "checkpoint_step": meta.get("step"),
         "weights_hash": _weights_hash(meta),
@@ -130,13 +134,17 @@ def _identity(
 def _weights_hash(meta: Mapping[str, Any]) -> str | None:
     """SHA-256 of a checkpoint's weights; None for one that holds none."""
     hashes = meta.get(checkpoint.HASHES)
-    return hashes.get(checkpoint.MODEL) if isinstance(hashes, Mapping) else None
+    if isinstance(hashes, Mapping):
+        return hashes.get(checkpoint.MODEL)
+    return None
 
 
 def _unfinished(config: Mapping[str, Any]) -> Path | None:
     """Where finished episodes are kept while the evaluation goes on; None where no result file is wanted."""
     out = Path(config["out"])
-    return outputs.unfinished_path(out) if config["out"] and not outputs.is_device(out) else None
+    if config["out"] and not outputs.is_device(out):
+        return outputs.unfinished_path(out)
+    return None
 
 
 def _settled(node: Mapping[str, Any], sampler: Sampler) -> dict[str, Any]:
@@ -184,7 +192,10 @@ def gallery(config: Mapping[str, Any], result: Mapping[str, Any], videos: Sequen
 def _commands(config: Mapping[str, Any]) -> dict[str, str]:
     """What to try after an evaluation: the same with more episodes, and the help."""
     replaced = ("episodes", "out", "video", "videos", "overwrite")
-    kept = [word for word in config["words"] if word.partition("=")[0] not in replaced]
+    kept = []
+    for word in config["words"]:
+        if word.partition("=")[0] not in replaced:
+            kept.append(word)
     more = max(500, 4 * config["episodes"])
     out = outputs.free_name(Path(config["out"] or "result.json"))
     return {
@@ -216,7 +227,10 @@ def label(config: Mapping[str, Any]) -> str:
 def _robot(task: Mapping[str, Any], config: Mapping[str, Any]) -> SimulatedRobot:
     """The rows that the episodes run in; the first ones are filmed where videos are wanted."""
     num_envs = min(config["num_envs"], config["episodes"])
-    filmed = tuple(range(min(config["videos"], num_envs))) if config["video"] else ()
+    if config["video"]:
+        filmed = tuple(range(min(config["videos"], num_envs)))
+    else:
+        filmed = ()
     workers, answer_s = worker_count(config["workers"]), float(config["answer_s"])
     return SimulatedRobot(
         task["env"], options_of(task), num_envs, workers, filmed, answer_s=answer_s
@@ -300,7 +314,10 @@ def _wave(
 
 def _so_far(measured: Measured) -> str:
     rate = results.success_share(measured.logs)["rate"]
-    success = results.NOT_REPORTED if rate is None else f"{rate:.2f}"
+    if rate is None:
+        success = results.NOT_REPORTED
+    else:
+        success = f"{rate:.2f}"
     score = float(np.mean([log.score for log in measured.logs]))
     return f"  {len(measured.logs)} episodes: success {success}, score {score:.3f}"
 

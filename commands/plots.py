@@ -64,9 +64,15 @@ def learning_curve(metrics: Sequence[Mapping[str, float]]) -> Figure:
         figure, axes = _empty("training step", "loss", height=3.7)
         curves = (("loss", "training", 1.2), ("validation_loss", "validation", 1.8))
         for (key, name, width), color in zip(curves, SERIES, strict=False):
-            points = [(record["step"], record[key]) for record in metrics if record.get(key, 0) > 0]
+            points = []
+            for record in metrics:
+                if record.get(key, 0) > 0:
+                    points.append((record["step"], record[key]))
             if points:
-                few = "o" if len(points) < 3 else None
+                if len(points) < 3:
+                    few = "o"
+                else:
+                    few = None
                 axes.plot(
                     *zip(*points, strict=True), color=color, lw=width, label=name, marker=few, ms=4
                 )
@@ -94,10 +100,11 @@ def expert_use(
             columns[0].set(
                 title=f"layer {layer + 1}", xlabel="noise level", xlim=(0, 1), ylim=(0, 1)
             )
-            over = [
-                [record[f"experts/layer{layer + 1}/{expert + 1}"] for record in records]
-                for expert in range(experts)
-            ]
+            over = []
+            for expert in range(experts):
+                over.append(
+                    [record[f"experts/layer{layer + 1}/{expert + 1}"] for record in records]
+                )
             if len(records) > 1:
                 columns[1].stackplot(
                     [record["step"] for record in records], over, colors=SERIES, alpha=0.85
@@ -262,8 +269,13 @@ def to_svg(figure: Figure, prefix: str = "", themed: bool = False) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}", text) if prefix else text
-    return _themed(text) if themed else text
+    if prefix:
+        text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}", text)
+    else:
+        text = text
+    if themed:
+        return _themed(text)
+    return text
 
 
 def to_png(figure: Figure, dpi: int = 160) -> bytes:
@@ -309,7 +321,10 @@ def _bars(
     places, colors = np.arange(len(values)), [SERIES[i % len(SERIES)] for i in range(len(values))]
     known = np.isfinite(values)
     shown = np.where(known, values, 0.0)
-    ends = shown if whiskers is None else shown + np.nan_to_num(whiskers[1])
+    if whiskers is None:
+        ends = shown
+    else:
+        ends = shown + np.nan_to_num(whiskers[1])
     with mpl.rc_context(STYLE):
         figure, axes = _empty(label, "", height=0.75 + 0.42 * len(values))
         axes.barh(places, shown, color=colors, height=0.58)
@@ -324,7 +339,10 @@ def _bars(
                 capsize=3,
             )
         for place, value, end in zip(places, values, ends, strict=True):
-            text = write(value) if np.isfinite(value) else unknown
+            if np.isfinite(value):
+                text = write(value)
+            else:
+                text = unknown
             axes.annotate(
                 text,
                 (end, place),
@@ -353,4 +371,6 @@ def _estimates(results: Sequence[Result], measure: Measure) -> tuple[Any, Any]:
 
 def _number(value: float | None) -> float:
     """NaN for what was not measured."""
-    return float("nan") if value is None else float(value)
+    if value is None:
+        return float("nan")
+    return float(value)

@@ -21,7 +21,9 @@ _work: Callable[..., Any] | None = None
 
 def worker_count(workers: int) -> int:
     """-1 is one per CPU that this process may use."""
-    return usable_cpus() if workers < 0 else workers
+    if workers < 0:
+        return usable_cpus()
+    return workers
 
 
 def ordered(

@@ -84,7 +84,10 @@ def _headline(found: Sequence[Result], names: Sequence[str]) -> str:
         number = f'<div class="rate">{score["mean"]:.3g}</div>'
         return f'<section class="hero">\n{number}\n<div>\n<p class="lead">{lead}</p>\n{sampler}\n</div>\n</section>'
     low, high, rate = (100 * success[key] for key in ("low", "high", "rate"))
-    more = f'\n<p class="soft">{mean}</p>' if _scored(found) else ""
+    if _scored(found):
+        more = f'\n<p class="soft">{mean}</p>'
+    else:
+        more = ""
     solved = solved_words(found[0])
     more += f'\n<p class="soft">{escape(solved)}.</p>' if solved else ""
     return f"""<section class="hero">
@@ -104,14 +107,18 @@ def _watch(figures: Sequence[str], notes: Sequence[str]) -> str:
     """Videos, and the notes under them."""
     if not figures and not any("video" in note.lower() for note in notes):
         notes = [NO_VIDEO, *notes]
-    kind = "videos few" if len(figures) < 4 else "videos"
-    shown = (
-        f'<h2>Watch it</h2>\n<div class="{kind}">\n' + "\n".join(figures) + "\n</div>"
-        if figures
-        else ""
-    )
+    if len(figures) < 4:
+        kind = "videos few"
+    else:
+        kind = "videos"
+    if figures:
+        shown = f'<h2>Watch it</h2>\n<div class="{kind}">\n' + "\n".join(figures) + "\n</div>"
+    else:
+        shown = ""
     remarks = "\n".join(f'<p class="note">{_inline(note)}</p>' for note in notes)
-    return f"<section>\n{shown}\n{remarks}\n</section>" if shown or remarks else ""
+    if shown or remarks:
+        return f"<section>\n{shown}\n{remarks}\n</section>"
+    return ""
 
 
 def _videos(videos: Sequence[Path]) -> tuple[list[str], list[str]]:
@@ -128,7 +135,10 @@ def _videos(videos: Sequence[Path]) -> tuple[list[str], list[str]]:
         figures.append(
             f'<figure><video {tags} src="{source}"></video><figcaption>{_caption(video)}</figcaption></figure>'
         )
-    many = "1 video was" if len(left_out) == 1 else f"{len(left_out)} videos were"
+    if len(left_out) == 1:
+        many = "1 video was"
+    else:
+        many = f"{len(left_out)} videos were"
     where = ", ".join(dict.fromkeys(str(video.parent) for video in left_out))
     return figures, [f"{many} too large for this page; see {where}."] if left_out else []
 
@@ -144,7 +154,10 @@ def _caption(video: Path) -> str:
         "failure": "\u2715 Failure",
         "unreported": "Success not reported",
     }[outcome]
-    said = "" if score is None else f", score {score}"
+    if score is None:
+        said = ""
+    else:
+        said = f", score {score}"
     return f'<span class="badge {outcome}">{mark}</span> <span>seed {seed}, {escape(sampler)}{said}</span>'
 
 
@@ -153,8 +166,14 @@ def _done(found: Sequence[Result], facts: Mapping[str, str]) -> str:
     lines = dict(facts)
     if found:
         minutes = sum(result.get("wall_seconds") or 0 for result in found) / 60
-        samplers = "1 way" if len(found) == 1 else f"{len(found)} ways"
-        whole = {"everything": lines.pop("everything")} if "everything" in lines else {}
+        if len(found) == 1:
+            samplers = "1 way"
+        else:
+            samplers = f"{len(found)} ways"
+        if "everything" in lines:
+            whole = {"everything": lines.pop("everything")}
+        else:
+            whole = {}
         lines["evaluation"] = (
             f"{sum(r['episodes'] for r in found)} episodes, {samplers} of inference, {minutes:.1f} minutes"
         )
@@ -162,7 +181,9 @@ def _done(found: Sequence[Result], facts: Mapping[str, str]) -> str:
     items = "\n".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>" for name, text in lines.items()
     )
-    return f"<section>\n<h2>What was done</h2>\n<dl>\n{items}\n</dl>\n</section>" if lines else ""
+    if lines:
+        return f"<section>\n<h2>What was done</h2>\n<dl>\n{items}\n</dl>\n</section>"
+    return ""
 
 
 def _table(found: Sequence[Result], names: Sequence[str]) -> str:
@@ -195,8 +216,14 @@ NFE: denoiser evaluations of a plan. {_rows_remark(found)}</p>
 
 def _table_row(result: Result, name: str) -> str:
     success, score, ms, nfe = (result[key] for key in ("success", "score", "inference_ms", "nfe"))
-    later = nfe["cold"] if nfe["warm"] is None else nfe["warm"]
-    plan = _short(later) if later == nfe["cold"] else f"{_short(nfe['cold'])} then {_short(later)}"
+    if nfe["warm"] is None:
+        later = nfe["cold"]
+    else:
+        later = nfe["warm"]
+    if later == nfe["cold"]:
+        plan = _short(later)
+    else:
+        plan = f"{_short(nfe['cold'])} then {_short(later)}"
     cells = (
         _percent(success),
         f"{score['mean']:.3f} <small>[{score['low']:.3f}, {score['high']:.3f}]</small>",
@@ -235,16 +262,27 @@ def _plots(
     found: Sequence[Result], names: Sequence[str], metrics: Sequence[Mapping[str, float]]
 ) -> str:
     """Success, latency and learning, side by side where there is room."""
-    measure = "success" if any(map(reports_success, found)) else "score"
+    if any(map(reports_success, found)):
+        measure = "success"
+    else:
+        measure = "score"
     estimates = partial(plots.success_bars, measure=measure)
-    bars = {measure.capitalize(): estimates, "Inference time": plots.latency_bars} if found else {}
+    if found:
+        bars = {measure.capitalize(): estimates, "Inference time": plots.latency_bars}
+    else:
+        bars = {}
     left = [_figure(heading, draw(found, names)) for heading, draw in bars.items()]
     known = any("loss" in record or "validation_loss" in record for record in metrics)
-    right = [_figure("Learning curve", plots.learning_curve(metrics))] if known else []
+    if known:
+        right = [_figure("Learning curve", plots.learning_curve(metrics))]
+    else:
+        right = []
     columns = "\n".join(
         "<div>" + "\n".join(column) + "</div>" for column in (left, right) if column
     )
-    return f'<section class="plots">\n{columns}\n</section>' if columns else ""
+    if columns:
+        return f'<section class="plots">\n{columns}\n</section>'
+    return ""
 
 
 def _figure(heading: str, figure: Figure) -> str:
@@ -286,7 +324,10 @@ def _difference(result: Result, name: str, first: Result, first_name: str) -> st
     if test.p >= 0.05:
         text = f"{name} and {first_name} cannot be told apart by success on the same {len(seeds)} scenes"
     else:
-        more = "more" if points > 0 else "less"
+        if points > 0:
+            more = "more"
+        else:
+            more = "less"
         text = f"{name} succeeded {more} often than {first_name} on the same {len(seeds)} scenes"
     range_text = f"{points:+.0f} points, 95 % interval {low:+.0f} to {high:+.0f}".replace(
         "-", "\u2212"
@@ -326,13 +367,15 @@ def _foot(found: Sequence[Result]) -> str:
     if not found:
         return "<p>Written by hotstart.</p>"
     machine, versions = found[0].get("machine") or {}, found[0]["versions"]
-    cores = (
-        f"{machine['cpu']}, {machine['cores']} cores, inference on {machine['device']}"
-        if machine
-        else "Machine not recorded"
-    )
+    if machine:
+        cores = f"{machine['cpu']}, {machine['cores']} cores, inference on {machine['device']}"
+    else:
+        cores = "Machine not recorded"
     used = ", ".join(f"{name} {number}" for name, number in versions.items())
-    when = f"{str(found[0].get('date', ''))[:10]} \u00b7 " if found[0].get("date") else ""
+    if found[0].get("date"):
+        when = f"{str(found[0].get('date', ''))[:10]} \u00b7 "
+    else:
+        when = ""
     checkpoint = f"Seeds from {found[0]['seed']} \u00b7 checkpoint {found[0]['checkpoint']}"
     return f"<p>{escape(when + cores)}</p>\n<p>{escape(checkpoint)}</p>\n<p>{escape(used)}</p>"
 
@@ -355,4 +398,6 @@ def _short(value: float | None) -> str:
     """Three digits, or a dash for what was not measured."""
     if value is None:
         return "\u2013"
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.3g}"

@@ -11,22 +11,20 @@ from ..envs.registry import Option, options
 
 def options_text(name: str, task: Mapping[str, Any]) -> str:
     """Options of the environment of the task `name`: meaning, unit, and the default, which the task's file `task` may set."""
-    lines = [
-        _line(option, task["options"])
-        for option in options(task["env"])
-        if option.name != "max_steps"
-    ]
+    lines = []
+    for option in options(task["env"]):
+        if option.name != "max_steps":
+            lines.append(_line(option, task["options"]))
     head = f"task={name} is the environment {task['env']!r}, for {task['max_steps'] or 'its own number of'} ticks. Its options:"
     return "\n".join(["", head, "", *lines])
 
 
 def _line(option: Option, own: Mapping[str, Any]) -> str:
     default = own.get(option.name, option.default)
-    text = (
-        "must be given"
-        if default in (inspect.Parameter.empty, "???")
-        else f"default {_plain(default)}"
-    )
+    if default in (inspect.Parameter.empty, "???"):
+        text = "must be given"
+    else:
+        text = f"default {_plain(default)}"
     return f"  task.options.{option.name + '=':<14} {option.meaning} [{text}]"
 
 
@@ -34,4 +32,6 @@ def _plain(value: Any) -> str:
     """A default as it is written in a word."""
     if value is None or value == "":
         return "none"
-    return str(list(value)) if isinstance(value, tuple) or hasattr(value, "tolist") else str(value)
+    if isinstance(value, tuple) or hasattr(value, "tolist"):
+        return str(list(value))
+    return str(value)

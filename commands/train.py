@@ -119,7 +119,10 @@ def check_options(options: Mapping[str, Any], store: Store) -> None:
     for name in sorted({*collected, *options} - set(LOOKS)):
         have, want = collected.get(name), options.get(name)
         if have != want:
-            mend = f"task.options.{name}={have}" if have is not None else f"the task's own {name}"
+            if have is not None:
+                mend = f"task.options.{name}={have}"
+            else:
+                mend = f"the task's own {name}"
             raise DataError(
                 f"{store.path} was collected with {name} {have or 'as it is'}, the task says {want}: train with {mend}"
             )

@@ -159,15 +159,17 @@ def _batch(entry: Mapping[str, Any]) -> Measured:
 
 def _log(entry: Mapping[str, Any]) -> RowLog:
     commands = [np.asarray(command, np.float64) for command in entry["commands"]]
-    reactions = [
-        (float(seen_s), float(acted_s), int(executed))
-        for seen_s, acted_s, executed in entry["reactions"]
-    ]
+    reactions = []
+    for seen_s, acted_s, executed in entry["reactions"]:
+        reactions.append((float(seen_s), float(acted_s), int(executed)))
     return RowLog(**{**entry, "commands": commands, "reactions": reactions})
 
 
 def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     """The first key in which two evaluations differ."""
     keys = [key for key in {**one, **other} if one.get(key) != other.get(key)]
-    key = keys[0] if keys else "nothing"
+    if keys:
+        key = keys[0]
+    else:
+        key = "nothing"
     return f"its {key} is {one.get(key)!r:.80}, here it is {other.get(key)!r:.80}"

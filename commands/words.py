@@ -87,7 +87,10 @@ def help_text(cls: type, usage: str = "") -> str:
     """What a verb does and takes, in plain words: the class's docstring, then every field with meaning, type and default."""
     fields = _fields(cls)
     positional = " ".join(name.upper() for name, field in fields.items() if field.word.positional)
-    keyed = "" if all(field.word.positional for field in fields.values()) else "[key=value ...]"
+    if all(field.word.positional for field in fields.values()):
+        keyed = ""
+    else:
+        keyed = "[key=value ...]"
     head = [
         " ".join(part for part in (usage, positional, keyed) if part),
         "",
@@ -113,7 +116,10 @@ def _fields(cls: Any) -> dict[str, _Field]:
 
 def _field(field: dataclasses.Field[Any], hint: Any) -> _Field:
     """One field with its type, its explanation and its default taken apart."""
-    default = field.default if field.default_factory is MISSING else field.default_factory()
+    if field.default_factory is MISSING:
+        default = field.default
+    else:
+        default = field.default_factory()
     if typing.get_origin(hint) is Annotated:
         plain, *notes = typing.get_args(hint)
         return _Field(
@@ -149,7 +155,9 @@ def _named(words: Sequence[str], fields: Mapping[str, _Field]) -> list[tuple[str
 def _read_plain(name: str, text: str, wanted: Any) -> Any:
     """A single str, int, float, bool or Path."""
     try:
-        return TRUTHS[text.lower()] if wanted is bool else wanted(text)
+        if wanted is bool:
+            return TRUTHS[text.lower()]
+        return wanted(text)
     except (ValueError, KeyError):
         raise ConfigError(f"{name}={text} does not fit; it must be a {_plain(wanted)}") from None
 
@@ -193,7 +201,10 @@ def _listed(names: Iterable[str]) -> str:
 
 def _line(field: _Field) -> str:
     """One field's meaning, type and default."""
-    default = "must be given" if field.default is MISSING else f"default {_shown(field.default)}"
+    if field.default is MISSING:
+        default = "must be given"
+    else:
+        default = f"default {_shown(field.default)}"
     return f"{field.word.meaning} [{_plain(field.hint)}; {default}]".strip()
 
 

@@ -36,11 +36,13 @@ OPTIONS = "task.options."
 def choices(group: str) -> list[str]:
     """Names of a group's files, and of what installed packages add to it."""
     folder = resources.files(MODULE) / group
-    files = (
-        [p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")]
-        if folder.is_dir()
-        else []
-    )
+    if folder.is_dir():
+        files = []
+        for p in folder.iterdir():
+            if p.name.endswith(".yaml"):
+                files.append(p.name.removesuffix(".yaml"))
+    else:
+        files = []
     return sorted({*files, *(added("hotstart.encoders") if group == "encoder" else ())})
 
 
@@ -81,7 +83,10 @@ def composed(verb: str, words: Sequence[str]) -> dict[str, Any]:
     _check_counts(plain)
     if "training" in plain:  # type: ignore[operator]
         _check_training(plain)  # type: ignore[arg-type]
-    taken = {group: chosen[group] for group in groups() if chosen.get(group)}
+    taken = {}
+    for group in groups():
+        if chosen.get(group):
+            taken[group] = chosen[group]
     return {**plain, "choices": taken, "words": list(words)}  # type: ignore[dict-item]
 
 
@@ -127,7 +132,11 @@ def _own_places(verb: str, fixed: Sequence[str], combination: Sequence[str]) -> 
     if not combination:
         return []
     places = [_own_place(verb, key, fixed, combination) for key in OUTPUT[verb]]
-    return [word for word in places if word]
+    found: list[str] = []
+    for word in places:
+        if word:
+            found.append(word)
+    return found
 
 
 def _own_place(verb: str, key: str, fixed: Sequence[str], combination: Sequence[str]) -> str:
@@ -138,16 +147,19 @@ def _own_place(verb: str, key: str, fixed: Sequence[str], combination: Sequence[
     if not place or "${" in (given or ""):
         return ""
     stem, ending = re.fullmatch(r"(.*?)(\.json|\.zarr)?", place).groups()  # type: ignore[union-attr]
-    values = [
-        re.sub(r"[^\w.+-]+", "-", value).strip("-") for value in combination
-    ]  # no folders, quotes or brackets
+    values = []  # no folders, quotes or brackets
+    for value in combination:
+        values.append(re.sub(r"[^\w.+-]+", "-", value).strip("-"))
     return f"{key}='{'_'.join([stem, *values])}{ending or ''}'"
 
 
 def check_places(verb: str, configs: Sequence[Mapping[str, Any]]) -> None:
     """Raise ConfigError where two combinations of a sweep would write to one place, the second over the first."""
     for key in OUTPUT[verb]:
-        places = [config[key] for config in configs if config[key]]
+        places = []
+        for config in configs:
+            if config[key]:
+                places.append(config[key])
         twice = next((place for place in places if places.count(place) > 1), None)
         if twice is not None:
             raise ConfigError(
@@ -213,7 +225,10 @@ def task_file(name: str) -> dict[str, Any]:
 def _group_line(verb: str, group: str) -> str:
     """What can be chosen for an axis."""
     item = next(f for f in fields(VERBS[verb]) if f.name == group)
-    meaning = f"{item.metadata['help']}: " if "help" in item.metadata else ""
+    if "help" in item.metadata:
+        meaning = f"{item.metadata['help']}: "
+    else:
+        meaning = ""
     return f"  {group + '=':<14} {meaning}one of {', '.join(choices(group))} [default {_default_choice(verb, group)}]"
 
 
@@ -233,7 +248,10 @@ def _key_line(name: str, item: Any, width: int = 14) -> str:
 def _part_lines(verb: str, parts: Sequence[str], words: Sequence[str]) -> list[str]:
     """Keys and defaults of parts as `words` choose them; the task is left out, whose file may ask for words of its own."""
     _register()
-    chosen = [word for word in _named(verb, words) if word.partition("=")[0] in parts]
+    chosen = []
+    for word in _named(verb, words):
+        if word.partition("=")[0] in parts:
+            chosen.append(word)
     with initialize_config_module(MODULE, version_base="1.3"):
         try:
             config: Any = compose(verb, overrides=chosen)
@@ -250,7 +268,10 @@ def _part_lines(verb: str, parts: Sequence[str], words: Sequence[str]) -> list[s
 
 
 def _shown(item: Any) -> str:
-    default = item.default_factory() if item.default is NO_DEFAULT else item.default
+    if item.default is NO_DEFAULT:
+        default = item.default_factory()
+    else:
+        default = item.default
     if default == "???":
         return "must be given"
     if default in (None, ""):
@@ -275,7 +296,9 @@ def _named(verb: str, words: Sequence[str]) -> list[str]:
 
 
 def _usage(verb: str, name: str) -> str:
-    return name.upper() if positional(verb) == name else f"{name}=..."
+    if positional(verb) == name:
+        return name.upper()
+    return f"{name}=..."
 
 
 def _register() -> None:
@@ -313,7 +336,10 @@ def _explain(error: Exception, verb: str, words: Sequence[str]) -> str:
     )
     if key and ("not in" in text):
         full = re.search(r"full_key: ([\w.]+)", text)
-        path = full.group(1) if full else key.group(1)
+        if full:
+            path = full.group(1)
+        else:
+            path = key.group(1)
         valid = _siblings(verb, path, words)
         near = nearest(path.rsplit(".", 1)[-1], valid)
         return f"there is no {path!r} in hotstart {verb}{near}; valid there: {', '.join(valid)}"
@@ -322,7 +348,9 @@ def _explain(error: Exception, verb: str, words: Sequence[str]) -> str:
 
 def _where(text: str) -> str:
     full = re.search(r"full_key: ([\w.\[\]]+)", text)
-    return f" (at {full.group(1)})" if full else ""
+    if full:
+        return f" (at {full.group(1)})"
+    return ""
 
 
 def _siblings(verb: str, path: str, words: Sequence[str]) -> list[str]:
@@ -334,4 +362,10 @@ def _siblings(verb: str, path: str, words: Sequence[str]) -> list[str]:
         return []
     for part in path.split(".")[:-1]:
         node = node.get(part)
-    return [str(k) for k in node if k != "_target_"] if isinstance(node, DictConfig) else []
+    if isinstance(node, DictConfig):
+        found: list[str] = []
+        for k in node:
+            if k != "_target_":
+                found.append(str(k))
+        return found
+    return []

@@ -180,7 +180,11 @@ def node_of(factory: Callable[..., Any], target: str = "") -> type:
     hints = typing.get_type_hints(
         factory.__init__ if inspect.isclass(factory) and not is_dataclass(factory) else factory
     )
-    made: list[tuple[str, Any, Any]] = [("_target_", str, field(default=target))] if target else []
+    made: list[tuple[str, Any, Any]]
+    if target:
+        made = [("_target_", str, field(default=target))]
+    else:
+        made = []
     for name, parameter in inspect.signature(factory).parameters.items():
         hint = _plain(hints.get(name, Any))
         if hint is None and parameter.default is None:
@@ -198,11 +202,16 @@ def _plain(hint: Any) -> Any:
     if is_dataclass(hint) and isinstance(hint, type):
         return node_of(hint)
     if origin is Literal:  # one of some words: the constructor says which
-        return type(args[0]) if {type(arg) for arg in args} == {str} else None
+        if {type(arg) for arg in args} == {str}:
+            return type(args[0])
+        return None
     if origin in (Sequence, list, tuple):
         return list[args[0]] if args[0] in PLAIN else None  # type: ignore[valid-type]
     if origin in (Union, types.UnionType) and type(None) in args:
-        inner = [a for a in args if a is not type(None)]
+        inner = []
+        for a in args:
+            if a is not type(None):
+                inner.append(a)
         return Union[inner[0], None] if len(inner) == 1 and inner[0] in PLAIN else None  # noqa: UP007
     return None
 

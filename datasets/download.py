@@ -104,7 +104,10 @@ def check_contents(buffer: ReplayBuffer, source: Source) -> None:
             f"{buffer.path} has {episodes} episodes and {steps} steps; the published data has {wanted}"
         )
     for key, wanted in source.sha256.items():
-        array = buffer.episode_ends if key == "episode_ends" else buffer.array(key)
+        if key == "episode_ends":
+            array = buffer.episode_ends
+        else:
+            array = buffer.array(key)
         found = hashlib.sha256(
             np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
         ).hexdigest()
@@ -138,11 +141,10 @@ def fetch(address: str, target: Path) -> None:
             part.replace(target)
             _tag_file(part).unlink(missing_ok=True)
             return
-    kept = (
-        f" {_size(part):,} bytes are kept, and the next call goes on from there."
-        if _size(part)
-        else ""
-    )
+    if _size(part):
+        kept = f" {_size(part):,} bytes are kept, and the next call goes on from there."
+    else:
+        kept = ""
     raise DataError(
         f"{address} could not be fetched ({trouble}).{kept} Call again later, or fetch that file on another machine and put it "
         f"at {target.resolve()}; the next call takes it up. Another place that has it is given as address=..."
@@ -166,7 +168,10 @@ def _fetch_rest(address: str, part: Path) -> None:
         part.unlink()
         answer = urllib.request.urlopen(address, timeout=TIMEOUT_S)
     with answer:
-        start = _size(part) if _continues(answer.status, answer.headers, _size(part)) else 0
+        if _continues(answer.status, answer.headers, _size(part)):
+            start = _size(part)
+        else:
+            start = 0
         tag = answer.headers.get("ETag", "W/")
         if not tag.startswith(
             "W/"
@@ -218,7 +223,9 @@ def _pour(answer: http.client.HTTPResponse, part: Path, start: int, total: int |
 
 def _size(path: Path) -> int:
     """Bytes of a file, 0 where there is none."""
-    return path.stat().st_size if path.exists() else 0
+    if path.exists():
+        return path.stat().st_size
+    return 0
 
 
 def _tag_file(part: Path) -> Path:

@@ -100,7 +100,10 @@ def check_episode(
 def content_hash(dataset: Dataset) -> str:
     """sha256 over names, dtypes, shapes and numbers, in blocks: it does not depend on chunks, codecs or the place on disk."""
     digest = hashlib.sha256(dataset.episode_ends.astype("<i8").tobytes())
-    steps = int(dataset.episode_ends[-1]) if len(dataset.episode_ends) else 0
+    if len(dataset.episode_ends):
+        steps = int(dataset.episode_ends[-1])
+    else:
+        steps = 0
     for key in sorted(dataset.keys):
         for start in range(0, steps, BLOCK_ROWS):
             block = dataset.rows(key, start, min(start + BLOCK_ROWS, steps))

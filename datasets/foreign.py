@@ -16,7 +16,10 @@ def refuse_foreign(path: Path) -> None:
     """Raise DataError for HDF5 files, folders of them, and LeRobot's data sets, with what to do; nothing else is refused."""
     if path.is_dir():
         _refuse_lerobot(path)
-        inside = [found for found in sorted(path.iterdir()) if found.suffix in HDF5_NAMES]
+        inside = []
+        for found in sorted(path.iterdir()):
+            if found.suffix in HDF5_NAMES:
+                inside.append(found)
         if inside:
             raise DataError(f"{path} holds HDF5 files ({inside[0].name}): {_hdf5_mend(inside[0])}")
     elif path.is_file() and (path.suffix in HDF5_NAMES or _head(path) == HDF5_HEAD):

@@ -86,7 +86,10 @@ class ChunkFrames:
 
 def decoded_bytes(dataset: Dataset, keys: Sequence[str]) -> int:
     """Bytes that all frames of some image keys take when decoded."""
-    steps = int(dataset.episode_ends[-1]) if len(dataset.episode_ends) else 0
+    if len(dataset.episode_ends):
+        steps = int(dataset.episode_ends[-1])
+    else:
+        steps = 0
     return steps * sum(math.prod(dataset.obs_spec.keys[key].shape) for key in keys)
 
 
@@ -103,7 +106,9 @@ def choose_cache(dataset: Dataset, keys: Sequence[str], cache: str, most_bytes: 
             f"{most_bytes / 1e9:.2f}: raise it, or choose training.cache=disk or none"
         )
     if cache == "auto":
-        return "ram" if needed <= most_bytes else "none"
+        if needed <= most_bytes:
+            return "ram"
+        return "none"
     return cache  # type: ignore[return-value]
 
 

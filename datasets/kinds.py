@@ -98,17 +98,18 @@ def explain_key(name: str, shape: Shape, dtype: np.dtype[Any], key: ObsKey) -> s
     """What was done to arrays of a shape and dtype that were taken for a picture; empty where nothing was."""
     said = []
     if shape != tuple(key.shape):
-        order = "height, width" if len(shape) == 2 else "channels, height, width"
+        if len(shape) == 2:
+            order = "height, width"
+        else:
+            order = "channels, height, width"
         said.append(
             f"its axes {shape} are {order}, held as (height, width, channels) = {tuple(key.shape)}"
         )
     if dtype != np.uint8:
         said.append(f"its numbers are {dtype}, held as uint8 from 0 to 255")
-    return (
-        f"{name!r} is taken for a picture: {'; '.join(said)}"
-        if key.kind == "image" and said
-        else ""
-    )
+    if key.kind == "image" and said:
+        return f"{name!r} is taken for a picture: {'; '.join(said)}"
+    return ""
 
 
 def check_image_key(name: str, key: ObsKey) -> None:
@@ -119,11 +120,10 @@ def check_image_key(name: str, key: ObsKey) -> None:
             f"image {name!r} is {key.dtype} {shape}; images are uint8 of shape (height, width, channels)"
         )
     if shape[2] not in CHANNELS:
-        first = (
-            f"; with channels first in the arrays, write {(*shape[1:], shape[0])}"
-            if shape[0] in CHANNELS
-            else ""
-        )
+        if shape[0] in CHANNELS:
+            first = f"; with channels first in the arrays, write {(*shape[1:], shape[0])}"
+        else:
+            first = ""
         raise DataError(
             f"image {name!r} has shape {shape}, so {shape[2]} channels; images are (height, width, channels) with "
             f"1, 3 or 4 channels{first}"
@@ -139,7 +139,10 @@ def _image_shape(name: str, shape: Shape, told: bool = False) -> Shape:
             f"{name!r} has steps of shape {shape}: several pictures? {_ONE_FRAME}; {_settle(name, shape)}"
         )
     first, last = shape[0], shape[2]
-    firsts = CHANNELS if told else (1, 3)  # four in front are more often frames
+    if told:
+        firsts = CHANNELS  # four in front are more often frames
+    else:
+        firsts = (1, 3)
     if last in CHANNELS and (first not in (1, 3) or told):
         return shape
     if first in firsts and last not in CHANNELS:
@@ -163,11 +166,10 @@ def _settle(name: str, shape: Shape) -> str:
     told = {2: (*shape, 1), 3: shape if shape[-1] in CHANNELS else (*shape[1:], shape[0])}.get(
         len(shape)
     )
-    image = (
-        f" or {{{name!r}: ObsKey({told}, 'uint8', 'image')}}"
-        if told and told[-1] in CHANNELS
-        else ""
-    )
+    if told and told[-1] in CHANNELS:
+        image = f" or {{{name!r}: ObsKey({told}, 'uint8', 'image')}}"
+    else:
+        image = ""
     words = f"kinds={name}:state" + (f" or kinds={name}:image" if image else "")
     return (
         f"say it with obs_spec=ObsSpec of {{{state}}} (a state of {math.prod(shape)} numbers){image} in Python, "

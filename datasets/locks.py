@@ -99,7 +99,10 @@ def _lock(target: Path, error: type[HotstartError]) -> _File:
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as problem:
-            holder = _read_process(number) if beside else ""
+            if beside:
+                holder = _read_process(number)
+            else:
+                holder = ""
             if problem.errno in NO_LOCKS_HERE:
                 return _File(path, number, beside)
             os.close(number)
@@ -147,7 +150,9 @@ def _read_process(number: int) -> str:
         text = os.pread(number, 20, 0)
     except OSError:
         return ""
-    return f" ({text.decode()})" if text.isdigit() else ""
+    if text.isdigit():
+        return f" ({text.decode()})"
+    return ""
 
 
 def _forget() -> None:

@@ -65,7 +65,10 @@ def dataset_statistics(dataset: Dataset, index: IntArray | None = None) -> dict[
     many windows share it.
     """
     keys = [name for name, key in dataset.obs_spec.keys.items() if key.kind == "state"]
-    steps = None if index is None else np.unique(index)
+    if index is None:
+        steps = None
+    else:
+        steps = np.unique(index)
     found: dict[str, Statistics] = {}
     for key in [*keys, ACTION]:
         values = dataset.array(key)

@@ -130,7 +130,9 @@ class Store:
         return store
 
     def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
+        if len(self._ends):
+            return int(self._ends[-1])
+        return 0
 
     @property
     def episode_ends(self) -> IntArray:
@@ -198,10 +200,9 @@ class Store:
         if not episodes:
             return
         first = len(self._ends)
-        checked = [
-            check_episode(episode, self._wanted, first + i, self.fps)
-            for i, episode in enumerate(episodes)
-        ]
+        checked = []
+        for i, episode in enumerate(episodes):
+            checked.append(check_episode(episode, self._wanted, first + i, self.fps))
         self._take_lock()
         with refuse_full_disk(
             f"{self.path}: the new episodes cannot be written; the {first} finished ones are kept"
@@ -284,7 +285,10 @@ class Store:
     def _settle_extras(self, episodes: Sequence[Mapping[str, Any]]) -> None:
         """The first episode decides which extras the store holds; DataError when a later one differs."""
         first = len(self._ends)
-        wanted = set(self._extras) if first else set(episodes[0]) & set(EXTRAS)
+        if first:
+            wanted = set(self._extras)
+        else:
+            wanted = set(episodes[0]) & set(EXTRAS)
         for number, episode in enumerate(episodes, first):
             if (given := set(episode) & set(EXTRAS)) != wanted:
                 raise DataError(
@@ -356,7 +360,10 @@ class Store:
         except DataError as error:
             raise DataError(f"{error}: meta/episode_ends is damaged; {_MEND}") from error
         unfinished = np.flatnonzero(ends == UNFINISHED)
-        finished = ends[: unfinished[0]] if len(unfinished) else ends
+        if len(unfinished):
+            finished = ends[: unfinished[0]]
+        else:
+            finished = ends
         unknown = (ends[len(finished) :] != UNFINISHED).any()
         if unknown or (np.diff(finished, prepend=0) <= 0).any() or _has_lost_ends(array):
             raise DataError(
@@ -410,7 +417,10 @@ def _codec() -> ZstdCodec:
 def _create_array(group: zarr.Group, name: str, key: ObsKey) -> None:
     """An empty array data/<name>, (0, ...)."""
     row_bytes = np.dtype(key.dtype).itemsize * math.prod(key.shape)
-    rows = IMAGES_PER_CHUNK if key.kind == "image" else max(BYTES_PER_CHUNK // max(row_bytes, 1), 1)
+    if key.kind == "image":
+        rows = IMAGES_PER_CHUNK
+    else:
+        rows = max(BYTES_PER_CHUNK // max(row_bytes, 1), 1)
     chunks = (rows, *(max(size, 1) for size in key.shape))
     group.create_array(
         f"data/{name}", shape=(0, *key.shape), chunks=chunks, dtype=key.dtype, compressors=_codec()
@@ -449,7 +459,10 @@ def _read_attributes(path: Path) -> dict[str, Any]:
             f"{path} is not a hotstart data set ({error}); give the folder that holds zarr.json, data/ and meta/"
         ) from error
     attributes = root.get("attributes")
-    attrs = attributes if isinstance(attributes, dict) else {}
+    if isinstance(attributes, dict):
+        attrs = attributes
+    else:
+        attrs = {}
     version = attrs.get("version")
     has_ends = is_array(FolderFiles(path), "meta/episode_ends")
     if type(version) is not int or "action_spec" not in attrs or not has_ends:

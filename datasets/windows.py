@@ -43,10 +43,11 @@ def window_index(
     if short == "pad":
         chosen = _leave_out_single_steps(chosen, lengths)
     _check_lengths(lengths[chosen], chosen, horizon, short)
-    parts = [
-        _episode_windows(int(ends[i] - lengths[i]), int(lengths[i]), horizon, pad_after)
-        for i in chosen
-    ]
+    parts = []
+    for i in chosen:
+        parts.append(
+            _episode_windows(int(ends[i] - lengths[i]), int(lengths[i]), horizon, pad_after)
+        )
     return np.concatenate(parts)
 
 
@@ -62,9 +63,10 @@ def split_episodes(count: int, validation_share: float, seed: int) -> tuple[IntA
     if count < 1:
         raise DataError("there are no episodes to split")
     order = numpy_generator(seed, Purpose.SPLIT).permutation(count)
-    held_out = (
-        min(max(round(count * validation_share), 1), count - 1) if validation_share > 0 else 0
-    )
+    if validation_share > 0:
+        held_out = min(max(round(count * validation_share), 1), count - 1)
+    else:
+        held_out = 0
     return np.sort(order[held_out:]).astype(np.int64), np.sort(order[:held_out]).astype(np.int64)
 
 
@@ -84,7 +86,10 @@ def split_usable_episodes(
 def _chosen(ends: IntArray, episodes: Sequence[int] | IntArray | None) -> IntArray:
     """The numbers of the episodes to take; DataError when there is none or one that does not exist."""
     count = len(ends)
-    chosen = np.arange(count) if episodes is None else np.asarray(episodes, np.int64)
+    if episodes is None:
+        chosen = np.arange(count)
+    else:
+        chosen = np.asarray(episodes, np.int64)
     if len(chosen) == 0:
         raise DataError("there are no episodes to cut windows from; record or convert at least one")
     if chosen.min() < 0 or chosen.max() >= count:

@@ -39,10 +39,9 @@ def observation_space(spec: ObsSpec) -> spaces.Dict:
 def action_space(spec: ActionSpec, low: ArrayLike, high: ArrayLike) -> spaces.Box:
     """The box between `low` and `high`, each one number or (A,); raises ConfigError if they do not fit the specification."""
     try:
-        bounds = [
-            np.broadcast_to(np.asarray(bound, np.float32), (spec.width,)).copy()
-            for bound in (low, high)
-        ]
+        bounds = []
+        for bound in (low, high):
+            bounds.append(np.broadcast_to(np.asarray(bound, np.float32), (spec.width,)).copy())
     except ValueError:
         shapes = f"{np.shape(low)} and {np.shape(high)}"
         raise ConfigError(
@@ -126,7 +125,10 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         """
         if self.best_score is None:
             raise RuntimeError("step was called before reset")
-        count = self.substeps if substeps is None else int(substeps)
+        if substeps is None:
+            count = self.substeps
+        else:
+            count = int(substeps)
         if not 1 <= count <= self.substeps:
             raise ConfigError(
                 f"a step of {count} substeps is not possible; this task takes 1 to {self.substeps}"
@@ -199,7 +201,10 @@ class TaskEnv(gymnasium.Env[Any, Any]):
     def _result(self) -> tuple[float, dict[str, Any]]:
         """Judge the present state: (its score, info)."""
         score, success = self._judge()
-        best = self.best_score if self.keeps_best and self.best_score is not None else float(score)
+        if self.keeps_best and self.best_score is not None:
+            best = self.best_score
+        else:
+            best = float(score)
         self.best_score = max(best, float(score))
         return float(score), {
             "success": bool(success),

@@ -32,7 +32,10 @@ class Cameras:
             raise ConfigError(
                 f"camera {twice[0]!r} is asked for twice: both pictures would be called '{twice[0]}_image'"
             )
-        named = dict.fromkeys(asked or (), SIDE) if not isinstance(asked, Mapping) else dict(asked)
+        if not isinstance(asked, Mapping):
+            named = dict.fromkeys(asked or (), SIDE)
+        else:
+            named = dict(asked)
         return cls({name: _size(name, size) for name, size in named.items()})
 
     def __bool__(self) -> bool:
@@ -41,10 +44,10 @@ class Cameras:
     @property
     def keys(self) -> dict[str, ObsKey]:
         """What the pictures are called in an observation, and what they are."""
-        return {
-            f"{name}_image": ObsKey((*size, 3), "uint8", "image")
-            for name, size in self.sizes.items()
-        }
+        found: dict[str, ObsKey] = {}
+        for name, size in self.sizes.items():
+            found[f"{name}_image"] = ObsKey((*size, 3), "uint8", "image")
+        return found
 
     def largest(self, least: int = 0) -> tuple[int, int]:
         """Height and width that every picture fits in, and one of `least` by `least` beside them."""
@@ -55,19 +58,19 @@ class Cameras:
 
     def pictures(self, renderer: SceneRenderer, data: Any) -> dict[str, NDArray[np.uint8]]:
         """Key -> (H, W, 3): the scene in the state `data` through every camera."""
-        return {
-            f"{name}_image": renderer.frame(data, name, size) for name, size in self.sizes.items()
-        }
+        found: dict[str, NDArray[np.uint8]] = {}
+        for name, size in self.sizes.items():
+            found[f"{name}_image"] = renderer.frame(data, name, size)
+        return found
 
 
 def _size(name: str, size: Any) -> tuple[int, int]:
-    sides = (
-        (size, size)
-        if isinstance(size, int)
-        else tuple(size)
-        if isinstance(size, list | tuple)
-        else ()
-    )
+    if isinstance(size, int):
+        sides = (size, size)
+    elif isinstance(size, list | tuple):
+        sides = tuple(size)
+    else:
+        sides = ()
     if len(sides) != 2 or not all(isinstance(side, int) and 8 <= side <= 4096 for side in sides):
         raise ConfigError(
             f"camera {name!r} has size {size!r}; give one side or [height, width], from 8 to 4096 pixels"

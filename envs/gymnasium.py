@@ -150,15 +150,23 @@ class GymnasiumEnv(TaskEnv):
         judge = getattr(
             self.simulation, "_is_success", None
         )  # gymnasium-robotics says nothing at a reset, but would know
-        goals = [self._seen.get(name) for name in GOALS] if isinstance(self._seen, Mapping) else []
+        if isinstance(self._seen, Mapping):
+            goals = [self._seen.get(name) for name in GOALS]
+        else:
+            goals = []
         if judge is None or not goals or any(goal is None for goal in goals):
             return None
         return bool(judge(*goals))
 
     def _share_done(self) -> float:
         """Share of a kitchen's tasks that were done in this episode; 0 elsewhere."""
-        wanted = set(self.simulation.goal) if TASKS_DONE in self._info else set()
-        return len(wanted & set(self._info[TASKS_DONE])) / len(wanted) if wanted else 0.0
+        if TASKS_DONE in self._info:
+            wanted = set(self.simulation.goal)
+        else:
+            wanted = set()
+        if wanted:
+            return len(wanted & set(self._info[TASKS_DONE])) / len(wanted)
+        return 0.0
 
     def _over(self) -> bool:
         return self._ended
@@ -272,7 +280,10 @@ def _part(
         )
     shown = name or ("image" if "image" in kinds else "state")
     key = decide_key(shown, shape, dtype, kinds.get(shown))
-    scale = _scale(shown, space) if key.kind == "image" else 1.0
+    if key.kind == "image":
+        scale = _scale(shown, space)
+    else:
+        scale = 1.0
     return name or key.kind, _Part(path, space, key, scale)
 
 
@@ -303,6 +314,9 @@ def _rate_hz(env: gymnasium.Env[Any, Any]) -> float:
 
 
 def _own_steps(env: gymnasium.Env[Any, Any]) -> int:
-    id_ = env.spec.id if env.spec is not None else ""
+    if env.spec is not None:
+        id_ = env.spec.id
+    else:
+        id_ = ""
     registered = gymnasium.registry.get(id_)
     return (registered.max_episode_steps if registered is not None else None) or MAX_STEPS

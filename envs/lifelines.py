@@ -21,7 +21,10 @@ def without_terminal_signals() -> Iterator[None]:
 
     The parent alone acts on them, and ends its workers. One that comes meanwhile reaches the parent afterwards.
     """
-    held = [getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)]
+    held = []
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            held.append(getattr(signal, name))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
     try:
         yield

@@ -164,7 +164,10 @@ class MetaWorldEnv(TaskEnv):
             raise ConfigError(unknown("Meta-World task", task, [*TASK_SETS, *sorted(INSTRUCTIONS)]))
         self.tasks = TASK_SETS.get(task, (task,))
         self.cameras = Cameras.of(cameras)
-        words = {"instruction": TEXT_KEY} if len(self.tasks) > 1 else {}
+        if len(self.tasks) > 1:
+            words = {"instruction": TEXT_KEY}
+        else:
+            words = {}
         super().__init__(
             obs_spec=ObsSpec({"state": ObsKey((STATE,)), **words, **self.cameras.keys}),
             action_spec=ACTION_SPEC,
@@ -197,7 +200,10 @@ class MetaWorldEnv(TaskEnv):
 
     def _begin(self, options: dict[str, Any]) -> None:
         if len(self.tasks) > 1:
-            number = int(self.np_random.integers(2**31)) if self.seed is None else self.seed
+            if self.seed is None:
+                number = int(self.np_random.integers(2**31))
+            else:
+                number = self.seed
             task = self.tasks[number % len(self.tasks)]
             if task != self.task:
                 self._take(task)
@@ -237,10 +243,14 @@ class MetaWorldEnv(TaskEnv):
         self._seen = np.array(seen)
 
     def _observe(self) -> Observations:
-        pictures = (
-            self.cameras.pictures(self._opened(), self.simulation.data) if self.cameras else {}
-        )
-        words = {"instruction": text_to_bytes(self.instruction)} if len(self.tasks) > 1 else {}
+        if self.cameras:
+            pictures = self.cameras.pictures(self._opened(), self.simulation.data)
+        else:
+            pictures = {}
+        if len(self.tasks) > 1:
+            words = {"instruction": text_to_bytes(self.instruction)}
+        else:
+            words = {}
         return {"state": np.asarray(self._seen, np.float32), **words, **pictures}
 
     def _judge(self) -> tuple[float, bool]:

@@ -254,10 +254,9 @@ class PushTEnv(TaskEnv):
         """Move the block with the belt, no further than the walls."""
         x, y = self._block.position
         dx, dy = self._belt
-        inside = [
-            float(np.clip(v, BELT_END_PX, WORLD_PX - BELT_END_PX))
-            for v in (x + dx * SUBSTEP_S, y + dy * SUBSTEP_S)
-        ]
+        inside = []
+        for v in (x + dx * SUBSTEP_S, y + dy * SUBSTEP_S):
+            inside.append(float(np.clip(v, BELT_END_PX, WORLD_PX - BELT_END_PX)))
         self._block.position = (inside[0], inside[1])
         self._space.reindex_shapes_for_body(self._block)
 
@@ -319,9 +318,9 @@ def draw(
     cv2.circle(image, centre, radius, (78, 126, 255), -1, cv2.LINE_AA, bits)
     cv2.circle(image, centre, radius, (65, 105, 225), wide // size, cv2.LINE_AA, bits)
     for arm in () if target is None else ((7.0, 7.0), (7.0, -7.0)):
-        ends = [
-            tuple(map(int, fixed(np.asarray(target) + sign * np.array(arm)))) for sign in (-1, 1)
-        ]
+        ends = []
+        for sign in (-1, 1):
+            ends.append(tuple(map(int, fixed(np.asarray(target) + sign * np.array(arm)))))
         cv2.line(
             image, ends[0], ends[1], (220, 50, 47), max(1, round(3 * scale)), cv2.LINE_AA, bits
         )

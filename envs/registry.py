@@ -75,7 +75,10 @@ class Option:
 def options(name: str) -> list[Option]:
     """Options of the environment `name`, from its constructor: its signature, and the docstring's lines `NAME: MEANING`."""
     factory = REGISTRY.load(name)
-    constructor = factory.__init__ if inspect.isclass(factory) else factory
+    if inspect.isclass(factory):
+        constructor = factory.__init__
+    else:
+        constructor = factory
     meanings = dict(re.findall(r"^(\w+): (.+)$", inspect.getdoc(constructor) or "", re.MULTILINE))
     found = inspect.signature(factory).parameters.values()
     own = [
@@ -91,11 +94,11 @@ def options(name: str) -> list[Option]:
 
 def defaults(name: str) -> dict[str, Any]:
     """Options of the environment `name` with what its constructor takes where they are not given."""
-    return {
-        option.name: option.default
-        for option in options(name)
-        if option.default is not inspect.Parameter.empty
-    }
+    found: dict[str, Any] = {}
+    for option in options(name):
+        if option.default is not inspect.Parameter.empty:
+            found[option.name] = option.default
+    return found
 
 
 def make(name: str, **options: object) -> TaskEnv:

@@ -52,9 +52,13 @@ def choose_gl() -> str | None:
     """
     known = os.environ.get("MUJOCO_GL", "").lower().strip()
     if known:
-        return None if known in OFF else known
+        if known in OFF:
+            return None
+        return known
     if sys.platform != "linux":
-        return "cgl" if sys.platform == "darwin" else "wgl"
+        if sys.platform == "darwin":
+            return "cgl"
+        return "wgl"
     working = next((name for name in LIBRARIES if draws(name)), None)
     os.environ["MUJOCO_GL"] = working or "disable"
     return working
@@ -135,7 +139,10 @@ class SceneRenderer:
         Another camera than the first, or a smaller size, costs nothing to set up. Raises ConfigError for an unknown camera.
         """
         mujoco, (height, width) = self._mujoco, size or self._size
-        chosen = self._first if camera is None else camera
+        if camera is None:
+            chosen = self._first
+        else:
+            chosen = camera
         if chosen not in self._cameras:
             self._cameras[chosen] = _camera(self._model, chosen)
         self._surface.make_current()
@@ -173,7 +180,9 @@ def _open_surface(size: tuple[int, int]) -> Any:
 
 def _module(name: str) -> str:
     """MuJoCo's module for a value of MUJOCO_GL."""
-    return name if name in (*LIBRARIES, "cgl") else "glfw"
+    if name in (*LIBRARIES, "cgl"):
+        return name
+    return "glfw"
 
 
 def _camera(model: Any, view: Camera) -> Any:

@@ -45,11 +45,10 @@ def is_plain(value: Any) -> bool:
 
 def plain_fields(thing: Any, also: Callable[[Any], bool] | None = None) -> Fields:
     """A deep copy of the plain fields of an object, and of those that `also` says yes to."""
-    kept = {
-        name: value
-        for name, value in vars(thing).items()
-        if is_plain(value) or (also is not None and also(value))
-    }
+    kept = {}
+    for name, value in vars(thing).items():
+        if is_plain(value) or (also is not None and also(value)):
+            kept[name] = value
     return copy.deepcopy(kept)
 
 

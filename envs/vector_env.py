@@ -198,11 +198,10 @@ class ProcessWorker:
             return WorkerError(
                 f"{self._name} closed its connection but still runs (process {self._process.pid})"
             )
-        hint = (
-            "; killed by a signal, perhaps for want of memory: use fewer workers"
-            if code == -9
-            else ""
-        )
+        if code == -9:
+            hint = "; killed by a signal, perhaps for want of memory: use fewer workers"
+        else:
+            hint = ""
         return WorkerError(f"{self._name} died with exit code {code}{hint}")
 
     def _error(self, failure: Failure) -> Exception:
@@ -261,7 +260,10 @@ class SimulatedRobot:
         self._observation: dict[str, NDArray[Any]] | None = None
 
     def _job(self, task: str, options: Mapping[str, Any], own: IntArray, frame_every: int) -> Job:
-        recorded = [index for index, row in enumerate(own) if row in self.record_rows]
+        recorded = []
+        for index, row in enumerate(own):
+            if row in self.record_rows:
+                recorded.append(index)
         return Job(task, options, len(own), recorded, frame_every)
 
     def _start_workers(self, jobs: Sequence[Job], apart: bool) -> Specs:
@@ -305,7 +307,10 @@ class SimulatedRobot:
             raise ConfigError(
                 f"actions have shape {np.shape(actions)}; it must be {(self.rows, self.action_spec.width)}"
             )
-        counts = np.full(self.rows, self.substeps) if substeps is None else np.asarray(substeps)
+        if substeps is None:
+            counts = np.full(self.rows, self.substeps)
+        else:
+            counts = np.asarray(substeps)
         return self._gather(
             [("act", np.asarray(actions)[own], counts[own]) for own in self._rows_of]
         )
@@ -405,6 +410,9 @@ def _check_counts(rows: int, workers: int, record_rows: Sequence[int], frame_eve
     ):
         if value < least:
             raise ConfigError(f"{name} is {value}; it must be at least {least}")
-    wrong = [row for row in record_rows if not 0 <= row < rows]
+    wrong = []
+    for row in record_rows:
+        if not 0 <= row < rows:
+            wrong.append(row)
     if wrong:
         raise ConfigError(f"record_rows names {wrong}; the rows are 0 to {rows - 1}")

@@ -168,7 +168,9 @@ def _build(connection: Connection, job: Job) -> VectorEnv | None:
         return built[0].specs
 
     _attempt(connection, 0, specs)
-    return built[0] if built else None
+    if built:
+        return built[0]
+    return None
 
 
 def _attempt(connection: Connection, ticket: int, work: Callable[[], Any]) -> None:

@@ -103,11 +103,10 @@ def _newcombe(both: int, only_a: int, only_b: int, neither: int) -> Interval:
     a, b = wilson(both + only_a, n), wilson(both + only_b, n)
     product = (both + only_a) * (only_b + neither) * (both + only_b) * (only_a + neither)
     excess = both * neither - only_a * only_b
-    phi = (
-        0.0
-        if product == 0
-        else (max(excess - n / 2, 0.0) if excess > 0 else excess) / math.sqrt(product)
-    )
+    if product == 0:
+        phi = 0.0
+    else:
+        phi = (max(excess - n / 2, 0.0) if excess > 0 else excess) / math.sqrt(product)
     difference = (only_a - only_b) / n
 
     def reach(x: float, y: float) -> float:
@@ -132,7 +131,10 @@ def _pair(a: ArrayLike, b: ArrayLike, dtype: np.dtype[Any]) -> tuple[Any, Any]:
 def median_interval(values: ArrayLike) -> Interval | None:
     """The median with its 95 % interval from order statistics, exact whatever the distribution; None below six values."""
     ordered = np.sort(np.asarray(values, np.float64).ravel())
-    rank = int(binom.ppf((1 - CONFIDENCE) / 2, len(ordered), 0.5)) if len(ordered) else 0
+    if len(ordered):
+        rank = int(binom.ppf((1 - CONFIDENCE) / 2, len(ordered), 0.5))
+    else:
+        rank = 0
     if rank < 1:
         return None
     return Interval(float(np.median(ordered)), float(ordered[rank - 1]), float(ordered[-rank]))

@@ -103,14 +103,20 @@ def read_profile(path: Path, sampler: str) -> LatencyModel:
         found = read_json(path, DataError)
     except DataError as error:
         raise DataError(f"{path} is no latency profile ({error}): {wanted}") from None
-    measured = found.get("seconds") if isinstance(found, dict) else None
+    if isinstance(found, dict):
+        measured = found.get("seconds")
+    else:
+        measured = None
     if not isinstance(measured, dict):
         raise DataError(f"{path} is no latency profile: {wanted}")
     if sampler not in measured:
         raise DataError(
             f"{path} holds no times of {sampler}, only of {cut(', '.join(measured))}: {wanted}"
         )
-    times = measured[sampler] if isinstance(measured[sampler], dict) else {}
+    if isinstance(measured[sampler], dict):
+        times = measured[sampler]
+    else:
+        times = {}
     return LatencyModel(_read_times(times, "cold", path), _read_times(times, "warm", path))
 
 

@@ -170,7 +170,9 @@ def solved_words(result: Mapping[str, Any]) -> str:
 def family(result: Mapping[str, Any]) -> tuple[str, str]:
     """A sampler without its number of steps, and that number: `ddim-10` is (`ddim`, `10`), `ddim` (`ddim`, ``)."""
     sampler, _, steps = str(result["inference"]).rpartition("-")
-    return (sampler, steps) if sampler and steps.isdigit() else (str(result["inference"]), "")
+    if sampler and steps.isdigit():
+        return (sampler, steps)
+    return (str(result["inference"]), "")
 
 
 POLICY_KEYS = ("executed", "precision", "checkpoint_step")
@@ -216,7 +218,10 @@ def by_task(logs: Sequence[RowLog], tasks: Sequence[str]) -> dict[str, Any]:
 def at_ticks(log: RowLog) -> FloatArray:
     """The command in force at every control period of an episode, (n, A): a hold that was cut short is passed over."""
     ends = np.cumsum(log.durations)
-    ticks = np.arange(int(np.ceil(ends[-1] - 1e-9))) if len(ends) else np.zeros(0, int)
+    if len(ends):
+        ticks = np.arange(int(np.ceil(ends[-1] - 1e-9)))
+    else:
+        ticks = np.zeros(0, int)
     return np.asarray(log.commands)[np.searchsorted(ends, ticks + 1e-9, side="right")]
 
 
@@ -237,7 +242,9 @@ def reaction_s(logs: Sequence[RowLog]) -> float | None:
 def latency_words(result: Mapping[str, Any]) -> str:
     """What plans were charged with, and how the controller asked: `0`, `100`, `100 async` [ms]."""
     ms = f"{1000 * result.get('latency_s', 0.0):.3g}"
-    return f"{ms} async" if result.get("planner") == "async" else ms
+    if result.get("planner") == "async":
+        return f"{ms} async"
+    return ms
 
 
 def _episode(log: RowLog) -> dict[str, Any]:
@@ -253,7 +260,9 @@ def actions_per_plan(logs: Sequence[RowLog]) -> float | None:
         for log in logs
         for earlier, later in itertools.pairwise(log.reactions)
     ]
-    return float(np.mean(spans)) if spans and np.mean(spans) > 0 else None
+    if spans and np.mean(spans) > 0:
+        return float(np.mean(spans))
+    return None
 
 
 def _nfe(logs: Sequence[RowLog], executed: float) -> dict[str, float | None]:
@@ -293,7 +302,10 @@ def _milliseconds(
 def machine(device: str = "cpu") -> dict[str, str | int]:
     """The processor's name, its number of cores and the device used; never the machine's own name."""
     info = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*: (.+)", info.read_text()) if info.exists() else []
+    if info.exists():
+        names = re.findall(r"model name\s*: (.+)", info.read_text())
+    else:
+        names = []
     return {
         "cpu": [*names, platform.processor() or platform.machine()][0],
         "cores": os.cpu_count() or 1,
@@ -364,7 +376,10 @@ def _odd(result: Mapping[str, Any]) -> str | None:
             return f"{key} is {shorten(result[key])}; it must be {words_of(kind)}"
     for key, parts in SHAPE.items():
         for part in parts:
-            wanted = float if key == "score" else float | None
+            if key == "score":
+                wanted = float
+            else:
+                wanted = float | None
             if not _is(result[key][part], wanted):
                 return (
                     f"{key}.{part} is {shorten(result[key][part])}; it must be {words_of(wanted)}"
@@ -406,4 +421,6 @@ def _missing(result: Any) -> list[str]:
     whole = isinstance(episodes, list) and all(
         isinstance(one, dict) and set(EPISODE) <= set(one) for one in episodes
     )
-    return lacking if whole else [*lacking, "seed, success, score or steps in per_episode"]
+    if whole:
+        return lacking
+    return [*lacking, "seed, success, score or steps in per_episode"]

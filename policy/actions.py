@@ -65,16 +65,19 @@ class Representation:
         self.groups = pose_groups(action_spec)
         if frame == "hand":
             _check_relative(self, obs_spec)
-        self.spec = (
-            _encoded_spec(action_spec, self.groups) if rotation == "rotation_6d" else action_spec
-        )
+        if rotation == "rotation_6d":
+            self.spec = _encoded_spec(action_spec, self.groups)
+        else:
+            self.spec = action_spec
         self.discrete_size = discrete_size
         self.discrete: BoolArray = np.array([dim.kind == "discrete" for dim in self.spec.dims])
 
     @property
     def reads(self) -> tuple[str, ...]:
         """Observations that encoding and decoding need."""
-        return self.pose if self.frame == "hand" else ()
+        if self.frame == "hand":
+            return self.pose
+        return ()
 
     @property
     def changes(self) -> bool:
@@ -111,7 +114,9 @@ class Representation:
         self, plan: Tensor, before: Mapping[str, Tensor], now: Mapping[str, Tensor]
     ) -> Tensor:
         """A plan (B, T, A') made at the observation `before`, said again from `now`: the robot is meant to do the same."""
-        return self.encode(self.decode(plan, before), now) if self.reads else plan
+        if self.reads:
+            return self.encode(self.decode(plan, before), now)
+        return plan
 
     def known_range(self, found: Statistics) -> Statistics:
         """Statistics of encoded actions with the ranges that are known by nature: [-1, 1] of matrix entries, and a range so
@@ -141,7 +146,10 @@ class Representation:
         """`source` with its groups' positions and rotations replaced; everything between them stays."""
         parts, place = [], 0
         for group, position, rotation in zip(groups, positions, rotations, strict=True):
-            first = group.rotation.start if group.position is None else group.position.start
+            if group.position is None:
+                first = group.rotation.start
+            else:
+                first = group.position.start
             parts += [source[..., place:first], *([] if position is None else [position]), rotation]
             place = group.rotation.stop
         return torch.cat([*parts, source[..., place:]], -1)
@@ -185,10 +193,9 @@ def _encoded_spec(spec: ActionSpec, groups: Sequence[PoseGroup]) -> ActionSpec:
     dims = list(spec.dims)
     for group in reversed(groups):
         first = dims[group.rotation.start]
-        entries = [
-            ActionDim(f"{first.name}_m{i}", MATRIX_UNIT, "rotation", first.absolute)
-            for i in range(6)
-        ]
+        entries = []
+        for i in range(6):
+            entries.append(ActionDim(f"{first.name}_m{i}", MATRIX_UNIT, "rotation", first.absolute))
         dims[group.rotation] = entries
     return ActionSpec(tuple(dims))
 
@@ -213,7 +220,10 @@ def _check_relative(representation: Representation, obs_spec: ObsSpec) -> None:
         raise ConfigError(
             "actions.frame=hand needs absolute poses (robosuite: task.options.control=absolute); these are changes"
         )
-    missing = [name for name in pose if name not in obs_spec.keys]
+    missing = []
+    for name in pose:
+        if name not in obs_spec.keys:
+            missing.append(name)
     if missing:
         raise ConfigError(
             f"actions.frame=hand reads the hand's pose from {shorten(list(pose), 400)}; {shorten(missing[0])} is not in "

@@ -181,7 +181,10 @@ def save(
         _write(fresh, model, {**_own_meta(model), **meta}, state_tensors, state)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(fresh, ignore_errors=True)
-        kept = "the one before it is untouched" if folder.exists() else "there is none before it"
+        if folder.exists():
+            kept = "the one before it is untouched"
+        else:
+            kept = "there is none before it"
         raise CheckpointError(
             f"the checkpoint {folder} could not be written ({error}); {kept}: make room, then go on"
         ) from error
@@ -280,7 +283,10 @@ def find(path: Path | str) -> Path:
         path / "last",
         path / "best",
     ):
-        before = candidate.with_name(candidate.name + ".before") if candidate.name else candidate
+        if candidate.name:
+            before = candidate.with_name(candidate.name + ".before")
+        else:
+            before = candidate
         for folder in (candidate, before):
             if _is_file(folder / META):
                 return folder
@@ -379,7 +385,10 @@ def _load(folder: Path, device: str) -> tuple[PolicyModel, dict[str, Any]]:
         raise CheckpointError(f"{folder} cannot be loaded: {cut(str(error))}") from error
     model.normalizer.check()
     _check_width(meta, model)
-    model.regimes = tuple(meta["regimes"]) if "regimes" in meta else None
+    if "regimes" in meta:
+        model.regimes = tuple(meta["regimes"])
+    else:
+        model.regimes = None
     model.measured_start = _measured_start(meta, folder)
     return model.to(device).eval().requires_grad_(False), meta
 
@@ -388,7 +397,10 @@ def _measured_start(meta: Mapping[str, Any], folder: Path) -> float | None:
     """Where warm starts begin at least, as calibration wrote it into meta.json; None where it did not."""
     if "warm_start" not in meta:
         return None
-    start = meta["warm_start"].get("start") if isinstance(meta["warm_start"], Mapping) else None
+    if isinstance(meta["warm_start"], Mapping):
+        start = meta["warm_start"].get("start")
+    else:
+        start = None
     if not isinstance(start, int | float) or not 0 < start <= 1:
         raise CheckpointError(
             f"{folder / META} says that warm starts begin at {shorten(start)}; a schedule time above 0 and at most 1 is "
@@ -399,9 +411,11 @@ def _measured_start(meta: Mapping[str, Any], folder: Path) -> float | None:
 
 def _without_statistics(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights: statistics are judged by the normaliser, which names their key."""
-    return {
-        name: tensor for name, tensor in tensors.items() if not name.startswith(STATISTICS_PREFIX)
-    }
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if not name.startswith(STATISTICS_PREFIX):
+            found[name] = tensor
+    return found
 
 
 def _check_width(meta: Mapping[str, Any], model: PolicyModel) -> None:
@@ -418,12 +432,14 @@ def _check_fit(model: PolicyModel, shapes: Shapes, folder: Path) -> None:
     for name, tensor in wanted.items():
         if name not in shapes and name.startswith(COMMAND_PREFIX):
             continue
-        what = "statistics" if name.startswith(STATISTICS_PREFIX) else "weights"
-        label = (
-            name.removeprefix(STATISTICS_PREFIX).replace("__", ".").replace("/", ".")
-            if what == "statistics"
-            else name
-        )
+        if name.startswith(STATISTICS_PREFIX):
+            what = "statistics"
+        else:
+            what = "weights"
+        if what == "statistics":
+            label = name.removeprefix(STATISTICS_PREFIX).replace("__", ".").replace("/", ".")
+        else:
+            label = name
         if name not in shapes:
             raise CheckpointError(
                 f"{folder / MODEL} holds no {what} for {shorten(label)}: the checkpoint cannot be used without them"

@@ -86,13 +86,23 @@ class DiffusionPolicy:
         """
         self.model = _finished(model)
         trained = model.config.horizon
-        given = trained.executed if executed is None else executed
+        if executed is None:
+            given = trained.executed
+        else:
+            given = executed
         self.horizon: Horizon = replace(trained, executed=given, delay=delay)
         self.obs_spec: ObsSpec = model.config.obs_spec
         self.action_spec: ActionSpec = model.config.action_spec
         about = model.trained
-        sampler = Fresh() if sampler is None else sampler
-        self.sampler: Sampler = sampler.settled(about) if isinstance(sampler, Settling) else sampler
+        if sampler is None:
+            sampler = Fresh()
+        else:
+            sampler = sampler
+        self.sampler: Sampler
+        if isinstance(sampler, Settling):
+            self.sampler = sampler.settled(about)
+        else:
+            self.sampler = sampler
         if isinstance(self.sampler, Requirements):
             self.sampler.check(about, self.horizon)
 
@@ -145,7 +155,10 @@ class DiffusionPolicy:
                 f"the policy wants {shorten(list(self.obs_spec.keys), 400)}; the observation has no {missing}, "
                 f"only {list(observation)}"
             )
-        further = np.ones(len(state.seen), bool) if new is None else new | (state.seen == 0)
+        if new is None:
+            further = np.ones(len(state.seen), bool)
+        else:
+            further = new | (state.seen == 0)
         seen = state.seen + further
         read = {
             name: read_observation(name, np.asarray(observation[name]), key)
@@ -207,11 +220,9 @@ class DiffusionPolicy:
     def _unconditional_context(self, observed: Mapping[str, Tensor]) -> Any:
         """The context without the instruction, where the sampler wants it."""
         wanted = isinstance(self.sampler, NeedsUnconditional) and self.sampler.needs_unconditional
-        return (
-            self.model.network.encode_context(self.model.tokens(observed, words=False))
-            if wanted
-            else None
-        )
+        if wanted:
+            return self.model.network.encode_context(self.model.tokens(observed, words=False))
+        return None
 
     def _previous(
         self, state: PolicyState, rows: IntArray, observed: Mapping[str, Tensor]
@@ -237,7 +248,10 @@ class DiffusionPolicy:
         first, count = self.horizon.past, self.horizon.executed + self.horizon.delay
         if outcome.level is not None:
             noisy = torch.nonzero(outcome.level[:, first : first + count].amax(0)).flatten()
-            count = int(noisy[0]) if len(noisy) else count
+            if len(noisy):
+                count = int(noisy[0])
+            else:
+                count = count
         return slice(first, first + count)
 
     def _actions(self, plan: Tensor, observed: Mapping[str, Tensor]) -> Tensor:
@@ -273,7 +287,10 @@ def _finished(model: PolicyModel) -> PolicyModel:
 def build_sampler(node: Mapping[str, Any]) -> Sampler:
     """A sampler from its configuration, the solver inside it included."""
     solver = node.get("solver")
-    given = {"solver": build("solver", solver)} if isinstance(solver, Mapping) else {}
+    if isinstance(solver, Mapping):
+        given = {"solver": build("solver", solver)}
+    else:
+        given = {}
     return build("inference", {k: v for k, v in node.items() if k not in given}, **given)
 
 

@@ -88,12 +88,18 @@ class PolicyModel(nn.Module):
         self.network = build("denoiser", config.denoiser, **sizes)
         self.network.check_steps(config.horizon.planned)
         self.schedule: Schedule = build("schedule", config.schedule)
-        commands = config.action_spec if self.actions.changes else None
+        if self.actions.changes:
+            commands = config.action_spec
+        else:
+            commands = None
         self.normalizer = normalizer or Normalizer(
             expected_shapes(config.obs_spec, self.actions.spec, commands)
         )
         self.denoiser = Denoiser(self.network, Preconditioner(config.prediction))
-        self.learned_weighting = LearnedLossWeighting() if config.learned_weighting else None
+        if config.learned_weighting:
+            self.learned_weighting = LearnedLossWeighting()
+        else:
+            self.learned_weighting = None
         self.anchors: Anchors | None = None
         if config.anchors:
             self.add_anchors(config.anchors)
@@ -157,7 +163,9 @@ class PolicyModel(nn.Module):
             else observation[name]
             for name, key in self.config.obs_spec.keys.items()
         }
-        return self.encoder(normalised) if words else self.encoder(normalised, words=False)
+        if words:
+            return self.encoder(normalised)
+        return self.encoder(normalised, words=False)
 
     def decode(self, plan: Tensor, observation: Mapping[str, Tensor]) -> Tensor:
         """A normalised plan (B, T, A') as the robot's actions (B, T, A), in their own units.
@@ -165,11 +173,9 @@ class PolicyModel(nn.Module):
         A number that never changed in the training data is exactly what it was there, whatever form the network sees.
         """
         actions = self.actions.decode(self.normalizer.denormalize(ACTION, plan), observation)
-        return (
-            self.normalizer.pin_constants(COMMAND, actions)
-            if COMMAND in self.normalizer.shapes
-            else actions
-        )
+        if COMMAND in self.normalizer.shapes:
+            return self.normalizer.pin_constants(COMMAND, actions)
+        return actions
 
     def set_precision(self, name: str) -> PolicyModel:
         """Hold and multiply the denoiser's weights as `fp32` or `bf16`, whatever it can run in."""

@@ -27,8 +27,14 @@ def expected_shapes(
 
     `action_spec` is of the network's actions; `command_spec` of the robot's, where these are others.
     """
-    states = {name: tuple(key.shape) for name, key in obs_spec.keys.items() if key.kind == "state"}
-    commands = {} if command_spec is None else {COMMAND: (command_spec.width,)}
+    states = {}
+    for name, key in obs_spec.keys.items():
+        if key.kind == "state":
+            states[name] = tuple(key.shape)
+    if command_spec is None:
+        commands = {}
+    else:
+        commands = {COMMAND: (command_spec.width,)}
     return {**states, ACTION: (action_spec.width,), **commands}
 
 

@@ -82,7 +82,10 @@ def build(axis: str, node: Mapping[str, Any], **given: Any) -> Any:
         )
     module, _, name = str(target).rpartition(".")
     factory = getattr(import_module(module), name)
-    chosen = {key: value for key, value in node.items() if key != "_target_"}
+    chosen = {}
+    for key, value in node.items():
+        if key != "_target_":
+            chosen[key] = value
     _check_keys(axis, factory, {**chosen, **given})
     return factory(**chosen, **given)
 
@@ -93,7 +96,10 @@ def with_defaults(axis: str, node: Mapping[str, Any]) -> dict[str, Any]:
         return dict(node)
     module, _, name = str(node["_target_"]).rpartition(".")
     parameters = inspect.signature(getattr(import_module(module), name)).parameters.values()
-    given = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+    given = {}
+    for p in parameters:
+        if p.default is not inspect.Parameter.empty:
+            given[p.name] = p.default
     return {**{key: value for key, value in given.items() if isinstance(value, PLAIN)}, **node}
 
 

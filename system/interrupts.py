@@ -30,7 +30,9 @@ def exit_status(interrupt: KeyboardInterrupt) -> int:
 
 def number_of(interrupt: KeyboardInterrupt) -> int:
     """The signal that asked."""
-    return interrupt.number if isinstance(interrupt, Interrupted) else int(signal.SIGINT)
+    if isinstance(interrupt, Interrupted):
+        return interrupt.number
+    return int(signal.SIGINT)
 
 
 def explain(interrupt: KeyboardInterrupt, message: str) -> Interrupted:

@@ -29,15 +29,15 @@ class Entry:
 
 def added(group: str) -> dict[str, Entry]:
     """What installed packages add to an entry-point group, by name."""
-    return {
-        point.name: Entry(
+    found: dict[str, Entry] = {}
+    for point in entry_points(group=group):
+        found[point.name] = Entry(
             point.value,
             f'pip install "{point.dist.name}"'
             if point.dist
             else "install the package that adds it",
         )
-        for point in entry_points(group=group)
-    }
+    return found
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,10 @@ def fits(value: object, hint: Any) -> bool:
     if hint in (list, dict):
         return isinstance(value, hint)
     if origin in (list, tuple, Sequence):
-        inner = parts[0] if parts else object
+        if parts:
+            inner = parts[0]
+        else:
+            inner = object
         return (
             isinstance(value, Sequence)
             and not isinstance(value, str)

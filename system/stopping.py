@@ -73,7 +73,10 @@ def signals_raised() -> Iterator[None]:
     """
     taken: list[signal.Signals] = []
     if threading.current_thread() is threading.main_thread():
-        known = [getattr(signal, name) for name in ENDING if hasattr(signal, name)]
+        known = []
+        for name in ENDING:
+            if hasattr(signal, name):
+                known.append(getattr(signal, name))
         taken = [number for number in known if signal.getsignal(number) is signal.SIG_DFL]
     for number in taken:
         signal.signal(number, _exit)
@@ -89,4 +92,6 @@ def _exit(number: int, frame: object) -> None:
 
 
 def _words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if str(error):
+        return f"{type(error).__name__}: {error}"
+    return type(error).__name__

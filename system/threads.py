@@ -52,7 +52,9 @@ def choose_threads(most: int, environment: Mapping[str, str] = os.environ) -> in
     if most <= 1 or any(name in environment for name in COUNTS):
         return most
     idle = idle_cpus(SAMPLE_S)
-    return most if idle is None else max(1, min(most, round(idle)))
+    if idle is None:
+        return most
+    return max(1, min(most, round(idle)))
 
 
 def idle_cpus(seconds: float, root: Path = Path("/")) -> float | None:
@@ -69,13 +71,17 @@ def idle_cpus(seconds: float, root: Path = Path("/")) -> float | None:
         if total > total_before:
             idle += (free - free_before) / (total - total_before)
             counted += 1
-    return idle if counted else None
+    if counted:
+        return idle
+    return None
 
 
 def cpu_quota(root: Path = Path("/")) -> int:
     """CPUs that the control groups of this process allow, rounded up; very many where there is no limit."""
     quota = min((_quota(folder) for folder in _control_groups(root)), default=math.inf)
-    return sys.maxsize if quota == math.inf else max(1, math.ceil(quota))
+    if quota == math.inf:
+        return sys.maxsize
+    return max(1, math.ceil(quota))
 
 
 def explain_slowness(environment: Mapping[str, str] = os.environ) -> str:
@@ -142,6 +148,8 @@ def _quota(folder: Path) -> float:
         else:
             quota = (folder / "cpu.cfs_quota_us").read_text()
             period = (folder / "cpu.cfs_period_us").read_text()
-        return int(quota) / int(period) if int(quota) > 0 else math.inf
+        if int(quota) > 0:
+            return int(quota) / int(period)
+        return math.inf
     except (OSError, ValueError):  # "max", or no such file
         return math.inf

@@ -134,7 +134,10 @@ def _parse(
     error: type[HotstartError],
     nodes: int,
 ) -> Value:
-    text = raw if isinstance(raw, str) else _decode(raw, where, error)
+    if isinstance(raw, str):
+        text = raw
+    else:
+        text = _decode(raw, where, error)
     try:
         value = parser(text)
     except RecursionError:

@@ -72,7 +72,10 @@ def decode_chunk(stages: Sequence[Stage], raw: bytes, size: int) -> bytes:
     known: int | None = size
     for stage in stages:
         given.append(known or 0)
-        known = None if known is None else stage.packed_size(known)
+        if known is None:
+            known = None
+        else:
+            known = stage.packed_size(known)
     if known is not None and len(raw) != known:
         raise ValueError(f"it has {len(raw):,} bytes, not {known:,}")
     for stage, wanted in zip(reversed(stages), reversed(given), strict=True):
@@ -98,7 +101,10 @@ def _make_stage(config: Mapping[str, Any], where: str) -> Stage:
     if name in FILTERS:
         _check_filter(config, where)
         narrowed = _item_size(config.get("astype")) / _item_size(config.get("dtype"))
-        ratio = narrowed if config.get("astype") else 1.0
+        if config.get("astype"):
+            ratio = narrowed
+        else:
+            ratio = 1.0
         return Stage(name, _make_decoder(config, where), lambda size: int(size * ratio))
     if name in IMAGES:
         _register_images(name, where)
@@ -111,7 +117,10 @@ def _make_stage(config: Mapping[str, Any], where: str) -> Stage:
 
 def _make_decoder(config: Mapping[str, Any], where: str) -> Callable[[bytes, int], bytes]:
     """A codec of numcodecs, as a function; its settings are plain values."""
-    odd = [value for value in config.values() if not isinstance(value, str | int | float | None)]
+    odd = []
+    for value in config.values():
+        if not isinstance(value, str | int | float | None):
+            odd.append(value)
     try:
         codec = numcodecs.get_codec({} if odd else dict(config))
     except Exception as problem:  # settings of the wrong kind raise whatever they meet first
@@ -145,17 +154,24 @@ def _item_size(name: Any) -> int:
     if name is None:
         return 1
     dtype = number_type(name)
-    return 0 if dtype is None else dtype.itemsize
+    if dtype is None:
+        return 0
+    return dtype.itemsize
 
 
 def number_type(name: Any) -> np.dtype[Any] | None:
     """The type of plain numbers that a name stands for; None where it stands for something else."""
     try:
-        dtype = np.dtype(name) if isinstance(name, str) and len(name) <= LONGEST_TYPE else None
+        if isinstance(name, str) and len(name) <= LONGEST_TYPE:
+            dtype = np.dtype(name)
+        else:
+            dtype = None
     except (TypeError, ValueError, SyntaxError):
         return None
     plain = dtype is not None and dtype.kind in NUMBERS and dtype.itemsize <= MOST_ITEM
-    return dtype if plain else None
+    if plain:
+        return dtype
+    return None
 
 
 def refuse_type(where: str, name: str, dtype: np.dtype[Any]) -> DataError:
@@ -213,7 +229,9 @@ def _zstd_declared(raw: bytes) -> int | None:
     value = int.from_bytes(raw[start : start + length], "little")
     if length == 0:
         return None
-    return value + 256 if length == 2 else value
+    if length == 2:
+        return value + 256
+    return value
 
 
 def _decode_lz4(raw: bytes, size: int) -> bytes:

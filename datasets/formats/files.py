@@ -65,7 +65,9 @@ class FolderFiles:
             status = (self.path / name).stat()
         except (OSError, ValueError):
             return None
-        return status.st_size if stat.S_ISREG(status.st_mode) else None
+        if stat.S_ISREG(status.st_mode):
+            return status.st_size
+        return None
 
     def read(self, name: str, limit: int) -> bytes:
         """The whole of an ordinary file."""
@@ -94,7 +96,10 @@ class FolderFiles:
         for folder, _, names in os.walk(self.path / name):
             inner = os.path.relpath(folder, self.path / name)
             for file in names:
-                relative = file if inner == "." else f"{inner}/{file}"
+                if inner == ".":
+                    relative = file
+                else:
+                    relative = f"{inner}/{file}"
                 size = self.size(f"{name}/{relative}")
                 if size is not None:
                     found[relative] = size
@@ -125,7 +130,9 @@ class ZipFiles:
     def size(self, name: str) -> int | None:
         """Bytes of a file when unpacked, as the zip says."""
         entry = self._entries.get(self.prefix + name)
-        return None if entry is None else entry.file_size
+        if entry is None:
+            return None
+        return entry.file_size
 
     def read(self, name: str, limit: int) -> bytes:
         """The whole of a file, unpacked; its checksum is compared."""
@@ -150,7 +157,10 @@ class ZipFiles:
     def folders(self, name: str) -> list[str]:
         """Folders directly below a folder."""
         start = f"{self.prefix}{name}/"
-        rests = [entry.removeprefix(start) for entry in self._entries if entry.startswith(start)]
+        rests = []
+        for entry in self._entries:
+            if entry.startswith(start):
+                rests.append(entry.removeprefix(start))
         return sorted({rest.split("/")[0] for rest in rests if "/" in rest})
 
     def sizes(self, name: str) -> dict[str, int]:

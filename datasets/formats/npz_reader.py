@@ -51,7 +51,10 @@ def _parse_array(raw: bytes, path: Path, name: str) -> NDArray[Any] | DataError:
             f"{where} declares shape {shorten(shape)}, {wanted:,} bytes, and holds {len(raw) - start:,}; {AGAIN}"
         )
     try:
-        flat = np.frombuffer(raw, dtype, offset=start) if wanted else np.zeros(0, dtype)
+        if wanted:
+            flat = np.frombuffer(raw, dtype, offset=start)
+        else:
+            flat = np.zeros(0, dtype)
         return flat.reshape(shape, order="F" if fortran else "C")
     except ValueError as problem:  # more axes than numpy has
         raise DataError(
@@ -64,7 +67,10 @@ def _parse_header(raw: bytes, where: str) -> tuple[tuple[int, ...], bool, np.dty
     stream = io.BytesIO(raw)
     try:
         version = npy.read_magic(stream)
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        if version == (1, 0):
+            read = npy.read_array_header_1_0
+        else:
+            read = npy.read_array_header_2_0
         shape, fortran, dtype = read(stream)
     except (
         Exception

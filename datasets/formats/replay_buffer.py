@@ -118,7 +118,10 @@ def read_replay_buffer(path: str | Path) -> ReplayBuffer:
     if not path.exists():
         raise DataError(f"{path} does not exist; `hotstart data download pusht` fetches Push-T's")
     refuse_foreign(path)
-    arrays, unread, notes = _read_npz(path) if path.suffix == ".npz" else _read_zarr(path)
+    if path.suffix == ".npz":
+        arrays, unread, notes = _read_npz(path)
+    else:
+        arrays, unread, notes = _read_zarr(path)
     check_keys([*arrays, *unread])
     ends = np.asarray(arrays.pop("episode_ends"))
     _check_ends(path, ends)
@@ -153,12 +156,14 @@ def convert(
     target = Path(target)
     if target.exists():
         raise DataError(f"{target} is there already: choose another target, or delete it")
-    buffer = source if isinstance(source, ReplayBuffer) else read_replay_buffer(source)
-    chosen = (
-        pusht_layout(buffer, images)
-        if layout == "pusht"
-        else plain_layout(buffer, keys, images, kinds)
-    )
+    if isinstance(source, ReplayBuffer):
+        buffer = source
+    else:
+        buffer = read_replay_buffer(source)
+    if layout == "pusht":
+        chosen = pusht_layout(buffer, images)
+    else:
+        chosen = plain_layout(buffer, keys, images, kinds)
     buffer.check_readable(chosen.reads)
     for note in (*buffer.notes, *chosen.notes):
         say(note)
@@ -237,12 +242,14 @@ def plain_layout(
     kinds = dict(kinds or {})
     if not keys:
         _refuse_unread(buffer)
-    left_out = (
-        []
-        if images or keys
-        else [key for key in buffer.keys if key not in kinds and _is_picture(buffer, key)]
-    )
-    named = dict(keys) if keys else {key: key for key in buffer.keys if key not in left_out}
+    if images or keys:
+        left_out = []
+    else:
+        left_out = [key for key in buffer.keys if key not in kinds and _is_picture(buffer, key)]
+    if keys:
+        named = dict(keys)
+    else:
+        named = {key: key for key in buffer.keys if key not in left_out}
     buffer.check_readable(named.values())
     if odd := sorted(set(kinds) - set(named)):
         raise ConfigError(f"kinds names {odd[0]!r}, which is not taken; taken are {list(named)}")
@@ -315,7 +322,9 @@ def _translate_pusht(episode: Episode) -> Episode:
 def _as_stored(name: str, array: NDArray[Any], spec: ObsKey | None) -> NDArray[Any]:
     """Pictures as bytes with channels last, one column of an extra (n, 1) as (n,), all else as it is."""
     if spec is None:
-        return array[:, 0] if array.shape[1:] == (1,) and name != ACTION else array
+        if array.shape[1:] == (1,) and name != ACTION:
+            return array[:, 0]
+        return array
     return read_key(name, array, spec)
 
 

@@ -158,7 +158,10 @@ class ZarrArray:
         shape = (max(stop - start, 0), *self.shape[1:])
         check_memory(self.where, math.prod(shape) * self.dtype.itemsize)
         fill = self.layout.fill
-        found = np.empty(shape, self.dtype) if fill is None else np.full(shape, fill, self.dtype)
+        if fill is None:
+            found = np.empty(shape, self.dtype)
+        else:
+            found = np.full(shape, fill, self.dtype)
         for place in self._places(start, stop):
             if fill is not None and self.layout.name_chunk(place) not in self.sizes:
                 continue
@@ -369,7 +372,10 @@ def _check_type(name: Any, where: str) -> np.dtype[Any]:
     if dtype is not None:
         return dtype
     try:
-        other = np.dtype(name) if isinstance(name, str) and len(name) <= LONGEST_TYPE else None
+        if isinstance(name, str) and len(name) <= LONGEST_TYPE:
+            other = np.dtype(name)
+        else:
+            other = None
     except (TypeError, ValueError, SyntaxError):
         other = None
     if other is not None:
@@ -398,7 +404,10 @@ def _check_word(
 
 def _settings(entry: Any, names: Sequence[str], where: str) -> dict[str, Any]:
     """The settings of an extension point of format 3, which must have one of these names."""
-    name = entry.get("name") if isinstance(entry, dict) else None
+    if isinstance(entry, dict):
+        name = entry.get("name")
+    else:
+        name = None
     if name not in names:
         raise DataError(
             f"{where} has {shorten(entry)}; of this only {' and '.join(names)} are read"
@@ -414,14 +423,16 @@ def _parse_fill(value: Any, dtype: np.dtype[Any], where: str) -> np.generic | No
     if value is None:
         return None
     words = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-    number = words.get(value, value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        number = words.get(value, value)
+    else:
+        number = value
     try:
         with np.errstate(over="ignore"):
-            filled = (
-                np.array(number).astype(dtype, casting="unsafe")
-                if isinstance(number, int | float)
-                else None
-            )
+            if isinstance(number, int | float):
+                filled = np.array(number).astype(dtype, casting="unsafe")
+            else:
+                filled = None
     except (ValueError, OverflowError):
         filled = None
     same = filled is not None and (filled == number or number != number or dtype.kind == "f")

@@ -53,7 +53,9 @@ def make_demonstrator(env: str, noise: float, kind: Kind = "scripted") -> Demons
         raise ConfigError(f"{known}; or use demonstrator=random, or the checkpoint of a policy")
     module, _, name = DEMONSTRATORS[env].partition(":")
     scripted = getattr(import_module(module), name)(noise=noise)
-    return scripted if kind == "scripted" else PlayDemonstrator(scripted)
+    if kind == "scripted":
+        return scripted
+    return PlayDemonstrator(scripted)
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,10 @@ class DoorDemonstrator(HandDemonstrator):
         turn_rad[2] += nearest_turn(hand.heading_rad, door.normal_rad, HALF)
         self._grasp.update(offset_m, turn_rad)
         reaching = self._grasp.phase == "reach"
-        calm = float(np.linalg.norm(offset_m)) / settings.calm_m if reaching else 0.0
+        if reaching:
+            calm = float(np.linalg.norm(offset_m)) / settings.calm_m
+        else:
+            calm = 0.0
         return Goal(self._way(door, offset_m), turn_rad, not reaching, calm)
 
     def _way(self, door: Door, offset_m: FloatArray) -> FloatArray:
@@ -105,7 +108,10 @@ class DoorDemonstrator(HandDemonstrator):
             return funnelled(offset_m, settings.hover_height_m, settings.funnel_m)
         if self._grasp.phase == "close":
             return np.zeros(3)
-        enough = settings.springs_back_rad if self._pulling else settings.turned_rad
+        if self._pulling:
+            enough = settings.springs_back_rad
+        else:
+            enough = settings.turned_rad
         self._pulling = door.lever_rad > enough or door.hinge_rad > settings.free_rad
         if self._pulling:
             return (

@@ -95,7 +95,10 @@ class Fingers:
         joints = np.array(
             simulation.sim.data.qpos[simulation.robots[0]._ref_gripper_joint_pos_indexes["right"]]
         )
-        moved = 0.0 if self._before is None else float(np.abs(joints - self._before).max())
+        if self._before is None:
+            moved = 0.0
+        else:
+            moved = float(np.abs(joints - self._before).max())
         self._before, self._fastest, self._ticks = (
             joints,
             max(self._fastest, moved),

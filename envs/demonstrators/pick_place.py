@@ -184,7 +184,10 @@ class PickPlaceDemonstrator(HandDemonstrator):
         settings = self.options
         if self._ticks > settings.open_ticks + settings.give_up_ticks:
             self._enter("reach")
-        rise_m = settings.retreat_m if self._ticks > settings.open_ticks else 0.0
+        if self._ticks > settings.open_ticks:
+            rise_m = settings.retreat_m
+        else:
+            rise_m = 0.0
         return Goal(np.array([0.0, 0.0, rise_m]), hand.turn_down(), False, 0.0)
 
 

@@ -33,7 +33,10 @@ class RandomDemonstrator:
         """The action (A,) to execute now, and the intended one: nothing disturbs it."""
         low, high, discrete = bounds(env)
         drawn = self._rng.standard_normal(len(low))
-        way = drawn if self._way is None else MEMORY * self._way + np.sqrt(1 - MEMORY**2) * drawn
+        if self._way is None:
+            way = drawn
+        else:
+            way = MEMORY * self._way + np.sqrt(1 - MEMORY**2) * drawn
         share = np.where(discrete, np.sign(way), np.tanh(way))
         self._way = way
         self.intended = (low + high) / 2 + (high - low) / 2 * share

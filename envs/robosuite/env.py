@@ -42,7 +42,9 @@ TABLE_VIEW = CameraView(
 
 def arm_prefixes(arms: int) -> list[str]:
     """What the names of each arm's observations and actions begin with: nothing for a single arm."""
-    return [""] if arms == 1 else [f"robot{number}_" for number in range(arms)]
+    if arms == 1:
+        return [""]
+    return [f"robot{number}_" for number in range(arms)]
 
 
 def pose_spec(arms: int = 1, control: Control = "delta") -> ActionSpec:
@@ -55,7 +57,10 @@ def pose_spec(arms: int = 1, control: Control = "delta") -> ActionSpec:
 
 
 def _arm_dims(prefix: str, absolute: bool) -> list[ActionDim]:
-    name, units = ("", ("m", "rad")) if absolute else ("d", (f"{STEP_M} m", f"{STEP_RAD} rad"))
+    if absolute:
+        name, units = ("", ("m", "rad"))
+    else:
+        name, units = ("d", (f"{STEP_M} m", f"{STEP_RAD} rad"))
     return [
         *(ActionDim(f"{prefix}eef_{name}{axis}", units[0], absolute=absolute) for axis in "xyz"),
         *(ActionDim(f"{prefix}eef_rot_{axis}", units[1], "rotation", absolute) for axis in "xyz"),
@@ -69,7 +74,9 @@ def canonical_quat(quat: NDArray[Any], reference: tuple[float, ...]) -> NDArray[
     The simulator gives either sign. The usual w >= 0 would flip at every tremor for a hand that points down (w is near 0
     there); a reference in the middle of the workspace puts the one unavoidable jump half a turn away from it.
     """
-    return -quat if float(np.dot(quat, reference)) < 0 else quat
+    if float(np.dot(quat, reference)) < 0:
+        return -quat
+    return quat
 
 
 def matrix_columns(quat: NDArray[Any]) -> NDArray[Any]:
@@ -77,7 +84,10 @@ def matrix_columns(quat: NDArray[Any]) -> NDArray[Any]:
 
     robosuite's sensors give zeros where they have not measured yet: those count as no turn.
     """
-    turned = Rotation.from_quat(quat) if np.linalg.norm(quat) > 0 else Rotation.identity()
+    if np.linalg.norm(quat) > 0:
+        turned = Rotation.from_quat(quat)
+    else:
+        turned = Rotation.identity()
     return turned.as_matrix()[:, :2].T.ravel()
 
 
@@ -133,7 +143,10 @@ class RobosuiteEnv(TaskEnv):
         if robot not in FINGERS:
             raise ConfigError(f"robot is {robot!r}; choose one of {', '.join(FINGERS)}")
         own = {"eef_pos": 3, "eef_quat": 4, "eef_quat_site": 4, "gripper_qpos": FINGERS[robot]}
-        low, high = ([-1.0] * 7, [1.0] * 7) if control == "delta" else WORKSPACE
+        if control == "delta":
+            low, high = ([-1.0] * 7, [1.0] * 7)
+        else:
+            low, high = WORKSPACE
         keys = {
             prefix + name: size for prefix in arm_prefixes(self.arms) for name, size in own.items()
         }
@@ -180,7 +193,10 @@ class RobosuiteEnv(TaskEnv):
         self._reward = float(self._sim.reward(None))
 
     def _advance(self, action: FloatArray, substeps: int) -> None:
-        bounded = np.clip(action, -1.0, 1.0) if self.control == "delta" else action
+        if self.control == "delta":
+            bounded = np.clip(action, -1.0, 1.0)
+        else:
+            bounded = action
         sim = self.simulation
         whole_s = sim.control_timestep
         if substeps < self.substeps:
@@ -261,7 +277,9 @@ class RobosuiteEnv(TaskEnv):
         value = self._seen[name]
         if self.rotation == "rotation_6d" and _is_turn(name):
             return matrix_columns(value)
-        return canonical_quat(value, self.references[name]) if name in self.references else value
+        if name in self.references:
+            return canonical_quat(value, self.references[name])
+        return value
 
     def _judge(self) -> tuple[float, bool]:
         return float(np.clip(self._reward, 0.0, 1.0)), bool(self.simulation._check_success())

@@ -141,7 +141,10 @@ class Network(nn.Module, ABC):
     @torch.no_grad()
     def prepare(self, levels: Tensor, horizon: int) -> LevelTable:
         """Table of the modulations of every step of a grid: levels (S,) constant along T, or (S, T)."""
-        rows = levels if levels.dim() == 2 else levels.unsqueeze(1).expand(-1, horizon)  # (S, T)
+        if levels.dim() == 2:
+            rows = levels  # (S, T)
+        else:
+            rows = levels.unsqueeze(1).expand(-1, horizon)
         entries = tuple(self.modulation(row.unsqueeze(0)) for row in rows)
         return LevelTable(levels, self.weights_version, entries, self.serial, horizon)
 

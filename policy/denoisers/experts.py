@@ -56,11 +56,9 @@ class Router(nn.Module):
 
     def forward(self, embedded: Tensor) -> Tensor:
         """(..., E) -> logits (..., experts), float32."""
-        return (
-            self.layers(embedded).float()
-            if len(self.layers)
-            else embedded.new_zeros(*embedded.shape[:-1], 1).float()
-        )
+        if len(self.layers):
+            return self.layers(embedded).float()
+        return embedded.new_zeros(*embedded.shape[:-1], 1).float()
 
 
 def choose(logits: Tensor, top: int, sample: bool) -> Routes:
@@ -69,11 +67,10 @@ def choose(logits: Tensor, top: int, sample: bool) -> Routes:
     One alone keeps its probability as its weight, since from a weight that is always 1 no router can learn. Adding Gumbel
     noise to logits and taking the largest draws without replacement (1903.06059).
     """
-    noise = (
-        -torch.log(-torch.log(torch.rand_like(logits).clamp(1e-9, 1 - 1e-7)))
-        if sample
-        else torch.zeros_like(logits)
-    )
+    if sample:
+        noise = -torch.log(-torch.log(torch.rand_like(logits).clamp(1e-9, 1 - 1e-7)))
+    else:
+        noise = torch.zeros_like(logits)
     expert = (logits + noise).topk(top, -1).indices
     if top == 1 < logits.shape[-1]:
         return Routes(expert, logits.softmax(-1).gather(-1, expert))

@@ -73,11 +73,10 @@ class Block(nn.Module):
         )
         query, key, value = parts
         query, key = self.norm_query(query), self.norm_key(key)
-        keys, values = (
-            (key, value)
-            if prefix is None
-            else (torch.cat(pair, 2) for pair in zip(prefix, (key, value), strict=True))
-        )
+        if prefix is None:
+            keys, values = (key, value)
+        else:
+            keys, values = (torch.cat(pair, 2) for pair in zip(prefix, (key, value), strict=True))
         return (
             h + self.out(heads_joined(scaled_dot_product_attention(query, keys, values, mask))),
             key,
@@ -188,7 +187,10 @@ class ModeTransformer(Network):
             self.condition_phi,
             [],
         )
-        plans = None if torch.is_grad_enabled() else self._condition_plans(tokens.shape[1])
+        if torch.is_grad_enabled():
+            plans = None
+        else:
+            plans = self._condition_plans(tokens.shape[1])
         for number, block in enumerate(self.blocks):
             h, key, value = block.attend(h, phi, None, None)  # type: ignore[operator]
             layers.append((key, value))
@@ -230,11 +232,9 @@ class ModeTransformer(Network):
 
     def _window(self, level: Tensor, phi: Tensor) -> Tensor | None:
         """Channels (B, T, E) that tokens of these levels work with."""
-        return (
-            None
-            if self.shared == 1
-            else windows(level.flatten(), phi.shape[-1], self.shared).view_as(phi)
-        )
+        if self.shared == 1:
+            return None
+        return windows(level.flatten(), phi.shape[-1], self.shared).view_as(phi)
 
     def check_steps(self, steps: int) -> None:
         """A plan must not be longer than the positions reach."""
@@ -249,21 +249,39 @@ class ModeTransformer(Network):
         """F(x (B, T, A), level (B, T), context) -> (B, T, A)."""
         steps = x.shape[1]
         self.check_steps(steps)
-        phi = self.embedding(level) if prepared is None else prepared.added
-        routes = self._routes(level, phi) if prepared is None else ()
-        window = self._window(level, phi) if prepared is None else prepared.window
+        if prepared is None:
+            phi = self.embedding(level)
+        else:
+            phi = prepared.added
+        if prepared is None:
+            routes = self._routes(level, phi)
+        else:
+            routes = ()
+        if prepared is None:
+            window = self._window(level, phi)
+        else:
+            window = prepared.window
         h = self.actions(x.to(self.position)) + self.position[:steps]
         mask = self._mask(steps, context)
         for number, (block, prefix) in enumerate(zip(self.blocks, context.layers, strict=True)):
-            passed = None if window is None else (1 - window.to(h.dtype)) * h
-            h = h if window is None else window.to(h.dtype) * h
+            if window is None:
+                passed = None
+            else:
+                passed = (1 - window.to(h.dtype)) * h
+            if window is None:
+                h = h
+            else:
+                h = window.to(h.dtype) * h
             h, *_ = block.attend(h, phi, prefix, mask)  # type: ignore[operator]
             h = (
                 block.routed(h, routes[number])
                 if prepared is None
                 else block.planned(h, prepared.plans[number])
             )  # type: ignore[operator]
-            h = h if passed is None else h + passed
+            if passed is None:
+                h = h
+            else:
+                h = h + passed
         return self.out(self.norm_out(h))
 
     def _mask(self, steps: int, context: ModeContext) -> Tensor | None:

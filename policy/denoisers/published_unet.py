@@ -45,7 +45,10 @@ class PublishedBlock(nn.Module):
             nn.Mish(), nn.Linear(condition, outputs * (2 if scaled else 1))
         )
         self.conv2 = _convolution(outputs, outputs, kernel, groups)
-        self.residual_conv = nn.Identity() if inputs == outputs else nn.Conv1d(inputs, outputs, 1)
+        if inputs == outputs:
+            self.residual_conv = nn.Identity()
+        else:
+            self.residual_conv = nn.Conv1d(inputs, outputs, 1)
 
     def share(self, activated: Tensor, first: int) -> Tensor:
         """What a part of the condition, (..., n) after Mish, adds to the FiLM: its columns of the weight begin at `first`."""
@@ -171,7 +174,10 @@ class PublishedUnet(Network):
     ) -> Tensor:
         """F(x (B, T, A), level (B, T), context) -> (B, T, A)."""
         self.check_steps(x.shape[1])
-        steps = self.modulation(level) if prepared is None else prepared
+        if prepared is None:
+            steps = self.modulation(level)
+        else:
+            steps = prepared
         films = iter([a + b for a, b in zip(steps, context.films, strict=True)])
         h, skips = x.transpose(1, 2), []
         for first, second, shrink in self.down_modules:  # type: ignore[misc]

@@ -58,11 +58,10 @@ class Block(nn.Module):
         self.query = nn.Linear(embed, embed)
         self.key_value = nn.Linear(embed, 2 * embed)
         self.out_cross = nn.Linear(embed, embed)
-        up_projection = (
-            nn.Linear(embed, 4 * embed)
-            if kernel == 1
-            else TemporalLinear(embed, 4 * embed, kernel, causal)
-        )
+        if kernel == 1:
+            up_projection = nn.Linear(embed, 4 * embed)
+        else:
+            up_projection = TemporalLinear(embed, 4 * embed, kernel, causal)
         self.mlp = nn.Sequential(up_projection, nn.SiLU(), nn.Linear(4 * embed, embed))
         self.offset = nn.Parameter(torch.zeros(6, embed))
 
@@ -195,7 +194,10 @@ class DiffusionTransformer(Network):
     ) -> Tensor:
         """F(x (B, T, A), level (B, T), context) -> (B, T, A)."""
         self.check_steps(x.shape[1])
-        modulation = self.modulation(level) if prepared is None else prepared
+        if prepared is None:
+            modulation = self.modulation(level)
+        else:
+            modulation = prepared
         h = self.actions(x) + self.position[: x.shape[1]] + modulation.added + context.added
         for block, layer, norms in zip(
             self.blocks, context.layers, context.norms.unbind(2), strict=True

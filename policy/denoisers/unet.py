@@ -42,7 +42,10 @@ class ResidualBlock(nn.Module):
         self.second = _conv_block(outputs, outputs, kernel, groups)
         self.level_film = nn.Linear(level_width, 2 * outputs)
         self.context_film = nn.Linear(context_width, 2 * outputs, bias=False)
-        self.skip = nn.Conv1d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        if inputs != outputs:
+            self.skip = nn.Conv1d(inputs, outputs, 1)
+        else:
+            self.skip = nn.Identity()
 
     def forward(self, h: Tensor, level: Tensor, context: Tensor) -> Tensor:
         """h (B, C, T), level's FiLM (B or 1, 2C', T), context's FiLM (B, 2C', 1) -> (B, C', T)."""

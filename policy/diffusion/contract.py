@@ -99,7 +99,15 @@ class BoundDenoiser:
     def __call__(self, x: Tensor, level: Tensor) -> Tensor:
         """x0 estimate (B, T, A) at levels (B, T); a row all clean costs it no evaluation."""
         worked = (level > 0).any(1).long()  # (B,)
-        self._nfe = worked if self._nfe is None else self._nfe + worked
-        prepared = None if self.table is None or self.step is None else self.table.at(self.step)
+        if self._nfe is None:
+            self._nfe = worked
+        else:
+            self._nfe = self._nfe + worked
+        if self.table is None or self.step is None:
+            prepared = None
+        else:
+            prepared = self.table.at(self.step)
         x0 = self.denoiser(x, level, self.context, prepared)
-        return x0 if self.clip is None else x0.clamp(-self.clip, self.clip)
+        if self.clip is None:
+            return x0
+        return x0.clamp(-self.clip, self.clip)

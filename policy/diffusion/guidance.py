@@ -48,8 +48,13 @@ class PrefixGuidance:
 
     def __call__(self, x: Tensor, level: Tensor) -> Tensor:
         """Estimate of the clean plan, (R, T, A)."""
-        guided = self._full(x, level) if self.jacobian == "full" else self._identity(x, level)
-        return guided if self.clip is None else guided.clamp(-self.clip, self.clip)
+        if self.jacobian == "full":
+            guided = self._full(x, level)
+        else:
+            guided = self._identity(x, level)
+        if self.clip is None:
+            return guided
+        return guided.clamp(-self.clip, self.clip)
 
     def _full(self, x: Tensor, level: Tensor) -> Tensor:
         with torch.enable_grad():
@@ -94,7 +99,9 @@ class ClassifierFree:
     @property
     def nfe(self) -> Tensor:
         """Evaluations of each row, (B,), with words and without."""
-        return self.conditional.nfe if self._spent is None else self.conditional.nfe + self._spent
+        if self._spent is None:
+            return self.conditional.nfe
+        return self.conditional.nfe + self._spent
 
     @property
     def step(self) -> int | None:
@@ -115,7 +122,9 @@ class ClassifierFree:
             rows = torch.nonzero(self._asking).flatten()
             if len(rows):
                 told = self._led(told, x, level, rows)
-        return told if self.clip is None else told.clamp(-self.clip, self.clip)
+        if self.clip is None:
+            return told
+        return told.clamp(-self.clip, self.clip)
 
     def _led(self, told: Tensor, x: Tensor, level: Tensor, rows: Tensor) -> Tensor:
         """`told`, in `rows` led away from the estimate without words."""

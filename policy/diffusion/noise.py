@@ -30,9 +30,10 @@ class RowNoise:
             np.asarray(plans, np.uint64),
             device,
         )
-        self.branches = (
-            np.zeros_like(self.seeds) if branches is None else np.asarray(branches, np.uint64)
-        )
+        if branches is None:
+            self.branches = np.zeros_like(self.seeds)
+        else:
+            self.branches = np.asarray(branches, np.uint64)
         self.draws = 0
 
     def normal(self, *shape: int) -> Tensor:

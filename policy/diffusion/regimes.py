@@ -40,7 +40,11 @@ class Regimes:
 
     def trained(self) -> list[str]:
         """Names of the regimes with a share: what the checkpoint was trained for."""
-        return [name for name, share in asdict(self).items() if share > 0]
+        found: list[str] = []
+        for name, share in asdict(self).items():
+            if share > 0:
+                found.append(name)
+        return found
 
 
 def check_regimes(regimes: Regimes, horizon: Horizon) -> None:

@@ -142,12 +142,17 @@ class LogLogistic:
         self.low, self.high = (float(end) for end in self._share(ends))
 
     def _share(self, log_sigma: Tensor) -> Tensor:
-        return torch.sigmoid((log_sigma - self.centre) / self.scale) if self.logistic else log_sigma
+        if self.logistic:
+            return torch.sigmoid((log_sigma - self.centre) / self.scale)
+        return log_sigma
 
     def level(self, time: Tensor) -> Tensor:
         """Level at schedule time, 0 at 0."""
         share = self.low + time.double().clamp(0, 1) * (self.high - self.low)
-        log_sigma = self.centre + self.scale * torch.logit(share) if self.logistic else share
+        if self.logistic:
+            log_sigma = self.centre + self.scale * torch.logit(share)
+        else:
+            log_sigma = share
         return torch.where(time > 0, torch.sigmoid(log_sigma), 0.0).to(time.dtype)
 
     def time(self, level: Tensor) -> Tensor:

@@ -116,11 +116,10 @@ class DPMSolverPP:
     ) -> Step:
         """One deterministic step in the log-SNR variable."""
         x0 = denoise(x, level_from)
-        estimate = (
-            x0
-            if history is None or self.order == 1
-            else self._extrapolate(x0, level_from, level_to, history)
-        )
+        if history is None or self.order == 1:
+            estimate = x0
+        else:
+            estimate = self._extrapolate(x0, level_from, level_to, history)
         alpha, sigma = _scales(level_from)
         alpha_next, sigma_next = _scales(level_to)
         ratio = sigma_next / sigma.clamp_min(1e-12)

@@ -59,11 +59,9 @@ class ImageEncoder(nn.Module):
         def network() -> ResNet | Vit | FrozenEfficientNet:
             if backbone == "efficientnet":
                 return FrozenEfficientNet(keypoints)
-            return (
-                ResNet(channels, stages, keypoints)
-                if backbone == "resnet"
-                else Vit(embed, layers, heads)
-            )
+            if backbone == "resnet":
+                return ResNet(channels, stages, keypoints)
+            return Vit(embed, layers, heads)
 
         self.networks = nn.ModuleList([network()] if shared else [network() for _ in self.cameras])
         numbers = sum(int(torch.Size(obs_spec.keys[name].shape).numel()) for name in self.states)
@@ -83,11 +81,10 @@ class ImageEncoder(nn.Module):
     def _seen(self, number: int, pictures: Tensor, name: str) -> Tensor:
         """Features (B, To, F) of one camera's pictures (B, To, H, W, 1 or 3)."""
         flat = as_rgb(pictures.flatten(0, 1).permute(0, 3, 1, 2))  # (B To, 3, H, W)
-        cropped = (
-            random_crop(flat, self.crops[name])
-            if self.training
-            else centre_crop(flat, self.crops[name])
-        )
+        if self.training:
+            cropped = random_crop(flat, self.crops[name])
+        else:
+            cropped = centre_crop(flat, self.crops[name])
         shown = cropped.float() / 127.5 - 1
         if self.training and self.jitter:
             shown = jitter(shown, self.jitter)
@@ -107,7 +104,9 @@ def check_channels(images: Mapping[str, ObsKey]) -> None:
 
 def as_rgb(pictures: Tensor) -> Tensor:
     """Gray pictures (B, 1, H, W) with their channel three times; RGB as it is."""
-    return pictures.expand(-1, 3, -1, -1) if pictures.shape[1] == 1 else pictures
+    if pictures.shape[1] == 1:
+        return pictures.expand(-1, 3, -1, -1)
+    return pictures
 
 
 def _check(backbone: str, strength: float) -> None:

@@ -34,10 +34,11 @@ class WordEmbedding(nn.Module):
 
     def forward(self, sentences: Sequence[str]) -> Tensor:
         """(n sentences) -> (n, width)."""
-        words = [
-            [zlib.crc32(word.encode()) % self.buckets for word in text.lower().split()]
-            for text in sentences
-        ]
+        words = []
+        for text in sentences:
+            words.append(
+                [zlib.crc32(word.encode()) % self.buckets for word in text.lower().split()]
+            )
         offsets = np.cumsum([0, *(len(each) for each in words)])[:-1]
         device = self.vectors.weight.device
         joined = torch.tensor(
@@ -88,17 +89,19 @@ class Instructed(nn.Module):
         self.base = build("encoder", base or STATES, obs_spec=rest, observed=observed)
         self.token_width, self.tokens = self.base.token_width, self.base.tokens + 1
         learned = words == "learned"
-        self.words = (
-            WordEmbedding(self.token_width, buckets)
-            if learned
-            else SentenceEmbedding(self.token_width)
-        )
+        if learned:
+            self.words = WordEmbedding(self.token_width, buckets)
+        else:
+            self.words = SentenceEmbedding(self.token_width)
         self.nothing = nn.Parameter(torch.zeros(self.token_width), requires_grad=dropped > 0)
 
     def forward(self, observation: Mapping[str, Tensor], words: bool = True) -> Tensor:
         """Observation, key -> (B, To, ...) -> tokens (B, K + 1, E); the words are those of the newest step, or left out."""
         rows = len(observation[self.name])
-        said = self._said(observation[self.name][:, -1]) if words else self.nothing.expand(rows, -1)
+        if words:
+            said = self._said(observation[self.name][:, -1])
+        else:
+            said = self.nothing.expand(rows, -1)
         if words and self.training and self.dropped:
             said = torch.where(
                 torch.rand(rows, 1, device=said.device) < self.dropped, self.nothing, said

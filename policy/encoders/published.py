@@ -29,7 +29,10 @@ class BasicBlock(nn.Module):
         skip = nn.Sequential(
             nn.Conv2d(inputs, outputs, 1, stride, bias=False), _norm(outputs, grouped)
         )
-        self.downsample = None if stride == 1 and inputs == outputs else skip
+        if stride == 1 and inputs == outputs:
+            self.downsample = None
+        else:
+            self.downsample = skip
 
     def forward(self, h: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', H / stride, W / stride)."""
@@ -38,7 +41,9 @@ class BasicBlock(nn.Module):
 
 
 def _norm(channels: int, grouped: bool) -> nn.Module:
-    return nn.GroupNorm(channels // 16, channels) if grouped else nn.BatchNorm2d(channels)
+    if grouped:
+        return nn.GroupNorm(channels // 16, channels)
+    return nn.BatchNorm2d(channels)
 
 
 def _backbone(name: str, grouped: bool) -> nn.Sequential:
@@ -110,7 +115,10 @@ class PublishedEncoder(nn.Module):
         self.states = tuple(name for name, key in obs_spec.keys.items() if key.kind == "state")
         self.cameras = tuple(name for name, key in obs_spec.keys.items() if key.kind == "image")
         self.crop, self.resize = tuple(crop), tuple(resize)
-        networks = len(self.cameras) if separate else min(1, len(self.cameras))
+        if separate:
+            networks = len(self.cameras)
+        else:
+            networks = min(1, len(self.cameras))
         self.rgb_encoder = nn.ModuleList(
             PublishedCamera(backbone, grouped, keypoints) for _ in range(networks)
         )

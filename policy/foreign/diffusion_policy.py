@@ -77,10 +77,19 @@ def _import(
 def _policy_tensors(path: Path) -> dict[str, Tensor]:
     """The averaged weights, or the plain ones where there are no others."""
     content = read_tensors(path)
-    found = content.get("state_dicts") if isinstance(content, Mapping) else None
-    states = found if isinstance(found, Mapping) else {}
+    if isinstance(content, Mapping):
+        found = content.get("state_dicts")
+    else:
+        found = None
+    if isinstance(found, Mapping):
+        states = found
+    else:
+        states = {}
     averaged = states.get("ema_model")
-    chosen = averaged if isinstance(averaged, Mapping) and averaged else states.get("model")
+    if isinstance(averaged, Mapping) and averaged:
+        chosen = averaged
+    else:
+        chosen = states.get("model")
     if not isinstance(chosen, Mapping) or "model.diffusion_step_encoder.1.weight" not in chosen:
         raise CheckpointError(
             f"{path} is no .ckpt of Diffusion Policy with a U-Net: state_dicts.ema_model.model.* are wanted"

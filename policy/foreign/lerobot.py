@@ -74,7 +74,10 @@ def trained_in(folder: Path) -> tuple[float | None, str | None]:
     if not path.is_file():
         return None, None
     found = read_json(path, CheckpointError)
-    environment = found.get("env") if isinstance(found, dict) else None
+    if isinstance(found, dict):
+        environment = found.get("env")
+    else:
+        environment = None
     if not isinstance(environment, dict):
         return None, None
     rate, name = environment.get("fps"), environment.get("type")
@@ -151,7 +154,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"{error}; a folder that LeRobot's save_pretrained wrote is wanted"
         ) from error
     if not isinstance(config, dict) or config.get("type") != "diffusion":
-        kind = config.get("type") if isinstance(config, dict) else config
+        if isinstance(config, dict):
+            kind = config.get("type")
+        else:
+            kind = config
         raise CheckpointError(
             f"{path} is of a {shorten(kind)} policy; only LeRobot's diffusion can be imported"
         )
@@ -182,9 +188,18 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def _check_feature(name: str, feature: object, path: Path) -> None:
     """Raise CheckpointError unless a feature has a type that is known and the shape of such a thing."""
-    shape = feature.get("shape") if isinstance(feature, dict) else None
-    kind = feature.get("type") if isinstance(feature, dict) else None
-    sides = 3 if kind == "VISUAL" else 1
+    if isinstance(feature, dict):
+        shape = feature.get("shape")
+    else:
+        shape = None
+    if isinstance(feature, dict):
+        kind = feature.get("type")
+    else:
+        kind = None
+    if kind == "VISUAL":
+        sides = 3
+    else:
+        sides = 1
     if (
         kind not in FEATURE_TYPES
         or not fits(shape, list[int])
@@ -212,11 +227,9 @@ def _inputs(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _key(feature: Mapping[str, Any]) -> ObsKey:
     shape = tuple(feature["shape"])
-    return (
-        ObsKey((*shape[1:], shape[0]), "uint8", "image")
-        if feature["type"] == "VISUAL"
-        else ObsKey(shape)
-    )
+    if feature["type"] == "VISUAL":
+        return ObsKey((*shape[1:], shape[0]), "uint8", "image")
+    return ObsKey(shape)
 
 
 def _action_spec(config: Mapping[str, Any]) -> ActionSpec:
@@ -279,14 +292,16 @@ def _range(
     state that never changes becomes -1 and an action that never changes is the constant.
     """
     mode = config["normalization_mapping"].get(feature["type"], "IDENTITY")
-    shape = tuple(feature["shape"]) if feature["type"] != "VISUAL" else (feature["shape"][0],)
+    if feature["type"] != "VISUAL":
+        shape = tuple(feature["shape"])
+    else:
+        shape = (feature["shape"][0],)
     if mode == "IDENTITY":
         return np.zeros(shape), np.ones(shape)
-    kinds = (
-        {"MEAN_STD": ("mean", "std"), "MIN_MAX": ("min", "max")}.get(mode)
-        if isinstance(mode, str)
-        else None
-    )
+    if isinstance(mode, str):
+        kinds = {"MEAN_STD": ("mean", "std"), "MIN_MAX": ("min", "max")}.get(mode)
+    else:
+        kinds = None
     if kinds is None:
         raise CheckpointError(
             f"{cut(name, 80)} is normalised by {cut(str(mode), 40)}; MEAN_STD, MIN_MAX and IDENTITY are known"
@@ -343,9 +358,10 @@ def assemble(
     wanted = outline.state_dict()
     missing, extra = sorted(set(wanted) - set(given)), sorted(set(given) - set(wanted))
     if missing or extra:
-        what = (
-            f"lacks {missing[0]}" if missing else f"holds {shorten(extra[0])}, which is not known"
-        )
+        if missing:
+            what = f"lacks {missing[0]}"
+        else:
+            what = f"holds {shorten(extra[0])}, which is not known"
         raise CheckpointError(f"the folder's weights do not fit its configuration: it {what}")
     for name, tensor in given.items():
         if tensor.shape != wanted[name].shape:

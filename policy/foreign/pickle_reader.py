@@ -257,8 +257,14 @@ class _Machine:
 
     def _call(self, arguments: Any, function: Any) -> None:
         """A tensor, a dictionary or a placeholder for what a call would give."""
-        named = (function.module, function.name) if isinstance(function, Name) else None
-        first = next(iter(arguments), None) if isinstance(arguments, tuple) else None
+        if isinstance(function, Name):
+            named = (function.module, function.name)
+        else:
+            named = None
+        if isinstance(arguments, tuple):
+            first = next(iter(arguments), None)
+        else:
+            first = None
         if named == ("torch._utils", "_rebuild_tensor_v2"):
             self.stack.append(self._rebuild(arguments))
         elif named == ("torch._utils", "_rebuild_parameter") and isinstance(first, Tensor):

@@ -69,7 +69,9 @@ class PlanRequest:
         """The request of some rows alone, `rows` (R',) counting within this one."""
 
         def of(values: Any) -> Any:
-            return None if values is None else values[rows]
+            if values is None:
+                return None
+            return values[rows]
 
         chosen = torch.as_tensor(rows, device=self.noise.device)
         return replace(
@@ -95,7 +97,10 @@ class PlanRequest:
         """The previous plan and its levels, seen from the newest observation; only for rows that have one."""
         assert self.previous is not None and self.executed is not None
         level = torch.zeros(self.previous.shape[:2], device=self.previous.device)
-        level = level if self.previous_level is None else self.previous_level
+        if self.previous_level is None:
+            level = level
+        else:
+            level = self.previous_level
         steps = torch.as_tensor(self.executed, device=self.previous.device)
         return ShiftedPlan(
             shift(self.previous, steps), shift(level, steps), self.previous.shape[1] - steps
@@ -167,11 +172,10 @@ class NeedsUnconditional(Protocol):
 def want_regime(capabilities: Capabilities, regime: str, sampler: str) -> None:
     """Raise ConfigError unless the checkpoint was trained with the levels that a sampler meets."""
     if capabilities.regimes is not None and regime not in capabilities.regimes:
-        instead = (
-            ""
-            if _possible(capabilities.regimes) is None
-            else f"take {_possible(capabilities.regimes)}, or "
-        )
+        if _possible(capabilities.regimes) is None:
+            instead = ""
+        else:
+            instead = f"take {_possible(capabilities.regimes)}, or "
         raise ConfigError(
             f"{sampler} meets noise levels that this checkpoint was not trained for ({regime}; it knows "
             f"{', '.join(capabilities.regimes)}): {instead}train with training.regimes.{regime} above 0"
@@ -182,7 +186,9 @@ def _possible(regimes: Sequence[str]) -> str | None:
     """What a checkpoint trained with these regimes can always do."""
     if "constant" in regimes:
         return "inference=ddim or a flat inference=rti"
-    return "inference=sdp inference.primer=zero" if "staircase" in regimes else None
+    if "staircase" in regimes:
+        return "inference=sdp inference.primer=zero"
+    return None
 
 
 def shift(values: Tensor, steps: Tensor) -> Tensor:
@@ -226,7 +232,10 @@ def merge_outcomes(
     for rows, outcome in parts:
         chosen = torch.as_tensor(rows, device=plan.device)
         plan[chosen], nfe[chosen] = outcome.plan, nfe[chosen] + outcome.nfe
-        level[chosen] = 0.0 if outcome.level is None else outcome.level
+        if outcome.level is None:
+            level[chosen] = 0.0
+        else:
+            level[chosen] = outcome.level
     return PlanOutcome(plan, nfe, level)
 
 

@@ -46,7 +46,10 @@ class BidirectionalDecoding:
             )
         self.samples, self.kept, self.decay, self.steps = samples, kept, decay, steps
         self.strong = Fresh(steps, solver or DDIM(), clip)
-        self.weak = Fresh(weak_steps, DDIM(), clip) if weak_steps else None
+        if weak_steps:
+            self.weak = Fresh(weak_steps, DDIM(), clip)
+        else:
+            self.weak = None
 
     def check(self, capabilities: Capabilities, horizon: Horizon) -> None:
         """Fresh samples meet plans of one level."""

@@ -84,7 +84,10 @@ class RealTimeChunking:
         )
         levels = self._levels(request)
         bound = request.denoiser.bind(request.context, None, self._level_tables.of(request, levels))
-        jacobian = "identity" if self.mode == "identity" else "full"
+        if self.mode == "identity":
+            jacobian = "identity"
+        else:
+            jacobian = "full"
         guided = PrefixGuidance(bound, before.plan, weight, self.beta, jacobian, self.clip)
         pairs = [level.expand(weight.shape) for level in levels]
         plan = run_sampling_loop(guided, self.solver, request.draw(), pairs, request.draw)

@@ -100,7 +100,10 @@ class WarmStart:
         if self.ramp is None:
             sampler.ramp = self.renoise and "staircase" in (capabilities.regimes or ())
         if self.min_start is None:
-            sampler.min_start = MIN_START if capabilities.start is None else capabilities.start
+            if capabilities.start is None:
+                sampler.min_start = MIN_START
+            else:
+                sampler.min_start = capabilities.start
         return sampler
 
     def check(self, capabilities: Capabilities, horizon: Horizon) -> None:
@@ -117,14 +120,22 @@ class WarmStart:
         guess = self.guess(request)
         levels = self._levels(request).to(guess.device)  # (S + 1, R, T)
         alike = bool((levels == levels[:, :1]).all())
-        table = self._level_tables.of(request, levels[:, 0]) if alike else None
+        if alike:
+            table = self._level_tables.of(request, levels[:, 0])
+        else:
+            table = None
         denoise = FirstEstimate(request.denoiser.bind(request.context, self.clip, table))
         pairs = list(levels)
-        x = add_noise(guess, self.start_noise * request.draw(), pairs[0]) if self.renoise else guess
+        if self.renoise:
+            x = add_noise(guess, self.start_noise * request.draw(), pairs[0])
+        else:
+            x = guess
         outcome = PlanOutcome(
             run_sampling_loop(denoise, self.solver, x, pairs, request.draw), denoise.nfe
         )
-        return outcome if self.fallback is None else self._checked(request, outcome, guess, denoise)
+        if self.fallback is None:
+            return outcome
+        return self._checked(request, outcome, guess, denoise)
 
     def _levels(self, request: PlanRequest) -> Tensor:
         """Levels (S + 1, R, T) of every step from its own start down to clean."""
@@ -143,7 +154,10 @@ class WarmStart:
         """The schedule time that the chunk begins at."""
         if self.start is not None:
             return self.start
-        least = MIN_START if self.min_start is None else self.min_start
+        if self.min_start is None:
+            least = MIN_START
+        else:
+            least = self.min_start
         if not self.neutral or request.discrete is None or not bool(request.discrete.any()):
             return least
         size = request.discrete_size  # alpha size = sigma
@@ -167,7 +181,10 @@ class WarmStart:
         far = distance(denoise.first, guess, request) > self.fallback
         lost = torch.nonzero(far).flatten().cpu().numpy()
         everybody = torch.arange(request.rows).numpy()
-        again = [(lost, self.fresh(request.take(lost)))] if len(lost) else []
+        if len(lost):
+            again = [(lost, self.fresh(request.take(lost)))]
+        else:
+            again = []
         return merge_outcomes([(everybody, outcome), *again], request)
 
 
@@ -192,7 +209,10 @@ class FirstEstimate(BoundDenoiser):
     def __call__(self, x: Tensor, level: Tensor) -> Tensor:
         """See BoundDenoiser."""
         x0 = super().__call__(x, level)
-        self.first = x0 if self.first is None else self.first
+        if self.first is None:
+            self.first = x0
+        else:
+            self.first = self.first
         return x0
 
 
@@ -217,7 +237,10 @@ def gain(
     """
     levels = grid(schedule, steps, start).double()
     alpha, sigma = alpha_sigma(levels)
-    share = float(alpha[0]) if renoise else 1.0
+    if renoise:
+        share = float(alpha[0])
+    else:
+        share = 1.0
     for a, s, a_to, s_to in zip(alpha[:-1], sigma[:-1], alpha[1:], sigma[1:], strict=True):
         slope = a * spread**2 / (a**2 * spread**2 + s**2)
         std = eta * (s_to / s) * torch.sqrt((1 - (a / a_to) ** 2).clamp_min(0))

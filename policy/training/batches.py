@@ -41,11 +41,10 @@ class WindowBatches:
             device,
         )
         images = image_keys(config)
-        self.frames = (
-            open_frames(dataset, images, "ram", 1 << 62)
-            if frames is None and images
-            else frames or {}
-        )
+        if frames is None and images:
+            self.frames = open_frames(dataset, images, "ram", 1 << 62)
+        else:
+            self.frames = frames or {}
         keys = (*(key for key in config.obs_spec.keys if key not in images), ACTION)
         self.arrays = {
             key: torch.as_tensor(np.asarray(dataset.array(key))).to(device) for key in keys
@@ -69,9 +68,9 @@ class WindowBatches:
     def of(self, windows: Tensor, names: Sequence[str] | None = None) -> Batch:
         """What lies in windows (B, T): the chosen keys of the observation, and the actions."""
         seen = windows[:, : self.observed]  # (B, To)
-        observation = {
-            name: self._seen(name, seen) for name in (self.names if names is None else names)
-        }
+        observation = {}
+        for name in self.names if names is None else names:
+            observation[name] = self._seen(name, seen)
         return observation, self.arrays[ACTION][windows].float()
 
     def _seen(self, name: str, seen: Tensor) -> Tensor:
@@ -105,7 +104,10 @@ class Prefetcher:
 
     def __init__(self, batches: WindowBatches, threads: int) -> None:
         self.batches, self.threads = batches, threads
-        self._pool = ThreadPoolExecutor(threads, "frames") if threads else None
+        if threads:
+            self._pool = ThreadPoolExecutor(threads, "frames")
+        else:
+            self._pool = None
         self._waiting: dict[int, Future[Batch]] = {}
 
     def at(self, step: int) -> Batch:
@@ -128,7 +130,10 @@ def balanced_index(dataset: Dataset, config: ModelConfig, index: IntArray) -> In
 
     A task is what the observation's key of kind `language` says at a window's first step.
     """
-    names = [name for name, key in config.obs_spec.keys.items() if key.kind == "language"]
+    names = []
+    for name, key in config.obs_spec.keys.items():
+        if key.kind == "language":
+            names.append(name)
     if not names:
         raise ConfigError(
             "training.balanced=true balances tasks by their words, and the observation has none: leave it out"
@@ -146,4 +151,8 @@ def balanced_index(dataset: Dataset, config: ModelConfig, index: IntArray) -> In
 
 def image_keys(config: ModelConfig) -> list[str]:
     """The pictures among what a model observes."""
-    return [name for name, key in config.obs_spec.keys.items() if key.kind == "image"]
+    found: list[str] = []
+    for name, key in config.obs_spec.keys.items():
+        if key.kind == "image":
+            found.append(name)
+    return found

@@ -170,7 +170,9 @@ class TrainingSettings:
         """`auto` is the GPU where there is one."""
         if self.device != "auto":
             return self.device
-        return "cuda" if _has_gpu() else "cpu"
+        if _has_gpu():
+            return "cuda"
+        return "cpu"
 
     def autocast_bf16(self) -> bool:
         """`auto` is bf16 on a GPU that has it; on one CPU bf16 is slower than fp32, on another faster (BENCHMARKS.md)."""
@@ -198,7 +200,9 @@ def _has_gpu() -> bool:
 
 def _warmup_steps(given: int | None, steps: int) -> int:
     """Steps of the warm-up in a run of `steps`."""
-    return min(WARMUP, steps // 10) if given is None else given
+    if given is None:
+        return min(WARMUP, steps // 10)
+    return given
 
 
 def _plain(settings: TrainingSettings) -> dict[str, Any]:

@@ -67,13 +67,15 @@ class Trainer:
         )
         index = window_index(dataset.episode_ends, config.horizon, episodes=train)
         found = dataset_statistics(dataset, index)
-        index = balanced_index(dataset, config, index) if settings.balanced else index
+        if settings.balanced:
+            index = balanced_index(dataset, config, index)
+        else:
+            index = index
         images = image_keys(config)
-        frames = (
-            open_frames(dataset, images, settings.cache, int(settings.memory_gb * 1e9))
-            if images
-            else {}
-        )
+        if images:
+            frames = open_frames(dataset, images, settings.cache, int(settings.memory_gb * 1e9))
+        else:
+            frames = {}
         own = {
             "batch": settings.batch,
             "seed": settings.seed,
@@ -88,12 +90,14 @@ class Trainer:
         self.model.regimes = tuple(settings.regimes.trained())
         self.ema = EMA(self.model, settings.ema_power)
         self.optimizer = _optimizer(self.model, settings)
-        held_index = (
-            window_index(dataset.episode_ends, config.horizon, episodes=held_out)
-            if len(held_out)
-            else None
-        )
-        self.held_out = None if held_index is None else batches(held_index)
+        if len(held_out):
+            held_index = window_index(dataset.episode_ends, config.horizon, episodes=held_out)
+        else:
+            held_index = None
+        if held_index is None:
+            self.held_out = None
+        else:
+            self.held_out = batches(held_index)
         self.meta = {
             **(meta or {}),
             "dataset_hash": dataset.content_hash(),
@@ -210,10 +214,9 @@ class Trainer:
         """Plain loss of the EMA model on held-out episodes, always on the same windows, levels and noise."""
         if self.held_out is None:
             return None
-        losses = [
-            self._loss(self.ema.model, self.held_out, step)[1]["loss"]
-            for step in range(VALIDATION_BATCHES)
-        ]
+        losses = []
+        for step in range(VALIDATION_BATCHES):
+            losses.append(self._loss(self.ema.model, self.held_out, step)[1]["loss"])
         return float(torch.stack(losses).mean())
 
     def _report(
@@ -320,7 +323,10 @@ class Trainer:
         self._load_optimizer(tensors)
         self._take_threads(int(state.get("threads", 0)))
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
-        self.best = math.inf if state["best"] is None else float(state["best"])
+        if state["best"] is None:
+            self.best = math.inf
+        else:
+            self.best = float(state["best"])
 
     def _say_extended(self, before: int) -> None:
         """Say what becomes of the learning rate where the run is to be longer than it was."""
@@ -368,10 +374,9 @@ def fit_normalizer(
 ) -> None:
     """Fit a new model's normaliser to the data's statistics: of the actions, as the network will see them."""
     if model.actions.changes:
-        encoded = [
-            model.actions.encode(actions, observation).cpu().numpy()
-            for observation, actions in batches.all(model.actions.reads)
-        ]
+        encoded = []
+        for observation, actions in batches.all(model.actions.reads):
+            encoded.append(model.actions.encode(actions, observation).cpu().numpy())
         flat = np.concatenate([part.reshape(-1, part.shape[-1]) for part in encoded])
         found = {**found, COMMAND: found[ACTION], ACTION: statistics(flat)}
     if ACTION in found:

@@ -433,7 +433,17 @@ def test_every_way_runs_against_the_clock(pusht_run, sampler, planner, tmp_path)
 def test_measured_times_are_drawn_the_same_again(pusht_run, tmp_path):
     run, profile = pusht_run[0], tmp_path / "latency.json"
     assert (
-        main(["bench", "call_time", str(run), "samplers=ddim:1", "rows=1", "calls=3", f"out={profile}"])
+        main(
+            [
+                "bench",
+                "call_time",
+                str(run),
+                "samplers=ddim:1",
+                "rows=1",
+                "calls=3",
+                f"out={profile}",
+            ]
+        )
         == 0
     )
     words = [

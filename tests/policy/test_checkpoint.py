@@ -125,9 +125,7 @@ def test_missing_statistics_are_named(folder, name):
 def test_statistics_that_were_never_fitted_are_named(folder):
     edit_tensors(
         folder,
-        lambda tensors: tensors.update(
-            {"normalizer.state__scale": torch.full((2,), torch.nan)}
-        ),
+        lambda tensors: tensors.update({"normalizer.state__scale": torch.full((2,), torch.nan)}),
     )
     with pytest.raises(CheckpointError, match="statistics of 'state' are missing or impossible"):
         checkpoint.load(folder)

@@ -365,22 +365,22 @@ def test_steps_of_a_way_are_checked():
 
 
 def test_a_way_is_built_from_its_configuration():
-    home = "hotstart.policy.diffusion"
+    home = "hotstart.policy"
     sampler = build_sampler(
         {
-            "_target_": f"{home}.plans.Fresh",
+            "_target_": f"{home}.samplers.base.Fresh",
             "steps": 4,
-            "solver": {"_target_": f"{home}.solvers.DDIM", "eta": 0.5},
+            "solver": {"_target_": f"{home}.diffusion.solvers.DDIM", "eta": 0.5},
             "clip": None,
         }
     )
     assert (sampler.steps, sampler.clip, sampler.solver.eta) == (4, None, 0.5)
     with pytest.raises(ConfigError, match=r"solver names the target 'os\.system'"):
-        build_sampler({"_target_": f"{home}.plans.Fresh", "solver": {"_target_": "os.system"}})
+        build_sampler({"_target_": f"{home}.samplers.base.Fresh", "solver": {"_target_": "os.system"}})
     with pytest.raises(
         ConfigError, match=r"inference\.step is unknown; Fresh takes steps, solver, clip"
     ):
-        build_sampler({"_target_": f"{home}.plans.Fresh", "step": 4})
+        build_sampler({"_target_": f"{home}.samplers.base.Fresh", "step": 4})
 
 
 def test_a_loaded_policy_does_what_the_saved_one_did(tmp_path, policy, watched, plan):
