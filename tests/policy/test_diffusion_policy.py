@@ -376,7 +376,9 @@ def test_a_way_is_built_from_its_configuration():
     )
     assert (sampler.steps, sampler.clip, sampler.solver.eta) == (4, None, 0.5)
     with pytest.raises(ConfigError, match=r"solver names the target 'os\.system'"):
-        build_sampler({"_target_": f"{home}.samplers.base.Fresh", "solver": {"_target_": "os.system"}})
+        build_sampler(
+            {"_target_": f"{home}.samplers.base.Fresh", "solver": {"_target_": "os.system"}}
+        )
     with pytest.raises(
         ConfigError, match=r"inference\.step is unknown; Fresh takes steps, solver, clip"
     ):
