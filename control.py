@@ -20,6 +20,7 @@ from .spec import (
     Ask,
     Clock,
     ConfigError,
+    Executed,
     Feedback,
     FloatArray,
     IntArray,
@@ -239,6 +240,7 @@ class _Episode:
         self.waited = np.zeros(self.rows, np.int64)  # substeps without an action since then
         self.done = np.zeros(self.rows, bool)
         self.last: list[FloatArray | None] = [None] * self.rows
+        self.executed = Executed.nothing(robot.rows, self.width)  # since the newest observation
 
     def run(self, listeners: Sequence[Listener]) -> list[RowLog]:
         start_s, turn = self.clock.now_s(), 0
@@ -271,9 +273,9 @@ class _Episode:
         new[: self.rows] = self.at - self.seen_at >= self.robot.substeps
         self.seen_at = self.at.copy()
         if new[: self.rows][~self.done].all():
-            self.state = self.policy.observe(self.state, observation)
+            self.state = self.policy.observe(self.state, observation, self.executed)
         else:
-            self.state = self.policy.observe(self.state, observation, new)
+            self.state = self.policy.observe(self.state, observation, self.executed, new)
 
     def _check_patience(self, now_s: FloatArray) -> None:
         """Raise SilentError where a plan has been under way for too long."""
@@ -383,6 +385,8 @@ class _Episode:
 
     def _note(self, actions: FloatArray, substeps: IntArray, feedback: Feedback) -> None:
         """Write the turn down in the logs of the rows that were still running."""
+        sent = np.where(substeps[:, None] > 0, actions, np.nan)
+        self.executed = Executed(sent, substeps * self._substep_s)
         for row in np.flatnonzero(~self.done):
             log = self.logs[row]
             log.commands.append(actions[row].copy())

@@ -431,6 +431,19 @@ class Planned:
     nfe: IntArray  # (R,) denoiser evaluations spent on each row
 
 
+@dataclass(frozen=True)
+class Executed:
+    """What each row executed since the observation before: the commands as they were sent, holds included."""
+
+    actions: FloatArray  # (B, A) in the robot's units; NaN in rows that executed nothing
+    duration_s: FloatArray  # (B,) for how long, by the row's own clock [s]; 0 where nothing was
+
+    @classmethod
+    def nothing(cls, rows: int, width: int) -> Executed:
+        """No row executed anything: the first observation of an episode."""
+        return cls(np.full((rows, width), np.nan), np.zeros(rows))
+
+
 class Policy(Protocol):
     """Turns observations into chunks. All that it remembers lies in the state, a value that is handed in and out."""
 
@@ -448,10 +461,16 @@ class Policy(Protocol):
         """Begin anew in `rows` only; the other rows stay as they are, bit for bit."""
         ...
 
-    def observe(self, state: Any, observation: Observation, new: BoolArray | None = None) -> Any:
+    def observe(
+        self,
+        state: Any,
+        observation: Observation,
+        executed: Executed | None = None,
+        new: BoolArray | None = None,
+    ) -> Any:
         """Take in one turn's observation (B, ...); cheap, called every turn.
 
-        `new` (B,) says for which rows a control period has passed since the observation before; None: for all. In the others
+        `executed` says what the rows executed since the observation before; None where nobody knows. `new` (B,) says for which rows a control period has passed since the observation before; None: for all. In the others
         it takes the place of that one, so that the history keeps its spacing and its newest entry is the present.
         """
         ...

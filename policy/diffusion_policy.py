@@ -22,6 +22,7 @@ from ..spec import (
     BoolArray,
     ConfigError,
     DataError,
+    Executed,
     FloatArray,
     Horizon,
     IntArray,
@@ -143,9 +144,15 @@ class DiffusionPolicy:
         return _put_rows(state, np.asarray(rows), self.initial_state(seeds))
 
     def observe(
-        self, state: PolicyState, observation: Observation, new: BoolArray | None = None
+        self,
+        state: PolicyState,
+        observation: Observation,
+        executed: Executed | None = None,
+        new: BoolArray | None = None,
     ) -> PolicyState:
         """Push one turn's observation (B, ...) onto the histories; in rows that are not `new` (B,) it replaces the newest.
+
+        `executed` is of no use to a diffusion policy: its plan does not depend on past actions.
 
         Pictures may have channels first, and numbers from 0 to 1 in floats, as in training data (`datasets.kinds`).
         """

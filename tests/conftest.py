@@ -157,7 +157,7 @@ class ScriptedPolicy:
     def reset_rows(self, state, rows, seeds):
         raise AssertionError("the loop has no business resetting rows within an episode")
 
-    def observe(self, state, observation, new=None):
+    def observe(self, state, observation, executed=None, new=None):
         return {**state, "tick": observation["tick"][:, 0]}
 
     def plan(self, state, rows, executed, frozen=None):

@@ -236,6 +236,42 @@ def test_a_turn_shorter_than_a_period_is_no_further_entry_of_the_history(tiny_mo
         assert np.diff(history).tolist() == [130, 100]  # a hold of 30 ms lies in between
 
 
+def test_a_listening_policy_is_told_the_very_actions_that_the_robot_was_given(scripted):
+    """Row 1 starves for 30 ms before every plan, and its episode is over first; row 2 is idle."""
+    told = []
+
+    class Listening(scripted.Policy):
+        def observe(self, state, observation, executed=None, new=None):
+            told.append(executed)
+            return super().observe(state, observation)
+
+    class Timed(scripted.Robot):
+        def __init__(self):
+            super().__init__(3, ends=(99, 7, 99))
+            self.substeps, self.given = 10, []
+
+        def hold_position(self):
+            return np.full((3, 4), 0.5)
+
+        def act(self, actions, substeps=None):
+            self.given.append((actions.copy(), substeps.copy()))
+            return super().act(actions)
+
+    robot, policy = Timed(), Listening()
+    planner = DelayedPlanner(policy, lambda row, number: 0.03 * row, 0.0)
+    run(robot, policy, planner, VirtualClock(), [0, 1], LoopSettings(9))
+    assert np.isnan(told[0].actions).all()
+    assert not told[0].duration_s.any()
+    for executed, (actions, substeps) in zip(told[1:], robot.given, strict=False):
+        np.testing.assert_allclose(executed.duration_s, 0.01 * substeps)
+        np.testing.assert_array_equal(executed.actions[substeps > 0], actions[substeps > 0])
+        assert np.isnan(executed.actions[substeps == 0]).all()
+    assert len(told) == len(robot.given) >= 9
+    assert told[1].actions[1].tolist() == [0.5] * 4  # the hold of the starved row
+    assert told[1].duration_s.tolist() == pytest.approx([0.1, 0.03, 0.0])
+    assert told[-1].duration_s[1] == 0
+
+
 def test_what_is_not_new_takes_the_newest_entrys_place(tiny_model):
     from hotstart.policy.diffusion_policy import DiffusionPolicy
     from hotstart.policy.samplers.base import Fresh
@@ -250,11 +286,12 @@ def test_what_is_not_new_takes_the_newest_entrys_place(tiny_model):
         (5, [False, True]),
     )
     for value, new in shown:
-        state = policy.observe(state, {"state": np.full((2, 2), value, np.float32)}, np.array(new))
+        shown_now = {"state": np.full((2, 2), value, np.float32)}
+        state = policy.observe(state, shown_now, new=np.array(new))
     assert state.history["state"][:, :, 0].tolist() == [[2, 3, 5], [3, 4, 5]]
     assert state.seen.tolist() == [3, 4]
     fresh = policy.observe(
-        policy.initial_state([0]), {"state": np.ones((1, 2), np.float32)}, np.array([False])
+        policy.initial_state([0]), {"state": np.ones((1, 2), np.float32)}, new=np.array([False])
     )
     assert fresh.history["state"][0, :, 0].tolist() == [
         1,
