@@ -51,10 +51,10 @@ class Masked(ModeTransformer):
         phi, h = self.embedding(level), self.actions(x) + self.position[: x.shape[1]]
         mask = self._mask(x.shape[1], context)
         for block, prefix in zip(self.blocks, context.layers, strict=True):
-            h, *_ = block.attend(h, phi, prefix, mask)  # type: ignore[operator]
+            h, *_ = block.attend(h, phi, prefix, mask)
             h = h + self._experts(
                 block, block.norm_experts(h), choose(block.router(phi), self.top, False)
-            )  # type: ignore[operator, arg-type]
+            )
         return self.out(self.norm_out(h))
 
     def _experts(self, block: Block, h: Tensor, routes: Routes) -> Tensor:
@@ -68,18 +68,26 @@ class Masked(ModeTransformer):
         return out
 
 
-class Everything(Masked):
-    """... and with the condition tokens passed through all layers at every evaluation, as one sequence with the actions is."""
+@dataclass(frozen=True)
+class Tokens(ModeContext):
+    """The condition tokens (B, K, E) as they came; no layer's keys and values are kept."""
 
-    def encode_context(self, tokens: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Nothing is kept."""
-        return tokens
+    tokens: Tensor
+
+
+class Everything(Masked):
+    """Masked, and every evaluation passes the condition tokens through all layers again."""
+
+    def encode_context(self, tokens: Tensor) -> Tokens:
+        """Keep the tokens (B, K, E) only."""
+        return Tokens((), tokens)
 
     def forward(
-        self, x: Tensor, level: Tensor, context: Tensor, prepared: ModeModulation | None = None
-    ) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """See ModeTransformer."""
-        return super().forward(x, level, ModeTransformer.encode_context(self, context))
+        self, x: Tensor, level: Tensor, context: ModeContext, prepared: ModeModulation | None = None
+    ) -> Tensor:
+        """F(x (B, T, A), level (B, T), Tokens) -> (B, T, A)."""
+        assert isinstance(context, Tokens)
+        return super().forward(x, level, super().encode_context(context.tokens))
 
 
 def run(words: Words) -> None:
@@ -109,7 +117,7 @@ def make(
         .requires_grad_(False)
     )
     for block in net.blocks:
-        torch.nn.init.normal_(block.router.layers[2].weight, std=0.5)  # type: ignore[union-attr, index]
+        torch.nn.init.normal_(block.router.layers.get_parameter("2.weight"), std=0.5)
     return net.set_precision(dtype)
 
 

@@ -10,14 +10,16 @@ from __future__ import annotations
 import itertools
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ...spec import ConfigError
 
+M = TypeVar("M", bound=nn.Module)
 _SERIALS = itertools.count(1)
 """Numbers of this process's networks. An address would not do: a new network may get that of one that is gone."""
 
@@ -161,6 +163,14 @@ class Network(nn.Module, ABC):
             raise ConfigError(
                 "the weights have changed since these levels were prepared: call prepare() again"
             )
+
+
+class ModuleSequence(nn.ModuleList, Generic[M]):
+    """`nn.ModuleList` that tells type checkers which modules it holds; nothing else differs."""
+
+    if TYPE_CHECKING:
+
+        def __iter__(self) -> Iterator[M]: ...
 
 
 def heads_apart(x: Tensor, heads: int) -> Tensor:

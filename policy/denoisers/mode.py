@@ -21,7 +21,15 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from ...spec import ConfigError
 from .balance import balance_loss, prior_loss, router_z_loss, windows
-from .base import Health, LevelEmbedding, Network, heads_apart, heads_joined, sinusoids
+from .base import (
+    Health,
+    LevelEmbedding,
+    ModuleSequence,
+    Network,
+    heads_apart,
+    heads_joined,
+    sinusoids,
+)
 from .experts import Dispatch, Experts, Router, Routes, check_routing, choose, dispatches
 
 POSITION_SIZE = 0.5
@@ -152,7 +160,7 @@ class ModeTransformer(Network):
         self.condition_position = nn.Parameter(POSITION_SIZE * torch.randn(tokens, embed))
         self.condition_phi = nn.Parameter(0.02 * torch.randn(embed))
         sizes = {"experts": experts, "top": top, "hidden": hidden or 4 * embed}
-        self.blocks = nn.ModuleList(Block(embed, heads, **sizes) for _ in range(layers))
+        self.blocks = ModuleSequence[Block](Block(embed, heads, **sizes) for _ in range(layers))
         self.norm_out = nn.RMSNorm(embed, 1e-6)
         self.out = nn.Linear(embed, width)
         self._kept: (
@@ -175,7 +183,7 @@ class ModeTransformer(Network):
     @property
     def active_count(self) -> int:
         """Weights that work on one token: `top` of every layer's experts."""
-        experts = [weight for block in self.blocks for weight in block.experts.parameters()]  # type: ignore[union-attr]
+        experts = [weight for block in self.blocks for weight in block.experts.parameters()]
         return super().active_count - sum(
             weight.numel() // len(weight) * (len(weight) - self.top) for weight in experts
         )
@@ -192,14 +200,14 @@ class ModeTransformer(Network):
         else:
             plans = self._condition_plans(tokens.shape[1])
         for number, block in enumerate(self.blocks):
-            h, key, value = block.attend(h, phi, None, None)  # type: ignore[operator]
+            h, key, value = block.attend(h, phi, None, None)
             layers.append((key, value))
             if number + 1 < len(self.blocks):
                 h = (
                     self._drawn_experts(block, h)
                     if plans is None
                     else block.planned(h, plans[number])
-                )  # type: ignore[operator, arg-type]
+                )
         return ModeContext(tuple(layers))
 
     def _condition_plans(self, tokens: int) -> tuple[tuple[Dispatch, ...], ...]:
@@ -208,7 +216,7 @@ class ModeTransformer(Network):
         if self._kept is None or self._kept[0] != now:
             chosen = (
                 choose(block.router(self.condition_phi), self.top, False) for block in self.blocks
-            )  # type: ignore[operator]
+            )
             wide = (
                 Routes(r.expert.expand(tokens, -1), r.weight.expand(tokens, -1)) for r in chosen
             )
@@ -225,7 +233,7 @@ class ModeTransformer(Network):
     def modulation(self, level: Tensor) -> ModeModulation:
         """Embedding and routes of levels (1, T) that are the same in every row."""
         phi = self.embedding(level)  # (1, T, E)
-        chosen = (choose(block.router(phi[0]), self.top, False) for block in self.blocks)  # type: ignore[operator]
+        chosen = (choose(block.router(phi[0]), self.top, False) for block in self.blocks)
         return ModeModulation(
             phi, tuple(dispatches(routes) for routes in chosen), self._window(level, phi)
         )
@@ -272,12 +280,12 @@ class ModeTransformer(Network):
                 h = h
             else:
                 h = window.to(h.dtype) * h
-            h, *_ = block.attend(h, phi, prefix, mask)  # type: ignore[operator]
+            h, *_ = block.attend(h, phi, prefix, mask)
             h = (
                 block.routed(h, routes[number])
                 if prepared is None
                 else block.planned(h, prepared.plans[number])
-            )  # type: ignore[operator]
+            )
             if passed is None:
                 h = h
             else:
@@ -295,7 +303,7 @@ class ModeTransformer(Network):
 
     def _routes(self, level: Tensor, phi: Tensor) -> list[Routes]:
         """Every layer's routes (B, T, k); tokens of a row that share a level share its draw."""
-        return [self._route(level, block.router(phi)) for block in self.blocks]  # type: ignore[operator]
+        return [self._route(level, block.router(phi)) for block in self.blocks]
 
     def _route(self, level: Tensor, logits: Tensor) -> Routes:
         routes = choose(logits, self.top, self.training and self.stochastic_routing)
@@ -310,16 +318,12 @@ class ModeTransformer(Network):
     @torch.no_grad()
     def expert_use(self, level: Tensor) -> Tensor:
         """How much each expert works at levels (N,): its weight where it is chosen, (L, N, experts)."""
-        routes = [
-            choose(block.router(self.embedding(level)), self.top, False) for block in self.blocks
-        ]  # type: ignore[operator]
-        count = len(self.blocks[0].experts.up_projection)  # type: ignore[union-attr, arg-type]
-        return torch.stack(
-            [
-                torch.zeros(len(level), count).scatter(1, r.expert.cpu(), r.weight.cpu())
-                for r in routes
-            ]
-        )
+        phi, use = self.embedding(level), []  # (N, E)
+        for block in self.blocks:
+            logits = block.router(phi)  # (N, experts)
+            routes = choose(logits, self.top, False)
+            use.append(torch.zeros_like(logits).scatter(1, routes.expert, routes.weight))
+        return torch.stack(use).cpu()
 
     def health(self) -> Health:
         """Each expert's share of the work over all levels, and which layers leave experts out at every level."""
@@ -351,7 +355,7 @@ class ModeTransformer(Network):
             {},
             torch.cat((self.embedding(different), self.condition_phi.unsqueeze(0))),
         )  # the conditions last
-        logits = torch.stack([block.router(phi) for block in self.blocks])  # type: ignore[operator]
+        logits = torch.stack([block.router(phi) for block in self.blocks])
         if self.balance:
             used["balance"] = self.balance * balance_loss(
                 logits, choose(logits, self.top, self.training and self.stochastic_routing).expert
