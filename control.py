@@ -29,6 +29,8 @@ from .spec import (
     Policy,
     Robot,
     SilentError,
+    TimedActions,
+    TimedObservation,
 )
 from .system.stopping import Stop, signals_raised
 
@@ -76,22 +78,6 @@ def zero_order_hold(spec: ActionSpec, last: FloatArray | None, holding: FloatArr
         return np.array(holding, np.float64)
     stays = np.array([dim.absolute or dim.kind == "discrete" for dim in spec.dims])
     return np.where(stays, last, holding)
-
-
-@dataclass(frozen=True)
-class TimedActions:
-    """Actions of one row with the times they are meant for."""
-
-    times_s: FloatArray  # (n,) rising
-    actions: FloatArray  # (n, A)
-
-    def __len__(self) -> int:
-        return len(self.times_s)
-
-    @classmethod
-    def none(cls, width: int) -> TimedActions:
-        """No actions."""
-        return cls(np.zeros(0), np.zeros((0, width)))
 
 
 def splice(pending: TimedActions, chunk: TimedActions, now_s: float) -> tuple[TimedActions, int]:
@@ -249,6 +235,8 @@ class _Episode:
             due_s = float(now_s[~self.done].min())
             self.clock.sleep_until(due_s)
             observation = self.robot.observe()
+            if isinstance(observation, TimedObservation):
+                observation = observation.observation
             self._observe(observation)
             self._receive(now_s)
             self._ask(now_s)

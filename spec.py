@@ -351,27 +351,34 @@ def _read_key(name: object, plain: Any) -> ObsKey:
     return key
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Feedback:
-    """What a robot says after a tick, per row; hardware says `Feedback.silent(rows)`."""
+    """What a robot reports of a turn, per row; hardware reports `Feedback.silent(rows)`."""
 
-    done: BoolArray  # (B,) the episode is over
+    terminated: BoolArray  # (B,) the task has ended the episode
+    truncated: BoolArray  # (B,) something outside the task has ended it, as a time limit does
+    reward: FloatArray  # (B,) of this turn alone
     success: BoolArray  # (B,) the task is fulfilled now
-    score: (
-        FloatArray  # (B,) the episode's score by now: the newest one counts, and it may be negative
-    )
-    reports_success: BoolArray | None = (
-        None  # (B,) whether `success` says anything; None: in every row
-    )
+    score: FloatArray  # (B,) of the episode so far, as the environment gives it; it may fall
+    reports_success: BoolArray | None = None  # (B,) rows where `success` counts; None: every row
+    applied: FloatArray | None = None
+    """(B, A): this turn's actions as the robot applies them, behind its own limits; NaN, or None, where it cannot tell."""
+
+    @property
+    def done(self) -> BoolArray:
+        """(B,): the episode is over."""
+        return self.terminated | self.truncated
 
     @classmethod
     def silent(cls, rows: int) -> Feedback:
-        """No end, no score, and success is not reported."""
+        """No end, no reward, no score, and success is not reported."""
         return cls(
-            np.zeros(rows, bool),
-            np.zeros(rows, bool),
-            np.zeros(rows, np.float64),
-            np.zeros(rows, bool),
+            terminated=np.zeros(rows, bool),
+            truncated=np.zeros(rows, bool),
+            reward=np.zeros(rows),
+            success=np.zeros(rows, bool),
+            score=np.zeros(rows),
+            reports_success=np.zeros(rows, bool),
         )
 
     def fulfilled(self, row: int) -> bool | None:
@@ -381,31 +388,77 @@ class Feedback:
         return bool(self.success[row])
 
 
+@dataclass(frozen=True)
+class TimedObservation:
+    """An observation and when its parts were made, for robots whose sensors take time.
+
+    Times are seconds of the control loop's clock, as those of `TimedActions` are. A plan's first action is meant for the
+    oldest part that the policy reads: a driver that pairs an old picture with the joint angles of its time loses nothing.
+    """
+
+    observation: Observation  # key -> (B, ...)
+    made_s: Mapping[str, FloatArray]  # key -> (B,); a key that is missing was made just now
+
+
+@dataclass(frozen=True)
+class TimedActions:
+    """Actions of one row with the times they are meant for, by the control loop's clock."""
+
+    times_s: FloatArray  # (n,) rising
+    actions: FloatArray  # (n, A)
+
+    def __len__(self) -> int:
+        return len(self.times_s)
+
+    @classmethod
+    def none(cls, width: int) -> TimedActions:
+        """No actions."""
+        return cls(np.zeros(0), np.zeros((0, width)))
+
+
 class Robot(Protocol):
     """B rows of something that observes and acts: simulated environments (B of them) or one arm (B = 1)."""
 
     rows: int
     rate_hz: float
+    """Control periods a second: the rate of the policy's actions."""
+    servo_hz: float
+    """How often a second the robot can change what it does: `rate_hz` or more."""
     substeps: int
     """Parts of a control period that `act` can tell apart; 1 where it takes whole periods only."""
     obs_spec: ObsSpec
     action_spec: ActionSpec
 
     def reset(self, seeds: Sequence[int]) -> Feedback | None:
-        """Begin an episode in every row; the seed fixes all that is random in it, the model of the scene included.
+        """Begin an episode in the first rows, one per seed; the others are idle.
 
-        Returns how things stand before the first action (a task may be fulfilled already), or None where nobody knows.
+        The seed fixes all that is random in the episode, the model of the scene included. Returns how things stand before
+        the first action (a task may be fulfilled already), or None where nobody knows.
         """
         ...
 
-    def observe(self) -> Observation:
-        """The newest observation, key -> (B, ...)."""
+    def reset_rows(self, rows: IntArray, seeds: Sequence[int]) -> Feedback | None:
+        """Begin an episode in `rows` (R,) only, with a seed each; the other rows go on as if nothing had happened.
+
+        Returns how things stand in all B rows, or None where nobody knows.
+        """
         ...
 
-    def act(self, actions: FloatArray, substeps: IntArray | None = None) -> Feedback:
+    def observe(self) -> Observation | TimedObservation:
+        """The newest observation, key -> (B, ...); a `TimedObservation` unless all of it was made just now."""
+        ...
+
+    def act(
+        self,
+        actions: FloatArray,
+        substeps: IntArray | None = None,
+        timed: Sequence[TimedActions] | None = None,
+    ) -> Feedback:
         """Hand over actions (B, A) in the units of the action specification, for `substeps` (B,) or a whole period each.
 
-        A row with 0 substeps stands still: its episode is over for who acts.
+        A row with 0 substeps stands still: its episode is over for who acts. `timed` (B) gives each row's actions their
+        times: this turn's first, then those planned so far for later turns. They replace what was handed over before. A
+        robot with a servo of its own follows them; one without it, as a simulation, applies `actions` at once.
         """
         ...
 
@@ -415,6 +468,18 @@ class Robot(Protocol):
 
     def stop(self) -> None:
         """Bring every row to a safe rest; called however the loop ends."""
+        ...
+
+
+class Snapshots(Protocol):
+    """A robot that can go back: simulations whose state can be saved in the middle of an episode."""
+
+    def snapshot(self, rows: IntArray) -> object:
+        """The present state of `rows` (R,), the place in their random streams included; raises ConfigError where a suite cannot save."""
+        ...
+
+    def restore(self, rows: IntArray, snapshot: object) -> None:
+        """Put `rows` (R,) back into a snapshot of as many rows; what follows is the same to the bit."""
         ...
 
 

@@ -18,7 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import spec
-from ..spec import ConfigError, Feedback, FloatArray, HotstartError, IntArray, Observation
+from ..spec import (
+    ConfigError,
+    Feedback,
+    FloatArray,
+    HotstartError,
+    IntArray,
+    Observation,
+    TimedActions,
+)
 from ..system.threads import ONE_THREAD
 from .lifelines import without_terminal_signals
 from .worker import Failure, Job, Report, Specs, VectorEnv
@@ -257,6 +265,7 @@ class SimulatedRobot:
             raise
         self.obs_spec, self.action_spec = specs.obs_spec, specs.action_spec
         self.rate_hz, self.max_steps, self.substeps = specs.rate_hz, specs.max_steps, specs.substeps
+        self.servo_hz = specs.rate_hz * specs.substeps
         self._observation: dict[str, NDArray[Any]] | None = None
 
     def _job(self, task: str, options: Mapping[str, Any], own: IntArray, frame_every: int) -> Job:
@@ -294,10 +303,15 @@ class SimulatedRobot:
             raise RuntimeError("observe was called before reset")
         return self._observation
 
-    def act(self, actions: FloatArray, substeps: IntArray | None = None) -> Feedback:
+    def act(
+        self,
+        actions: FloatArray,
+        substeps: IntArray | None = None,
+        timed: Sequence[TimedActions] | None = None,
+    ) -> Feedback:
         """`actions` (B, A) for `substeps` (B,), or a whole tick; what they say for rows that are done is not looked at.
 
-        A row with 0 substeps stands still.
+        A row with 0 substeps stands still. `timed` is not needed: actions are applied at once.
 
         Raises ConfigError for another shape, or for numbers that are not finite in a row that is not done.
         """
@@ -362,10 +376,12 @@ class SimulatedRobot:
             for name in self.obs_spec.keys
         }
         return Feedback(
-            self._merge([report.done for report in reports]),
-            self._merge([report.success for report in reports]),
-            self._merge([report.score for report in reports]),
-            self._merge([report.reports_success for report in reports]),
+            terminated=self._merge([report.done for report in reports]),
+            truncated=np.zeros(self.rows, bool),
+            reward=np.zeros(self.rows),
+            success=self._merge([report.success for report in reports]),
+            score=self._merge([report.score for report in reports]),
+            reports_success=self._merge([report.reports_success for report in reports]),
         )
 
     def _receive(self) -> list[Any]:

@@ -109,11 +109,25 @@ ACTION_SPEC = ActionSpec(
 )
 
 
+def make_feedback(done, success, score, reports_success=None) -> Feedback:
+    """What a robot reports whose episodes end with success or failure, and which knows no reward; (B,) each."""
+    done, score = np.asarray(done), np.asarray(score, float)
+    return Feedback(
+        terminated=done,
+        truncated=np.zeros_like(done),
+        reward=np.zeros_like(score),
+        success=np.asarray(success),
+        score=score,
+        reports_success=reports_success,
+    )
+
+
 class ScriptedRobot:
     """Observes the number of its ticks; a row is done after `ends[row]` of them and succeeds there."""
 
     def __init__(self, rows: int, ends: Sequence[int] = (), fails_at: int | None = None) -> None:
-        self.rows, self.rate_hz, self.action_spec, self.substeps = rows, RATE_HZ, ACTION_SPEC, 1
+        self.rows, self.action_spec, self.substeps = rows, ACTION_SPEC, 1
+        self.rate_hz = self.servo_hz = RATE_HZ
         self.obs_spec = ObsSpec({"tick": ObsKey((1,), "float64")})
         self.ends, self.fails_at = np.array([*ends, *[10**9] * (rows - len(ends))]), fails_at
         self.commands: list[np.ndarray] = []
@@ -123,19 +137,22 @@ class ScriptedRobot:
         self.calls.append("reset")
         self.seeds, self.tick = list(seeds), 0
 
+    def reset_rows(self, rows, seeds):
+        raise AssertionError("the loop has no business resetting rows within an episode")
+
     def observe(self):
         return {"tick": np.full((self.rows, 1), float(self.tick))}
 
     def hold_position(self):
         return np.zeros((self.rows, self.action_spec.width))
 
-    def act(self, actions, substeps=None):
+    def act(self, actions, substeps=None, timed=None):
         if self.tick == self.fails_at:
             raise RuntimeError("the cable came off")
         self.commands.append(actions.copy())
         self.tick += 1
         done = self.tick >= self.ends
-        return Feedback(done, done, np.full(self.rows, 0.1 * self.tick))
+        return make_feedback(done, done, np.full(self.rows, 0.1 * self.tick))
 
     def stop(self):
         self.calls.append("stop")
@@ -209,7 +226,11 @@ def run_episode(
 def scripted() -> Any:
     """A robot, a policy and a late planner that do what a test can foresee, and one episode with them."""
     return SimpleNamespace(
-        Robot=ScriptedRobot, Policy=ScriptedPolicy, late_planner=late_planner, episode=run_episode
+        Robot=ScriptedRobot,
+        Policy=ScriptedPolicy,
+        feedback=make_feedback,
+        late_planner=late_planner,
+        episode=run_episode,
     )
 
 

@@ -89,10 +89,10 @@ def test_what_a_row_achieved_is_kept(scripted):
     """Success at any tick counts, and of the scores the newest one; feedback after the end does not."""
 
     class Wavering(scripted.Robot):
-        def act(self, actions, substeps=None):
+        def act(self, actions, substeps=None, timed=None):
             super().act(actions)
             score = [0.0, 0.7, 0.2, 5.0][min(self.tick - 1, 3)]
-            return Feedback(
+            return scripted.feedback(
                 np.array([self.tick >= 3]), np.array([self.tick == 2]), np.array([score])
             )
 
@@ -104,9 +104,9 @@ def test_what_a_row_achieved_is_kept(scripted):
 @pytest.mark.parametrize("scores", [[3.0, -4.0], [-2.0, -1291.0]])
 def test_a_score_may_fall_and_be_negative(scores, scripted):
     class Falling(scripted.Robot):
-        def act(self, actions, substeps=None):
+        def act(self, actions, substeps=None, timed=None):
             super().act(actions)
-            return Feedback(
+            return scripted.feedback(
                 np.array([self.tick >= 2]), np.zeros(1, bool), np.array([scores[self.tick - 1]])
             )
 
@@ -119,10 +119,10 @@ def test_success_that_a_robot_does_not_report_is_not_known(scripted):
     """Row 0 never says, row 1 says it at last, row 2 says that it has failed."""
 
     class Reserved(scripted.Robot):
-        def act(self, actions, substeps=None):
+        def act(self, actions, substeps=None, timed=None):
             super().act(actions)
             reports = np.array([False, self.tick == 3, True])
-            return Feedback(
+            return scripted.feedback(
                 np.full(3, self.tick >= 3), np.array([True, True, False]), np.zeros(3), reports
             )
 
@@ -140,7 +140,7 @@ def test_what_was_fulfilled_before_the_first_action_is_noted(scripted):
         def reset(self, seeds):
             super().reset(seeds)
             solved, reports = np.array([True, False, True]), np.array([True, True, False])
-            return Feedback(np.zeros(3, bool), solved, np.zeros(3), reports)
+            return scripted.feedback(np.zeros(3, bool), solved, np.zeros(3), reports)
 
     policy = scripted.Policy()
     logs = run(
@@ -222,7 +222,7 @@ def test_it_is_stopped_after_a_good_end_too(scripted):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_the_robot_and_ends_the_program(number, scripted):
     class Told(scripted.Robot):
-        def act(self, actions, substeps=None):
+        def act(self, actions, substeps=None, timed=None):
             if self.tick == 2:
                 os.kill(os.getpid(), number)
             return super().act(actions, substeps)
@@ -241,7 +241,7 @@ def test_a_signal_that_somebody_handles_is_theirs(scripted):
     heard = []
 
     class Told(scripted.Robot):
-        def act(self, actions, substeps=None):
+        def act(self, actions, substeps=None, timed=None):
             os.kill(os.getpid(), signal.SIGTERM)
             return super().act(actions, substeps)
 
@@ -335,7 +335,7 @@ def test_the_loop_keeps_its_rate_on_a_real_clock(scripted):
             super().__init__(1)
             self.rate_hz, self.times_s = 100.0, []
 
-        def act(self, actions, substeps=None):
+        def act(self, actions, substeps=None, timed=None):
             self.times_s.append(time.monotonic())
             return super().act(actions)
 
@@ -373,7 +373,7 @@ def test_a_real_policy_in_the_loop_is_what_it_plans_by_hand(tiny_model, scripted
         def observe(self):
             return {"state": self.where}
 
-        def act(self, actions, substeps=None):
+        def act(self, actions, substeps=None, timed=None):
             self.where = (actions * [0.01, 5.0] - [2.0, 0.0]).astype(np.float32)
             return super().act(actions)
 

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from hotstart.control import LoopSettings, RealClock, TimedActions, VirtualClock, _Episode, run
+from hotstart.control import LoopSettings, RealClock, VirtualClock, _Episode, run
 from hotstart.planners import (
     DelayedPlanner,
     ImmediatePlanner,
@@ -14,7 +14,7 @@ from hotstart.planners import (
     constant_latency,
     drawn_latency,
 )
-from hotstart.spec import Ask, ConfigError, Horizon, HotstartError, SilentError
+from hotstart.spec import Ask, ConfigError, Horizon, HotstartError, SilentError, TimedActions
 
 
 @pytest.mark.parametrize("latency", [1, 2, 3])
@@ -166,7 +166,7 @@ class Fine:
                 super().__init__(rows)
                 self.substeps, self.lasted = 10, []
 
-            def act(self, actions, substeps=None):
+            def act(self, actions, substeps=None, timed=None):
                 self.lasted.append(substeps.copy())
                 return super().act(actions, substeps)
 
@@ -218,7 +218,7 @@ def test_a_turn_shorter_than_a_period_is_no_further_entry_of_the_history(tiny_mo
         def observe(self):
             return {"state": np.stack((self.ms, self.ms), -1).astype(np.float32)}
 
-        def act(self, actions, substeps=None):
+        def act(self, actions, substeps=None, timed=None):
             self.ms = self.ms + 10 * substeps
             return super().act(actions)
 
@@ -592,7 +592,7 @@ def test_lost_time_is_not_made_up_for_in_a_burst(scripted):
             super().__init__(1)
             self.rate_hz, self.times_s = 50.0, []
 
-        def act(self, actions, substeps=None):
+        def act(self, actions, substeps=None, timed=None):
             self.times_s.append(time.monotonic())
             return super().act(actions, substeps)
 

@@ -3,8 +3,8 @@
 import time
 
 import numpy as np
-from hotstart.control import RealClock, TimedActions, VirtualClock, hold, splice
-from hotstart.spec import ActionDim, ActionSpec
+from hotstart.control import RealClock, VirtualClock, splice, zero_order_hold
+from hotstart.spec import ActionDim, ActionSpec, TimedActions
 
 RATE_HZ = 10.0
 ACTION_SPEC = ActionSpec(
@@ -76,10 +76,10 @@ def test_a_starved_robot_stays_where_it_is_and_stops_moving():
     last = np.array([1.0, 2.0, 3.0, -1.0])
     resting = np.array([7.0, 8.0, 0.0, 0.0])
     np.testing.assert_array_equal(
-        hold(ACTION_SPEC, last, resting), [1, 2, 0, -1]
+        zero_order_hold(ACTION_SPEC, last, resting), [1, 2, 0, -1]
     )  # positions, no velocity, the grip as it was
     np.testing.assert_array_equal(
-        hold(ACTION_SPEC, None, resting), resting
+        zero_order_hold(ACTION_SPEC, None, resting), resting
     )  # before the first action: where it is
 
 

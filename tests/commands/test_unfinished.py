@@ -29,7 +29,13 @@ def log(seed):
 
 
 def feedback(done, success):
-    return Feedback(np.array(done), np.array(success), np.full(len(done), 0.5))
+    return Feedback(
+        terminated=np.array(done),
+        truncated=np.zeros(len(done), bool),
+        reward=np.zeros(len(done)),
+        success=np.array(success),
+        score=np.full(len(done), 0.5),
+    )
 
 
 def equal(one, other):
