@@ -131,7 +131,7 @@ def _composed(verb: str, words: list[str]) -> int:
         runs = [plain]
     configs = []  # all before the first starts: a typing error costs nothing
     for run in runs:
-        configs.append(compose.composed(verb, run))
+        configs.append(compose.compose_config(verb, run))
     compose.check_places(verb, configs)
     command = import_module(f".commands.{verb}", __package__)
     for config in configs:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -149,9 +149,18 @@ def _describe_object(value: object) -> str:
     return f"<{type(value).__name__}{size}>"
 
 
-def described(default: Any, meaning: str) -> Any:
-    """A setting's default with what it means, which `--help` shows."""
-    notes = {"help": meaning}
+REQUIRED: Any = MISSING
+"""The default of an option that must be given."""
+
+
+def option(default: Any, meaning: str, unit: str = "", positional: bool = False) -> Any:
+    """A field of a dataclass that the command line fills; `--help` shows its meaning and its unit.
+
+    A `default` that can be called is a factory. A `positional` option may be given without its name.
+    """
+    notes = {"help": meaning, "unit": unit, "positional": positional}
+    if isinstance(default, list | dict):
+        return field(default_factory=default.copy, metadata=notes)
     if callable(default):
         return field(default_factory=default, metadata=notes)
     return field(default=default, metadata=notes)
@@ -166,18 +175,16 @@ LONGEST_PLAN = 10_000
 class Horizon:
     """Steps a policy sees, plans and executes: To, T, Ta, and the delay it must be able to bridge (all in ticks)."""
 
-    observed: int = described(
+    observed: int = option(
         2, "To: newest observations that a plan is made from [ticks]; n_obs_steps elsewhere"
     )
-    planned: int = described(
+    planned: int = option(
         24, "T: actions of a plan, those at past observations included [ticks]; horizon elsewhere"
     )
-    executed: int = described(
+    executed: int = option(
         8, "Ta: actions of a plan that are executed [ticks]; n_action_steps elsewhere"
     )
-    delay: int = described(
-        0, "ticks that go by while a plan is made, which it must bridge beside Ta"
-    )
+    delay: int = option(0, "ticks that go by while a plan is made, which it must bridge beside Ta")
 
     def __post_init__(self) -> None:
         for name, least in (("observed", 1), ("planned", 1), ("executed", 1), ("delay", 0)):

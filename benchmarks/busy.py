@@ -15,13 +15,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Annotated, Any
+from typing import IO, Any
 
 import numpy as np
 
-from ..commands.words import Word
 from ..evaluation.results import machine
-from ..spec import HotstartError
+from ..spec import HotstartError, option
 from ..system.threads import COUNTS, WAITING
 from ..system.versions import versions
 
@@ -40,16 +39,16 @@ START_S = 120.0
 
 
 @dataclass
-class Words:
+class Options:
     """Two processes, one that imports torch first (before) and one that imports hotstart first (after), measured in turns."""
 
-    programs: Annotated[tuple[int, ...], Word("numbers of busy programs")] = (0, 1, 2, 8)
-    whats: Annotated[tuple[str, ...], Word(f"what to time: {', '.join(WHATS)}")] = tuple(WHATS)
-    seconds: Annotated[float, Word("time for each cell; what is under way then is finished")] = 3.0
-    limit: Annotated[float, Word("seconds after which a cell is given up and shown as >")] = 12.0
-    threads: Annotated[int, Word("threads; 0 leaves torch's own choice")] = 0
-    total: Annotated[float, Word("seconds after which no cell is begun any more")] = 330.0
-    out: Annotated[str, Word("file for all figures; empty: none")] = ""
+    programs: tuple[int, ...] = option((0, 1, 2, 8), "numbers of busy programs")
+    whats: tuple[str, ...] = option(tuple(WHATS), f"what to time: {', '.join(WHATS)}")
+    seconds: float = option(3.0, "time for each cell; what is under way then is finished")
+    limit: float = option(12.0, "seconds after which a cell is given up and shown as >")
+    threads: int = option(0, "threads; 0 leaves torch's own choice")
+    total: float = option(330.0, "seconds after which no cell is begun any more")
+    out: str = option("", "file for all figures; empty: none")
 
 
 @dataclass(frozen=True)
@@ -64,49 +63,49 @@ class Cell:
     p99_s: float
 
 
-def run(words: Words) -> None:
+def run(options: Options) -> None:
     """Print a table: p50 and p99 of everything that is timed, by the number of busy programs, before and after."""
-    unknown = [what for what in words.whats if what not in WHATS]
+    unknown = [what for what in options.whats if what not in WHATS]
     if unknown:
         raise HotstartError(f"whats names {unknown[0]!r}; valid are {', '.join(WHATS)}")
     cells: list[Cell] = []
-    end_s = time.monotonic() + words.total
+    end_s = time.monotonic() + options.total
     with ExitStack() as stack:
         children = {}
         for setting in FIRST:
-            children[setting] = stack.enter_context(_Child(setting, words.whats, words.threads))
+            children[setting] = stack.enter_context(_Child(setting, options.whats, options.threads))
         print(
             f"{len(os.sched_getaffinity(0))} CPUs, {children['after'].threads} threads, load {os.getloadavg()[0]:.1f} at first"
         )
         print(
             f"{'':<12}{'busy':>6}{'before: p50':>20}{'p99 ms':>12}{'after: p50':>20}{'p99 ms':>12}"
         )
-        for programs, what in itertools.product(words.programs, words.whats):
+        for programs, what in itertools.product(options.programs, options.whats):
             if time.monotonic() > end_s:
-                print(f"{what:<12}{programs:>6}  left out: {words.total:g} s are over (total=)")
+                print(f"{what:<12}{programs:>6}  left out: {options.total:g} s are over (total=)")
                 continue
-            pair = [_measure(child, what, programs, words) for child in children.values()]
+            pair = [_measure(child, what, programs, options) for child in children.values()]
             print(f"{what:<12}{programs:>6}" + "".join(map(_columns, pair)), flush=True)
             cells += pair
-    for what in words.whats:
+    for what in options.whats:
         print(f"{what}: {WHATS[what]}")
-    if words.out:
+    if options.out:
         kept = {
             "cells": [asdict(cell) for cell in cells],
             "threads": children["after"].threads,
             "whats": WHATS,
         }
-        Path(words.out).write_text(
+        Path(options.out).write_text(
             json.dumps(kept | {"machine": machine(), "versions": versions()}, indent=1)
         )
 
 
-def _measure(child: _Child, what: str, programs: int, words: Words) -> Cell:
+def _measure(child: _Child, what: str, programs: int, options: Options) -> Cell:
     with _busy(programs):
-        seconds = child.ask(what, words.seconds, words.limit)
+        seconds = child.ask(what, options.seconds, options.limit)
     if seconds is None:
         child.restart()
-        return Cell(what, programs, child.setting, 0, words.limit, words.limit)
+        return Cell(what, programs, child.setting, 0, options.limit, options.limit)
     p50, p99 = np.percentile(seconds, (50, 99))
     return Cell(what, programs, child.setting, len(seconds), float(p50), float(p99))
 

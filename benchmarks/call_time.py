@@ -7,55 +7,55 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
 
-from ..commands.words import Word
-from ..configs.compose import composed
+from ..configs.compose import compose_config
 from ..evaluation.results import machine
 from ..policy import checkpoint
 from ..policy.diffusion_policy import DiffusionPolicy, build_sampler
+from ..spec import REQUIRED, option
 from ..system.versions import versions
 
 
 @dataclass
-class Words:
+class Options:
     """Time calls after warm-up, in turns over the ways, so that a busy moment hits all of them."""
 
-    checkpoint: Annotated[str, Word("a checkpoint or a run", positional=True)]
-    samplers: Annotated[tuple[str, ...], Word("samplers, each as name or name:steps")] = (
-        "ddim:10",
-        "ddim:3",
-        "dpmpp:10",
-        "ddpm:100",
-    )
-    rows: Annotated[tuple[int, ...], Word("rows per call")] = (1, 16)
-    calls: Annotated[int, Word("calls per way and number of rows")] = 30
-    threads: Annotated[int, Word("threads; 0 leaves torch's own choice")] = 0
-    out: Annotated[
-        str,
-        Word(
-            "file for the times of one row, which `evaluate latency=profile` draws from; empty: none"
+    checkpoint: str = option(REQUIRED, "a checkpoint or a run", positional=True)
+    samplers: tuple[str, ...] = option(
+        (
+            "ddim:10",
+            "ddim:3",
+            "dpmpp:10",
+            "ddpm:100",
         ),
-    ] = ""
+        "samplers, each as name or name:steps",
+    )
+    rows: tuple[int, ...] = option((1, 16), "rows per call")
+    calls: int = option(30, "calls per way and number of rows")
+    threads: int = option(0, "threads; 0 leaves torch's own choice")
+    out: str = option(
+        "",
+        "file for the times of one row, which `evaluate latency=profile` draws from; empty: none",
+    )
 
 
-def run(words: Words) -> None:
+def run(options: Options) -> None:
     """Print evaluations, p50 and p95 of a row's first plan (cold) and of later ones (warm), per way and number of rows."""
-    if words.threads:
-        torch.set_num_threads(words.threads)
-    model, _ = checkpoint.load(words.checkpoint)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    model, _ = checkpoint.load(options.checkpoint)
     policies = {
-        sampler: DiffusionPolicy(model, build_sampler(_node(words.checkpoint, sampler)))
-        for sampler in words.samplers
+        sampler: DiffusionPolicy(model, build_sampler(_node(options.checkpoint, sampler)))
+        for sampler in options.samplers
     }
     print(f"{'':<18}{'cold':>24}{'warm':>30}   ({torch.get_num_threads()} threads)")
     print(f"{'sampler':<12}{'rows':>6}" + f"{'NFE':>8}{'p50 ms':>10}{'p95 ms':>10}" * 2)
     profile: dict[str, dict[str, list[float]]] = {}
-    for rows in words.rows:
-        found = _in_turns(policies, rows, words.calls)
+    for rows in options.rows:
+        found = _in_turns(policies, rows, options.calls)
         for sampler, (cold, warm) in found.items():
             print(f"{sampler:<12}{rows:>6}" + _columns(cold) + _columns(warm))
             if rows == 1:
@@ -63,14 +63,14 @@ def run(words: Words) -> None:
                     "cold": [t for t, _ in cold],
                     "warm": [t for t, _ in warm],
                 }
-    if words.out:
+    if options.out:
         kept = {
             "seconds": profile,
             "machine": machine(),
             "versions": versions(),
             "threads": torch.get_num_threads(),
         }
-        Path(words.out).write_text(json.dumps(kept))
+        Path(options.out).write_text(json.dumps(kept))
 
 
 Calls = list[tuple[float, int]]
@@ -98,7 +98,7 @@ def _columns(calls: Calls) -> str:
 
 def _node(path: str, sampler: str) -> dict:
     name, _, steps = sampler.partition(":")
-    return composed(
+    return compose_config(
         "evaluate", [path, f"inference={name}", *([f"inference.steps={steps}"] if steps else [])]
     )["inference"]
 

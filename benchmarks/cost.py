@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,23 +13,24 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..commands.words import Word
 from ..policy import checkpoint
 from ..policy.diffusion_policy import DiffusionPolicy
 from ..policy.model import PRECISIONS, PolicyModel
 from ..policy.samplers.base import Fresh
-from ..spec import ConfigError
+from ..spec import REQUIRED, ConfigError, option
 from .call_time import two_calls
 
 
 @dataclass
-class Words:
+class Options:
     """Fresh plans by DDIM for one row on made-up observations, in every form of weights that a checkpoint runs in, in turns."""
 
-    checkpoints: Annotated[tuple[str, ...], Word("checkpoints or runs, as a,b,c", positional=True)]
-    steps: Annotated[int, Word("evaluations per chunk")] = 10
-    calls: Annotated[int, Word("calls of each")] = 20
-    threads: Annotated[int, Word("threads; 0 leaves torch's own choice")] = 1
+    checkpoints: tuple[str, ...] = option(
+        REQUIRED, "checkpoints or runs, as a,b,c", positional=True
+    )
+    steps: int = option(10, "evaluations per chunk")
+    calls: int = option(20, "calls of each")
+    threads: int = option(1, "threads; 0 leaves torch's own choice")
 
 
 @dataclass(frozen=True)
@@ -44,25 +45,25 @@ class Cost:
     chunk_macs: float
 
 
-def run(words: Words) -> None:
+def run(options: Options) -> None:
     """Print a line for every checkpoint and form of weights."""
-    if words.threads:
-        torch.set_num_threads(words.threads)
+    if options.threads:
+        torch.set_num_threads(options.threads)
     models = {
-        (path, name): _in_form(path, name) for path in words.checkpoints for name in PRECISIONS
+        (path, name): _in_form(path, name) for path in options.checkpoints for name in PRECISIONS
     }
     policies = {
-        key: DiffusionPolicy(model, Fresh(words.steps))
+        key: DiffusionPolicy(model, Fresh(options.steps))
         for key, model in models.items()
         if model is not None
     }
     seconds: dict[tuple[str, str], list[float]] = {key: [] for key in policies}
-    for turn in range(words.calls + 1):
+    for turn in range(options.calls + 1):
         for key, policy in policies.items():
             (_, _), (warm, _) = two_calls(policy, 1, turn)
             if turn:
                 seconds[key].append(warm)
-    width = max(len(Path(path).name) for path in words.checkpoints) + 2
+    width = max(len(Path(path).name) for path in options.checkpoints) + 2
     names = ("M weights", "M active", "M MAC/eval", "MB/eval", "M MAC/chunk", "p50 ms", "p95 ms")
     print(f"{'':<{width}}{'':<6}" + "".join(f"{name:>12}" for name in names))
     for (path, form), policy in policies.items():

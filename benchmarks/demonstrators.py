@@ -5,46 +5,54 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 
 from ..commands.processes import ordered, worker_count
-from ..commands.words import Word
 from ..envs.demonstrators.demonstrate import DemonstrationRunner, make_demonstrator
 from ..envs.metaworld import INSTRUCTIONS
 from ..evaluation.intervals import wilson
+from ..spec import option
 
 
 @dataclass
-class Words:
+class Options:
     """Run demonstrators on seeds of their own; a line per task and arm."""
 
-    tasks: Annotated[tuple[str, ...], Word("robosuite tasks, or metaworld for its 50")] = (
-        "lift",
-        "can",
-        "square",
-        "stack",
-        "door",
+    tasks: tuple[str, ...] = option(
+        (
+            "lift",
+            "can",
+            "square",
+            "stack",
+            "door",
+        ),
+        "robosuite tasks, or metaworld for its 50",
     )
-    robots: Annotated[tuple[str, ...], Word("arms of the robosuite tasks")] = ("Panda", "UR5e")
-    episodes: Annotated[int, Word("episodes of each")] = 100
-    seed: Annotated[int, Word("the first seed")] = 7000
-    noise: Annotated[float, Word("disturbance of the demonstrator's actions")] = 0.0
-    workers: Annotated[int, Word("processes; 0 is this one, -1 one per core")] = -1
+    robots: tuple[str, ...] = option(("Panda", "UR5e"), "arms of the robosuite tasks")
+    episodes: int = option(100, "episodes of each")
+    seed: int = option(7000, "the first seed")
+    noise: float = option(0.0, "disturbance of the demonstrator's actions")
+    workers: int = option(-1, "processes; 0 is this one, -1 one per core")
 
 
-def run(words: Words) -> None:
+def run(options: Options) -> None:
     """Print success with its interval, ticks of the successes and the seeds that failed."""
     print(
         f"{'task':<30}{'success':>10}   95 % interval   ticks mean / longest   seconds   failed seeds"
     )
     total = [0, 0]
-    for name, env, options in _cases(words):
+    for name, env, env_options in _cases(options):
         began = time.monotonic()
-        seeds = range(words.seed, words.seed + words.episodes)
+        seeds = range(options.seed, options.seed + options.episodes)
         shown = list(
-            ordered(_demonstrator, (env, options, words.noise), seeds, worker_count(words.workers))
+            ordered(
+                _demonstrator,
+                (env, env_options, options.noise),
+                seeds,
+                worker_count(options.workers),
+            )
         )
         good = [len(one.arrays["action"]) for one in shown if one.success]
         failed = [seed for seed, one in zip(seeds, shown, strict=True) if not one.success]
@@ -63,13 +71,13 @@ def run(words: Words) -> None:
     print(f"all: {total[0]}/{total[1]} = {whole.rate:.4f} [{whole.low:.4f}, {whole.high:.4f}]")
 
 
-def _cases(words: Words) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _cases(options: Options) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """(name, environment, options) of every line."""
-    for task in words.tasks:
+    for task in options.tasks:
         if task == "metaworld":
             yield from ((name, "metaworld", {"task": name}) for name in INSTRUCTIONS)
         else:
-            yield from ((f"{task} {robot}", task, {"robot": robot}) for robot in words.robots)
+            yield from ((f"{task} {robot}", task, {"robot": robot}) for robot in options.robots)
 
 
 def _demonstrator(env: str, options: dict[str, Any], noise: float) -> DemonstrationRunner:

@@ -7,10 +7,8 @@ import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
 
-from ..commands.words import Word
-from ..spec import ConfigError
+from ..spec import ConfigError, option
 from . import _imports, _source
 from ._source import Place, Source
 
@@ -21,7 +19,7 @@ LONG_FUNCTION = 50
 
 
 @dataclass
-class Words:
+class Options:
     """Count the syntax of a source tree; folders named tests are left out.
 
     A node is any node of Python's ast.walk. A code line is neither blank nor a comment nor part of
@@ -29,11 +27,11 @@ class Words:
     left out, in runs of six equal lines that stand twice or more in the tree.
     """
 
-    root: Annotated[Path, Word("folder of the source; default: hotstart's own")] = PACKAGE
-    tests: Annotated[bool, Word("count folders named tests too")] = False
-    places: Annotated[bool, Word("print the lines behind the counts too")] = False
-    allowed: Annotated[bool, Word("print only what tests/density_allowed.json must hold")] = False
-    out: Annotated[str, Word("result file; empty: not written")] = ""
+    root: Path = option(PACKAGE, "folder of the source; default: hotstart's own")
+    tests: bool = option(False, "count folders named tests too")
+    places: bool = option(False, "print the lines behind the counts too")
+    allowed: bool = option(False, "print only what tests/density_allowed.json must hold")
+    out: str = option("", "result file; empty: not written")
 
 
 @dataclass
@@ -61,27 +59,29 @@ class Graph:
     policy_rooms: list[str]
 
 
-def run(words: Words) -> None:
+def run(options: Options) -> None:
     """Print the table, or the allowances alone."""
-    sources = _source.read_tree(words.root, words.tests)
+    sources = _source.read_tree(options.root, options.tests)
     if not sources:
-        raise ConfigError(f"root={words.root} holds no Python files; give the folder of a package")
-    if words.allowed:
+        raise ConfigError(
+            f"root={options.root} holds no Python files; give the folder of a package"
+        )
+    if options.allowed:
         print(json.dumps(count_packed(sources), indent=2))
         return
     counts = count_folders(sources)
     figures = {folder: summarise(counted) for folder, counted in counts.items()}
-    graph = read_graph(sources, words.root)
+    graph = read_graph(sources, options.root)
     _print_table(figures)
     _print_graph(graph)
     longest = [f"{length} code lines: {place}" for length, place in find_longest(sources)[:3]]
     print("\n".join(longest))
-    if words.places:
+    if options.places:
         for place in find_places(sources):
             print(place)
-    if words.out:
+    if options.out:
         result = {"folders": figures, "graph": asdict(graph), "longest": longest}
-        Path(words.out).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        Path(options.out).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 def count_packed(sources: list[Source]) -> dict[str, int]:

@@ -5,57 +5,63 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
 
 from ..commands.train import build
-from ..commands.words import Word
-from ..configs.compose import composed
+from ..configs.compose import compose_config
 from ..datasets.store import Store
 from ..policy.training.trainer import Trainer
+from ..spec import REQUIRED, option
 
 
 @dataclass
-class Words:
-    """Train each setting for a few hundred steps and print its loss; settings are words of `hotstart train` joined by +."""
+class Options:
+    """Train each setting for a few hundred steps and print its loss; settings are arguments of `hotstart train` joined by +."""
 
-    data: Annotated[str, Word("the store to learn from", positional=True)]
-    settings: Annotated[
-        tuple[str, ...], Word("what to compare, as denoiser=unet+training.learning_rate=3e-4")
-    ] = (
-        "denoiser=unet+training.learning_rate=3e-4",
-        "denoiser=transformer+training.learning_rate=3e-4",
-        "denoiser=transformer+training.learning_rate=1e-3",
+    data: str = option(REQUIRED, "the store to learn from", positional=True)
+    settings: tuple[str, ...] = option(
+        (
+            "denoiser=unet+training.learning_rate=3e-4",
+            "denoiser=transformer+training.learning_rate=3e-4",
+            "denoiser=transformer+training.learning_rate=1e-3",
+        ),
+        "what to compare, as denoiser=unet+training.learning_rate=3e-4",
     )
-    task: Annotated[str, Word("the task that the data is of")] = "pusht"
-    steps: Annotated[int, Word("steps of training")] = 300
-    batch: Annotated[int, Word("windows per step")] = 64
-    every: Annotated[int, Word("steps of a stretch")] = 50
-    threads: Annotated[int, Word("threads")] = 1
+    task: str = option("pusht", "the task that the data is of")
+    steps: int = option(300, "steps of training")
+    batch: int = option(64, "windows per step")
+    every: int = option(50, "steps of a stretch")
+    threads: int = option(1, "threads")
 
 
-def run(words: Words) -> None:
+def run(options: Options) -> None:
     """Print a line per setting."""
-    torch.set_num_threads(words.threads)
-    ends = range(words.every, words.steps + 1, words.every)
+    torch.set_num_threads(options.threads)
+    ends = range(options.every, options.steps + 1, options.every)
     print("".join(f"{end:>9}" for end in ends))
-    for setting in words.settings:
+    for setting in options.settings:
         with tempfile.TemporaryDirectory() as folder:
-            trainer = _trainer(words, setting, Path(folder))
-            losses = [float(trainer.advance()["loss"]) for _ in range(words.steps)]
+            trainer = _trainer(options, setting, Path(folder))
+            losses = [float(trainer.advance()["loss"]) for _ in range(options.steps)]
         print(
-            "".join(f"{np.mean(losses[end - words.every : end]):>9.4f}" for end in ends),
+            "".join(f"{np.mean(losses[end - options.every : end]):>9.4f}" for end in ends),
             "",
             setting.replace("+", " "),
         )
 
 
-def _trainer(words: Words, setting: str, folder: Path) -> Trainer:
-    warmup = min(50, words.steps)
-    own = [f"task={words.task}", f"training.steps={words.steps}", f"training.batch={words.batch}"]
+def _trainer(options: Options, setting: str, folder: Path) -> Trainer:
+    warmup = min(50, options.steps)
+    own = [
+        f"task={options.task}",
+        f"training.steps={options.steps}",
+        f"training.batch={options.batch}",
+    ]
     own.append(f"training.warmup={warmup}")
     return build(
-        composed("train", [words.data, *own, *setting.split("+")]), Store.open(words.data), folder
+        compose_config("train", [options.data, *own, *setting.split("+")]),
+        Store.open(options.data),
+        folder,
     )

@@ -18,14 +18,13 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
 import yaml
 from safetensors.torch import save_file
 
-from ..commands.words import Word
 from ..policy import checkpoint
 from ..policy.denoisers.published_unet import PublishedUnet
 from ..policy.denoisers.unet import ConditionalUnet
@@ -34,7 +33,7 @@ from ..policy.encoders.state import StateEncoder
 from ..policy.model import ModelConfig, PolicyModel
 from ..policy.normalizer import ACTION, Normalizer
 from ..policy.training.api import node
-from ..spec import ActionSpec, Horizon, ObsKey, ObsSpec
+from ..spec import ActionSpec, Horizon, ObsKey, ObsSpec, option
 from . import _fuzz_data
 
 KINDS = ("native", "lerobot", "ckpt", "result", "profile", *_fuzz_data.VALID)
@@ -74,18 +73,17 @@ ODD: tuple[Any, ...] = (
 
 
 @dataclass
-class Words:
+class Options:
     """Break good files at random, make hostile ones, read each in a process with limits, and count what came of it."""
 
-    files: Annotated[int, Word("damaged files to read")] = 3000
-    hostile: Annotated[int, Word("files made by somebody who means ill")] = 240
-    seed: Annotated[int, Word("seed of the damage")] = 0
-    limit_s: Annotated[float, Word("seconds that reading one file may take")] = 20.0
-    keep: Annotated[
-        Path | None,
-        Word("folder for files that were not answered as they should be; none: do not keep"),
-    ] = None
-    shown: Annotated[int, Word("how many of them to print")] = 20
+    files: int = option(3000, "damaged files to read")
+    hostile: int = option(240, "files made by somebody who means ill")
+    seed: int = option(0, "seed of the damage")
+    limit_s: float = option(20.0, "seconds that reading one file may take")
+    keep: Path | None = option(
+        None, "folder for files that were not answered as they should be; none: do not keep"
+    )
+    shown: int = option(20, "how many of them to print")
 
 
 @dataclass
@@ -96,7 +94,7 @@ class Tally:
     slowest_s: float = 0.0
 
 
-def run(words: Words) -> None:
+def run(options: Options) -> None:
     """Print a table of outcomes by kind, and the first files that were not answered as they should be."""
     found: dict[str, Tally] = collections.defaultdict(Tally)
     faults: list[str] = []
@@ -104,12 +102,12 @@ def run(words: Words) -> None:
         folder = Path(scratch)
         _write_marking(folder)
         _write_good(folder / "good")
-        worker = Worker(folder, words.limit_s)
+        worker = Worker(folder, options.limit_s)
         for kind in KINDS:
             outcome, said, _ = worker.read(kind, _copy(kind, folder))
             if outcome != "read":
                 raise RuntimeError(f"the good file of kind {kind} is not read: {said}")
-        for name, kind, path in _cases(words, folder):
+        for name, kind, path in _cases(options, folder):
             outcome, said, seconds = worker.read(kind, path)
             if (folder / "mark").exists():
                 (folder / "mark").unlink()
@@ -122,19 +120,19 @@ def run(words: Words) -> None:
             found[group].slowest_s = max(found[group].slowest_s, seconds)
             if outcome not in ("read", "refused"):
                 faults.append(f"{name}: {outcome}: {said}")
-                _keep(path, words.keep, name)
+                _keep(path, options.keep, name)
         worker.close()
-    _print(found, faults[: words.shown])
+    _print(found, faults[: options.shown])
 
 
-def _cases(words: Words, folder: Path) -> Iterator[tuple[str, str, Path]]:
+def _cases(options: Options, folder: Path) -> Iterator[tuple[str, str, Path]]:
     """(name, kind, path) of every file, written into `folder` one after the other."""
-    for number in range(words.files):
+    for number in range(options.files):
         kind = KINDS[number % len(KINDS)]
-        rng = np.random.default_rng(np.random.SeedSequence([words.seed, number]))
+        rng = np.random.default_rng(np.random.SeedSequence([options.seed, number]))
         yield f"{kind}_{number}", kind, _damage(kind, folder, rng)
-    for number in range(words.hostile):
-        rng = np.random.default_rng(np.random.SeedSequence([words.seed, number, 1]))
+    for number in range(options.hostile):
+        rng = np.random.default_rng(np.random.SeedSequence([options.seed, number, 1]))
         maker = HOSTILE[number % len(HOSTILE)]
         kind, path = maker(folder, rng)
         yield f"hostile_{maker.__name__.removeprefix('_')}_{number}", kind, path

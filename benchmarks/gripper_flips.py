@@ -3,52 +3,52 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..commands.words import Word
 from ..datasets.store import Store
 from ..policy import checkpoint
 from ..policy.normalizer import ACTION
 from ..policy.samplers.base import Fresh, PlanRequest
 from ..policy.samplers.warm_start import WarmStart
-from ..spec import ConfigError, IntArray
+from ..spec import REQUIRED, ConfigError, IntArray, option
 from ._moments import noise_of, request_at
 
 
 @dataclass
-class Words:
+class Options:
     """At moments where a demonstration's gripper has just changed, a fresh plan is given back with the old gripper value."""
 
-    checkpoint: Annotated[
-        str,
-        Word("a checkpoint or a run whose actions hold a number of two values", positional=True),
-    ]
-    data: Annotated[str, Word("the store it was trained on")]
-    starts: Annotated[tuple[float, ...], Word("schedule times to begin at")] = (
-        0.05,
-        0.1,
-        0.2,
-        0.35,
-        0.5,
+    checkpoint: str = option(
+        REQUIRED, "a checkpoint or a run whose actions hold a number of two values", positional=True
     )
-    steps: Annotated[int, Word("evaluations of a warm start")] = 2
-    moments: Annotated[int, Word("moments to look at")] = 200
+    data: str = option(REQUIRED, "the store it was trained on")
+    starts: tuple[float, ...] = option(
+        (
+            0.05,
+            0.1,
+            0.2,
+            0.35,
+            0.5,
+        ),
+        "schedule times to begin at",
+    )
+    steps: int = option(2, "evaluations of a warm start")
+    moments: int = option(200, "moments to look at")
 
 
-def run(words: Words) -> None:
+def run(options: Options) -> None:
     """Print, per start, the share of the chunk's wrong gripper values that come out as in the fresh plan."""
-    model, _ = checkpoint.load(words.checkpoint)
+    model, _ = checkpoint.load(options.checkpoint)
     discrete = torch.as_tensor(model.actions.discrete)
     if not bool(discrete.any()):
         raise ConfigError(
-            f"{words.checkpoint} has no action number that takes two values only: there is nothing to flip"
+            f"{options.checkpoint} has no action number that takes two values only: there is nothing to flip"
         )
-    store = Store.open(words.data)
-    changes = _changes(store, discrete.numpy(), model.config.horizon.executed, words.moments)
+    store = Store.open(options.data)
+    changes = _changes(store, discrete.numpy(), model.config.horizon.executed, options.moments)
     request = request_at(model, store, changes)
     fresh = Fresh(10)(request).plan
     guess = torch.where(discrete, -fresh.sign(), fresh)
@@ -60,19 +60,19 @@ def run(words: Words) -> None:
         "neutral, as it is": {"renoise": False, "ramp": False},
     }
     print(
-        f"{len(guess)} moments, {words.steps} evaluations, share of gripper values that agree with the fresh plan's"
+        f"{len(guess)} moments, {options.steps} evaluations, share of gripper values that agree with the fresh plan's"
     )
-    print(f"{'':<24}" + "".join(f"{f'start {start}':>12}" for start in words.starts))
+    print(f"{'':<24}" + "".join(f"{f'start {start}':>12}" for start in options.starts))
     asked = replace(
         request,
         previous=guess,
         executed=np.zeros(len(guess), np.int64),
         noise=noise_of(len(guess), plan=1),
     )
-    for name, options in samplers.items():
+    for name, settings in samplers.items():
         starts = [
-            WarmStart(words.steps, start, **options).settled(model.trained)
-            for start in words.starts
+            WarmStart(options.steps, start, **settings).settled(model.trained)
+            for start in options.starts
         ]
         shares = [_agreement(sampler(asked).plan, fresh, request) for sampler in starts]
         print(f"{name:<24}" + "".join(f"{share:>12.3f}" for share in shares))

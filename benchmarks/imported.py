@@ -7,50 +7,49 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
 
-from ..commands.words import Word
 from ..policy.diffusion.solvers import DDIM
 from ..policy.diffusion_policy import DiffusionPolicy
 from ..policy.foreign.lerobot import import_policy
 from ..policy.samplers.base import Fresh, Sampler
 from ..policy.samplers.warm_start import WarmStart
+from ..spec import REQUIRED, option
 from .call_time import two_calls
 
 PEER = Path(__file__).with_name("_lerobot_peer.py")
 
 
 @dataclass
-class Words:
+class Options:
     """One row, random weights; LeRobot runs in a Python of its own, right before ours, with as many threads."""
 
-    python: Annotated[str, Word("a Python with lerobot 0.6 and diffusers", positional=True)]
-    kind: Annotated[str, Word("low_dim or image")] = "low_dim"
-    channels: Annotated[tuple[int, ...], Word("the U-Net's channels")] = (64, 128, 256)
-    calls: Annotated[int, Word("chunks by each")] = 20
-    threads: Annotated[int, Word("threads of either")] = 1
+    python: str = option(REQUIRED, "a Python with lerobot 0.6 and diffusers", positional=True)
+    kind: str = option("low_dim", "low_dim or image")
+    channels: tuple[int, ...] = option((64, 128, 256), "the U-Net's channels")
+    calls: int = option(20, "chunks by each")
+    threads: int = option(1, "threads of either")
 
 
-def run(words: Words) -> None:
+def run(options: Options) -> None:
     """Print milliseconds per chunk and the ratio to LeRobot's default (DDPM in 100 steps)."""
-    torch.set_num_threads(words.threads)
+    torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         command = [
-            words.python,
+            options.python,
             str(PEER),
             folder,
-            words.kind,
-            str(words.calls),
-            *map(str, words.channels),
+            options.kind,
+            str(options.calls),
+            *map(str, options.channels),
         ]
         subprocess.run(
             command,
             check=True,
             capture_output=True,
-            env={**os.environ, "OMP_NUM_THREADS": str(words.threads)},
+            env={**os.environ, "OMP_NUM_THREADS": str(options.threads)},
         )
         peer = np.load(Path(folder, "answer.npz"))["seconds"]
         model = import_policy(Path(folder))
@@ -64,7 +63,7 @@ def run(words: Words) -> None:
     for name, sampler in samplers.items():
         calls = [
             two_calls(DiffusionPolicy(model, sampler), 1, seed)[1]
-            for seed in range(words.calls + 1)
+            for seed in range(options.calls + 1)
         ][1:]
         _line(name, calls[0][1], np.array([seconds for seconds, _ in calls]), base)
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..commands.words import Word
 from ..policy.denoisers.experts import Routes, choose
 from ..policy.denoisers.mode import Block, ModeContext, ModeModulation, ModeTransformer
 from ..policy.diffusion.contract import Denoiser, Preconditioner
@@ -20,7 +18,7 @@ from ..policy.diffusion.objective import staircase_times
 from ..policy.diffusion.schedule import VPCosine, grid
 from ..policy.diffusion.solvers import DDIM
 from ..policy.samplers.base import run_sampling_loop
-from ..spec import Horizon
+from ..spec import Horizon, option
 
 PRESETS = {"cpu": (6, 256), "paper": (8, 1024)}
 """Layers and width."""
@@ -28,17 +26,17 @@ WIDTH, TOKENS, TOKEN_WIDTH = 7, 4, 64
 
 
 @dataclass
-class Words:
+class Options:
     """Untrained weights, DDIM from noise and one stair of streaming; all ways take the same plans within rounding."""
 
-    presets: Annotated[
-        tuple[str, ...], Word("sizes: cpu (6 layers of 256) and paper (8 layers of 1024)")
-    ] = ("cpu", "paper")
-    rows: Annotated[tuple[int, ...], Word("rows per call")] = (1, 16)
-    steps: Annotated[int, Word("evaluations per chunk")] = 10
-    planned: Annotated[int, Word("action steps of a plan")] = 24
-    calls: Annotated[int, Word("calls of each way, in turns")] = 10
-    threads: Annotated[int, Word("threads; 0 leaves torch's own choice")] = 1
+    presets: tuple[str, ...] = option(
+        ("cpu", "paper"), "sizes: cpu (6 layers of 256) and paper (8 layers of 1024)"
+    )
+    rows: tuple[int, ...] = option((1, 16), "rows per call")
+    steps: int = option(10, "evaluations per chunk")
+    planned: int = option(24, "action steps of a plan")
+    calls: int = option(10, "calls of each way, in turns")
+    threads: int = option(1, "threads; 0 leaves torch's own choice")
 
 
 class Masked(ModeTransformer):
@@ -90,19 +88,19 @@ class Everything(Masked):
         return super().forward(x, level, super().encode_context(context.tokens))
 
 
-def run(words: Words) -> None:
+def run(options: Options) -> None:
     """Print p50 and p95 per chunk, the ratio to masks, MACs and bytes of weights an evaluation reads."""
-    if words.threads:
-        torch.set_num_threads(words.threads)
-    for preset in words.presets:
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    for preset in options.presets:
         net = make(ModeTransformer, preset)
         print(
             f"{preset}: {sum(p.numel() for p in net.parameters()) / 1e6:.1f} M parameters, {torch.get_num_threads()} threads"
         )
         columns = f"{'p50 ms':>9}{'p95 ms':>9}{'ratio':>8}{'G MAC':>9}{'largest difference':>20}"
         print(f"  {'rows':>4}  {'levels':<8}{'sampler':<24}{columns}")
-        for rows in words.rows:
-            _compare(words, preset, net, rows)
+        for rows in options.rows:
+            _compare(options, preset, net, rows)
 
 
 def make(
@@ -121,17 +119,17 @@ def make(
     return net.set_precision(dtype)
 
 
-def _compare(words: Words, preset: str, net: ModeTransformer, rows: int) -> None:
+def _compare(options: Options, preset: str, net: ModeTransformer, rows: int) -> None:
     masked, everything = make(Masked, preset), make(Everything, preset)
     half = make(ModeTransformer, preset, torch.bfloat16)
-    for levels, pairs in (("uniform", uniform(words, rows)), ("stairs", stairs(words, rows))):
+    for levels, pairs in (("uniform", uniform(options, rows)), ("stairs", stairs(options, rows))):
         samplers = {
-            "masks, all tokens": chunk(everything, pairs, rows, words.planned, prepared=False),
-            "masks": chunk(masked, pairs, rows, words.planned, prepared=False),
-            "prepared routes": chunk(net, pairs, rows, words.planned),
-            "prepared routes, bf16": chunk(half, pairs, rows, words.planned),
+            "masks, all tokens": chunk(everything, pairs, rows, options.planned, prepared=False),
+            "masks": chunk(masked, pairs, rows, options.planned, prepared=False),
+            "prepared routes": chunk(net, pairs, rows, options.planned),
+            "prepared routes, bf16": chunk(half, pairs, rows, options.planned),
         }
-        times, first = _in_turns(samplers, words.calls), samplers["masks"]()
+        times, first = _in_turns(samplers, options.calls), samplers["masks"]()
         for sampler, seconds in times.items():
             with FlopCounterMode(display=False) as counter:
                 plan = samplers[sampler]()
@@ -143,15 +141,15 @@ def _compare(words: Words, preset: str, net: ModeTransformer, rows: int) -> None
             )
 
 
-def uniform(words: Words, rows: int) -> list[Tensor]:
+def uniform(options: Options, rows: int) -> list[Tensor]:
     """Levels of a fresh sample."""
-    return [level.expand(rows, words.planned) for level in grid(VPCosine(), words.steps)]
+    return [level.expand(rows, options.planned) for level in grid(VPCosine(), options.steps)]
 
 
-def stairs(words: Words, rows: int) -> list[Tensor]:
+def stairs(options: Options, rows: int) -> list[Tensor]:
     """Levels of one stair of three blocks, in as many evaluations."""
-    horizon = Horizon(1, words.planned, words.planned // 3)
-    done = torch.linspace(0, 1, words.steps + 1, dtype=torch.float64)
+    horizon = Horizon(1, options.planned, options.planned // 3)
+    done = torch.linspace(0, 1, options.steps + 1, dtype=torch.float64)
     found: list[Tensor] = []
     for row in staircase_times(horizon, done):
         found.append(VPCosine().level(row).float().expand(rows, -1))

@@ -15,10 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Annotated
 
-from ..commands.words import Word
-from ..spec import ConfigError, HotstartError, nearest
+from ..spec import ConfigError, HotstartError, nearest, option
 from ._mutants import MUTANTS, Mutant
 
 ROOT, PACKAGE = Path(__file__).parents[1], __name__.partition(".")[0]
@@ -37,24 +35,21 @@ PASSED, FAILED = 0, 1
 
 
 @dataclass
-class Words:
+class Options:
     """Make one edit after the other in a copy of hotstart, run the tests named for it, and say which edits survive.
 
     Every edit changes what hotstart computes, so one that no test notices names a test that is missing. The tests must pass
     without an edit, and every edit's old text must stand in its file exactly once. The edits are in benchmarks/_mutants.py.
     """
 
-    only: Annotated[
-        tuple[str, ...], Word("edits to make, by their names or how they begin; empty: all")
-    ] = ()
-    at_once: Annotated[
-        int, Word("edits that are tested at the same time, each in a copy of its own")
-    ] = 1
-    limit_s: Annotated[
-        float,
-        Word("seconds that the tests of an edit may take; a run that hangs counts as noticed"),
-    ] = 300.0
-    out: Annotated[str, Word("result file; empty: not written")] = ""
+    only: tuple[str, ...] = option(
+        (), "edits to make, by their names or how they begin; empty: all"
+    )
+    at_once: int = option(1, "edits that are tested at the same time, each in a copy of its own")
+    limit_s: float = option(
+        300.0, "seconds that the tests of an edit may take; a run that hangs counts as noticed"
+    )
+    out: str = option("", "result file; empty: not written")
 
 
 @dataclass(frozen=True)
@@ -70,14 +65,16 @@ class Outcome:
     """Why it may survive."""
 
 
-def run(words: Words) -> None:
+def run(options: Options) -> None:
     """Print a line per edit and the count; raises HotstartError where an edit survives that must not."""
-    mutants = choose_mutants(words.only, MUTANTS)
+    mutants = choose_mutants(options.only, MUTANTS)
     check_texts(mutants, ROOT)
     with tempfile.TemporaryDirectory(prefix="mutations_") as folder:
-        outcomes = try_all(mutants, ROOT, Path(folder), words.at_once, words.limit_s)
-    if words.out:
-        Path(words.out).write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=2))
+        outcomes = try_all(mutants, ROOT, Path(folder), options.at_once, options.limit_s)
+    if options.out:
+        Path(options.out).write_text(
+            json.dumps([asdict(outcome) for outcome in outcomes], indent=2)
+        )
     survivors = [outcome for outcome in outcomes if outcome.survived]
     print(
         f"{len(outcomes)} edits: {len(outcomes) - len(survivors)} noticed, {len(survivors)} survived"
@@ -88,12 +85,12 @@ def run(words: Words) -> None:
 
 
 def choose_mutants(only: Sequence[str], mutants: Sequence[Mutant]) -> list[Mutant]:
-    """Those whose names begin with one of the words; ConfigError for a word that none begins with."""
+    """Those whose names begin with one of `only`; ConfigError for a beginning that no name has."""
     names = [mutant.name for mutant in mutants]
-    for word in only:
-        if not any(name.startswith(word) for name in names):
+    for beginning in only:
+        if not any(name.startswith(beginning) for name in names):
             raise ConfigError(
-                f"there is no edit {word!r}{nearest(word, names)}; valid are {', '.join(names)}"
+                f"there is no edit {beginning!r}{nearest(beginning, names)}; valid are {', '.join(names)}"
             )
     return [mutant for mutant in mutants if not only or mutant.name.startswith(tuple(only))]
 

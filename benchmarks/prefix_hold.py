@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..commands.words import Word
 from ..datasets.store import Store
 from ..evaluation.intervals import bootstrap_mean
 from ..policy import checkpoint
@@ -19,24 +17,24 @@ from ..policy.normalizer import ACTION
 from ..policy.samplers.base import Fresh, PlanRequest, Sampler, shift
 from ..policy.samplers.real_time_chunking import RealTimeChunking
 from ..policy.samplers.warm_start import WarmStart
-from ..spec import ConfigError
+from ..spec import REQUIRED, ConfigError, option
 from ._moments import noise_of, request_at
 
 
 @dataclass
-class Words:
+class Options:
     """At moments of the data a fresh plan is made; when its chunk has been executed, each sampler plans again."""
 
-    checkpoint: Annotated[str, Word("a checkpoint or a run", positional=True)]
-    data: Annotated[str, Word("the store it was trained on")]
-    frozen: Annotated[
-        tuple[int, ...], Word("how many steps are executed while the new plan is made")
-    ] = (2, 4, 8)
-    betas: Annotated[
-        tuple[float, ...], Word("bounds of the guidance's weight (inference.beta)")
-    ] = (5.0, 20.0)
-    steps: Annotated[int, Word("evaluations of a plan")] = 10
-    moments: Annotated[int, Word("moments to look at")] = 200
+    checkpoint: str = option(REQUIRED, "a checkpoint or a run", positional=True)
+    data: str = option(REQUIRED, "the store it was trained on")
+    frozen: tuple[int, ...] = option(
+        (2, 4, 8), "how many steps are executed while the new plan is made"
+    )
+    betas: tuple[float, ...] = option(
+        (5.0, 20.0), "bounds of the guidance's weight (inference.beta)"
+    )
+    steps: int = option(10, "evaluations of a plan")
+    moments: int = option(200, "moments to look at")
 
 
 @dataclass(frozen=True)
@@ -50,24 +48,24 @@ class Held:
     )
 
 
-def run(words: Words) -> None:
+def run(options: Options) -> None:
     """Print, per way and number of frozen steps, the mean over the moments with its 95 % bootstrap interval."""
-    model, _ = checkpoint.load(words.checkpoint)
-    _check(model, words)
+    model, _ = checkpoint.load(options.checkpoint)
+    _check(model, options)
     apart = model.config.horizon.executed
-    store = Store.open(words.data)
-    pairs = pairs_of_steps(store, apart, words.moments, seed=0)
+    store = Store.open(options.data)
+    pairs = pairs_of_steps(store, apart, options.moments, seed=0)
     before, now = request_at(model, store, pairs[:, 0]), request_at(model, store, pairs[:, 1])
-    first, used = Fresh(words.steps)(before).plan, used_numbers(model)
+    first, used = Fresh(options.steps)(before).plan, used_numbers(model)
     print(
-        f"{len(pairs)} moments, {words.steps} evaluations, root mean squares in normalised units [95 % of the mean]"
+        f"{len(pairs)} moments, {options.steps} evaluations, root mean squares in normalised units [95 % of the mean]"
     )
     print(f"{'':<28}{'frozen steps':>24}{'further steps':>24}{'seam':>24}")
-    for frozen in words.frozen:
+    for frozen in options.frozen:
         asked = shift_plan(now, first, apart, frozen)
         own = agreement(asked.shift_plan().plan, asked, used)
         print(f"{f'{frozen} frozen, the old plan':<76}{_shown(own.seam):>24}")
-        for name, sampler in _samplers(model, words).items():
+        for name, sampler in _samplers(model, options).items():
             held = agreement(sampler(asked).plan, asked, used)
             parts = (held.frozen, held.later, held.seam)
             print(f"  {name:<26}" + "".join(f"{_shown(part):>24}" for part in parts))
@@ -110,13 +108,13 @@ def _size(values: Tensor) -> Tensor:
     return values.flatten(1).square().mean(1).sqrt()
 
 
-def _samplers(model: PolicyModel, words: Words) -> dict[str, Sampler]:
-    samplers: dict[str, Sampler] = {"fresh": Fresh(words.steps)}
-    for beta in words.betas:
-        samplers[f"rtc full, beta {beta:g}"] = RealTimeChunking(words.steps, "full", beta)
-        samplers[f"rtc identity, beta {beta:g}"] = RealTimeChunking(words.steps, "identity", beta)
+def _samplers(model: PolicyModel, options: Options) -> dict[str, Sampler]:
+    samplers: dict[str, Sampler] = {"fresh": Fresh(options.steps)}
+    for beta in options.betas:
+        samplers[f"rtc full, beta {beta:g}"] = RealTimeChunking(options.steps, "full", beta)
+        samplers[f"rtc identity, beta {beta:g}"] = RealTimeChunking(options.steps, "identity", beta)
     if "prefix" in (model.regimes or ()):
-        samplers["rtc trained"] = RealTimeChunking(words.steps, "trained")
+        samplers["rtc trained"] = RealTimeChunking(options.steps, "trained")
     samplers["rti, 2 evaluations"] = WarmStart().settled(model.trained)
     return samplers
 
@@ -126,7 +124,7 @@ def _shown(values: Tensor) -> str:
     return f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
-def _check(model: PolicyModel, words: Words) -> None:
+def _check(model: PolicyModel, options: Options) -> None:
     """Raise ConfigError for what cannot be measured."""
     if model.actions.reads:
         raise ConfigError(
@@ -135,9 +133,9 @@ def _check(model: PolicyModel, words: Words) -> None:
     horizon = model.config.horizon
     most = min(horizon.executed, horizon.planned - horizon.executed - horizon.past - 1)
     odd = []
-    for count in words.frozen:
+    for count in options.frozen:
         if not 1 <= count <= most:
             odd.append(count)
-    if odd or not words.frozen:
-        given, steps = list(words.frozen), horizon.executed
+    if odd or not options.frozen:
+        given, steps = list(options.frozen), horizon.executed
         raise ConfigError(f"frozen is {given}; numbers from 1 to {most} are wanted, for Ta {steps}")

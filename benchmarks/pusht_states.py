@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 
-from ..commands.words import Word
 from ..datasets.formats.replay_buffer import read_replay_buffer
 from ..envs.pusht import score_of_states
+from ..spec import REQUIRED, option
 
 
 @dataclass
-class Words:
+class Options:
     """Mean over the episodes of the best clip(coverage / 0.95, 0, 1) of the recorded states."""
 
-    data: Annotated[
-        Path, Word("Diffusion Policy's replay buffer (.zarr, .zarr.zip or .npz)", positional=True)
-    ]
+    data: Path = option(
+        REQUIRED, "Diffusion Policy's replay buffer (.zarr, .zarr.zip or .npz)", positional=True
+    )
 
 
-def run(words: Words) -> None:
+def run(options: Options) -> None:
     """Print the mean score and its spread."""
-    recorded = read_replay_buffer(words.data)
+    recorded = read_replay_buffer(options.data)
     scores = score_of_states(recorded.array("state"), recorded.episode_ends)
     half = 1.96 * scores.std(ddof=1) / np.sqrt(len(scores))
     print(

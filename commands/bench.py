@@ -12,7 +12,7 @@ _PACKAGE = __name__.rsplit(".", 2)[0] + ".benchmarks"
 
 
 def names() -> list[str]:
-    """Every benchmark: a file of `benchmarks/` with a dataclass `Words` and a function `run(words)`."""
+    """Every benchmark: a file of `benchmarks/` with a dataclass `Options` and a function `run(options)`."""
     files = (path.name for path in resources.files(_PACKAGE).iterdir())
     return sorted(
         name.removesuffix(".py")
@@ -37,11 +37,11 @@ def run(words: Sequence[str]) -> int:
         )
     module = _module(name)
     if wants_help(rest):
-        print(help_text(module.Words, f"hotstart bench {name}"))
+        print(help_text(module.Options, f"hotstart bench {name}"))
         return 0
-    module.run(parse_words(rest, module.Words))
+    module.run(parse_words(rest, module.Options))
     return 0
 
 
-def _module(name: str):  # noqa: ANN202 - a module with Words and run
+def _module(name: str):  # noqa: ANN202 - a module with Options and run
     return import_module(f"{_PACKAGE}.{name}")

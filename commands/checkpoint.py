@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
 
 from ..datasets.store import Store
 from ..envs import registry
@@ -14,9 +13,9 @@ from ..policy.fitting.anchors import fit_anchors
 from ..policy.fitting.calibration import STARTS, calibrate
 from ..policy.foreign.diffusion_policy import import_ckpt
 from ..policy.foreign.lerobot import import_policy, trained_in
-from ..spec import ConfigError, nearest, shorten, unknown
+from ..spec import REQUIRED, ConfigError, nearest, option, shorten, unknown
 from ..system.versions import versions
-from .words import Word, help_text, parse_words, wants_help
+from .words import help_text, parse_words, wants_help
 
 USAGES = {
     "import": "hotstart checkpoint import",
@@ -36,44 +35,41 @@ hotstart evaluate OUT inference=rti. Its rate and its task are read from the fol
 class Import:
     """Take over LeRobot's DiffusionPolicy (a folder), or Diffusion Policy's own low-dim U-Net (a .ckpt file)."""
 
-    source: Annotated[Path, Word("the folder or the .ckpt to import", positional=True)]
-    out: Annotated[Path, Word("checkpoint to write")] = Path("runs/imported")
-    fps: Annotated[
-        float | None, Word("control rate that it was trained at [Hz]; none: what the folder says")
-    ] = None
-    task: Annotated[
-        str | None,
-        Word("task that `evaluate` takes unless told otherwise; none: what the folder says"),
-    ] = None
-    names: Annotated[
-        tuple[str, ...], Word("what its observations are called here, each as theirs:ours")
-    ] = ()
-    planned: Annotated[int, Word("T of a .ckpt, which does not say it plainly")] = 16
-    executed: Annotated[int, Word("Ta of a .ckpt")] = 8
+    source: Path = option(REQUIRED, "the folder or the .ckpt to import", positional=True)
+    out: Path = option(Path("runs/imported"), "checkpoint to write")
+    fps: float | None = option(
+        None, "control rate that it was trained at [Hz]; none: what the folder says"
+    )
+    task: str | None = option(
+        None, "task that `evaluate` takes unless told otherwise; none: what the folder says"
+    )
+    names: tuple[str, ...] = option(
+        (), "what its observations are called here, each as theirs:ours"
+    )
+    planned: int = option(16, "T of a .ckpt, which does not say it plainly")
+    executed: int = option(8, "Ta of a .ckpt")
 
 
 @dataclass
 class Calibrate:
     """Measure how much of a plan's error warm starts leave, and write the start to take beside the weights."""
 
-    run: Annotated[Path, Word("a checkpoint or a run", positional=True)]
-    data: Annotated[Path, Word("the store it was trained on")]
-    steps: Annotated[int, Word("evaluations of a warm start")] = 2
-    windows: Annotated[int, Word("moments of the data to sample at")] = 16
-    samples: Annotated[int, Word("plans at each")] = 32
+    run: Path = option(REQUIRED, "a checkpoint or a run", positional=True)
+    data: Path = option(REQUIRED, "the store it was trained on")
+    steps: int = option(2, "evaluations of a warm start")
+    windows: int = option(16, "moments of the data to sample at")
+    samples: int = option(32, "plans at each")
 
 
 @dataclass
 class FitAnchors:
     """Cluster a policy's data into anchors and train a head that chooses one by the observation, for inference=anchored."""
 
-    run: Annotated[Path, Word("a checkpoint or a run", positional=True)]
-    data: Annotated[Path, Word("the store it was trained on")]
-    out: Annotated[Path, Word("checkpoint to write: the same weights, with anchors")] = Path(
-        "runs/anchored"
-    )
-    count: Annotated[int, Word("how many anchors")] = 64
-    steps: Annotated[int, Word("optimiser steps of the head")] = 2000
+    run: Path = option(REQUIRED, "a checkpoint or a run", positional=True)
+    data: Path = option(REQUIRED, "the store it was trained on")
+    out: Path = option(Path("runs/anchored"), "checkpoint to write: the same weights, with anchors")
+    count: int = option(64, "how many anchors")
+    steps: int = option(2000, "optimiser steps of the head")
 
 
 def run(words: Sequence[str]) -> int:

@@ -6,17 +6,17 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 
 from ..checks import rates_differ
 from ..evaluation import results
 from ..evaluation.intervals import Interval, mcnemar, paired_bootstrap
-from ..spec import ConfigError
+from ..spec import ConfigError, option
 from ..system import outputs
 from . import plots
-from .words import Word, help_text, parse_words, wants_help
+from .words import help_text, parse_words, wants_help
 
 NOT_GIVEN = "not given"
 """What an option that a result does not tell reads as."""
@@ -45,13 +45,13 @@ scene cancels out. p is McNemar's exact one for success; the interval of the sco
 class Compare:
     """Compare results of `hotstart evaluate`, the files that its word out= names, with intervals."""
 
-    out: Annotated[
-        Path | None, Word("folder for plots (PNG and SVG) and the table; none: only print")
-    ] = None
-    baseline: Annotated[
-        str | None, Word("file or name of the result to compare with; none: the first file")
-    ] = None
-    measure: Annotated[plots.Measure, Word("what the plots show")] = "success"
+    out: Path | None = option(
+        None, "folder for plots (PNG and SVG) and the table; none: only print"
+    )
+    baseline: str | None = option(
+        None, "file or name of the result to compare with; none: the first file"
+    )
+    measure: plots.Measure = option("success", "what the plots show")
 
 
 @dataclass(frozen=True)

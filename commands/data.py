@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,9 +20,9 @@ from ..datasets.formats.replay_buffer import (
     read_replay_buffer,
 )
 from ..datasets.store import Store
-from ..spec import ConfigError
+from ..spec import REQUIRED, ConfigError, option
 from ..system.interrupts import explain
-from .words import Word, help_text, parse_words, wants_help
+from .words import help_text, parse_words, wants_help
 
 LayoutChoice = Literal["auto", "plain", "pusht"]
 
@@ -31,7 +31,7 @@ LayoutChoice = Literal["auto", "plain", "pusht"]
 class Info:
     """Print what a data set holds: episodes, steps, hours, and every key with its shape, dtype and range."""
 
-    path: Annotated[Path, Word("the data set's folder", positional=True)]
+    path: Path = option(REQUIRED, "the data set's folder", positional=True)
 
 
 @dataclass(frozen=True)
@@ -41,23 +41,18 @@ class Convert:
     HDF5 (robomimic, ACT) and LeRobot's data sets cannot be converted yet: give their arrays to hotstart.Arrays.
     """
 
-    source: Annotated[Path, Word("what to convert", positional=True)]
-    target: Annotated[Path, Word("the new data set's folder", positional=True)]
-    layout: Annotated[
-        LayoutChoice, Word("what the arrays mean; auto knows Push-T's by its shapes")
-    ] = "auto"
-    keys: Annotated[
-        dict[str, str] | None, Word("arrays to take, ours:theirs, as in action:actions,state:obs")
-    ] = None
-    fps: Annotated[
-        float | None, Word("steps per second; must be given unless the layout fixes it")
-    ] = None
-    task: Annotated[str, Word("what is demonstrated, in words")] = ""
-    images: Annotated[bool, Word("take the images too")] = False
-    kinds: Annotated[
-        dict[str, str] | None,
-        Word("state or image for a key whose shape leaves it open, as in depth:state"),
-    ] = None
+    source: Path = option(REQUIRED, "what to convert", positional=True)
+    target: Path = option(REQUIRED, "the new data set's folder", positional=True)
+    layout: LayoutChoice = option("auto", "what the arrays mean; auto knows Push-T's by its shapes")
+    keys: dict[str, str] | None = option(
+        None, "arrays to take, ours:theirs, as in action:actions,state:obs"
+    )
+    fps: float | None = option(None, "steps per second; must be given unless the layout fixes it")
+    task: str = option("", "what is demonstrated, in words")
+    images: bool = option(False, "take the images too")
+    kinds: dict[str, str] | None = option(
+        None, "state or image for a key whose shape leaves it open, as in depth:state"
+    )
 
 
 @dataclass(frozen=True)
@@ -69,19 +64,17 @@ class Verify:
     episodes that are too short, stand still or occur twice, cameras that freeze or are black.
     """
 
-    path: Annotated[Path, Word("the data set's folder", positional=True)]
+    path: Path = option(REQUIRED, "the data set's folder", positional=True)
 
 
 @dataclass(frozen=True)
 class Download:
     """Fetch a published data set, check it against its known contents, and convert it."""
 
-    name: Annotated[str, Word(f"which one: {', '.join(sorted(SOURCES))}", positional=True)]
-    folder: Annotated[Path, Word("where to put it; the data set becomes FOLDER/NAME.zarr")] = Path(
-        "data"
-    )
-    address: Annotated[str | None, Word("another place that has the same file")] = None
-    images: Annotated[bool, Word("take the images too")] = False
+    name: str = option(REQUIRED, f"which one: {', '.join(sorted(SOURCES))}", positional=True)
+    folder: Path = option(Path("data"), "where to put it; the data set becomes FOLDER/NAME.zarr")
+    address: str | None = option(None, "another place that has the same file")
+    images: bool = option(False, "take the images too")
 
 
 def run(words: Sequence[str]) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..configs.compose import composed
+from ..configs.compose import compose_config
 from ..datasets.store import Store
 from ..evaluation import results
 from ..policy.training.metrics import read_metrics
@@ -83,7 +83,7 @@ def _evaluation(config: Mapping[str, Any], folder: Path, name: str, film: bool) 
     ]
     words += [f"{key}={config[key]}" for key in ("episodes", "seed")]
     words += [f"video='{folder / 'videos'}'"] if film else []
-    return composed("evaluate", [str(folder / "checkpoints" / "last"), *words])
+    return compose_config("evaluate", [str(folder / "checkpoints" / "last"), *words])
 
 
 def _result_file(folder: Path, name: str) -> Path:

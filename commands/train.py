@@ -11,7 +11,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from ..checks import rates_differ
-from ..configs.schema import filled
+from ..configs.schema import fill
 from ..datasets.locks import hold
 from ..datasets.store import Store
 from ..policy.denoisers.base import Network
@@ -76,7 +76,7 @@ def figures(network: Network, folder: Path) -> dict[str, Figure]:
 
 def build(config: Mapping[str, Any], store: Store, folder: Path) -> Trainer:
     """The trainer of a composed configuration; the resolved configuration is written beside the checkpoints."""
-    settings = filled(TrainingSettings, config["training"])
+    settings = fill(TrainingSettings, config["training"])
     trainer = Trainer(
         store, model_config(config, store), settings, folder, {"task": config["task"]}
     )
@@ -101,7 +101,7 @@ def model_config(config: Mapping[str, Any], store: Store) -> ModelConfig:
         schedule=config["schedule"],
         actions=config["actions"],
         prediction=config["prediction"],
-        horizon=filled(Horizon, config["horizon"]),
+        horizon=fill(Horizon, config["horizon"]),
         obs_spec=ObsSpec({name: store.obs_spec.keys[name] for name in wanted}),
         action_spec=store.action_spec,
     )

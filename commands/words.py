@@ -1,7 +1,7 @@
 """`key=value` words as a plain dataclass: one place that knows how words are read, refused and explained.
 
 A verb's choices are a dataclass; a field that is to be explained, or given without its name, is written
-`path: Annotated[Path, Word("the data set's folder", positional=True)]`. Types may be str, int, float, bool, Path, Literal,
+`path: Path = option(REQUIRED, "the data set's folder", positional=True)`. Types may be str, int, float, bool, Path, Literal,
 X | None, tuple[X, ...] (written a,b,c) and dict[str, X] (written name:value,name:value).
 """
 
@@ -14,7 +14,7 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union
+from typing import Any, Literal, TypeVar, Union
 
 from ..spec import ConfigError, nearest
 
@@ -110,7 +110,7 @@ def wants_help(words: Sequence[str]) -> bool:
 
 def _fields(cls: Any) -> dict[str, _Field]:
     """The fields of a dataclass, by name."""
-    hints = typing.get_type_hints(cls, include_extras=True)
+    hints = typing.get_type_hints(cls)
     return {field.name: _field(field, hints[field.name]) for field in dataclasses.fields(cls)}
 
 
@@ -120,15 +120,8 @@ def _field(field: dataclasses.Field[Any], hint: Any) -> _Field:
         default = field.default
     else:
         default = field.default_factory()
-    if typing.get_origin(hint) is Annotated:
-        plain, *notes = typing.get_args(hint)
-        return _Field(
-            field.name,
-            plain,
-            next((note for note in notes if isinstance(note, Word)), Word()),
-            default,
-        )
-    return _Field(field.name, hint, Word(), default)
+    word = Word(field.metadata.get("help", ""), field.metadata.get("positional", False))
+    return _Field(field.name, hint, word, default)
 
 
 def _named(words: Sequence[str], fields: Mapping[str, _Field]) -> list[tuple[str, str]]:

@@ -24,7 +24,7 @@ from ..policy.registry import TARGETS
 from ..policy.training.settings import TrainingSettings
 from ..spec import ConfigError, Horizon, nearest, shorten, unknown
 from ..system.plugins import added
-from .schema import MOST, VERBS, TaskConfig, filled, node_of
+from .schema import MOST, VERBS, TaskConfig, fill, node_of
 
 MODULE = __name__.rsplit(".", 1)[0]
 OUTPUT = {"collect": ("out",), "train": ("name",), "evaluate": ("out", "video"), "demo": ("name",)}
@@ -60,7 +60,7 @@ def positional(verb: str) -> str | None:
     return next((f.name for f in fields(VERBS[verb]) if f.metadata.get("positional")), None)
 
 
-def composed(verb: str, words: Sequence[str]) -> dict[str, Any]:
+def compose_config(verb: str, words: Sequence[str]) -> dict[str, Any]:
     """The verb's whole configuration as plain values, under `choices` which file each axis was taken from, and the `words`.
 
     ConfigError names the word that is wrong and the valid choices.
@@ -104,8 +104,8 @@ def _check_counts(part: Any, path: str = "") -> None:
 
 def _check_training(config: dict[str, Any]) -> None:
     """Raise ConfigError for settings that contradict each other, before any data is collected or opened."""
-    settings: TrainingSettings = filled(TrainingSettings, config["training"])
-    settings.check_horizon(filled(Horizon, config["horizon"]))
+    settings: TrainingSettings = fill(TrainingSettings, config["training"])
+    settings.check_horizon(fill(Horizon, config["horizon"]))
 
 
 def sweep(verb: str, words: Sequence[str]) -> list[list[str]]:

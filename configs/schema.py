@@ -224,10 +224,8 @@ def _default(hint: Any, default: Any) -> Any:
     return field(default=default)
 
 
-def filled(cls: type, plain: dict[str, Any]) -> Any:
+def fill(cls: type, plain: dict[str, Any]) -> Any:
     """The dataclass `cls`, dataclasses inside it included, from plain values."""
     hints = typing.get_type_hints(cls)
     known = {f.name: hints[f.name] for f in fields(cls)}
-    return cls(
-        **{k: filled(known[k], v) if is_dataclass(known[k]) else v for k, v in plain.items()}
-    )
+    return cls(**{k: fill(known[k], v) if is_dataclass(known[k]) else v for k, v in plain.items()})

@@ -179,7 +179,7 @@ def test_a_sweep_is_every_combination_each_with_its_own_output():
     runs = compose.sweep(
         "evaluate", ["runs/x", "inference=ddim,dpmpp", "seed=range(1,3)", "out=o/r.json"]
     )
-    configs = [compose.composed("evaluate", run) for run in runs]
+    configs = [compose.compose_config("evaluate", run) for run in runs]
     assert [(c["choices"]["inference"], c["seed"], c["out"]) for c in configs] == [
         ("ddim", 1, "o/r_ddim_1.json"),
         ("ddim", 2, "o/r_ddim_2.json"),
@@ -191,16 +191,19 @@ def test_a_sweep_is_every_combination_each_with_its_own_output():
 
 def test_a_sweep_leaves_names_alone_that_differ_already():
     runs = compose.sweep("evaluate", ["x", "inference.steps=3,4", "out='s${inference.steps}.json'"])
-    assert [compose.composed("evaluate", run)["out"] for run in runs] == ["s3.json", "s4.json"]
+    assert [compose.compose_config("evaluate", run)["out"] for run in runs] == [
+        "s3.json",
+        "s4.json",
+    ]
 
 
 def test_a_sweep_of_trainings_gives_each_its_own_run():
     runs = compose.sweep("train", ["training.seed=0,1"])
-    assert [compose.composed("train", run)["name"] for run in runs] == ["pusht_0", "pusht_1"]
+    assert [compose.compose_config("train", run)["name"] for run in runs] == ["pusht_0", "pusht_1"]
 
 
 def test_configuration_is_plain_and_says_what_was_chosen():
-    config = compose.composed(
+    config = compose.compose_config(
         "train", ["denoiser=transformer", "experiment=constant_levels", "horizon.planned=16"]
     )
     assert config["choices"]["denoiser"] == "transformer"
@@ -211,8 +214,8 @@ def test_configuration_is_plain_and_says_what_was_chosen():
 
 def test_a_wrong_choice_raises_and_leaves_hydra_usable():
     with pytest.raises(ConfigError):
-        compose.composed("train", ["schedule=linear"])
-    assert compose.composed("train", [])["choices"]["schedule"] == "vp_cosine"
+        compose.compose_config("train", ["schedule=linear"])
+    assert compose.compose_config("train", [])["choices"]["schedule"] == "vp_cosine"
 
 
 @pytest.mark.parametrize(
@@ -229,13 +232,13 @@ def test_a_wrong_choice_raises_and_leaves_hydra_usable():
 )
 def test_every_choice_of_every_axis_composes(verb, axis, choice):
     given = ["task.options.id=Pendulum-v1"] if choice == "gymnasium" else []
-    config = compose.composed(verb, ["somewhere", f"{axis}={choice}", *given])
+    config = compose.compose_config(verb, ["somewhere", f"{axis}={choice}", *given])
     assert config["choices"][axis] == choice
     assert config[axis]
 
 
 def test_a_choice_among_words_can_be_given():
-    config = compose.composed("train", ["somewhere", "actions=relative", "encoder=vit"])
+    config = compose.compose_config("train", ["somewhere", "actions=relative", "encoder=vit"])
     assert (
         config["actions"]["rotation"],
         config["actions"]["frame"],

@@ -187,7 +187,7 @@ def test_the_command_writes_the_figures(tmp_path, capsys):
     (tmp_path / "a.py").write_text("def shifted(x):\n    return [i for i in x]\n")
     (tmp_path / "inner" / "b.py").write_text("a, b, c = 1, 2, 3\n")
     out = tmp_path / "out.json"
-    density.run(density.Words(tmp_path, places=True, out=str(out)))
+    density.run(density.Options(tmp_path, places=True, out=str(out)))
     text = capsys.readouterr().out
     assert "inner/b.py:1: a, b, c = 1, 2, 3" in text
     folders = json.loads(out.read_text())["folders"]
@@ -195,10 +195,10 @@ def test_the_command_writes_the_figures(tmp_path, capsys):
     total = folders["total"]
     assert (total["lines"], total["packed"], total["particip."], total["mean fn"]) == (3, 1, 1, 2)
     assert total["compr./100"] == pytest.approx(100 / 3)
-    density.run(density.Words(tmp_path, allowed=True))
+    density.run(density.Options(tmp_path, allowed=True))
     assert json.loads(capsys.readouterr().out) == {"inner": 1}
 
 
 def test_a_folder_without_source_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="holds no Python files"):
-        density.run(density.Words(tmp_path))
+        density.run(density.Options(tmp_path))

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from ...spec import ConfigError, FloatArray, Horizon, described
+from ...spec import ConfigError, FloatArray, Horizon, option
 
 UNET_STEPS = 4
 """A plan's length that is a multiple of this fits the U-Net's three resolutions, and every other network."""
@@ -16,13 +16,13 @@ UNET_STEPS = 4
 class Regimes:
     """Shares of the three level regimes; they are scaled to sum to one, and 0 turns one off."""
 
-    staircase: float = described(
+    staircase: float = option(
         0.5, "share of plans whose noise rises in stairs, for inference=sdp and rising warm starts"
     )
-    constant: float = described(
+    constant: float = option(
         0.4, "share of plans of one noise level, for fresh plans and warm starts"
     )
-    prefix: float = described(
+    prefix: float = option(
         0.1, "share of plans whose first steps are clean, for inference=rtc inference.mode=trained"
     )
 

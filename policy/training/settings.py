@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ...spec import ConfigError, Horizon, described, unknown
+from ...spec import ConfigError, Horizon, option, unknown
 from ..diffusion.regimes import Regimes, check_regimes
 
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -55,45 +55,41 @@ class TrainingSettings:
     spreads the noise levels of a batch evenly, `learned_weighting` learns how much each level counts (see objective.py).
     """
 
-    steps: int = described(10_000, "optimiser steps; more of them go on with a run that is done")
-    batch: int = described(128, "windows in a step")
-    learning_rate: float = described(3e-4, "highest learning rate (AdamW)")
-    warmup: int | None = described(
+    steps: int = option(10_000, "optimiser steps; more of them go on with a run that is done")
+    batch: int = option(128, "windows in a step")
+    learning_rate: float = option(3e-4, "highest learning rate (AdamW)")
+    warmup: int | None = option(
         None, "steps until the learning rate is reached; null: 250, but at most a tenth of steps"
     )
-    weight_decay: float = described(1e-4, "weight decay of AdamW")
-    clip_norm: float = described(1.0, "gradients longer than this are shortened to it; .inf: never")
-    ema_power: float = described(
+    weight_decay: float = option(1e-4, "weight decay of AdamW")
+    clip_norm: float = option(1.0, "gradients longer than this are shortened to it; .inf: never")
+    ema_power: float = option(
         0.75, "the averaged weights that are kept follow by 1 - (1 + step)^-ema_power"
     )
-    observation_noise: float = described(
+    observation_noise: float = option(
         0.0, "standard deviation of noise on observed states [normalised units of the data]"
     )
-    cache: str = described("auto", "where decoded pictures are held: ram, disk, none or auto")
-    memory_gb: float = described(4.0, "what the cache may take [GB]")
-    loaders: int = described(1, "threads that put batches with pictures together")
-    regimes: Regimes = described(Regimes, "shares of the noise level regimes")
-    validation_share: float = described(
-        0.05, "share of the episodes held out for the validation loss"
-    )
-    balanced: bool = described(
+    cache: str = option("auto", "where decoded pictures are held: ram, disk, none or auto")
+    memory_gb: float = option(4.0, "what the cache may take [GB]")
+    loaders: int = option(1, "threads that put batches with pictures together")
+    regimes: Regimes = option(Regimes, "shares of the noise level regimes")
+    validation_share: float = option(0.05, "share of the episodes held out for the validation loss")
+    balanced: bool = option(
         False, "whether windows of rare tasks are repeated, where the instruction are observed"
     )
-    stratified: bool = described(False, "whether a batch's noise levels are spread evenly")
-    learned_weighting: bool = described(
+    stratified: bool = option(False, "whether a batch's noise levels are spread evenly")
+    learned_weighting: bool = option(
         False, "whether the weight of each noise level in the loss is learned"
     )
-    log_every: int = described(50, "steps between two records of the loss")
-    validate_every: int = described(500, "steps between two validations")
-    save_every: int = described(500, "steps between two checkpoints")
-    seed: int = described(0, "what all random numbers of the training come from")
-    precision: str = described(
+    log_every: int = option(50, "steps between two records of the loss")
+    validate_every: int = option(500, "steps between two validations")
+    save_every: int = option(500, "steps between two checkpoints")
+    seed: int = option(0, "what all random numbers of the training come from")
+    precision: str = option(
         "auto", "numbers to compute with: fp32, bf16, or auto (bf16 on a GPU that has it)"
     )
-    device: str = described(
-        "auto", "where to train: cpu, cuda, or auto (the GPU where there is one)"
-    )
-    threads: int = described(0, "CPU threads; 0: as many as are free")
+    device: str = option("auto", "where to train: cpu, cuda, or auto (the GPU where there is one)")
+    threads: int = option(0, "CPU threads; 0: as many as are free")
 
     def __post_init__(self) -> None:
         for name in WHOLE:

@@ -42,7 +42,7 @@ def test_an_edit_that_no_test_notices_survives_and_needs_a_reason(
     monkeypatch.setattr(mutations, "ROOT", tree)
     monkeypatch.setattr(mutations, "MUTANTS", (NOTICED, SURVIVOR))
     with pytest.raises(HotstartError, match="no test notices halves_too_much: write one"):
-        mutations.run(mutations.Words(out=str(tmp_path / "out.json")))
+        mutations.run(mutations.Options(out=str(tmp_path / "out.json")))
     written = json.loads((tmp_path / "out.json").read_text())
     assert [(edit["name"], edit["survived"]) for edit in written] == [
         ("doubles_too_much", False),

@@ -91,7 +91,7 @@ def check_printed(page):
             files = [path for word in words for path in expanded(word)]
             assert main([verb, *files]) == 0
             continue
-        config = compose.composed(verb, words)
+        config = compose.compose_config(verb, words)
         if verb == "evaluate":
             evaluate.check(config)
             assert checkpoint.find(config["checkpoint"])

@@ -1,21 +1,21 @@
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import pytest
-from hotstart.commands.words import Word, help_text, parse_words, wants_help
-from hotstart.spec import ConfigError
+from hotstart.commands.words import help_text, parse_words, wants_help
+from hotstart.spec import REQUIRED, ConfigError, option
 
 
 @dataclass(frozen=True)
 class Choices:
     """Do something."""
 
-    source: Annotated[Path, Word("where from", positional=True)]
-    target: Annotated[str, Word("where to", positional=True)] = "out"
+    source: Path = option(REQUIRED, "where from", positional=True)
+    target: str = option("out", "where to", positional=True)
     rate: float = 0.5
     count: int = 3
-    quick: Annotated[bool, Word("make haste")] = False
+    quick: bool = option(False, "make haste")
     mode: Literal["slow", "fast", 2] = "slow"
     limit: float | None = None
     seeds: tuple[int, ...] = (1, 2)

@@ -8,7 +8,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 from hotstart.cli import main
-from hotstart.configs.compose import composed
+from hotstart.configs.compose import compose_config
 from hotstart.datasets.store import Store
 from hotstart.envs.gymnasium import GymnasiumEnv
 from hotstart.envs.registry import make, options_of
@@ -172,7 +172,7 @@ def test_a_kitchen_succeeds_with_its_named_tasks_and_scores_their_share(removes)
 def test_the_kitchen_of_the_configuration_can_succeed():
     """The tasks are those of the usual data, each is there, and doing all of them is success."""
     pytest.importorskip("gymnasium_robotics", reason="pip install 'hotstart[gymnasium-robotics]'")
-    task = composed("collect", ["task=kitchen"])["task"]
+    task = compose_config("collect", ["task=kitchen"])["task"]
     env = make(task["env"], **options_of(task))
     observation, info = env.reset(seed=3)
     assert "desired_goal_microwave" in observation

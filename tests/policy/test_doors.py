@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from hotstart import load
-from hotstart.configs.compose import composed
+from hotstart.configs.compose import compose_config
 from hotstart.policy import checkpoint
 from hotstart.policy.diffusion.objective import Regimes
 from hotstart.policy.diffusion.solvers import PLMS, DPMSolverPP
@@ -61,7 +61,7 @@ def acted(policy: DiffusionPolicy, watched) -> np.ndarray:
 @pytest.mark.parametrize("name", DOORS)
 def test_python_and_the_command_line_do_the_same(name, known, watched):
     """A model in hand, a path with a way, and `inference=NAME` as `evaluate` composes it."""
-    node = composed("evaluate", ["somewhere", f"inference={name}"])["inference"]
+    node = compose_config("evaluate", ["somewhere", f"inference={name}"])["inference"]
     model, _ = checkpoint.load(known)
     by_words = DiffusionPolicy(model, build_sampler(node))
     by_hand = (
