@@ -13,13 +13,13 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
 
 from .checks import check_plan
+from .rows import take_rows
 from .seeds import Purpose, counter_generator
 from .spec import Ask, ConfigError, FloatArray, HotstartError, PlanError, Planned, Policy
 
@@ -108,11 +108,7 @@ class DelayedPlanner(_Asking):
         ):
             number = self._plans.get(row, 0)
             self._plans[row] = number + 1
-            own = slice(index, index + 1)
-            alone = replace(
-                planned, rows=planned.rows[own], actions=planned.actions[own], nfe=planned.nfe[own]
-            )
-            self._due[row] = (now_s + self._latency(row, number), alone)
+            self._due[row] = (now_s + self._latency(row, number), take_rows(planned, [index]))
 
     def poll(self, now_s: FloatArray) -> Sequence[Planned]:
         """The answers that are there by each row's own time."""

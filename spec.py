@@ -492,14 +492,14 @@ class Snapshots(Protocol):
 
 @dataclass(frozen=True)
 class Planned:
-    """A policy's answer: chunks for some rows, and the state to go on with.
+    """A policy's answer: chunks for some rows, and what their next plans continue from.
 
     `actions[:, 0]` belongs to the tick of the newest observation the policy saw.
     """
 
     rows: IntArray  # (R,)
     actions: FloatArray  # (R, Ta, A) in the robot's units
-    state: Any  # opaque: the policy's own
+    plan: Any  # opaque, the policy's own: what it continues from, its arrays (R, ...), see `rows`
     nfe: IntArray  # (R,) denoiser evaluations spent on each row
 
 
@@ -516,6 +516,10 @@ class Executed:
         return cls(np.full((rows, width), np.nan), np.zeros(rows))
 
 
+State = Any
+"""What a policy remembers: its own value, opaque to others. Its arrays have the rows first (B, ...), see `rows`."""
+
+
 class Policy(Protocol):
     """Turns observations into chunks. All that it remembers lies in the state, a value that is handed in and out."""
 
@@ -525,36 +529,37 @@ class Policy(Protocol):
     rate_hz: float | None
     """Control rate of the data that it was trained on [Hz]; None where nobody has said it."""
 
-    def initial_state(self, seeds: Sequence[int]) -> Any:
+    def initial_state(self, seeds: Sequence[int]) -> State:
         """A fresh state with one row per seed; the seed fixes the row's noise."""
         ...
 
-    def reset_rows(self, state: Any, rows: IntArray, seeds: Sequence[int]) -> Any:
+    def reset_rows(self, state: State, rows: IntArray, seeds: Sequence[int]) -> State:
         """Begin anew in `rows` only; the other rows stay as they are, bit for bit."""
         ...
 
     def observe(
         self,
-        state: Any,
+        state: State,
         observation: Observation,
         executed: Executed | None = None,
         new: BoolArray | None = None,
-    ) -> Any:
+    ) -> State:
         """Take in one turn's observation (B, ...); cheap, called every turn.
 
-        `executed` says what the rows executed since the observation before; None where nobody knows. `new` (B,) says for which rows a control period has passed since the observation before; None: for all. In the others
-        it takes the place of that one, so that the history keeps its spacing and its newest entry is the present.
+        `executed` says what the rows executed since the observation before; None where that is not
+        known. `new` (B,) says for which rows a control period has passed since then; None: for all.
+        In the others this observation replaces the one before: the history keeps its spacing.
         """
         ...
 
     def plan(
-        self, state: Any, rows: IntArray, executed: IntArray, frozen: IntArray | None = None
+        self, state: State, rows: IntArray, executed: IntArray, frozen: IntArray | None = None
     ) -> Planned:
         """Chunks for `rows` (R,), see `Ask` for the other two."""
         ...
 
-    def adopt(self, state: Any, planned: Planned) -> Any:
-        """Put the plans of `planned.state` into the newer `state`, for `planned.rows` only."""
+    def adopt(self, state: State, planned: Planned) -> State:
+        """The newer `state` with the plans of `planned` in its rows; what it has observed meanwhile stays."""
         ...
 
 
@@ -592,7 +597,7 @@ class Planner(Protocol):
         """An episode begins: forget what is under way, it is nobody's any more."""
         ...
 
-    def submit(self, state: Any, ask: Ask) -> None:
+    def submit(self, state: State, ask: Ask) -> None:
         """Ask for chunks, from the state as it is now."""
         ...
 

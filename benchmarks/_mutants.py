@@ -21,6 +21,7 @@ class Mutant:
 
 
 POLICY = "policy/diffusion_policy.py"
+STATE = "policy/state.py"
 TRAINING = "policy/training/trainer.py"
 OBJECTIVE = "policy/diffusion/objective.py"
 SOLVERS = "policy/diffusion/solvers.py"
@@ -58,16 +59,18 @@ WHAT_A_POLICY_DOES = (
     ),
     Mutant(
         "adopt_forgets_levels",
-        POLICY,
-        '("plan", "level", "plans")}\n        base',
-        '("plan", "plans")}\n        base',
+        STATE,
+        "return replace(state, plan=put_rows(state.plan, rows, plan))",
+        "plan = replace(put_rows(state.plan, rows, plan), level=state.plan.level)\n"
+        "    return replace(state, plan=plan)",
         (*POLICIES, "policy/samplers/test_streaming.py"),
     ),
     Mutant(
         "adopt_forgets_the_pose",
-        POLICY,
-        "return replace(state, **own, seen_by_plan=base)",
-        "return replace(state, **own)",
+        STATE,
+        "return replace(state, plan=put_rows(state.plan, rows, plan))",
+        "plan = replace(put_rows(state.plan, rows, plan), observed=state.plan.observed)\n"
+        "    return replace(state, plan=plan)",
         (*POLICIES, "policy/test_actions.py"),
     ),
     Mutant(
@@ -87,15 +90,16 @@ WHAT_A_POLICY_DOES = (
     Mutant(
         "plans_are_not_counted",
         POLICY,
-        "_put(state.plans, rows, state.plans[rows] + 1)",
-        "_put(state.plans, rows, state.plans[rows])",
+        "count=state.plan.count[rows] + 1",
+        "count=state.plan.count[rows]",
         POLICIES,
     ),
     Mutant(
         "reset_keeps_the_old_plan",
         POLICY,
-        '("seen", "seeds", "plans", "plan", "level")',
-        '("seen", "seeds", "plans", "level")',
+        "return put_rows(state, np.asarray(rows), self.initial_state(seeds))",
+        "new = put_rows(state, np.asarray(rows), self.initial_state(seeds))\n"
+        "        return replace(new, plan=state.plan)",
         POLICIES,
     ),
     Mutant(

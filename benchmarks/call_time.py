@@ -121,5 +121,5 @@ def two_calls(
         began = time.perf_counter()
         planned = policy.plan(state, np.arange(rows), executed)
         calls.append((time.perf_counter() - began, int(planned.nfe[0])))
-        state = planned.state
+        state = policy.adopt(state, planned)
     return calls[0], calls[1]

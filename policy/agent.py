@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..spec import ConfigError, FloatArray, Observation, ObsKey
-from .diffusion_policy import DiffusionPolicy, read_observation
+from .diffusion_policy import DiffusionPolicy
 from .samplers.base import Sampler
+from .state import read_observation
 
 
 class Agent:
@@ -47,7 +48,9 @@ class Agent:
             planned = self.policy.plan(
                 self._state, np.zeros(1, np.int64), np.full(1, self._executed)
             )
-            self._state, self._queue, self._executed = planned.state, list(planned.actions[0]), 0
+            self._state = self.policy.adopt(self._state, planned)
+            self._queue = list(planned.actions[0])
+            self._executed = 0
         self._executed += 1
         return self._queue.pop(0)
 

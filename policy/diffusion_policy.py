@@ -7,30 +7,25 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from ..datasets.kinds import read_key
+from ..rows import put_rows
 from ..spec import (
     ActionSpec,
     BoolArray,
     ConfigError,
-    DataError,
     Executed,
-    FloatArray,
     Horizon,
     IntArray,
     Observation,
-    ObsKey,
     ObsSpec,
     Planned,
-    shorten,
 )
 from . import checkpoint
 from .diffusion.noise import RowNoise
@@ -47,23 +42,7 @@ from .samplers.base import (
     Settling,
     check_finite,
 )
-
-
-@dataclass(frozen=True)
-class PolicyState:
-    """All that a policy remembers, per row (B); a value that nobody changes in place."""
-
-    history: Mapping[
-        str, NDArray[Any]
-    ]  # key -> (B, To, ...) newest last; a row's first observation fills its window
-    seen: IntArray  # (B,) observations taken in since the row's reset
-    seeds: IntArray  # (B,) key of the row's noise
-    plans: IntArray  # (B,) plans made since the row's reset: counter of its noise
-    plan: FloatArray  # (B, T, A') newest normalised plan, as the network sees actions; NaN where there is none yet
-    level: FloatArray  # (B, T) noise that is left in it
-    seen_by_plan: Mapping[
-        str, NDArray[Any]
-    ]  # key -> (B, To, ...) what the plan's numbers are relative to, where they are
+from .state import Plan, PolicyState, adopt_plans, create_state, push_observation
 
 
 class DiffusionPolicy:
@@ -124,16 +103,8 @@ class DiffusionPolicy:
 
     def initial_state(self, seeds: Sequence[int]) -> PolicyState:
         """One row per seed, nothing seen and nothing planned."""
-        rows, horizon = len(seeds), self.horizon
-        history = {
-            name: np.zeros((rows, horizon.observed, *key.shape), key.dtype)
-            for name, key in self.obs_spec.keys.items()
-        }
-        plan = np.full((rows, horizon.planned, self.model.actions.spec.width), np.nan, np.float32)
-        level = np.zeros(plan.shape[:2], np.float32)
-        counters = (np.zeros(rows, np.int64), np.array(seeds, np.int64), np.zeros(rows, np.int64))
-        base = {name: history[name].copy() for name in self.model.actions.reads}
-        return PolicyState(history, *counters, plan, level, base)
+        spec = self.model.actions
+        return create_state(self.obs_spec, self.horizon, spec.spec.width, seeds, spec.reads)
 
     def reset_rows(self, state: PolicyState, rows: IntArray, seeds: Sequence[int]) -> PolicyState:
         """Forget everything in `rows` and give them new seeds; the other rows stay bit-equal."""
@@ -141,7 +112,7 @@ class DiffusionPolicy:
             raise ConfigError(
                 f"{len(rows)} rows are to be reset with {len(seeds)} seeds; give one seed per row"
             )
-        return _put_rows(state, np.asarray(rows), self.initial_state(seeds))
+        return put_rows(state, np.asarray(rows), self.initial_state(seeds))
 
     def observe(
         self,
@@ -150,32 +121,12 @@ class DiffusionPolicy:
         executed: Executed | None = None,
         new: BoolArray | None = None,
     ) -> PolicyState:
-        """Push one turn's observation (B, ...) onto the histories; in rows that are not `new` (B,) it replaces the newest.
+        """Push one control period's observation (B, ...) onto the histories, see `state.push_observation`.
 
-        `executed` is of no use to a diffusion policy: its plan does not depend on past actions.
-
-        Pictures may have channels first, and numbers from 0 to 1 in floats, as in training data (`datasets.kinds`).
+        `executed` is not used: a plan depends on observations and on the plan before. In rows that
+        are not `new` (B,) the observation replaces the newest one.
         """
-        missing = [name for name in self.obs_spec.keys if name not in observation]
-        if missing:
-            raise ConfigError(
-                f"the policy wants {shorten(list(self.obs_spec.keys), 400)}; the observation has no {missing}, "
-                f"only {list(observation)}"
-            )
-        if new is None:
-            further = np.ones(len(state.seen), bool)
-        else:
-            further = new | (state.seen == 0)
-        seen = state.seen + further
-        read = {
-            name: read_observation(name, np.asarray(observation[name]), key)
-            for name, key in self.obs_spec.keys.items()
-        }
-        history = {
-            name: _push(name, window, read[name], seen, further)
-            for name, window in state.history.items()
-        }
-        return replace(state, history=history, seen=seen)
+        return push_observation(state, self.obs_spec, observation, new)
 
     @torch.no_grad()
     def plan(
@@ -197,9 +148,9 @@ class DiffusionPolicy:
             context=self.model.network.encode_context(tokens),
             horizon=self.horizon,
             width=self.model.actions.spec.width,
-            noise=RowNoise(state.seeds[rows], state.plans[rows], device),
+            noise=RowNoise(state.seeds[rows], state.plan.count[rows], device),
             previous=self._previous(state, rows, observed),
-            previous_level=torch.as_tensor(state.level[rows]).to(device),
+            previous_level=torch.as_tensor(state.plan.level[rows]).to(device),
             executed=executed,
             frozen=frozen,
             discrete=torch.as_tensor(self.model.actions.discrete, device=device),
@@ -210,19 +161,17 @@ class DiffusionPolicy:
         outcome = self.sampler(request)
         check_finite(outcome.plan)
         chunk = self._actions(outcome.plan[:, self._handed_out(outcome)], observed)
-        after = replace(
-            state,
-            plan=_put(state.plan, rows, outcome.plan.cpu().numpy()),
-            level=_put(
-                state.level, rows, 0.0 if outcome.level is None else outcome.level.cpu().numpy()
-            ),
-            plans=_put(state.plans, rows, state.plans[rows] + 1),
-            seen_by_plan={
-                name: _put(old, rows, state.history[name][rows])
-                for name, old in state.seen_by_plan.items()
-            },
+        if outcome.level is None:
+            level = np.zeros(outcome.plan.shape[:2], np.float32)
+        else:
+            level = outcome.level.cpu().numpy()
+        made = Plan(
+            x=outcome.plan.cpu().numpy(),
+            level=level,
+            count=state.plan.count[rows] + 1,
+            observed={name: state.history[name][rows] for name in state.plan.observed},
         )
-        return Planned(rows, chunk.cpu().numpy(), after, outcome.nfe.cpu().numpy())
+        return Planned(rows, chunk.cpu().numpy(), made, outcome.nfe.cpu().numpy())
 
     def _unconditional_context(self, observed: Mapping[str, Tensor]) -> Any:
         """The context without the instruction, where the sampler wants it."""
@@ -235,13 +184,13 @@ class DiffusionPolicy:
         self, state: PolicyState, rows: IntArray, observed: Mapping[str, Tensor]
     ) -> Tensor:
         """The rows' plans before, (R, T, A'), relative to what is observed now; NaN where there is none."""
-        previous = torch.as_tensor(state.plan[rows]).to(next(self.model.parameters()).device)
+        previous = torch.as_tensor(state.plan.x[rows]).to(next(self.model.parameters()).device)
         has_plan = torch.isfinite(previous).flatten(1).all(1)
         if not self.model.actions.reads or not bool(has_plan.any()):
             return previous
         before = {
             name: torch.as_tensor(values[rows]).to(previous.device)[has_plan]
-            for name, values in state.seen_by_plan.items()
+            for name, values in state.plan.observed.items()
         }
         now = {name: observed[name][has_plan] for name in before}
         plan = self.model.normalizer.denormalize(ACTION, previous[has_plan])
@@ -271,16 +220,7 @@ class DiffusionPolicy:
 
     def adopt(self, state: PolicyState, planned: Planned) -> PolicyState:
         """`state` with the plans of `planned` in its rows; histories stay the newer ones."""
-        rows, made = planned.rows, planned.state
-        own = {
-            name: _put(getattr(state, name), rows, getattr(made, name)[rows])
-            for name in ("plan", "level", "plans")
-        }
-        base = {
-            name: _put(old, rows, made.seen_by_plan[name][rows])
-            for name, old in state.seen_by_plan.items()
-        }
-        return replace(state, **own, seen_by_plan=base)
+        return adopt_plans(state, planned.rows, planned.plan)
 
 
 def _finished(model: PolicyModel) -> PolicyModel:
@@ -299,57 +239,3 @@ def build_sampler(node: Mapping[str, Any]) -> Sampler:
     else:
         given = {}
     return build("inference", {k: v for k, v in node.items() if k not in given}, **given)
-
-
-def read_observation(name: str, values: NDArray[Any], key: ObsKey) -> NDArray[Any]:
-    """One key's values (..., *shape) in the form that the policy was trained with; ConfigError where they cannot be."""
-    try:
-        return read_key(name, values, key, scale=255.0 if values.dtype.kind == "f" else 1.0)
-    except DataError as error:
-        raise ConfigError(f"observation: {error}") from error
-
-
-def _push(
-    name: str, window: NDArray[Any], newest: NDArray[Any], seen: IntArray, further: BoolArray
-) -> NDArray[Any]:
-    """Put (B, ...) at the end of (B, To, ...), shifted by one in the rows of `further` (B,).
-
-    As long as a row has `seen` one observation, that fills the whole window.
-    """
-    newest, wanted = np.asarray(newest), (len(window), *window.shape[2:])
-    if newest.shape != wanted:
-        raise ConfigError(
-            f"observation {shorten(name)} has shape {newest.shape}; {wanted} was expected"
-        )
-    if not np.can_cast(
-        newest.dtype, window.dtype, "same_kind"
-    ):  # an image in [0, 1] would become all zeros as uint8
-        raise ConfigError(
-            f"observation {shorten(name)} is {newest.dtype}; the policy was trained with {window.dtype}: convert it"
-        )
-    newest = newest.astype(window.dtype)
-    pushed = np.concatenate((window[:, 1:], newest[:, None]), 1)
-    pushed[~further, :-1] = window[~further, :-1]
-    pushed[seen == 1] = newest[seen == 1][:, None]
-    return pushed
-
-
-def _put(old: NDArray[Any], rows: IntArray, new: Any) -> NDArray[Any]:
-    """A copy of `old` (B, ...) with `new` (R, ...) in its `rows`."""
-    out = old.copy()
-    out[rows] = new
-    return out
-
-
-def _put_rows(state: PolicyState, rows: IntArray, fresh: PolicyState) -> PolicyState:
-    """`state` with `rows` replaced by the rows of `fresh`."""
-    own: dict[str, Any] = {
-        name: _put(getattr(state, name), rows, getattr(fresh, name))
-        for name in ("seen", "seeds", "plans", "plan", "level")
-    }
-    for group in ("history", "seen_by_plan"):
-        news = getattr(fresh, group)
-        own[group] = {
-            name: _put(old, rows, news[name]) for name, old in getattr(state, group).items()
-        }
-    return PolicyState(**own)

@@ -190,13 +190,12 @@ class ScriptedPolicy:
             ),
             -1,
         )
-        plans = state["plans"].copy()
-        plans[rows] += 1
-        return Planned(rows, actions, {**state, "plans": plans}, np.full(len(rows), self.nfe))
+        made = {"tick": now, "plans": state["plans"][rows] + 1}
+        return Planned(rows, actions, made, np.full(len(rows), self.nfe))
 
     def adopt(self, state, planned):
         plans = state["plans"].copy()
-        plans[planned.rows] = planned.state["plans"][planned.rows]
+        plans[planned.rows] = planned.plan["plans"]
         return {**state, "plans": plans}
 
 

@@ -15,7 +15,7 @@ def answer(**changes):
     fields = {
         "rows": ROWS,
         "actions": np.zeros((2, 3, 4), np.float32),
-        "state": None,
+        "plan": None,
         "nfe": np.ones(2, int),
     }
     return Planned(**{**fields, **changes})
@@ -107,7 +107,7 @@ def test_no_planner_gets_an_unsound_plan_past_the_loop(name, scripted):
 
 def test_a_second_answer_to_one_question_is_refused(scripted):
     robot, policy = scripted.Robot(2), scripted.Policy()
-    one = answer(state={"tick": np.zeros(2), "plans": np.zeros(2)})
+    one = answer(plan={"tick": np.zeros(2), "plans": np.zeros(2)})
     with pytest.raises(PlanError, match="asked for were none"):
         run(robot, policy, Foreign(one, one), VirtualClock(), [0, 1], LoopSettings(5))
     assert robot.calls == ["reset", "stop"]
@@ -135,7 +135,7 @@ def test_no_policy_gets_an_unsound_plan_past_a_planner(kind, fault, scripted):
                 planned.actions[
                     : 1 if fault == "rows" else None, :, : 3 if fault == "width" else None
                 ],
-                planned.state,
+                planned.plan,
                 planned.nfe[: 1 if fault == "rows" else None],
             )
 

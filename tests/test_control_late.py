@@ -139,7 +139,7 @@ def test_the_state_of_the_answer_is_adopted_into_the_newer_one(scripted):
 
     class Noting(scripted.Policy):
         def adopt(self, state, planned):
-            seen.append((float(planned.state["tick"][0]), float(state["tick"][0])))
+            seen.append((float(planned.plan["tick"][0]), float(state["tick"][0])))
             return super().adopt(state, planned)
 
     policy = Noting()

@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(hotstart.__file__).parent
 FLOORS = {
     "spec": 0,
+    "rows": 0.5,
     "seeds": 0.5,
     "system": 0.5,
     "checks": 0.5,
@@ -38,10 +39,11 @@ FLOORS = {
 ONLY = {
     "spec": {"numpy"},
     "checks": {"spec", "numpy"},
+    "rows": {"spec", "numpy"},
     "seeds": {"spec", "numpy"},
     "system": {"system", "spec", "yaml"},
     "control": {"spec", "checks", "system", "numpy"},
-    "planners": {"spec", "checks", "seeds", "numpy"},
+    "planners": {"spec", "checks", "rows", "seeds", "numpy"},
     "evaluation": {
         "spec",
         "checks",

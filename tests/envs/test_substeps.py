@@ -128,7 +128,7 @@ def test_a_run_that_is_shorter_than_its_task_ends_row_by_row(scripted):
 
     class Middle(scripted.Policy):
         def plan(self, state, rows, executed, frozen=None):
-            return Planned(rows, np.full((len(rows), 4, 2), 256.0), state, np.ones(len(rows), int))
+            return Planned(rows, np.full((len(rows), 4, 2), 256.0), None, np.ones(len(rows), int))
 
         def observe(self, state, observation, executed=None, new=None):
             return state

@@ -2,14 +2,17 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 from hotstart.policy import checkpoint
 from hotstart.policy.diffusion.solvers import DDIM
-from hotstart.policy.diffusion_policy import DiffusionPolicy, PolicyState
+from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.policy.samplers.base import Fresh
+from hotstart.policy.state import PolicyState
+from hotstart.rows import take_rows
 from hotstart.spec import Planned
 
 ROWS = 7
@@ -57,6 +60,12 @@ def plan() -> Callable[..., Planned]:
 
 
 @pytest.fixture(scope="session")
+def replan() -> Callable[..., PolicyState]:
+    """replan(policy, state, rows): the state with new plans for some rows, or for all."""
+    return _replan
+
+
+@pytest.fixture(scope="session")
 def same_rows() -> Callable[..., bool]:
     """same_rows(one, other, rows): whether everything two states hold of these rows is bit-equal."""
     return _same_rows
@@ -84,19 +93,22 @@ def _plan(policy, state, rows=None) -> Planned:
     return policy.plan(state, rows, np.full(len(rows), policy.horizon.executed))
 
 
+def _replan(policy, state, rows=None) -> PolicyState:
+    return policy.adopt(state, _plan(policy, state, rows))
+
+
 def _row_of(state: PolicyState, row: int) -> list[np.ndarray]:
-    return [
-        array[row]
-        for array in (
-            *state.history.values(),
-            state.seen,
-            state.seeds,
-            state.plans,
-            state.plan,
-            state.level,
-            *state.seen_by_plan.values(),
-        )
-    ]
+    arrays: list[np.ndarray] = []
+    _collect(asdict(take_rows(state, row)), arrays)
+    return arrays
+
+
+def _collect(value, arrays: list[np.ndarray]) -> None:
+    if isinstance(value, dict):
+        for part in value.values():
+            _collect(part, arrays)
+    else:
+        arrays.append(value)
 
 
 def _same_rows(one: PolicyState, other: PolicyState, rows) -> bool:

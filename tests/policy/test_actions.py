@@ -227,10 +227,10 @@ def test_a_warm_start_goes_on_from_the_same_poses_though_the_hand_has_moved(tmp_
     asked = policy.observe(policy.initial_state([0, 1]), seen[0])
     planned = policy.plan(asked, rows, np.zeros(2, int))
     for state in (
-        planned.state,
-        policy.adopt(asked, planned),
-    ):  # adopted, it is relative to the same pose still
-        policy.plan(policy.observe(state, seen[1]), rows, np.zeros(2, int))
+        policy.observe(policy.adopt(asked, planned), seen[1]),
+        policy.adopt(policy.observe(asked, seen[1]), planned),
+    ):  # adopted late, it is relative to the same pose still
+        policy.plan(state, rows, np.zeros(2, int))
     torch.testing.assert_close(guesses[1], guesses[0])
     units = model.normalizer.denormalize("action", guesses[0])
     now = {name: torch.as_tensor(value)[:, None] for name, value in seen[1].items()}

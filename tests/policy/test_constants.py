@@ -112,7 +112,7 @@ def test_constants_are_commanded_exactly(name: str, form: dict[str, Any], run_of
             assert (planned.actions[..., number] == np.float32(value)).all(), SPEC.dims[number].name
         assert np.unique(planned.actions[..., 0]).size > 4  # what changes in the data does change
         assert set(np.unique(planned.actions[..., 7])) <= {-1.0, 1.0}
-        state = planned.state
+        state = policy.adopt(state, planned)
 
 
 def test_a_small_true_motion_is_no_constant() -> None:

@@ -47,7 +47,6 @@ def test_states_are_values(policy, observation, plan, same_rows):
     state = policy.initial_state(list(range(ROWS)))
     for call in (
         lambda s: policy.observe(s, observation()),
-        lambda s: plan(policy, s).state,
         lambda s: policy.adopt(s, plan(policy, s)),
         lambda s: policy.reset_rows(s, np.array([1]), [8]),
     ):
@@ -73,8 +72,8 @@ def test_adopt_takes_plans_into_the_newer_state(policy, observation, watched, pl
     adopted = policy.adopt(newer, planned)
     assert np.array_equal(adopted.history["state"], newer.history["state"])
     assert np.array_equal(adopted.seen, newer.seen)
-    assert np.array_equal(adopted.plan[[1, 4]], planned.state.plan[[1, 4]])
-    assert adopted.plans.tolist() == [0, 1, 0, 0, 1, 0, 0]
+    assert np.array_equal(adopted.plan.x[[1, 4]], planned.plan.x)
+    assert adopted.plan.count.tolist() == [0, 1, 0, 0, 1, 0, 0]
     assert same_rows(adopted, newer, [0, 2, 3, 5, 6])
     # answers of two planners that overlapped, in either order
     other = plan(policy, asked, [2])
@@ -92,13 +91,12 @@ def test_what_goes_on_from_an_adopted_plan_goes_on_from_all_of_it(
     asked = watched(policy)
     planned = plan(policy, asked, [1, 4])
     adopted = policy.adopt(asked, planned)
-    assert planned.state.level[[1, 4]].any()
-    np.testing.assert_array_equal(adopted.level, planned.state.level)
+    assert planned.plan.level.any()
+    np.testing.assert_array_equal(adopted.plan.level[[1, 4]], planned.plan.level)
     seen = observation(ROWS, 9)
-    straight, round_about = (
-        plan(policy, policy.observe(state, seen), [1, 4]) for state in (planned.state, adopted)
-    )
-    np.testing.assert_array_equal(round_about.actions, straight.actions)
+    early = plan(policy, policy.observe(adopted, seen), [1, 4])
+    late = plan(policy, policy.adopt(policy.observe(asked, seen), planned), [1, 4])
+    np.testing.assert_array_equal(late.actions, early.actions)
 
 
 # --- plans
@@ -107,13 +105,13 @@ def test_what_goes_on_from_an_adopted_plan_goes_on_from_all_of_it(
 def test_actions_are_the_executed_part_of_the_plan_in_the_robots_units(policy, watched, plan):
     planned = plan(policy, watched(policy), [2, 5])
     first, last = policy.horizon.past, policy.horizon.past + policy.horizon.executed
-    part = torch.as_tensor(planned.state.plan[[2, 5], first:last])
+    part = torch.as_tensor(planned.plan.x[:, first:last])
     assert planned.actions.shape == (2, 4, 2)
     np.testing.assert_array_equal(
         planned.actions, policy.model.normalizer.denormalize(ACTION, part).numpy()
     )
     assert planned.rows.tolist() == [2, 5]
-    assert np.isnan(planned.state.plan[[0, 1, 3, 4, 6]]).all()
+    assert len(planned.plan.x) == 2  # only the rows that were asked for
 
 
 def test_another_number_of_executed_steps_gives_a_longer_chunk_of_the_same_plan(
@@ -134,7 +132,7 @@ def test_a_fresh_plan_is_the_loop_written_out(kind, solver, tiny_model, watched,
     model = tiny_model(kind)
     policy = DiffusionPolicy(model, Fresh(5, solver, clip=0.4))
     state = watched(policy)
-    noise, history = RowNoise(state.seeds, state.plans), None
+    noise, history = RowNoise(state.seeds, state.plan.count), None
     x, context = (
         noise.normal(12, 2),
         model.encode({"state": torch.as_tensor(state.history["state"])}),
@@ -147,7 +145,7 @@ def test_a_fresh_plan_is_the_loop_written_out(kind, solver, tiny_model, watched,
         x, history = step.mean, step.history
         if solver.stochastic:
             x = x + step.std * noise.normal(12, 2)
-    np.testing.assert_allclose(plan(policy, state).state.plan, x, atol=1e-5)
+    np.testing.assert_allclose(plan(policy, state).plan.x, x, atol=1e-5)
 
 
 @pytest.mark.parametrize("solver", [DDIM(), DDIM(1.0), DPMSolverPP()])
@@ -170,14 +168,14 @@ def test_plans_are_clipped_to_the_range_of_the_data_unless_told_otherwise(
         model.network.out[1].bias += 5
     state = watched(DiffusionPolicy(model))
     clipped, free = (
-        plan(DiffusionPolicy(model, Fresh(4, clip=clip)), state).state.plan for clip in (1.0, None)
+        plan(DiffusionPolicy(model, Fresh(4, clip=clip)), state).plan.x for clip in (1.0, None)
     )
     assert np.abs(clipped).max() <= 1
     assert np.abs(free).max() > 1.5
 
 
-def test_a_way_is_handed_all_it_needs_and_its_outcome_is_used(tiny_model, watched, plan):
-    """A way of one's own: what it is told of the last plan, and that its plan is what is executed."""
+def test_a_sampler_is_handed_all_it_needs_and_its_outcome_is_used(tiny_model, watched, replan):
+    """A sampler of one's own: what it is told of the last plan, and that its plan is what is executed."""
     requests = []
 
     def sampler(request):
@@ -185,8 +183,8 @@ def test_a_way_is_handed_all_it_needs_and_its_outcome_is_used(tiny_model, watche
         return PlanOutcome(torch.full((request.rows, 12, 2), 0.5), torch.tensor([7] * request.rows))
 
     policy = DiffusionPolicy(tiny_model(), sampler)
-    first = plan(policy, watched(policy), [1, 3])
-    second = policy.plan(first.state, np.array([1, 2]), np.array([4, 0]))
+    state = replan(policy, watched(policy), [1, 3])
+    second = policy.plan(state, np.array([1, 2]), np.array([4, 0]))
     assert second.nfe.tolist() == [7, 7]
     np.testing.assert_allclose(
         second.actions, policy.model.normalizer.denormalize(ACTION, torch.full((2, 4, 2), 0.5))
@@ -249,7 +247,7 @@ def test_the_steps_of_the_delay_are_handed_out_after_the_chunk(delay, tiny_model
     planned = plan(policy, watched(policy))
     assert planned.actions.shape == (ROWS, 4 + delay, 2)
     np.testing.assert_array_equal(planned.actions[:, :4], plan(without, watched(without)).actions)
-    part = torch.as_tensor(planned.state.plan[:, 1 : 5 + delay])
+    part = torch.as_tensor(planned.plan.x[:, 1 : 5 + delay])
     np.testing.assert_array_equal(
         planned.actions, model.normalizer.denormalize(ACTION, part).numpy()
     )
@@ -259,7 +257,7 @@ def test_steps_that_are_still_noisy_are_never_handed_out(tiny_model, watched, pl
     """A streamed plan is clean in its chunk only, whatever the delay."""
     policy = DiffusionPolicy(tiny_model(), Streaming(2), delay=3)
     planned = plan(policy, watched(policy))
-    assert planned.state.level[:, 5:].min() > 0
+    assert planned.plan.level[:, 5:].min() > 0
     assert planned.actions.shape == (ROWS, 4, 2)
 
 
@@ -404,7 +402,8 @@ def test_an_agent_executes_its_chunks_one_action_a_tick(tmp_path, policy, observ
         state = policy.observe(state, seen)
         if tick % 4 == 0:
             planned = plan(policy, state)
-            state, chunk = planned.state, planned.actions[0]
+            state = policy.adopt(state, planned)
+            chunk = planned.actions[0]
         expected.append(chunk[tick % 4])
     np.testing.assert_array_equal(got, expected)
     with pytest.raises(ConfigError, match="shape"):
@@ -446,10 +445,10 @@ def test_what_is_no_observation_is_refused_by_name(given, match, policy):
     )  # lists are arrays; what is not read is let be
 
 
-def test_nothing_is_remembered_outside_the_state(policy, watched, plan):
+def test_nothing_is_remembered_outside_the_state(policy, watched, plan, replan):
     """Two episodes by turns are two episodes one after the other."""
     a, b = (watched(policy, [seed]) for seed in (1, 2))
-    alone = plan(policy, plan(policy, a).state).actions
-    first = plan(policy, a)
-    plan(policy, replace(b, plans=b.plans + 3))
-    assert np.array_equal(plan(policy, first.state).actions, alone)
+    alone = plan(policy, replan(policy, a)).actions
+    first = replan(policy, a)
+    plan(policy, replace(b, seeds=b.seeds + 3))
+    assert np.array_equal(plan(policy, first).actions, alone)

@@ -53,9 +53,8 @@ def acted(policy: DiffusionPolicy, watched) -> np.ndarray:
     state = watched(policy, [3, 4])
     rows, executed = np.arange(2), np.full(2, policy.horizon.executed)
     first = policy.plan(state, rows, executed)
-    return np.concatenate(
-        (first.actions, policy.plan(first.state, rows, executed, np.array([0, 2])).actions), 1
-    )
+    second = policy.plan(policy.adopt(state, first), rows, executed, np.array([0, 2]))
+    return np.concatenate((first.actions, second.actions), 1)
 
 
 @pytest.mark.parametrize("name", DOORS)

@@ -36,23 +36,20 @@ GOING_ON = [
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("kind", ["unet", "transformer", "mode"])
 def test_a_row_has_the_same_plan_in_any_company(
-    kind, sampler, tiny_model, observation, watched, plan, same_rows
+    kind, sampler, tiny_model, observation, watched, plan
 ):
     policy = DiffusionPolicy(tiny_model(kind), sampler)
     state = watched(policy)
     together = plan(policy, state)
     for rows in ([3], [0, 6], [5, 4, 3, 2, 1]):
         some = plan(policy, state, rows)
-        np.testing.assert_allclose(some.state.plan[rows], together.state.plan[rows], atol=1e-5)
-        assert same_rows(some.state, state, set(range(ROWS)) - set(rows))
+        np.testing.assert_allclose(some.plan.x, together.plan.x[rows], atol=1e-5)
     alone = DiffusionPolicy(policy.model, sampler)  # a batch of one from the beginning
     for row in (0, 3):
         one = alone.initial_state([row])
         for tick in range(2):
             one = alone.observe(one, {"state": observation(ROWS, tick)["state"][row : row + 1]})
-        np.testing.assert_allclose(
-            plan(alone, one).state.plan[0], together.state.plan[row], atol=1e-5
-        )
+        np.testing.assert_allclose(plan(alone, one).plan.x[0], together.plan.x[row], atol=1e-5)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -63,15 +60,15 @@ def test_permuting_rows_permutes_plans(sampler, tiny_model, observation, watched
     for tick in range(2):
         mixed = policy.observe(mixed, {"state": observation(ROWS, tick)["state"][order]})
     one, other = plan(policy, together), plan(policy, mixed)
-    np.testing.assert_allclose(other.state.plan, one.state.plan[order], atol=1e-5)
+    np.testing.assert_allclose(other.plan.x, one.plan.x[order], atol=1e-5)
     np.testing.assert_allclose(other.actions, one.actions[order], rtol=1e-5, atol=1e-3)
 
 
 @pytest.mark.parametrize("rows", [[2], [6, 0], []])
 def test_resetting_rows_leaves_the_others_to_the_bit(
-    rows, policy, observation, watched, plan, same_rows, row_of
+    rows, policy, observation, watched, plan, replan, same_rows, row_of
 ):
-    state = plan(policy, watched(policy)).state
+    state = replan(policy, watched(policy))
     before = copy.deepcopy(state)
     reset = policy.reset_rows(state, np.array(rows, np.int64), [90 + row for row in rows])
     assert same_rows(state, before, range(ROWS))  # the old value is not touched
@@ -95,9 +92,13 @@ def test_reset_rows_wants_a_seed_for_every_row(policy, watched):
         policy.reset_rows(watched(policy), np.array([0, 1]), [5])
 
 
-def test_a_row_that_is_reset_with_its_seed_does_the_same_again(policy, observation, watched, plan):
-    first = plan(policy, watched(policy))
-    state = policy.reset_rows(plan(policy, first.state).state, np.array([3]), [3])
+def test_a_row_that_is_reset_with_its_seed_does_the_same_again(
+    policy, observation, watched, plan, replan
+):
+    state = watched(policy)
+    first = plan(policy, state)
+    state = replan(policy, policy.adopt(state, first))
+    state = policy.reset_rows(state, np.array([3]), [3])
     for tick in range(2):
         state = policy.observe(state, observation(ROWS, tick))
     again = plan(policy, state, [3])
@@ -107,15 +108,15 @@ def test_a_row_that_is_reset_with_its_seed_does_the_same_again(policy, observati
 def test_each_plan_of_a_row_has_noise_of_its_own(policy, watched, plan):
     state = watched(policy)
     first = plan(policy, state)
-    second = plan(policy, first.state)
+    second = plan(policy, policy.adopt(state, first))
     assert np.array_equal(
         plan(policy, state).actions, first.actions
     )  # the state is a value: asked twice, same answer
-    assert np.abs(second.state.plan - first.state.plan).max() > 0.05
-    assert (second.state.plans == 2).all()
+    assert np.abs(second.plan.x - first.plan.x).max() > 0.05
+    assert (second.plan.count == 2).all()
     twins = policy.observe(policy.initial_state([1, 2]), {"state": np.ones((2, 2), np.float32)})
     assert (
-        np.abs(np.diff(plan(policy, twins).state.plan, axis=0)).max() > 0.05
+        np.abs(np.diff(plan(policy, twins).plan.x, axis=0)).max() > 0.05
     )  # another seed, another plan
 
 
@@ -125,12 +126,11 @@ def test_each_plan_of_a_row_has_noise_of_its_own(policy, watched, plan):
 @pytest.mark.parametrize("sampler", GOING_ON)
 @pytest.mark.parametrize("kind", ["unet", "transformer", "mode"])
 def test_a_row_goes_on_the_same_in_any_company(
-    kind, sampler, tiny_model, observation, watched, plan
+    kind, sampler, tiny_model, observation, watched, replan
 ):
     policy = DiffusionPolicy(tiny_model(kind), sampler)
-    state = plan(
-        policy, watched(policy), [0, 2, 3, 5]
-    ).state  # these rows are one plan ahead of the others
+    # these rows are one plan ahead of the others
+    state = replan(policy, watched(policy), [0, 2, 3, 5])
     state = policy.observe(state, observation(ROWS, 8))
     executed, frozen = np.array([4, 3, 2, 4, 1, 4, 0]), np.array([0, 1, 0, 2, 0, 0, 0])
 
@@ -140,17 +140,17 @@ def test_a_row_goes_on_the_same_in_any_company(
     together = go_on(list(range(ROWS)))
     for rows in ([3], [0, 6], [5, 4, 1], [2]):
         some = go_on(rows)
-        np.testing.assert_allclose(some.state.plan[rows], together.state.plan[rows], atol=2e-5)
-        np.testing.assert_allclose(some.state.level[rows], together.state.level[rows])
+        np.testing.assert_allclose(some.plan.x, together.plan.x[rows], atol=2e-5)
+        np.testing.assert_allclose(some.plan.level, together.plan.level[rows])
         assert some.nfe.tolist() == together.nfe[rows].tolist()
 
 
 @pytest.mark.parametrize("sampler", GOING_ON)
 def test_resetting_a_row_leaves_what_the_others_go_on_from(
-    sampler, tiny_model, observation, watched, plan, same_rows
+    sampler, tiny_model, observation, watched, plan, replan, same_rows
 ):
     policy = DiffusionPolicy(tiny_model(), sampler)
-    state = plan(policy, watched(policy)).state
+    state = replan(policy, watched(policy))
     reset = policy.reset_rows(state, np.array([2]), [77])
     assert same_rows(reset, state, set(range(ROWS)) - {2})
     others = [0, 1, 3, 4, 5, 6]
@@ -162,7 +162,7 @@ def test_resetting_a_row_leaves_what_the_others_go_on_from(
     fresh = policy.observe(fresh, {"state": observation(ROWS, 5)["state"][2:3]})
     again = plan(policy, policy.observe(reset, observation(ROWS, 5)), [2])
     np.testing.assert_allclose(
-        again.state.plan[2], plan(policy, fresh).state.plan[0], atol=1e-5
+        again.plan.x[0], plan(policy, fresh).plan.x[0], atol=1e-5
     )  # nothing of the old plan
 
 

@@ -96,7 +96,7 @@ def test_from_the_command_line_to_a_warm_start(ckpt, tmp_path):
     policy = DiffusionPolicy(model, WarmStart(1, 0.3, cold=2))
     state = policy.observe(policy.initial_state([1]), {"state": np.zeros((1, 5), np.float32)})
     first = policy.plan(state, np.zeros(1, int), np.zeros(1, int))
-    second = policy.plan(first.state, np.zeros(1, int), np.full(1, 8))
+    second = policy.plan(policy.adopt(state, first), np.zeros(1, int), np.full(1, 8))
     assert np.isfinite(second.actions).all()
     assert int(second.nfe[0]) == 1
 

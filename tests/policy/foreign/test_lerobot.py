@@ -101,7 +101,7 @@ def test_it_is_warm_started_from_the_command_line(answered, tmp_path):
     }
     state = policy.observe(policy.initial_state([0]), shown)
     first = policy.plan(state, np.zeros(1, int), np.zeros(1, int))
-    second = policy.plan(first.state, np.zeros(1, int), np.full(1, 8))
+    second = policy.plan(policy.adopt(state, first), np.zeros(1, int), np.full(1, 8))
     assert (int(first.nfe[0]), int(second.nfe[0])) == (4, 2)
     with pytest.raises(ConfigError, match=r"sdp .*it knows constant"):
         DiffusionPolicy(model, Streaming())
