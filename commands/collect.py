@@ -27,7 +27,7 @@ from ..envs.demonstrators.demonstrate import (
 )
 from ..envs.demonstrators.play import bounds
 from ..envs.registry import options_of
-from ..envs.vector_env import WorkerError
+from ..envs.workers import WorkerError
 from ..spec import ConfigError, DataError, FloatArray, ObsSpec, shorten, unknown
 from ..system.interrupts import explain
 from ..system.untrusted import read_json

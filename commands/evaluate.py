@@ -17,7 +17,7 @@ from ..configs.compose import choices
 from ..control import LoopSettings, RowLog, VirtualClock
 from ..control import run as run_loop
 from ..envs.registry import check_task, defaults, options_of
-from ..envs.vector_env import SimulatedRobot
+from ..envs.simulated_robot import SimulatedRobot
 from ..evaluation import results
 from ..evaluation.latency import PlannerTiming
 from ..policy import checkpoint

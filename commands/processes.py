@@ -12,7 +12,7 @@ from multiprocessing import forkserver, get_context, parent_process, resource_tr
 from typing import Any, TypeVar
 
 from ..envs.lifelines import end_with, without_terminal_signals
-from ..envs.vector_env import WorkerError
+from ..envs.workers import WorkerError
 from ..system.threads import ONE_THREAD, usable_cpus
 
 T = TypeVar("T")

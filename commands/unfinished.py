@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..control import RowLog
-from ..envs.vector_env import WorkerError
+from ..envs.workers import WorkerError
 from ..spec import ConfigError, DataError, Feedback
 from ..system import outputs
 from ..system.interrupts import explain

@@ -25,13 +25,20 @@ SIMPLE = (bool, int, float, complex, str, bytes, type(None), np.ndarray, np.gene
 class Snapshot:
     """Everything that the rest of an episode depends on, but its actions; made by `TaskEnv.snapshot`."""
 
-    made_by: tuple[
-        Any, ...
-    ]  # what an environment must be to take it: its class and what else fixes its scene
+    made_by: tuple[Any, ...]
+    """What an environment must be to take it: its class and what else fixes its scene."""
     elapsed: int  # substeps since the episode began
     best_score: float | None
     rng_state: Mapping[str, Any]
     state: Any  # the suite's own
+
+
+@dataclass(frozen=True)
+class RowSnapshot:
+    """One row of a vector environment: its environment, and what was last said of it."""
+
+    env: Snapshot
+    feedback: Mapping[str, Any]  # name of `Feedback` -> the row's value
 
 
 def is_plain(value: Any) -> bool:

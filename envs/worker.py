@@ -1,4 +1,4 @@
-"""Some rows of a simulated task in one process, and the loop of a worker process that serves them."""
+"""The loop of a worker process that runs some rows of a simulated task."""
 
 from __future__ import annotations
 
@@ -11,13 +11,10 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ..spec import ActionSpec, BoolArray, FloatArray, HotstartError, IntArray, ObsSpec
-from .base import Observations, TaskEnv
+from ..spec import ActionSpec, Feedback, HotstartError, Observation, ObsSpec
 from .lifelines import end_with
 from .registry import make
+from .vector_env import VectorEnv
 
 
 @dataclass(frozen=True)
@@ -33,13 +30,10 @@ class Specs:
 
 @dataclass(frozen=True)
 class Report:
-    """The state of some rows after a tick; first axis: the row."""
+    """How some rows stand after a turn, in one message."""
 
-    observation: dict[str, NDArray[Any]]
-    done: BoolArray
-    success: BoolArray
-    score: FloatArray
-    reports_success: BoolArray
+    observation: Observation
+    feedback: Feedback
 
 
 @dataclass(frozen=True)
@@ -63,88 +57,29 @@ class Job:
     frame_every: int = 1
 
 
-class VectorEnv:
-    """Environments side by side. A row that is done is not stepped any more: its last observation and result stay."""
+def build_envs(job: Job) -> VectorEnv:
+    """The environments of a job."""
+    envs = [make(job.task, **job.options) for _ in range(job.count)]
+    return VectorEnv(envs, job.recorded, job.frame_every)
 
-    def __init__(self, job: Job) -> None:
-        self.envs: list[TaskEnv] = [make(job.task, **job.options) for _ in range(job.count)]
-        self._recorded, self._frame_every = set(job.recorded), job.frame_every
-        self._frames: dict[int, list[NDArray[np.uint8]]] = {}
-        first = self.envs[0]
-        self.specs = Specs(
-            first.obs_spec, first.action_spec, first.rate_hz, first.max_steps, first.substeps
-        )
-        self.reset([None] * job.count)
 
-    def reset(self, seeds: Sequence[int | None]) -> Report:
-        """Begin an episode in every row; a row with seed None is idle: done, with zeros for an observation."""
-        count = len(self.envs)
-        self._done = np.array([seed is None for seed in seeds])
-        self._success, self._score = np.zeros(count, bool), np.zeros(count, np.float64)
-        self._reports = np.zeros(count, bool)
-        keys = self.specs.obs_spec.keys.items()
-        self._observation = {name: np.zeros((count, *key.shape), key.dtype) for name, key in keys}
-        self._frames = {row: [] for row in self._recorded}
-        for row, seed in enumerate(seeds):
-            if seed is not None:
-                self._write(row, *self.envs[row].reset(seed=int(seed)))
-                self._record(row)
-        return self._report()
+def specs_of(envs: VectorEnv) -> Specs:
+    """What the rows have in common."""
+    return Specs(envs.obs_spec, envs.action_spec, envs.rate_hz, envs.max_steps, envs.substeps)
 
-    def act(self, actions: FloatArray, substeps: IntArray) -> Report:
-        """`actions` (rows, A), each for `substeps` (rows,); those of rows that are done are not looked at.
 
-        A row with 0 substeps stands still: who acts has ended its episode before the environment did.
-        """
-        for row in np.flatnonzero(~self._done & (substeps != 0)):
-            env = self.envs[row]
-            observation, _, terminated, truncated, info = env.step(actions[row], int(substeps[row]))
-            self._done[row] = terminated or truncated
-            self._write(row, observation, info)
-            self._record(row)
-        return self._report()
-
-    def hold_position(self) -> FloatArray:
-        """The actions (rows, A) that keep every row where it is; zeros for rows that are done."""
-        width = self.specs.action_spec.width
-        return np.stack(
-            [
-                np.zeros(width) if done else env.hold_position()
-                for env, done in zip(self.envs, self._done, strict=True)
-            ]
-        )
-
-    def frames(self, row: int) -> list[NDArray[np.uint8]]:
-        """The pictures of a recorded row's episode so far."""
-        return self._frames[row]
-
-    def close(self) -> None:
-        """Close every environment."""
-        for env in self.envs:
-            env.close()
-
-    def _write(self, row: int, observation: Observations, info: Mapping[str, Any]) -> None:
-        for name, values in self._observation.items():
-            values[row] = observation[name]
-        self._success[row], self._score[row] = info["success"], info["score"]
-        self._reports[row] = self.envs[row].reports_success
-
-    def _record(self, row: int) -> None:
-        """Keep a picture of every n-th tick and of the last one."""
-        env = self.envs[row]
-        if row in self._recorded and (env.steps % self._frame_every == 0 or self._done[row]):
-            self._frames[row].append(env.render())
-
-    def _report(self) -> Report:
-        observation = {name: values.copy() for name, values in self._observation.items()}
-        said = (self._done.copy(), self._success.copy(), self._score.copy(), self._reports.copy())
-        return Report(observation, *said)
+def call(envs: VectorEnv, method: str, arguments: Sequence[Any]) -> Any:
+    """A method's result; where it is a Feedback, a `Report` with the observation that belongs to it."""
+    result = getattr(envs, method)(*arguments)
+    if isinstance(result, Feedback):
+        return Report(envs.observe(), result)
+    return result
 
 
 def serve(connection: Connection) -> None:
     """Do what is asked until told to close, or until the other side is gone.
 
-    The first message is a `Job`; each further one is (ticket, method of `Rows`, arguments). Each is answered by
+    The first message is a `Job`; each further one is (ticket, method of `VectorEnv`, arguments). Each is answered by
     (ticket, result or `Failure`).
     """
     try:
@@ -154,7 +89,7 @@ def serve(connection: Connection) -> None:
             if method == "close":
                 rows.close()
                 return
-            _attempt(connection, ticket, partial(getattr(rows, method), *arguments))
+            _attempt(connection, ticket, partial(call, rows, method, arguments))
     except (EOFError, ConnectionError):
         return  # the parent is gone: nobody is left to report to
 
@@ -164,8 +99,8 @@ def _build(connection: Connection, job: Job) -> VectorEnv | None:
     built: list[VectorEnv] = []
 
     def specs() -> Specs:
-        built.append(VectorEnv(job))
-        return built[0].specs
+        built.append(build_envs(job))
+        return specs_of(built[0])
 
     _attempt(connection, 0, specs)
     if built:
@@ -193,6 +128,5 @@ def main() -> None:
     with Connection(int(sys.argv[1])) as connection:
         serve(connection)
     sys.stdout.flush()
-    os._exit(
-        0
-    )  # no interpreter shutdown: graphics libraries crash in it, and nothing is left to save
+    # No interpreter shutdown: graphics libraries crash in it, and nothing is left to save.
+    os._exit(0)

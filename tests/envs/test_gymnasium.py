@@ -12,7 +12,7 @@ from hotstart.configs.compose import compose_config
 from hotstart.datasets.store import Store
 from hotstart.envs.gymnasium import GymnasiumEnv
 from hotstart.envs.registry import make, options_of
-from hotstart.envs.vector_env import SimulatedRobot
+from hotstart.envs.simulated_robot import SimulatedRobot
 from hotstart.spec import ConfigError, HotstartError, ObsKey
 
 

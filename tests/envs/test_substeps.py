@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hotstart.control import LoopSettings, VirtualClock, run
 from hotstart.envs.registry import make
-from hotstart.envs.vector_env import SimulatedRobot
+from hotstart.envs.simulated_robot import SimulatedRobot
 from hotstart.planners import DelayedPlanner
 from hotstart.spec import ConfigError, Planned
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hotstart.envs import vector_env as vectorised
+from hotstart.envs import workers
 from hotstart.envs.registry import make
-from hotstart.envs.vector_env import SilentWorkerError, SimulatedRobot, WorkerError
+from hotstart.envs.simulated_robot import SimulatedRobot
+from hotstart.envs.workers import SilentWorkerError, WorkerError
 from hotstart.spec import ConfigError
 
 # A task without a simulator, added the way any package adds one: an action of 1 to 4 breaks it in a way of its own.
@@ -162,9 +163,9 @@ def test_exceptions_come_through(walk):
             robot.act(np.array([[np.nan], [0.0]]))
         robot.reset([1, 2])  # an error spoils the episode, not the robot
         assert not robot.act(np.zeros((2, 1))).done.any()
-    for workers in (0, 1):
+    for count in (0, 1):
         with pytest.raises(ConfigError, match="max_steps"):
-            SimulatedRobot("walk", {"max_step": 2}, workers=workers)
+            SimulatedRobot("walk", {"max_step": 2}, workers=count)
 
 
 def test_an_answer_left_over_from_an_interruption_is_dropped(walk):
@@ -181,7 +182,7 @@ def test_an_answer_left_over_from_an_interruption_is_dropped(walk):
 
 
 def test_close_does_not_wait_for_a_stuck_worker(walk, monkeypatch):
-    monkeypatch.setattr(vectorised, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(workers, "PATIENCE_S", 0.3)
     robot = SimulatedRobot("walk", rows=1, workers=1)
     robot.reset([1])
     process = int(robot.observe()["facts"][0, 2])
@@ -214,7 +215,7 @@ def gone(process: int, within_s: float = 10.0) -> bool:
 @pytest.mark.parametrize("stuck", [False, True])
 def test_workers_end_with_a_killed_parent(stuck, walk):
     program = (
-        "import os; import numpy as np; from hotstart.envs.vector_env import SimulatedRobot\n"
+        "import os; import numpy as np; from hotstart.envs.simulated_robot import SimulatedRobot\n"
         "robot = SimulatedRobot('walk', workers=1)\n"
         "robot.reset([1]); print(int(robot.observe()['facts'][0, 2]), flush=True)\n"
         f"{stuck} and robot._crews[0].submit('act', np.full((1, 1), 3.0), np.array([1]))\n"
@@ -243,7 +244,7 @@ def test_a_stopped_worker_is_named_and_ended(walk):
 
 
 def test_an_environment_that_is_never_built_is_named(walk, monkeypatch):
-    monkeypatch.setattr(vectorised, "BUILD_S", 0.02)
+    monkeypatch.setattr(workers, "BUILD_S", 0.02)
     with pytest.raises(SilentWorkerError, match=r"rows 0 .* has not answered for 0.02 s"):
         SimulatedRobot("walk", workers=1)
 
