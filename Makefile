@@ -4,25 +4,27 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SHELL := /bin/bash
 
-.PHONY: help setup system demo test lint clean
+.PHONY: help setup system demo test lint requirements clean
 
 help:
 	@echo "make demo   set up, collect, train, evaluate; the report is runs/demo/report.html"
 	@echo "make test   set up and run the tests"
 	@echo "make lint   ruff and pyright"
+	@echo "make requirements   pin every package and its hashes anew (UPGRADE=--upgrade: newer versions)"
 	@echo "PYTHON=...  the interpreter to build $(VENV) with (3.11 or 3.12)"
 
 # Rendering and the compiler: installed only where this may be done and only what is missing.
 system:
 	@.ci/system
 
-$(BIN)/.ready: requirements.txt pyproject.toml
+$(BIN)/.ready: requirements.txt requirements-torch.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info[:2] <= (3, 12); sys.exit(0 if ok else "hotstart needs Python 3.11 or 3.12, this is " + sys.version.split()[0] + ": make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip<26.2"
-	$(BIN)/python -m pip install --quiet $$(grep '^torch==' requirements.txt)
-	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements.txt
+	$(BIN)/python -m pip install --quiet -r requirements-torch.txt
 	$(BIN)/python -m pip install --quiet --no-deps -e .
+	$(BIN)/python -m pip check
 	touch $@
 
 setup: system $(BIN)/.ready
@@ -37,6 +39,17 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
+
+# One file for both Pythons. CUDA libraries are left out: they belong to the build of torch, and come with it.
+EXTRAS := pusht metaworld gymnasium-robotics pretrained dev
+CUDA := cuda-bindings cuda-toolkit nvidia-cudnn-cu13 nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvshmem-cu13 triton
+requirements:
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/python -m pip install --quiet uv==0.13.9
+	UV_CUSTOM_COMPILE_COMMAND="make requirements" build/uv/bin/uv pip compile --quiet $(UPGRADE) \
+		pyproject.toml requirements-torch.txt $(EXTRAS:%=--extra %) --universal --python-version 3.11 \
+		--generate-hashes --annotation-style line --no-emit-package torch \
+		--excludes <(printf '%s\n' $(CUDA)) --output-file requirements.txt
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -61,10 +61,15 @@ def test_a_declared_dependency_can_be_imported(group, wanted):
         import_module(name)
 
 
+def read_pins(name: str) -> list[Requirement]:
+    """The exact versions in a file; its hashes and comments begin with a blank or with `#`."""
+    lines = (ROOT / name).read_text().splitlines()
+    return [Requirement(line.rstrip(" \\")) for line in lines if line[:1].isalnum()]
+
+
 def test_the_versions_tried_together_are_within_the_declared_bounds():
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
-    pinned = [Requirement(line) for line in lines if line and not line.startswith("#")]
-    pins = {canonicalize_name(pin.name): pin for pin in pinned}
+    tried = read_pins("requirements.txt") + read_pins("requirements-torch.txt")
+    pins = {canonicalize_name(pin.name): pin for pin in tried}
     for group, wanted in declared():
         pin = pins.get(canonicalize_name(wanted.name))
         if pin is None:
