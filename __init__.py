@@ -28,7 +28,7 @@ _PUBLIC = {
     "node": "policy.training.api",
     "TrainingSettings": "policy.training.settings",
     "DiffusionPolicy": "policy.diffusion_policy",
-    "Fresh": "policy.samplers.base",
+    "Fresh": "policy.samplers.fresh",
     "DDIM": "policy.diffusion.solvers",
     "DPMSolverPP": "policy.diffusion.solvers",
     "ConditionalUnet": "policy.denoisers.unet",

@@ -18,7 +18,7 @@ import torch
 from ..datasets.arrays import Arrays
 from ..policy.diffusion_policy import DiffusionPolicy
 from ..policy.model import ModelConfig
-from ..policy.samplers.base import Fresh
+from ..policy.samplers.fresh import Fresh
 from ..policy.training.settings import TrainingSettings
 from ..policy.training.trainer import Trainer
 from ..spec import Horizon

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..policy import checkpoint
 from ..policy.diffusion_policy import DiffusionPolicy
 from ..policy.model import PRECISIONS, PolicyModel
-from ..policy.samplers.base import Fresh
+from ..policy.samplers.fresh import Fresh
 from ..spec import REQUIRED, ConfigError, option
 from .call_time import two_calls
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from ..datasets.store import Store
 from ..policy import checkpoint
 from ..policy.normalizer import ACTION
-from ..policy.samplers.base import Fresh, PlanRequest
+from ..policy.samplers.base import PlanRequest
+from ..policy.samplers.fresh import Fresh
 from ..policy.samplers.warm_start import WarmStart
 from ..spec import REQUIRED, ConfigError, IntArray, option
 from ._moments import noise_of, request_at

@@ -14,7 +14,8 @@ import torch
 from ..policy.diffusion.solvers import DDIM
 from ..policy.diffusion_policy import DiffusionPolicy
 from ..policy.foreign.lerobot import import_policy
-from ..policy.samplers.base import Fresh, Sampler
+from ..policy.samplers.base import Sampler
+from ..policy.samplers.fresh import Fresh
 from ..policy.samplers.warm_start import WarmStart
 from ..spec import REQUIRED, option
 from .call_time import two_calls

@@ -14,7 +14,8 @@ from ..policy import checkpoint
 from ..policy.fitting.calibration import pairs_of_steps
 from ..policy.model import PolicyModel
 from ..policy.normalizer import ACTION
-from ..policy.samplers.base import Fresh, PlanRequest, Sampler, shift
+from ..policy.samplers.base import PlanRequest, Sampler, shift
+from ..policy.samplers.fresh import Fresh
 from ..policy.samplers.real_time_chunking import RealTimeChunking
 from ..policy.samplers.warm_start import WarmStart
 from ..spec import REQUIRED, ConfigError, option

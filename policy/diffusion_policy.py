@@ -33,7 +33,6 @@ from .model import PolicyModel
 from .normalizer import ACTION
 from .registry import build
 from .samplers.base import (
-    Fresh,
     NeedsUnconditional,
     PlanOutcome,
     PlanRequest,
@@ -42,6 +41,7 @@ from .samplers.base import (
     Settling,
     check_finite,
 )
+from .samplers.fresh import Fresh
 from .state import Plan, PolicyState, adopt_plans, create_state, push_observation
 
 

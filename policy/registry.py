@@ -44,7 +44,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     ),
     "actions": (f"{_HERE}.actions.Representation",),
     "inference": (
-        f"{_HERE}.samplers.base.Fresh",
+        f"{_HERE}.samplers.fresh.Fresh",
         f"{_HERE}.samplers.warm_start.WarmStart",
         f"{_HERE}.samplers.streaming.Streaming",
         f"{_HERE}.samplers.real_time_chunking.RealTimeChunking",

@@ -353,7 +353,7 @@ def test_a_real_policy_in_the_loop_is_what_it_plans_by_hand(tiny_model, scripted
     """The loop's commands are those of a policy that is fed and asked by hand, row by row, and the same for the same seeds."""
     from hotstart.policy.diffusion.solvers import DDIM
     from hotstart.policy.diffusion_policy import DiffusionPolicy
-    from hotstart.policy.samplers.base import Fresh
+    from hotstart.policy.samplers.fresh import Fresh
 
     policy = DiffusionPolicy(tiny_model(), Fresh(2, DDIM(1.0)))
 

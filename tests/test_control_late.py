@@ -199,7 +199,7 @@ def test_a_late_row_has_a_clock_of_its_own(scripted):
 def test_a_turn_shorter_than_a_period_is_no_further_entry_of_the_history(tiny_model, scripted):
     """Plans come 30 ms late at 10 Hz in row 1 and at once in row 0; what the policy saw when it was asked, in ms."""
     from hotstart.policy.diffusion_policy import DiffusionPolicy
-    from hotstart.policy.samplers.base import Fresh
+    from hotstart.policy.samplers.fresh import Fresh
 
     class Noting(DiffusionPolicy):
         def plan(self, state, rows, executed, frozen=None):
@@ -274,7 +274,7 @@ def test_a_listening_policy_is_told_the_very_actions_that_the_robot_was_given(sc
 
 def test_what_is_not_new_takes_the_newest_entrys_place(tiny_model):
     from hotstart.policy.diffusion_policy import DiffusionPolicy
-    from hotstart.policy.samplers.base import Fresh
+    from hotstart.policy.samplers.fresh import Fresh
 
     policy = DiffusionPolicy(tiny_model(horizon=Horizon(3, 14, 4)), Fresh(1))
     state = policy.initial_state([0, 1])

@@ -21,7 +21,8 @@ from ...seeds import Purpose, numpy_generator
 from ...spec import ConfigError, DataError, IntArray
 from ..diffusion.noise import RowNoise
 from ..model import PolicyModel
-from ..samplers.base import Fresh, PlanRequest, Sampler, shift, want_regime
+from ..samplers.base import PlanRequest, Sampler, shift, want_regime
+from ..samplers.fresh import Fresh
 from ..samplers.warm_start import WarmStart
 from ..training.batches import WindowBatches
 

@@ -6,7 +6,6 @@ down explicit pairs of levels with a solver.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -20,8 +19,8 @@ from ...spec import ConfigError, Horizon, IntArray
 from ..denoisers.base import LevelTable, take_rows
 from ..diffusion.contract import Denoiser
 from ..diffusion.noise import RowNoise
-from ..diffusion.schedule import Schedule, grid
-from ..diffusion.solvers import DDIM, Solver
+from ..diffusion.schedule import Schedule
+from ..diffusion.solvers import Solver
 
 
 @dataclass(frozen=True)
@@ -297,49 +296,6 @@ def run_sampling_loop(
         if solver.stochastic:
             x = x + std * noise()
     return x
-
-
-class Fresh:
-    """Sample from pure noise at every call: DDPM, DDIM, DPM-Solver++ or Euler, as the solver says (Diffusion Policy).
-
-    `start_noise` scales the noise that a plan begins with. At 0 it begins in the middle, and a solver without noise of its own
-    then gives one plan for one observation, near the mean of what was demonstrated: the simplest policy of the same weights.
-    """
-
-    def __init__(
-        self,
-        steps: int = 10,
-        solver: Solver | None = None,
-        clip: float | None = 1.0,
-        start_noise: float = 1.0,
-    ) -> None:
-        if steps < 1:
-            raise ConfigError(f"inference.steps is {steps}; at least one step is needed")
-        self.steps, self.solver, self.clip = steps, solver or DDIM(), clip
-        self.start_noise = checked_start_noise(start_noise)
-        self._level_tables = LevelTableCache()
-
-    def check(self, capabilities: Capabilities, horizon: Horizon) -> None:
-        """A plan begins at pure noise in all of its steps."""
-        want_regime(capabilities, "constant", "sampling from pure noise")
-
-    def __call__(self, request: PlanRequest) -> PlanOutcome:
-        """Plans (R, T, A) for every row."""
-        steps, start = request.horizon.planned, self.start_noise * request.draw()
-        levels = grid(request.schedule, self.steps).to(start.device)  # (S + 1,)
-        denoise = request.denoiser.bind(
-            request.context, self.clip, self._level_tables.of(request, levels)
-        )
-        pairs = [level.expand(request.rows, steps) for level in levels]
-        plan = run_sampling_loop(denoise, self.solver, start, pairs, request.draw)
-        return PlanOutcome(plan, denoise.nfe)
-
-
-def checked_start_noise(share: float) -> float:
-    """How much of its noise a plan begins with; raises ConfigError where it is none."""
-    if not 0 <= share < math.inf:
-        raise ConfigError(f"inference.start_noise is {share}; 1 is the noise trained with, 0 none")
-    return share
 
 
 def check_finite(plan: Tensor) -> None:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ...spec import ConfigError, Horizon
 from ..diffusion.solvers import DDIM, Solver
-from .base import Capabilities, Fresh, PlanOutcome, PlanRequest, has_plan, want_regime
+from .base import Capabilities, PlanOutcome, PlanRequest, has_plan, want_regime
+from .fresh import Fresh
 
 
 class BidirectionalDecoding:

@@ -13,7 +13,6 @@ from ..diffusion.schedule import raise_noise
 from ..diffusion.solvers import DDIM, Solver
 from .base import (
     Capabilities,
-    Fresh,
     LevelTableCache,
     PlanOutcome,
     PlanRequest,
@@ -21,6 +20,7 @@ from .base import (
     run_sampling_loop,
     want_regime,
 )
+from .fresh import Fresh
 
 Primer = Literal["denoise", "zero", "constant"]
 

@@ -18,16 +18,15 @@ from ..diffusion.schedule import Schedule, add_noise, alpha_sigma, grid
 from ..diffusion.solvers import DDIM, Solver
 from .base import (
     Capabilities,
-    Fresh,
     LevelTableCache,
     PlanOutcome,
     PlanRequest,
-    checked_start_noise,
     cold_or_warm,
     merge_outcomes,
     run_sampling_loop,
     want_regime,
 )
+from .fresh import Fresh, checked_start_noise
 
 MIN_START = 0.3
 """Where warm starts begin at least, unless it was measured for a checkpoint."""

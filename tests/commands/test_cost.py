@@ -6,7 +6,7 @@ from hotstart.benchmarks.cost import cost_of
 from hotstart.cli import main
 from hotstart.policy import checkpoint
 from hotstart.policy.diffusion_policy import DiffusionPolicy
-from hotstart.policy.samplers.base import Fresh
+from hotstart.policy.samplers.fresh import Fresh
 from hotstart.spec import ConfigError
 
 EMBED, LAYERS, PLANNED, ACTIONS, HEADS = 32, 2, 12, 2, 2

@@ -10,7 +10,7 @@ import torch
 from hotstart.policy import checkpoint
 from hotstart.policy.diffusion.solvers import DDIM
 from hotstart.policy.diffusion_policy import DiffusionPolicy
-from hotstart.policy.samplers.base import Fresh
+from hotstart.policy.samplers.fresh import Fresh
 from hotstart.policy.state import PolicyState
 from hotstart.rows import take_rows
 from hotstart.spec import Planned

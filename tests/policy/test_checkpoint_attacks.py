@@ -32,7 +32,7 @@ def edit_config(folder: Path, change) -> None:
         "builtins.eval",
         "evil_module_of_a_stranger.Thing",
         "hotstart.policy.checkpoint.shutil.rmtree",
-        "hotstart.policy.samplers.base.Fresh",  # ours, but of another axis
+        "hotstart.policy.samplers.fresh.Fresh",  # ours, but of another axis
         ["os.system"],
         None,
     ],

@@ -13,8 +13,8 @@ from hotstart.policy.denoisers.unet import ConditionalUnet
 from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.policy.encoders.state import StateEncoder
 from hotstart.policy.normalizer import Normalizer
-from hotstart.policy.samplers.base import Fresh
 from hotstart.policy.samplers.bidirectional import BidirectionalDecoding
+from hotstart.policy.samplers.fresh import Fresh
 from hotstart.policy.samplers.real_time_chunking import RealTimeChunking
 from hotstart.policy.samplers.streaming import Streaming
 from hotstart.policy.samplers.warm_start import WarmStart

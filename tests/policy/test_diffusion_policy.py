@@ -17,7 +17,8 @@ from hotstart.policy.diffusion.solvers import DDIM, DPMSolverPP
 from hotstart.policy.diffusion_policy import DiffusionPolicy, build_sampler
 from hotstart.policy.model import AS_GIVEN
 from hotstart.policy.normalizer import ACTION, Normalizer
-from hotstart.policy.samplers.base import Fresh, PlanOutcome
+from hotstart.policy.samplers.base import PlanOutcome
+from hotstart.policy.samplers.fresh import Fresh
 from hotstart.policy.samplers.streaming import Streaming
 from hotstart.spec import ActionDim, ActionSpec, ConfigError, HotstartError, ObsKey, ObsSpec
 
@@ -366,7 +367,7 @@ def test_a_way_is_built_from_its_configuration():
     home = "hotstart.policy"
     sampler = build_sampler(
         {
-            "_target_": f"{home}.samplers.base.Fresh",
+            "_target_": f"{home}.samplers.fresh.Fresh",
             "steps": 4,
             "solver": {"_target_": f"{home}.diffusion.solvers.DDIM", "eta": 0.5},
             "clip": None,
@@ -375,12 +376,12 @@ def test_a_way_is_built_from_its_configuration():
     assert (sampler.steps, sampler.clip, sampler.solver.eta) == (4, None, 0.5)
     with pytest.raises(ConfigError, match=r"solver names the target 'os\.system'"):
         build_sampler(
-            {"_target_": f"{home}.samplers.base.Fresh", "solver": {"_target_": "os.system"}}
+            {"_target_": f"{home}.samplers.fresh.Fresh", "solver": {"_target_": "os.system"}}
         )
     with pytest.raises(
         ConfigError, match=r"inference\.step is unknown; Fresh takes steps, solver, clip"
     ):
-        build_sampler({"_target_": f"{home}.samplers.base.Fresh", "step": 4})
+        build_sampler({"_target_": f"{home}.samplers.fresh.Fresh", "step": 4})
 
 
 def test_a_loaded_policy_does_what_the_saved_one_did(tmp_path, policy, watched, plan):

@@ -14,9 +14,10 @@ from hotstart.policy.diffusion.solvers import PLMS, DPMSolverPP
 from hotstart.policy.diffusion_policy import DiffusionPolicy, build_sampler
 from hotstart.policy.fitting.anchors import fit_anchors
 from hotstart.policy.samplers.anchored import Anchored
-from hotstart.policy.samplers.base import Capabilities, Fresh
+from hotstart.policy.samplers.base import Capabilities
 from hotstart.policy.samplers.bidirectional import BidirectionalDecoding
 from hotstart.policy.samplers.classifier_free import ClassifierFreeGuidance
+from hotstart.policy.samplers.fresh import Fresh
 from hotstart.policy.samplers.real_time_chunking import RealTimeChunking
 from hotstart.policy.samplers.streaming import Streaming
 from hotstart.policy.samplers.warm_start import WarmStart

@@ -8,8 +8,8 @@ import torch
 from hotstart.policy.diffusion.noise import RowNoise
 from hotstart.policy.diffusion.solvers import DDIM, DPMSolverPP
 from hotstart.policy.diffusion_policy import DiffusionPolicy
-from hotstart.policy.samplers.base import Fresh
 from hotstart.policy.samplers.bidirectional import BidirectionalDecoding
+from hotstart.policy.samplers.fresh import Fresh
 from hotstart.policy.samplers.real_time_chunking import RealTimeChunking
 from hotstart.policy.samplers.streaming import Streaming
 from hotstart.policy.samplers.warm_start import WarmStart

@@ -6,7 +6,8 @@ import torch
 from hotstart.benchmarks.prefix_hold import Held, agreement, shift_plan
 from hotstart.cli import main
 from hotstart.datasets.store import Store
-from hotstart.policy.samplers.base import Fresh, Sampler
+from hotstart.policy.samplers.base import Sampler
+from hotstart.policy.samplers.fresh import Fresh
 from hotstart.policy.samplers.real_time_chunking import RealTimeChunking
 from torch import Tensor
 

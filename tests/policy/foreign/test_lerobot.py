@@ -15,7 +15,7 @@ from hotstart.policy.diffusion.schedule import IndexTable, ddpm_levels, grid
 from hotstart.policy.diffusion.solvers import DDIM
 from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.policy.foreign.lerobot import call_inputs, import_policy
-from hotstart.policy.samplers.base import Fresh
+from hotstart.policy.samplers.fresh import Fresh
 from hotstart.policy.samplers.streaming import Streaming
 from hotstart.policy.samplers.warm_start import WarmStart
 from hotstart.spec import CheckpointError, ConfigError

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from hotstart.policy.samplers.base import Capabilities, Fresh
+from hotstart.policy.samplers.base import Capabilities
 from hotstart.policy.samplers.bidirectional import (
     BidirectionalDecoding,
     backward_loss,
     mean_distance,
 )
+from hotstart.policy.samplers.fresh import Fresh
 from hotstart.spec import ConfigError, Horizon
 from torch import Tensor
 

@@ -8,8 +8,9 @@ import torch
 from hotstart.policy.diffusion.contract import Denoiser, Preconditioner
 from hotstart.policy.diffusion.schedule import alpha_sigma
 from hotstart.policy.diffusion_policy import DiffusionPolicy
-from hotstart.policy.samplers.base import Capabilities, Fresh, PlanRequest
+from hotstart.policy.samplers.base import Capabilities, PlanRequest
 from hotstart.policy.samplers.classifier_free import ClassifierFreeGuidance
+from hotstart.policy.samplers.fresh import Fresh
 from hotstart.spec import ConfigError, Horizon
 from torch import Tensor
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from hotstart.policy.diffusion.guidance import PrefixGuidance, prefix_weights
 from hotstart.policy.diffusion.schedule import alpha_sigma
-from hotstart.policy.samplers.base import Capabilities, Fresh
+from hotstart.policy.samplers.base import Capabilities
+from hotstart.policy.samplers.fresh import Fresh
 from hotstart.policy.samplers.real_time_chunking import RealTimeChunking
 from hotstart.spec import ConfigError, Horizon
 

@@ -6,7 +6,8 @@ import torch
 from hotstart.policy.diffusion.objective import block_index, staircase_times
 from hotstart.policy.diffusion.schedule import VPCosine, alpha_sigma, raise_noise
 from hotstart.policy.diffusion.solvers import DDIM, DPMSolverPP
-from hotstart.policy.samplers.base import Capabilities, Fresh
+from hotstart.policy.samplers.base import Capabilities
+from hotstart.policy.samplers.fresh import Fresh
 from hotstart.policy.samplers.streaming import Streaming
 from hotstart.spec import ConfigError, Horizon
 

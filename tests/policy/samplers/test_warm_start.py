@@ -7,7 +7,8 @@ import pytest
 import torch
 from hotstart.policy.diffusion.schedule import VPCosine, alpha_sigma
 from hotstart.policy.diffusion.solvers import DDIM
-from hotstart.policy.samplers.base import Capabilities, Fresh, shift
+from hotstart.policy.samplers.base import Capabilities, shift
+from hotstart.policy.samplers.fresh import Fresh
 from hotstart.policy.samplers.warm_start import WarmStart, behind_chunk, choose_start, gain
 from hotstart.spec import ConfigError, Horizon
 

@@ -12,7 +12,7 @@ from hotstart.datasets.windows import split_episodes
 from hotstart.policy import checkpoint
 from hotstart.policy.diffusion.objective import denoising_loss
 from hotstart.policy.diffusion_policy import DiffusionPolicy
-from hotstart.policy.samplers.base import Fresh
+from hotstart.policy.samplers.fresh import Fresh
 from hotstart.policy.training import trainer as training
 from hotstart.policy.training.batches import WindowBatches
 from hotstart.policy.training.metrics import read_metrics
