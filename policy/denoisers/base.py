@@ -119,6 +119,10 @@ class Network(nn.Module, ABC):
         """Weights that work on one token: all of them, unless tokens are led past some."""
         return sum(p.numel() for p in self.parameters())
 
+    def decayed_parameters(self) -> list[nn.Parameter]:
+        """Parameters that weight decay applies to: the matrices of linear and convolution layers."""
+        return layer_weights(self)
+
     def losses(self, level: Tensor) -> dict[str, Tensor]:
         """Weighted auxiliary losses of the network itself at training levels (B, T), by name; none unless it has some."""
         return {}
@@ -171,6 +175,12 @@ class ModuleSequence(nn.ModuleList, Generic[M]):
     if TYPE_CHECKING:
 
         def __iter__(self) -> Iterator[M]: ...
+
+
+def layer_weights(module: nn.Module) -> list[nn.Parameter]:
+    """Weights of all linear and convolution layers: no biases, norms, positions or other tables."""
+    layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d)
+    return [each.weight for each in module.modules() if isinstance(each, layers)]
 
 
 def heads_apart(x: Tensor, heads: int) -> Tensor:

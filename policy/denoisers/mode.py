@@ -188,6 +188,13 @@ class ModeTransformer(Network):
             weight.numel() // len(weight) * (len(weight) - self.top) for weight in experts
         )
 
+    def decayed_parameters(self) -> list[nn.Parameter]:
+        """The base class's, and the experts' stacked matrices."""
+        decayed = super().decayed_parameters()
+        for block in self.blocks:
+            decayed += [block.experts.up_projection, block.experts.down_projection]
+        return decayed
+
     def encode_context(self, tokens: Tensor) -> ModeContext:
         """Take the condition tokens (B, K, E) through all layers and keep their keys and values."""
         h, phi, layers = (

@@ -30,7 +30,7 @@ from ...system.interrupts import Interrupted, stop_flag
 from ...system.threads import choose_threads
 from ...system.versions import versions
 from .. import checkpoint
-from ..denoisers.experts import Experts
+from ..denoisers.base import layer_weights
 from ..diffusion.objective import denoising_loss, draw_times
 from ..model import ModelConfig, PolicyModel
 from ..normalizer import ACTION, COMMAND, Normalizer
@@ -404,15 +404,8 @@ def check_specs(dataset: Dataset, config: ModelConfig) -> None:
 
 
 def _optimizer(model: PolicyModel, settings: TrainingSettings) -> torch.optim.AdamW:
-    """AdamW; only the weights of linear layers and convolutions decay, not biases, norms, positions and other tables."""
-    layers = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.ConvTranspose1d)
-    chosen = {id(m.weight) for m in model.modules() if isinstance(m, layers)}
-    chosen |= {
-        id(weight)
-        for m in model.modules()
-        if isinstance(m, Experts)
-        for weight in (m.up_projection, m.down_projection)
-    }
+    """AdamW (1711.05101); only matrices of linear layers and convolutions decay, and what the network adds."""
+    chosen = {id(p) for p in (*layer_weights(model), *model.network.decayed_parameters())}
     decayed = [p for p in model.parameters() if id(p) in chosen]
     kept = [p for p in model.parameters() if id(p) not in chosen]
     groups = [

@@ -310,21 +310,28 @@ def test_a_step_takes_the_schedules_rate_and_clipped_gradients_and_is_averaged(
     assert norms == pytest.approx([1e-3] * 8, rel=1e-3)
 
 
-def test_biases_norms_and_offsets_do_not_decay(tmp_path, tiny_dataset, tiny_config):
-    trainer = Trainer(tiny_dataset, tiny_config("transformer"), SETTINGS, tmp_path)
+@pytest.mark.parametrize("kind", KINDS)
+def test_matrices_decay_and_biases_norms_and_tables_do_not(
+    kind, tmp_path, tiny_dataset, tiny_config
+):
+    """Exactly the matrices of linear layers, convolutions and experts."""
+    trainer = Trainer(tiny_dataset, tiny_config(kind), SETTINGS, tmp_path)
     names = {id(p): name for name, p in trainer.model.named_parameters()}
     decayed, kept = (
-        {names[id(p)] for p in group["params"]} for group in trainer.optimizer.param_groups
+        [names[id(p)] for p in group["params"]] for group in trainer.optimizer.param_groups
     )
+    layers = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.ConvTranspose1d)
+    expected = {name for name in names.values() if name.endswith("_projection")}
+    for name, module in trainer.model.named_modules():
+        if isinstance(module, layers):
+            expected.add(f"{name}.weight")
     assert [group["weight_decay"] for group in trainer.optimizer.param_groups] == [
         SETTINGS.weight_decay,
         0.0,
     ]
-    assert decayed | kept == set(names.values())
-    assert not any(name.endswith(("bias", "offset")) or "norm_" in name for name in decayed)
-    assert {
-        name for name in names.values() if name.endswith(("qkv.weight", "mlp.0.weight"))
-    } <= decayed
+    assert set(decayed) == expected
+    assert sorted(decayed + kept) == sorted(names.values())
+    assert any(name.endswith("experts.up_projection") for name in decayed) == (kind == "mode")
 
 
 @pytest.mark.parametrize("kind", KINDS)
