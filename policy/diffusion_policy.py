@@ -177,7 +177,7 @@ class DiffusionPolicy:
         """The context without the instruction, where the sampler wants it."""
         wanted = isinstance(self.sampler, NeedsUnconditional) and self.sampler.needs_unconditional
         if wanted:
-            return self.model.network.encode_context(self.model.tokens(observed, words=False))
+            return self.model.network.encode_context(self.model.tokens(observed, conditional=False))
         return None
 
     def _previous(

@@ -148,9 +148,9 @@ class PolicyModel(nn.Module):
     @property
     def has_unconditional(self) -> bool:
         """Whether it was trained to do without the instruction."""
-        return getattr(self.encoder, "dropped", 0.0) > 0
+        return getattr(self.encoder, "condition_dropout", 0.0) > 0
 
-    def tokens(self, observation: Mapping[str, Tensor], words: bool = True) -> Tensor:
+    def tokens(self, observation: Mapping[str, Tensor], conditional: bool = True) -> Tensor:
         """Condition tokens (B, K, E) of an observation in its own units, key -> (B, To, ...), with the instruction or not."""
         missing = [name for name in self.config.obs_spec.keys if name not in observation]
         if missing:
@@ -163,9 +163,9 @@ class PolicyModel(nn.Module):
             else observation[name]
             for name, key in self.config.obs_spec.keys.items()
         }
-        if words:
+        if conditional:
             return self.encoder(normalised)
-        return self.encoder(normalised, words=False)
+        return self.encoder(normalised, conditional=False)
 
     def decode(self, plan: Tensor, observation: Mapping[str, Tensor]) -> Tensor:
         """A normalised plan (B, T, A') as the robot's actions (B, T, A), in their own units.

