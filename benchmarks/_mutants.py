@@ -554,16 +554,16 @@ KEPT = (
     ),
     Mutant(
         "old_checkpoint_goes_before_the_new_one_stands",
-        "policy/checkpoint.py",
+        "policy/checkpoint/writer.py",
         "        folder.rename(before)\n    fresh.rename(folder)",
         "        shutil.rmtree(folder)\n    fresh.rename(folder)",
         ("policy/test_checkpoint_attacks.py::test_a_kill_at_any_moment_leaves_a_whole_checkpoint",),
     ),
     Mutant(
         "a_flipped_bit_is_not_noticed",
-        "policy/checkpoint.py",
-        "if wanted is not None and _hash(folder / name) != wanted:",
-        "if wanted is not None and not _hash(folder / name):",
+        "policy/checkpoint/files.py",
+        "if wanted is not None and hash_file(folder / name) != wanted:",
+        "if wanted is not None and not hash_file(folder / name):",
         ("policy/test_checkpoint_untrusted.py",),
     ),
 )

@@ -16,12 +16,12 @@ from ...spec import ActionDim, ActionSpec, CheckpointError, Horizon, ObsKey, Obs
 from ...system.plugins import fits, words_of
 from ...system.untrusted import read_json
 from ..checkpoint import BROKEN
+from ..checkpoint.outline import build_outline, check_values, read_tensors
 from ..denoisers.published_unet import PublishedUnet
 from ..diffusion.schedule import IndexTable
 from ..encoders.published import PublishedEncoder
 from ..model import ModelConfig, PolicyModel
 from ..normalizer import ACTION, Normalizer
-from ..outline import build_outline, check_values, read_tensors
 from ..training.api import node
 
 STATE_KEY, ENVIRONMENT_KEY, ACTION_KEY = (

@@ -354,7 +354,7 @@ class Trainer:
         mend = f"choose another run name, or delete {self.folder} to begin anew"
         if meta["dataset_hash"] != self.meta["dataset_hash"]:
             raise CheckpointError(f"{folder} was trained on other data: {mend}")
-        part = checkpoint.differing_part(
+        part = checkpoint.find_difference(
             self.model.config,
             replace(config, learned_weighting=self.model.config.learned_weighting),
         )

@@ -190,7 +190,7 @@ def test_a_broken_meta_is_refused(folder, text):
 
 def test_a_newer_format_says_to_upgrade(folder):
     (folder / META).write_text(json.dumps({"format": checkpoint.FORMAT + 1}))
-    with pytest.raises(CheckpointError, match=r"format 2.*reads up to 1: upgrade"):
+    with pytest.raises(CheckpointError, match=r"format 3.*reads up to 2: upgrade"):
         checkpoint.load(folder)
 
 

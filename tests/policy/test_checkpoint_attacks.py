@@ -31,7 +31,7 @@ def edit_config(folder: Path, change) -> None:
         "os.system",
         "builtins.eval",
         "evil_module_of_a_stranger.Thing",
-        "hotstart.policy.checkpoint.shutil.rmtree",
+        "hotstart.policy.checkpoint.writer.shutil.rmtree",
         "hotstart.policy.samplers.fresh.Fresh",  # ours, but of another axis
         ["os.system"],
         None,

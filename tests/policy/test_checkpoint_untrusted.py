@@ -10,8 +10,8 @@ import torch
 import yaml
 from hotstart.policy import checkpoint
 from hotstart.policy.checkpoint import CONFIG, HASHES, META, MODEL, STATE_COUNTERS, STATE_TENSORS
+from hotstart.policy.checkpoint.outline import build_outline
 from hotstart.policy.model import PolicyModel
-from hotstart.policy.outline import build_outline
 from hotstart.spec import ActionSpec, CheckpointError, ConfigError, Horizon, ObsKey, ObsSpec
 from safetensors.torch import load_file, save_file
 
@@ -168,11 +168,12 @@ def test_nets_larger_than_their_weights_are_refused_before_memory_is_taken(folde
     for place, value in change.items():
         plain = put(plain, place.split("."), value)
     (folder / CONFIG).write_text(yaml.safe_dump(plain, sort_keys=False))
-    before, has_plan = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.process_time()
     with pytest.raises(CheckpointError) as caught:
         checkpoint.load(folder)
     assert len(str(caught.value)) < 1000
-    assert time.monotonic() - has_plan < 10
+    assert time.process_time() - started < 10
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
 
 

@@ -1,4 +1,7 @@
-"""A model's outline, its shapes without its numbers: whether a file's tensors fit a configuration, before memory is spent."""
+"""A model's outline: its shapes without its numbers.
+
+It tells whether a file's tensors fit a configuration before memory is spent on either.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules import module as registration
 
-from ..spec import CheckpointError, ConfigError, shorten
-from ..system.untrusted import cut
-from .model import ModelConfig, PolicyModel
+from ...spec import CheckpointError, ConfigError, shorten
+from ...system.untrusted import cut
+from ..model import ModelConfig, PolicyModel
 
 SPARE_NUMBERS = 2_000_000
-"""Numbers that a model may hold beside those of the file: tables that are worked out and not saved."""
+"""Numbers that a model may hold beside those of the file: computed tables are not saved."""
 PARTS_PER_TENSOR = 20
 WHOLE = 1 << 20
 """The largest whole number in a model's configuration."""
@@ -30,7 +33,10 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of the tensors of a safetensors file, from its header alone; raises CheckpointError for another file."""
+    """Name -> shape of the tensors of a safetensors file, from its header alone.
+
+    Raises CheckpointError for another file.
+    """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise CheckpointError(f"{path} is no ordinary file")
@@ -58,7 +64,7 @@ def build_outline(config: ModelConfig, shapes: Shapes) -> PolicyModel:
     Raises CheckpointError as soon as it grows larger than tensors of these shapes could fill.
     """
     check_sizes(config)
-    with _bounded(shapes), torch.device("meta"):
+    with _limit_size(shapes), torch.device("meta"):
         return PolicyModel(config)
 
 
@@ -76,7 +82,8 @@ def check_sizes(config: ModelConfig) -> None:
             )
     if config.horizon.planned * config.action_spec.width > PLANNED_NUMBERS:
         raise CheckpointError(
-            f"a plan of {config.horizon.planned} steps with {config.action_spec.width} numbers each is too large"
+            f"a plan of {config.horizon.planned} steps with {config.action_spec.width} numbers "
+            "each is too large"
         )
     if not 0 <= config.anchors <= WHOLE:
         raise CheckpointError(f"anchors is {config.anchors}; it must lie between 0 and {WHOLE}")
@@ -96,8 +103,8 @@ def _check_numbers(part: Any, where: str) -> None:
 
 
 @contextmanager
-def _bounded(shapes: Shapes) -> Iterator[None]:
-    """Refuse to build modules of more tensors, numbers or parts than the shapes have; for this thread only."""
+def _limit_size(shapes: Shapes) -> Iterator[None]:
+    """Refuse to build modules of more tensors, numbers or parts than the shapes; in this thread."""
     left = {
         "tensors": len(shapes) + 100,
         "numbers": sum(torch.Size(shape).numel() for shape in shapes.values()) + SPARE_NUMBERS,
@@ -134,15 +141,16 @@ def _bounded(shapes: Shapes) -> Iterator[None]:
 
 
 def check_values(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str) -> None:
-    """Raise CheckpointError for weights that are no finite numbers, or of another kind than the model's."""
+    """Raise CheckpointError for weights that are not finite, or not of the model's type."""
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() != wanted[name].is_floating_point() or tensor.is_complex():
+        dtype = wanted[name].dtype
+        real = tensor.is_floating_point()
+        if real != dtype.is_floating_point or tensor.is_complex():
             raise CheckpointError(
-                f"{shorten(name)} of {where} holds {tensor.dtype}; {wanted[name].dtype} is wanted"
+                f"{shorten(name)} of {where} holds {tensor.dtype}; {dtype} is wanted"
             )
-        if tensor.is_floating_point() and not bool(
-            torch.isfinite(tensor.to(wanted[name].dtype)).all()
-        ):
+        if real and not bool(torch.isfinite(tensor.to(dtype)).all()):
             raise CheckpointError(
-                f"{shorten(name)} of {where} holds numbers that are not finite: the weights are damaged"
+                f"{shorten(name)} of {where} holds numbers that are not finite: "
+                "the weights are damaged"
             )
