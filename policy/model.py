@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..spec import ActionSpec, CheckpointError, ConfigError, Horizon, ObsSpec, shorten
 from .actions import Representation
 from .diffusion.contract import Denoiser, Preconditioner
-from .diffusion.objective import LearnedLossWeighting
+from .diffusion.objective import LearnedLossWeighting, denoising_loss
 from .diffusion.schedule import Schedule
 from .normalizer import ACTION, COMMAND, Normalizer, expected_shapes
 from .registry import build
@@ -127,6 +127,34 @@ class PolicyModel(nn.Module):
         )
         self.anchors = (
             Anchors(count, *sizes).to(next(self.network.parameters()).device).train(self.training)
+        )
+
+    def forward(
+        self,
+        observation: Mapping[str, Tensor],
+        actions: Tensor,
+        time: Tensor,
+        noise: Tensor,
+        whole_time: Tensor | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The training loss, a scalar, and detached numbers to log (see `denoising_loss`).
+
+        The observation (key -> (B, To, ...)) and the actions (B, T, A') are in their own units; the
+        actions have the form that `self.actions.encode` gives them. `time` (B, T) holds schedule
+        times, `noise` (B, T, A') is standard normal. `whole_time` (G, T) holds the times of the
+        whole batch where these B rows are one process's share of it.
+        """
+        context = self.encode(observation)
+        x0 = self.normalizer.normalize(ACTION, actions)
+        return denoising_loss(
+            self.denoiser,
+            self.schedule,
+            context,
+            x0,
+            time,
+            noise,
+            self.learned_weighting,
+            whole_time,
         )
 
     def encode(self, observation: Mapping[str, Tensor]) -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..datasets.statistics import Statistics, find_constants
 from ..spec import ActionSpec, CheckpointError, ConfigError, ObsSpec, shorten
+from .training.processes import draw_rows
 
 ACTION = "action"
 COMMAND = "command"
@@ -133,8 +134,10 @@ class Normalizer(nn.Module):
         """Values in their own units, key -> (..., *shape), with noise of `share` normalised units; keys without statistics stay."""
 
         def noisy(key: str, value: Tensor) -> Tensor:
-            noise = torch.randn(value.shape, generator=generator).to(value.device)
-            return value + share * self._pair(key)[1] * noise
+            noise = draw_rows(
+                lambda rows: torch.randn(rows, *value.shape[1:], generator=generator), len(value)
+            )
+            return value + share * self._pair(key)[1] * noise.to(value.device)
 
         return {
             key: noisy(key, value) if key in self.shapes else value for key, value in values.items()

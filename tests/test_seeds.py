@@ -24,22 +24,15 @@ SEEDS = [(0, 1), (1, 1 + 2**32), (3, 3 + 2**20), (7, 7 + 2**44), (5, 2**64 - 5)]
 """Pairs that differ in low bits, and in high bits alone."""
 
 
-def train_one(
-    seed: int, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, **changes: Any
-) -> dict[str, Any]:
+def train_one(seed: int, tmp_path: Any, **changes: Any) -> dict[str, Any]:
     """What a training step draws with a seed: see the keys."""
-    import hotstart.policy.training.trainer as training
-
     seen: dict[str, Any] = {}
-    loss = training.denoising_loss
 
-    def record(
-        denoiser: Any, schedule: Any, context: Any, x0: Any, time: Any, noise: Any, *rest: Any
-    ) -> Any:
-        seen.update(time=time.clone(), noise=noise.clone(), x0=x0.clone(), layers=torch.rand(8))
-        return loss(denoiser, schedule, context, x0, time, noise, *rest)
+    def record(model: Any, inputs: tuple[Any, ...]) -> None:
+        observation, actions, time, noise, *_ = inputs
+        seen.update(observation=observation["state"], actions=actions, time=time, noise=noise)
+        seen["layers"] = torch.rand(8)
 
-    monkeypatch.setattr(training, "denoising_loss", record)
     settings = TrainingSettings(
         steps=1,
         batch=16,
@@ -54,26 +47,20 @@ def train_one(
     seen["first weights"] = torch.cat(
         [p.detach().flatten() for p in trainer.model.parameters() if p.std() > 0]
     )
-    augment_with_noise = trainer.model.normalizer.augment_with_noise
-    monkeypatch.setattr(
-        trainer.model.normalizer,
-        "disturbed",
-        lambda *given: seen.setdefault("disturbed", augment_with_noise(*given)),
-    )
+    trainer.model.register_forward_pre_hook(record)
     trainer.advance()
+    assert trainer.held_out is not None
     seen["held out"] = torch.as_tensor(np.unique(trainer.held_out.index.numpy()))
-    seen["disturbed"] = seen["disturbed"]["state"]
-    monkeypatch.setattr(training, "denoising_loss", loss)
+    clean, _ = trainer.batches.at(0)
+    seen["observation noise"] = seen["observation"] - clean["state"]
     return seen
 
 
 @pytest.mark.parametrize(("one", "other"), SEEDS)
-def test_two_training_seeds_draw_apart_in_every_stream(
-    one: int, other: int, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = train_one(one, tmp_path, monkeypatch, observation_noise=0.1)
-    again = train_one(one, tmp_path / "again", monkeypatch, observation_noise=0.1)
-    apart = train_one(other, tmp_path, monkeypatch, observation_noise=0.1)
+def test_two_training_seeds_draw_apart_in_every_stream(one: int, other: int, tmp_path: Any) -> None:
+    first = train_one(one, tmp_path, observation_noise=0.1)
+    again = train_one(one, tmp_path / "again", observation_noise=0.1)
+    apart = train_one(other, tmp_path, observation_noise=0.1)
     for stream, values in first.items():
         assert torch.equal(values, again[stream]), stream
         assert values.shape != apart[stream].shape or not torch.equal(values, apart[stream]), stream
@@ -90,7 +77,7 @@ def test_what_a_training_step_draws_comes_from_streams_of_its_own(
         return torch_seed(seed, purpose, step)
 
     monkeypatch.setattr("hotstart.policy.training.trainer.torch_seed", remember)
-    train_one(3, tmp_path, monkeypatch, observation_noise=0.1)
+    train_one(3, tmp_path, observation_noise=0.1)
     own = [
         Purpose.INITIALISATION,
         Purpose.LEVELS,

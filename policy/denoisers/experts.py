@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, silu
 
 from ...spec import ConfigError
+from ..training.processes import draw_rows
 
 
 @dataclass(frozen=True)
@@ -61,20 +62,29 @@ class Router(nn.Module):
         return embedded.new_zeros(*embedded.shape[:-1], 1).float()
 
 
-def choose(logits: Tensor, top: int, sample: bool) -> Routes:
-    """The `top` likeliest experts, or as many drawn without replacement; weights are their probabilities, renormalised.
+def choose(logits: Tensor, top: int, sample: bool, by_row: bool = False) -> Routes:
+    """The `top` likeliest experts, or as many drawn without replacement, by logits (..., experts).
 
-    One alone keeps its probability as its weight, since from a weight that is always 1 no router can learn. Adding Gumbel
-    noise to logits and taking the largest draws without replacement (1903.06059).
+    Weights are their probabilities, renormalised. One alone keeps its probability as its weight,
+    since from a weight that is always 1 no router can learn. Adding Gumbel noise to logits and
+    taking the largest draws without replacement (1903.06059). With `by_row` the first axis holds
+    rows of a training batch (see `draw_rows`).
     """
-    if sample:
-        noise = -torch.log(-torch.log(torch.rand_like(logits).clamp(1e-9, 1 - 1e-7)))
-    else:
-        noise = torch.zeros_like(logits)
+    noise = torch.zeros_like(logits)
+    if sample and by_row:
+        noise = draw_rows(lambda rows: _draw_gumbel(logits, rows), len(logits))
+    elif sample:
+        noise = _draw_gumbel(logits, len(logits))
     expert = (logits + noise).topk(top, -1).indices
     if top == 1 < logits.shape[-1]:
         return Routes(expert, logits.softmax(-1).gather(-1, expert))
     return Routes(expert, logits.gather(-1, expert).softmax(-1))
+
+
+def _draw_gumbel(like: Tensor, rows: int) -> Tensor:
+    """Gumbel noise (rows, ...) for logits of the type and the further axes of `like`."""
+    uniform = torch.rand(rows, *like.shape[1:], dtype=like.dtype, device=like.device)
+    return -torch.log(-torch.log(uniform.clamp(1e-9, 1 - 1e-7)))
 
 
 def dispatches(routes: Routes) -> tuple[Dispatch, ...]:

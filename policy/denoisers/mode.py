@@ -313,7 +313,8 @@ class ModeTransformer(Network):
         return [self._route(level, block.router(phi)) for block in self.blocks]
 
     def _route(self, level: Tensor, logits: Tensor) -> Routes:
-        routes = choose(logits, self.top, self.training and self.stochastic_routing)
+        sample = self.training and self.stochastic_routing
+        routes = choose(logits, self.top, sample, by_row=True)
         if not (self.training and self.stochastic_routing):
             return routes
         leader = (

@@ -90,28 +90,38 @@ def denoising_loss(
     time: Tensor,
     noise: Tensor,
     learned_weighting: LearnedLossWeighting | None = None,
+    whole_time: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Weighted mean squared error over the noisy steps of normalised plans x0 (B, T, A) at schedule times (B, T).
+    """Weighted mean squared error over the noisy steps of plans.
 
-    Clean steps are given, not asked for, and do not count. With `learned_weighting` levels are weighed by what is learned of them;
-    the loss that is logged stays the plain one. Returns the loss, the network's own losses added, and detached
-    numbers to log.
+    The plans x0 (B, T, A) are normalised, `noise` is standard normal (B, T, A), and `time` (B, T)
+    holds schedule times. Clean steps are given, not asked for, and do not count. With
+    `learned_weighting` each level counts as exp(-u) L + u; the logged loss stays the plain one.
+
+    Where several processes share a batch, `whole_time` (G, T) holds the times of all its rows. The
+    loss is then scaled so that the mean over the processes is the loss of the whole batch. The
+    network's own losses depend on levels alone and are those of the whole batch in every process.
+
+    Returns the loss, the network's own losses added, and detached numbers to log.
     """
     level = schedule.level(time)
     predicted = denoiser(add_noise(x0, noise, level), level, context)
     error = denoiser.preconditioner.error(predicted, x0, level).square().mean(-1)  # (B, T)
-    weight = schedule.weight(level) * (time > 0)
-    counted = (time > 0).sum()
-    plain = loss = (weight * error).sum() / counted
-    pull = torch.ones_like(loss).detach()
-    if learned_weighting is not None:
-        u = learned_weighting(level)
-        loss = ((torch.exp(-u) * weight * error + u) * (time > 0)).sum() / counted
-        pull = (
-            (torch.exp(-u) * (time > 0)).sum() / counted
-        ).detach()  # the network's own losses keep their share
-    own = denoiser.network.losses(level)
-    return loss + pull * sum(own.values()), {
-        "loss": plain.detach(),
-        **{name: value.detach() for name, value in own.items()},
-    }
+    noisy = time > 0
+    if whole_time is None:
+        counted = noisy.sum()
+        own = denoiser.network.losses(level)
+    else:
+        counted = (whole_time > 0).sum() * (len(time) / len(whole_time))
+        own = denoiser.network.losses(schedule.level(whole_time))
+    weight = schedule.weight(level) * noisy
+    plain = (weight * error).sum() / counted
+    numbers = {"loss": plain.detach()}
+    for name, value in own.items():
+        numbers[name] = value.detach()
+    if learned_weighting is None:
+        return plain + sum(own.values()), numbers
+    u = learned_weighting(level)
+    loss = ((torch.exp(-u) * weight * error + u) * noisy).sum() / counted
+    pull = ((torch.exp(-u) * noisy).sum() / counted).detach()  # scales the own losses alike
+    return loss + pull * sum(own.values()), numbers

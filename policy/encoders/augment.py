@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ...spec import ConfigError
+from ..training.processes import draw_rows
 
 LUMA = (0.299, 0.587, 0.114)
 """Share of red, green and blue in brightness (Rec. 601)."""
@@ -15,12 +16,12 @@ def random_crop(pictures: Tensor, size: tuple[int, int]) -> Tensor:
     """A crop (B, C, h, w) of each picture (B, C, H, W), at a place of its own."""
     (height, width), (rows, columns) = size, pictures.shape[-2:]
     count, device = len(pictures), pictures.device
-    top = torch.randint(rows - height + 1, (count, 1), device=device) + torch.arange(
-        height, device=device
-    )
-    left = torch.randint(columns - width + 1, (count, 1), device=device) + torch.arange(
-        width, device=device
-    )
+
+    def draw(places: int) -> Tensor:
+        return draw_rows(lambda n: torch.randint(places, (n, 1), device=device), count)
+
+    top = draw(rows - height + 1) + torch.arange(height, device=device)
+    left = draw(columns - width + 1) + torch.arange(width, device=device)
     picked = torch.gather(
         pictures, 2, top[:, None, :, None].expand(-1, pictures.shape[1], -1, columns)
     )
@@ -35,9 +36,10 @@ def centre_crop(pictures: Tensor, size: tuple[int, int]) -> Tensor:
 
 def jitter(pictures: Tensor, strength: float) -> Tensor:
     """Brightness, contrast and saturation of each picture (B, 3, H, W) in [-1, 1] changed by a share of up to `strength`."""
-    bright, contrast, saturation = 1 + strength * (
-        2 * torch.rand(3, len(pictures), 1, 1, 1, device=pictures.device) - 1
+    uniform = draw_rows(
+        lambda n: torch.rand(3, n, 1, 1, 1, device=pictures.device), len(pictures), dim=1
     )
+    bright, contrast, saturation = 1 + strength * (2 * uniform - 1)
     shown = ((pictures + 1) / 2 * bright).clamp(0, 1)
     shown = (shown.mean((1, 2, 3), keepdim=True) * (1 - contrast) + shown * contrast).clamp(0, 1)
     luma = torch.tensor(LUMA, device=shown.device, dtype=shown.dtype).view(1, 3, 1, 1)

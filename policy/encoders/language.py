@@ -12,6 +12,7 @@ from torch.nn.functional import silu
 
 from ...spec import ConfigError, ObsSpec, bytes_to_text, shorten
 from ..registry import build
+from ..training.processes import draw_rows
 from .sentences import SentenceEmbedding
 from .state import StateEncoder
 
@@ -97,8 +98,8 @@ class InstructionEncoder(nn.Module):
         """Put the unconditional token in place of some rows of tokens (B, E), in training only."""
         if not (self.training and self.condition_dropout):
             return token
-        dropped = torch.rand(len(token), 1, device=token.device) < self.condition_dropout
-        return torch.where(dropped, self.unconditional_token, token)
+        uniform = draw_rows(lambda n: torch.rand(n, 1, device=token.device), len(token))
+        return torch.where(uniform < self.condition_dropout, self.unconditional_token, token)
 
     def _embed(self, instruction: Tensor) -> Tensor:
         """Instructions (B, bytes) -> (B, E); each different one is embedded once."""

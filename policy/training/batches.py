@@ -15,12 +15,16 @@ from ...seeds import Purpose, torch_seed
 from ...spec import ConfigError, IntArray
 from ..model import ModelConfig
 from ..normalizer import ACTION
+from .processes import current_share
 
 Batch = tuple[dict[str, Tensor], Tensor]
 
 
 class WindowBatches:
-    """The batch of step s is the s-th slice of an endless row of shuffles of all windows; each shuffle has its own seed."""
+    """The batch of step s is the s-th slice of an endless row of shuffles of all windows.
+
+    Each shuffle has its own seed. Where several processes train, each gets its own rows of the batch.
+    """
 
     def __init__(
         self,
@@ -32,24 +36,24 @@ class WindowBatches:
         device: str,
         frames: dict[str, Frames] | None = None,
     ) -> None:
-        """`frames` holds the pictures of every image key (default: all of them decoded in memory)."""
+        """`index` (N, T) holds the windows; `batch` is the number of rows of all processes together.
+
+        `frames` holds the pictures of every image key (default: all of them decoded in memory).
+        """
         self.index = torch.as_tensor(np.asarray(index))  # (N, T)
-        self.observed, self.batch, self.seed, self.device = (
-            config.horizon.observed,
-            batch,
-            seed,
-            device,
-        )
+        self.observed = config.horizon.observed
+        self.batch, self.seed = batch, seed
+        self.device = device
+        self.share = current_share()
         images = image_keys(config)
         if frames is None and images:
-            self.frames = open_frames(dataset, images, "ram", 1 << 62)
-        else:
-            self.frames = frames or {}
-        keys = (*(key for key in config.obs_spec.keys if key not in images), ACTION)
-        self.arrays = {
-            key: torch.as_tensor(np.asarray(dataset.array(key))).to(device) for key in keys
-        }
+            frames = open_frames(dataset, images, "ram", 1 << 62)
+        self.frames = frames or {}
         self.names = tuple(config.obs_spec.keys)
+        self.arrays: dict[str, Tensor] = {}
+        for key in (*self.names, ACTION):
+            if key not in images:
+                self.arrays[key] = torch.as_tensor(np.asarray(dataset.array(key))).to(device)
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
 
     def at(self, step: int) -> Batch:
@@ -57,42 +61,43 @@ class WindowBatches:
         return self.of(self.windows(step))
 
     def windows(self, step: int) -> Tensor:
-        """The steps (B, T) that the batch of a step is made of."""
-        return self.index[self._rows(step)]
+        """The steps of the data (B, T) in this process's rows of the batch of `step`."""
+        return self.index[self.share.cut(self._rows(step))]
 
     def all(self, names: Sequence[str]) -> Iterator[Batch]:
-        """Every window once, in order, as many at a time as in a batch, with some keys of its observation."""
-        for first in range(0, len(self.index), self.batch):
-            yield self.of(self.index[first : first + self.batch], names)
+        """Every window once, in order, at most `batch` at a time, with the observation's keys `names`."""
+        for windows in self.index.split(self.batch):
+            yield self.of(windows, names)
 
     def of(self, windows: Tensor, names: Sequence[str] | None = None) -> Batch:
-        """What lies in windows (B, T): the chosen keys of the observation, and the actions."""
-        seen = windows[:, : self.observed]  # (B, To)
+        """The observation (its keys `names`, default all) and the actions in windows (B, T)."""
+        observed = windows[:, : self.observed]  # (B, To)
         observation = {}
         for name in self.names if names is None else names:
-            observation[name] = self._seen(name, seen)
+            observation[name] = self._read(name, observed)
         return observation, self.arrays[ACTION][windows].float()
 
-    def _seen(self, name: str, seen: Tensor) -> Tensor:
+    def _read(self, name: str, steps: Tensor) -> Tensor:
+        """One key of the observation at steps (B, To) of the data, (B, To, ...)."""
         if name not in self.frames:
-            return self.arrays[name][seen]
-        return torch.from_numpy(self.frames[name].take(seen.numpy())).to(self.device)
+            return self.arrays[name][steps]
+        return torch.from_numpy(self.frames[name].take(steps.numpy())).to(self.device)
 
     def _rows(self, step: int) -> Tensor:
-        """Which windows the step takes; shuffles follow each other without a gap, so no window is left out."""
+        """Numbers (batch,) of the windows that a step takes.
+
+        Shuffles follow each other without a gap, so no window is left out.
+        """
         first = step * self.batch
         places = torch.arange(first, first + self.batch)
-        return torch.cat(
-            [
-                self._shuffle(int(e))[places[places // len(self.index) == e] % len(self.index)]
-                for e in self._epochs(places)
-            ]
-        )
-
-    def _epochs(self, places: Tensor) -> Tensor:
-        return torch.unique(places // len(self.index))
+        epochs = places // len(self.index)
+        parts = []
+        for epoch in epochs.unique().tolist():
+            parts.append(self._shuffle(epoch)[places[epochs == epoch] % len(self.index)])
+        return torch.cat(parts)
 
     def _shuffle(self, epoch: int) -> Tensor:
+        """The order (N,) of the windows in an epoch; that of the newest epoch is kept."""
         if epoch != self._epoch:
             generator = torch.Generator().manual_seed(torch_seed(self.seed, Purpose.SHUFFLE, epoch))
             self._epoch, self._order = epoch, torch.randperm(len(self.index), generator=generator)
@@ -100,59 +105,62 @@ class WindowBatches:
 
 
 class Prefetcher:
-    """Batches that threads put together while the step before is computed; the same batches, in any number of threads."""
+    """Reads the next batches in threads while a step is computed.
+
+    The batches are the same with any number of threads; 0 reads each one when it is asked for.
+    """
 
     def __init__(self, batches: WindowBatches, threads: int) -> None:
         self.batches, self.threads = batches, threads
+        self._pool: ThreadPoolExecutor | None = None
         if threads:
             self._pool = ThreadPoolExecutor(threads, "frames")
-        else:
-            self._pool = None
         self._waiting: dict[int, Future[Batch]] = {}
 
     def at(self, step: int) -> Batch:
-        """As `WindowBatches.at`; the next ones are begun."""
+        """As `WindowBatches.at`; starts to read the next ones."""
         if self._pool is None:
             return self.batches.at(step)
         for later in range(step, step + self.threads + 1):
             if later not in self._waiting:
-                self._waiting[later] = self._pool.submit(
-                    self.batches.of, self.batches.windows(later)
-                )
+                windows = self.batches.windows(later)
+                self._waiting[later] = self._pool.submit(self.batches.of, windows)
         batch = self._waiting.pop(step)
-        for skipped in [number for number in self._waiting if number < step]:
-            del self._waiting[skipped]
+        for number in list(self._waiting):
+            if number < step:
+                del self._waiting[number]
         return batch.result()
 
 
 def balanced_index(dataset: Dataset, config: ModelConfig, index: IntArray) -> IntArray:
-    """The windows (N, T), those of tasks that have few of them repeated, so that each task has as many within one repetition.
+    """The windows (N, T) with those of rare tasks repeated.
 
-    A task is what the observation's key of kind `language` says at a window's first step.
+    Each task then has as many windows as the most frequent one. A window's task is the text of the
+    observation's key of kind `language` at its first step. Raises ConfigError where there is none.
     """
-    names = []
-    for name, key in config.obs_spec.keys.items():
-        if key.kind == "language":
-            names.append(name)
-    if not names:
+    language = _keys_of_kind(config, "language")
+    if not language:
         raise ConfigError(
-            "training.balanced=true balances tasks by their words, and the observation has none: leave it out"
+            "training.balanced=true balances tasks by their instruction, "
+            "and the observation has none: leave it out"
         )
-    _, task, counts = np.unique(
-        np.asarray(dataset.array(names[0]))[index[:, 0]],
-        axis=0,
-        return_inverse=True,
-        return_counts=True,
-    )
-    order, most = np.argsort(task, kind="stable"), counts.max()
-    parts = np.split(order, np.cumsum(counts)[:-1])
-    return np.concatenate([index[np.resize(part, most)] for part in parts])
+    instructions = np.asarray(dataset.array(language[0]))[index[:, 0]]
+    _, task, counts = np.unique(instructions, axis=0, return_inverse=True, return_counts=True)
+    order = np.argsort(task, kind="stable")
+    parts = []
+    for part in np.split(order, np.cumsum(counts)[:-1]):
+        parts.append(index[np.resize(part, counts.max())])
+    return np.concatenate(parts)
 
 
 def image_keys(config: ModelConfig) -> list[str]:
-    """The pictures among what a model observes."""
-    found: list[str] = []
+    """The keys of a model's observation that hold pictures."""
+    return _keys_of_kind(config, "image")
+
+
+def _keys_of_kind(config: ModelConfig, kind: str) -> list[str]:
+    names: list[str] = []
     for name, key in config.obs_spec.keys.items():
-        if key.kind == "image":
-            found.append(name)
-    return found
+        if key.kind == kind:
+            names.append(name)
+    return names

@@ -1,7 +1,8 @@
 """The training loop: one function for every network, objective and data set.
 
-Everything random in a step (which windows, levels, noise) is drawn from the seed and the step's number, so a run that was
-killed and resumed goes on as if it had never stopped, bit for bit on the CPU. Needs no simulator.
+Everything random in a step (which windows, levels, noise) is drawn from the seed and the step's
+number. So a run that was killed and resumed goes on as if it had never stopped, bit for bit on the
+CPU. Needs no simulator.
 """
 
 from __future__ import annotations
@@ -10,20 +11,15 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from ...datasets.episodes import Dataset
-from ...datasets.frames import open_frames
 from ...datasets.locks import hold
-from ...datasets.statistics import Statistics, dataset_statistics, statistics
-from ...datasets.windows import split_usable_episodes, window_index
 from ...seeds import Purpose, torch_seed
 from ...spec import CheckpointError, DataError, shorten
 from ...system.interrupts import Interrupted, stop_flag
@@ -31,12 +27,14 @@ from ...system.threads import choose_threads
 from ...system.versions import versions
 from .. import checkpoint
 from ..denoisers.base import layer_weights
-from ..diffusion.objective import denoising_loss, draw_times
+from ..diffusion.objective import draw_times
 from ..model import ModelConfig, PolicyModel
-from ..normalizer import ACTION, COMMAND, Normalizer
-from .batches import Prefetcher, WindowBatches, balanced_index, image_keys
+from ..normalizer import ACTION
+from .batches import Prefetcher, WindowBatches
+from .data import TrainingData, check_specs, fit_normalizer, prepare_data
 from .ema import EMA
 from .metrics import MetricsLog
+from .processes import current_share, draw_rows, synchronize
 from .settings import TrainingSettings
 from .slow_steps import SlowSteps
 
@@ -45,7 +43,12 @@ OnLog = Callable[[int, Mapping[str, float]], None]  # called with the step and w
 
 
 class Trainer:
-    """Model, average, optimiser and data of one run; `run` trains, saving to and resuming from `folder`/checkpoints."""
+    """Model, average, optimiser and data of one run.
+
+    `run` trains, saving to and resuming from `folder`/checkpoints. In each of several processes of
+    a torch.distributed group `advance` takes the step that one process would take with the whole
+    batch. Files are written by one process alone.
+    """
 
     def __init__(
         self,
@@ -55,61 +58,49 @@ class Trainer:
         folder: Path,
         meta: Mapping[str, Any] | None = None,
     ) -> None:
+        """`meta` is added to that of the checkpoints.
+
+        Raises ConfigError and DataError where data, model and settings do not fit each other.
+        """
         settings.check_horizon(config.horizon)
         torch.set_num_threads(settings.threads or choose_threads(torch.get_num_threads()))
         check_specs(dataset, config)
-        config = replace(config, learned_weighting=settings.learned_weighting)
-        self.settings, self.folder, self.device = settings, Path(folder), settings.resolved_device()
+        self.share = current_share()
+        self.share.check(settings.batch)
+        self.settings, self.folder = settings, Path(folder)
+        self.device = settings.resolved_device()
         torch.manual_seed(torch_seed(settings.seed, Purpose.INITIALISATION))
-        model = PolicyModel(config)  # before pictures are decoded: what it refuses is said at once
-        train, held_out = split_usable_episodes(
-            dataset.episode_ends, settings.validation_share, settings.seed
-        )
-        index = window_index(dataset.episode_ends, config.horizon, episodes=train)
-        found = dataset_statistics(dataset, index)
-        if settings.balanced:
-            index = balanced_index(dataset, config, index)
-        else:
-            index = index
-        images = image_keys(config)
-        if images:
-            frames = open_frames(dataset, images, settings.cache, int(settings.memory_gb * 1e9))
-        else:
-            frames = {}
-        own = {
-            "batch": settings.batch,
-            "seed": settings.seed,
-            "device": self.device,
-            "frames": frames,
-        }
-        batches = partial(WindowBatches, dataset, config, **own)
-        self.batches = batches(index)
-        self.prefetcher = Prefetcher(self.batches, settings.loaders if images else 0)
-        fit_normalizer(model, found, self.batches)
+        # Before pictures are decoded: what the model refuses is said at once.
+        model = PolicyModel(replace(config, learned_weighting=settings.learned_weighting))
+        data = prepare_data(dataset, config, settings, self.device)
+        fit_normalizer(model, data)
+        self.batches, self.held_out = data.batches, data.held_out
+        loaders = 0
+        if self.batches.frames:
+            loaders = settings.loaders
+        self.prefetcher = Prefetcher(self.batches, loaders)
         self.model = model.to(self.device)
         self.model.regimes = tuple(settings.regimes.trained())
+        self.synchronized = synchronize(self.model)
         self.ema = EMA(self.model, settings.ema_power)
         self.optimizer = _optimizer(self.model, settings)
-        if len(held_out):
-            held_index = window_index(dataset.episode_ends, config.horizon, episodes=held_out)
-        else:
-            held_index = None
-        if held_index is None:
-            self.held_out = None
-        else:
-            self.held_out = batches(held_index)
-        self.meta = {
-            **(meta or {}),
+        self.meta = {**(meta or {}), **self._describe(dataset, data)}
+        self.step, self.seconds = 0, 0.0
+        self.best, self.warned = math.inf, False
+        self.slow_steps = SlowSteps()
+
+    def _describe(self, dataset: Dataset, data: TrainingData) -> dict[str, Any]:
+        """What the checkpoints say about the run."""
+        actions = data.statistics[ACTION]
+        return {
             "dataset_hash": dataset.content_hash(),
             "rate_hz": dataset.fps,
-            "action_scale": ((found[ACTION]["max"] - found[ACTION]["min"]) / 2).tolist(),
-            "regimes": settings.regimes.trained(),
-            "training": asdict(settings),
+            "action_scale": ((actions["max"] - actions["min"]) / 2).tolist(),
+            "regimes": self.settings.regimes.trained(),
+            "training": asdict(self.settings),
             "parameters": self.model.parameter_count,
             "versions": versions(),
         }
-        self.step, self.seconds, self.best, self.warned = 0, 0.0, math.inf, False
-        self.slow_steps = SlowSteps()
 
     def run(self, progress: bool = True, on_log: OnLog | None = None) -> PolicyModel:
         """Train to `settings.steps` and return the EMA model; SIGINT, SIGTERM and SIGHUP save first, then stop the run.
@@ -162,7 +153,7 @@ class Trainer:
             group["lr"] = self.settings.rate(self.step)
         self.model.train()
         loss, numbers = self._loss(
-            self.model, self.prefetcher, self.step, self.settings.observation_noise
+            self.synchronized, self.prefetcher, self.step, self.settings.observation_noise
         )
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
@@ -174,36 +165,33 @@ class Trainer:
 
     def _loss(
         self,
-        model: PolicyModel,
+        model: nn.Module,
         batches: WindowBatches | Prefetcher,
         step: int,
         observation_noise: float = 0.0,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Objective on the batch of `step`, with levels and noise drawn from the seed and the step."""
+        """`PolicyModel.forward` on the batch of `step`; levels and noise come from seed and step.
+
+        `model` is the trainer's model, its average, or its DistributedDataParallel.
+        """
+        settings = self.settings
         observation, commands = batches.at(step)
-        actions = model.actions.encode(commands, observation)  # (B, T, A')
-        levels = self._generator(Purpose.LEVELS, step)
-        times = draw_times(
-            self.settings.regimes,
-            model.config.horizon,
-            len(actions),
-            levels,
-            self.settings.stratified,
+        actions = self.model.actions.encode(commands, observation)  # (B, T, A')
+        levels, own = self._generator(Purpose.LEVELS, step), self._generator(Purpose.NOISE, step)
+        horizon = self.model.config.horizon
+        times = draw_times(settings.regimes, horizon, settings.batch, levels, settings.stratified)
+        times = times.to(self.device)  # (G, T), of the batch of all processes
+        noise = draw_rows(
+            lambda rows: torch.randn(rows, *actions.shape[1:], generator=own), len(actions)
         )
-        time_ = times.to(self.device)
-        noise = torch.randn(actions.shape, generator=self._generator(Purpose.NOISE, step)).to(
-            self.device
-        )
-        torch.manual_seed(torch_seed(self.settings.seed, Purpose.LAYERS, step))
+        torch.manual_seed(torch_seed(settings.seed, Purpose.LAYERS, step))
         if observation_noise:
             own = self._generator(Purpose.OBSERVATIONS, step)
-            observation = model.normalizer.augment_with_noise(observation, observation_noise, own)
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.settings.autocast_bf16()):
-            context = model.encode(observation)
-            x0 = model.normalizer.normalize(ACTION, actions)
-            return denoising_loss(
-                model.denoiser, model.schedule, context, x0, time_, noise, model.learned_weighting
+            observation = self.model.normalizer.augment_with_noise(
+                observation, observation_noise, own
             )
+        with torch.autocast(self.device, torch.bfloat16, enabled=settings.autocast_bf16()):
+            return model(observation, actions, self.share.cut(times), noise.to(self.device), times)
 
     def _generator(self, purpose: Purpose, step: int) -> torch.Generator:
         """A generator on the CPU at the beginning of a step's stream."""
@@ -367,40 +355,6 @@ class Trainer:
             )
         if other:
             raise CheckpointError(f"{folder} was trained with another training.{other}: {mend}")
-
-
-def fit_normalizer(
-    model: PolicyModel, found: Mapping[str, Statistics], batches: WindowBatches
-) -> None:
-    """Fit a new model's normaliser to the data's statistics: of the actions, as the network will see them."""
-    if model.actions.changes:
-        encoded = []
-        for observation, actions in batches.all(model.actions.reads):
-            encoded.append(model.actions.encode(actions, observation).cpu().numpy())
-        flat = np.concatenate([part.reshape(-1, part.shape[-1]) for part in encoded])
-        found = {**found, COMMAND: found[ACTION], ACTION: statistics(flat)}
-    if ACTION in found:
-        found = {**found, ACTION: model.actions.known_range(found[ACTION])}
-    model.normalizer.load_state_dict(Normalizer.fit(found, model.normalizer.shapes).state_dict())
-
-
-def check_specs(dataset: Dataset, config: ModelConfig) -> None:
-    """Raise DataError when the data set's action or observations are not what the model is to be built for."""
-    if dataset.action_spec.width != config.action_spec.width:
-        raise DataError(
-            f"actions of the data set are {dataset.action_spec.width} wide, the model's specification says "
-            f"{config.action_spec.width}: use the data set of this task, or another task"
-        )
-    for name, key in config.obs_spec.keys.items():
-        have = dataset.obs_spec.keys.get(name)
-        if have is None:
-            raise DataError(
-                f"the data set has no observation {shorten(name)}; it has {shorten(list(dataset.obs_spec.keys), 400)}"
-            )
-        if have.shape != key.shape:
-            raise DataError(
-                f"observation {shorten(name)} has shape {have.shape} in the data set, {key.shape} in the specification"
-            )
 
 
 def _optimizer(model: PolicyModel, settings: TrainingSettings) -> torch.optim.AdamW:

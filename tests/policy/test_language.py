@@ -144,7 +144,7 @@ def test_balanced_windows_give_each_task_as_many(tiny_config):
     assert kept == set(range(len(data)))  # every window is still there
     plain = tiny_config()
     with pytest.raises(
-        ConfigError, match="balances tasks by their words, and the observation has none"
+        ConfigError, match="balances tasks by their instruction, and the observation has none"
     ):
         balanced_index(data, plain, index)
 

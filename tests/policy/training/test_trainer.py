@@ -10,10 +10,8 @@ import torch
 from hotstart.datasets.arrays import Arrays
 from hotstart.datasets.windows import split_episodes
 from hotstart.policy import checkpoint
-from hotstart.policy.diffusion.objective import denoising_loss
 from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.policy.samplers.fresh import Fresh
-from hotstart.policy.training import trainer as training
 from hotstart.policy.training.batches import WindowBatches
 from hotstart.policy.training.metrics import read_metrics
 from hotstart.policy.training.settings import TrainingSettings
@@ -230,22 +228,19 @@ def test_a_batch_is_windows_of_the_data(tiny_config):
 
 
 def test_every_step_has_levels_and_noise_of_its_own_and_the_same_again(
-    tmp_path, tiny_dataset, tiny_config, monkeypatch
+    tmp_path, tiny_dataset, tiny_config
 ):
     drawn = []
 
-    def spy(denoiser, schedule, context, x0, time, noise, *rest):
+    def spy(model, inputs):
+        _, _, time, noise, _ = inputs
         drawn.append((time, noise, torch.rand(64)))  # the last one is what a layer would draw
-        return denoising_loss(denoiser, schedule, context, x0, time, noise, *rest)
 
-    monkeypatch.setattr(training, "denoising_loss", spy)
+    settings = replace(SETTINGS, steps=3, validation_share=0.0)
     for name in ("a", "b"):
-        run(
-            tiny_dataset,
-            tiny_config(),
-            replace(SETTINGS, steps=3, validation_share=0.0),
-            tmp_path / name,
-        )
+        trainer = Trainer(tiny_dataset, tiny_config(), settings, tmp_path / name)
+        trainer.model.register_forward_pre_hook(spy)
+        trainer.run(progress=False)
     first, again = drawn[:3], drawn[3:]
     for i in range(3):
         assert all(torch.equal(one, other) for one, other in zip(first[i], again[i], strict=True))
@@ -368,7 +363,7 @@ def test_a_collapse_is_said_once_and_the_use_of_experts_is_logged(
 ):
     config = tiny_config("mode")
     config = replace(config, denoiser={**config.denoiser, "experts": 3, "top": 1, "balance": 0.0})
-    trainer = training.Trainer(
+    trainer = Trainer(
         tiny_dataset, config, replace(SETTINGS, steps=12, log_every=2), tmp_path / "run"
     )
     with torch.no_grad():

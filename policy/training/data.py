@@ -1,0 +1,101 @@
+"""What a run trains on: windows for training and validation, and the statistics that normalise them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from ...datasets.episodes import Dataset
+from ...datasets.frames import Frames, open_frames
+from ...datasets.statistics import Statistics, dataset_statistics, statistics
+from ...datasets.windows import split_usable_episodes, window_index
+from ...spec import DataError, shorten
+from ..model import ModelConfig, PolicyModel
+from ..normalizer import ACTION, COMMAND, Normalizer
+from .batches import WindowBatches, balanced_index, image_keys
+from .settings import TrainingSettings
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Batches of the training episodes and of those held out for validation."""
+
+    batches: WindowBatches
+    held_out: WindowBatches | None  # None where no episode is held out
+    statistics: Mapping[str, Statistics]  # of the training episodes, by key
+
+
+def prepare_data(
+    dataset: Dataset, config: ModelConfig, settings: TrainingSettings, device: str
+) -> TrainingData:
+    """Split the episodes, cut windows, decode pictures as `settings.cache` says.
+
+    Raises DataError where too few episodes are usable, ConfigError as `balanced_index` does.
+    """
+    ends = dataset.episode_ends
+    train, held_out = split_usable_episodes(ends, settings.validation_share, settings.seed)
+    index = window_index(ends, config.horizon, episodes=train)
+    found = dataset_statistics(dataset, index)
+    if settings.balanced:
+        index = balanced_index(dataset, config, index)
+    make_batches = partial(
+        WindowBatches,
+        dataset,
+        config,
+        batch=settings.batch,
+        seed=settings.seed,
+        device=device,
+        frames=_open_pictures(dataset, config, settings),
+    )
+    validation = None
+    if len(held_out):
+        validation = make_batches(window_index(ends, config.horizon, episodes=held_out))
+    return TrainingData(make_batches(index), validation, found)
+
+
+def _open_pictures(
+    dataset: Dataset, config: ModelConfig, settings: TrainingSettings
+) -> dict[str, Frames]:
+    images = image_keys(config)
+    if not images:
+        return {}
+    return open_frames(dataset, images, settings.cache, int(settings.memory_gb * 1e9))
+
+
+def fit_normalizer(model: PolicyModel, data: TrainingData) -> None:
+    """Fit a new model's normaliser to the data: to the actions in the form that the network sees."""
+    found = dict(data.statistics)
+    if model.actions.changes:
+        encoded = []
+        for observation, commands in data.batches.all(model.actions.reads):
+            actions = model.actions.encode(commands, observation).cpu().numpy()
+            encoded.append(actions.reshape(-1, actions.shape[-1]))
+        found[COMMAND] = found[ACTION]
+        found[ACTION] = statistics(np.concatenate(encoded))
+    if ACTION in found:
+        found[ACTION] = model.actions.known_range(found[ACTION])
+    model.normalizer.load_state_dict(Normalizer.fit(found, model.normalizer.shapes).state_dict())
+
+
+def check_specs(dataset: Dataset, config: ModelConfig) -> None:
+    """Raise DataError where the data set's action or observations are not those of the model."""
+    have, want = dataset.action_spec.width, config.action_spec.width
+    if have != want:
+        raise DataError(
+            f"actions of the data set are {have} wide, the model's specification says {want}: "
+            "use the data set of this task, or another task"
+        )
+    keys = dataset.obs_spec.keys
+    for name, key in config.obs_spec.keys.items():
+        if name not in keys:
+            raise DataError(
+                f"the data set has no observation {shorten(name)}; it has {shorten(list(keys), 400)}"
+            )
+        if keys[name].shape != key.shape:
+            raise DataError(
+                f"observation {shorten(name)} has shape {keys[name].shape} in the data set, "
+                f"{key.shape} in the specification"
+            )

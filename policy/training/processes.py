@@ -1,0 +1,63 @@
+"""Several processes that train one model: whose rows are whose, and draws that do not depend on how many there are.
+
+Every process draws for the whole batch and keeps its own rows. So windows, levels, noise, crops and colours are the same
+in one process and in several, and DistributedDataParallel's mean of the gradients is the gradient of the whole batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, distributed, nn
+
+from ...spec import ConfigError
+
+
+@dataclass(frozen=True)
+class Share:
+    """One process's part of a batch: neighbouring rows, as many as every other process has."""
+
+    rank: int = 0
+    world: int = 1
+
+    def check(self, batch: int) -> None:
+        """Raise ConfigError where `batch` rows cannot be shared evenly."""
+        if batch % self.world:
+            fits = -(-batch // self.world) * self.world
+            raise ConfigError(
+                f"training.batch is {batch}, which {self.world} processes cannot share evenly: "
+                f"give training.batch={fits}"
+            )
+
+    def cut(self, whole: Tensor, dim: int = 0) -> Tensor:
+        """This process's rows of a tensor whose axis `dim` holds the rows of the whole batch."""
+        rows = whole.shape[dim] // self.world
+        return whole.narrow(dim, self.rank * rows, rows)
+
+
+def current_share() -> Share:
+    """The share of this process in torch's default group; all of the batch where there is none."""
+    if distributed.is_available() and distributed.is_initialized():
+        return Share(distributed.get_rank(), distributed.get_world_size())
+    return Share()
+
+
+def draw_rows(draw: Callable[[int], Tensor], rows: int, dim: int = 0) -> Tensor:
+    """Random numbers for this process's `rows`: `draw(n)` is called for all n rows of the batch.
+
+    `dim` is the axis of the rows in what `draw` returns.
+    """
+    share = current_share()
+    return share.cut(draw(rows * share.world), dim)
+
+
+def synchronize(model: nn.Module) -> nn.Module:
+    """`model` itself in one process; in several its DistributedDataParallel, which averages gradients.
+
+    Its `forward` must be called, not that of a part, or nothing is averaged. Every parameter takes
+    part in every step (experts without tokens get zeros), so none has to be searched for.
+    """
+    if current_share().world == 1:
+        return model
+    return nn.parallel.DistributedDataParallel(model)

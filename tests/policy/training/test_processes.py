@@ -1,0 +1,101 @@
+"""Several processes train as one: the same rows, draws, gradients and weights, whatever their number."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from hotstart.policy.training.processes import Share, current_share
+from hotstart.spec import ConfigError
+
+TRAIN = """
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from hotstart.datasets.arrays import Arrays
+from hotstart.policy.diffusion.regimes import Regimes
+from hotstart.policy.training.settings import TrainingSettings
+from hotstart.policy.training.trainer import Trainer
+from hotstart.spec import TEXT_KEY, ObsKey, ObsSpec, text_to_bytes
+
+rank, world, folder = int(args[0]), int(args[1]), Path(args[2])
+torch.set_default_dtype(torch.float64)  # what is left of a difference is one of method
+if world > 1:
+    meeting = f"file://{folder}/meeting"
+    torch.distributed.init_process_group("gloo", meeting, rank=rank, world_size=world)
+
+
+def make_pictures():
+    rng = np.random.default_rng(0)
+    episodes = []
+    for number in range(4):
+        said = text_to_bytes(("open the door", "push the puck")[number % 2])
+        episodes.append({
+            "camera": rng.integers(0, 255, (14, 12, 12, 3), dtype=np.uint8),
+            "instruction": np.tile(said, (14, 1)),
+            "state": rng.normal(size=(14, 2)),
+            "action": rng.normal(size=(14, 2)),
+        })
+    camera, state = ObsKey((12, 12, 3), "uint8", "image"), ObsKey((2,))
+    spec = ObsSpec({"camera": camera, "instruction": TEXT_KEY, "state": state})
+    return Arrays(episodes, fps=10.0, obs_spec=spec)
+
+
+encoders = "hotstart.policy.encoders"
+pictures = {"_target_": f"{encoders}.image.ImageEncoder", "token_width": 16, "channels": 8}
+pictures |= {"stages": 2, "keypoints": 4, "crop": 0.8, "jitter": 0.3}
+instructed = {"_target_": f"{encoders}.language.InstructionEncoder", "base": pictures}
+instructed |= {"condition_dropout": 0.5}
+plain = TrainingSettings(steps=3, batch=8, threads=1, precision="fp32", regimes=Regimes(1, 1, 4))
+plain = replace(plain, observation_noise=0.1, warmup=0)
+data = make_dataset()
+seen = make_pictures()
+mode = make_config("mode", seen, encoder=instructed)
+mode = replace(mode, denoiser={**mode.denoiser, "stochastic_routing": True, "prior": 0.5})
+cases = {
+    "unet": (data, make_config("unet", data), replace(plain, learned_weighting=True)),
+    "mode": (seen, mode, replace(plain, learned_weighting=True, stratified=True)),
+}
+for name, (dataset, config, settings) in cases.items():
+    trainer = Trainer(dataset, config, settings, folder / "run")
+    losses = []
+    for _ in range(3):
+        losses.append(trainer.advance()["loss"])
+    result = {"losses": torch.stack(losses), "weights": trainer.model.state_dict()}
+    torch.save({**result, "average": trainer.ema.model.state_dict()}, folder / f"{name}-{rank}-{world}")
+"""
+
+
+def test_two_processes_train_as_one(tmp_path, fresh_python):
+    """Everything that a step draws, and losses that are ratios over the batch."""
+    with ThreadPoolExecutor(3) as pool:
+        places = [(0, 1), (0, 2), (1, 2)]
+        runs = pool.map(lambda place: fresh_python(TRAIN, *place, tmp_path), places)
+    for done in runs:
+        assert done.returncode == 0, done.stderr
+    for kind in ("unet", "mode"):
+        alone, first, second = (
+            torch.load(tmp_path / f"{kind}-{rank}-{world}", weights_only=True)
+            for rank, world in places
+        )
+        mean = (first["losses"] + second["losses"]) / 2
+        torch.testing.assert_close(mean, alone["losses"])
+        assert not torch.allclose(first["losses"], mean, rtol=1e-3)
+        for part in ("weights", "average"):
+            torch.testing.assert_close(first[part], second[part], rtol=0, atol=0)
+            torch.testing.assert_close(first[part], alone[part], rtol=0, atol=1e-6)
+
+
+def test_shares_are_the_rows_of_the_batch_in_order():
+    whole = torch.arange(24).reshape(2, 12)
+    parts = [Share(rank, 3).cut(whole, dim=1) for rank in range(3)]
+    assert torch.equal(torch.cat(parts, 1), whole)
+    assert {part.shape for part in parts} == {(2, 4)}
+    assert current_share() == Share(0, 1)
+
+
+def test_a_batch_that_cannot_be_shared_evenly_is_refused():
+    Share(0, 3).check(9)
+    with pytest.raises(ConfigError, match=r"batch is 7, which 3 .* give training\.batch=9"):
+        Share(1, 3).check(7)
