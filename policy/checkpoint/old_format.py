@@ -16,17 +16,27 @@ from ...system.old_names import convert_task_options, rename_keys
 META_KEYS = {"action_half_range": "action_scale"}
 TRAINING_KEYS = {"uncertainty": "learned_weighting"}
 CONFIG_KEYS = {"uncertain": "learned_weighting"}
+DENOISERS = "hotstart.policy.denoisers"
+ENCODERS = "hotstart.policy.encoders"
 PART_KEYS = {
-    "hotstart.policy.denoisers.mode.ModeTransformer": {"drawn": "stochastic_routing"},
+    f"{DENOISERS}.mode.ModeTransformer": {"drawn": "stochastic_routing"},
+    f"{ENCODERS}.language.Instructed": {"words": "text_encoder", "dropped": "condition_dropout"},
 }
-"""`_target_` of a part -> its old keys and what they are called now."""
+"""Old `_target_` of a part -> its old keys and what they are called now."""
 PART_VALUES = {
+    f"{ENCODERS}.language.Instructed": {
+        "_target_": {
+            f"{ENCODERS}.language.Instructed": f"{ENCODERS}.language.InstructionEncoder",
+        }
+    },
     "hotstart.policy.actions.Representation": {"rotation": {"matrix": "rotation_6d"}},
 }
-"""`_target_` of a part -> key -> its old values and what they are called now."""
+"""Old `_target_` of a part -> key -> its old values and what they are called now."""
 TENSORS = (
     (r"^normalizer\.(.+)__half_range$", r"normalizer.\1__scale"),
     (r"^uncertainty\.", "learned_weighting."),
+    (r"^encoder\.words\.", "encoder.text_encoder."),
+    (r"^encoder\.nothing$", "encoder.unconditional_token"),
     (r"^(network\..+\.experts)\.widen$", r"\1.up_projection"),
     (r"^(network\..+\.experts)\.narrow$", r"\1.down_projection"),
 )
