@@ -150,8 +150,18 @@ def check_command(actions: FloatArray) -> None:
         row, number = np.argwhere(~(np.abs(actions) <= LARGEST))[0].tolist()
         raise PlanError(
             f"row {row} would be told {actions[row, number]!r} for number {number}; a robot is told finite float32 numbers: "
-            "where it holds, they are what `rest` says"
+            "where it holds, they are what `hold_position` says"
         )
+
+
+def check_replacement(actions: Any, shape: tuple[int, ...]) -> FloatArray:
+    """The actions (B, A) of a hook as float64; raises PlanError for another shape than `shape`."""
+    found = _numbers(actions)
+    if found.shape != shape:
+        raise PlanError(
+            f"the hook's actions have shape {found.shape}; {shape} was expected, with NaN in the rows that stay as they are"
+        )
+    return found
 
 
 def _lies_in(size: int, ends: tuple[int | None, int | None]) -> bool:

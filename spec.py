@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import MISSING, asdict, dataclass, field
+from enum import IntEnum
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -429,8 +430,8 @@ class Robot(Protocol):
     rows: int
     rate_hz: float
     """Control periods a second: the rate of the policy's actions."""
-    servo_hz: float
-    """How often a second the robot can change what it does: `rate_hz` or more."""
+    servo_hz: float | None
+    """Rate of a servo that follows the times of actions; None: actions are applied when they are handed over."""
     substeps: int
     """Parts of a control period that `act` can tell apart; 1 where it takes whole periods only."""
     obs_spec: ObsSpec
@@ -463,9 +464,9 @@ class Robot(Protocol):
     ) -> Feedback:
         """Hand over actions (B, A) in the units of the action specification, for `substeps` (B,) or a whole period each.
 
-        A row with 0 substeps stands still: its episode is over for who acts. `timed` (B) gives each row's actions their
-        times: this turn's first, then those planned so far for later turns. They replace what was handed over before. A
-        robot with a servo of its own follows them; one without it, as a simulation, applies `actions` at once.
+        A row with 0 substeps stands still: its episode is over for who acts. A robot with a servo follows `timed` (B) instead:
+        each row's actions with their times, this turn's first, then those planned so far for later turns. They replace
+        what was handed over before, and end in a hold. A robot without a servo gets None.
         """
         ...
 
@@ -608,3 +609,36 @@ class Planner(Protocol):
     def due_s(self, row: int) -> float:
         """When the answer under way for a row will be there; infinity where nobody knows, or none is."""
         ...
+
+
+class Actor(IntEnum):
+    """Whose action a row executes."""
+
+    NOBODY = 0  # the row is idle, or its episode is over
+    POLICY = 1
+    HOLD = 2  # no plan was there
+    INTERVENTION = 3
+
+
+@dataclass(frozen=True)
+class Tick:
+    """One turn of the control loop. Times are by each row's own clock [s]."""
+
+    number: int
+    now_s: FloatArray  # (B,) when it began
+    made_s: FloatArray  # (B,) when the observation was made: its oldest part that the policy reads
+    target_s: FloatArray  # (B,) when the action is meant for
+    observation: Observation  # key -> (B, ...)
+    actions: FloatArray  # (B, A) in the robot's units
+    substeps: IntArray  # (B,) for how long the action counts; 0: the episode is over
+    actors: IntArray  # (B,) of `Actor`
+    applied: (
+        FloatArray  # (B, A) the actions as the robot applied them, as sent where it cannot tell
+    )
+    feedback: Feedback  # silent before the robot has acted
+
+
+Listener = Callable[[Tick], None]
+"""Called after every turn."""
+Intervention = Callable[[Tick], FloatArray | None]
+"""Called before a turn's actions are sent; returns (B, A) to send instead, NaN in the rows that stay as they are."""

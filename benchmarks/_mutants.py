@@ -27,7 +27,7 @@ OBJECTIVE = "policy/diffusion/objective.py"
 SOLVERS = "policy/diffusion/solvers.py"
 WARM = "policy/samplers/warm_start.py"
 ACTIONS = "policy/actions.py"
-CONTROL = "control.py"
+CONTROL = "control/loop.py"
 TRAINS = tuple(
     f"policy/training/test_trainer.py::test_{name}"
     for name in (
@@ -223,7 +223,7 @@ SEEDS_DROPPED = (
     Mutant(
         "rollouts_without_their_seeds",
         CONTROL,
-        "policy.initial_state([*seeds, *idle])",
+        "policy.initial_state([*seeds, *[0] * (rows - len(seeds))])",
         "policy.initial_state([0] * robot.rows)",
         LOOP,
     ),
@@ -574,16 +574,16 @@ RUN = (
     ),
     Mutant(
         "pending_actions_overlap_the_new_chunk",
-        CONTROL,
-        "(pending.times_s < times_s[0] - LATE_S)",
-        "(pending.times_s < times_s[-1] - LATE_S)",
+        "control/splicing.py",
+        "pending.times_s < times_s[0] - half_step_s",
+        "pending.times_s < times_s[-1] - half_step_s",
         ("test_splice.py",),
     ),
     Mutant(
         "queue_is_not_postponed",
         CONTROL,
-        "TimedActions(pending.times_s + lost_s, pending.actions)",
-        "TimedActions(pending.times_s, pending.actions)",
+        "        self.queue.put_off(lost_s)\n",
+        "",
         LOOP,
     ),
     Mutant(
@@ -596,15 +596,15 @@ RUN = (
     Mutant(
         "actions_executed_meanwhile_are_forgotten",
         CONTROL,
-        "self.asked[row], self.behind[row] = False, self.since[row]",
-        "self.asked[row], self.behind[row] = False, 0",
+        "self.passed[row] = max(0, math.ceil((now_s - begin_s) / self.period_s - LATE_S))",
+        "self.passed[row] = 0",
         LOOP,
     ),
     Mutant(
         "frozen_steps_are_all_that_are_left",
         CONTROL,
-        "np.minimum(left, meanwhile)",
-        "left",
+        "np.minimum(passed - executed + left[rows], meanwhile)",
+        "left[rows]",
         LOOP,
     ),
     Mutant(
@@ -616,16 +616,16 @@ RUN = (
     ),
     Mutant(
         "score_is_the_best_ever",
-        CONTROL,
-        "log.score = float(feedback.score[row])",
-        "log.score = max(log.score, float(feedback.score[row]))",
+        "control/log.py",
+        "        self.score = score\n",
+        "        self.score = max(self.score, score)\n",
         ("test_control.py",),
     ),
     Mutant(
         "short_turns_enter_the_history",
         CONTROL,
-        "self.at - self.seen_at >= self.robot.substeps",
-        "self.at - self.seen_at >= 0",
+        "self.elapsed - self.observed >= self.robot.substeps",
+        "self.elapsed - self.observed >= 0",
         LOOP,
     ),
     Mutant(

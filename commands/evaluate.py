@@ -25,7 +25,7 @@ from ..policy.diffusion_policy import DiffusionPolicy, build_sampler
 from ..policy.model import PolicyModel
 from ..policy.normalizer import ACTION
 from ..policy.samplers.base import Sampler
-from ..spec import ConfigError, Feedback, FloatArray, Observation, bytes_to_text, unknown
+from ..spec import ConfigError, FloatArray, Tick, bytes_to_text, unknown
 from ..system import outputs
 from . import report
 from .processes import worker_count
@@ -299,12 +299,14 @@ def _wave(
         (name for name, key in robot.obs_spec.keys.items() if key.kind == "language"), None
     )
 
-    def show(turn: int, observation: Observation, _: Any, feedback: Feedback) -> None:
-        if turn == 0 and words is not None:
-            measured.tasks += [bytes_to_text(each) for each in observation[words][: len(seeds)]]
-        begun.note_ended(seeds, feedback)
+    def show(tick: Tick) -> None:
+        if tick.number == 0 and words is not None:
+            measured.tasks += [
+                bytes_to_text(each) for each in tick.observation[words][: len(seeds)]
+            ]
+        begun.note_ended(seeds, tick.feedback)
         bar.update()
-        bar.set_postfix(running=int((~feedback.done).sum()), refresh=False)
+        bar.set_postfix(running=int((~tick.feedback.done).sum()), refresh=False)
 
     logs = run_loop(robot, policy, planner, VirtualClock(), seeds, settings, [show])
     measured.logs += logs

@@ -67,7 +67,7 @@ class SimulatedRobot:
             raise
         self.obs_spec, self.action_spec = specs.obs_spec, specs.action_spec
         self.rate_hz, self.max_steps, self.substeps = specs.rate_hz, specs.max_steps, specs.substeps
-        self.servo_hz = specs.rate_hz * specs.substeps
+        self.servo_hz: float | None = None  # a simulation applies actions at once
         self._observation: dict[str, NDArray[Any]] | None = None
 
     def _job(self, task: str, options: Mapping[str, Any], own: IntArray, frame_every: int) -> Job:

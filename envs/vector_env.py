@@ -45,7 +45,8 @@ class VectorEnv:
         self.envs, self.rows = list(envs), len(envs)
         self.obs_spec, self.action_spec = first.obs_spec, first.action_spec
         self.rate_hz, self.max_steps = first.rate_hz, first.max_steps
-        self.substeps, self.servo_hz = first.substeps, first.rate_hz * first.substeps
+        self.substeps = first.substeps
+        self.servo_hz: float | None = None  # actions are applied at once
         self._frame_every = frame_every
         self._frames: dict[int, list[NDArray[np.uint8]]] = {row: [] for row in recorded}
         self._clear()

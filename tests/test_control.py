@@ -153,10 +153,9 @@ def test_listeners_hear_every_tick(scripted):
     heard = []
     robot, policy = scripted.Robot(2, ends=(3, 3)), scripted.Policy()
 
-    def listener(tick, observation, actions, feedback):
-        heard.append(
-            (tick, float(observation["tick"][0, 0]), actions.copy(), bool(feedback.done.all()))
-        )
+    def listener(tick):
+        shown = float(tick.observation["tick"][0, 0])
+        heard.append((tick.number, shown, tick.actions.copy(), bool(tick.feedback.done.all())))
 
     run(
         robot,

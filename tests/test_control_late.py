@@ -6,7 +6,8 @@ import time
 
 import numpy as np
 import pytest
-from hotstart.control import LoopSettings, RealClock, VirtualClock, _Episode, run
+from hotstart.control import LoopSettings, RealClock, VirtualClock, run
+from hotstart.control.loop import _Episode
 from hotstart.planners import (
     DelayedPlanner,
     ImmediatePlanner,
@@ -253,7 +254,7 @@ def test_a_listening_policy_is_told_the_very_actions_that_the_robot_was_given(sc
         def hold_position(self):
             return np.full((3, 4), 0.5)
 
-        def act(self, actions, substeps=None):
+        def act(self, actions, substeps=None, timed=None):
             self.given.append((actions.copy(), substeps.copy()))
             return super().act(actions)
 
@@ -327,10 +328,10 @@ def test_lost_time_puts_off_what_is_queued_and_what_was_asked(scripted):
     episode = _Episode(
         robot, policy, ImmediatePlanner(policy), VirtualClock(), [0, 1], LoopSettings(9)
     )
-    episode.pending = [TimedActions(np.array([0.1, 0.2]), np.zeros((2, 4)))] * 2
+    episode.queue.write(0, TimedActions(np.array([0.1, 0.2]), np.zeros((2, 4))))
     episode.asked_s, episode.done = np.array([0.1, 0.3]), np.array([False, True])
-    episode._put_off(0.25)
-    np.testing.assert_allclose(episode.pending[0].times_s, [0.35, 0.45])
+    episode._put_off(0.25, np.full(2, 0.35))
+    np.testing.assert_allclose(episode.queue.read(0).times_s, [0.35, 0.45])
     np.testing.assert_allclose(episode.asked_s, [0.35, 0.55])
     assert [log.starved_ticks for log in episode.logs] == [
         pytest.approx(2.5),

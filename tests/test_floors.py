@@ -42,7 +42,7 @@ ONLY = {
     "rows": {"spec", "numpy"},
     "seeds": {"spec", "numpy"},
     "system": {"system", "spec", "yaml"},
-    "control": {"spec", "checks", "system", "numpy"},
+    "control": {"control", "spec", "checks", "system", "numpy"},
     "planners": {"spec", "checks", "rows", "seeds", "numpy"},
     "evaluation": {
         "spec",
@@ -150,7 +150,7 @@ def offences(root: Path) -> list[str]:
 
 def test_every_import_keeps_the_floors():
     files = package_files(ROOT)
-    assert {"spec.py", "control.py", "policy/training/trainer.py", "commands/evaluate.py"} <= {
+    assert {"spec.py", "control/loop.py", "policy/training/trainer.py", "commands/evaluate.py"} <= {
         str(file) for file in files
     }
     assert (
@@ -201,7 +201,7 @@ def test_every_import_keeps_the_floors():
         (
             "control.py",
             "import torch",
-            "control imports torch; it may import only ['checks', 'numpy', 'spec', 'system']",
+            "control imports torch; it may import only ['checks', 'control', 'numpy', 'spec', 'system']",
         ),
         (
             "control.py",

@@ -79,7 +79,7 @@ def test_a_starved_robot_stays_where_it_is_and_stops_moving():
         zero_order_hold(ACTION_SPEC, last, resting), [1, 2, 0, -1]
     )  # positions, no velocity, the grip as it was
     np.testing.assert_array_equal(
-        zero_order_hold(ACTION_SPEC, None, resting), resting
+        zero_order_hold(ACTION_SPEC, np.full(4, np.nan), resting), resting
     )  # before the first action: where it is
 
 
