@@ -1,4 +1,4 @@
-"""Ten lines to act in one's own environment: an agent is a policy with its state and its queue of actions, for one row."""
+"""An agent: a policy with its state and its queue of actions, to act in one's own environment."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
+from ..rows import Array
 from ..spec import ConfigError, FloatArray, Observation, ObsKey
 from .diffusion_policy import DiffusionPolicy
 from .samplers.base import Sampler
@@ -16,10 +17,11 @@ from .state import read_observation
 
 
 class Agent:
-    """`reset` before every episode, `act` once per tick; a new chunk is planned whenever the last one is used up.
+    """One row of a policy: call `reset` before every episode and `act` once per control period.
 
-    A tick is a control period of the data that the policy was trained on: call `act` `rate_hz` times a second, no matter how
-    fast the robot could go. `hotstart.checks.check_fit(robot, agent.policy)` compares the rest.
+    A new chunk is planned when the last one is used up. The control period is that of the training
+    data: call `act` `rate_hz` times a second, however fast the robot could go.
+    `hotstart.checks.check_fit(robot, agent.policy)` compares the rest.
     """
 
     def __init__(self, policy: DiffusionPolicy, seed: int = 0) -> None:
@@ -28,7 +30,7 @@ class Agent:
 
     @property
     def rate_hz(self) -> float | None:
-        """How often `act` is to be called a second; None for a model of one's own, which no checkpoint says it of."""
+        """How often to call `act` [Hz]; None for a model that comes from no checkpoint."""
         return self.policy.rate_hz
 
     def reset(self, seed: int = 0) -> None:
@@ -37,42 +39,45 @@ class Agent:
         self._queue: list[FloatArray] = []
         self._executed = 0
 
-    def act(self, observation: Observation) -> FloatArray:
-        """The action (A,) for this tick, in the robot's units, from an observation without a batch axis.
+    def act(self, observation: Mapping[str, ArrayLike]) -> FloatArray:
+        """The action (A,) for this control period, in the robot's units.
 
-        The observation is a mapping, key -> array, even where there is one key only. Raises ConfigError for anything else, and
-        names the key that is missing or of another shape or type.
+        The observation maps keys to arrays without a batch axis, even where there is one key only.
+        Raises ConfigError for anything else, and names the key that is missing or of another shape
+        or dtype.
         """
-        self._state = self.policy.observe(self._state, self._batched(observation))
+        self._state = self.policy.observe(self._state, self._add_row_axis(observation))
         if not self._queue:
-            planned = self.policy.plan(
-                self._state, np.zeros(1, np.int64), np.full(1, self._executed)
-            )
-            self._state = self.policy.adopt(self._state, planned)
-            self._queue = list(planned.actions[0])
-            self._executed = 0
+            self._plan()
         self._executed += 1
         return self._queue.pop(0)
 
-    def _batched(self, observation: Observation) -> Observation:
-        """The observation with a batch axis of one, what the policy does not read left out."""
+    def _plan(self) -> None:
+        """Fill the queue with a new chunk."""
+        row = np.zeros(1, np.int64)
+        planned = self.policy.plan(self._state, row, np.full(1, self._executed))
+        self._state = self.policy.adopt(self._state, planned)
+        self._queue = list(planned.actions[0])
+        self._executed = 0
+
+    def _add_row_axis(self, observation: Mapping[str, ArrayLike]) -> Observation:
+        """The keys that the policy reads, with a first axis of one row."""
         keys = self.policy.obs_spec.keys
         if not isinstance(observation, Mapping):
-            example = ", ".join(
-                f"{name!r}: array of shape {tuple(key.shape)}" for name, key in keys.items()
-            )
+            shapes = [f"{name!r}: array of shape {tuple(key.shape)}" for name, key in keys.items()]
             raise ConfigError(
-                f"act() was given a {type(observation).__name__}; it takes a mapping: {{{example}}}"
+                f"act() was given a {type(observation).__name__}; it takes a mapping: "
+                f"{{{', '.join(shapes)}}}"
             )
-        return {
-            name: _one(name, observation[name], key)
-            for name, key in keys.items()
-            if name in observation
-        }
+        row = {}
+        for name, key in keys.items():
+            if name in observation:
+                row[name] = _read_one(name, observation[name], key)[None]
+        return row
 
 
-def _one(name: str, value: Any, key: ObsKey) -> NDArray[Any]:
-    """An observation of the key `name` with a batch axis of one; raises ConfigError where it has another shape."""
+def _read_one(name: str, value: ArrayLike, key: ObsKey) -> Array:
+    """The observation (*shape) of one key; ConfigError where it has another shape or dtype."""
     shape = tuple(key.shape)
     try:
         array = np.asarray(value)
@@ -85,11 +90,14 @@ def _one(name: str, value: Any, key: ObsKey) -> NDArray[Any]:
         raise ConfigError(
             f"observation {name!r} has shape {array.shape}; {shape} is wanted, without a batch axis"
         )
-    return array[None]
+    return array
 
 
 def load(
     path: Path | str, inference: Sampler | Mapping[str, Any] | None = None, device: str = "cpu"
 ) -> Agent:
-    """An agent from a checkpoint or a run, with a sampler (default: DDIM in 10 steps)."""
+    """An agent from a checkpoint or a run, with a sampler or the configuration of one.
+
+    None is DDIM in 10 steps. Raises CheckpointError and ConfigError, see `DiffusionPolicy.load`.
+    """
     return Agent(DiffusionPolicy.load(path, inference, device))

@@ -1,6 +1,7 @@
 """A trained model with a sampler: the `Policy` that the control loop and people's own loops run.
 
-The policy object holds weights and settings and hides nothing else: what is remembered between ticks is a PolicyState.
+The policy object holds weights and settings only: all that it remembers between control periods is
+in a PolicyState.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ from .state import Plan, PolicyState, adopt_plans, create_state, push_observatio
 
 
 class DiffusionPolicy:
-    """Observations in, chunks out; see `hotstart.spec.Policy`."""
+    """Observations in, action chunks out, by a diffusion model; see `hotstart.spec.Policy`."""
 
     rate_hz: float | None = None
-    """Control rate of the data that it was trained on [Hz], as its checkpoint says; None for a model of one's own."""
+    """Control rate of the training data [Hz]; None for a model that comes from no checkpoint."""
 
     def __init__(
         self,
@@ -58,33 +59,27 @@ class DiffusionPolicy:
         executed: int | None = None,
         delay: int = 0,
     ) -> None:
-        """`executed` is another number of steps to execute than the Ta that the model was trained with.
+        """`sampler` None is DDIM in 10 steps; what a sampler leaves open is set in a copy of it.
 
-        `delay` more steps are handed out after them: the first ones of a chunk go by while it is made. What `way` leaves open
-        is settled for this model in a copy of it. A model under training is left alone: the policy holds a copy of its weights
-        as they are now. Raises ConfigError where the model cannot run this way, or its plans are too short.
+        `executed` replaces the Ta that the model was trained with. `delay` more steps are handed
+        out after them, because the first steps of a chunk go by while it is made. Of a model under
+        training the policy holds a copy, with the weights of now. Raises ConfigError where the
+        model cannot be used with this sampler, or its plans are too short.
         """
-        self.model = _finished(model)
-        trained = model.config.horizon
+        self.model = _copy_unless_finished(model)
+        horizon = model.config.horizon
         if executed is None:
-            given = trained.executed
-        else:
-            given = executed
-        self.horizon: Horizon = replace(trained, executed=given, delay=delay)
+            executed = horizon.executed
+        self.horizon: Horizon = replace(horizon, executed=executed, delay=delay)
         self.obs_spec: ObsSpec = model.config.obs_spec
         self.action_spec: ActionSpec = model.config.action_spec
-        about = model.trained
         if sampler is None:
             sampler = Fresh()
-        else:
-            sampler = sampler
-        self.sampler: Sampler
         if isinstance(sampler, Settling):
-            self.sampler = sampler.settled(about)
-        else:
-            self.sampler = sampler
-        if isinstance(self.sampler, Requirements):
-            self.sampler.check(about, self.horizon)
+            sampler = sampler.settled(model.trained)
+        self.sampler: Sampler = sampler
+        if isinstance(sampler, Requirements):
+            sampler.check(model.trained, self.horizon)
 
     @classmethod
     def load(
@@ -93,21 +88,29 @@ class DiffusionPolicy:
         inference: Mapping[str, Any] | Sampler | None = None,
         device: str = "cpu",
     ) -> DiffusionPolicy:
-        """A policy from a checkpoint or a run; `inference` is a way, or a configuration of one (default: DDIM in 10 steps)."""
+        """A policy from a checkpoint or a run (`path`) on a torch device.
+
+        `inference` is a sampler or the configuration of one; None is DDIM in 10 steps. Raises
+        CheckpointError where the checkpoint cannot be read, ConfigError as `DiffusionPolicy()`.
+        """
         model, meta = checkpoint.load(path, device)
-        policy = cls(
-            model, build_sampler(inference) if isinstance(inference, Mapping) else inference
-        )
+        if isinstance(inference, Mapping):
+            inference = build_sampler(inference)
+        policy = cls(model, inference)
         policy.rate_hz = meta.get("rate_hz")
         return policy
 
     def initial_state(self, seeds: Sequence[int]) -> PolicyState:
-        """One row per seed, nothing seen and nothing planned."""
-        spec = self.model.actions
-        return create_state(self.obs_spec, self.horizon, spec.spec.width, seeds, spec.reads)
+        """A state with one row per seed, nothing observed and nothing planned."""
+        actions = self.model.actions
+        width = actions.spec.width
+        return create_state(self.obs_spec, self.horizon, width, seeds, actions.reads)
 
     def reset_rows(self, state: PolicyState, rows: IntArray, seeds: Sequence[int]) -> PolicyState:
-        """Forget everything in `rows` and give them new seeds; the other rows stay bit-equal."""
+        """Forget everything in `rows` (R,) and give them new seeds; the other rows stay bit-equal.
+
+        Raises ConfigError unless there is one seed per row.
+        """
         if len(seeds) != len(rows):
             raise ConfigError(
                 f"{len(rows)} rows are to be reset with {len(seeds)} seeds; give one seed per row"
@@ -121,10 +124,10 @@ class DiffusionPolicy:
         executed: Executed | None = None,
         new: BoolArray | None = None,
     ) -> PolicyState:
-        """Push one control period's observation (B, ...) onto the histories, see `state.push_observation`.
+        """Push an observation (B, ...) onto the histories, see `state.push_observation`.
 
-        `executed` is not used: a plan depends on observations and on the plan before. In rows that
-        are not `new` (B,) the observation replaces the newest one.
+        `executed` is not used: a plan depends on observations and on the plan before it. In rows
+        that are not `new` (B,) the observation replaces the newest one.
         """
         return push_observation(state, self.obs_spec, observation, new)
 
@@ -132,7 +135,12 @@ class DiffusionPolicy:
     def plan(
         self, state: PolicyState, rows: IntArray, executed: IntArray, frozen: IntArray | None = None
     ) -> Planned:
-        """New plans for `rows` (R,), and the Ta actions (R, Ta, A) from the newest observation on, in the robot's units."""
+        """New plans for `rows` (R,), and their Ta actions (R, Ta, A) in the robot's units.
+
+        The first action belongs to the newest observation; `executed` and `frozen` (R,): see
+        `spec.Ask`. Raises ConfigError for a row that has observed nothing, and for a plan that is
+        not finite.
+        """
         if bool((state.seen[rows] == 0).any()):
             raise ConfigError(
                 "plan() was asked for a row that has observed nothing: call observe() first"
@@ -160,7 +168,7 @@ class DiffusionPolicy:
         )
         outcome = self.sampler(request)
         check_finite(outcome.plan)
-        chunk = self._actions(outcome.plan[:, self._handed_out(outcome)], observed)
+        chunk = self._decode(outcome.plan[:, self._executable_steps(outcome)], observed)
         if outcome.level is None:
             level = np.zeros(outcome.plan.shape[:2], np.float32)
         else:
@@ -180,51 +188,52 @@ class DiffusionPolicy:
             return self.model.network.encode_context(self.model.tokens(observed, conditional=False))
         return None
 
+    def adopt(self, state: PolicyState, planned: Planned) -> PolicyState:
+        """The `state` with the plans of `planned` in its rows; histories and memory stay."""
+        return adopt_plans(state, planned.rows, planned.plan)
+
     def _previous(
         self, state: PolicyState, rows: IntArray, observed: Mapping[str, Tensor]
     ) -> Tensor:
-        """The rows' plans before, (R, T, A'), relative to what is observed now; NaN where there is none."""
+        """The plans before (R, T, A'), relative to what is observed now; NaN in rows with none."""
         previous = torch.as_tensor(state.plan.x[rows]).to(next(self.model.parameters()).device)
         has_plan = torch.isfinite(previous).flatten(1).all(1)
         if not self.model.actions.reads or not bool(has_plan.any()):
             return previous
-        before = {
-            name: torch.as_tensor(values[rows]).to(previous.device)[has_plan]
-            for name, values in state.plan.observed.items()
-        }
-        now = {name: observed[name][has_plan] for name in before}
+        before = {}
+        now = {}
+        for name, values in state.plan.observed.items():
+            before[name] = torch.as_tensor(values[rows]).to(previous.device)[has_plan]
+            now[name] = observed[name][has_plan]
         plan = self.model.normalizer.denormalize(ACTION, previous[has_plan])
-        previous[has_plan] = self.model.normalizer.normalize(
-            ACTION, self.model.actions.rebase(plan, before, now)
-        ).to(previous.dtype)
+        rebased = self.model.actions.rebase(plan, before, now)
+        normalised = self.model.normalizer.normalize(ACTION, rebased)
+        previous[has_plan] = normalised.to(previous.dtype)
         return previous
 
-    def _handed_out(self, outcome: PlanOutcome) -> slice:
-        """The steps of a plan that are executed: Ta and the delay, as far as they are clean."""
-        first, count = self.horizon.past, self.horizon.executed + self.horizon.delay
+    def _executable_steps(self, outcome: PlanOutcome) -> slice:
+        """The steps to hand out: Ta and the delay, up to the first one that is noisy in any row."""
+        first = self.horizon.past
+        count = self.horizon.executed + self.horizon.delay
         if outcome.level is not None:
             noisy = torch.nonzero(outcome.level[:, first : first + count].amax(0)).flatten()
             if len(noisy):
                 count = int(noisy[0])
-            else:
-                count = count
         return slice(first, first + count)
 
-    def _actions(self, plan: Tensor, observed: Mapping[str, Tensor]) -> Tensor:
-        """Normalised steps (R, Ta, A') as the robot's actions (R, Ta, A); what is discrete takes one of its two ends."""
+    def _decode(self, plan: Tensor, observed: Mapping[str, Tensor]) -> Tensor:
+        """Normalised steps (R, Ta, A') as actions (R, Ta, A) in the robot's units.
+
+        A discrete number takes the one of its two values that lies on its side of 0.
+        """
         size = self.model.actions.discrete_size
-        snapped = torch.where(plan < 0, -size, size)
+        snapped = torch.where(plan < 0, -size, size).to(plan.dtype)
         discrete = torch.as_tensor(self.model.actions.discrete, device=plan.device)
-        settled = torch.where(discrete, snapped.to(plan.dtype), plan)
-        return self.model.decode(settled, observed)
-
-    def adopt(self, state: PolicyState, planned: Planned) -> PolicyState:
-        """`state` with the plans of `planned` in its rows; histories stay the newer ones."""
-        return adopt_plans(state, planned.rows, planned.plan)
+        return self.model.decode(torch.where(discrete, snapped, plan), observed)
 
 
-def _finished(model: PolicyModel) -> PolicyModel:
-    """The model itself where nobody trains it; else a copy, in evaluation mode and without gradients."""
+def _copy_unless_finished(model: PolicyModel) -> PolicyModel:
+    """The model itself, or of one under training a copy in evaluation mode, without gradients."""
     trains = any(module.training for module in model.modules())
     if not trains and not any(weight.requires_grad for weight in model.parameters()):
         return model
@@ -232,10 +241,12 @@ def _finished(model: PolicyModel) -> PolicyModel:
 
 
 def build_sampler(node: Mapping[str, Any]) -> Sampler:
-    """A sampler from its configuration, the solver inside it included."""
-    solver = node.get("solver")
-    if isinstance(solver, Mapping):
-        given = {"solver": build("solver", solver)}
-    else:
-        given = {}
-    return build("inference", {k: v for k, v in node.items() if k not in given}, **given)
+    """A sampler from its configuration, its solver included.
+
+    Raises ConfigError for a target or an option that is not known.
+    """
+    options = dict(node)
+    if isinstance(options.get("solver"), Mapping):
+        solver = build("solver", options.pop("solver"))
+        return build("inference", options, solver=solver)
+    return build("inference", options)

@@ -1,19 +1,18 @@
-"""All that a policy remembers between control periods, as a value; numpy only, so that a servo process needs no torch.
+"""All that a policy remembers between control periods, as a value.
 
-Functions take a state and give back a new one: nobody changes a state in place. Letters of the shapes: see `spec`.
+Functions take a state and return a new one: a state is never changed in place. Numpy only, so that
+a servo process needs no torch. Letters of the shapes: see `spec`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..datasets.kinds import read_key
-from ..rows import RowArrays, put_rows
+from ..rows import Array, RowArrays, put_rows
 from ..spec import (
     BoolArray,
     ConfigError,
@@ -30,9 +29,9 @@ from ..spec import (
 
 @dataclass(frozen=True)
 class Plan:
-    """The newest plan of each row, and what the next one continues from; the only part that planning changes."""
+    """The newest plan of each row, which the next one continues from: all that planning changes."""
 
-    x: FloatArray  # (B, T, A') normalised actions, as the network sees actions; NaN where there is none yet
+    x: FloatArray  # (B, T, A') normalised actions, as the network sees them; NaN: no plan yet
     level: FloatArray  # (B, T) noise level of each step, 0 where it is clean
     count: IntArray  # (B,) plans made since the row's reset: counter of its noise
     observed: RowArrays  # key -> (B, To, ...) the observations that relative actions refer to
@@ -49,7 +48,7 @@ class PolicyState:
     seeds: IntArray  # (B,) key of the row's noise
     plan: Plan
     memory: RowArrays = field(default_factory=dict)
-    """Name -> (B, ...): what `observe` carries on besides, as a filter's state or a recurrent policy's hidden layer."""
+    """Name -> (B, ...): what else `observe` updates, as a filter's or a recurrent hidden state."""
 
 
 def create_state(
@@ -58,11 +57,12 @@ def create_state(
     width: int,
     seeds: Sequence[int],
     relative_to: Collection[str] = (),
-    memory: Mapping[str, NDArray[Any]] | None = None,
+    memory: RowArrays | None = None,
 ) -> PolicyState:
-    """A state with one row per seed, nothing seen and nothing planned; plans have T steps of `width` (A') numbers.
+    """A state with one row per seed, nothing observed and nothing planned.
 
-    `relative_to` names the observations that actions are relative to. `memory` is what the rows begin with, (B, ...) each.
+    Plans have T steps of `width` (A') numbers. `relative_to` names the observations that actions
+    are relative to. `memory` is what the rows begin with, (B, ...) each.
     """
     rows = len(seeds)
     history = {}
@@ -84,9 +84,9 @@ def push_observation(
 ) -> PolicyState:
     """Push one control period's observation (B, ...) onto the histories.
 
-    In rows that are not `new` (B,) it replaces the newest entry; None: all are new. Images may have channels first, and
-    floats from 0 to 1, as in training data (`datasets.kinds`). Raises ConfigError for a missing key, and for another shape
-    or dtype than the policy was trained with.
+    In rows that are not `new` (B,) it replaces the newest entry; None: all are new. Images may have
+    channels first, and floats from 0 to 1, as in training data (`datasets.kinds`). Raises
+    ConfigError for a missing key, and for a shape or dtype that the policy was not trained with.
     """
     missing = [name for name in obs_spec.keys if name not in observation]
     if missing:
@@ -107,12 +107,15 @@ def push_observation(
 
 
 def adopt_plans(state: PolicyState, rows: IntArray, plan: Plan) -> PolicyState:
-    """The state with the plans (R rows) of `rows` (R,) in it; what it has observed meanwhile stays."""
+    """The state with a plan (R rows) in its `rows` (R,); what it has observed meanwhile stays."""
     return replace(state, plan=put_rows(state.plan, rows, plan))
 
 
-def read_observation(name: str, values: NDArray[Any], key: ObsKey) -> NDArray[Any]:
-    """One key's values (..., *shape) in the form that the policy was trained with; ConfigError where they cannot be."""
+def read_observation(name: str, values: Array, key: ObsKey) -> Array:
+    """One key's values (..., *shape) in the form that the policy was trained with.
+
+    Raises ConfigError for values that cannot be brought into it.
+    """
     if values.dtype.kind == "f":
         scale = 255.0
     else:
@@ -123,8 +126,8 @@ def read_observation(name: str, values: NDArray[Any], key: ObsKey) -> NDArray[An
         raise ConfigError(f"observation: {error}") from error
 
 
-def _convert(name: str, newest: NDArray[Any], window: NDArray[Any]) -> NDArray[Any]:
-    """An observation (B, ...) in the dtype of its history (B, To, ...); ConfigError where it does not fit."""
+def _convert(name: str, newest: Array, window: Array) -> Array:
+    """An observation (B, ...) in the dtype of its history; ConfigError where it does not fit."""
     wanted = (len(window), *window.shape[2:])
     if newest.shape != wanted:
         raise ConfigError(
@@ -139,9 +142,7 @@ def _convert(name: str, newest: NDArray[Any], window: NDArray[Any]) -> NDArray[A
     return newest.astype(window.dtype)
 
 
-def _push(
-    window: NDArray[Any], newest: NDArray[Any], seen: IntArray, further: BoolArray
-) -> NDArray[Any]:
+def _push(window: Array, newest: Array, seen: IntArray, further: BoolArray) -> Array:
     """Put (B, ...) at the end of (B, To, ...), shifted by one in the rows of `further` (B,).
 
     As long as a row has `seen` one observation, that one fills the whole window.

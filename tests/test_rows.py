@@ -22,7 +22,7 @@ class Outer:
 
 
 def value(rows: int, start: int = 0) -> Outer:
-    """Four arrays, all of whose numbers say their row; those of `start` 100 differ in all of them."""
+    """Four arrays whose numbers are those of their rows, counted from `start`."""
     row = np.arange(start, start + rows)
     wide = np.stack((row, row), 1)
     return Outer(row, {"a": wide}, Inner((row.astype(np.float32), wide[:, :, None])))

@@ -99,7 +99,7 @@ def _replan(policy, state, rows=None) -> PolicyState:
 
 def _row_of(state: PolicyState, row: int) -> list[np.ndarray]:
     arrays: list[np.ndarray] = []
-    _collect(asdict(take_rows(state, row)), arrays)
+    _collect(asdict(take_rows(state, [row])), arrays)
     return arrays
 
 

@@ -3,6 +3,7 @@
 import copy
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -176,7 +177,7 @@ def test_plans_are_clipped_to_the_range_of_the_data_unless_told_otherwise(
 
 
 def test_a_sampler_is_handed_all_it_needs_and_its_outcome_is_used(tiny_model, watched, replan):
-    """A sampler of one's own: what it is told of the last plan, and that its plan is what is executed."""
+    """A sampler of one's own is told of the last plan, and its plan is what is executed."""
     requests = []
 
     def sampler(request):
@@ -203,7 +204,7 @@ def test_a_sampler_is_handed_all_it_needs_and_its_outcome_is_used(tiny_model, wa
 def test_a_number_of_two_values_takes_the_value_on_its_own_side(
     low, high, size, tiny_model, watched, plan
 ):
-    """However near to the middle the plan lies: below it the data's lower value, above it the higher one."""
+    """Below the middle it is the data's lower value, above it the higher one, however near."""
     rng = np.random.default_rng(0)
     states = rng.uniform(-3, 3, (4, 14, 2)).astype(np.float32)
     grips = np.where(np.arange(14) % 2, high, low)[:, None]
@@ -333,7 +334,7 @@ def test_whole_number_observations_are_not_cut_from_fractions(seeing):
 
 
 def test_pictures_are_read_as_training_data_are(seeing):
-    """A camera image given in [0, 1] where 0 to 255 is wanted would be all black, without a word."""
+    """A camera image in [0, 1] where 0 to 255 is wanted would be all black, without an error."""
     picture = np.random.default_rng(0).integers(0, 256, (1, 8, 9, 3), dtype=np.uint8)
     rest = {"state": np.zeros((1, 2)), "words": np.zeros((1, 2), np.uint8)}
     fractions = picture.astype(np.float32) / 255
@@ -355,7 +356,7 @@ def test_pictures_are_read_as_training_data_are(seeing):
             seeing.observe(seeing.initial_state([0]), {**rest, "pixels": form})
 
 
-def test_steps_of_a_way_are_checked():
+def test_steps_of_a_sampler_are_checked():
     with pytest.raises(ConfigError, match=r"inference\.steps is 0"):
         Fresh(0)
 
@@ -363,7 +364,7 @@ def test_steps_of_a_way_are_checked():
 # --- from a file to the agent
 
 
-def test_a_way_is_built_from_its_configuration():
+def test_a_sampler_is_built_from_its_configuration():
     home = "hotstart.policy"
     sampler = build_sampler(
         {
@@ -373,6 +374,8 @@ def test_a_way_is_built_from_its_configuration():
             "clip": None,
         }
     )
+    assert isinstance(sampler, Fresh)
+    assert isinstance(sampler.solver, DDIM)
     assert (sampler.steps, sampler.clip, sampler.solver.eta) == (4, None, 0.5)
     with pytest.raises(ConfigError, match=r"solver names the target 'os\.system'"):
         build_sampler(
@@ -395,8 +398,10 @@ def test_an_agent_executes_its_chunks_one_action_a_tick(tmp_path, policy, observ
     checkpoint.save(tmp_path / "c", policy.model, {})
     agent = load(tmp_path / "c", policy.sampler)
     agent.reset(seed=5)
-    got, expected = [], []
+    got = []
+    expected = []
     state = policy.initial_state([5])
+    chunk = np.zeros((0, 2))
     for tick in range(10):
         seen = observation(1, tick)
         got.append(agent.act({"state": seen["state"][0]}))
@@ -408,7 +413,7 @@ def test_an_agent_executes_its_chunks_one_action_a_tick(tmp_path, policy, observ
         expected.append(chunk[tick % 4])
     np.testing.assert_array_equal(got, expected)
     with pytest.raises(ConfigError, match="shape"):
-        Agent(policy).act({"state": seen["state"]})  # with a batch axis
+        Agent(policy).act(observation(1))  # with a batch axis
 
 
 @pytest.mark.parametrize(
@@ -441,9 +446,8 @@ def test_what_is_no_observation_is_refused_by_name(given, match, policy):
     agent = Agent(policy)
     with pytest.raises(ConfigError, match=match):
         agent.act(given)
-    assert agent.act({"state": [0.5, 1], "unused": None}).shape == (
-        2,
-    )  # lists are arrays; what is not read is let be
+    unread: Any = None
+    assert agent.act({"state": [0.5, 1], "unused": unread}).shape == (2,)  # lists are arrays
 
 
 def test_nothing_is_remembered_outside_the_state(policy, watched, plan, replan):

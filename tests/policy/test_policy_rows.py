@@ -120,7 +120,7 @@ def test_each_plan_of_a_row_has_noise_of_its_own(policy, watched, plan):
     )  # another seed, another plan
 
 
-# --- ways that go on from the plan before: rows at different calls, moved on by different numbers, in one batch
+# --- samplers that continue the plan before: rows at different calls and shifts, in one batch
 
 
 @pytest.mark.parametrize("sampler", GOING_ON)

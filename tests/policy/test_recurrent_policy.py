@@ -1,4 +1,4 @@
-"""A policy with a memory of its own runs in the loop: it listens to what was executed, and plans may come late."""
+"""A policy with a memory runs in the loop: it is told what was executed, and plans come late."""
 
 from dataclasses import replace
 
@@ -16,10 +16,12 @@ TICKS = 25
 
 
 class RecurrentPolicy:
-    """Its hidden state (B, 2) takes in every observation and every executed action; its chunks follow from it."""
+    """Its chunks follow from a hidden state (B, 2) of all observations and executed actions."""
+
+    rate_hz: float | None = None
 
     def __init__(self):
-        self.horizon, self.rate_hz = Horizon(1, 8, 4), None
+        self.horizon = Horizon(1, 8, 4)
         self.obs_spec, self.action_spec = ObsSpec({"where": ObsKey((2,))}), ActionSpec.plain(2)
         self.states, self.answers = [], []
 
@@ -56,10 +58,10 @@ def remember(hidden, where, executed):
 
 @pytest.fixture
 def drive(scripted):
-    """drive(seeds): the commands (log by log) of an episode in which each row goes where its actions point."""
+    """drive(seeds): the robot, the policy and the logs of one episode with late plans."""
 
     class Plane(scripted.Robot):
-        """Starts where its seed says, and moves by its actions; every row has a clock of its own."""
+        """Starts where its seed says and moves by its actions, each row by its own clock."""
 
         def __init__(self, rows):
             super().__init__(rows)
@@ -75,6 +77,7 @@ def drive(scripted):
             return {"where": self.where}
 
         def act(self, actions, substeps=None, timed=None):
+            assert substeps is not None
             self.turns.append((self.where, actions.copy(), substeps.copy()))
             self.where = (self.where + 0.01 * substeps[:, None] * actions).astype(np.float32)
             return super().act(actions)
@@ -103,7 +106,7 @@ def test_no_rows_memory_leaks_into_another(drive):
 
 
 def test_late_plans_leave_the_memory_of_newer_ticks(drive):
-    """The memory is that of all observations and executed actions, though plans of older memories came in between."""
+    """The memory holds all observations and executed actions, though older plans came in."""
     robot, policy, _ = drive(list(LATENCY_S))
     hidden = np.zeros((4, 2))
     moved = np.zeros((4, 2))

@@ -1,4 +1,4 @@
-"""A policy's state: no field is forgotten, nothing but numpy is needed, and rows can be sent elsewhere."""
+"""A policy's state: no field is forgotten, numpy suffices, and some rows can be sent elsewhere."""
 
 import pickle
 import subprocess
