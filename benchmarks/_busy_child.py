@@ -1,4 +1,5 @@
-"""What `busy` times, in a process of its own: training steps, and planning calls as an evaluation and a control loop ask.
+"""What `busy` times, in a process of its own: training steps, and planning calls as an evaluation
+and a control loop ask.
 
 Reads lines "WHAT SECONDS" and answers each with a line of JSON: the seconds of every step or call.
 """
@@ -32,7 +33,9 @@ STATE, ACTION = 20, 7
 
 
 def main() -> None:
-    """Build and warm up what the arguments name, say so, then answer until there are no more questions."""
+    """Build and warm up what the arguments name, say so, then answer until there are no more
+    questions.
+    """
     chosen = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
         works = {what: _work(what, Path(folder), chosen) for what in sys.argv[1:]}
@@ -78,7 +81,9 @@ def _trainer(channels: list[int], folder: Path) -> Trainer:
 
 
 def _train(trainer: Trainer, seconds: float, most: int) -> list[float]:
-    """The seconds of training steps, at least one; with as many threads as a training takes that begins now."""
+    """The seconds of training steps, at least one; with as many threads as a training takes
+    that begins now.
+    """
     torch.set_num_threads(choose_threads(most))
     return _timed(trainer.advance, seconds, 0.0)
 

@@ -1,4 +1,6 @@
-"""Good data sets of every form, damage for them, and their reading: what `hotstart bench fuzz` does with data sets."""
+"""Good data sets of every form, damage for them, and their reading: what `hotstart bench fuzz`
+does with data sets.
+"""
 
 from __future__ import annotations
 
@@ -142,7 +144,9 @@ READERS: dict[str, Callable[[Path], None]] = {
 
 
 def damage(path: Path, rng: np.random.Generator) -> None:
-    """One to three faults in a file or folder; in a zip half of them are in a member, whose checksum is put right."""
+    """One to three faults in a file or folder; in a zip half of them are in a member, whose
+    checksum is put right.
+    """
     for _ in range(int(rng.integers(1, 4))):
         if path.is_dir():
             files = sorted(file for file in path.rglob("*") if file.is_file())
@@ -153,7 +157,9 @@ def damage(path: Path, rng: np.random.Generator) -> None:
 
 
 def hostile(folder: Path, rng: np.random.Generator, marking: str) -> tuple[str, Path]:
-    """A data set of somebody who means ill, and its kind; `marking` is a module with a function `run` that leaves a mark."""
+    """A data set of somebody who means ill, and its kind; `marking` is a module with a function
+    `run` that leaves a mark.
+    """
     path = folder / "hostile"
     shutil.rmtree(path, ignore_errors=True)
     if rng.random() < 0.3:

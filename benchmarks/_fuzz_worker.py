@@ -1,4 +1,5 @@
-"""Reads files for `hotstart bench fuzz`, in a process that may die: a line with kind and path in, a line with the outcome out.
+"""Reads files for `hotstart bench fuzz`, in a process that may die: a line with kind and path in, a
+line with the outcome out.
 
 Not run by hand.
 """
@@ -73,7 +74,8 @@ def outcome(kind: str, path: Path) -> tuple[str, str]:
         place = traceback.extract_tb(error.__traceback__)[-1]
         return (
             "traceback",
-            f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}: {str(error)[:100]}",
+            f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}: "
+            f"{str(error)[:100]}",
         )
     return "read", ""
 

@@ -46,7 +46,11 @@ def find_circles(arrows: set[Arrow]) -> list[list[str]]:
     groups: dict[int, list[str]] = {}
     for module, label in zip(modules, labels, strict=True):
         groups.setdefault(label, []).append(".".join(module))
-    return [group for group in groups.values() if len(group) > 1]
+    found: list[list[str]] = []
+    for group in groups.values():
+        if len(group) > 1:
+            found.append(group)
+    return found
 
 
 def find_upward(arrows: set[Arrow], floors: dict[str, float]) -> list[str]:
@@ -83,7 +87,9 @@ def find_rooms(sources: list[Source], folder: str) -> list[str]:
 
 def _name_module(file: Path) -> Module:
     parts = file.with_suffix("").parts
-    return parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts
+    if parts[-1] == "__init__" and len(parts) > 1:
+        return parts[:-1]
+    return parts
 
 
 def _list_targets(source: Source, package: str) -> Iterator[Module]:

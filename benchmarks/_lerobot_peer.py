@@ -1,10 +1,11 @@
 # pyright: reportMissingImports=false, reportPrivateImportUsage=false
-"""Run by a Python that has LeRobot, by its path: a policy of random weights as LeRobot saves it, and what it answers.
+"""Run by a Python that has LeRobot, by its path: a policy of random weights as LeRobot saves it,
+and what it answers.
 
     python _lerobot_peer.py FOLDER low_dim|image CALLS CHANNEL CHANNEL ...
 
-Writes the policy's folder, and in it answer.npz: three rows' observations, the noise of 100 DDPM steps, the actions, and the
-seconds of CALLS chunks of one row by LeRobot's defaults.
+Writes the policy's folder, and in it answer.npz: three rows' observations, the noise of 100 DDPM
+steps, the actions, and the seconds of CALLS chunks of one row by LeRobot's defaults.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ from lerobot.policies.diffusion import modeling_diffusion
 from lerobot.policies.diffusion.configuration_diffusion import DiffusionConfig
 from lerobot.policies.diffusion.processor_diffusion import make_diffusion_pre_post_processors
 
-ROWS, OBSERVED, HORIZON, STEPS = 3, 2, 16, 100
-STATE, ENVIRONMENT, IMAGE = (
-    "observation.state",
-    "observation.environment_state",
-    "observation.image",
-)
+ROWS = 3
+OBSERVED = 2
+HORIZON = 16
+STEPS = 100
+STATE = "observation.state"
+ENVIRONMENT = "observation.environment_state"
+IMAGE = "observation.image"
 
 
 def features(kind: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -62,7 +64,9 @@ def features(kind: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
 
 
 def build(kind: str, channels: tuple[int, ...]) -> tuple[Any, Any, Any]:
-    """The policy with weights large enough for observation and level to matter, and its two processors."""
+    """The policy with weights large enough for observation and level to matter, and its two
+    processors.
+    """
     inputs, statistics, extra = features(kind)
     torch.manual_seed(0)
     config = DiffusionConfig(
@@ -112,12 +116,10 @@ def processed(observation: dict[str, Any], before: Any) -> dict[str, Any]:
 
 def main() -> None:
     """See the module's text."""
-    folder, kind, calls, channels = (
-        Path(sys.argv[1]),
-        sys.argv[2],
-        int(sys.argv[3]),
-        tuple(map(int, sys.argv[4:])),
-    )
+    folder = Path(sys.argv[1])
+    kind = sys.argv[2]
+    calls = int(sys.argv[3])
+    channels = tuple(map(int, sys.argv[4:]))
     policy, before, after = build(kind, channels)
     for part in (policy, before, after):
         part.save_pretrained(folder)

@@ -86,7 +86,11 @@ class Source:
     @property
     def functions(self) -> list[Function]:
         """Functions and methods, inner ones too."""
-        return [node for node in self.nodes if isinstance(node, Function)]
+        found: list[Function] = []
+        for node in self.nodes:
+            if isinstance(node, Function):
+                found.append(node)
+        return found
 
     def length(self, function: Function) -> int:
         """Code lines of a function from its `def` to its end."""
@@ -103,7 +107,10 @@ def read_tree(root: Path, tests: bool = False) -> list[Source]:
     Hidden folders, virtual environments and, unless asked for, folders named tests are left out.
     Raises SyntaxError for a file that Python cannot parse.
     """
-    aside = ASIDE if tests else ASIDE | {"tests"}
+    if tests:
+        aside = ASIDE
+    else:
+        aside = ASIDE | {"tests"}
     sources = []
     for folder, inner, names in os.walk(root):
         inner[:] = [name for name in inner if _holds_source(Path(folder, name), aside)]

@@ -1,4 +1,6 @@
-"""Training steps and planning calls beside other busy programs, with torch's own long spin and with our short one."""
+"""Training steps and planning calls beside other busy programs, with torch's own long spin and
+with our short one.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ START_S = 120.0
 
 @dataclass
 class Options:
-    """Two processes, one that imports torch first (before) and one that imports hotstart first (after), measured in turns."""
+    """Two processes, one that imports torch first (before) and one that imports hotstart first
+    (after), measured in turns.
+    """
 
     programs: tuple[int, ...] = option((0, 1, 2, 8), "numbers of busy programs")
     whats: tuple[str, ...] = option(tuple(WHATS), f"what to time: {', '.join(WHATS)}")
@@ -53,7 +57,9 @@ class Options:
 
 @dataclass(frozen=True)
 class Cell:
-    """Seconds of steps or calls; `count` 0 where not one was finished within the limit, `p50_s` is the limit then."""
+    """Seconds of steps or calls; `count` 0 where not one was finished within the limit, `p50_s`
+    is the limit then.
+    """
 
     what: str
     programs: int
@@ -64,7 +70,9 @@ class Cell:
 
 
 def run(options: Options) -> None:
-    """Print a table: p50 and p99 of everything that is timed, by the number of busy programs, before and after."""
+    """Print a table: p50 and p99 of everything that is timed, by the number of busy programs,
+    before and after.
+    """
     unknown = [what for what in options.whats if what not in WHATS]
     if unknown:
         raise HotstartError(f"whats names {unknown[0]!r}; valid are {', '.join(WHATS)}")
@@ -75,7 +83,8 @@ def run(options: Options) -> None:
         for setting in FIRST:
             children[setting] = stack.enter_context(_Child(setting, options.whats, options.threads))
         print(
-            f"{len(os.sched_getaffinity(0))} CPUs, {children['after'].threads} threads, load {os.getloadavg()[0]:.1f} at first"
+            f"{len(os.sched_getaffinity(0))} CPUs, {children['after'].threads} threads, load "
+            f"{os.getloadavg()[0]:.1f} at first"
         )
         print(
             f"{'':<12}{'busy':>6}{'before: p50':>20}{'p99 ms':>12}{'after: p50':>20}{'p99 ms':>12}"
@@ -122,7 +131,9 @@ def _columns(cell: Cell) -> str:
 
 @contextmanager
 def _busy(programs: int) -> Iterator[None]:
-    """Within it so many programs use a CPU each, as far as there are CPUs; they end with this process, too."""
+    """Within it so many programs use a CPU each, as far as there are CPUs; they end with this
+    process, too.
+    """
     running = [subprocess.Popen([sys.executable, "-S", "-c", BUSY]) for _ in range(programs)]
     try:
         if running:

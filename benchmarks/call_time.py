@@ -1,4 +1,6 @@
-"""Milliseconds per planning call of a checkpoint, by sampler, for one row and for many, side by side in one run."""
+"""Milliseconds per planning call of a checkpoint, by sampler, for one row and for many, side by
+side in one run.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ class Options:
 
 
 def run(options: Options) -> None:
-    """Print evaluations, p50 and p95 of a row's first plan (cold) and of later ones (warm), per way and number of rows."""
+    """Print evaluations, p50 and p95 of a row's first plan (cold) and of later ones (warm), per
+    way and number of rows.
+    """
     if options.threads:
         torch.set_num_threads(options.threads)
     model, _ = checkpoint.load(options.checkpoint)
@@ -108,11 +112,9 @@ def two_calls(
 ) -> tuple[tuple[float, int], tuple[float, int]]:
     """A row's first plan and the next one, on made-up observations."""
     generator = np.random.default_rng(seed)
-    state, calls, executed = (
-        policy.initial_state(range(rows)),
-        [],
-        np.full(rows, policy.horizon.executed),
-    )
+    state = policy.initial_state(range(rows))
+    calls = []
+    executed = np.full(rows, policy.horizon.executed)
     for _ in range(2):
         observation = {}
         for name, key in policy.obs_spec.keys.items():

@@ -1,4 +1,6 @@
-"""What a chunk costs: parameters, multiplications, bytes of weights read and milliseconds, of checkpoints side by side."""
+"""What a chunk costs: parameters, multiplications, bytes of weights read and milliseconds, of
+checkpoints side by side.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ from .call_time import two_calls
 
 @dataclass
 class Options:
-    """Fresh plans by DDIM for one row on made-up observations, in every form of weights that a checkpoint runs in, in turns."""
+    """Fresh plans by DDIM for one row on made-up observations, in every form of weights that a
+    checkpoint runs in, in turns.
+    """
 
     checkpoints: tuple[str, ...] = option(
         REQUIRED, "checkpoints or runs, as a,b,c", positional=True
@@ -35,8 +39,8 @@ class Options:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a denoiser: weights, all and those that work on one token; of one evaluation: multiplications, bytes of weights read;
-    of a chunk, encoder included: multiplications."""
+    """Of a denoiser: weights, all and those that work on one token; of one evaluation:
+    multiplications, bytes of weights read; of a chunk, encoder included: multiplications."""
 
     weights: int
     active: int
@@ -91,8 +95,9 @@ def _in_form(path: str, form: str) -> PolicyModel | None:
 
 @torch.no_grad()
 def cost_of(policy: DiffusionPolicy) -> Cost:
-    """Counted where operators are dispatched, so that nothing that runs is left out, whatever module holds it; but a CPU's
-    fused attention is unknown to the counter (2 T (K + T) E of a layer)."""
+    """Counted where operators are dispatched, so that nothing that runs is left out, whatever
+    module holds it; but a CPU's fused attention is unknown to the counter (2 T (K + T) E of a
+    layer)."""
     network = policy.model.network
     asked: list[tuple[Any, ...]] = []
     handle = network.register_forward_pre_hook(lambda _, args: asked.append(args))
@@ -113,8 +118,8 @@ def cost_of(policy: DiffusionPolicy) -> Cost:
 
 
 class Reads(TorchDispatchMode):
-    """Counts the bytes of a network's weights that operators read; making a view reads nothing, and what is read twice counts
-    once."""
+    """Counts the bytes of a network's weights that operators read; making a view reads nothing, and
+    what is read twice counts once."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

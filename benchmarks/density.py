@@ -89,7 +89,11 @@ def count_packed(sources: list[Source]) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for source in sources:
         counts[name_folder(source)] += len(_source.find_packed(source))
-    return {folder: count for folder, count in sorted(counts.items()) if count}
+    found: dict[str, int] = {}
+    for folder, count in sorted(counts.items()):
+        if count:
+            found[folder] = count
+    return found
 
 
 def name_folder(source: Source) -> str:
@@ -134,7 +138,10 @@ def read_graph(sources: list[Source], root: Path) -> Graph:
     """The import graph of a tree whose top package bears the name of `root`."""
     arrows = _imports.find_arrows(sources, root.resolve().name)
     floors = _imports.read_floors(root)
-    upward = _imports.find_upward(arrows, floors) if floors else None
+    if floors:
+        upward = _imports.find_upward(arrows, floors)
+    else:
+        upward = None
     rooms = _imports.find_rooms(sources, "policy")
     return Graph(_imports.find_circles(arrows), upward, rooms)
 

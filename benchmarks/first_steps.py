@@ -1,4 +1,6 @@
-"""How fast networks learn in their first steps: mean loss of each stretch, side by side on the same batches."""
+"""How fast networks learn in their first steps: mean loss of each stretch, side by side on the
+same batches.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from ..spec import REQUIRED, option
 
 @dataclass
 class Options:
-    """Train each setting for a few hundred steps and print its loss; settings are arguments of `hotstart train` joined by +."""
+    """Train each setting for a few hundred steps and print its loss; settings are arguments of
+    `hotstart train` joined by +.
+    """
 
     data: str = option(REQUIRED, "the store to learn from", positional=True)
     settings: tuple[str, ...] = option(

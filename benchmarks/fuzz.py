@@ -1,4 +1,6 @@
-"""Damaged and hostile files of every kind that hotstart reads: nothing may run, crash, hang or end in a traceback."""
+"""Damaged and hostile files of every kind that hotstart reads: nothing may run, crash, hang or
+end in a traceback.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ from . import _fuzz_data
 
 KINDS = ("native", "lerobot", "ckpt", "result", "profile", *_fuzz_data.VALID)
 MARKING = "marking_module"
-"""A module that leaves a mark when it is imported, on the workers' path: a file that gets it imported has run something."""
+"""A module that leaves a mark when it is imported, on the workers' path: a file that gets it
+imported has run something.
+"""
 ODD: tuple[Any, ...] = (
     *(
         None,
@@ -74,7 +78,9 @@ ODD: tuple[Any, ...] = (
 
 @dataclass
 class Options:
-    """Break good files at random, make hostile ones, read each in a process with limits, and count what came of it."""
+    """Break good files at random, make hostile ones, read each in a process with limits, and
+    count what came of it.
+    """
 
     files: int = option(3000, "damaged files to read")
     hostile: int = option(240, "files made by somebody who means ill")
@@ -95,7 +101,9 @@ class Tally:
 
 
 def run(options: Options) -> None:
-    """Print a table of outcomes by kind, and the first files that were not answered as they should be."""
+    """Print a table of outcomes by kind, and the first files that were not answered as they
+    should be.
+    """
     found: dict[str, Tally] = collections.defaultdict(Tally)
     faults: list[str] = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -580,7 +588,9 @@ def _change_header(path: Path, rng: np.random.Generator) -> None:
 
 
 def _change_pickle(path: Path, rng: np.random.Generator) -> None:
-    """Other bytes in the pickle or in a storage of a file of torch.save, its checksums put right."""
+    """Other bytes in the pickle or in a storage of a file of torch.save, its checksums put
+    right.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             members = {name: archive.read(name) for name in archive.namelist()}
@@ -712,7 +722,9 @@ def _size(folder: Path, rng: np.random.Generator) -> tuple[str, Path]:
 
 
 def _anchors(folder: Path, rng: np.random.Generator) -> tuple[str, Path]:
-    """YAML that multiplies itself, by aliases, by merge keys or by depth, or that asks for Python objects."""
+    """YAML that multiplies itself, by aliases, by merge keys or by depth, or that asks for
+    Python objects.
+    """
     path = _copy("native", folder)
     depth, wide = int(rng.integers(5, 200)), int(rng.integers(2, 10))
     aliases = ["a0: &a0 [x, x]"] + [

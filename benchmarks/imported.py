@@ -1,4 +1,6 @@
-"""Time per chunk of a LeRobot policy: LeRobot's own code by its defaults, and the same weights imported, by several ways."""
+"""Time per chunk of a LeRobot policy: LeRobot's own code by its defaults, and the same weights
+imported, by several ways.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ PEER = Path(__file__).with_name("_lerobot_peer.py")
 
 @dataclass
 class Options:
-    """One row, random weights; LeRobot runs in a Python of its own, right before ours, with as many threads."""
+    """One row, random weights; LeRobot runs in a Python of its own, right before ours, with as
+    many threads.
+    """
 
     python: str = option(REQUIRED, "a Python with lerobot 0.6 and diffusers", positional=True)
     kind: str = option("low_dim", "low_dim or image")

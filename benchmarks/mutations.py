@@ -1,4 +1,6 @@
-"""Edit hotstart's own code, one line at a time in a copy, and count the edits that no test notices."""
+"""Edit hotstart's own code, one line at a time in a copy, and count the edits that no test
+notices.
+"""
 
 from __future__ import annotations
 
@@ -29,17 +31,21 @@ ALONE = {
     "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     "OMP_NUM_THREADS": "1",
 }
-"""Environment of the tests: no byte code of an edit is left behind, and what other packages add to pytest is not waited for."""
+"""Environment of the tests: no byte code of an edit is left behind, and what other packages add
+to pytest is not waited for.
+"""
 PASSED, FAILED = 0, 1
 """pytest's exit statuses; any other one means that the tests did not run."""
 
 
 @dataclass
 class Options:
-    """Make one edit after the other in a copy of hotstart, run the tests named for it, and say which edits survive.
+    """Make one edit after the other in a copy of hotstart, run the tests named for it, and say
+    which edits survive.
 
-    Every edit changes what hotstart computes, so one that no test notices names a test that is missing. The tests must pass
-    without an edit, and every edit's old text must stand in its file exactly once. The edits are in benchmarks/_mutants.py.
+    Every edit changes what hotstart computes, so one that no test notices names a test that is
+    missing. The tests must pass without an edit, and every edit's old text must stand in its file
+    exactly once. The edits are in benchmarks/_mutants.py.
     """
 
     only: tuple[str, ...] = option(
@@ -66,7 +72,9 @@ class Outcome:
 
 
 def run(options: Options) -> None:
-    """Print a line per edit and the count; raises HotstartError where an edit survives that must not."""
+    """Print a line per edit and the count; raises HotstartError where an edit survives that
+    must not.
+    """
     mutants = choose_mutants(options.only, MUTANTS)
     check_texts(mutants, ROOT)
     with tempfile.TemporaryDirectory(prefix="mutations_") as folder:
@@ -77,7 +85,8 @@ def run(options: Options) -> None:
         )
     survivors = [outcome for outcome in outcomes if outcome.survived]
     print(
-        f"{len(outcomes)} edits: {len(outcomes) - len(survivors)} noticed, {len(survivors)} survived"
+        f"{len(outcomes)} edits: {len(outcomes) - len(survivors)} noticed, {len(survivors)} "
+        f"survived"
     )
     unexplained = [outcome.name for outcome in survivors if not outcome.reason]
     if unexplained:
@@ -90,13 +99,16 @@ def choose_mutants(only: Sequence[str], mutants: Sequence[Mutant]) -> list[Mutan
     for beginning in only:
         if not any(name.startswith(beginning) for name in names):
             raise ConfigError(
-                f"there is no edit {beginning!r}{nearest(beginning, names)}; valid are {', '.join(names)}"
+                f"there is no edit {beginning!r}{nearest(beginning, names)}; valid are "
+                f"{', '.join(names)}"
             )
     return [mutant for mutant in mutants if not only or mutant.name.startswith(tuple(only))]
 
 
 def check_texts(mutants: Sequence[Mutant], root: Path) -> None:
-    """Raise ConfigError naming every edit whose old text does not stand in its file exactly once."""
+    """Raise ConfigError naming every edit whose old text does not stand in its file exactly
+    once.
+    """
     stale = []
     for mutant in mutants:
         path = root / mutant.file
@@ -108,7 +120,8 @@ def check_texts(mutants: Sequence[Mutant], root: Path) -> None:
             stale.append(f"{mutant.name} ({mutant.file}, {count} times)")
     if stale:
         raise ConfigError(
-            f"the old text of {len(stale)} edits must stand in its file once, and does not: {'; '.join(stale)}; "
+            f"the old text of {len(stale)} edits must stand in its file once, and does not: "
+            f"{'; '.join(stale)}; "
             "write down in benchmarks/_mutants.py what the code says now"
         )
 
@@ -136,10 +149,13 @@ def try_all(
 
 
 def copy_tree(root: Path, target: Path) -> Path:
-    """A copy of the package with its tests, at `target`, whose parent is to be put first on the path."""
+    """A copy of the package with its tests, at `target`, whose parent is to be put first on the
+    path.
+    """
     if not (root / "tests").is_dir():
         raise ConfigError(
-            f"{root} holds no tests: run this from a checkout of hotstart, not from an installed package"
+            f"{root} holds no tests: run this from a checkout of hotstart, not from an installed "
+            f"package"
         )
     shutil.copytree(root, target, ignore=LEFT_OUT)
     return target

@@ -1,4 +1,6 @@
-"""The score that recorded Push-T states get: 0.892 for the 206 human demonstrations, if the score is computed right."""
+"""The score that recorded Push-T states get: 0.892 for the 206 human demonstrations, if the
+score is computed right.
+"""
 
 from __future__ import annotations
 
@@ -27,5 +29,6 @@ def run(options: Options) -> None:
     scores = score_of_states(recorded.array("state"), recorded.episode_ends)
     half = 1.96 * scores.std(ddof=1) / np.sqrt(len(scores))
     print(
-        f"{len(scores)} episodes, {len(recorded.array('state'))} steps: mean score {scores.mean():.4f} +- {half:.4f}"
+        f"{len(scores)} episodes, {len(recorded.array('state'))} steps: mean score "
+        f"{scores.mean():.4f} +- {half:.4f}"
     )

@@ -1,4 +1,6 @@
-"""Windows per second from pictures, by cache and number of threads, with the memory that each takes."""
+"""Windows per second from pictures, by cache and number of threads, with the memory that each
+takes.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from ..system.plugins import PACKAGE
 
 @dataclass
 class Options:
-    """Take random windows of two neighbouring frames, one at a time and in batches; each cache in a process of its own."""
+    """Take random windows of two neighbouring frames, one at a time and in batches; each cache
+    in a process of its own.
+    """
 
     data: str = option(REQUIRED, "a store with pictures", positional=True)
     key: str = option("image", "which pictures")
@@ -31,7 +35,9 @@ class Options:
 
 
 def run(options: Options) -> None:
-    """Print a line per cache: windows per second one by one and in batches, seconds to begin, peak memory."""
+    """Print a line per cache: windows per second one by one and in batches, seconds to begin,
+    peak memory.
+    """
     if options.cache:
         print(_line(options))
         return
@@ -43,7 +49,8 @@ def run(options: Options) -> None:
     )
     decoded = decoded_bytes(store, [options.key])
     print(
-        f"{len(store):,} frames, {size / 1e6:.1f} MB on disk, {decoded / 1e6:.0f} MB decoded ({decoded / size:.1f} times)"
+        f"{len(store):,} frames, {size / 1e6:.1f} MB on disk, {decoded / 1e6:.0f} MB decoded "
+        f"({decoded / size:.1f} times)"
     )
     print(f"{'cache':<8}{'one by one':>14}{'in batches':>14}{'begin s':>10}{'peak MB':>10}")
     for cache in CACHES[1:]:

@@ -23,11 +23,13 @@ from .kinds import decide_key
 
 
 class Arrays:
-    """Episodes given as dicts of arrays (n, ...): an `action` of shape (n, A), observations, and perhaps the extras.
+    """Episodes given as dicts of arrays (n, ...): an `action` of shape (n, A), observations, and
+    perhaps the extras.
 
-    Without specifications they are deduced: actions get plain names, `kinds.decide_key` says what is a picture and what a
-    state, by the first episode. A warning says so where a picture's axes or type of numbers change. A specification that is
-    given is checked against the arrays. Raises DataError as `Store.append` and `decide_key` do.
+    Without specifications they are deduced: actions get plain names, `kinds.decide_key` says what
+    is a picture and what a state, by the first episode. A warning says so where a picture's axes or
+    type of numbers change. A specification that is given is checked against the arrays. Raises
+    DataError as `Store.append` and `decide_key` do.
     """
 
     def __init__(
@@ -78,7 +80,9 @@ class Arrays:
         return {key: self._arrays[key][steps] for key in self.keys}
 
     def content_hash(self) -> str:
-        """Hex digest of every array and of the episode ends; the same as that of a store with the same content."""
+        """Hex digest of every array and of the episode ends; the same as that of a store with
+        the same content.
+        """
         return content_hash(self)
 
 
@@ -90,7 +94,9 @@ def check_fps(fps: float) -> float:
 
 
 def deduce_action_spec(episode: Mapping[str, NDArray[Any]]) -> ActionSpec:
-    """Plain names for the A numbers of the episode's actions (n, A); DataError when there are none."""
+    """Plain names for the A numbers of the episode's actions (n, A); DataError when there are
+    none.
+    """
     if ACTION not in episode:
         raise DataError(f"the first episode has no key 'action'; it has {list(episode)}")
     shape = np.shape(episode[ACTION])
@@ -104,7 +110,8 @@ def deduce_obs_spec(episode: Mapping[str, NDArray[Any]]) -> ObsSpec:
     names = [name for name in episode if name != ACTION and name not in EXTRAS]
     if not names:
         raise DataError(
-            f"the first episode has no observation, only {list(episode)}; add at least one key, for instance 'state'"
+            f"the first episode has no observation, only {list(episode)}; add at least one key, "
+            f"for instance 'state'"
         )
     return ObsSpec({name: _deduce_key(name, np.asarray(episode[name])) for name in names})
 
@@ -113,7 +120,8 @@ def _deduce_key(name: str, array: NDArray[Any]) -> ObsKey:
     """What kind of observation an array (n, ...) holds."""
     if array.ndim == 0:
         raise DataError(
-            f"{name!r} is one {array.dtype} in episode 0; observations are numbers of shape (steps, ...)"
+            f"{name!r} is one {array.dtype} in episode 0; observations are numbers of shape "
+            f"(steps, ...)"
         )
     return decide_key(name, array.shape[1:], array.dtype)
 
@@ -123,6 +131,7 @@ def _joined(key: str, episodes: Sequence[Mapping[str, NDArray[Any]]]) -> NDArray
     have = [key in episode for episode in episodes]
     if not all(have):
         raise DataError(
-            f"episode {have.index(False)} has no {key!r}, but episode 0 has it; give it in all episodes or in none"
+            f"episode {have.index(False)} has no {key!r}, but episode 0 has it; give it in all "
+            f"episodes or in none"
         )
     return np.concatenate([episode[key] for episode in episodes])

@@ -1,4 +1,6 @@
-"""Looks through a data set for what would spoil training: errors make it unusable, warnings deserve a look."""
+"""Looks through a data set for what would spoil training: errors make it unusable, warnings
+deserve a look.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,14 @@ TINY = 1e-3
 
 
 def verify(dataset: Dataset) -> list[str]:
-    """Findings in plain words, errors first, each beginning with "error: " or "warning: "; empty when all is well.
+    """Findings in plain words, errors first, each beginning with "error: " or "warning: "; empty
+    when all is well.
 
-    Errors: ends that do not increase, lengths that disagree, numbers that are not finite, timestamps that do not increase,
-    parts that cannot be read, and no episode of two steps. Warnings: episodes of under two steps, which training leaves out,
-    a rate off by more than 5 %, numbers that never change, states of a tiny range, outliers, episodes that stand still or
-    occur twice, cameras that freeze or hold only 0 and 1.
+    Errors: ends that do not increase, lengths that disagree, numbers that are not finite,
+    timestamps that do not increase, parts that cannot be read, and no episode of two steps.
+    Warnings: episodes of under two steps, which training leaves out, a rate off by more than 5 %,
+    numbers that never change, states of a tiny range, outliers, episodes that stand still or occur
+    twice, cameras that freeze or hold only 0 and 1.
     """
     findings = [ERROR + text for text in _structure(dataset)]
     if not findings and len(dataset.episode_ends):
@@ -93,7 +97,9 @@ def _time_findings(dataset: Dataset, stamps: NDArray[Any]) -> Iterator[str]:
 
 
 def _range_findings(dataset: Dataset, key: str, array: NDArray[Any]) -> Iterator[str]:
-    """Numbers of a key (N, ...) that never change or hardly do, and single ones far from all others."""
+    """Numbers of a key (N, ...) that never change or hardly do, and single ones far from all
+    others.
+    """
     values = array.reshape(len(array), -1).astype(np.float64)  # (N, D)
     names = [_name(key, dim, array.shape[1:]) for dim in range(values.shape[1])]
     least, greatest = values.min(0), values.max(0)
@@ -108,7 +114,9 @@ def _range_findings(dataset: Dataset, key: str, array: NDArray[Any]) -> Iterator
 def _describe_constants(
     dataset: Dataset, key: str, constant: NDArray[np.bool_], values: NDArray[np.float64]
 ) -> str:
-    """Which numbers of a key never change; of actions, what they always are, since a policy commands exactly that."""
+    """Which numbers of a key never change; of actions, what they always are, since a policy
+    commands exactly that.
+    """
     dims = np.flatnonzero(constant)
     said = f"{key} never changes in dimensions {dims.tolist()}"
     if key != ACTION:
@@ -128,7 +136,8 @@ def _tiny_findings(
     tiny = (half < TINY * np.maximum(1.0, np.abs(greatest + least) / 2)) & ~constant
     for dim in np.flatnonzero(tiny):
         yield (
-            f"{names[dim]} stays between {least[dim]:g} and {greatest[dim]:g}: being off by {10 * half[dim]:.2g} looks like 10 "
+            f"{names[dim]} stays between {least[dim]:g} and {greatest[dim]:g}: being off by "
+            f"{10 * half[dim]:.2g} looks like 10 "
             "normalised units to a policy; check its unit, or leave it out if only noise moves it"
         )
 
@@ -149,7 +158,8 @@ def _outlier_findings(names: list[str], values: NDArray[np.float64]) -> Iterator
     for dim in np.flatnonzero(far.any(0)):
         step = int(np.argmax(far[:, dim]))
         yield (
-            f"{names[dim]} is {values[step, dim]:g} at step {step} and {int(far[:, dim].sum()) - 1} more outliers; "
+            f"{names[dim]} is {values[step, dim]:g} at step {step} and "
+            f"{int(far[:, dim].sum()) - 1} more outliers; "
             f"98 % lie in [{low[dim]:g}, {high[dim]:g}]"
         )
 
@@ -175,8 +185,12 @@ def _episode_findings(dataset: Dataset) -> Iterator[str]:
 
 
 def _image_findings(dataset: Dataset, key: str) -> Iterator[str]:
-    """Cameras that show one colour only or freeze, episode by episode, since images may not fit into memory."""
-    frozen, blank, greatest = [], [], 0
+    """Cameras that show one colour only or freeze, episode by episode, since images may not fit
+    into memory.
+    """
+    frozen = []
+    blank = []
+    greatest = 0
     for number, steps in enumerate(_slices(dataset)):
         images = dataset.rows(key, steps.start, steps.stop)
         flat = images.reshape(len(images), -1)

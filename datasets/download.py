@@ -1,4 +1,6 @@
-"""Fetches published data sets: resumed after a cut, checked by their contents, and mendable by hand without a network."""
+"""Fetches published data sets: resumed after a cut, checked by their contents, and mendable by
+hand without a network.
+"""
 
 from __future__ import annotations
 
@@ -64,11 +66,12 @@ def download(
     address: str | None = None,
     sources: Mapping[str, Source] = SOURCES,
 ) -> Path:
-    """The replay buffer of a published data set, in `folder`; fetched, checked and unpacked unless it is there already.
+    """The replay buffer of a published data set, in `folder`; fetched, checked and unpacked unless
+    it is there already.
 
-    A zip that lies at folder/NAME.zip is taken as it is, so one fetched by hand serves as well. `address` names another place
-    that has the same data. Raises ConfigError for an unknown name; DataError when it cannot be fetched or is
-    not the published data.
+    A zip that lies at folder/NAME.zip is taken as it is, so one fetched by hand serves as well.
+    `address` names another place that has the same data. Raises ConfigError for an unknown name;
+    DataError when it cannot be fetched or is not the published data.
     """
     if name not in sources:
         raise ConfigError(
@@ -101,7 +104,8 @@ def check_contents(buffer: ReplayBuffer, source: Source) -> None:
     if (episodes, steps) != (source.episodes, source.steps):
         wanted = f"{source.episodes} episodes and {source.steps} steps"
         raise DataError(
-            f"{buffer.path} has {episodes} episodes and {steps} steps; the published data has {wanted}"
+            f"{buffer.path} has {episodes} episodes and {steps} steps; the published data has "
+            f"{wanted}"
         )
     for key, wanted in source.sha256.items():
         if key == "episode_ends":
@@ -113,14 +117,17 @@ def check_contents(buffer: ReplayBuffer, source: Source) -> None:
         ).hexdigest()
         if found != wanted:
             raise DataError(
-                f"{buffer.path}: {key!r} is not the published data (sha256 {found[:12]}..., not {wanted[:12]}...)"
+                f"{buffer.path}: {key!r} is not the published data (sha256 {found[:12]}..., not "
+                f"{wanted[:12]}...)"
             )
 
 
 def fetch(address: str, target: Path) -> None:
-    """Load a file over HTTP into `target`; an earlier, partial one (`target`.part) is continued where the server allows it.
+    """Load a file over HTTP into `target`; an earlier, partial one (`target`.part) is continued
+    where the server allows it.
 
-    Tries again after a cut as long as something arrives. Raises DataError, with what to do by hand, when that does not help.
+    Tries again after a cut as long as something arrives. Raises DataError, with what to do by hand,
+    when that does not help.
     """
     if not address.startswith(("http://", "https://")):
         raise ConfigError(f"{address!r} is not an address; it must begin with https:// or http://")
@@ -146,8 +153,10 @@ def fetch(address: str, target: Path) -> None:
     else:
         kept = ""
     raise DataError(
-        f"{address} could not be fetched ({trouble}).{kept} Call again later, or fetch that file on another machine and put it "
-        f"at {target.resolve()}; the next call takes it up. Another place that has it is given as address=..."
+        f"{address} could not be fetched ({trouble}).{kept} Call again later, or fetch that file "
+        f"on another machine and put it "
+        f"at {target.resolve()}; the next call takes it up. Another place that has it is given as "
+        f"address=..."
     )
 
 

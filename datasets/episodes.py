@@ -1,4 +1,6 @@
-"""What one episode must look like, and what every data set offers: the store on disk and the user's own arrays alike."""
+"""What one episode must look like, and what every data set offers: the store on disk and the
+user's own arrays alike.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ EXTRAS = {
     "success": np.dtype(np.bool_),
     TIMESTAMP: np.dtype(np.float64),
 }
-"""Keys an episode may hold besides its observations and actions, each of shape (n,): key -> dtype on disk."""
+"""Keys an episode may hold besides its observations and actions, each of shape (n,): key ->
+dtype on disk.
+"""
 BLOCK_ROWS = 4096
 MOST_KEYS = 500
 LONGEST_NAME = 100
@@ -68,7 +72,9 @@ class Dataset(Protocol):
 
 
 def expected_arrays(action_spec: ActionSpec, obs_spec: ObsSpec) -> dict[str, ObsKey]:
-    """The keys that every episode must hold: those of the observation, then `action`; raises DataError on a wrong key."""
+    """The keys that every episode must hold: those of the observation, then `action`; raises
+    DataError on a wrong key.
+    """
     check_keys(list(obs_spec.keys))
     for name, key in obs_spec.keys.items():
         _check_key(name, key)
@@ -80,8 +86,9 @@ def check_episode(
 ) -> dict[str, NDArray[Any]]:
     """The episode with the dtypes of the specification and with timestamps [s], checked.
 
-    `number` is the episode's place in the data set, for messages. Timestamps that are not given become frame / fps.
-    Raises DataError on missing or unknown keys, wrong shapes, lengths or dtypes, and numbers that are not finite.
+    `number` is the episode's place in the data set, for messages. Timestamps that are not given
+    become frame / fps. Raises DataError on missing or unknown keys, wrong shapes, lengths or
+    dtypes, and numbers that are not finite.
     """
     _check_names(episode, wanted, number)
     keys = {
@@ -98,7 +105,9 @@ def check_episode(
 
 
 def content_hash(dataset: Dataset) -> str:
-    """sha256 over names, dtypes, shapes and numbers, in blocks: it does not depend on chunks, codecs or the place on disk."""
+    """sha256 over names, dtypes, shapes and numbers, in blocks: it does not depend on chunks,
+    codecs or the place on disk.
+    """
     digest = hashlib.sha256(dataset.episode_ends.astype("<i8").tobytes())
     if len(dataset.episode_ends):
         steps = int(dataset.episode_ends[-1])
@@ -114,7 +123,9 @@ def content_hash(dataset: Dataset) -> str:
 
 
 def first_not_finite(array: NDArray[Any]) -> tuple[tuple[int, ...], str] | None:
-    """Where the first NaN or infinite number of an array lies and which of the two it is; None where all are finite."""
+    """Where the first NaN or infinite number of an array lies and which of the two it is; None
+    where all are finite.
+    """
     if array.dtype.kind != "f" or np.isfinite(array).all():
         return None
     place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
@@ -128,7 +139,8 @@ def check_keys(names: Sequence[str]) -> None:
     for name in names:
         if not isinstance(name, str) or len(name) > LONGEST_NAME or not name.isprintable():
             raise DataError(
-                f"a key is called {shorten(name)}; a name has at most {LONGEST_NAME} printable characters"
+                f"a key is called {shorten(name)}; a name has at most {LONGEST_NAME} printable "
+                f"characters"
             )
 
 
@@ -136,12 +148,14 @@ def _check_key(name: str, key: ObsKey) -> None:
     """Refuse observation keys that cannot be stored."""
     if name == ACTION or name in EXTRAS or not name or "/" in name or name.startswith((".", "__")):
         raise DataError(
-            f"an observation cannot be called {name!r}: {[ACTION, *EXTRAS]} are taken, and '/' is not possible"
+            f"an observation cannot be called {name!r}: {[ACTION, *EXTRAS]} are taken, and '/' is "
+            f"not possible"
         )
     kind = np.dtype(key.dtype).kind
     if kind not in "fiub":
         raise DataError(
-            f"{name!r} has dtype {key.dtype}; numbers are stored (store text as tokens, or as the data set's task)"
+            f"{name!r} has dtype {key.dtype}; numbers are stored (store text as tokens, or as the "
+            f"data set's task)"
         )
     if key.kind not in get_args(ObsKind):
         raise DataError(
@@ -165,7 +179,9 @@ def _check_names(episode: Mapping[str, Any], wanted: Mapping[str, ObsKey], numbe
 
 
 def _checked_array(name: str, array: NDArray[Any], key: ObsKey, number: int) -> NDArray[Any]:
-    """One key of an episode in its form and dtype; DataError where shape, dtype or a number is wrong."""
+    """One key of an episode in its form and dtype; DataError where shape, dtype or a number is
+    wrong.
+    """
     _check_finite(name, array, number)
     held = _read(name, array, key, number)
     if held.ndim == 0 or held.shape[1:] != tuple(key.shape):
@@ -183,7 +199,8 @@ def _check_finite(name: str, array: NDArray[Any], number: int) -> None:
     bad = first_not_finite(array)
     if bad:
         raise DataError(
-            f"{name}[{', '.join(map(str, bad[0]))}] is {bad[1]} in episode {number}; only finite numbers are stored"
+            f"{name}[{', '.join(map(str, bad[0]))}] is {bad[1]} in episode {number}; only finite "
+            f"numbers are stored"
         )
 
 
@@ -199,10 +216,13 @@ def _read(name: str, array: NDArray[Any], key: ObsKey, number: int) -> NDArray[A
 
 
 def _cast(name: str, array: NDArray[Any], dtype: np.dtype[Any], number: int) -> NDArray[Any]:
-    """Convert within a kind (float64 to float32) or upwards (int to float), never in a way that changes whole numbers."""
+    """Convert within a kind (float64 to float32) or upwards (int to float), never in a way that
+    changes whole numbers.
+    """
     if not np.can_cast(array.dtype, dtype, "same_kind"):
         raise DataError(
-            f"{name!r} is {array.dtype} in episode {number}; the data set holds it as {dtype}: convert it first"
+            f"{name!r} is {array.dtype} in episode {number}; the data set holds it as {dtype}: "
+            f"convert it first"
         )
     with np.errstate(
         over="ignore"
@@ -225,7 +245,9 @@ def _common_length(arrays: Mapping[str, NDArray[Any]], number: int) -> int:
 
 
 def episode_slice(ends: IntArray, number: int) -> slice:
-    """The steps of one episode, counted from the end when negative; DataError when there is no such episode."""
+    """The steps of one episode, counted from the end when negative; DataError when there is no
+    such episode.
+    """
     count = len(ends)
     if not -count <= number < count:
         raise DataError(

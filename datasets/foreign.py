@@ -1,4 +1,6 @@
-"""Data sets of other programs that cannot be read yet: recognised by what they hold, so that the message can say what works."""
+"""Data sets of other programs that cannot be read yet: recognised by what they hold, so that
+the message can say what works.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ _MEND = "give each episode's arrays to hotstart.Arrays, or to Store.create and a
 
 
 def refuse_foreign(path: Path) -> None:
-    """Raise DataError for HDF5 files, folders of them, and LeRobot's data sets, with what to do; nothing else is refused."""
+    """Raise DataError for HDF5 files, folders of them, and LeRobot's data sets, with what to
+    do; nothing else is refused.
+    """
     if path.is_dir():
         _refuse_lerobot(path)
         inside = []
@@ -26,13 +30,15 @@ def refuse_foreign(path: Path) -> None:
         raise DataError(f"{path} is an HDF5 file: {_hdf5_mend(path)}")
     elif path.suffix == ".parquet":
         raise DataError(
-            f"{path} is a Parquet file: it cannot be converted yet; read it with pyarrow and {_MEND}"
+            f"{path} is a Parquet file: it cannot be converted yet; read it with pyarrow and "
+            f"{_MEND}"
         )
 
 
 def _hdf5_mend(path: Path) -> str:
     return (
-        f"HDF5 cannot be converted yet; read it with h5py (robomimic's: h5py.File('{path.name}')['data/demo_0/actions'][:], "
+        f"HDF5 cannot be converted yet; read it with h5py (robomimic's: "
+        f"h5py.File('{path.name}')['data/demo_0/actions'][:], "
         f"ACT's: ['action'][:]) and {_MEND}"
     )
 
@@ -44,8 +50,10 @@ def _refuse_lerobot(path: Path) -> None:
     found = read_json(info, DataError)
     if isinstance(found, dict) and "codebase_version" in found:
         raise DataError(
-            f"{path} is a LeRobot data set ({shorten(found['codebase_version'])}): it cannot be converted yet; read it with "
-            f"lerobot and {_MEND}. LeRobot's trained policies can be used today: hotstart checkpoint import"
+            f"{path} is a LeRobot data set ({shorten(found['codebase_version'])}): it cannot be "
+            f"converted yet; read it with "
+            f"lerobot and {_MEND}. LeRobot's trained policies can be used today: hotstart "
+            f"checkpoint import"
         )
 
 

@@ -1,9 +1,9 @@
-"""Pictures of a data set by step, within the memory that was asked for: all decoded, decoded to disk, or decoded as needed.
+"""Pictures of a data set by step, within the memory that was asked for: all decoded, decoded to
+disk, or decoded as needed.
 
-ram    every frame decoded in memory: fastest
-disk   every frame decoded once into a file, which the system pages in and out
-none   chunks are decoded when a frame in them is asked for; the newest ones are kept, up to the memory allowed
-auto   ram where it fits, else none
+ram    every frame decoded in memory: fastest disk   every frame decoded once into a file, which the
+system pages in and out none   chunks are decoded when a frame in them is asked for; the newest ones
+are kept, up to the memory allowed auto   ram where it fits, else none
 """
 
 from __future__ import annotations
@@ -49,10 +49,14 @@ class HeldFrames:
 
 
 class ChunkFrames:
-    """Frames decoded from a store's chunks as they are needed; at most `most_bytes` of decoded chunks are kept."""
+    """Frames decoded from a store's chunks as they are needed; at most `most_bytes` of decoded
+    chunks are kept.
+    """
 
     def __init__(self, store: Store, key: str, most_bytes: int) -> None:
-        self.store, self.key, self.rows = store, key, store.rows_per_chunk(key)
+        self.store = store
+        self.key = key
+        self.rows = store.rows_per_chunk(key)
         shape = store.obs_spec.keys[key].shape
         self.shape = tuple(shape)
         self.most = max(LEAST_CHUNKS, most_bytes // (self.rows * math.prod(shape)))
@@ -94,7 +98,9 @@ def decoded_bytes(dataset: Dataset, keys: Sequence[str]) -> int:
 
 
 def choose_cache(dataset: Dataset, keys: Sequence[str], cache: str, most_bytes: int) -> Cache:
-    """The cache to use; raises ConfigError for an unknown one, and for `ram` where it does not fit, before anything is read."""
+    """The cache to use; raises ConfigError for an unknown one, and for `ram` where it does not
+    fit, before anything is read.
+    """
     if cache not in CACHES:
         raise ConfigError(unknown("choice for training.cache", cache, CACHES))
     if not isinstance(dataset, Store):
@@ -102,7 +108,8 @@ def choose_cache(dataset: Dataset, keys: Sequence[str], cache: str, most_bytes: 
     needed = decoded_bytes(dataset, keys)
     if cache == "ram" and needed > most_bytes:
         raise ConfigError(
-            f"training.cache=ram needs {needed / 1e9:.2f} GB for {', '.join(keys)}, training.memory_gb allows "
+            f"training.cache=ram needs {needed / 1e9:.2f} GB for {', '.join(keys)}, "
+            f"training.memory_gb allows "
             f"{most_bytes / 1e9:.2f}: raise it, or choose training.cache=disk or none"
         )
     if cache == "auto":
@@ -115,9 +122,11 @@ def choose_cache(dataset: Dataset, keys: Sequence[str], cache: str, most_bytes: 
 def open_frames(
     dataset: Dataset, keys: Sequence[str], cache: str, most_bytes: int
 ) -> dict[str, Frames]:
-    """Frames of every image key; together they stay within `most_bytes`, as far as that is more than a few chunks.
+    """Frames of every image key; together they stay within `most_bytes`, as far as that is more
+    than a few chunks.
 
-    Raises ConfigError as `choose_cache` does, and DataError where the disk is too full for a decoded copy.
+    Raises ConfigError as `choose_cache` does, and DataError where the disk is too full for a
+    decoded copy.
     """
     chosen = choose_cache(dataset, keys, cache, most_bytes)
     if not isinstance(dataset, Store):
@@ -146,7 +155,9 @@ def _decoded(store: Store, key: str, into: NDArray[np.uint8]) -> NDArray[np.uint
 
 
 def _mapped(store: Store, key: str) -> NDArray[np.uint8]:
-    """Every frame of a key in a file beside the store, decoded there the first time; named after the content."""
+    """Every frame of a key in a file beside the store, decoded there the first time; named
+    after the content.
+    """
     place = (
         store.path.with_name(f"{store.path.name}.decoded")
         / f"{key}_{store.content_hash()[:16]}.uint8"
@@ -161,7 +172,9 @@ def _mapped(store: Store, key: str) -> NDArray[np.uint8]:
 
 
 def _write_decoded(store: Store, key: str, place: Path) -> None:
-    """Decode into a file under another name, whose room is taken first: a mapped file on a full disk kills the process."""
+    """Decode into a file under another name, whose room is taken first: a mapped file on a full
+    disk kills the process.
+    """
     shape = _shape(store, key)
     place.parent.mkdir(parents=True, exist_ok=True)
     _check_room(place.parent, math.prod(shape))
@@ -182,6 +195,7 @@ def _check_room(folder: Path, needed: int) -> None:
     free = status.f_bavail * status.f_frsize
     if free < needed:
         raise DataError(
-            f"the decoded frames take {needed / 1e9:.2f} GB and {folder} has room for {free / 1e9:.2f}: "
+            f"the decoded frames take {needed / 1e9:.2f} GB and {folder} has room for "
+            f"{free / 1e9:.2f}: "
             "make room, or choose training.cache=none"
         )

@@ -1,8 +1,9 @@
 """What a key of an observation is: a state, or a picture with its axes and its type of numbers.
 
-Arrays in memory, stores, converted replay buffers and environments all ask here. A picture is held as uint8 of shape
-(height, width, channels). `decide_key` says what arrays of a shape and dtype are, `read_key` brings them into that form.
-Whatever could be two things is refused, and the message names the words that settle it.
+Arrays in memory, stores, converted replay buffers and environments all ask here. A picture is held
+as uint8 of shape (height, width, channels). `decide_key` says what arrays of a shape and dtype are,
+`read_key` brings them into that form. Whatever could be two things is refused, and the message
+names the words that settle it.
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ Shape = tuple[int, ...]
 
 
 def decide_key(name: str, shape: Shape, dtype: np.dtype[Any], kind: str | None = None) -> ObsKey:
-    """The specification of a key whose steps have `shape` and `dtype`; `kind` settles what the shape leaves open.
+    """The specification of a key whose steps have `shape` and `dtype`; `kind` settles what the
+    shape leaves open.
 
-    States become float32. Pictures are uint8 arrays of three axes, and others of three axes with two long ones: channels
-    stand last, (H, W, C), or first, (1 or 3, H, W). Byte arrays (H, W) are gray pictures. Raises DataError for arrays that
-    hold no numbers, for stacked frames, and for what could be a state or a picture.
+    States become float32. Pictures are uint8 arrays of three axes, and others of three axes with
+    two long ones: channels stand last, (H, W, C), or first, (1 or 3, H, W). Byte arrays (H, W) are
+    gray pictures. Raises DataError for arrays that hold no numbers, for stacked frames, and for
+    what could be a state or a picture.
     """
     check_numbers(name, dtype)
     if kind is not None and kind not in KINDS:
@@ -46,7 +49,8 @@ def decide_key(name: str, shape: Shape, dtype: np.dtype[Any], kind: str | None =
         return ObsKey(shape)
     if len(shape) == 2 and dtype != np.uint8:
         raise DataError(
-            f"{name!r} is {dtype} of shape {shape} a step: a gray picture or a state? {_settle(name, shape)}"
+            f"{name!r} is {dtype} of shape {shape} a step: a gray picture or a state? "
+            f"{_settle(name, shape)}"
         )
     return ObsKey(_image_shape(name, shape), "uint8", "image")
 
@@ -80,10 +84,12 @@ def check_numbers(name: str, dtype: np.dtype[Any]) -> None:
 def read_key(
     name: str, array: NDArray[Any], key: ObsKey, scale: float | None = None
 ) -> NDArray[Any]:
-    """Arrays (..., *given) of one key as (..., *key.shape): pictures as uint8 with channels last, states as they are.
+    """Arrays (..., *given) of one key as (..., *key.shape): pictures as uint8 with channels last,
+    states as they are.
 
-    `scale` is what a picture's numbers are multiplied with to lie in 0 to 255 (255 or 1); None finds it in the numbers:
-    floats up to 1 are of 0 to 1. Raises DataError where shape or numbers do not fit the key.
+    `scale` is what a picture's numbers are multiplied with to lie in 0 to 255 (255 or 1); None
+    finds it in the numbers: floats up to 1 are of 0 to 1. Raises DataError where shape or numbers
+    do not fit the key.
     """
     check_numbers(name, array.dtype)
     if key.kind != "image":
@@ -95,7 +101,9 @@ def read_key(
 
 
 def explain_key(name: str, shape: Shape, dtype: np.dtype[Any], key: ObsKey) -> str:
-    """What was done to arrays of a shape and dtype that were taken for a picture; empty where nothing was."""
+    """What was done to arrays of a shape and dtype that were taken for a picture; empty where
+    nothing was.
+    """
     said = []
     if shape != tuple(key.shape):
         if len(shape) == 2:
@@ -117,7 +125,8 @@ def check_image_key(name: str, key: ObsKey) -> None:
     shape = tuple(key.shape)
     if key.dtype != "uint8" or len(shape) != 3:
         raise DataError(
-            f"image {name!r} is {key.dtype} {shape}; images are uint8 of shape (height, width, channels)"
+            f"image {name!r} is {key.dtype} {shape}; images are uint8 of shape (height, width, "
+            f"channels)"
         )
     if shape[2] not in CHANNELS:
         if shape[0] in CHANNELS:
@@ -125,18 +134,22 @@ def check_image_key(name: str, key: ObsKey) -> None:
         else:
             first = ""
         raise DataError(
-            f"image {name!r} has shape {shape}, so {shape[2]} channels; images are (height, width, channels) with "
+            f"image {name!r} has shape {shape}, so {shape[2]} channels; images are (height, width, "
+            f"channels) with "
             f"1, 3 or 4 channels{first}"
         )
 
 
 def _image_shape(name: str, shape: Shape, told: bool = False) -> Shape:
-    """(height, width, channels) of a picture that is given in `shape`; `told` where the user says that it is one."""
+    """(height, width, channels) of a picture that is given in `shape`; `told` where the user
+    says that it is one.
+    """
     if len(shape) == 2:
         return (*shape, 1)
     if len(shape) != 3:
         raise DataError(
-            f"{name!r} has steps of shape {shape}: several pictures? {_ONE_FRAME}; {_settle(name, shape)}"
+            f"{name!r} has steps of shape {shape}: several pictures? {_ONE_FRAME}; "
+            f"{_settle(name, shape)}"
         )
     first, last = shape[0], shape[2]
     if told:
@@ -152,7 +165,8 @@ def _image_shape(name: str, shape: Shape, told: bool = False) -> Shape:
             f"{name!r} has steps of shape {shape}: channels first or last? {_settle(name, shape)}"
         )
     raise DataError(
-        f"{name!r} has steps of shape {shape}: no picture of 1, 3 or 4 channels. Stacked frames? {_ONE_FRAME}; "
+        f"{name!r} has steps of shape {shape}: no picture of 1, 3 or 4 channels. Stacked frames? "
+        f"{_ONE_FRAME}; "
         f"{_settle(name, shape)}"
     )
 
@@ -172,8 +186,10 @@ def _settle(name: str, shape: Shape) -> str:
         image = ""
     words = f"kinds={name}:state" + (f" or kinds={name}:image" if image else "")
     return (
-        f"say it with obs_spec=ObsSpec of {{{state}}} (a state of {math.prod(shape)} numbers){image} in Python, "
-        f"with {words} when converting, with task.options.kinds={{{name}:state}} for an environment, or leave the key out"
+        f"say it with obs_spec=ObsSpec of {{{state}}} (a state of {math.prod(shape)} "
+        f"numbers){image} in Python, "
+        f"with {words} when converting, with task.options.kinds={{{name}:state}} for an "
+        f"environment, or leave the key out"
     )
 
 
@@ -186,7 +202,8 @@ def _channels_last(name: str, array: NDArray[Any], wanted: Shape) -> NDArray[Any
     if wanted[2] == 1 and array.shape[-2:] == tuple(wanted[:2]):
         return array[..., None]
     raise DataError(
-        f"image {name!r} has shape {array.shape}; it must end in (height, width, channels) = {tuple(wanted)}"
+        f"image {name!r} has shape {array.shape}; it must end in (height, width, channels) = "
+        f"{tuple(wanted)}"
     )
 
 
@@ -198,14 +215,17 @@ def _scale(name: str, array: NDArray[Any]) -> float:
         return 1.0
     if array.dtype.kind != "f" or bool(((array == 0) | (array == 1)).all()):
         raise DataError(
-            f"image {name!r} is {array.dtype} and holds only 0 and 1: black and white, or nearly black? "
+            f"image {name!r} is {array.dtype} and holds only 0 and 1: black and white, or nearly "
+            f"black? "
             "give uint8 from 0 to 255"
         )
     return 255.0
 
 
 def _to_bytes(name: str, array: NDArray[Any], scale: float) -> NDArray[np.uint8]:
-    """Numbers times `scale` as uint8; DataError unless they are whole, or were fractions, and lie in 0 to 255."""
+    """Numbers times `scale` as uint8; DataError unless they are whole, or were fractions, and
+    lie in 0 to 255.
+    """
     scaled = array.astype(np.float64) * scale
     whole = np.rint(scaled)
     inside = bool(
@@ -213,7 +233,9 @@ def _to_bytes(name: str, array: NDArray[Any], scale: float) -> NDArray[np.uint8]
     )  # NaN is not inside
     if not inside or (scale == 1 and bool((np.abs(scaled - whole) > TOLERANCE).any())):
         raise DataError(
-            f"image {name!r} holds numbers from {array.min()} to {array.max()} in {array.dtype}; images are whole numbers from "
-            "0 to 255, best as uint8, or fractions from 0 to 1 (of numbers from -1 to 1, give (x + 1) / 2)"
+            f"image {name!r} holds numbers from {array.min()} to {array.max()} in {array.dtype}; "
+            f"images are whole numbers from "
+            "0 to 255, best as uint8, or fractions from 0 to 1 (of numbers from -1 to 1, give (x + "
+            "1) / 2)"
         )
     return whole.astype(np.uint8)

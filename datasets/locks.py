@@ -1,7 +1,7 @@
 """Locks on what only one process may write: a data set, a conversion's target, a training run.
 
-A lock is a hidden file .TARGET.lock beside the target, locked with flock: the system frees it when its process ends,
-however it ends. Processes that were forked do not keep it. Readers need no lock.
+A lock is a hidden file .TARGET.lock beside the target, locked with flock: the system frees it when
+its process ends, however it ends. Processes that were forked do not keep it. Readers need no lock.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ class _File:
     """A locked file, and how many in this process hold it."""
 
     def __init__(self, path: Path, number: int, beside: bool) -> None:
-        self.path, self.number, self.beside, self.holders = path, number, beside, 1
+        self.path = path
+        self.number = number
+        self.beside = beside
+        self.holders = 1
 
 
 class Hold:
@@ -32,7 +35,9 @@ class Hold:
 
     def __init__(self, target: Path) -> None:
         """Use `hold`."""
-        self.target, self.process, self.held = target, os.getpid(), True
+        self.target = target
+        self.process = os.getpid()
+        self.held = True
 
     def release(self) -> None:
         """Let the lock go; a forked process has nothing to let go."""
@@ -65,7 +70,8 @@ _guard = threading.RLock()
 
 
 def hold(target: str | Path, error: type[HotstartError] = DataError, shared: bool = False) -> Hold:
-    """Lock what is to be written; `shared` lets others in this process that ask for `shared` hold it at the same time.
+    """Lock what is to be written; `shared` lets others in this process that ask for `shared` hold
+    it at the same time.
 
     Raises `error`, at once, where another process holds the lock or the lock cannot be made.
     """
@@ -78,13 +84,16 @@ def hold(target: str | Path, error: type[HotstartError] = DataError, shared: boo
             file.holders += 1
         else:
             raise error(
-                f"{target} is being written in this process already: wait until that has ended, or choose another target"
+                f"{target} is being written in this process already: wait until that has ended, or "
+                f"choose another target"
             )
         return Hold(resolved)
 
 
 def _lock(target: Path, error: type[HotstartError]) -> _File:
-    """Open and lock the file beside the target, or the target's own folder where nothing can be made beside it."""
+    """Open and lock the file beside the target, or the target's own folder where nothing can be
+    made beside it.
+    """
     path, beside = target.with_name(f".{target.name}.lock"), True
     while True:
         try:
@@ -107,7 +116,8 @@ def _lock(target: Path, error: type[HotstartError]) -> _File:
                 return _File(path, number, beside)
             os.close(number)
             raise error(
-                f"{target} is being written by another process{holder}: wait until it has ended, or choose another target"
+                f"{target} is being written by another process{holder}: wait until it has ended, "
+                f"or choose another target"
             ) from problem
         if not beside or _is_same_file(number, path):
             _write_process(number, beside)
@@ -138,7 +148,9 @@ def _is_same_file(number: int, path: Path) -> bool:
 
 
 def _write_process(number: int, beside: bool) -> None:
-    """The process's number goes into the file, for the other one's message; a full disk does not matter here."""
+    """The process's number goes into the file, for the other one's message; a full disk does
+    not matter here.
+    """
     if beside:
         with suppress(OSError):
             os.ftruncate(number, 0)

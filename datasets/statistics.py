@@ -12,15 +12,21 @@ from .episodes import ACTION, Dataset, first_not_finite
 from .kinds import check_numbers
 
 CONSTANT_STATE = 1e-5
-"""A state whose scale is below this share of its size, or of 1, is constant: small noise in it is not blown up."""
+"""A state whose scale is below this share of its size, or of 1, is constant: small noise in it
+is not blown up.
+"""
 CONSTANT_ACTION = 1e-6
-"""An action whose scale is below this share of its size is constant: the share is what rounding to float32 leaves."""
+"""An action whose scale is below this share of its size is constant: the share is what rounding
+to float32 leaves.
+"""
 Statistics = dict[str, NDArray[Any]]
 """min, max, mean, std, q01, q99 over the first axis, float64, and count, int64 of shape ()."""
 
 
 def find_constants(low: NDArray[Any], high: NDArray[Any], *, commanded: bool) -> NDArray[np.bool_]:
-    """Which numbers never change, from their least and greatest values (...); `commanded` where they are actions."""
+    """Which numbers never change, from their least and greatest values (...); `commanded` where
+    they are actions.
+    """
     half = (high - low) / 2
     if commanded:
         return half <= CONSTANT_ACTION * np.maximum(np.abs(low), np.abs(high))
@@ -28,10 +34,12 @@ def find_constants(low: NDArray[Any], high: NDArray[Any], *, commanded: bool) ->
 
 
 def statistics(array: NDArray[Any]) -> Statistics:
-    """Statistics over the first axis of (N, ...), in float64; std is the population's (divided by N).
+    """Statistics over the first axis of (N, ...), in float64; std is the population's (divided by
+    N).
 
-    q01 and q99 are the 1 % and 99 % quantiles (linear between neighbours): a range that single outliers do not stretch.
-    Raises DataError for no rows, for numbers that are not finite, and for what is no real number.
+    q01 and q99 are the 1 % and 99 % quantiles (linear between neighbours): a range that single
+    outliers do not stretch. Raises DataError for no rows, for numbers that are not finite, and for
+    what is no real number.
     """
     array = np.asarray(array)
     check_numbers("the array", array.dtype)
@@ -40,7 +48,8 @@ def statistics(array: NDArray[Any]) -> Statistics:
     bad = first_not_finite(array)
     if bad:
         raise DataError(
-            f"[{', '.join(map(str, bad[0]))}] is {bad[1]}: statistics need finite numbers (`hotstart data verify`)"
+            f"[{', '.join(map(str, bad[0]))}] is {bad[1]}: statistics need finite numbers "
+            f"(`hotstart data verify`)"
         )
     values = array.astype(np.float64)
     q01, q99 = np.quantile(values, (0.01, 0.99), axis=0)
@@ -61,8 +70,8 @@ def statistics(array: NDArray[Any]) -> Statistics:
 def dataset_statistics(dataset: Dataset, index: IntArray | None = None) -> dict[str, Statistics]:
     """Statistics of `action` and of every state; images have a fixed range and need none.
 
-    `index` holds the steps that count, for instance the windows (N, T) of the training episodes; each step counts once, however
-    many windows share it.
+    `index` holds the steps that count, for instance the windows (N, T) of the training episodes;
+    each step counts once, however many windows share it.
     """
     keys = [name for name, key in dataset.obs_spec.keys.items() if key.kind == "state"]
     if index is None:

@@ -1,9 +1,12 @@
-"""The data set on disk: a Zarr v3 group with `data/<key>` (time first, episodes joined) and `meta/episode_ends`.
+"""The data set on disk: a Zarr v3 group with `data/<key>` (time first, episodes joined) and
+`meta/episode_ends`.
 
-Appending is atomic. The numbers are written first, the episode's end last, and zarr's LocalStore writes every file under
-another name and renames it; so after a kill the episode is there or it is not. What lies beyond the last end belongs to no
-episode: it is not read, and the next append writes over it. One process may append at a time; others may read.
-What is on disk may come from somebody else: it is read within limits, and only DataError is raised.
+Appending is atomic. The numbers are written first, the episode's end last, and zarr's LocalStore
+writes every file under another name and renames it; so after a kill the episode is there or it is
+not. What lies beyond the last end belongs to no
+episode: it is not read, and the next append writes over it. One process may append at a time;
+others may read. What is on disk may come from somebody else: it is read within limits, and only
+DataError is raised.
 """
 
 from __future__ import annotations
@@ -51,7 +54,9 @@ KEEP_ZEROS = {"array.write_empty_chunks": True}
 
 
 class Store:
-    """Episodes of demonstrations in a folder; `create` makes one, `open` opens one, `append` adds an episode."""
+    """Episodes of demonstrations in a folder; `create` makes one, `open` opens one, `append`
+    adds an episode.
+    """
 
     def __init__(self, path: Path, attrs: Mapping[str, Any]) -> None:
         """Use `Store.create` or `Store.open`."""
@@ -67,7 +72,8 @@ class Store:
             self.attrs["source"] = _check_text(self.attrs, "source")
             if not isinstance(self.attrs.setdefault("options", None), dict | None):
                 raise DataError(
-                    f"options are {shorten(self.attrs['options'])}; they must be a JSON object or null"
+                    f"options are {shorten(self.attrs['options'])}; they must be a JSON object or "
+                    f"null"
                 )
             self.action_spec = ActionSpec.from_json(self.attrs["action_spec"])
             self.obs_spec = ObsSpec.from_json(self.attrs["obs_spec"])
@@ -88,14 +94,17 @@ class Store:
         source: str = "",
         options: Mapping[str, Any] | None = None,
     ) -> Store:
-        """Make an empty store at `path`; `options` are those of the environment that the episodes come from, plain values.
+        """Make an empty store at `path`; `options` are those of the environment that the episodes
+        come from, plain values.
 
-        Raises DataError when something is there already, and for specifications that cannot be stored.
+        Raises DataError when something is there already, and for specifications that cannot be
+        stored.
         """
         path = Path(path)
         if path.exists():
             raise DataError(
-                f"{path} is there already: open it with Store.open to append, choose another path, or delete it"
+                f"{path} is there already: open it with Store.open to append, choose another path, "
+                f"or delete it"
             )
         wanted = expected_arrays(action_spec, obs_spec)
         attrs = {
@@ -122,7 +131,8 @@ class Store:
     def open(cls, path: str | Path) -> Store:
         """Open a store with every finished episode.
 
-        Raises DataError when nothing is there, when it is something else or of a newer hotstart, and when parts are lost.
+        Raises DataError when nothing is there, when it is something else or of a newer hotstart,
+        and when parts are lost.
         """
         path = Path(path)
         store = cls(path, _read_attributes(path))
@@ -154,7 +164,9 @@ class Store:
         return self.rows(key, 0, len(self))
 
     def rows(self, key: str, start: int, stop: int) -> NDArray[Any]:
-        """The steps start..stop of one key; DataError where the disk no longer holds what was written."""
+        """The steps start..stop of one key; DataError where the disk no longer holds what was
+        written.
+        """
         check_choice(key, self.keys)
         try:
             return self._array(f"data/{key}")[start : min(stop, len(self))]
@@ -168,10 +180,11 @@ class Store:
         return self._array(f"data/{key}").chunks[0]
 
     def chunk(self, key: str, number: int) -> NDArray[Any]:
-        """The steps of one chunk of a key, (rows, ...), those beyond the end included; may be asked from several threads.
+        """The steps of one chunk of a key, (rows, ...), those beyond the end included; may be asked
+        from several threads.
 
-        Read and decoded without zarr, whose bookkeeping takes nine times as long as the decoding (BENCHMARKS.md).
-        Raises DataError where it is missing or damaged.
+        Read and decoded without zarr, whose bookkeeping takes nine times as long as the decoding
+        (BENCHMARKS.md). Raises DataError where it is missing or damaged.
         """
         array = self._array(f"data/{key}")
         return array.chunk((number, *[0] * (array.ndim - 1)))
@@ -182,18 +195,23 @@ class Store:
         return {key: self.rows(key, steps.start, steps.stop) for key in self.keys}
 
     def content_hash(self) -> str:
-        """Hex digest of every array and of the episode ends: the data set's identity, written into checkpoints."""
+        """Hex digest of every array and of the episode ends: the data set's identity, written
+        into checkpoints.
+        """
         return content_hash(self)
 
     def append(self, episode: Mapping[str, NDArray[Any]]) -> None:
-        """Add one episode: the observation's keys and `action`, each (n, ...); perhaps `reward`, `success` and `timestamp` [s].
+        """Add one episode: the observation's keys and `action`, each (n, ...); perhaps `reward`,
+        `success` and `timestamp` [s].
 
-        Raises DataError, before anything is written, when the episode does not fit the specifications.
+        Raises DataError, before anything is written, when the episode does not fit the
+        specifications.
         """
         self.extend([episode])
 
     def extend(self, episodes: Sequence[Mapping[str, NDArray[Any]]]) -> None:
-        """Add several episodes at once, which is faster than one by one; after a kill all of them are there or none.
+        """Add several episodes at once, which is faster than one by one; after a kill all of them
+        are there or none.
 
         Raises DataError as `append` does.
         """
@@ -210,7 +228,9 @@ class Store:
             self._write_episodes(checked)
 
     def _write_episodes(self, checked: Sequence[Mapping[str, NDArray[Any]]]) -> None:
-        """Write numbers first, ends last; whatever ends this in between leaves the finished episodes as they are."""
+        """Write numbers first, ends last; whatever ends this in between leaves the finished
+        episodes as they are.
+        """
         first = len(self._ends)
         self._settle_extras(checked)
         if not self._swept:
@@ -231,13 +251,17 @@ class Store:
         self._forget_read()
 
     def release(self) -> None:
-        """Let other processes append; done by itself when the store is no longer used or the process ends."""
+        """Let other processes append; done by itself when the store is no longer used or the
+        process ends.
+        """
         if self._hold is not None:
             self._hold.release()
             self._hold = None
 
     def _take_lock(self) -> None:
-        """Lock the store for this process from the first append on; DataError where it has grown since it was opened."""
+        """Lock the store for this process from the first append on; DataError where it has
+        grown since it was opened.
+        """
         if self._hold is None:
             held = hold(self.path, shared=True)
             self._hold = held
@@ -245,7 +269,8 @@ class Store:
         self._forget_read()
         if not np.array_equal(self._read_ends(), self._ends):
             raise DataError(
-                f"{self.path} has been appended to by somebody else since it was opened: open it again with Store.open"
+                f"{self.path} has been appended to by somebody else since it was opened: open it "
+                f"again with Store.open"
             )
 
     @property
@@ -283,7 +308,9 @@ class Store:
         self._cache = ChunkCache()
 
     def _settle_extras(self, episodes: Sequence[Mapping[str, Any]]) -> None:
-        """The first episode decides which extras the store holds; DataError when a later one differs."""
+        """The first episode decides which extras the store holds; DataError when a later one
+        differs.
+        """
         first = len(self._ends)
         if first:
             wanted = set(self._extras)
@@ -292,7 +319,8 @@ class Store:
         for number, episode in enumerate(episodes, first):
             if (given := set(episode) & set(EXTRAS)) != wanted:
                 raise DataError(
-                    f"episode {number} has the extras {sorted(given)}, the other episodes have {sorted(wanted)}"
+                    f"episode {number} has the extras {sorted(given)}, the other episodes have "
+                    f"{sorted(wanted)}"
                 )
         for name in set(self._extras) - wanted:  # left over from an append that was cut off
             del self._group[f"data/{name}"]
@@ -308,7 +336,9 @@ class Store:
         self._swept = True
 
     def _check_whole(self) -> None:
-        """Raise DataError unless every array reaches to the last end and all its chunks are there."""
+        """Raise DataError unless every array reaches to the last end and all its chunks are
+        there.
+        """
         steps = len(self)
         for name in (*self._wanted, TIMESTAMP):
             if not is_array(self._files, f"data/{name}"):
@@ -318,7 +348,8 @@ class Store:
             array = self._array(f"data/{name}")
             if array.shape[0] < steps:
                 raise DataError(
-                    f"{self.path}: data/{name} has {array.shape[0]} steps, but the episodes need {steps}; {_MEND}"
+                    f"{self.path}: data/{name} has {array.shape[0]} steps, but the episodes need "
+                    f"{steps}; {_MEND}"
                 )
             for chunk in range(math.ceil(steps / array.chunks[0])):
                 place = array.layout.name_chunk((chunk, *[0] * (array.ndim - 1)))
@@ -334,7 +365,9 @@ class Store:
         )
 
     def _check_array(self, name: str, key: ObsKey) -> None:
-        """Raise DataError unless an array is what the specification says, in codecs that are read, its rows in one piece."""
+        """Raise DataError unless an array is what the specification says, in codecs that are
+        read, its rows in one piece.
+        """
         array = self._array(f"data/{name}")
         whole_rows = tuple(max(size, 1) for size in key.shape)
         if (
@@ -343,13 +376,16 @@ class Store:
             or array.chunks[1:] != whole_rows
         ):
             raise DataError(
-                f"{self.path}: data/{name} holds {array.dtype} {array.shape[1:]} in chunks of {array.chunks}, the "
+                f"{self.path}: data/{name} holds {array.dtype} {array.shape[1:]} in chunks of "
+                f"{array.chunks}, the "
                 f"specification says {key.dtype} {shorten(key.shape)}; {_MEND}"
             )
         assert array.stages is not None  # looks at the codecs
 
     def _read_ends(self) -> IntArray:
-        """The ends up to the first that was never written; DataError where the file is damaged or, with its episodes, gone."""
+        """The ends up to the first that was never written; DataError where the file is damaged
+        or, with its episodes, gone.
+        """
         array = self._array("meta/episode_ends")
         if array.ndim != 1 or array.dtype != np.int64:
             raise DataError(
@@ -377,7 +413,9 @@ _MEND = "the copy is not whole: copy, download or convert the data set again"
 
 @contextmanager
 def refuse_full_disk(what: str) -> Iterator[None]:
-    """Raise DataError with `what` in front where the system refuses to write: a full disk, a read-only one, no permission."""
+    """Raise DataError with `what` in front where the system refuses to write: a full disk, a
+    read-only one, no permission.
+    """
     try:
         yield
     except OSError as error:
@@ -410,7 +448,9 @@ def _used_bytes(array: ZarrArray) -> int:
 
 
 def _codec() -> ZstdCodec:
-    """Lossless, with a checksum, so that damage is noticed; neighbouring frames share a chunk and compress together."""
+    """Lossless, with a checksum, so that damage is noticed; neighbouring frames share a chunk
+    and compress together.
+    """
     return ZstdCodec(level=3, checksum=True)
 
 
@@ -428,7 +468,9 @@ def _create_array(group: zarr.Group, name: str, key: ObsKey) -> None:
 
 
 def _create_ends(group: zarr.Group) -> None:
-    """meta/episode_ends with one unfinished entry: so its first chunk is always on disk, and its loss is noticed."""
+    """meta/episode_ends with one unfinished entry: so its first chunk is always on disk, and
+    its loss is noticed.
+    """
     chunks = {"chunks": (ENDS_PER_CHUNK,), "fill_value": UNFINISHED, "compressors": _codec()}
     with zarr.config.set(KEEP_ZEROS):
         ends = group.create_array("meta/episode_ends", shape=(1,), dtype="int64", **chunks)
@@ -445,18 +487,21 @@ def _read_attributes(path: Path) -> dict[str, Any]:
     """The store's attributes; DataError unless it is one that this version of hotstart can read."""
     if not path.exists():
         raise DataError(
-            f"{path} does not exist; make a data set with `hotstart collect`, `hotstart data convert` or Store.create"
+            f"{path} does not exist; make a data set with `hotstart collect`, `hotstart data "
+            f"convert` or Store.create"
         )
     refuse_foreign(path)
     if (path / ".zgroup").exists() or path.suffix in (".zip", ".npz"):
         raise DataError(
-            f"{path} is another format's data set; `hotstart data convert {path} TARGET` makes a store of it"
+            f"{path} is another format's data set; `hotstart data convert {path} TARGET` makes a "
+            f"store of it"
         )
     try:
         root = read_object(FolderFiles(path), "zarr.json")
     except DataError as error:
         raise DataError(
-            f"{path} is not a hotstart data set ({error}); give the folder that holds zarr.json, data/ and meta/"
+            f"{path} is not a hotstart data set ({error}); give the folder that holds zarr.json, "
+            f"data/ and meta/"
         ) from error
     attributes = root.get("attributes")
     if isinstance(attributes, dict):
@@ -467,7 +512,8 @@ def _read_attributes(path: Path) -> dict[str, Any]:
     has_ends = is_array(FolderFiles(path), "meta/episode_ends")
     if type(version) is not int or "action_spec" not in attrs or not has_ends:
         raise DataError(
-            f"{path} is a Zarr group, but not a hotstart data set: version, action_spec or meta/episode_ends is missing"
+            f"{path} is a Zarr group, but not a hotstart data set: version, action_spec or "
+            f"meta/episode_ends is missing"
         )
     if version > VERSION:
         raise DataError(
@@ -477,6 +523,8 @@ def _read_attributes(path: Path) -> dict[str, Any]:
 
 
 def _has_lost_ends(array: ZarrArray) -> bool:
-    """Whether a chunk of ends is gone that episodes stand in; the last of several may not have been written yet."""
+    """Whether a chunk of ends is gone that episodes stand in; the last of several may not have
+    been written yet.
+    """
     certain = range(max(array.layout.grid[0] - 1, 1))
     return any(array.layout.name_chunk((chunk,)) not in array.sizes for chunk in certain)

@@ -1,4 +1,6 @@
-"""Which steps make a training window, what stands in for steps that do not exist, which episodes are kept for validation."""
+"""Which steps make a training window, what stands in for steps that do not exist, which
+episodes are kept for validation.
+"""
 
 from __future__ import annotations
 
@@ -25,17 +27,21 @@ def window_index(
 ) -> IntArray:
     """Steps of every window as indices into the joined arrays, (N, T) int64.
 
-    Column To - 1 is the newest observation, columns 0 .. To - 1 the observed steps and all T columns the planned actions.
-    Steps before an episode's first and after its last are that first or last one, repeated (Diffusion Policy's edge padding,
-    2303.04137). Every real step is the newest observation of exactly one window, so N is the number of steps.
+    Column To - 1 is the newest observation, columns 0 .. To - 1 the observed steps and all T
+    columns the planned actions. Steps before an episode's first and after its last are that first
+    or last one, repeated (Diffusion Policy's edge padding,
+    2303.04137). Every real step is the newest observation of exactly one window, so N is the number
+    of steps.
 
-    Diffusion Policy ends an episode's windows at most Ta - 1 steps past its end instead, which drops the windows whose newest
-    observation is one of the last T - To - (Ta - 1) steps: the policy never learns there to come to rest. `pad_after=Ta - 1`
-    gives that choice; at least one window is kept per episode.
+    Diffusion Policy ends an episode's windows at most Ta - 1 steps past its end instead, which
+    drops the windows whose newest observation is one of the last T - To - (Ta - 1) steps: the
+    policy never learns there to come to rest. `pad_after=Ta - 1` gives that choice; at least one
+    window is kept per episode.
 
-    Episodes of one step are left out, one observation and one action are no demonstration; a warning says which. Raises
-    DataError for no steps at all, ends that do not increase, episodes of one step only, and, with `short="refuse"`, an episode
-    shorter than T; with "pad" such episodes are padded and a warning says how many there are.
+    Episodes of one step are left out, one observation and one action are no demonstration; a
+    warning says which. Raises DataError for no steps at all, ends that do not increase, episodes of
+    one step only, and, with `short="refuse"`, an episode shorter than T; with "pad" such episodes
+    are padded and a warning says how many there are.
     """
     ends = np.asarray(episode_ends, np.int64)
     chosen = _chosen(ends, episodes)
@@ -54,7 +60,8 @@ def window_index(
 def split_episodes(count: int, validation_share: float, seed: int) -> tuple[IntArray, IntArray]:
     """Episodes for training and for validation, each ascending; the same for the same seed.
 
-    With a share above 0 and at least two episodes there is at least one on each side. Raises ConfigError unless 0 <= share < 1.
+    With a share above 0 and at least two episodes there is at least one on each side. Raises
+    ConfigError unless 0 <= share < 1.
     """
     if not 0 <= validation_share < 1:
         raise ConfigError(
@@ -73,7 +80,8 @@ def split_episodes(count: int, validation_share: float, seed: int) -> tuple[IntA
 def split_usable_episodes(
     episode_ends: IntArray, validation_share: float, seed: int
 ) -> tuple[IntArray, IntArray]:
-    """`split_episodes` of the episodes that have at least two steps; a warning says how many are left out.
+    """`split_episodes` of the episodes that have at least two steps; a warning says how many are
+    left out.
 
     Raises DataError where no episode has two steps, and as `split_episodes` does.
     """
@@ -84,7 +92,9 @@ def split_usable_episodes(
 
 
 def _chosen(ends: IntArray, episodes: Sequence[int] | IntArray | None) -> IntArray:
-    """The numbers of the episodes to take; DataError when there is none or one that does not exist."""
+    """The numbers of the episodes to take; DataError when there is none or one that does not
+    exist.
+    """
     count = len(ends)
     if episodes is None:
         chosen = np.arange(count)
@@ -94,7 +104,8 @@ def _chosen(ends: IntArray, episodes: Sequence[int] | IntArray | None) -> IntArr
         raise DataError("there are no episodes to cut windows from; record or convert at least one")
     if chosen.min() < 0 or chosen.max() >= count:
         raise DataError(
-            f"episodes {chosen.min()} to {chosen.max()} are wanted; the data set has {count} (0 to {count - 1})"
+            f"episodes {chosen.min()} to {chosen.max()} are wanted; the data set has {count} (0 to "
+            f"{count - 1})"
         )
     if (np.diff(ends, prepend=0) <= 0).any():
         place = int(np.argmax(np.diff(ends, prepend=0) <= 0))
@@ -109,7 +120,8 @@ def _leave_out_single_steps(chosen: IntArray, lengths: IntArray) -> IntArray:
     single = chosen[lengths[chosen] < LEAST_STEPS]
     if len(single) == len(chosen):
         raise DataError(
-            f"none of the {len(chosen)} episodes has {LEAST_STEPS} steps (the first is episode {single[0]}); one observation "
+            f"none of the {len(chosen)} episodes has {LEAST_STEPS} steps (the first is episode "
+            f"{single[0]}); one observation "
             "with one action is no demonstration: record longer ones"
         )
     if len(single):
@@ -127,14 +139,17 @@ def _check_lengths(
     if short == "refuse" and lengths.min() < horizon.planned:
         place = int(np.argmax(lengths < horizon.planned))
         raise DataError(
-            f"episode {chosen[place]} has {lengths[place]} steps, at least {horizon.planned} are needed: leave it out, lower "
+            f"episode {chosen[place]} has {lengths[place]} steps, at least {horizon.planned} are "
+            f"needed: leave it out, lower "
             f"horizon.planned to {lengths.min()} or less, or pad short episodes with short='pad'"
         )
     few = int((lengths < horizon.planned).sum())
     if few:
         warnings.warn(
-            f"{few} of {len(lengths)} episodes are shorter than a window of {horizon.planned} steps (the shortest has "
-            f"{lengths.min()}); their last step is repeated. Lower horizon.planned if that is most of the data.",
+            f"{few} of {len(lengths)} episodes are shorter than a window of {horizon.planned} "
+            f"steps (the shortest has "
+            f"{lengths.min()}); their last step is repeated. Lower horizon.planned if that is most "
+            f"of the data.",
             stacklevel=3,
         )
 

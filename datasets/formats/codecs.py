@@ -1,6 +1,8 @@
-"""How chunks are packed: the codecs that are read, and decoding that gives exactly the bytes the chunk must hold.
+"""How chunks are packed: the codecs that are read, and decoding that gives exactly the bytes the
+chunk must hold.
 
-Only these codecs are read. numcodecs knows others, one of which (pickle) runs whatever code a data set brings along.
+Only these codecs are read. numcodecs knows others, one of which (pickle) runs whatever code a data
+set brings along.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ MOST_ELEMENT = 1024
 
 @dataclass(frozen=True)
 class Stage:
-    """One codec: its id, how it decodes bytes when told how many must come out, and the bytes that it makes of so many."""
+    """One codec: its id, how it decodes bytes when told how many must come out, and the bytes
+    that it makes of so many.
+    """
 
     id: str
     decode: Callable[[bytes, int], bytes]
@@ -46,9 +50,11 @@ class Stage:
 
 
 def make_stages(configs: Sequence[Mapping[str, Any]], where: str) -> tuple[Stage, ...]:
-    """Codecs by their settings `{"id": ..., ...}`, in the order in which they were applied when writing.
+    """Codecs by their settings `{"id": ..., ...}`, in the order in which they were applied when
+    writing.
 
-    Raises DataError for a codec that is not read, wrong settings, and an order whose sizes cannot be checked.
+    Raises DataError for a codec that is not read, wrong settings, and an order whose sizes cannot
+    be checked.
     """
     if len(configs) > MOST_CODECS:
         raise DataError(
@@ -59,13 +65,16 @@ def make_stages(configs: Sequence[Mapping[str, Any]], where: str) -> tuple[Stage
     for before, stage in enumerate(stages):
         if any(packed[:before]) and stage.id not in CHECKSUMS:
             raise DataError(
-                f"{where} applies codec {stage.id!r} to compressed bytes; only checksums may come there"
+                f"{where} applies codec {stage.id!r} to compressed bytes; only checksums may come "
+                f"there"
             )
     return stages
 
 
 def decode_chunk(stages: Sequence[Stage], raw: bytes, size: int) -> bytes:
-    """The `size` bytes that a chunk holds; ValueError with the reason where it holds fewer or more, or is damaged."""
+    """The `size` bytes that a chunk holds; ValueError with the reason where it holds fewer or
+    more, or is damaged.
+    """
     given: list[
         int
     ] = []  # bytes that each codec was given when writing; 0 for checksums of compressed bytes
@@ -111,7 +120,8 @@ def _make_stage(config: Mapping[str, Any], where: str) -> Stage:
         return Stage(name, _make_decoder(config, where), lambda size: None)
     valid = ", ".join((*COMPRESSORS, *CHECKSUMS, *FILTERS, *IMAGES))
     raise DataError(
-        f"{where} is packed by codec {shorten(config.get('id'))}, which is not read; these are: {valid}"
+        f"{where} is packed by codec {shorten(config.get('id'))}, which is not read; these are: "
+        f"{valid}"
     )
 
 
@@ -140,12 +150,14 @@ def _check_filter(config: Mapping[str, Any], where: str) -> None:
     for name in ("dtype", "astype"):
         if config.get(name) is not None and not _item_size(config[name]):
             raise DataError(
-                f"{where}: codec {config['id']!r} has {name} {shorten(config[name])}; numbers are read"
+                f"{where}: codec {config['id']!r} has {name} {shorten(config[name])}; numbers are "
+                f"read"
             )
     element = config.get("elementsize", 1)
     if type(element) is not int or not 1 <= element <= MOST_ELEMENT:
         raise DataError(
-            f"{where}: codec {config['id']!r} has elementsize {shorten(element)}; it is 1 to {MOST_ELEMENT}"
+            f"{where}: codec {config['id']!r} has elementsize {shorten(element)}; it is 1 to "
+            f"{MOST_ELEMENT}"
         )
 
 
@@ -181,23 +193,29 @@ def refuse_type(where: str, name: str, dtype: np.dtype[Any]) -> DataError:
     except DataError as error:
         return DataError(f"{where}: {error}")
     return DataError(
-        f"{where} holds {cut(str(dtype))}; plain numbers are read (bool, int, uint, float up to 64 bits)"
+        f"{where} holds {cut(str(dtype))}; plain numbers are read (bool, int, uint, float up to 64 "
+        f"bits)"
     )
 
 
 def _register_images(name: str, where: str) -> None:
-    """Make the codecs of compressed images known; DataError where their package is not installed."""
+    """Make the codecs of compressed images known; DataError where their package is not
+    installed.
+    """
     if name in codec_registry:
         return
     if not importlib.util.find_spec("imagecodecs"):
         raise DataError(
-            f"{where} is packed by codec {name!r}; for compressed images: pip install 'hotstart[images]'"
+            f"{where} is packed by codec {name!r}; for compressed images: pip install "
+            f"'hotstart[images]'"
         )
     importlib.import_module("imagecodecs.numcodecs").register_codecs()
 
 
 def _decode_blosc(raw: bytes, size: int) -> bytes:
-    """The header's lengths are compared first: the decoder believes them and reads beyond a short chunk."""
+    """The header's lengths are compared first: the decoder believes them and reads beyond a
+    short chunk.
+    """
     if len(raw) < 16:
         raise ValueError(f"it has {len(raw)} bytes, a header alone has 16")
     unpacked = int.from_bytes(raw[4:8], "little")
@@ -218,7 +236,9 @@ def _decode_zstd(raw: bytes, size: int) -> bytes:
 
 
 def _zstd_declared(raw: bytes) -> int | None:
-    """The content size in a Zstandard frame's header (RFC 8878, section 3.1.1.1); None where it gives none."""
+    """The content size in a Zstandard frame's header (RFC 8878, section 3.1.1.1); None where it
+    gives none.
+    """
     if len(raw) < 18:
         raw = raw.ljust(18, b"\0")
     descriptor = raw[4]

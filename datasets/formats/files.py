@@ -1,6 +1,7 @@
 """Files of a data set that somebody else may have written: a folder or a zip, read within limits.
 
-Only ordinary files are read: a pipe or a device in a folder would never end. Whatever is wrong raises DataError.
+Only ordinary files are read: a pipe or a device in a folder would never end. Whatever is wrong
+raises DataError.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ DAMAGE = (
 """What the standard library raises on files that are damaged or that it cannot read."""
 FREE_BYTES = 1 << 30
 MOST_RATIO = 1000
-"""Arrays above FREE_BYTES may be this many times as large as the files that hold them; images of one colour reach 100."""
+"""Arrays above FREE_BYTES may be this many times as large as the files that hold them; images
+of one colour reach 100.
+"""
 
 
 class Files(Protocol):
@@ -41,7 +44,9 @@ class Files(Protocol):
         ...
 
     def read(self, name: str, limit: int) -> bytes:
-        """The whole of a file; DataError where it is missing, damaged or longer than `limit` bytes."""
+        """The whole of a file; DataError where it is missing, damaged or longer than `limit`
+        bytes.
+        """
         ...
 
     def folders(self, name: str) -> list[str]:
@@ -49,7 +54,9 @@ class Files(Protocol):
         ...
 
     def sizes(self, name: str) -> dict[str, int]:
-        """Every file below a folder, however deep, by its name relative to the folder, with its bytes."""
+        """Every file below a folder, however deep, by its name relative to the folder, with its
+        bytes.
+        """
         ...
 
 
@@ -150,7 +157,8 @@ class ZipFiles:
             ) from problem
         if len(raw) != entry.file_size or not at_end:
             raise DataError(
-                f"{cut(name)} in {self.path} holds other than the {entry.file_size:,} bytes it declares; {AGAIN}"
+                f"{cut(name)} in {self.path} holds other than the {entry.file_size:,} bytes it "
+                f"declares; {AGAIN}"
             )
         return raw
 
@@ -173,10 +181,13 @@ class ZipFiles:
 
 
 def check_inflation(where: str, declared: int, stored: int) -> None:
-    """Raise DataError where arrays of `declared` bytes are said to lie in files of `stored` bytes, which is not believable."""
+    """Raise DataError where arrays of `declared` bytes are said to lie in files of `stored`
+    bytes, which is not believable.
+    """
     if declared > max(FREE_BYTES, MOST_RATIO * stored):
         raise DataError(
-            f"{where} declares arrays of {declared:,} bytes in files of {stored:,} bytes: more than {MOST_RATIO} times as "
+            f"{where} declares arrays of {declared:,} bytes in files of {stored:,} bytes: more "
+            f"than {MOST_RATIO} times as "
             f"much is not read; {AGAIN}"
         )
 

@@ -1,4 +1,6 @@
-"""Reads npz archives, whoever wrote them: only DataError is raised, in bounded time and memory, and nothing is unpickled."""
+"""Reads npz archives, whoever wrote them: only DataError is raised, in bounded time and memory,
+and nothing is unpickled.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ SUFFIX = ".npy"
 def read_npz(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, DataError]]:
     """Every array of plain numbers by its name, and why each of the others cannot be read.
 
-    Raises DataError where the archive is damaged, takes more than half of the memory, or declares more than is believable.
+    Raises DataError where the archive is damaged, takes more than half of the memory, or declares
+    more than is believable.
     """
     files = ZipFiles(path)
     names = [name for name in files.names() if name.endswith(SUFFIX)]
@@ -48,7 +51,8 @@ def _parse_array(raw: bytes, path: Path, name: str) -> NDArray[Any] | DataError:
     wanted = math.prod(shape) * dtype.itemsize
     if wanted != len(raw) - start:
         raise DataError(
-            f"{where} declares shape {shorten(shape)}, {wanted:,} bytes, and holds {len(raw) - start:,}; {AGAIN}"
+            f"{where} declares shape {shorten(shape)}, {wanted:,} bytes, and holds "
+            f"{len(raw) - start:,}; {AGAIN}"
         )
     try:
         if wanted:

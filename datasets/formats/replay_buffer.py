@@ -1,6 +1,8 @@
-"""Diffusion Policy's ReplayBuffer: `data/<key>` with time first and `meta/episode_ends`, as a Zarr folder, zip or npz.
+"""Diffusion Policy's ReplayBuffer: `data/<key>` with time first and `meta/episode_ends`, as a Zarr
+folder, zip or npz.
 
-The format came with 2303.04137 and is shared by UMI and others. It holds no rate, no names and no units.
+The format came with 2303.04137 and is shared by UMI and others. It holds no rate, no names and no
+units.
 """
 
 from __future__ import annotations
@@ -77,7 +79,9 @@ class ReplayBuffer:
         return np.asarray(self.arrays[key][start:stop])
 
     def check_readable(self, keys: Iterable[str]) -> None:
-        """Raise DataError for a key that is not there, or packed in a way that is not read; no chunk is opened."""
+        """Raise DataError for a key that is not there, or packed in a way that is not read; no
+        chunk is opened.
+        """
         for key in keys:
             if key in self.unread:
                 raise self.unread[key]
@@ -109,10 +113,11 @@ class Layout:
 
 
 def read_replay_buffer(path: str | Path) -> ReplayBuffer:
-    """Open a `.zarr` folder, a `.zip` that holds one at its root or deeper, or an `.npz` with the same keys and `episode_ends`.
+    """Open a `.zarr` folder, a `.zip` that holds one at its root or deeper, or an `.npz` with the
+    same keys and `episode_ends`.
 
-    Raises DataError when nothing is there, the file is damaged, or `episode_ends` is missing, does not increase or disagrees
-    with the lengths.
+    Raises DataError when nothing is there, the file is damaged, or `episode_ends` is missing, does
+    not increase or disagrees with the lengths.
     """
     path = Path(path)
     if not path.exists():
@@ -128,7 +133,8 @@ def read_replay_buffer(path: str | Path) -> ReplayBuffer:
     for key, array in arrays.items():
         if array.ndim == 0 or array.shape[0] != ends[-1]:
             raise DataError(
-                f"{path}: {cut(key)!r} has shape {array.shape}, but the episodes end at step {ends[-1]}; {AGAIN}"
+                f"{path}: {cut(key)!r} has shape {array.shape}, but the episodes end at step "
+                f"{ends[-1]}; {AGAIN}"
             )
     return ReplayBuffer(path, arrays, ends.astype(np.int64), unread, notes)
 
@@ -147,11 +153,13 @@ def convert(
 ) -> Store:
     """Make a store at `target`; it appears there only when all episodes are converted.
 
-    `keys` maps our names to theirs, `action` included; without it all keys keep their names. Images are left out unless wanted
-    by `images` or by name. `kinds` (our name -> state or image) settles what a shape leaves open, see `kinds.decide_key`; `say`
-    is told what was decided. `layout="pusht"` makes `keypoints` (18,) [px], `agent_pos` (2,) [px] and `state` (6,): agent x, y,
-    block x, y [px], sine and cosine of the block's angle; its fps is 10. Other layouts need an fps, the format holds none.
-    Raises DataError for data that does not fit the layout or a target that exists, ConfigError for a choice that is missing.
+    `keys` maps our names to theirs, `action` included; without it all keys keep their names. Images
+    are left out unless wanted by `images` or by name. `kinds` (our name -> state or image) settles
+    what a shape leaves open, see `kinds.decide_key`; `say` is told what was decided.
+    `layout="pusht"` makes `keypoints` (18,) [px], `agent_pos` (2,) [px] and `state` (6,): agent x,
+    y, block x, y [px], sine and cosine of the block's angle; its fps is 10. Other layouts need an
+    fps, the format holds none. Raises DataError for data that does not fit the layout or a target
+    that exists, ConfigError for a choice that is missing.
     """
     target = Path(target)
     if target.exists():
@@ -209,7 +217,9 @@ def _batches(buffer: ReplayBuffer, layout: Layout) -> Iterator[list[Episode]]:
 
 
 def pusht_layout(buffer: ReplayBuffer, images: bool = False) -> Layout:
-    """Push-T's human data as published with 2303.04137: pixels of a 512 x 512 window, targets of the agent as actions."""
+    """Push-T's human data as published with 2303.04137: pixels of a 512 x 512 window, targets
+    of the agent as actions.
+    """
     if not is_pusht(buffer):
         has = {key: buffer.shape(key) for key in buffer.keys}
         raise DataError(
@@ -238,7 +248,9 @@ def plain_layout(
     images: bool = False,
     kinds: Mapping[str, str] | None = None,
 ) -> Layout:
-    """Every key under its own name, or the chosen ones; pictures as images, all else as states in float32."""
+    """Every key under its own name, or the chosen ones; pictures as images, all else as states
+    in float32.
+    """
     kinds = dict(kinds or {})
     if not keys:
         _refuse_unread(buffer)
@@ -255,11 +267,13 @@ def plain_layout(
         raise ConfigError(f"kinds names {odd[0]!r}, which is not taken; taken are {list(named)}")
     if ACTION not in named:
         raise ConfigError(
-            f"which key holds the actions? give keys=action:NAME,..., NAME one of {list(buffer.keys)}"
+            f"which key holds the actions? give keys=action:NAME,..., NAME one of "
+            f"{list(buffer.keys)}"
         )
     if len(buffer.shape(named[ACTION])) != 1:
         raise DataError(
-            f"{buffer.path}: {named[ACTION]!r} has steps of shape {buffer.shape(named[ACTION])}; actions are (N, A)"
+            f"{buffer.path}: {named[ACTION]!r} has steps of shape {buffer.shape(named[ACTION])}; "
+            f"actions are (N, A)"
         )
     for name, key in named.items():
         check_numbers(name, buffer.dtype(key))
@@ -270,7 +284,8 @@ def plain_layout(
     }
     if not obs:
         raise ConfigError(
-            f"no observation is left; name at least one of {list(buffer.keys)}, or take the images with images=true"
+            f"no observation is left; name at least one of {list(buffer.keys)}, or take the images "
+            f"with images=true"
         )
 
     def translate(episode: Episode) -> Episode:
@@ -320,7 +335,9 @@ def _translate_pusht(episode: Episode) -> Episode:
 
 
 def _as_stored(name: str, array: NDArray[Any], spec: ObsKey | None) -> NDArray[Any]:
-    """Pictures as bytes with channels last, one column of an extra (n, 1) as (n,), all else as it is."""
+    """Pictures as bytes with channels last, one column of an extra (n, 1) as (n,), all else as
+    it is.
+    """
     if spec is None:
         if array.shape[1:] == (1,) and name != ACTION:
             return array[:, 0]
@@ -337,12 +354,14 @@ def _check_ends(path: Path, ends: NDArray[Any]) -> None:
     """Refuse ends that are not whole, increasing numbers above 0."""
     if ends.ndim != 1 or len(ends) == 0 or ends.dtype.kind not in "iu":
         raise DataError(
-            f"{path}: episode_ends is {ends.dtype} of shape {ends.shape}; it must hold one whole number per episode"
+            f"{path}: episode_ends is {ends.dtype} of shape {ends.shape}; it must hold one whole "
+            f"number per episode"
         )
     wrong = np.flatnonzero(np.diff(ends.astype(np.int64), prepend=0) <= 0)
     if len(wrong):
         raise DataError(
-            f"{path}: episode_ends[{wrong[0]}] is {ends[wrong[0]]}, not above the one before: ends must increase"
+            f"{path}: episode_ends[{wrong[0]}] is {ends[wrong[0]]}, not above the one before: ends "
+            f"must increase"
         )
 
 
@@ -351,17 +370,21 @@ def _read_npz(path: Path) -> tuple[dict[str, Any], dict[str, DataError], list[st
     arrays, unread = read_npz(path)
     if "episode_ends" not in arrays:
         raise unread.get("episode_ends") or DataError(
-            f"{path} has no episode_ends, only {shorten(list(arrays))}; it must say where each episode ends"
+            f"{path} has no episode_ends, only {shorten(list(arrays))}; it must say where each "
+            f"episode ends"
         )
     return dict(arrays), unread, []
 
 
 def _read_zarr(path: Path) -> tuple[dict[str, Any], dict[str, DataError], list[str]]:
-    """The arrays below `data/` and `episode_ends`, why others cannot be read, and what the user should be told."""
+    """The arrays below `data/` and `episode_ends`, why others cannot be read, and what the user
+    should be told.
+    """
     files = _find_buffer(path)
     if not is_array(files, "meta/episode_ends") or not files.folders("data"):
         raise DataError(
-            f"{path} has no meta/episode_ends or no data/: it is not a replay buffer, or not a whole one"
+            f"{path} has no meta/episode_ends or no data/: it is not a replay buffer, or not a "
+            f"whole one"
         )
     cache = ChunkCache()
     ends = open_array(files, "meta/episode_ends", cache, fills=False)
@@ -390,13 +413,17 @@ def _read_zarr(path: Path) -> tuple[dict[str, Any], dict[str, DataError], list[s
 def _describe_unstored(name: str, array: ZarrArray) -> str:
     count = math.prod(array.layout.grid)
     return (
-        f"{array.unstored} of {count} chunks of {cut(name)!r} are not stored: they are read as the fill value "
-        f"{array.layout.fill}, as Zarr's specification says; if the copy may not be whole, copy it again"
+        f"{array.unstored} of {count} chunks of {cut(name)!r} are not stored: they are read as the "
+        f"fill value "
+        f"{array.layout.fill}, as Zarr's specification says; if the copy may not be whole, copy it "
+        f"again"
     )
 
 
 def _find_buffer(path: Path) -> Files:
-    """Where `data` and `meta` lie: at the root of the folder or zip, or in a folder below that has them."""
+    """Where `data` and `meta` lie: at the root of the folder or zip, or in a folder below that
+    has them.
+    """
     if path.is_dir():
         for pattern in ("meta/episode_ends", "*/meta/episode_ends", "*/*/meta/episode_ends"):
             for found in sorted(path.glob(pattern)):

@@ -1,7 +1,9 @@
-"""Reads Zarr arrays of format 2 and 3, whoever wrote them: only DataError is raised, in bounded time and memory.
+"""Reads Zarr arrays of format 2 and 3, whoever wrote them: only DataError is raised, in bounded
+time and memory.
 
-The metadata is checked before a chunk is opened: shapes, types, and codecs, of which only those in `codecs.py` are read.
-Every chunk must have exactly the bytes that the metadata promises. Specifications: zarr-specs.readthedocs.io, v2 and v3.
+The metadata is checked before a chunk is opened: shapes, types, and codecs, of which only those in
+`codecs.py` are read. Every chunk must have exactly the bytes that the metadata promises.
+Specifications: zarr-specs.readthedocs.io, v2 and v3.
 """
 
 from __future__ import annotations
@@ -98,18 +100,19 @@ class ChunkCache:
 class ZarrArray:
     """One array: its metadata is checked when it is opened, its chunks when they are read.
 
-    Chunks that are not stored hold the fill value. Where the metadata gives none, or every chunk must be there, they are lost.
+    Chunks that are not stored hold the fill value. Where the metadata gives none, or every chunk
+    must be there, they are lost.
     """
 
     def __init__(self, files: Files, name: str, layout: Layout, cache: ChunkCache) -> None:
         """Use `open_array`."""
-        self.files, self.name, self.layout = files, name, layout
-        self.shape, self.chunks, self.dtype, self.ndim = (
-            layout.shape,
-            layout.chunks,
-            layout.dtype,
-            len(layout.shape),
-        )
+        self.files = files
+        self.name = name
+        self.layout = layout
+        self.shape = layout.shape
+        self.chunks = layout.chunks
+        self.dtype = layout.dtype
+        self.ndim = len(layout.shape)
         self._cache = cache
         self._stages: tuple[Stage, ...] | None = None
         self._sizes: dict[str, int] | None = None
@@ -145,11 +148,14 @@ class ZarrArray:
         return math.prod(self.layout.grid) - len(self.sizes)
 
     def check_readable(self) -> None:
-        """Raise DataError for codecs that are not read, and for chunks that are not stored where no fill value is given."""
+        """Raise DataError for codecs that are not read, and for chunks that are not stored
+        where no fill value is given.
+        """
         assert self.stages is not None
         if self.unstored and self.layout.fill is None:
             raise DataError(
-                f"{self.where}: {self.unstored} of {math.prod(self.layout.grid)} chunks are missing; {AGAIN}"
+                f"{self.where}: {self.unstored} of {math.prod(self.layout.grid)} chunks are "
+                f"missing; {AGAIN}"
             )
 
     def __getitem__(self, steps: slice) -> NDArray[Any]:
@@ -177,7 +183,9 @@ class ZarrArray:
         return found
 
     def chunk(self, place: Sequence[int]) -> NDArray[Any]:
-        """One decoded chunk, those of its numbers included that lie outside the array; may be asked from several threads."""
+        """One decoded chunk, those of its numbers included that lie outside the array; may be
+        asked from several threads.
+        """
         name = self.layout.name_chunk(place)
         raw = self.files.read(f"{self.name}/{name}", PACKED_BYTES)
         try:
@@ -219,7 +227,8 @@ class ZarrArray:
 def open_array(
     files: Files, name: str, cache: ChunkCache | None = None, fills: bool = True
 ) -> ZarrArray:
-    """The array in a folder of `files`; without `fills` a chunk that is not stored is lost, whatever the metadata says.
+    """The array in a folder of `files`; without `fills` a chunk that is not stored is lost,
+    whatever the metadata says.
 
     Raises DataError where there is none, or its metadata is damaged or not believable.
     """
@@ -309,7 +318,9 @@ def _parse_v3(content: Mapping[str, Any], where: str) -> Layout:
 def _parse_v3_codecs(
     codecs: Any, count: int, dtype: np.dtype[Any], where: str
 ) -> tuple[tuple[int, ...], np.dtype[Any], tuple[Mapping[str, Any], ...]]:
-    """The order of the axes, the type with its byte order, and the codecs as numcodecs names them."""
+    """The order of the axes, the type with its byte order, and the codecs as numcodecs names
+    them.
+    """
     axes = tuple(range(count))
     found: tuple[Mapping[str, Any], ...] = ()
     for entry in _check_objects(codecs, where):
@@ -327,7 +338,8 @@ def _parse_v3_codecs(
                 or sorted(order) != list(axes)
             ):
                 raise DataError(
-                    f"{where}: transpose has order {shorten(order)}; it must hold 0 to {count - 1} once each"
+                    f"{where}: transpose has order {shorten(order)}; it must hold 0 to {count - 1} "
+                    f"once each"
                 )
             axes = tuple(axes[axis] for axis in order)
         elif name == "bytes":
@@ -342,7 +354,8 @@ def _check_shape(shape: Any, chunks: Any, where: str) -> tuple[tuple[int, ...], 
     for what, sizes, least in (("shape", shape, 0), ("chunks", chunks, 1)):
         if not isinstance(sizes, list) or not 1 <= len(sizes) <= MOST_AXES:
             raise DataError(
-                f"{where}: {what} is {shorten(sizes)}; it must be a list of 1 to {MOST_AXES} whole numbers"
+                f"{where}: {what} is {shorten(sizes)}; it must be a list of 1 to {MOST_AXES} whole "
+                f"numbers"
             )
         if any(type(size) is not int or not least <= size <= MOST_STEPS for size in sizes):
             raise DataError(
@@ -350,7 +363,8 @@ def _check_shape(shape: Any, chunks: Any, where: str) -> tuple[tuple[int, ...], 
             )
     if len(shape) != len(chunks):
         raise DataError(
-            f"{where}: shape {shorten(shape)} and chunks {shorten(chunks)} have different numbers of axes"
+            f"{where}: shape {shorten(shape)} and chunks {shorten(chunks)} have different numbers "
+            f"of axes"
         )
     return tuple(shape), tuple(chunks)
 
@@ -358,11 +372,13 @@ def _check_shape(shape: Any, chunks: Any, where: str) -> tuple[tuple[int, ...], 
 def _check_chunks(layout: Layout, where: str) -> Layout:
     if layout.chunk_bytes > CHUNK_BYTES:
         raise DataError(
-            f"{where} has chunks of {layout.chunk_bytes:,} bytes; at most {CHUNK_BYTES:,} are read: write it in smaller chunks"
+            f"{where} has chunks of {layout.chunk_bytes:,} bytes; at most {CHUNK_BYTES:,} are "
+            f"read: write it in smaller chunks"
         )
     if math.prod(layout.grid) > MOST_CHUNKS:
         raise DataError(
-            f"{where} has {math.prod(layout.grid):,} chunks; at most {MOST_CHUNKS:,} are read: write it in larger chunks"
+            f"{where} has {math.prod(layout.grid):,} chunks; at most {MOST_CHUNKS:,} are read: "
+            f"write it in larger chunks"
         )
     return layout
 

@@ -20,7 +20,9 @@ OBS_SPEC = ObsSpec(
 
 
 def make_episode(number: int, steps: int | None = None) -> dict[str, np.ndarray]:
-    """Episode `number`: always the same numbers, 3 to 22 steps, so more than one chunk of images."""
+    """Episode `number`: always the same numbers, 3 to 22 steps, so more than one chunk of
+    images.
+    """
     rng = np.random.default_rng(number)
     steps = steps or int(rng.integers(3, 23))
     return {

@@ -140,8 +140,9 @@ def test_an_empty_data_set_is_an_error(tmp_path):
 def test_the_words_of_a_task_need_not_change():
     words = text_to_bytes("open the door")[None].repeat(40, 0)
     spec = ObsSpec({"state": ObsKey((2,), "float64"), "instruction": TEXT_KEY})
-    episodes = [
-        {**{key: walk(seed)[key] for key in ("state", "action")}, "instruction": words}
-        for seed in (0, 1)
-    ]
+    episodes = []
+    for seed in (0, 1):
+        episodes.append(
+            {**{key: walk(seed)[key] for key in ("state", "action")}, "instruction": words}
+        )
     assert verify(Arrays(episodes, fps=10, obs_spec=spec)) == []

@@ -17,18 +17,19 @@ CONTENT = np.random.default_rng(0).bytes(1_000_000)
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Sends the server's content; `cuts` says after how many bytes each of the next connections ends."""
+    """Sends the server's content; `cuts` says after how many bytes each of the next connections
+    ends.
+    """
 
     def do_GET(self):
         server = self.server
         asked = self.headers.get("Range")
         server.asked.append(asked)
         current = self.headers.get("If-Range") in (None, server.tag)
-        start = (
-            int(asked.removeprefix("bytes=").rstrip("-"))
-            if asked and server.ranges and current
-            else 0
-        )
+        if asked and server.ranges and current:
+            start = int(asked.removeprefix("bytes=").rstrip("-"))
+        else:
+            start = 0
         if server.status != 200 or (start and start >= len(server.content)):
             self.send_response(416 if server.status == 200 else server.status)
             self.send_header("Content-Range", f"bytes */{len(server.content)}")
@@ -54,7 +55,10 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.content, server.ranges, server.tag, server.status = CONTENT, True, '"1"', 200
+    server.content = CONTENT
+    server.ranges = True
+    server.tag = '"1"'
+    server.status = 200
     server.cuts, server.asked = [], []
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     server.address = f"http://127.0.0.1:{server.server_port}/data.zip"
@@ -195,7 +199,10 @@ def test_what_is_not_the_published_data_is_refused_and_put_aside(
     server, published, tmp_path, damage
 ):
     content, source = published[0].read_bytes(), published[1]
-    server.content = content[:-200] if damage == "truncated" else content
+    if damage == "truncated":
+        server.content = content[:-200]
+    else:
+        server.content = content
     if damage == "other numbers":
         source = replace(source, sha256={"action": "0" * 64})
     if damage == "other counts":

@@ -27,10 +27,9 @@ def store(tmp_path):
         tmp_path / "seen.zarr", fps=10, action_spec=ActionSpec.plain(1), obs_spec=SPEC
     )
     for length in (20, 25):
-        pictures = {
-            name: rng.integers(0, 256, (length, *key.shape)).astype(np.uint8)
-            for name, key in SPEC.keys.items()
-        }
+        pictures = {}
+        for name, key in SPEC.keys.items():
+            pictures[name] = rng.integers(0, 256, (length, *key.shape)).astype(np.uint8)
         made.append(
             {**pictures, "q": rng.normal(size=(length, 2)), "action": rng.normal(size=(length, 1))}
         )

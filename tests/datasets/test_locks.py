@@ -1,4 +1,6 @@
-"""Two real processes on one target: the second is refused at once, and what a process held is free when it has ended."""
+"""Two real processes on one target: the second is refused at once, and what a process held is
+free when it has ended.
+"""
 
 import os
 import signal

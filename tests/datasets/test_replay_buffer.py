@@ -352,9 +352,9 @@ def test_pusht_zip_and_npz_give_the_same_data_set(pusht_data, tmp_path):
 
 def test_pusht_images_are_kept_whole(pusht_data, tmp_path):
     whole = read_replay_buffer(pusht_data / "pusht_cchi_v7_replay.zarr.zip")
-    first = {
-        key: whole.rows(key, 0, 161) for key in whole.keys
-    }  # one episode: all 206 take half a minute
+    first = {}  # one episode: all 206 take half a minute
+    for key in whole.keys:
+        first[key] = whole.rows(key, 0, 161)
     store = convert(
         ReplayBuffer(whole.path, first, whole.episode_ends[:1]),
         tmp_path / "data",

@@ -1,4 +1,6 @@
-"""A process that appends is killed with SIGKILL at every write, in the middle of writes and at random moments."""
+"""A process that appends is killed with SIGKILL at every write, in the middle of writes and at
+random moments.
+"""
 
 import random
 import subprocess

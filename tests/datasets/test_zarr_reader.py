@@ -181,7 +181,10 @@ class Payload:
 
 @pytest.mark.parametrize("place", ["compressor", "filter", "object_codec", "v3", "v3_plain_name"])
 def test_a_pickle_in_a_chunk_never_runs(tmp_path, place):
-    zarr_format = 3 if place.startswith("v3") else 2
+    if place.startswith("v3"):
+        zarr_format = 3
+    else:
+        zarr_format = 2
     array = write(tmp_path / "g", zarr_format, "raw", np.zeros((2, 3)), (2, 3), fill_value=1)
     metadata = array / ("zarr.json" if zarr_format == 3 else ".zarray")
     content = json.loads(metadata.read_text())
