@@ -1,4 +1,4 @@
-"""The door: one command, one verb, and errors in plain words."""
+"""The command line: one command, one verb, and errors in plain words."""
 
 from __future__ import annotations
 
@@ -7,70 +7,65 @@ import errno
 import os
 import select
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
+from typing import Any
 
-from .spec import HotstartError, nearest
+from .configs.help import describe_verb
+from .configs.reader import HELP, read_arguments, wants_help
+from .configs.schema import VERBS
+from .spec import ConfigError, HotstartError, nearest
 from .system.interrupts import exit_status, signals_interrupt
 
-COMPOSED = ("demo", "collect", "train", "evaluate")
-"""Verbs with choices, composed by Hydra."""
-VERBS = {
-    "demo": "collect, train and evaluate robosuite Lift, and write a report: the first thing to run",
-    "collect": "collect demonstrations from a scripted expert",
-    "data": "look at, convert, check and download data sets",
-    "train": "train a policy on a data set",
-    "evaluate": "run a checkpoint in simulation and measure it",
-    "checkpoint": "import a policy that was trained elsewhere",
-    "compare": "compare results of evaluations, paired by seed",
-    "bench": "measure a claim of BENCHMARKS.md again",
-}
-HELP = ("-h", "--help", "help")
+MULTIRUN = "--multirun"
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run `hotstart VERB [argument] [key=value ...]`; returns the exit status (2 for a mistake that the user can mend)."""
-    words = list(sys.argv[1:] if words is None else words)
-    if not words or words[0] in HELP:
-        print(_usage())
-        if words:
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in HELP:
+        print(_describe_verbs())
+        if given:
             return 0
         return 2
-    verb, rest = words[0], words[1:]
+    verb, rest = given[0], given[1:]
     if not sys.stderr.isatty():
-        os.environ.setdefault(
-            "TQDM_MININTERVAL", "10"
-        )  # a log file wants a line now and then, not ten a second
+        # A log file wants a line now and then, not ten a second.
+        os.environ.setdefault("TQDM_MININTERVAL", "10")
     try:
         with signals_interrupt():
-            status = _call(verb, rest)
+            status = run_verb(verb, rest)
         sys.stdout.flush()
         return status
     except BrokenPipeError:
-        if not _reader_left():
+        if not _lost_reader():
             raise
         return 141  # as a shell says of a program whose reader left
     except HotstartError as error:
-        print(
-            f"hotstart {verb}: {error}" if verb in VERBS else f"hotstart: {error}", file=sys.stderr
-        )
+        print(f"{_name(verb)}: {error}", file=sys.stderr)
         if os.environ.get("HOTSTART_TRACEBACK"):
             raise
         return 2
     except OSError as error:
-        if error.errno is None or os.environ.get(
-            "HOTSTART_TRACEBACK"
-        ):  # not the system's word: a fault of ours
+        # Without a number it is not the system's word but a fault of ours.
+        if error.errno is None or os.environ.get("HOTSTART_TRACEBACK"):
             raise
-        print(f"hotstart {verb}: {_system_words(error)}", file=sys.stderr)
+        print(f"{_name(verb)}: {_explain_system(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
         with contextlib.suppress(OSError):  # a terminal that was closed
-            print(f"\nhotstart {verb}: {interrupt or 'interrupted'}", file=sys.stderr)
+            print(f"\n{_name(verb)}: {interrupt or 'interrupted'}", file=sys.stderr)
         return exit_status(interrupt)
 
 
-def _system_words(error: OSError) -> str:
+def _name(verb: str) -> str:
+    """How messages begin."""
+    if verb in VERBS:
+        return f"hotstart {verb}"
+    return "hotstart"
+
+
+def _explain_system(error: OSError) -> str:
     """What the system refused, and where: a full disk, a folder that is not ours, a file that is gone."""
     if error.filename:
         where = f"{error.filename}: "
@@ -83,7 +78,7 @@ def _system_words(error: OSError) -> str:
     return f"{where}{error.strerror}{advice}"
 
 
-def _reader_left() -> bool:
+def _lost_reader() -> bool:
     """Whether who read our output has gone, as in `hotstart compare ... | head`; what is left to write goes nowhere then."""
     try:
         number = sys.stdout.fileno()
@@ -91,51 +86,76 @@ def _reader_left() -> bool:
         return False
     asked = select.poll()
     asked.register(number, 0)
-    left = any(event & select.POLLERR for _, event in asked.poll(0))
-    if left:
+    lost = any(event & select.POLLERR for _, event in asked.poll(0))
+    if lost:
         os.dup2(os.open(os.devnull, os.O_WRONLY), number)
-    return left
+    return lost
 
 
-def _call(verb: str, words: list[str]) -> int:
+def run_verb(verb: str, arguments: list[str]) -> int:
     """Import the verb's own file, and only that."""
     if verb not in VERBS:
         raise HotstartError(
             f"there is no verb {verb!r}{nearest(verb, list(VERBS))}; valid are {', '.join(VERBS)}"
         )
-    if verb not in COMPOSED:
-        return import_module(f".commands.{verb}", __package__).run(words)
-    return _composed(verb, words)
+    if VERBS[verb].composed:
+        return _run_composed(verb, arguments)
+    if VERBS[verb].actions:
+        return _run_action(verb, arguments)
+    options = VERBS[verb].options
+    if options is None:
+        return _import_command(verb).run(arguments)
+    if wants_help(arguments):
+        print(describe_verb(f"hotstart {verb}", options))
+        return 0
+    return _import_command(verb).run(read_arguments(arguments, options))
 
 
-def _composed(verb: str, words: list[str]) -> int:
+def _import_command(verb: str) -> Any:
+    return import_module(f".commands.{verb}", __package__)
+
+
+def _run_action(verb: str, arguments: list[str]) -> int:
+    """Run one action of a verb; without one, describe them all."""
+    actions = VERBS[verb].actions
+    if not arguments or arguments[0] in HELP:
+        texts = [describe_verb(f"hotstart {verb} {name}", cls) for name, cls in actions.items()]
+        print("\n\n".join(texts))
+        if arguments:
+            return 0
+        return 2
+    name, rest = arguments[0], arguments[1:]
+    if name not in actions:
+        raise ConfigError(
+            f"there is no action {name!r}{nearest(name, list(actions))}; valid are {', '.join(actions)}"
+        )
+    if wants_help(rest):
+        print(describe_verb(f"hotstart {verb} {name}", actions[name]))
+        return 0
+    options = read_arguments(rest, actions[name])
+    command: dict[str, Callable[..., int]] = _import_command(verb).ACTIONS
+    return command[name](options)
+
+
+def _run_composed(verb: str, arguments: list[str]) -> int:
     """Compose the configuration (once, or once per combination of a `--multirun`) and run the verb on it."""
     from .configs import compose
 
-    if any(text in HELP for text in words):
-        asked = [text for text in words if text not in HELP and text != "--multirun"]
-        print(compose.help_text(verb, asked))
-        tasks = [text.removeprefix("task=") for text in asked if text.startswith("task=")]
-        for name in tasks:
-            print(
-                import_module(".commands.task_options", __package__).options_text(
-                    name, compose.task_file(name)
-                )
-            )
+    given = [text for text in arguments if text != MULTIRUN]
+    if wants_help(given):
+        _help_composed(verb, [text for text in given if text not in HELP])
         return 0
-    many = "--multirun" in words
-    plain = [text for text in words if text != "--multirun"]
-    if many:
-        runs = compose.sweep(verb, plain)
+    if MULTIRUN in arguments:
+        runs = compose.sweep(verb, given)
     else:
-        runs = [plain]
-    configs = []  # all before the first starts: a typing error costs nothing
-    for run in runs:
-        configs.append(compose.compose_config(verb, run))
+        runs = [given]
+    # All before the first starts: a typing error costs nothing.
+    configs = [compose.compose_config(verb, run) for run in runs]
     compose.check_places(verb, configs)
-    command = import_module(f".commands.{verb}", __package__)
-    for config in configs:
-        getattr(command, "check", lambda _: None)(config)
+    command = _import_command(verb)
+    if hasattr(command, "check"):
+        for config in configs:
+            command.check(config)
     for config in configs:
         status = command.run(config)
         if status:
@@ -143,16 +163,20 @@ def _composed(verb: str, words: list[str]) -> int:
     return 0
 
 
-def _usage() -> str:
-    lines = [
-        "hotstart VERB [argument] [key=value ...]",
-        "",
-        *(f"  {verb:<10} {text}" for verb, text in VERBS.items()),
-        "",
-    ]
-    return "\n".join(
-        [
-            *lines,
-            "`hotstart VERB --help` shows choices and defaults. The README begins at the beginning.",
-        ]
-    )
+def _help_composed(verb: str, asked: Sequence[str]) -> None:
+    """Describe the verb, and the parts and the task's environment that the arguments ask for."""
+    from .configs import help_parts
+
+    print(help_parts.describe_composed(verb, asked))
+    for text in asked:
+        name, _, choice = text.partition("=")
+        if name == "task":
+            print(import_module(".commands.task_options", __package__).describe_task(choice))
+
+
+def _describe_verbs() -> str:
+    lines = ["hotstart VERB [argument] [key=value ...]", ""]
+    for name, verb in VERBS.items():
+        lines.append(f"  {name:<10} {verb.summary}")
+    lines += ["", "`hotstart VERB --help` lists every choice and option with its default."]
+    return "\n".join(lines)

@@ -159,7 +159,7 @@ def option(default: Any, meaning: str, unit: str = "", positional: bool = False)
 
     A `default` that can be called is a factory. A `positional` option may be given without its name.
     """
-    notes = {"help": meaning, "unit": unit, "positional": positional}
+    notes = {"meaning": meaning, "unit": unit, "positional": positional}
     if isinstance(default, list | dict):
         return field(default_factory=default.copy, metadata=notes)
     if callable(default):

@@ -4,44 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module, resources
+from typing import Any
 
+from ..configs.help import describe_verb
+from ..configs.reader import read_arguments, wants_help
+from ..configs.renamed import refuse_renamed_benchmark
 from ..spec import ConfigError, nearest
-from .words import help_text, parse_words, wants_help
 
 _PACKAGE = __name__.rsplit(".", 2)[0] + ".benchmarks"
 
 
-def names() -> list[str]:
+def list_names() -> list[str]:
     """Every benchmark: a file of `benchmarks/` with a dataclass `Options` and a function `run(options)`."""
-    files = (path.name for path in resources.files(_PACKAGE).iterdir())
-    return sorted(
-        name.removesuffix(".py")
-        for name in files
-        if name.endswith(".py") and not name.startswith("_")
-    )
+    found = []
+    for path in resources.files(_PACKAGE).iterdir():
+        if path.name.endswith(".py") and not path.name.startswith("_"):
+            found.append(path.name.removesuffix(".py"))
+    return sorted(found)
 
 
-def run(words: Sequence[str]) -> int:
-    """Run the benchmark that the first word names with the other words."""
-    if not words or wants_help(words[:1]):
-        lines = [
-            f"  {name:<16} {(_module(name).__doc__ or '').strip().splitlines()[0]}"
-            for name in names()
-        ]
-        print("\n".join(["hotstart bench NAME [key=value ...]", "", *lines]))
+def run(arguments: Sequence[str]) -> int:
+    """Run the benchmark that the first argument names, with the other arguments."""
+    if not arguments or wants_help(arguments[:1]):
+        print("hotstart bench NAME [key=value ...]\n")
+        for name in list_names():
+            print(f"  {name:<16} {(_import(name).__doc__ or '').strip().splitlines()[0]}")
         return 0
-    name, rest = words[0], words[1:]
-    if name not in names():
+    name, rest = arguments[0], arguments[1:]
+    refuse_renamed_benchmark(name)
+    if name not in list_names():
+        valid = list_names()
         raise ConfigError(
-            f"there is no benchmark {name!r}{nearest(name, names())}; valid are {', '.join(names())}"
+            f"there is no benchmark {name!r}{nearest(name, valid)}; valid are {', '.join(valid)}"
         )
-    module = _module(name)
+    module = _import(name)
     if wants_help(rest):
-        print(help_text(module.Options, f"hotstart bench {name}"))
+        print(describe_verb(f"hotstart bench {name}", module.Options))
         return 0
-    module.run(parse_words(rest, module.Options))
+    module.run(read_arguments(rest, module.Options))
     return 0
 
 
-def _module(name: str):  # noqa: ANN202 - a module with Options and run
+def _import(name: str) -> Any:
+    """A module with `Options` and `run`."""
     return import_module(f"{_PACKAGE}.{name}")

@@ -54,20 +54,20 @@ def run(config: Mapping[str, Any]) -> int:
 def next_command(config: Mapping[str, Any], obs_spec: ObsSpec) -> str:
     """The line that trains on what was collected: the same task, and the encoder that reads its observations."""
     changed = []
-    for word in config["words"]:
-        if word.startswith("task."):
-            changed.append(word)
-    words = ["hotstart", "train", str(config["out"]), f"task={config['choices']['task']}", *changed]
+    for argument in config["arguments"]:
+        if argument.startswith("task."):
+            changed.append(argument)
+    line = ["hotstart", "train", str(config["out"]), f"task={config['choices']['task']}", *changed]
     used = config["task"]["obs_keys"] or obs_spec.keys
     kinds = set()
     for name in used:
         if name in obs_spec.keys:
             kinds.add(obs_spec.keys[name].kind)
     if "image" in kinds:
-        words.append("encoder=image")
+        line.append("encoder=image")
     elif "language" in kinds:
-        words.append("encoder=language")
-    return shlex.join(words)
+        line.append("encoder=language")
+    return shlex.join(line)
 
 
 def collect(config: Mapping[str, Any]) -> dict[str, Any]:

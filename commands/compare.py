@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 
 from ..checks import rates_differ
+from ..configs.schema import Compare
 from ..evaluation import results
 from ..evaluation.intervals import Interval, mcnemar, paired_bootstrap
-from ..spec import ConfigError, option
+from ..spec import ConfigError
 from ..system import outputs
 from . import plots
-from .words import help_text, parse_words, wants_help
 
 NOT_GIVEN = "not given"
 """What an option that a result does not tell reads as."""
-USAGE = "hotstart compare A.json B.json ..."
 COLUMNS = (
     *("name", "task", "n", "success", "score", "NFE cold/warm", "latency", "reaction"),
     *("ms p50/p95", "rows", "ms per s", "jerk", "step"),
@@ -33,25 +32,6 @@ LEGEND = """  [ ]       95 % interval
   ms per s  a row's share of inference per second of motion
   jerk      RMS of the commands, in normalised units of the training data's actions
   step      largest change from one command to the next, chunk boundaries included, in normalised units"""
-EXAMPLES = """
-Every result file is one row. Differences are paired: only seeds that both results have count, so that what is hard about a
-scene cancels out. p is McNemar's exact one for success; the interval of the score's difference is bootstrapped.
-
-  hotstart compare runs/demo/result_ddim.json runs/demo/result_ddpm.json
-  hotstart compare runs/demo/result_*.json baseline=ddpm-100 out=runs/demo/comparison"""
-
-
-@dataclass(frozen=True)
-class Compare:
-    """Compare results of `hotstart evaluate`, the files that its word out= names, with intervals."""
-
-    out: Path | None = option(
-        None, "folder for plots (PNG and SVG) and the table; none: only print"
-    )
-    baseline: str | None = option(
-        None, "file or name of the result to compare with; none: the first file"
-    )
-    measure: plots.Measure = option("success", "what the plots show")
 
 
 @dataclass(frozen=True)
@@ -63,27 +43,18 @@ class Entry:
     result: dict[str, Any]
 
 
-def run(words: Sequence[str]) -> int:
-    """Print the comparison; returns the exit status. Raises ConfigError for wrong words, DataError for wrong files."""
-    if wants_help(words) or not words:
-        print(help_text(Compare, USAGE) + "\n" + EXAMPLES)
-        if words:
-            return 0
-        return 2
-    files = [Path(word) for word in words if not _is_choice(word)]
-    choice = parse_words([word for word in words if _is_choice(word)], Compare)
-    if not files:
-        raise ConfigError(f"there is nothing to compare; give result files: {USAGE}")
-    if choice.out:
-        outputs.check_folder(choice.out)
-    entries = read(files)
-    base = _baseline(entries, choice.baseline)
+def run(options: Compare) -> int:
+    """Print the comparison; returns the exit status. Raises DataError for wrong files."""
+    if options.out:
+        outputs.check_folder(options.out)
+    entries = read(options.files)
+    base = _baseline(entries, options.baseline)
     text = comparison(entries, base)
     print(text)
-    if choice.out:
-        outputs.write_text(choice.out / "comparison.txt", text + "\n")
-        written = write_plots(entries, choice.out, choice.measure)
-        print(f"\n{choice.out}: {', '.join(['comparison.txt', *written])}")
+    if options.out:
+        outputs.write_text(options.out / "comparison.txt", text + "\n")
+        written = write_plots(entries, options.out, options.measure)
+        print(f"\n{options.out}: {', '.join(['comparison.txt', *written])}")
     return 0
 
 
@@ -178,12 +149,6 @@ def write_plots(
         (folder / f"{name}.png").write_bytes(plots.to_png(figure))
         (folder / f"{name}.svg").write_text(plots.to_svg(figure))
     return [f"{name}.{ending}" for name in figures for ending in ("png", "svg")]
-
-
-def _is_choice(word: str) -> bool:
-    """Whether a word is key=value (or an option, which is refused later) and not a file."""
-    name, equals, _ = word.partition("=")
-    return word.startswith("-") or bool(equals and name.isidentifier())
 
 
 def _baseline(entries: Sequence[Entry], wanted: str | None) -> Entry:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from ..configs.schema import Convert, Download, Info, Verify
 from ..datasets.check import is_error, verify
 from ..datasets.download import SOURCES, download
 from ..datasets.formats.replay_buffer import (
@@ -20,87 +20,15 @@ from ..datasets.formats.replay_buffer import (
     read_replay_buffer,
 )
 from ..datasets.store import Store
-from ..spec import REQUIRED, ConfigError, option
 from ..system.interrupts import explain
-from .words import help_text, parse_words, wants_help
-
-LayoutChoice = Literal["auto", "plain", "pusht"]
 
 
-@dataclass(frozen=True)
-class Info:
-    """Print what a data set holds: episodes, steps, hours, and every key with its shape, dtype and range."""
-
-    path: Path = option(REQUIRED, "the data set's folder", positional=True)
-
-
-@dataclass(frozen=True)
-class Convert:
-    """Make a data set of a Diffusion Policy replay buffer (.zarr folder, .zarr.zip or .npz).
-
-    HDF5 (robomimic, ACT) and LeRobot's data sets cannot be converted yet: give their arrays to hotstart.Arrays.
-    """
-
-    source: Path = option(REQUIRED, "what to convert", positional=True)
-    target: Path = option(REQUIRED, "the new data set's folder", positional=True)
-    layout: LayoutChoice = option("auto", "what the arrays mean; auto knows Push-T's by its shapes")
-    keys: dict[str, str] | None = option(
-        None, "arrays to take, ours:theirs, as in action:actions,state:obs"
-    )
-    fps: float | None = option(None, "steps per second; must be given unless the layout fixes it")
-    task: str = option("", "what is demonstrated, in words")
-    images: bool = option(False, "take the images too")
-    kinds: dict[str, str] | None = option(
-        None, "state or image for a key whose shape leaves it open, as in depth:state"
-    )
-
-
-@dataclass(frozen=True)
-class Verify:
-    """Look through a data set for what would spoil training; the exit status is 1 when there are errors.
-
-    Errors: numbers that are not finite, wrong ends and timestamps, parts that cannot be read, no episode of two steps.
-    Warnings: action numbers that never change (a policy will command exactly these), states of a tiny range, outliers,
-    episodes that are too short, stand still or occur twice, cameras that freeze or are black.
-    """
-
-    path: Path = option(REQUIRED, "the data set's folder", positional=True)
-
-
-@dataclass(frozen=True)
-class Download:
-    """Fetch a published data set, check it against its known contents, and convert it."""
-
-    name: str = option(REQUIRED, f"which one: {', '.join(sorted(SOURCES))}", positional=True)
-    folder: Path = option(Path("data"), "where to put it; the data set becomes FOLDER/NAME.zarr")
-    address: str | None = option(None, "another place that has the same file")
-    images: bool = option(False, "take the images too")
-
-
-def run(words: Sequence[str]) -> int:
-    """Do one action; returns the exit status. Raises ConfigError for wrong words and DataError for wrong data."""
-    if not words or words[0] in ("--help", "-h", "help"):
-        print(
-            "\n\n".join(
-                help_text(cls, f"hotstart data {name}") for name, (cls, _) in ACTIONS.items()
-            )
-        )
-        return 0
-    if words[0] not in ACTIONS:
-        raise ConfigError(f"`hotstart data` cannot {words[0]!r}; it can {', '.join(ACTIONS)}")
-    cls, act = ACTIONS[words[0]]
-    if wants_help(words[1:]):
-        print(help_text(cls, f"hotstart data {words[0]}"))
-        return 0
-    return act(parse_words(words[1:], cls))
-
-
-def info(choice: Info) -> int:
+def print_info(options: Info) -> int:
     """Print the table of a data set."""
-    store = Store.open(choice.path)
-    size = sum(file.stat().st_size for file in choice.path.rglob("*") if file.is_file())
+    store = Store.open(options.path)
+    size = sum(file.stat().st_size for file in options.path.rglob("*") if file.is_file())
     print(
-        f"{choice.path}  {store.task or '(no task given)'}  from {store.attrs['source'] or '(no source given)'}"
+        f"{options.path}  {store.task or '(no task given)'}  from {store.attrs['source'] or '(no source given)'}"
     )
     print(_counts(store, size))
     rows = [
@@ -116,38 +44,38 @@ def info(choice: Info) -> int:
     return 0
 
 
-def convert_data(choice: Convert) -> int:
+def convert_buffer(options: Convert) -> int:
     """Convert a replay buffer and say what came of it."""
-    with _whole_or_nothing(choice.target):
-        buffer = read_replay_buffer(choice.source)
-        store = _converted(buffer, choice)
-    print(f"{choice.target}: {_counts(store)}")
+    with _whole_or_nothing(options.target):
+        buffer = read_replay_buffer(options.source)
+        store = _converted(buffer, options)
+    print(f"{options.target}: {_counts(store)}")
     return 0
 
 
-def verify_data(choice: Verify) -> int:
+def print_findings(options: Verify) -> int:
     """Print the findings; 1 when there are errors."""
-    findings = verify(Store.open(choice.path))
+    findings = verify(Store.open(options.path))
     for finding in findings:
         print(finding)
     errors = sum(map(is_error, findings))
-    print(f"{choice.path}: {errors} errors, {len(findings) - errors} warnings")
+    print(f"{options.path}: {errors} errors, {len(findings) - errors} warnings")
     if errors:
         return 1
     return 0
 
 
-def download_data(choice: Download) -> int:
+def fetch(options: Download) -> int:
     """Fetch, check and convert; what is there already is not done again."""
-    target = choice.folder / f"{choice.name}.zarr"
+    target = options.folder / f"{options.name}.zarr"
     with _whole_or_nothing(target):
-        found = download(choice.name, choice.folder, address=choice.address)
+        found = download(options.name, options.folder, address=options.address)
         if target.exists():
             store = Store.open(target)
         else:
-            layout = SOURCES[choice.name].layout
+            layout = SOURCES[options.name].layout
             store = convert(
-                found, target, layout=layout, task=choice.name, images=choice.images, say=print
+                found, target, layout=layout, task=options.name, images=options.images, say=print
             )
     print(f"{target}: {_counts(store)}")
     return 0
@@ -165,26 +93,26 @@ def _whole_or_nothing(target: Path) -> Iterator[None]:
         raise explain(interrupt, message) from None
 
 
-def _converted(buffer: ReplayBuffer, choice: Convert) -> Store:
-    """The store that the choices ask for."""
+def _converted(buffer: ReplayBuffer, options: Convert) -> Store:
+    """The store that the options ask for."""
     known: LayoutName
-    if choice.keys is None and is_pusht(buffer):
+    if options.keys is None and is_pusht(buffer):
         known = "pusht"
     else:
         known = "plain"
-    if choice.layout == "auto":
+    if options.layout == "auto":
         layout = known
     else:
-        layout = choice.layout
+        layout = options.layout
     return convert(
         buffer,
-        choice.target,
-        keys=choice.keys,
+        options.target,
+        keys=options.keys,
         layout=layout,
-        fps=choice.fps,
-        task=choice.task,
-        images=choice.images,
-        kinds=choice.kinds,
+        fps=options.fps,
+        task=options.task,
+        images=options.images,
+        kinds=options.kinds,
         say=print,
     )
 
@@ -224,9 +152,9 @@ def _range(store: Store, key: str, block: int = 1024) -> tuple[str, str]:
     return ("-", "-")
 
 
-ACTIONS: dict[str, tuple[type[Any], Callable[[Any], int]]] = {
-    "info": (Info, info),
-    "convert": (Convert, convert_data),
-    "verify": (Verify, verify_data),
-    "download": (Download, download_data),
+ACTIONS: dict[str, Callable[[Any], int]] = {
+    "info": print_info,
+    "convert": convert_buffer,
+    "verify": print_findings,
+    "download": fetch,
 }

@@ -75,15 +75,15 @@ def _collect(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def _evaluation(config: Mapping[str, Any], folder: Path, name: str, film: bool) -> dict[str, Any]:
     """The configuration that `hotstart evaluate` would compose for this run."""
-    words = [
+    arguments = [
         f"inference={name}",
         f"out='{_result_file(folder, name)}'",
         "overwrite=true",
         f"workers={config['workers']}",
     ]
-    words += [f"{key}={config[key]}" for key in ("episodes", "seed")]
-    words += [f"video='{folder / 'videos'}'"] if film else []
-    return compose_config("evaluate", [str(folder / "checkpoints" / "last"), *words])
+    arguments += [f"{key}={config[key]}" for key in ("episodes", "seed")]
+    arguments += [f"video='{folder / 'videos'}'"] if film else []
+    return compose_config("evaluate", [str(folder / "checkpoints" / "last"), *arguments])
 
 
 def _result_file(folder: Path, name: str) -> Path:
@@ -143,9 +143,9 @@ def _commands(
     else:
         other = "transformer"
     kept = []
-    for word in config["words"]:
-        if "=" in word and not word.startswith(("name=", "denoiser")):
-            kept.append(word)
+    for argument in config["arguments"]:
+        if "=" in argument and not argument.startswith(("name=", "denoiser")):
+            kept.append(argument)
     again = ["demo", f"{config['name']}_{other}", f"denoiser={other}", *kept]
     commands = {"A narrower interval, with fewer steps per plan:": shlex.join(["hotstart", *few])}
     if results_count > 1:

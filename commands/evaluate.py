@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ..configs.compose import choices
+from ..configs.compose import list_choices
 from ..control import LoopSettings, RowLog, VirtualClock
 from ..control import run as run_loop
 from ..envs.registry import check_task, defaults, options_of
@@ -111,7 +111,7 @@ def _made_with(
     }
 
 
-FREE = ("workers", "answer_s", "out", "overwrite", "video", "videos", "words")
+FREE = ("workers", "answer_s", "out", "overwrite", "video", "videos", "arguments")
 """Keys of an evaluation that its episodes do not depend on."""
 
 
@@ -160,7 +160,7 @@ def _task(config: Mapping[str, Any], meta: Mapping[str, Any]) -> Mapping[str, An
     if meta.get("task") is None:
         raise ConfigError(
             f"{config['checkpoint']} does not say which task it was trained for (it was trained from Python): name it, "
-            f"as task=pusht or task=gymnasium task.options.id=my_package:MyEnv-v0; tasks are {', '.join(choices('task'))}"
+            f"as task=pusht or task=gymnasium task.options.id=my_package:MyEnv-v0; tasks are {', '.join(list_choices('task'))}"
         )
     return check_task(meta["task"])
 
@@ -193,9 +193,9 @@ def _commands(config: Mapping[str, Any]) -> dict[str, str]:
     """What to try after an evaluation: the same with more episodes, and the help."""
     replaced = ("episodes", "out", "video", "videos", "overwrite")
     kept = []
-    for word in config["words"]:
-        if word.partition("=")[0] not in replaced:
-            kept.append(word)
+    for argument in config["arguments"]:
+        if argument.partition("=")[0] not in replaced:
+            kept.append(argument)
     more = max(500, 4 * config["episodes"])
     out = outputs.free_name(Path(config["out"] or "result.json"))
     return {

@@ -11,7 +11,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from ..checks import rates_differ
-from ..configs.schema import fill
+from ..configs.compose import fill
 from ..datasets.locks import hold
 from ..datasets.store import Store
 from ..policy.denoisers.base import Network

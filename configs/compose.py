@@ -1,14 +1,13 @@
-"""Hydra, and nothing but Hydra: compose a verb's configuration from words, or say in plain words what was wrong with them."""
+"""Hydra, and nothing but Hydra: compose a verb's configuration from the choice of its parts."""
 
 from __future__ import annotations
 
 import itertools
 import re
+import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING as NO_DEFAULT
-from dataclasses import fields
+from dataclasses import is_dataclass
 from importlib import import_module, resources
-from inspect import cleandoc
 from typing import Any
 
 from hydra import compose, initialize_config_module
@@ -19,75 +18,260 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ..policy.diffusion.regimes import Regimes
 from ..policy.registry import TARGETS
 from ..policy.training.settings import TrainingSettings
 from ..spec import ConfigError, Horizon, nearest, shorten, unknown
+from ..system.options import Option, read_options
 from ..system.plugins import added
-from .schema import MOST, VERBS, TaskConfig, fill, node_of
+from .parts import make_node
+from .reader import explain_unknown, name_arguments, read_value
+from .schema import MOST, VERBS
 
 MODULE = __name__.rsplit(".", 1)[0]
 OUTPUT = {"collect": ("out",), "train": ("name",), "evaluate": ("out", "video"), "demo": ("name",)}
-"""Verb -> the keys that say where it writes."""
-OPTIONS = "task.options."
-"""Keys below this belong to the environment: a task's file need not name all of them."""
+"""Verb -> the options that say where it writes."""
+ENVIRONMENT = "task.options."
+"""Options below this belong to the environment: a task's file need not name all of them."""
+CHECKED = (int, float, bool)
 
 
-def choices(group: str) -> list[str]:
-    """Names of a group's files, and of what installed packages add to it."""
-    folder = resources.files(MODULE) / group
-    if folder.is_dir():
-        files = []
-        for p in folder.iterdir():
-            if p.name.endswith(".yaml"):
-                files.append(p.name.removesuffix(".yaml"))
-    else:
-        files = []
-    return sorted({*files, *(added("hotstart.encoders") if group == "encoder" else ())})
-
-
-def groups() -> list[str]:
+def list_groups() -> list[str]:
     """The axes."""
-    return sorted(
-        p.name
-        for p in resources.files(MODULE).iterdir()
-        if p.is_dir() and not p.name.startswith("__")
-    )
+    found = []
+    for path in resources.files(MODULE).iterdir():
+        if path.is_dir() and not path.name.startswith("__"):
+            found.append(path.name)
+    return sorted(found)
 
 
-def positional(verb: str) -> str | None:
-    """The key that a word without `=` fills."""
-    return next((f.name for f in fields(VERBS[verb]) if f.metadata.get("positional")), None)
+def describe_group(group: str) -> dict[str, str]:
+    """Choices of an axis with their meanings: the first comment of each file, and what packages add."""
+    found = {}
+    if group == "encoder":
+        for name, entry in added("hotstart.encoders").items():
+            found[name] = f"added by a package: {entry.target}"
+    folder = resources.files(MODULE) / group
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name.endswith(".yaml"):
+            comments = re.findall(r"^# (?!@package)(.*)", path.read_text(), re.MULTILINE)
+            found[path.name.removesuffix(".yaml")] = "".join(comments[:1])
+    return dict(sorted(found.items()))
 
 
-def compose_config(verb: str, words: Sequence[str]) -> dict[str, Any]:
-    """The verb's whole configuration as plain values, under `choices` which file each axis was taken from, and the `words`.
+def list_choices(group: str) -> list[str]:
+    """Names of an axis's files, and of what installed packages add to it."""
+    return list(describe_group(group))
 
-    ConfigError names the word that is wrong and the valid choices.
+
+def default_choices(verb: str) -> dict[str, str]:
+    """The axes of a verb, each with what it is where it is not given."""
+    listed: Any = OmegaConf.create((resources.files(MODULE) / f"{verb}.yaml").read_text())
+    found = {}
+    for entry in listed.defaults:
+        if isinstance(entry, DictConfig):
+            ((axis, choice),) = entry.items()
+            found[str(axis).removeprefix("optional ")] = choice or "none"
+    return found
+
+
+def flatten_options(cls: type, prefix: str = "") -> dict[str, Option]:
+    """The options of a verb with those of the dataclasses inside it, as `training.regimes.staircase`."""
+    found = {}
+    for option in read_options(cls).values():
+        name = prefix + option.name
+        found[name] = option
+        hint = option.hint
+        for part in (hint, *typing.get_args(hint)):
+            if is_dataclass(part) and isinstance(part, type):
+                found |= flatten_options(part, f"{name}.")
+    return found
+
+
+def compose_config(verb: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """The verb's whole configuration as plain values.
+
+    Under `choices` stands which file each axis was taken from, under `arguments` what was given. ConfigError names the
+    argument that is wrong and the valid choices.
     """
-    named = _named(verb, words)
+    overrides = _make_overrides(verb, arguments)
     _register()
     with initialize_config_module(MODULE, version_base="1.3"):
         try:
-            config = compose(verb, overrides=named, return_hydra_config=True)
+            config = compose(verb, overrides=overrides, return_hydra_config=True)
             chosen = dict(config.hydra.runtime.choices)
             OmegaConf.set_struct(config, False)
             del config["hydra"]
             OmegaConf.resolve(config)
         except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(_explain(error, verb, named)) from error
+            raise ConfigError(_explain(error, verb, overrides)) from error
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise ConfigError(f"{missing[0]} must be given: hotstart {verb} {_usage(verb, missing[0])}")
-    plain = OmegaConf.to_container(config)
+    plain: Any = OmegaConf.to_container(config)
     _check_counts(plain)
-    if "training" in plain:  # type: ignore[operator]
-        _check_training(plain)  # type: ignore[arg-type]
+    if "training" in plain:
+        _check_training(plain)
     taken = {}
-    for group in groups():
+    for group in list_groups():
         if chosen.get(group):
             taken[group] = chosen[group]
-    return {**plain, "choices": taken, "words": list(words)}  # type: ignore[dict-item]
+    return {**plain, "choices": taken, "arguments": list(arguments)}
+
+
+def fill(cls: type, plain: Mapping[str, Any]) -> Any:
+    """The dataclass `cls`, dataclasses inside it included, from plain values."""
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for name, value in plain.items():
+        values[name] = fill(hints[name], value) if is_dataclass(hints.get(name)) else value
+    return cls(**values)
+
+
+def sweep(verb: str, arguments: Sequence[str]) -> list[list[str]]:
+    """`--multirun`: every combination of the arguments that hold several values (a=1,2,3 or a=range(1,4)).
+
+    Each combination writes to a place of its own: the values are added to the name of what the verb writes.
+    """
+    named = [f"{a.name}={a.quoted}" for a in name_arguments(arguments, _read_verb(verb))]
+    try:
+        parsed = OverridesParser.create().parse_overrides(named)
+    except HydraException as error:
+        raise ConfigError(str(error).splitlines()[0]) from error
+    varied = [override for override in parsed if override.is_sweep_override()]
+    fixed = [override.input_line or "" for override in parsed if not override.is_sweep_override()]
+    values = [list(override.sweep_string_iterator()) for override in varied]
+    runs = []
+    for combination in itertools.product(*values):
+        chosen = []
+        for override, value in zip(varied, combination, strict=True):
+            chosen.append(f"{override.key_or_group}={value}")
+        places = _name_outputs(verb, fixed, combination)
+        given = [text for text in fixed if text.partition("=")[0] not in places]
+        runs.append([*given, *chosen, *(f"{key}={place}" for key, place in places.items())])
+    return runs
+
+
+def check_places(verb: str, configs: Sequence[Mapping[str, Any]]) -> None:
+    """Raise ConfigError where two combinations of a sweep would write to one place, the second over the first."""
+    for key in OUTPUT[verb]:
+        places = [config[key] for config in configs]
+        for place in places:
+            if place and places.count(place) > 1:
+                raise ConfigError(
+                    f"two combinations of --multirun would write to {key}={place}: leave {key} out, or tell them apart "
+                    f"in it, as {key}='NAME_${{seed}}'"
+                )
+
+
+def read_task(name: str) -> dict[str, Any]:
+    """What the file of the task `name` says: its environment and options; raises ConfigError for an unknown task."""
+    if name not in list_choices("task"):
+        raise ConfigError(unknown("task", name, list_choices("task")))
+    text = (resources.files(MODULE) / "task" / f"{name}.yaml").read_text()
+    return OmegaConf.to_container(OmegaConf.create(text))  # type: ignore[return-value]
+
+
+def compose_parts(verb: str, axes: Sequence[str], arguments: Sequence[str]) -> dict[str, Any]:
+    """The configuration of some axes as `arguments` choose them, targets included; nothing else is looked at."""
+    if not axes:
+        return {}
+    overrides = []
+    for argument in name_arguments(arguments, _read_verb(verb)):
+        if _find_axis(argument.name) in axes:
+            overrides.append(f"{argument.name}={argument.quoted}")
+    _register()
+    with initialize_config_module(MODULE, version_base="1.3"):
+        try:
+            config: Any = compose(verb, overrides=overrides)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(_explain(error, verb, overrides)) from error
+    found = {}
+    for axis in axes:
+        found[axis] = OmegaConf.to_container(config[axis])
+    return found
+
+
+def _read_verb(verb: str) -> dict[str, Option]:
+    """The options of a verb, those inside its dataclasses included."""
+    cls = VERBS[verb].options
+    assert cls is not None
+    return flatten_options(cls)
+
+
+def _make_overrides(verb: str, arguments: Sequence[str]) -> list[str]:
+    """The arguments as Hydra takes them; ConfigError for unknown names and values of a wrong type."""
+    options = _read_verb(verb)
+    axes = set(default_choices(verb))
+    overrides = []
+    for argument in name_arguments(arguments, options):
+        name, text = argument.name, argument.quoted
+        if name in options and name not in axes:
+            text = _check_value(name, text, options[name].hint)
+        else:
+            _check_name(name.lstrip("+~"), options, axes)
+        if name.startswith(ENVIRONMENT):
+            name = f"++{name}"
+        overrides.append(f"{name}={text}")
+    return overrides
+
+
+def _check_value(name: str, text: str, hint: Any) -> str:
+    """The text, `null` for none; ConfigError where it does not fit a plain type. `${...}` and lists are left to Hydra."""
+    parts = {hint, *typing.get_args(hint)}
+    is_choice = typing.get_origin(hint) is typing.Literal
+    if "${" in text or not (is_choice or parts & set(CHECKED)):
+        return text
+    if read_value(name, text.strip("'\""), hint) is None:
+        return "null"
+    return text
+
+
+def _check_name(name: str, options: Mapping[str, Option], axes: set[str]) -> None:
+    """Raise ConfigError for a name that no option of the verb has; the keys of parts are Hydra's to judge."""
+    parent, _, _ = name.rpartition(".")
+    axis = _find_axis(name)
+    if name in axes or name.startswith(ENVIRONMENT) or (axis in axes and axis != "task"):
+        return
+    if any(known.startswith(f"{name}.") for known in options):
+        return  # a whole part at once, as training.regimes={...}
+    valid = []
+    for known in options:
+        above, _, last = known.rpartition(".")
+        if above == parent:
+            valid.append(last)
+    raise ConfigError(explain_unknown(name, valid))
+
+
+def _find_axis(name: str) -> str:
+    """The axis that an option belongs to: `inference` of `inference.steps` and of `solver@inference.solver`."""
+    return name.rpartition("@")[2].partition(".")[0]
+
+
+def _name_outputs(verb: str, fixed: Sequence[str], combination: Sequence[str]) -> dict[str, str]:
+    """The outputs of one combination of a sweep, each named after the values of the combination."""
+    found = {}
+    for key in OUTPUT[verb]:
+        place = _name_output(verb, key, fixed, combination)
+        if combination and place:
+            found[key] = place
+    return found
+
+
+def _name_output(verb: str, key: str, fixed: Sequence[str], combination: Sequence[str]) -> str:
+    """One output; empty where nothing is written, or where the user's own name already differs, by `${...}`."""
+    place = str(_read_verb(verb)[key].default)
+    for text in fixed:
+        if text.startswith(f"{key}="):
+            place = text.removeprefix(f"{key}=").strip("'")
+            if "${" in place:
+                return ""
+    if not place:
+        return ""
+    stem, ending = re.fullmatch(r"(.*?)(\.json|\.zarr)?", place).groups()  # type: ignore[union-attr]
+    parts = [stem]
+    for value in combination:  # no folders, quotes or brackets
+        parts.append(re.sub(r"[^\w.+-]+", "-", value).strip("-"))
+    return f"'{'_'.join(parts)}{ending or ''}'"
 
 
 def _check_counts(part: Any, path: str = "") -> None:
@@ -102,201 +286,14 @@ def _check_counts(part: Any, path: str = "") -> None:
         _check_counts(value, f"{where}.")
 
 
-def _check_training(config: dict[str, Any]) -> None:
+def _check_training(config: Mapping[str, Any]) -> None:
     """Raise ConfigError for settings that contradict each other, before any data is collected or opened."""
     settings: TrainingSettings = fill(TrainingSettings, config["training"])
     settings.check_horizon(fill(Horizon, config["horizon"]))
 
 
-def sweep(verb: str, words: Sequence[str]) -> list[list[str]]:
-    """`--multirun`: every combination of the words that hold several values (a=1,2,3 or a=range(1,4)).
-
-    Each combination writes to a place of its own: the values are added to the name of what the verb writes.
-    """
-    try:
-        parsed = OverridesParser.create().parse_overrides(_named(verb, words))
-    except HydraException as error:
-        raise ConfigError(str(error).splitlines()[0]) from error
-    varied = [o for o in parsed if o.is_sweep_override()]
-    fixed = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
-    values = [list(o.sweep_string_iterator()) for o in varied]
-    runs = []
-    for combination in itertools.product(*values):
-        chosen = [f"{o.key_or_group}={value}" for o, value in zip(varied, combination, strict=True)]
-        runs.append([*fixed, *chosen, *_own_places(verb, fixed, combination)])
-    return runs
-
-
-def _own_places(verb: str, fixed: Sequence[str], combination: Sequence[str]) -> list[str]:
-    """The words that give a combination its own outputs."""
-    if not combination:
-        return []
-    places = [_own_place(verb, key, fixed, combination) for key in OUTPUT[verb]]
-    found: list[str] = []
-    for word in places:
-        if word:
-            found.append(word)
-    return found
-
-
-def _own_place(verb: str, key: str, fixed: Sequence[str], combination: Sequence[str]) -> str:
-    """The word for one output; none where nothing is written, or the user's own word already differs, by `${...}`."""
-    given = next((w.partition("=")[2].strip("'") for w in fixed if w.startswith(f"{key}=")), None)
-    default = next(f.default for f in fields(VERBS[verb]) if f.name == key)
-    place = str(default if given is None else given)
-    if not place or "${" in (given or ""):
-        return ""
-    stem, ending = re.fullmatch(r"(.*?)(\.json|\.zarr)?", place).groups()  # type: ignore[union-attr]
-    values = []  # no folders, quotes or brackets
-    for value in combination:
-        values.append(re.sub(r"[^\w.+-]+", "-", value).strip("-"))
-    return f"{key}='{'_'.join([stem, *values])}{ending or ''}'"
-
-
-def check_places(verb: str, configs: Sequence[Mapping[str, Any]]) -> None:
-    """Raise ConfigError where two combinations of a sweep would write to one place, the second over the first."""
-    for key in OUTPUT[verb]:
-        places = []
-        for config in configs:
-            if config[key]:
-                places.append(config[key])
-        twice = next((place for place in places if places.count(place) > 1), None)
-        if twice is not None:
-            raise ConfigError(
-                f"two combinations of --multirun would write to {key}={twice}: leave {key} out, or tell them apart in it, "
-                f"as {key}='NAME_${{seed}}'"
-            )
-
-
-def help_text(verb: str, words: Sequence[str] = ()) -> str:
-    """Choices, keys, defaults and meanings of a verb, in plain words; `words` that choose a part ask for its own keys."""
-    cls, name = VERBS[verb], positional(verb)
-    used = [f.name for f in fields(cls) if f.name in groups()]
-    asked = {word.partition("=")[0] for word in words} & set(used) - {"task"}
-    lines = [
-        f"hotstart {verb} {f'[{name.upper()}] ' if name else ''}[key=value ...]",
-        "",
-        cleandoc(cls.__doc__ or ""),
-        "",
-    ]
-    lines += [_group_line(verb, group) for group in used]
-    lines += [
-        _key_line(f.name, f) for f in fields(cls) if "help" in f.metadata and f.name not in used
-    ]
-    for part, settings in (
-        ("horizon", Horizon),
-        ("training", TrainingSettings),
-        ("training.regimes", Regimes),
-    ):
-        if part.partition(".")[0] in {f.name for f in fields(cls)}:
-            lines += [
-                "",
-                *(
-                    _key_line(f"{part}.{f.name}", f, 28)
-                    for f in fields(settings)
-                    if f.name != "regimes"
-                ),
-            ]
-    if "task" in used:
-        lines += [
-            "",
-            *(f"  {f'task.{f.name}=':<16} {f.metadata['help']}" for f in fields(TaskConfig)),
-            "",
-        ]
-        lines.append(
-            f"`hotstart {verb} --help task=lift` lists the options of a task's environment."
-        )
-    if set(used) - {"task"}:
-        part = next(group for group in used if group != "task")
-        lines.append(
-            f"`hotstart {verb} --help {part}={_default_choice(verb, part)}` lists the keys of a part."
-        )
-    return "\n".join([*lines, *(_part_lines(verb, sorted(asked), words) if asked else [])])
-
-
-def task_file(name: str) -> dict[str, Any]:
-    """What the file of the task `name` says: its environment and options; raises ConfigError for an unknown task."""
-    if name not in choices("task"):
-        raise ConfigError(unknown("task", name, choices("task")))
-    text = (resources.files(MODULE) / "task" / f"{name}.yaml").read_text()
-    return OmegaConf.to_container(OmegaConf.create(text))  # type: ignore[return-value]
-
-
-def _group_line(verb: str, group: str) -> str:
-    """What can be chosen for an axis."""
-    item = next(f for f in fields(VERBS[verb]) if f.name == group)
-    if "help" in item.metadata:
-        meaning = f"{item.metadata['help']}: "
-    else:
-        meaning = ""
-    return f"  {group + '=':<14} {meaning}one of {', '.join(choices(group))} [default {_default_choice(verb, group)}]"
-
-
-def _default_choice(verb: str, group: str) -> str:
-    """What an axis is where it is not given."""
-    listed: Any = OmegaConf.create((resources.files(MODULE) / f"{verb}.yaml").read_text()).defaults
-    named = [entry for entry in listed if not isinstance(entry, str)]
-    found = [entry.get(group) or entry.get(f"optional {group}") for entry in named]
-    return next((choice for choice in found if choice), "none")
-
-
-def _key_line(name: str, item: Any, width: int = 14) -> str:
-    """A key with its meaning and its default."""
-    return f"  {name + '=':<{width}} {item.metadata['help']} [{_shown(item)}]"
-
-
-def _part_lines(verb: str, parts: Sequence[str], words: Sequence[str]) -> list[str]:
-    """Keys and defaults of parts as `words` choose them; the task is left out, whose file may ask for words of its own."""
-    _register()
-    chosen = []
-    for word in _named(verb, words):
-        if word.partition("=")[0] in parts:
-            chosen.append(word)
-    with initialize_config_module(MODULE, version_base="1.3"):
-        try:
-            config: Any = compose(verb, overrides=chosen)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(_explain(error, verb, chosen)) from error
-    text = OmegaConf.to_yaml(OmegaConf.create({part: config[part] for part in parts}))
-    kept = [line for line in text.splitlines() if "_target_" not in line]
-    return [
-        "",
-        "Keys with their defaults (write them with dots, as denoiser.groups=4):",
-        "",
-        *(f"  {line}" for line in kept),
-    ]
-
-
-def _shown(item: Any) -> str:
-    if item.default is NO_DEFAULT:
-        default = item.default_factory()
-    else:
-        default = item.default
-    if default == "???":
-        return "must be given"
-    if default in (None, ""):
-        return "default none"
-    return f"default {str(default).lower() if isinstance(default, bool) else default}"
-
-
-def _named(verb: str, words: Sequence[str]) -> list[str]:
-    """Words as overrides: the positional one gets its name, dashes are refused; an environment judges its options itself."""
-    named, key = [], positional(verb)
-    for text in words:
-        if text.startswith("-"):
-            raise ConfigError(
-                f"{text!r} is not understood; choices are written key=value, and `hotstart {verb} --help` lists them"
-            )
-        if "=" not in text:
-            if key is None or any(n.startswith(f"{key}=") for n in named):
-                raise ConfigError(f"{text!r} is one word too many; choices are written key=value")
-            text = f"{key}='{text}'"
-        named.append(f"++{text}" if text.startswith(OPTIONS) else text)
-    return named
-
-
 def _usage(verb: str, name: str) -> str:
-    if positional(verb) == name:
+    if _read_verb(verb)[name].positional:
         return name.upper()
     return f"{name}=..."
 
@@ -305,67 +302,55 @@ def _register() -> None:
     """Put the structure of every verb and of every registered target into Hydra's store."""
     GlobalHydra.instance().clear()
     store = ConfigStore.instance()
-    for verb, cls in VERBS.items():
-        store.store(name=f"schema_{verb}", node=cls)
-    store.store(name="schema_horizon", node=node_of(Horizon))
-    store.store(name="schema_training", node=node_of(TrainingSettings))
+    for name, verb in VERBS.items():
+        if verb.composed and verb.options:
+            store.store(name=f"schema_{name}", node=make_node(verb.options))
     for axis, targets in TARGETS.items():
         for target in targets:
-            _store_target(store, axis, target, f"schema_{target.rsplit('.', 1)[1]}")
+            name = target.rsplit(".", 1)[1]
+            _store_target(store, axis, target, f"schema_{name}")
     for name, entry in added("hotstart.encoders").items():
         _store_target(store, "encoder", entry.target.replace(":", "."), name)
 
 
 def _store_target(store: ConfigStore, axis: str, target: str, name: str) -> None:
+    store.store(group=axis, name=name, node=make_node(find_target(target), target))
+
+
+def find_target(target: str) -> Any:
+    """The constructor that a registered target names."""
     module, _, attribute = target.rpartition(".")
-    store.store(
-        group=axis, name=name, node=node_of(getattr(import_module(module), attribute), target)
-    )
+    return getattr(import_module(module), attribute)
 
 
-def _explain(error: Exception, verb: str, words: Sequence[str]) -> str:
+def _explain(error: Exception, verb: str, overrides: Sequence[str]) -> str:
     """Hydra's complaint in plain words, with the valid choices and the nearest of them."""
     text = str(error.__cause__ or error)
-    option = re.search(r"Could not find '(\w+)/([\w.-]+)'", str(error))
-    if option:
-        group, name = option.groups()
-        valid = choices(group)
+    choice = re.search(r"Could not find '(\w+)/([\w.-]+)'", str(error))
+    if choice:
+        group, name = choice.groups()
+        valid = list_choices(group)
         return f"{group}={name} is unknown{nearest(name, valid)}; valid: {', '.join(valid)}"
-    key = re.search(r"Key '([\w]+)' (?:is not in struct|not in '\w+')", text) or re.search(
-        r"key '(\w+)'", text
-    )
-    if key and ("not in" in text):
-        full = re.search(r"full_key: ([\w.]+)", text)
-        if full:
-            path = full.group(1)
-        else:
-            path = key.group(1)
-        valid = _siblings(verb, path, words)
-        near = nearest(path.rsplit(".", 1)[-1], valid)
-        return f"there is no {path!r} in hotstart {verb}{near}; valid there: {', '.join(valid)}"
-    return text.splitlines()[0] + _where(text)
-
-
-def _where(text: str) -> str:
     full = re.search(r"full_key: ([\w.\[\]]+)", text)
+    key = re.search(r"[Kk]ey '(\w+)' (?:is not in struct|not in '\w+')", text)
+    if key or (full and "not in" in text):
+        path = full[1] if full else key[1]  # type: ignore[index]
+        return explain_unknown(path, _list_siblings(verb, path, overrides))
     if full:
-        return f" (at {full.group(1)})"
-    return ""
+        return f"{text.splitlines()[0]} (at {full[1]})"
+    return text.splitlines()[0]
 
 
-def _siblings(verb: str, path: str, words: Sequence[str]) -> list[str]:
+def _list_siblings(verb: str, path: str, overrides: Sequence[str]) -> list[str]:
     """The keys that exist beside `path`."""
-    known = groups()
+    groups = list_groups()
+    chosen = [text for text in overrides if text.partition("=")[0] in groups]
     try:
-        node: Any = compose(verb, overrides=[w for w in words if w.split("=")[0] in known])
+        node: Any = compose(verb, overrides=chosen)
     except (HydraException, OmegaConfBaseException):
         return []
     for part in path.split(".")[:-1]:
         node = node.get(part)
-    if isinstance(node, DictConfig):
-        found: list[str] = []
-        for k in node:
-            if k != "_target_":
-                found.append(str(k))
-        return found
-    return []
+    if not isinstance(node, DictConfig):
+        return []
+    return [str(key) for key in node if key != "_target_"]

@@ -1,26 +1,17 @@
-"""The structure of every configuration: which keys there are, their types, their defaults and what they mean.
-
-Verbs are dataclasses here. A part that becomes an object (denoiser, schedule, solver ...) takes its keys and types from the
-constructor it is for, so that they are written down once.
-"""
+"""The options of every verb: which there are, their types, their defaults and what they mean."""
 
 from __future__ import annotations
 
-import inspect
-import types
-import typing
-from collections.abc import Callable, Sequence
-from dataclasses import MISSING as NO_DEFAULT
-from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
-from typing import Any, Literal, Union
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
-from omegaconf import MISSING
+from ..policy.training.settings import TrainingSettings
+from ..spec import LONGEST_EPISODE, REQUIRED, Horizon, option
 
-from ..spec import LONGEST_EPISODE
-
-PLAIN = (int, float, bool, str)
-
-
+MISSING = "???"
+"""What OmegaConf takes for a value that must be given."""
 MOST = {
     "episodes": 10**6,
     "demonstrations": 10**6,
@@ -30,202 +21,315 @@ MOST = {
     "seed": 2**62,
     "max_steps": LONGEST_EPISODE,
 }
-"""The largest whole number that a key of this name may have, wherever it stands."""
-
-
-def word(meaning: str, default: Any = NO_DEFAULT, positional: bool = False) -> Any:
-    """A key of a verb with its meaning for `--help`; `positional` may be given without its name."""
-    notes = {"help": meaning, "positional": positional}
-    if isinstance(default, list | dict):
-        return field(default_factory=lambda: type(default)(default), metadata=notes)
-    return field(default=MISSING if default is NO_DEFAULT else default, metadata=notes)
+"""The largest whole number that an option of this name may have, wherever it stands."""
+WORKERS = "processes to simulate in; 0 is this one, -1 one per core"
 
 
 @dataclass
 class TaskConfig:
     """A task: the environment that simulates it and what the policy sees of it."""
 
-    name: str = word("the task's name; data and runs are named after it")
-    env: str = word("the environment that simulates it, as pusht, lift, metaworld or gymnasium")
-    options: dict[str, Any] = word("options of the environment", {})
-    obs_keys: list[str] = word(
-        "which observations the policy sees, in this order; none named: all", []
+    name: str = option(MISSING, "the task's name; data and runs are named after it")
+    env: str = option(
+        MISSING, "the environment that simulates it, as pusht, lift, metaworld or gymnasium"
     )
-    max_steps: int = word(
-        "ticks until an episode ends; 0: as many as the environment itself says", 300
+    options: dict[str, Any] = option({}, "options of the environment")
+    obs_keys: list[str] = option(
+        [], "which observations the policy sees, in this order; empty: all"
+    )
+    max_steps: int = option(
+        300, "length of an episode; 0: as many as the environment itself says", "ticks"
     )
 
 
 @dataclass
 class Learning:
-    """What is trained and how: the keys that every training verb has."""
+    """What is trained and how: the options that every training verb has."""
 
-    encoder: Any = MISSING
-    denoiser: Any = MISSING
-    schedule: Any = MISSING
-    actions: Any = MISSING
-    prediction: str = word("what the network predicts: v, eps, x0 or edm", "v")
-    horizon: Any = MISSING
-    training: Any = MISSING
+    task: TaskConfig = option(TaskConfig, "what is done, and the environment that simulates it")
+    encoder: Any = option(MISSING, "network that turns observations into condition tokens")
+    denoiser: Any = option(MISSING, "network that denoises plans")
+    schedule: Any = option(MISSING, "noise levels over the schedule time, and their weights")
+    actions: Any = option(MISSING, "form in which the network sees actions")
+    prediction: Literal["v", "eps", "x0", "edm"] = option("v", "what the network predicts")
+    horizon: Horizon = option(Horizon, "steps that a policy observes, plans and executes")
+    training: TrainingSettings = option(TrainingSettings, "how to train")
 
 
 @dataclass
-class CollectConfig:
+class Collect:
     """Collect demonstrations into a store; a killed collection goes on where it stopped."""
 
-    task: TaskConfig = field(default_factory=TaskConfig)
-    out: str = word("the store to write", "data/${task.name}.zarr", positional=True)
-    demonstrator: str = word(
-        "who acts: scripted, play (scripted, wandering off in between), random, or a checkpoint",
+    out: str = option("data/${task.name}.zarr", "the store to write", positional=True)
+    task: TaskConfig = option(TaskConfig, "what is done, and the environment that simulates it")
+    demonstrator: str = option(
         "scripted",
+        "who acts: scripted, play (scripted, wandering off in between), random, or a checkpoint",
     )
-    keep: str = word(
-        "which episodes: success, or all (each step says whether the task was fulfilled)", "success"
+    keep: Literal["success", "all"] = option(
+        "success", "which episodes; of all, each step says whether the task was fulfilled"
     )
-    episodes: int = word("episodes to keep", 100)
-    seed: int = word("first seed; each attempt takes the next one", 0)
-    noise: float = word(
-        "standard deviation of the disturbance injected into the demonstrator's actions", 0.0
+    episodes: int = option(100, "episodes to keep")
+    seed: int = option(0, "first seed; each attempt takes the next one")
+    noise: float = option(
+        0.0,
+        "standard deviation of noise on the demonstrator's actions",
+        "share of the action's range",
     )
-    workers: int = word("processes to simulate in; 0 is this one, -1 one per core", -1)
+    workers: int = option(-1, WORKERS)
 
 
 @dataclass
-class TrainConfig(Learning):
-    """Train a policy on a store; the same command goes on with a run that was stopped, more training.steps with one that is
-    done (the learning rate then follows the longer cosine).
+class Train(Learning):
+    """Train a policy on a store.
+
+    The same command goes on with a run that was stopped. More training.steps go on with one that
+    is done; the learning rate then follows the longer cosine.
     """
 
-    data: str = word("the store to learn from", "data/${task.name}.zarr", positional=True)
-    name: str = word("the run's name", "${task.name}")
-    runs: str = word("folder of all runs", "runs")
-    task: TaskConfig = field(default_factory=TaskConfig)
+    data: str = option("data/${task.name}.zarr", "the store to learn from", positional=True)
+    name: str = option("${task.name}", "the run's name")
+    runs: str = option("runs", "folder of all runs")
 
 
 @dataclass
-class EvaluateConfig:
-    """Run a checkpoint in simulation on seeds of its own and write success, score, cost and smoothness with intervals."""
+class Evaluate:
+    """Run a checkpoint in simulation on seeds of its own.
 
-    checkpoint: str = word("a checkpoint or a run", positional=True)
-    inference: Any = MISSING
-    task: Any = word("another task than the checkpoint's own", None)
-    episodes: int = word("episodes; each has a seed of its own", 100)
-    seed: int = word("seed of the first episode; never one that was trained or tuned on", 100000)
-    num_envs: int = word(
-        "rows that run in step; part of what makes a result reproducible to the bit", 50
+    Writes success, score, cost and smoothness with intervals.
+    """
+
+    checkpoint: str = option(REQUIRED, "a checkpoint or a run", positional=True)
+    inference: Any = option(MISSING, "sampler: how a plan is initialised and updated")
+    task: TaskConfig | None = option(None, "another task than the checkpoint's own")
+    episodes: int = option(100, "episodes; each has a seed of its own")
+    seed: int = option(100000, "seed of the first episode; never one that was trained or tuned on")
+    num_envs: int = option(
+        50,
+        "environments that run in step; a result is reproducible to the bit for the same number",
     )
-    workers: int = word("processes to simulate in; 0 is this one, -1 one per core", -1)
-    answer_s: float = word(
-        "seconds that a worker process may take to answer before the evaluation stops", 120.0
+    workers: int = option(-1, WORKERS)
+    answer_s: float = option(
+        120.0, "time that a worker may take to answer before the evaluation stops", "s"
     )
-    rate: str = word(
-        "control rate: same refuses a task that runs at another rate than the data did, any allows it",
-        "same",
+    rate: Literal["same", "any"] = option(
+        "same", "control rate: same refuses a task of another rate than the data's, any takes it"
     )
-    executed: Any = word(
-        "actions of each chunk to execute instead of the checkpoint's own Ta", None
+    executed: int | None = option(
+        None, "actions of each chunk to execute instead of the checkpoint's own Ta", "ticks"
     )
-    latency: str = word(
-        "time a plan is charged with: none, a time as 0.1s or 100ms, or profile (measured times)",
+    latency: str = option(
         "none",
+        "time that a plan is charged with: none, a time as 0.1s or 100ms, or profile (measured)",
     )
-    profile: str = word(
-        "measured times of planning calls, from `hotstart bench call_time CHECKPOINT out=FILE`",
+    profile: str = option(
         "latency.json",
+        "measured times of plans, from `hotstart bench call_time CHECKPOINT out=FILE`",
     )
-    planner: str = word(
-        "sync asks when a chunk is used up, async so early that the next one is there in time",
+    planner: Literal["sync", "async"] = option(
         "sync",
+        "sync asks when a chunk is used up, async so early that the next one is there in time",
     )
-    device: str = word("where the network runs: cpu or cuda", "cpu")
-    precision: str = word(
-        "what the denoiser's weights are held in: fp32, or bf16 (denoiser=mode), half the bytes",
-        "fp32",
+    device: str = option("cpu", "where the network runs: cpu or cuda")
+    precision: Literal["fp32", "bf16"] = option(
+        "fp32", "numbers of the denoiser's weights; bf16 (denoiser=mode) takes half the bytes"
     )
-    out: str = word("result file; empty: not written", "result.json")
-    overwrite: bool = word(
-        "whether a result, videos and their page may be replaced by new ones", False
+    out: str = option("result.json", "result file; empty: not written")
+    overwrite: bool = option(
+        False, "whether a result, videos and their page may be replaced by new ones"
     )
-    video: str = word(
-        "folder for videos of the first episodes and a page that shows them; empty: none", ""
+    video: str = option(
+        "", "folder for videos of the first episodes and a page that shows them; empty: none"
     )
-    videos: int = word("how many episodes to film", 4)
+    videos: int = option(4, "how many episodes to film")
 
 
 @dataclass
-class DemoConfig(Learning):
+class Demo(Learning):
     """Collect, train and evaluate robosuite Lift, and write the report: runs/demo/report.html."""
 
-    name: str = word("the run's name", "demo", positional=True)
-    runs: str = word("folder of all runs", "runs")
-    task: TaskConfig = field(default_factory=TaskConfig)
-    demonstrations: int = word("scripted demonstrations to collect", 100)
-    noise: float = word("disturbance injected into the demonstrator's actions", 0.3)
-    episodes: int = word("episodes of each evaluation", 100)
-    seed: int = word("seed of the first evaluation episode", 100000)
-    workers: int = word("processes to simulate in; 0 is this one, -1 one per core", -1)
-    inferences: list[str] = word("samplers to evaluate", ["ddim", "dpmpp", "ddpm"])
-
-
-VERBS: dict[str, type] = {
-    "collect": CollectConfig,
-    "train": TrainConfig,
-    "evaluate": EvaluateConfig,
-    "demo": DemoConfig,
-}
-
-
-def node_of(factory: Callable[..., Any], target: str = "") -> type:
-    """A dataclass with the constructor's plain parameters: their types and defaults, and `_target_` where one is given."""
-    hints = typing.get_type_hints(
-        factory.__init__ if inspect.isclass(factory) and not is_dataclass(factory) else factory
+    name: str = option("demo", "the run's name", positional=True)
+    runs: str = option("runs", "folder of all runs")
+    demonstrations: int = option(100, "scripted demonstrations to collect")
+    noise: float = option(
+        0.3,
+        "standard deviation of noise on the demonstrator's actions",
+        "share of the action's range",
     )
-    made: list[tuple[str, Any, Any]]
-    if target:
-        made = [("_target_", str, field(default=target))]
-    else:
-        made = []
-    for name, parameter in inspect.signature(factory).parameters.items():
-        hint = _plain(hints.get(name, Any))
-        if hint is None and parameter.default is None:
-            hint = Any  # a part with a configuration of its own, as the solver inside a sampler
-        if hint is not None and parameter.default is not parameter.empty:
-            made.append((name, hint, _default(hint, parameter.default)))
-    return make_dataclass(getattr(factory, "__name__", "Node") + "Config", made)
+    episodes: int = option(100, "episodes of each evaluation")
+    seed: int = option(100000, "seed of the first evaluation episode")
+    workers: int = option(-1, WORKERS)
+    inferences: list[str] = option(["ddim", "dpmpp", "ddpm"], "samplers to evaluate")
 
 
-def _plain(hint: Any) -> Any:
-    """The hint as OmegaConf knows it, or None for what no configuration can hold."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if hint in PLAIN:
-        return hint
-    if is_dataclass(hint) and isinstance(hint, type):
-        return node_of(hint)
-    if origin is Literal:  # one of some words: the constructor says which
-        if {type(arg) for arg in args} == {str}:
-            return type(args[0])
-        return None
-    if origin in (Sequence, list, tuple):
-        return list[args[0]] if args[0] in PLAIN else None  # type: ignore[valid-type]
-    if origin in (Union, types.UnionType) and type(None) in args:
-        inner = []
-        for a in args:
-            if a is not type(None):
-                inner.append(a)
-        return Union[inner[0], None] if len(inner) == 1 and inner[0] in PLAIN else None  # noqa: UP007
-    return None
+@dataclass
+class Info:
+    """Print what a data set holds: episodes, steps, hours, and every key with shape, dtype, range."""
+
+    path: Path = option(REQUIRED, "the data set's folder", positional=True)
 
 
-def _default(hint: Any, default: Any) -> Any:
-    if is_dataclass(hint):
-        return field(default_factory=hint)  # type: ignore[arg-type]
-    if isinstance(default, list | tuple):
-        return field(default_factory=lambda: list(default))
-    return field(default=default)
+@dataclass
+class Convert:
+    """Make a data set of a Diffusion Policy replay buffer (.zarr folder, .zarr.zip or .npz).
+
+    HDF5 (robomimic, ACT) and LeRobot's data sets cannot be converted yet: give their arrays to
+    hotstart.Arrays.
+    """
+
+    source: Path = option(REQUIRED, "what to convert", positional=True)
+    target: Path = option(REQUIRED, "the new data set's folder", positional=True)
+    layout: Literal["auto", "plain", "pusht"] = option(
+        "auto", "what the arrays mean; auto knows Push-T's by its shapes"
+    )
+    keys: dict[str, str] | None = option(
+        None, "arrays to take, ours:theirs, as in action:actions,state:obs; none: all"
+    )
+    fps: float | None = option(None, "rate of the steps; needed unless the layout fixes it", "Hz")
+    task: str = option("", "what is demonstrated, as a sentence")
+    images: bool = option(False, "whether to take the images too")
+    kinds: dict[str, str] | None = option(
+        None, "state or image for a key whose shape leaves it open, as in depth:state"
+    )
 
 
-def fill(cls: type, plain: dict[str, Any]) -> Any:
-    """The dataclass `cls`, dataclasses inside it included, from plain values."""
-    hints = typing.get_type_hints(cls)
-    known = {f.name: hints[f.name] for f in fields(cls)}
-    return cls(**{k: fill(known[k], v) if is_dataclass(known[k]) else v for k, v in plain.items()})
+@dataclass
+class Verify:
+    """Look through a data set for what would spoil training; the exit status is 1 for errors.
+
+    Errors: numbers that are not finite, wrong ends and timestamps, parts that cannot be read, no
+    episode of two steps.
+    Warnings: action numbers that never change (a policy will command exactly these), states of a
+    tiny range, outliers, episodes that are too short, stand still or occur twice, cameras that
+    freeze or are black.
+    """
+
+    path: Path = option(REQUIRED, "the data set's folder", positional=True)
+
+
+@dataclass
+class Download:
+    """Fetch a published data set, check it against its known contents, and convert it."""
+
+    name: str = option(REQUIRED, "which data set, as pusht", positional=True)
+    folder: Path = option(Path("data"), "where to put it; it becomes FOLDER/NAME.zarr")
+    address: str | None = option(None, "another place that has the same file")
+    images: bool = option(False, "whether to take the images too")
+
+
+@dataclass
+class Import:
+    """Take over a policy that was trained elsewhere.
+
+    SOURCE is a folder that LeRobot's save_pretrained wrote (config.json, model.safetensors and the
+    processors' files), or a low-dim .ckpt of Diffusion Policy, of which only tensors are read. The
+    policy needs no training to be warm-started: hotstart evaluate OUT inference=rti. Its rate and
+    its task are read from the folder's train_config.json where it names them.
+
+      hotstart checkpoint import pretrained_model fps=10 task=pusht \\
+          names=observation.state:agent_pos,observation.image:image
+      hotstart checkpoint import latest.ckpt fps=10 task=pusht names=obs:keypoints
+    """
+
+    source: Path = option(REQUIRED, "the folder or the .ckpt to import", positional=True)
+    out: Path = option(Path("runs/imported"), "checkpoint to write")
+    fps: float | None = option(
+        None, "control rate that it was trained at; none: what the folder says", "Hz"
+    )
+    task: str | None = option(
+        None, "environment that `evaluate` takes unless told otherwise; none: what the folder says"
+    )
+    names: tuple[str, ...] = option(
+        (), "what its observations are called here, each as theirs:ours"
+    )
+    planned: int = option(16, "T of a .ckpt, which does not say it plainly", "ticks")
+    executed: int = option(8, "Ta of a .ckpt", "ticks")
+
+
+@dataclass
+class Calibrate:
+    """Measure how much of a plan's error warm starts leave.
+
+    Writes the start to take beside the weights.
+    """
+
+    run: Path = option(REQUIRED, "a checkpoint or a run", positional=True)
+    data: Path = option(REQUIRED, "the store it was trained on")
+    steps: int = option(2, "evaluations of a warm start")
+    windows: int = option(16, "moments of the data to sample at")
+    samples: int = option(32, "plans at each")
+
+
+@dataclass
+class Anchors:
+    """Cluster a policy's data into anchors for inference=anchored.
+
+    Trains a head that chooses one by the observation.
+    """
+
+    run: Path = option(REQUIRED, "a checkpoint or a run", positional=True)
+    data: Path = option(REQUIRED, "the store it was trained on")
+    out: Path = option(Path("runs/anchored"), "checkpoint to write: the same weights, with anchors")
+    count: int = option(64, "how many anchors")
+    steps: int = option(2000, "optimiser steps of the head")
+
+
+@dataclass
+class Compare:
+    """Compare results of `hotstart evaluate`, the files that its option out= names.
+
+    Every result file is one row. Differences are paired: only seeds that both results have count,
+    so that what is hard about a scene cancels out. p is McNemar's exact one for success; the
+    interval of the score's difference is bootstrapped.
+
+      hotstart compare runs/demo/result_ddim.json runs/demo/result_ddpm.json
+      hotstart compare runs/demo/result_*.json baseline=ddpm-100 out=runs/demo/comparison
+    """
+
+    files: tuple[Path, ...] = option(REQUIRED, "result files", positional=True)
+    out: Path | None = option(
+        None, "folder for plots (PNG and SVG) and the table; none: only print"
+    )
+    baseline: str | None = option(
+        None, "file or name of the result to compare with; none: the first file"
+    )
+    measure: Literal["success", "score"] = option("success", "what the plots show")
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command line: what it does, and its options, or those of each of its actions."""
+
+    summary: str
+    options: type | None = None
+    actions: Mapping[str, type] = field(default_factory=dict)
+    composed: bool = False
+    """Whether it has parts to choose, so that Hydra composes its configuration."""
+
+
+VERBS: dict[str, Verb] = {
+    "demo": Verb(
+        "collect, train and evaluate robosuite Lift, and write a report: the first thing to run",
+        Demo,
+        composed=True,
+    ),
+    "collect": Verb("collect demonstrations from a demonstrator", Collect, composed=True),
+    "data": Verb(
+        "look at, convert, check and download data sets",
+        actions={"info": Info, "convert": Convert, "verify": Verify, "download": Download},
+    ),
+    "train": Verb("train a policy on a data set", Train, composed=True),
+    "evaluate": Verb("run a checkpoint in simulation and measure it", Evaluate, composed=True),
+    "checkpoint": Verb(
+        "import a policy that was trained elsewhere; fit what warm and anchored starts need",
+        actions={"import": Import, "calibrate": Calibrate, "anchors": Anchors},
+    ),
+    "compare": Verb("compare results of evaluations, paired by seed", Compare),
+    "bench": Verb("measure a claim of BENCHMARKS.md again"),
+}
+"""Every verb; `bench` alone finds its actions itself, one a file of `benchmarks/`."""
+AXES = {
+    "experiment": "overrides that belong together",
+    "solver@inference.solver": "step from one noise level to the next, of a sampler that takes one",
+}
+"""Axes that are no option of their own, with their meaning."""

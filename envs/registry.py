@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from ..spec import LONGEST_EPISODE, CheckpointError, shorten, unknown
+from ..spec import LONGEST_EPISODE, REQUIRED, CheckpointError, shorten, unknown
+from ..system.options import Option, read_options
 from ..system.plugins import PACKAGE, Entry, Registry
 from .base import TaskEnv
 
@@ -63,40 +62,16 @@ def options_of(task: Mapping[str, Any]) -> dict[str, Any]:
     return {**task["options"], **({"max_steps": task["max_steps"]} if task["max_steps"] else {})}
 
 
-@dataclass(frozen=True)
-class Option:
-    """An option of an environment: what its constructor takes where it is not given, and what it means."""
-
-    name: str
-    default: Any
-    meaning: str
-
-
-def options(name: str) -> list[Option]:
-    """Options of the environment `name`, from its constructor: its signature, and the docstring's lines `NAME: MEANING`."""
-    factory = REGISTRY.load(name)
-    if inspect.isclass(factory):
-        constructor = factory.__init__
-    else:
-        constructor = factory
-    meanings = dict(re.findall(r"^(\w+): (.+)$", inspect.getdoc(constructor) or "", re.MULTILINE))
-    found = inspect.signature(factory).parameters.values()
-    own = [
-        parameter
-        for parameter in found
-        if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
-    ]
-    return [
-        Option(parameter.name, parameter.default, meanings.get(parameter.name, ""))
-        for parameter in own
-    ]
+def list_options(name: str) -> dict[str, Option]:
+    """Options of the environment `name`, from its constructor and the lines of its docstring."""
+    return read_options(REGISTRY.load(name))
 
 
 def defaults(name: str) -> dict[str, Any]:
     """Options of the environment `name` with what its constructor takes where they are not given."""
     found: dict[str, Any] = {}
-    for option in options(name):
-        if option.default is not inspect.Parameter.empty:
+    for option in list_options(name).values():
+        if option.default is not REQUIRED:
             found[option.name] = option.default
     return found
 

@@ -110,7 +110,7 @@ def test_an_encoder_of_another_package_is_trained_and_loaded(tmp_path):
 def test_an_encoder_of_another_package_is_a_choice_of_the_command_line():
     from hotstart.configs import compose
 
-    assert "last_only" in compose.choices("encoder")
+    assert "last_only" in compose.list_choices("encoder")
     config = compose.compose_config("train", ["encoder=last_only", "encoder.width=7"])
     assert config["encoder"] == {"_target_": "last_only.LastOnly", "width": 7}
 

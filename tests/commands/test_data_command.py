@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hotstart.cli import main
-from hotstart.commands.data import run
+from hotstart.cli import main, run_verb
 from hotstart.datasets.store import Store
 from hotstart.spec import ConfigError, DataError
 
@@ -37,8 +36,8 @@ def pusht():
 
 def test_convert_then_info_then_verify(npz, tmp_path, capsys):
     target = tmp_path / "data"
-    assert run(["convert", str(npz), str(target), "fps=20", "task=lift the cube"]) == 0
-    assert run(["info", str(target)]) == 0
+    assert run_verb("data", ["convert", str(npz), str(target), "fps=20", "task=lift the cube"]) == 0
+    assert run_verb("data", ["info", str(target)]) == 0
     shown = capsys.readouterr().out
     assert (
         "2 episodes of 4 to 5 steps, 9 steps, 0.00 h at 20 fps" in shown
@@ -47,7 +46,7 @@ def test_convert_then_info_then_verify(npz, tmp_path, capsys):
     row = next(line.split() for line in shown.splitlines() if line.strip().startswith("action"))
     values = Store.open(target).array("action")
     assert row == ["action", "2", "float32", "action", f"{values.min():g}", f"{values.max():g}"]
-    assert run(["verify", str(target)]) == 0
+    assert run_verb("data", ["verify", str(target)]) == 0
     assert "0 errors, 0 warnings" in capsys.readouterr().out
 
 
@@ -65,9 +64,12 @@ def test_a_stopped_conversion_says_that_it_begins_anew(npz, tmp_path, capsys, mo
 
 
 def test_verify_returns_1_for_errors(npz, tmp_path, capsys):
-    run(["convert", str(npz), str(tmp_path / "data"), "fps=20", "keys=action:action,state:obs"])
+    run_verb(
+        "data",
+        ["convert", str(npz), str(tmp_path / "data"), "fps=20", "keys=action:action,state:obs"],
+    )
     Store.open(tmp_path / "data")._group["data/state"][2, 1] = np.nan
-    assert run(["verify", f"path={tmp_path / 'data'}"]) == 1
+    assert run_verb("data", ["verify", f"path={tmp_path / 'data'}"]) == 1
     assert "error: state[2, 1] is NaN" in capsys.readouterr().out
 
 
@@ -80,24 +82,24 @@ def test_info_of_an_empty_store(tmp_path, capsys):
         action_spec=ActionSpec.plain(1),
         obs_spec=ObsSpec({"state": ObsKey((1,))}),
     )
-    assert run(["info", str(tmp_path / "data")]) == 0
+    assert run_verb("data", ["info", str(tmp_path / "data")]) == 0
     assert "0 episodes, 0 steps" in capsys.readouterr().out
 
 
-def test_wrong_words_are_refused_with_the_valid_ones():
-    with pytest.raises(ConfigError, match="info, convert, verify, download"):
-        run(["inform"])
+def test_wrong_arguments_are_refused_with_the_valid_ones():
+    with pytest.raises(ConfigError, match=r"no action .inform..*info, convert, verify, download"):
+        run_verb("data", ["inform"])
     with pytest.raises(ConfigError, match=r"did you mean 'layout'\?.*source, target, layout"):
-        run(["convert", "a", "b", "layuot=pusht"])
+        run_verb("data", ["convert", "a", "b", "layuot=pusht"])
     with pytest.raises(ConfigError, match="valid are auto, plain, pusht"):
-        run(["convert", "a", "b", "layout=push"])
+        run_verb("data", ["convert", "a", "b", "layout=push"])
     with pytest.raises(DataError, match="does not exist"):
-        run(["info", "nowhere"])
+        run_verb("data", ["info", "nowhere"])
 
 
-@pytest.mark.parametrize("words", [[], ["--help"], ["help"]])
-def test_help_names_every_action(words, capsys):
-    assert run(words) == 0
+@pytest.mark.parametrize(("arguments", "status"), [([], 2), (["--help"], 0), (["help"], 0)])
+def test_help_names_every_action(arguments, status, capsys):
+    assert run_verb("data", arguments) == status
     shown = capsys.readouterr().out
     assert all(
         f"hotstart data {name}" in shown for name in ("info", "convert", "verify", "download")
@@ -105,14 +107,14 @@ def test_help_names_every_action(words, capsys):
 
 
 def test_help_of_one_action(capsys):
-    assert run(["convert", "--help"]) == 0
+    assert run_verb("data", ["convert", "--help"]) == 0
     assert "auto | plain | pusht; default auto" in capsys.readouterr().out
 
 
 def test_a_pusht_zip_fetched_by_hand_becomes_a_data_set(pusht, tmp_path, capsys):
     shutil.copy(pusht / "pusht_cchi_v7_replay.zarr.zip", tmp_path / "pusht.zip")
     for _ in range(2):  # the second time all is there already
-        assert run(["download", "pusht", f"folder={tmp_path}"]) == 0
+        assert run_verb("data", ["download", "pusht", f"folder={tmp_path}"]) == 0
         assert (
             "206 episodes of 49 to 246 steps, 25,650 steps, 0.71 h at 10 fps"
             in capsys.readouterr().out
@@ -128,7 +130,10 @@ def test_a_pusht_zip_fetched_by_hand_becomes_a_data_set(pusht, tmp_path, capsys)
 
 def test_a_pusht_npz_is_known_by_its_shapes(pusht, tmp_path):
     assert (
-        run(["convert", str(pusht / "pusht_cchi_v7_replay_lowdim.npz"), str(tmp_path / "data")])
+        run_verb(
+            "data",
+            ["convert", str(pusht / "pusht_cchi_v7_replay_lowdim.npz"), str(tmp_path / "data")],
+        )
         == 0
     )
     assert Store.open(tmp_path / "data").fps == 10

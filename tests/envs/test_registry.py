@@ -237,7 +237,7 @@ def test_options_of_the_constructors_types_are_taken():
 @pytest.mark.parametrize("name", registry.names())
 def test_every_option_of_our_environments_has_a_meaning(name):
     try:
-        found = registry.options(name)
+        found = registry.list_options(name).values()
     except ConfigError as error:
         pytest.skip(str(error))
     assert found

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 from hotstart.benchmarks import fuzz
-from hotstart.commands import compare
+from hotstart.cli import run_verb
 from hotstart.control import RowLog
 from hotstart.evaluation import intervals, latency, results
 from hotstart.spec import ActionDim, ActionSpec, DataError
@@ -282,7 +282,7 @@ def test_no_value_in_a_result_gets_past_as_anything_but_ours(tmp_path):
             container[place[-1]] = odd
             (tmp_path / "odd.json").write_text(json.dumps(changed))
             try:
-                compare.run([str(tmp_path / "odd.json"), str(tmp_path / "good.json")])
+                run_verb("compare", [str(tmp_path / "odd.json"), str(tmp_path / "good.json")])
             except DataError as error:
                 assert len(str(error)) < 600 + len(str(tmp_path))
                 refused += 1

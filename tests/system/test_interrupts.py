@@ -74,11 +74,11 @@ def test_a_closed_terminal_is_no_crash(monkeypatch):
     reading, writing = os.pipe()
     os.close(reading)
 
-    def stopped(verb, words):
+    def stopped(verb, arguments):
         raise Interrupted("stopped", signal.SIGHUP)
 
     with os.fdopen(writing, "w", buffering=1) as gone:
-        monkeypatch.setattr(cli, "_call", stopped)
+        monkeypatch.setattr(cli, "run_verb", stopped)
         monkeypatch.setattr(sys, "stderr", gone)
         assert cli.main(["compare"]) == 129
         monkeypatch.undo()
@@ -88,7 +88,7 @@ def test_a_closed_terminal_is_no_crash(monkeypatch):
 VERB = """
 import sys, time
 from hotstart import cli
-cli._call = lambda verb, words: (print("ready", flush=True), time.sleep(60))
+cli.run_verb = lambda verb, arguments: (print("ready", flush=True), time.sleep(60))
 sys.exit(cli.main(["compare", "a"]))
 """
 
@@ -96,7 +96,7 @@ sys.exit(cli.main(["compare", "a"]))
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
-def test_every_verb_ends_with_words_and_the_shell_s_status(number, status):
+def test_every_verb_ends_with_a_message_and_the_shell_s_status(number, status):
     process = subprocess.Popen(
         [sys.executable, "-c", VERB], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -66,7 +66,7 @@ def test_pipes_and_devices_are_written_into_and_stay_what_they_are(tmp_path):
 
 
 def test_a_redirected_stdout_is_no_file_to_replace(tmp_path):
-    text = "from pathlib import Path; from hotstart.commands import outputs; print('first', flush=True); "
+    text = "from pathlib import Path; from hotstart.system import outputs; print('first', flush=True); "
     text += "outputs.check_file(Path('/dev/stdout'), False); outputs.write_text(Path('/dev/stdout'), 'second')"
     with (tmp_path / "out.txt").open("w") as file:
         subprocess.run([sys.executable, "-c", text], stdout=file, check=True, timeout=60)
@@ -99,7 +99,7 @@ def test_a_link_is_followed(tmp_path):
 def test_a_full_disk_is_a_message_not_a_traceback(capsys, monkeypatch):
     """The system's own refusal, through the door; /dev/full is a disk without room."""
     monkeypatch.setattr(
-        "hotstart.cli._call", lambda verb, words: outputs.write_text(FULL, "a result\n")
+        "hotstart.cli.run_verb", lambda verb, arguments: outputs.write_text(FULL, "a result\n")
     )
     assert main(["compare"]) == 2
     assert "No space left on device: make room" in capsys.readouterr().err
@@ -107,7 +107,7 @@ def test_a_full_disk_is_a_message_not_a_traceback(capsys, monkeypatch):
 
 def test_a_file_that_cannot_be_opened_is_named(capsys, monkeypatch):
     monkeypatch.setattr(
-        "hotstart.cli._call", lambda verb, words: Path("/nowhere/at/all").read_text()
+        "hotstart.cli.run_verb", lambda verb, arguments: Path("/nowhere/at/all").read_text()
     )
     assert main(["compare"]) == 2
     assert (
