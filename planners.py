@@ -21,7 +21,7 @@ import numpy as np
 from .checks import check_plan
 from .rows import take_rows
 from .seeds import Purpose, counter_generator
-from .spec import Ask, ConfigError, FloatArray, HotstartError, PlanError, Planned, Policy
+from .spec import ConfigError, FloatArray, HotstartError, PlanError, Planned, PlanQuery, Policy
 
 Latency = Callable[[int, int], float]
 """(row, number of the row's plan, 0 being the first one) -> seconds that the plan takes."""
@@ -39,15 +39,15 @@ class _Asking:
         self.seconds: list[tuple[int, float]] = []
         """(rows, real seconds) of every call."""
 
-    def _plan(self, state: Any, ask: Ask) -> Planned:
+    def _plan(self, state: Any, query: PlanQuery) -> Planned:
         """The policy's answer; raises PlanError where it is none for exactly the rows that were asked for."""
         began = time.perf_counter()
-        planned = self.policy.plan(state, ask.rows, ask.executed, ask.frozen)
-        self.seconds.append((len(ask.rows), time.perf_counter() - began))
-        checked = check_plan(planned, ask.rows)
-        if len(checked.rows) < len(ask.rows):
+        planned = self.policy.plan(state, query.rows, query.executed, query.frozen)
+        self.seconds.append((len(query.rows), time.perf_counter() - began))
+        checked = check_plan(planned, query.rows)
+        if len(checked.rows) < len(query.rows):
             raise PlanError(
-                f"{len(ask.rows)} rows were asked for; the policy planned for {len(checked.rows)}"
+                f"{len(query.rows)} rows were asked for; the policy planned for {len(checked.rows)}"
             )
         return checked
 
@@ -65,9 +65,9 @@ class ImmediatePlanner(_Asking):
         """Forget answers that nobody has taken."""
         self._answers = []
 
-    def submit(self, state: Any, ask: Ask) -> None:
+    def submit(self, state: Any, query: PlanQuery) -> None:
         """Plan at once."""
-        self._answers.append(self._plan(state, ask))
+        self._answers.append(self._plan(state, query))
 
     def poll(self, now_s: FloatArray) -> Sequence[Planned]:
         """What `submit` worked out."""
@@ -100,11 +100,11 @@ class DelayedPlanner(_Asking):
         """Forget what is under way, and how many plans each row had."""
         self._plans, self._due = {}, {}
 
-    def submit(self, state: Any, ask: Ask) -> None:
+    def submit(self, state: Any, query: PlanQuery) -> None:
         """Plan now, and keep each row's answer until it is due."""
-        planned = self._plan(state, ask)
+        planned = self._plan(state, query)
         for index, (row, now_s) in enumerate(
-            zip(ask.rows.tolist(), ask.now_s.tolist(), strict=True)
+            zip(query.rows.tolist(), query.now_s.tolist(), strict=True)
         ):
             number = self._plans.get(row, 0)
             self._plans[row] = number + 1
@@ -122,7 +122,7 @@ class DelayedPlanner(_Asking):
         return np.inf
 
 
-Question = tuple[Future[Planned], Any, Ask]
+Question = tuple[Future[Planned], Any, PlanQuery]
 Questions = SimpleQueue[Question | None]
 """What a planning thread is asked; None ends it."""
 
@@ -170,14 +170,14 @@ class ThreadedPlanner(_Asking):
                 question.cancel()
             self._under_way.clear()
 
-    def submit(self, state: Any, ask: Ask) -> None:
+    def submit(self, state: Any, query: PlanQuery) -> None:
         """Put the question to the thread."""
         if self._closed:
             raise ConfigError("the planner was closed; make a new one")
         question: Future[Planned] = Future()
         with self._lock:
             self._under_way.append(question)
-        self._questions.put((question, state, ask))
+        self._questions.put((question, state, query))
 
     def poll(self, now_s: FloatArray) -> Sequence[Planned]:
         """The answers that are there, oldest first."""
@@ -218,17 +218,17 @@ _THREADS: dict[threading.Thread, Questions] = {}
 def _answer(asking: _Asking, questions: Questions) -> None:
     """A planning thread's work: one question after the other, until there are no more."""
     while (asked := questions.get()) is not None:
-        question, state, ask = asked
+        question, state, query = asked
         if question.set_running_or_notify_cancel():
             try:
-                question.set_result(asking._plan(state, ask))
+                question.set_result(asking._plan(state, query))
             except BaseException as error:  # whatever it is, `poll` raises it where somebody looks
                 question.set_exception(error)
         del (
             asked,
             question,
             state,
-            ask,
+            query,
         )  # they are large, and the next question may be long in coming
 
 

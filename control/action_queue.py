@@ -37,15 +37,12 @@ class ActionQueue:
         self._actions[row, :count] = timed.actions
         self._taken[row] = 0
 
-    def find_due(self, end_s: FloatArray) -> tuple[BoolArray, FloatArray, FloatArray]:
-        """The newest action of each row that is meant for a time before `end_s` (B,).
-
-        Returns whether there is one (B,), its time (B,) and the action (B, A).
-        """
+    def find_due(self, end_s: FloatArray) -> tuple[BoolArray, TimedActions]:
+        """Whether a row has an action for a time before `end_s` (B,), and the newest such of each row."""
         before = (self._times_s < end_s[:, None]).sum(axis=1)
         newest = np.maximum(before - 1, 0)
-        times_s, actions = self._times_s[self._rows, newest], self._actions[self._rows, newest]
-        return before > self._taken, times_s, actions
+        times_s = self._times_s[self._rows, newest]
+        return before > self._taken, TimedActions(times_s, self._actions[self._rows, newest])
 
     def take(self, end_s: FloatArray, chosen: BoolArray) -> IntArray:
         """Take what is meant for `end_s` (B,) or earlier out of the `chosen` rows (B,).

@@ -17,7 +17,6 @@ import numpy as np
 from ..checks import check_command, check_fit, check_plan
 from ..spec import (
     Actor,
-    Ask,
     Clock,
     ConfigError,
     Executed,
@@ -27,6 +26,7 @@ from ..spec import (
     Listener,
     Observation,
     Planner,
+    PlanQuery,
     Policy,
     Robot,
     SilentError,
@@ -239,7 +239,7 @@ class _Episode:
         self.waiting[rows] = True
         self.asked_s[rows] = made_s
         self.next_plan_s[rows] = made_s
-        self.planner.submit(self.state, Ask(rows, executed, frozen, now_s[rows]))
+        self.planner.submit(self.state, PlanQuery(rows, executed, frozen, now_s[rows]))
 
     def _receive(self, now_s: FloatArray) -> None:
         """Splice every chunk that has arrived into its row."""
@@ -274,10 +274,10 @@ class _Episode:
 
     def _choose(self, number: int, now_s: FloatArray, observation: Observation) -> Tick:
         """Each row's action for this turn: that of its plan, or a hold until a plan comes."""
-        due, target_s, actions = self.queue.find_due(now_s + self.period_s - LATE_S)
+        due, newest = self.queue.find_due(now_s + self.period_s - LATE_S)
         due = due & ~self.done
         starved = ~due & ~self.done
-        actions = np.where(due[:, None], actions, 0.0)
+        actions = np.where(due[:, None], newest.actions, 0.0)
         substeps = np.where(due, np.minimum(self.robot.substeps, self.end - self.elapsed), 0)
         if starved.any():
             held = zero_order_hold(self.robot.action_spec, self.last, self.robot.hold_position())
@@ -291,7 +291,7 @@ class _Episode:
             number=number,
             now_s=now_s,
             made_s=self.made_s,
-            target_s=np.where(due, target_s, now_s),
+            target_s=np.where(due, newest.times_s, now_s),
             observation=observation,
             actions=actions,
             substeps=substeps,

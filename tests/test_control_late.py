@@ -15,7 +15,7 @@ from hotstart.planners import (
     constant_latency,
     drawn_latency,
 )
-from hotstart.spec import Ask, ConfigError, Horizon, HotstartError, SilentError, TimedActions
+from hotstart.spec import ConfigError, Horizon, HotstartError, PlanQuery, SilentError, TimedActions
 
 
 @pytest.mark.parametrize("latency", [1, 2, 3])
@@ -475,7 +475,7 @@ def test_nothing_of_an_episode_before_reaches_the_next_one(scripted):
     assert np.stack(robot.commands)[:, 0, 0].max() < 1000
 
 
-ASK = Ask(np.arange(2), np.zeros(2, int), np.zeros(2, int), np.zeros(2))
+ASK = PlanQuery(np.arange(2), np.zeros(2, int), np.zeros(2, int), np.zeros(2))
 
 
 def state_of(policy):
@@ -565,7 +565,7 @@ atexit.register(lambda: print(len(policy.asked), flush=True))
 planner = ThreadedPlanner(policy)
 state = policy.observe(policy.initial_state([0]), {"tick": np.zeros((1, 1))})
 for _ in range(50):
-    planner.submit(state, Ask(np.zeros(1, int), np.zeros(1, int), np.zeros(1, int), np.zeros(1)))
+    planner.submit(state, PlanQuery(np.zeros(1, int), np.zeros(1, int), np.zeros(1, int), np.zeros(1)))
 time.sleep(0.1)
 print("the program ends", flush=True)
 """
@@ -574,7 +574,7 @@ print("the program ends", flush=True)
 def test_an_unclosed_planner_at_work_ends_with_the_program(fresh_python):
     """Twice: a thread that comes back from torch into a dying interpreter aborts it more often than not."""
     for _ in range(2):
-        ended = fresh_python("from hotstart.spec import Ask\n" + UNCLOSED)
+        ended = fresh_python("from hotstart.spec import PlanQuery\n" + UNCLOSED)
         assert ended.stdout.split("\n")[:2] == [
             "the program ends",
             "1",

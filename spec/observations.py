@@ -1,0 +1,86 @@
+"""What an observation holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .errors import ConfigError
+from .messages import shorten
+from .plain_values import has_types, is_whole
+
+ObsKind = Literal["state", "image", "language"]
+
+
+@dataclass(frozen=True)
+class ObsKey:
+    """One entry of an observation."""
+
+    shape: tuple[int, ...]  # without the axes of rows and time
+    dtype: str = "float32"  # numpy's name
+    kind: ObsKind = "state"
+
+
+TEXT_BYTES = 96
+"""Room for a task's words in an observation of kind `language`: UTF-8, filled up with zeros."""
+TEXT_KEY = ObsKey((TEXT_BYTES,), "uint8", "language")
+
+
+def text_to_bytes(text: str) -> NDArray[np.uint8]:
+    """Words as a `language` observation, (TEXT_BYTES,); raises ConfigError for too many words."""
+    raw = text.encode()
+    if len(raw) > TEXT_BYTES:
+        raise ConfigError(
+            f"the instruction {shorten(text)} is {len(raw)} bytes long; "
+            f"at most {TEXT_BYTES} are possible: shorten it"
+        )
+    return np.frombuffer(raw.ljust(TEXT_BYTES, b"\0"), np.uint8).copy()
+
+
+def bytes_to_text(values: ArrayLike) -> str:
+    """The words of a `language` observation (TEXT_BYTES,)."""
+    return np.asarray(values, np.uint8).tobytes().rstrip(b"\0").decode(errors="replace")
+
+
+@dataclass(frozen=True)
+class ObsSpec:
+    """What an observation holds, key by key, in a fixed order."""
+
+    keys: Mapping[str, ObsKey]
+
+    def to_json(self) -> dict[str, dict[str, Any]]:
+        """Plain dicts, for the store and the checkpoint."""
+        return {name: {**asdict(key), "shape": list(key.shape)} for name, key in self.keys.items()}
+
+    @classmethod
+    def from_json(cls, keys: Mapping[str, Mapping[str, Any]]) -> ObsSpec:
+        """Read back what `to_json` wrote; raises ConfigError for anything else."""
+        if not isinstance(keys, Mapping):
+            raise ConfigError(f"obs_spec is {shorten(keys)}; keys with a shape each are wanted")
+        return cls({name: _read_key(name, key) for name, key in keys.items()})
+
+
+WHOLE_TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
+NUMBER_TYPES = ("bool", *WHOLE_TYPES, "float16", "float32", "float64")
+"""What the numbers of an observation may be."""
+
+
+def _read_key(name: object, plain: Any) -> ObsKey:
+    """One entry of an observation; raises ConfigError for anything that `to_json` does not write."""
+    shown = f"obs_spec holds {shorten(name)}: {shorten(plain)}"
+    fitting = has_types(plain, {"shape": (list, tuple), "dtype": str, "kind": str})
+    if not fitting or "shape" not in plain or not isinstance(name, str):
+        raise ConfigError(f"{shown}; a shape, a dtype and a kind are wanted")
+    key = ObsKey(**{**plain, "shape": tuple(plain["shape"])})
+    kinds = get_args(ObsKind)
+    whole = all(map(is_whole, key.shape)) and min(key.shape, default=0) >= 0
+    if not whole or key.dtype not in NUMBER_TYPES or key.kind not in kinds:
+        raise ConfigError(
+            f"{shown}; the shape is of whole numbers, the dtype one of {', '.join(NUMBER_TYPES)}, "
+            f"the kind one of {', '.join(kinds)}"
+        )
+    return key
