@@ -164,7 +164,7 @@ class DiffusionPolicy:
             discrete=torch.as_tensor(self.model.actions.discrete, device=device),
             discrete_size=self.model.actions.discrete_size,
             unconditional=self._unconditional_context(observed),
-            anchor=None if self.model.anchors is None else self.model.anchors.chosen(tokens),
+            anchor=None if self.model.anchors is None else self.model.anchors.choose(tokens),
         )
         outcome = self.sampler(request)
         check_finite(outcome.plan)

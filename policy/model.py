@@ -1,4 +1,4 @@
-"""What is trained and saved: encoder, denoiser network and normaliser, built from one plain configuration."""
+"""The model that is trained and saved: encoder, denoiser network and normaliser."""
 
 from __future__ import annotations
 
@@ -21,12 +21,16 @@ from .samplers.base import Capabilities
 AS_GIVEN = {"_target_": f"{Representation.__module__}.{Representation.__qualname__}"}
 """Actions as the robot takes them."""
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-"""What a denoiser's weights may be held in while it runs."""
+"""Number formats that a denoiser's weights may be held in while it runs."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that fixes a model but its weights; plain values, written to and read from a checkpoint."""
+    """Everything that fixes a model but its weights.
+
+    Plain values, written to and read from a checkpoint. `encoder`, `denoiser`, `schedule` and
+    `actions` name a registered class as `_target_` and hold its options.
+    """
 
     encoder: Mapping[str, Any]
     denoiser: Mapping[str, Any]
@@ -37,13 +41,16 @@ class ModelConfig:
     prediction: str = "v"
     actions: Mapping[str, Any] = field(default_factory=lambda: dict(AS_GIVEN))
     learned_weighting: bool = False
-    """Whether it holds what was learned of how much each noise level counts in training (`LearnedLossWeighting`)."""
+    """Whether the weight of each noise level in the loss is learned (`LearnedLossWeighting`)."""
     anchors: int = 0
-    """How many anchors a checkpoint was given after its training (see policy/fitting/anchors.py)."""
+    """Number of anchors that a checkpoint was given after its training (see fitting/anchors.py)."""
 
 
 class Anchors(nn.Module):
-    """K normalised plans, and a head that scores them by the condition tokens (see policy/fitting/anchors.py)."""
+    """K normalised plans (K, T, A), and a head that scores them by the condition tokens.
+
+    `policy.fitting.anchors` fills them.
+    """
 
     plans: Tensor
 
@@ -64,13 +71,16 @@ class Anchors(nn.Module):
         """Which anchor (B,) lies nearest to each of plans (B, T, A)."""
         return torch.cdist(plans.flatten(1), self.plans.flatten(1)).argmin(1)
 
-    def chosen(self, tokens: Tensor) -> Tensor:
+    def choose(self, tokens: Tensor) -> Tensor:
         """The anchor (B, T, A) that the head puts first."""
         return self.plans[self.scores(tokens).argmax(1)]
 
 
 class PolicyModel(nn.Module):
-    """Encoder, denoiser and normaliser, the parts that have weights or statistics, and how actions are represented."""
+    """Encoder, denoiser and normaliser, and how actions are represented.
+
+    `forward` is the training loss. `encode` and `denoiser` are what samplers need.
+    """
 
     def __init__(self, config: ModelConfig, normalizer: Normalizer | None = None) -> None:
         super().__init__()
@@ -88,33 +98,35 @@ class PolicyModel(nn.Module):
         self.network = build("denoiser", config.denoiser, **sizes)
         self.network.check_steps(config.horizon.planned)
         self.schedule: Schedule = build("schedule", config.schedule)
+        commands = None
         if self.actions.changes:
             commands = config.action_spec
-        else:
-            commands = None
         self.normalizer = normalizer or Normalizer(
             expected_shapes(config.obs_spec, self.actions.spec, commands)
         )
         self.denoiser = Denoiser(self.network, Preconditioner(config.prediction))
+        self.learned_weighting: LearnedLossWeighting | None = None
         if config.learned_weighting:
             self.learned_weighting = LearnedLossWeighting()
-        else:
-            self.learned_weighting = None
         self.anchors: Anchors | None = None
         if config.anchors:
             self.add_anchors(config.anchors)
         self.regimes: tuple[str, ...] | None = None
-        """Regimes of levels that the weights were trained with; None where nobody said."""
+        """Regimes of levels that the weights were trained with; None where that is unknown."""
         self.measured_start: float | None = None
-        """Least start of warm starts that calibration measured, a schedule time; None where it did not."""
-        self._trainable = frozenset(name for name, p in self.named_parameters() if p.requires_grad)
+        """Lowest start of warm starts by calibration [schedule time]; None where it was not run."""
+        self.parameter_count = 0
+        """Numbers that training sets; a trained model keeps the count without their gradients."""
+        for parameter in self.parameters():
+            if parameter.requires_grad:
+                self.parameter_count += parameter.numel()
 
     def __repr__(self) -> str:
         """One line, with the number of parameters; `print(model.network)` shows every layer."""
-        parts = ", ".join(
-            type(part).__name__ for part in (self.encoder, self.network, self.schedule)
-        )
-        return f"PolicyModel({self.parameter_count / 1e6:.2f} M parameters: {parts}; {self.config.horizon})"
+        encoder, network = type(self.encoder).__name__, type(self.network).__name__
+        parts = f"{encoder}, {network}, {type(self.schedule).__name__}"
+        millions = self.parameter_count / 1e6
+        return f"PolicyModel({millions:.2f} M parameters: {parts}; {self.config.horizon})"
 
     def add_anchors(self, count: int) -> None:
         """Make room for anchors, which `policy.fitting.anchors` fills."""
@@ -179,18 +191,22 @@ class PolicyModel(nn.Module):
         return getattr(self.encoder, "condition_dropout", 0.0) > 0
 
     def tokens(self, observation: Mapping[str, Tensor], conditional: bool = True) -> Tensor:
-        """Condition tokens (B, K, E) of an observation in its own units, key -> (B, To, ...), with the instruction or not."""
-        missing = [name for name in self.config.obs_spec.keys if name not in observation]
+        """Condition tokens (B, K, E) of an observation in its own units, key -> (B, To, ...).
+
+        Without `conditional` the instruction is left out. Raises CheckpointError for missing keys.
+        """
+        keys = self.config.obs_spec.keys
+        missing = [name for name in keys if name not in observation]
         if missing:
             raise CheckpointError(
-                f"the policy was trained with {shorten(list(self.config.obs_spec.keys), 400)}; {missing} are not observed"
+                f"the policy was trained with {shorten(list(keys), 400)}; "
+                f"{missing} are not observed"
             )
-        normalised = {
-            name: self.normalizer.normalize(name, observation[name])
-            if key.kind == "state"
-            else observation[name]
-            for name, key in self.config.obs_spec.keys.items()
-        }
+        normalised = {}
+        for name, key in keys.items():
+            normalised[name] = observation[name]
+            if key.kind == "state":
+                normalised[name] = self.normalizer.normalize(name, observation[name])
         if conditional:
             return self.encoder(normalised)
         return self.encoder(normalised, conditional=False)
@@ -198,7 +214,8 @@ class PolicyModel(nn.Module):
     def decode(self, plan: Tensor, observation: Mapping[str, Tensor]) -> Tensor:
         """A normalised plan (B, T, A') as the robot's actions (B, T, A), in their own units.
 
-        A number that never changed in the training data is exactly what it was there, whatever form the network sees.
+        A number that never changed in the training data is exactly what it was there, whatever form
+        the network sees.
         """
         actions = self.actions.decode(self.normalizer.denormalize(ACTION, plan), observation)
         if COMMAND in self.normalizer.shapes:
@@ -213,8 +230,3 @@ class PolicyModel(nn.Module):
             )
         self.network.set_precision(PRECISIONS[name])
         return self
-
-    @property
-    def parameter_count(self) -> int:
-        """Numbers that training sets; in a trained model, too, whose parameters take no gradients any more."""
-        return sum(p.numel() for name, p in self.named_parameters() if name in self._trainable)

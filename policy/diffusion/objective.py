@@ -1,9 +1,11 @@
 """The training objective: which noise levels the steps of a training plan get, and the loss.
 
-Three regimes, drawn per sample (one checkpoint then serves every sampler):
+Each sample is trained in one of three regimes, so that one checkpoint serves every sampler:
   constant   one level for the whole plan: fresh sampling (Diffusion Policy) and warm starts (RTI)
-  staircase  SDP's stairs: block c of h has schedule time (c + 1 - u) / h with one u for the plan (2406.04806, section 3)
-  prefix     a random number of first steps is clean, the rest has one level: continuing a frozen prefix (2512.05964)
+  staircase  SDP's stairs (2406.04806, section 3): block c of h has the schedule time
+             (c + 1 - u) / h, with one u for the plan
+  prefix     a random number of first steps is clean, the rest has one level: a frozen prefix is
+             continued (2512.05964)
 """
 
 from __future__ import annotations
@@ -20,17 +22,23 @@ from .regimes import Regimes, check_regimes
 from .schedule import Schedule, add_noise
 
 TIME_LEAST = 1e-3
-"""No training level lies nearer to clean than this schedule time: there is nothing to learn there."""
+"""Lowest schedule time of a noisy step in training; nearer to clean there is nothing to learn."""
 
 
 def block_index(horizon: Horizon) -> Tensor:
-    """Stair of each planned step, (T,): past steps share the first block, a left-over tail joins the last one."""
+    """Number of the block of each planned step, (T,).
+
+    Past steps belong to the first block, steps left over at the end to the last one.
+    """
     step = torch.arange(horizon.planned) - horizon.past
     return torch.div(step, horizon.executed, rounding_mode="floor").clamp(0, horizon.blocks - 1)
 
 
 def staircase_times(horizon: Horizon, progress: Tensor) -> Tensor:
-    """Schedule times (B, T) of SDP's staircase, `progress` (B,) in [0, 1) of a block's stair already removed."""
+    """Schedule times (B, T) of SDP's staircase (2406.04806, section 3).
+
+    `progress` (B,), in [0, 1), is the share of a stair that is already removed.
+    """
     return (block_index(horizon).to(progress) + 1 - progress.unsqueeze(-1)) / horizon.blocks
 
 
@@ -41,22 +49,20 @@ def draw_times(
     generator: torch.Generator,
     stratified: bool = False,
 ) -> Tensor:
-    """Schedule times (B, T) in [0, 1]: exactly 0 on the clean prefix, at least TIME_LEAST elsewhere.
+    """Schedule times (B, T) in [0, 1]: 0 on the clean prefix, at least TIME_LEAST elsewhere.
 
-    `stratified` draws one time from each of B equal parts of [0, 1], in random order, so that every batch sees all of them
-    (ANT, 2306.00354, has as many samples from every interval).
+    `stratified` draws one time from each of B equal parts of [0, 1], in random order, so that every
+    batch sees all of them (ANT, 2306.00354, has as many samples from every interval). Raises
+    ConfigError as `check_regimes` does.
     """
     check_regimes(regimes, horizon)
-    regime = torch.multinomial(
-        torch.from_numpy(regimes.shares()), batch, True, generator=generator
-    )  # (B,)
+    shares = torch.from_numpy(regimes.shares())
+    regime = torch.multinomial(shares, batch, True, generator=generator)  # (B,)
     uniform = torch.rand(batch, generator=generator)
     if stratified:
         uniform = (torch.randperm(batch, generator=generator) + uniform) / batch
-    chunk = horizon.past + horizon.executed  # a prefix of at most one chunk is ever frozen
-    longest = max(
-        1, min(chunk, horizon.planned - 1)
-    )  # and one step is left to learn: a plan all clean has no loss
+    # At most one chunk is ever frozen, and one step is left to learn.
+    longest = max(1, min(horizon.past + horizon.executed, horizon.planned - 1))
     clean = torch.randint(1, longest + 1, (batch, 1), generator=generator)
     constant = uniform.unsqueeze(1).expand(-1, horizon.planned).clamp_min(TIME_LEAST)
     stairs = staircase_times(horizon, uniform).clamp_min(TIME_LEAST)
@@ -66,19 +72,21 @@ def draw_times(
 
 
 class LearnedLossWeighting(nn.Module):
-    """u(level), learned beside the network: a level's loss L counts as exp(-u) L + u (EDM2, 2312.02696, equation 21).
+    """u(level), learned beside the network: a level's loss L counts as exp(-u) L + u.
 
-    At the optimum u = log E[L], and every level pulls equally hard.
+    At the optimum u = log E[L], and every level counts the same (EDM2, 2312.02696, equation 21).
     """
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()
-        self.layers = nn.Sequential(LevelEmbedding(width, width), nn.SiLU(), nn.Linear(width, 1))
-        nn.init.zeros_(self.layers[2].weight)  # type: ignore[arg-type]
-        nn.init.zeros_(self.layers[2].bias)  # type: ignore[arg-type]
+        embedding = LevelEmbedding(width, width)
+        out = nn.Linear(width, 1)
+        nn.init.zeros_(out.weight)
+        nn.init.zeros_(out.bias)
+        self.layers = nn.Sequential(embedding, nn.SiLU(), out)
 
     def forward(self, level: Tensor) -> Tensor:
-        """(...) -> (...)."""
+        """Levels (...) -> u (...)."""
         return self.layers(level).squeeze(-1)
 
 

@@ -1,4 +1,4 @@
-"""The shares of the level regimes that a policy is trained with (see objective.py); needs no torch."""
+"""Shares of the noise level regimes in training (see objective.py); needs no torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from ...spec import ConfigError, FloatArray, Horizon, option
 
 UNET_STEPS = 4
-"""A plan's length that is a multiple of this fits the U-Net's three resolutions, and every other network."""
+"""A plan of a multiple of so many steps fits the U-Net's three resolutions."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Regimes:
     """Shares of the three level regimes; they are scaled to sum to one, and 0 turns one off."""
 
     staircase: float = option(
-        0.5, "share of plans whose noise rises in stairs, for inference=sdp and rising warm starts"
+        0.5,
+        "share of plans whose noise rises in stairs, for inference=sdp and warm starts with a ramp",
     )
     constant: float = option(
         0.4, "share of plans of one noise level, for fresh plans and warm starts"
@@ -38,13 +39,13 @@ class Regimes:
         raw = np.array([self.staircase, self.constant, self.prefix], np.float64)
         return raw / raw.sum()
 
-    def trained(self) -> list[str]:
+    def names(self) -> list[str]:
         """Names of the regimes with a share: what the checkpoint was trained for."""
-        found: list[str] = []
+        names: list[str] = []
         for name, share in asdict(self).items():
             if share > 0:
-                found.append(name)
-        return found
+                names.append(name)
+        return names
 
 
 def check_regimes(regimes: Regimes, horizon: Horizon) -> None:
@@ -53,12 +54,15 @@ def check_regimes(regimes: Regimes, horizon: Horizon) -> None:
         least = horizon.past + 2 * horizon.executed
         fits = -(-least // UNET_STEPS) * UNET_STEPS
         raise ConfigError(
-            f"horizon.planned is {horizon.planned}, but noise in a staircase (training.regimes.staircase is "
-            f"{regimes.staircase:g}) needs two blocks of horizon.executed={horizon.executed} steps, {least} or more in all: "
-            f"give horizon.planned={fits}, or training.regimes.staircase=0 for a policy that inference=sdp cannot run"
+            f"horizon.planned is {horizon.planned}, but noise in a staircase "
+            f"(training.regimes.staircase is {regimes.staircase:g}) needs two blocks of "
+            f"horizon.executed={horizon.executed} steps, {least} or more in all: "
+            f"give horizon.planned={fits}, or training.regimes.staircase=0 "
+            "for a policy that inference=sdp cannot run"
         )
     if regimes.prefix > 0 and horizon.planned < 2:
         raise ConfigError(
-            f"horizon.planned is {horizon.planned}, but a clean prefix (training.regimes.prefix is {regimes.prefix:g}) needs "
-            "2 or more: give horizon.planned=2, or training.regimes.prefix=0"
+            f"horizon.planned is {horizon.planned}, but a clean prefix "
+            f"(training.regimes.prefix is {regimes.prefix:g}) needs 2 or more: "
+            "give horizon.planned=2, or training.regimes.prefix=0"
         )

@@ -1,4 +1,4 @@
-"""Training on one's own arrays, without a configuration file: sensible parts are chosen, each can be given."""
+"""Training on one's own arrays, without a configuration file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ def default_config(
     actions: Mapping[str, Any] | None = None,
     horizon: Horizon | None = None,
 ) -> ModelConfig:
-    """A model for the data set: state encoder, U-Net, cosine schedule, v-prediction, unless something else is given."""
+    """The configuration of a model for the data set.
+
+    State encoder, U-Net, cosine schedule, v-prediction, unless something else is given.
+    """
     return ModelConfig(
         encoder=encoder or node(StateEncoder),
         denoiser=denoiser or node(ConditionalUnet),
@@ -49,10 +52,10 @@ def train(
     progress: bool = True,
     **parts: Any,
 ) -> PolicyModel:
-    """Train a policy on a data set (`Arrays` or a `Store`) and return the EMA model, which shows its number of parameters.
+    """Train a policy on a data set (`Arrays` or a `Store`) and return the EMA model.
 
-    The run lives in `folder`; the same call goes on with a run that was stopped, and more `steps` go on with one that is
-    done. `parts` as in `default_config`.
+    The run lives in `folder`. The same call goes on with a run that was stopped, and more `steps`
+    go on with one that is done. `parts` as in `default_config`.
     """
     config = default_config(dataset, **parts)
     return Trainer(dataset, config, settings or TrainingSettings(), Path(folder)).run(

@@ -23,7 +23,7 @@ Batch = tuple[dict[str, Tensor], Tensor]
 class WindowBatches:
     """The batch of step s is the s-th slice of an endless row of shuffles of all windows.
 
-    Each shuffle has its own seed. Where several processes train, each gets its own rows of the batch.
+    Each shuffle has its own seed. Where several processes train, each gets its rows of the batch.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class WindowBatches:
         device: str,
         frames: dict[str, Frames] | None = None,
     ) -> None:
-        """`index` (N, T) holds the windows; `batch` is the number of rows of all processes together.
+        """`index` (N, T) holds the windows; `batch` counts the rows of all processes together.
 
         `frames` holds the pictures of every image key (default: all of them decoded in memory).
         """
@@ -65,7 +65,7 @@ class WindowBatches:
         return self.index[self.share.cut(self._rows(step))]
 
     def all(self, names: Sequence[str]) -> Iterator[Batch]:
-        """Every window once, in order, at most `batch` at a time, with the observation's keys `names`."""
+        """Every window once, in order, at most `batch` at a time, with the keys `names`."""
         for windows in self.index.split(self.batch):
             yield self.of(windows, names)
 
@@ -132,7 +132,7 @@ class Prefetcher:
         return batch.result()
 
 
-def balanced_index(dataset: Dataset, config: ModelConfig, index: IntArray) -> IntArray:
+def balance_index(dataset: Dataset, config: ModelConfig, index: IntArray) -> IntArray:
     """The windows (N, T) with those of rare tasks repeated.
 
     Each task then has as many windows as the most frequent one. A window's task is the text of the

@@ -1,4 +1,4 @@
-"""What a run trains on: windows for training and validation, and the statistics that normalise them."""
+"""The data of a run: windows for training and validation, and their statistics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...datasets.windows import split_usable_episodes, window_index
 from ...spec import DataError, shorten
 from ..model import ModelConfig, PolicyModel
 from ..normalizer import ACTION, COMMAND, Normalizer
-from .batches import WindowBatches, balanced_index, image_keys
+from .batches import WindowBatches, balance_index, image_keys
 from .settings import TrainingSettings
 
 
@@ -33,14 +33,14 @@ def prepare_data(
 ) -> TrainingData:
     """Split the episodes, cut windows, decode pictures as `settings.cache` says.
 
-    Raises DataError where too few episodes are usable, ConfigError as `balanced_index` does.
+    Raises DataError where too few episodes are usable, ConfigError as `balance_index` does.
     """
     ends = dataset.episode_ends
     train, held_out = split_usable_episodes(ends, settings.validation_share, settings.seed)
     index = window_index(ends, config.horizon, episodes=train)
     found = dataset_statistics(dataset, index)
     if settings.balanced:
-        index = balanced_index(dataset, config, index)
+        index = balance_index(dataset, config, index)
     make_batches = partial(
         WindowBatches,
         dataset,
@@ -66,7 +66,7 @@ def _open_pictures(
 
 
 def fit_normalizer(model: PolicyModel, data: TrainingData) -> None:
-    """Fit a new model's normaliser to the data: to the actions in the form that the network sees."""
+    """Fit a new model's normaliser to the data, to actions in the form that the network sees."""
     found = dict(data.statistics)
     if model.actions.changes:
         encoded = []
@@ -92,7 +92,8 @@ def check_specs(dataset: Dataset, config: ModelConfig) -> None:
     for name, key in config.obs_spec.keys.items():
         if name not in keys:
             raise DataError(
-                f"the data set has no observation {shorten(name)}; it has {shorten(list(keys), 400)}"
+                f"the data set has no observation {shorten(name)}; "
+                f"it has {shorten(list(keys), 400)}"
             )
         if keys[name].shape != key.shape:
             raise DataError(

@@ -12,14 +12,18 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 class EMA(Generic[Model]):
-    """Average with decay min(most, 1 - (1 + step)^-power): short memory at first, long later (Diffusion Policy's rule)."""
+    """Average of the weights with decay min(most, 1 - (1 + step)^-power).
+
+    Short memory at first, long later: the rule of Diffusion Policy (2303.04137).
+    """
 
     def __init__(self, model: Model, power: float = 0.75, most: float = 0.9999) -> None:
+        """Copy `model`; the average is `self.model`, in evaluation mode and without gradients."""
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.power, self.most = power, most
 
     def decay(self, step: int) -> float:
-        """Share of the old average that is kept at `step` (the first step is 0 and keeps nothing)."""
+        """Share of the old average that is kept at `step`; the first step, 0, keeps nothing."""
         return min(self.most, 1 - (1 + step) ** -self.power)
 
     @torch.no_grad()
@@ -27,7 +31,7 @@ class EMA(Generic[Model]):
         """Move the average towards the model's weights; buffers are copied."""
         share = 1 - self.decay(step)
         averages: list[Tensor] = [*self.model.parameters()]
-        weights = [w.detach() for w in model.parameters()]
+        weights: list[Tensor] = [*model.parameters()]
         torch._foreach_lerp_(averages, weights, share)  # pyright: ignore[reportPrivateImportUsage]
         for average, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
             average.copy_(buffer)

@@ -1,4 +1,7 @@
-"""Metrics of a run: `metrics.jsonl` and TensorBoard, both cut back to the step a resumed run goes on from."""
+"""Metrics of a run: `metrics.jsonl` and TensorBoard.
+
+Both are cut back to the step that a resumed run goes on from.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,14 @@ class MetricsLog:
     """Writes numbers under a step; a context manager that closes both files."""
 
     def __init__(self, folder: Path, step: int) -> None:
+        """Keep what `folder` holds up to `step`, the last one before a run goes on."""
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "metrics.jsonl"
-        kept = [record for record in read_metrics(folder) if record["step"] <= step]
-        self.path.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        kept = ""
+        for record in read_metrics(folder):
+            if record["step"] <= step:
+                kept += json.dumps(record) + "\n"
+        self.path.write_text(kept)
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
         self._file = self.path.open("a")
 

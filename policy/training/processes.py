@@ -1,7 +1,8 @@
-"""Several processes that train one model: whose rows are whose, and draws that do not depend on how many there are.
+"""Several processes that train one model: whose rows are whose, and draws for all rows.
 
-Every process draws for the whole batch and keeps its own rows. So windows, levels, noise, crops and colours are the same
-in one process and in several, and DistributedDataParallel's mean of the gradients is the gradient of the whole batch.
+Every process draws for the whole batch and keeps its own rows. So windows, levels, noise, crops
+and colours do not depend on the number of processes, and DistributedDataParallel's mean of the
+gradients is the gradient of the whole batch.
 """
 
 from __future__ import annotations
@@ -44,19 +45,20 @@ def current_share() -> Share:
 
 
 def draw_rows(draw: Callable[[int], Tensor], rows: int, dim: int = 0) -> Tensor:
-    """Random numbers for this process's `rows`: `draw(n)` is called for all n rows of the batch.
+    """Random numbers for this process's `rows`.
 
-    `dim` is the axis of the rows in what `draw` returns.
+    `draw(n)` is called for all n rows of the batch; axis `dim` of what it returns holds the rows.
     """
     share = current_share()
     return share.cut(draw(rows * share.world), dim)
 
 
 def synchronize(model: nn.Module) -> nn.Module:
-    """`model` itself in one process; in several its DistributedDataParallel, which averages gradients.
+    """`model` in one process; in several its DistributedDataParallel, which averages gradients.
 
-    Its `forward` must be called, not that of a part, or nothing is averaged. Every parameter takes
-    part in every step (experts without tokens get zeros), so none has to be searched for.
+    The wrapper must be called, not a part of the model, or nothing is averaged. Every parameter
+    takes part in every step (experts without tokens get zeros), so that torch need not search for
+    unused ones.
     """
     if current_share().world == 1:
         return model

@@ -1,4 +1,4 @@
-"""How a policy is trained: what can be set, what is refused, and the learning rate of every step."""
+"""Settings of a training, their limits, and the learning rate of every step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..diffusion.regimes import Regimes, check_regimes
 PRECISIONS = ("auto", "fp32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 WARMUP = 250
-"""Steps of the warm-up that is not given, in a run of 2,500 steps or more; in a shorter one a tenth of them."""
+"""Most steps of a warm-up that is not given; a run below 2,500 steps takes a tenth of them."""
 WHOLE = ("steps", "batch", "log_every", "validate_every", "save_every")
 MOST = {"steps": 10**9, "batch": 10**6, "loaders": 256, "threads": 1024}
 ABOVE_ZERO = ("learning_rate", "clip_norm", "memory_gb")
@@ -44,19 +44,15 @@ NOT_NEGATIVE = (
 class TrainingSettings:
     """How to train; lengths are in optimiser steps.
 
-    More `steps` than before go on with a run that is done; the learning rate then follows the longer cosine.
-
-    The learning rate rises over `warmup` steps (null: 250, but at most a tenth of `steps`), then falls by a cosine to 0 at
-    `steps`; gradients longer than `clip_norm` are shortened to it, `.inf` leaves them as they are.
-    `observation_noise` is the standard deviation of noise on the observed states, drawn apart for each observed step, in half
-    ranges of the data: it keeps a policy from reading its next action off its last motion. `cache` says how pictures are held
-    (ram, disk, none or auto, see datasets/frames.py) within `memory_gb`; `loaders` threads put batches with pictures together.
-    `balanced` repeats the windows of tasks that have few of them, where the observation holds the instruction. `stratified`
-    spreads the noise levels of a batch evenly, `learned_weighting` learns how much each level counts (see objective.py).
+    More `steps` than before go on with a run that is done; the learning rate then follows the
+    longer cosine. It rises over `warmup` steps, then falls by a cosine to 0 at `steps`.
+    `observation_noise` is drawn apart for each observed step. It keeps a policy from reading its
+    next action off its last motion. `cache` and `memory_gb` are those of datasets/frames.py,
+    `stratified` and `learned_weighting` those of diffusion/objective.py.
     """
 
     steps: int = option(10_000, "optimiser steps; more of them go on with a run that is done")
-    batch: int = option(128, "windows in a step")
+    batch: int = option(128, "windows in a step, of all processes together")
     learning_rate: float = option(3e-4, "highest learning rate (AdamW)")
     warmup: int | None = option(
         None, "steps until the learning rate is reached; null: 250, but at most a tenth of steps"
@@ -75,7 +71,8 @@ class TrainingSettings:
     regimes: Regimes = option(Regimes, "shares of the noise level regimes")
     validation_share: float = option(0.05, "share of the episodes held out for the validation loss")
     balanced: bool = option(
-        False, "whether windows of rare tasks are repeated, where the instruction are observed"
+        False,
+        "whether windows of rare tasks are repeated; the observation must hold an instruction",
     )
     stratified: bool = option(False, "whether a batch's noise levels are spread evenly")
     learned_weighting: bool = option(
@@ -93,39 +90,33 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         for name in WHOLE:
-            if getattr(self, name) < 1:
-                raise ConfigError(
-                    f"training.{name} is {getattr(self, name)}; it must be at least 1"
-                )
+            self._check(name, getattr(self, name) >= 1, "be at least 1")
         for name, most in MOST.items():
-            if getattr(self, name) > most:
-                raise ConfigError(
-                    f"training.{name} is {getattr(self, name)}; it must be at most {most:,}"
-                )
+            self._check(name, getattr(self, name) <= most, f"be at most {most:,}")
         for name in ABOVE_ZERO:
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"training.{name} is {getattr(self, name)}; it must be above 0")
+            self._check(name, getattr(self, name) > 0, "be above 0")
         for name in NOT_NEGATIVE:
-            if getattr(self, name) is not None and not getattr(self, name) >= 0:
-                raise ConfigError(
-                    f"training.{name} is {getattr(self, name)}; it must not be negative"
-                )
-        if not 0 <= self.validation_share < 1:
-            raise ConfigError(
-                f"training.validation_share is {self.validation_share}; it must lie in [0, 1), as 0.05"
-            )
+            value = getattr(self, name)
+            self._check(name, value is None or value >= 0, "not be negative")
+        share = self.validation_share
+        self._check("validation_share", 0 <= share < 1, "lie in [0, 1), as 0.05")
         if self.precision not in PRECISIONS:
-            raise ConfigError(
-                f"training.precision is {self.precision!r}; choose one of {', '.join(PRECISIONS)}"
-            )
+            choices = ", ".join(PRECISIONS)
+            raise ConfigError(f"training.precision is {self.precision!r}; choose one of {choices}")
         self._check_warmup()
         self._check_device()
+
+    def _check(self, name: str, holds: bool, rule: str) -> None:
+        """Raise ConfigError unless the rule `holds` for a setting."""
+        if not holds:
+            raise ConfigError(f"training.{name} is {getattr(self, name)}; it must {rule}")
 
     def _check_warmup(self) -> None:
         if self.warmup is not None and self.warmup > self.steps:
             raise ConfigError(
-                f"training.warmup is {self.warmup}, but training.steps is {self.steps}: the learning rate would never reach "
-                f"{self.learning_rate:g}; give training.warmup={max(1, self.steps // 10)}, or leave it out"
+                f"training.warmup is {self.warmup}, but training.steps is {self.steps}: "
+                f"the learning rate would never reach {self.learning_rate:g}; "
+                f"give training.warmup={max(1, self.steps // 10)}, or leave it out"
             )
 
     def _check_device(self) -> None:
@@ -133,11 +124,12 @@ class TrainingSettings:
             raise ConfigError(unknown("choice for training.device", self.device, DEVICES))
         if self.device == "cuda" and not _has_gpu():
             raise ConfigError(
-                "training.device is cuda, but torch finds no GPU here: leave it out, or give training.device=cpu"
+                "training.device is cuda, but torch finds no GPU here: "
+                "leave it out, or give training.device=cpu"
             )
 
     def check_horizon(self, horizon: Horizon) -> None:
-        """Raise ConfigError where the regimes cannot be trained on plans of `horizon`; needs no data."""
+        """Raise ConfigError where the regimes cannot be trained on plans of `horizon`."""
         check_regimes(self.regimes, horizon)
 
     @property
@@ -145,10 +137,11 @@ class TrainingSettings:
         """Steps over which the learning rate rises."""
         return _warmup_steps(self.warmup, self.steps)
 
-    def differing(self, saved: Mapping[str, Any]) -> str | None:
-        """The first setting in which a run that was `saved` was trained otherwise; None where this one can go on with it.
+    def find_difference(self, saved: Mapping[str, Any]) -> str | None:
+        """The first setting in which a `saved` run was trained otherwise.
 
-        More steps can be given. What an older run did not know counts as its default.
+        None where this one can go on with it: more steps can be given, and settings that change no
+        weight may differ. A setting that an older run did not have counts as its default.
         """
         before, now = {**_plain(TrainingSettings()), **saved}, _plain(self)
         steps = before["steps"]
@@ -157,27 +150,29 @@ class TrainingSettings:
         before["steps"] = self.steps
         for settings in (before, now):
             settings["warmup"] = _warmup_steps(settings["warmup"], steps)
-        return next(
-            (name for name, value in before.items() if name not in FREE and now.get(name) != value),
-            None,
-        )
+        for name, value in before.items():
+            if name not in FREE and now.get(name) != value:
+                return name
+        return None
 
-    def resolved_device(self) -> str:
-        """`auto` is the GPU where there is one."""
+    def choose_device(self) -> str:
+        """`cpu` or `cuda`; `auto` is the GPU where there is one."""
         if self.device != "auto":
             return self.device
         if _has_gpu():
             return "cuda"
         return "cpu"
 
-    def autocast_bf16(self) -> bool:
-        """`auto` is bf16 on a GPU that has it; on one CPU bf16 is slower than fp32, on another faster (BENCHMARKS.md)."""
-        import torch
+    def uses_bf16(self) -> bool:
+        """Whether to compute in bfloat16; `auto` does on a GPU that has it.
 
-        on_gpu = self.resolved_device() == "cuda"
-        return self.precision == "bf16" or (
-            self.precision == "auto" and on_gpu and torch.cuda.is_bf16_supported()
-        )
+        On one CPU bf16 is slower than fp32, on another faster (BENCHMARKS.md).
+        """
+        if self.precision != "auto":
+            return self.precision == "bf16"
+        import torch  # not above: see _has_gpu
+
+        return self.choose_device() == "cuda" and torch.cuda.is_bf16_supported()
 
     def rate(self, step: int) -> float:
         """Learning rate at a step: linear warm-up, then a cosine down to zero."""

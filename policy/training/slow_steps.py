@@ -8,14 +8,14 @@ from statistics import median
 from ...system.threads import explain_slowness
 
 WARM_UP = 3
-"""First steps that are slow by themselves: memory is allocated, kernels are chosen."""
+"""First steps, which are slow by themselves: memory is allocated, kernels are chosen."""
 WINDOW = 15
 """Steps whose median counts, at the start and now."""
 MANY_TIMES = 5.0
 
 
 class SlowSteps:
-    """Compares the newest steps with the first ones, and says once that they take many times longer."""
+    """Says once that the newest steps take many times longer than the first ones."""
 
     def __init__(self) -> None:
         self._skipped, self._said = 0, False
@@ -37,4 +37,7 @@ class SlowSteps:
         if len(self._newest) < WINDOW or now_s < MANY_TIMES * start_s:
             return ""
         self._said = True
-        return f"a step takes {now_s:.2g} s, at the start it took {start_s:.2g} s; {explain_slowness()}"
+        return (
+            f"a step takes {now_s:.2g} s, at the start it took {start_s:.2g} s; "
+            f"{explain_slowness()}"
+        )

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from ...datasets.episodes import Dataset
 from ...datasets.locks import hold
 from ...seeds import Purpose, torch_seed
-from ...spec import CheckpointError, DataError, shorten
+from ...spec import CheckpointError, ConfigError, DataError, shorten
 from ...system.interrupts import Interrupted, stop_flag
 from ...system.threads import choose_threads
 from ...system.versions import versions
@@ -68,7 +68,7 @@ class Trainer:
         self.share = current_share()
         self.share.check(settings.batch)
         self.settings, self.folder = settings, Path(folder)
-        self.device = settings.resolved_device()
+        self.device = settings.choose_device()
         torch.manual_seed(torch_seed(settings.seed, Purpose.INITIALISATION))
         # Before pictures are decoded: what the model refuses is said at once.
         model = PolicyModel(replace(config, learned_weighting=settings.learned_weighting))
@@ -80,10 +80,10 @@ class Trainer:
             loaders = settings.loaders
         self.prefetcher = Prefetcher(self.batches, loaders)
         self.model = model.to(self.device)
-        self.model.regimes = tuple(settings.regimes.trained())
+        self.model.regimes = tuple(settings.regimes.names())
         self.synchronized = synchronize(self.model)
         self.ema = EMA(self.model, settings.ema_power)
-        self.optimizer = _optimizer(self.model, settings)
+        self.optimizer = _make_optimizer(self.model, settings)
         self.meta = {**(meta or {}), **self._describe(dataset, data)}
         self.step, self.seconds = 0, 0.0
         self.best, self.warned = math.inf, False
@@ -96,17 +96,24 @@ class Trainer:
             "dataset_hash": dataset.content_hash(),
             "rate_hz": dataset.fps,
             "action_scale": ((actions["max"] - actions["min"]) / 2).tolist(),
-            "regimes": self.settings.regimes.trained(),
+            "regimes": self.settings.regimes.names(),
             "training": asdict(self.settings),
             "parameters": self.model.parameter_count,
             "versions": versions(),
         }
 
     def run(self, progress: bool = True, on_log: OnLog | None = None) -> PolicyModel:
-        """Train to `settings.steps` and return the EMA model; SIGINT, SIGTERM and SIGHUP save first, then stop the run.
+        """Train to `settings.steps` and return the EMA model.
 
-        Raises CheckpointError, at once, where another process trains in this folder.
+        SIGINT, SIGTERM and SIGHUP save first, then stop the run with `Interrupted`.
+
+        Raises CheckpointError, at once, where another process trains in this folder, and
+        ConfigError in one of several processes of a group.
         """
+        if self.share.world > 1:
+            raise ConfigError(
+                "run() writes its folder from one process; in several call advance() in each"
+            )
         with hold(self.folder, CheckpointError, shared=True):
             return self._run(progress, on_log)
 
@@ -130,11 +137,18 @@ class Trainer:
         return self.ema.model
 
     def _stop(self, numbers: Mapping[str, Tensor], number: int) -> NoReturn:
-        """Save and raise Interrupted: a signal has asked to stop. The terminal may be gone, so nothing is written to it."""
+        """Save and raise Interrupted, since signal `number` has asked to stop.
+
+        The terminal may be gone, so nothing is written to it.
+        """
         self._check_finite(numbers)
         self._save("last")
-        where = f"{self.folder / 'checkpoints' / 'last'} holds step {self.step} of {self.settings.steps}"
-        raise Interrupted(f"stopped; {where}; the same command goes on from there", number)
+        last = self.folder / "checkpoints" / "last"
+        raise Interrupted(
+            f"stopped; {last} holds step {self.step} of {self.settings.steps}; "
+            "the same command goes on from there",
+            number,
+        )
 
     def advance(self) -> dict[str, Tensor]:
         """One optimiser step; returns its numbers, the loss among them."""
@@ -152,7 +166,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.rate(self.step)
         self.model.train()
-        loss, numbers = self._loss(
+        loss, numbers = self._compute_loss(
             self.synchronized, self.prefetcher, self.step, self.settings.observation_noise
         )
         loss.backward()
@@ -163,7 +177,7 @@ class Trainer:
         self.ema.update(self.model, self.step)
         return {**numbers, "gradient_norm": norm}
 
-    def _loss(
+    def _compute_loss(
         self,
         model: nn.Module,
         batches: WindowBatches | Prefetcher,
@@ -177,21 +191,25 @@ class Trainer:
         settings = self.settings
         observation, commands = batches.at(step)
         actions = self.model.actions.encode(commands, observation)  # (B, T, A')
-        levels, own = self._generator(Purpose.LEVELS, step), self._generator(Purpose.NOISE, step)
-        horizon = self.model.config.horizon
-        times = draw_times(settings.regimes, horizon, settings.batch, levels, settings.stratified)
-        times = times.to(self.device)  # (G, T), of the batch of all processes
+        times = draw_times(
+            settings.regimes,
+            self.model.config.horizon,
+            settings.batch,
+            self._generator(Purpose.LEVELS, step),
+            settings.stratified,
+        ).to(self.device)  # (G, T), of the batch of all processes
+        generator = self._generator(Purpose.NOISE, step)
         noise = draw_rows(
-            lambda rows: torch.randn(rows, *actions.shape[1:], generator=own), len(actions)
-        )
+            lambda rows: torch.randn(rows, *actions.shape[1:], generator=generator), len(actions)
+        ).to(self.device)
         torch.manual_seed(torch_seed(settings.seed, Purpose.LAYERS, step))
         if observation_noise:
-            own = self._generator(Purpose.OBSERVATIONS, step)
+            generator = self._generator(Purpose.OBSERVATIONS, step)
             observation = self.model.normalizer.augment_with_noise(
-                observation, observation_noise, own
+                observation, observation_noise, generator
             )
-        with torch.autocast(self.device, torch.bfloat16, enabled=settings.autocast_bf16()):
-            return model(observation, actions, self.share.cut(times), noise.to(self.device), times)
+        with torch.autocast(self.device, torch.bfloat16, enabled=settings.uses_bf16()):
+            return model(observation, actions, self.share.cut(times), noise, times)
 
     def _generator(self, purpose: Purpose, step: int) -> torch.Generator:
         """A generator on the CPU at the beginning of a step's stream."""
@@ -199,35 +217,37 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self) -> float | None:
-        """Plain loss of the EMA model on held-out episodes, always on the same windows, levels and noise."""
+        """Plain loss of the EMA model on held-out episodes; None where no episode is held out.
+
+        The windows, levels and noise are the same at every call.
+        """
         if self.held_out is None:
             return None
         losses = []
         for step in range(VALIDATION_BATCHES):
-            losses.append(self._loss(self.ema.model, self.held_out, step)[1]["loss"])
+            _, numbers = self._compute_loss(self.ema.model, self.held_out, step)
+            losses.append(numbers["loss"])
         return float(torch.stack(losses).mean())
 
     def _report(
         self, numbers: Mapping[str, Tensor], log: MetricsLog, bar: tqdm[Any], on_log: OnLog | None
     ) -> None:
-        """Write metrics and checkpoints where they are due; a loss that is not a number stops the run."""
-        s, last = self.settings, self.step == self.settings.steps
-        log_due, validate_due, save_due = (
-            last or self.step % n == 0 for n in (s.log_every, s.validate_every, s.save_every)
-        )
+        """Write metrics and checkpoints where they are due.
+
+        Raises DataError for a loss that is not a number.
+        """
+        log_due = self._is_due(self.settings.log_every)
+        validate_due = self._is_due(self.settings.validate_every)
+        save_due = self._is_due(self.settings.save_every)
+        if not (log_due or validate_due or save_due):
+            return
+        self._check_finite(numbers)
         record: dict[str, float] = {}
-        if log_due or validate_due or save_due:
-            self._check_finite(numbers)
         if log_due:
-            record = {name: float(value) for name, value in numbers.items()}
-            record |= {
-                "learning_rate": self.settings.rate(self.step - 1),
-                "seconds": self.seconds,
-                **self._health(),
-            }
+            record = self._make_record(numbers)
             bar.set_postfix(loss=f"{record['loss']:.4f}", refresh=False)
         if validate_due:
-            record |= self._validated()
+            record |= self._validate_and_keep()
         if record:
             log.write(self.step, record)
             if on_log is not None:
@@ -235,22 +255,41 @@ class Trainer:
         if save_due:
             self._save("last")
 
-    def _health(self) -> dict[str, float]:
-        """What the network says of itself; a warning is shown once, and not before a fifth of the training."""
+    def _is_due(self, every: int) -> bool:
+        """Whether what is done every so many steps is due now; all of it is after the last step."""
+        return self.step == self.settings.steps or self.step % every == 0
+
+    def _make_record(self, numbers: Mapping[str, Tensor]) -> dict[str, float]:
+        """A step's numbers with its learning rate, the time, and what the network says of itself.
+
+        A network's warning is shown once, and not before a fifth of the training.
+        """
+        record: dict[str, float] = {}
+        for name, value in numbers.items():
+            record[name] = float(value)
+        record["learning_rate"] = self.settings.rate(self.step - 1)
+        record["seconds"] = self.seconds
         health = self.model.network.health()
         if health.warning and not self.warned and self.step >= self.settings.steps / 5:
             self.warned = True
             tqdm.write(f"step {self.step}: {health.warning}")
-        return health.numbers
+        return {**record, **health.numbers}
 
     def _check_finite(self, numbers: Mapping[str, Tensor]) -> None:
-        """Raise DataError for a loss or a gradient that is not a number: its weights must not replace the last good ones."""
-        for name in ("loss", "gradient_norm"):
-            if not math.isfinite(value := float(numbers[name])):
-                what = f"the {name.replace('_', ' ')} is {value} at step {self.step}"
-                raise DataError(f"{what}: lower training.learning_rate, check the data")
+        """Raise DataError for a loss or a gradient that is not finite.
 
-    def _validated(self) -> dict[str, float]:
+        Weights after such a step must not replace the last good ones.
+        """
+        for name in ("loss", "gradient_norm"):
+            value = float(numbers[name])
+            if not math.isfinite(value):
+                raise DataError(
+                    f"the {name.replace('_', ' ')} is {value} at step {self.step}: "
+                    "lower training.learning_rate, check the data"
+                )
+
+    def _validate_and_keep(self) -> dict[str, float]:
+        """The validation loss to log; the checkpoint with the lowest one is kept as `best`."""
         loss = self.validate()
         if loss is None:
             return {}
@@ -266,25 +305,32 @@ class Trainer:
         if name == "best":
             checkpoint.save(target, self.ema.model, {**meta, "validation_loss": self.best})
             return
+        best = None
+        if math.isfinite(self.best):
+            best = self.best
         state = {
             "step": self.step,
             "seconds": self.seconds,
-            "best": self.best if math.isfinite(self.best) else None,
+            "best": best,
             "threads": torch.get_num_threads(),
         }
         checkpoint.save(target, self.ema.model, meta, self._tensors(), state)
 
     def _tensors(self) -> dict[str, Tensor]:
-        weights = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        optimizer = self.optimizer.state_dict()["state"]
-        return weights | {
-            f"optimizer.{i}.{name}": torch.as_tensor(t)
-            for i, s in optimizer.items()
-            for name, t in s.items()
-        }
+        """Weights and the optimiser's moments, `model.NAME` and `optimizer.NUMBER.NAME`."""
+        tensors: dict[str, Tensor] = {}
+        for name, weight in self.model.state_dict().items():
+            tensors[f"model.{name}"] = weight
+        for number, moments in self.optimizer.state_dict()["state"].items():
+            for name, moment in moments.items():
+                tensors[f"optimizer.{number}.{name}"] = torch.as_tensor(moment)
+        return tensors
 
     def _resume(self) -> None:
-        """Go on from `checkpoints/last`, if it is there; refuse one of other data, model or settings."""
+        """Go on from `checkpoints/last`, if it is there.
+
+        Raises CheckpointError where it is of other data, another model or other settings.
+        """
         folder = checkpoint.recover(self.folder / "checkpoints" / "last")
         if not folder.exists():
             return
@@ -303,65 +349,85 @@ class Trainer:
     def _take_state(
         self, saved: PolicyModel, tensors: Mapping[str, Tensor], state: Mapping[str, Any]
     ) -> None:
-        """Go on from weights, optimiser and counters."""
+        """Go on from weights, optimiser and counters, as `_tensors` and `_save` wrote them."""
         self.ema.model.load_state_dict(saved.state_dict())
-        self.model.load_state_dict(
-            {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-        )
-        self._load_optimizer(tensors)
+        self.model.load_state_dict(_select(tensors, "model."))
+        self._load_optimizer(_select(tensors, "optimizer."))
         self._take_threads(int(state.get("threads", 0)))
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
-        if state["best"] is None:
-            self.best = math.inf
-        else:
+        self.best = math.inf
+        if state["best"] is not None:
             self.best = float(state["best"])
 
     def _say_extended(self, before: int) -> None:
         """Say what becomes of the learning rate where the run is to be longer than it was."""
         if before < self.settings.steps:
             tqdm.write(
-                f"{self.folder} goes on from step {self.step} to {self.settings.steps} in place of {before}: the learning rate "
-                f"follows the longer cosine from here, beginning at {self.settings.rate(self.step):.2e}"
+                f"{self.folder} goes on from step {self.step} to {self.settings.steps} in place of "
+                f"{before}: the learning rate follows the longer cosine from here, beginning at "
+                f"{self.settings.rate(self.step):.2e}"
             )
 
     def _take_threads(self, before: int) -> None:
-        """Go on with as many threads as before, where this process has them: another number sums in another order."""
+        """Go on with as many threads as before, where this process has them.
+
+        Another number sums in another order.
+        """
         if before and not self.settings.threads and before <= torch.get_num_threads():
             torch.set_num_threads(before)
 
-    def _load_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
+    def _load_optimizer(self, moments: Mapping[str, Tensor]) -> None:
+        """Load moments, `NUMBER.NAME`, into the optimiser."""
         state: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in tensors.items():
-            if key.startswith("optimizer."):
-                _, number, name = key.split(".", 2)
-                state.setdefault(int(number), {})[name] = tensor
+        for key, moment in moments.items():
+            number, name = key.split(".", 1)
+            state.setdefault(int(number), {})[name] = moment
         whole = self.optimizer.state_dict()
         self.optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
 
     def _check_same_run(self, meta: Mapping[str, Any], config: ModelConfig, folder: Path) -> None:
+        """Raise CheckpointError for a checkpoint of other data, another model or other settings."""
         mend = f"choose another run name, or delete {self.folder} to begin anew"
         if meta["dataset_hash"] != self.meta["dataset_hash"]:
             raise CheckpointError(f"{folder} was trained on other data: {mend}")
+        mine = self.model.config
+        # Learned weighting is a setting of the training: where it differs, that is said below.
         part = checkpoint.find_difference(
-            self.model.config,
-            replace(config, learned_weighting=self.model.config.learned_weighting),
+            mine, replace(config, learned_weighting=mine.learned_weighting)
         )
         if part:
             raise CheckpointError(f"{folder} was trained with another {part}: {mend}")
-        other = self.settings.differing(meta["training"])
+        other = self.settings.find_difference(meta["training"])
         if other == "steps":
+            steps = meta["training"]["steps"]
             raise CheckpointError(
-                f"{folder} was trained with training.steps={meta['training']['steps']}: give as many or more, or {mend}"
+                f"{folder} was trained with training.steps={steps}: give as many or more, or {mend}"
             )
         if other:
             raise CheckpointError(f"{folder} was trained with another training.{other}: {mend}")
 
 
-def _optimizer(model: PolicyModel, settings: TrainingSettings) -> torch.optim.AdamW:
-    """AdamW (1711.05101); only matrices of linear layers and convolutions decay, and what the network adds."""
+def _select(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, without it."""
+    chosen = {}
+    for name, tensor in tensors.items():
+        if name.startswith(prefix):
+            chosen[name.removeprefix(prefix)] = tensor
+    return chosen
+
+
+def _make_optimizer(model: PolicyModel, settings: TrainingSettings) -> torch.optim.AdamW:
+    """AdamW (1711.05101), without weight decay for what neither layers nor the network name.
+
+    Matrices of linear layers and convolutions decay; biases, norms and tables do not.
+    """
     chosen = {id(p) for p in (*layer_weights(model), *model.network.decayed_parameters())}
-    decayed = [p for p in model.parameters() if id(p) in chosen]
-    kept = [p for p in model.parameters() if id(p) not in chosen]
+    decayed, kept = [], []
+    for parameter in model.parameters():
+        if id(parameter) in chosen:
+            decayed.append(parameter)
+        else:
+            kept.append(parameter)
     groups = [
         {"params": decayed, "weight_decay": settings.weight_decay},
         {"params": kept, "weight_decay": 0.0},

@@ -8,7 +8,7 @@ from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.policy.encoders.language import InstructionEncoder, WordEmbedding
 from hotstart.policy.encoders.state import StateEncoder
 from hotstart.policy.samplers.classifier_free import ClassifierFreeGuidance
-from hotstart.policy.training.batches import balanced_index
+from hotstart.policy.training.batches import balance_index
 from hotstart.policy.training.settings import TrainingSettings
 from hotstart.policy.training.trainer import Trainer
 from hotstart.spec import TEXT_KEY, ConfigError, ObsKey, ObsSpec, bytes_to_text, text_to_bytes
@@ -138,15 +138,15 @@ def test_balanced_windows_give_each_task_as_many(tiny_config):
     config = tiny_config(dataset=data, encoder=INSTRUCTED)
     index = np.arange(len(data))[:, None].repeat(12, 1)
     words = np.asarray(data.array("instruction"))
-    balanced = [bytes_to_text(each) for each in words[balanced_index(data, config, index)[:, 0]]]
+    balanced = [bytes_to_text(each) for each in words[balance_index(data, config, index)[:, 0]]]
     assert [balanced.count(text) for text in WORDS] == [18 * 14, 18 * 14]
-    kept = set(balanced_index(data, config, index)[:, 0].tolist())
+    kept = set(balance_index(data, config, index)[:, 0].tolist())
     assert kept == set(range(len(data)))  # every window is still there
     plain = tiny_config()
     with pytest.raises(
         ConfigError, match="balances tasks by their instruction, and the observation has none"
     ):
-        balanced_index(data, plain, index)
+        balance_index(data, plain, index)
 
 
 @pytest.mark.parametrize("kind", ["unet", "mode"])

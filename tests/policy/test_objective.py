@@ -161,8 +161,8 @@ def test_impossible_shares_are_refused(shares):
 
 
 def test_the_checkpoint_is_told_what_was_trained():
-    assert Regimes().trained() == ["staircase", "constant", "prefix"]
-    assert Regimes(0, 1, 0).trained() == ["constant"]
+    assert Regimes().names() == ["staircase", "constant", "prefix"]
+    assert Regimes(0, 1, 0).names() == ["constant"]
 
 
 # --- loss

@@ -276,7 +276,7 @@ def test_a_run_from_when_the_warm_up_was_always_250_steps_goes_on_where_it_still
     steps, given, other
 ):
     saved = {**vars(SETTINGS), "regimes": vars(Regimes()), "steps": steps, "warmup": 250}
-    assert replace(SETTINGS, steps=steps + 1, warmup=given).differing(saved) == other
+    assert replace(SETTINGS, steps=steps + 1, warmup=given).find_difference(saved) == other
 
 
 def test_settings_that_an_older_run_did_not_know_count_as_their_defaults(
