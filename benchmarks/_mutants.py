@@ -76,15 +76,15 @@ WHAT_A_POLICY_DOES = (
     Mutant(
         "delay_is_not_handed_out",
         POLICY,
-        "self.horizon.past, self.horizon.executed + self.horizon.delay",
-        "self.horizon.past, self.horizon.executed",
+        "count = self.horizon.executed + self.horizon.delay",
+        "count = self.horizon.executed",
         POLICIES,
     ),
     Mutant(
         "noisy_steps_are_handed_out",
         POLICY,
-        "count = int(noisy[0]) if len(noisy) else count",
-        "count = count if len(noisy) else count",
+        "count = int(noisy[0])",
+        "pass",
         (*POLICIES, "policy/samplers/test_streaming.py"),
     ),
     Mutant(
@@ -105,8 +105,8 @@ WHAT_A_POLICY_DOES = (
     Mutant(
         "no_step_to_execute_counts_as_not_given",
         POLICY,
-        "trained.executed if executed is None else executed",
-        "executed or trained.executed",
+        "if executed is None:",
+        "if not executed:",
         ("policy/test_doors.py",),
     ),
     Mutant(
