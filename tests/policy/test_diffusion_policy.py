@@ -3,7 +3,6 @@
 import copy
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ import torch
 from hotstart.datasets.arrays import Arrays
 from hotstart.datasets.statistics import statistics
 from hotstart.policy import checkpoint
-from hotstart.policy.agent import Agent, load
 from hotstart.policy.diffusion.noise import RowNoise
 from hotstart.policy.diffusion.schedule import VPCosine, grid
 from hotstart.policy.diffusion.solvers import DDIM, DPMSolverPP
@@ -21,28 +19,13 @@ from hotstart.policy.normalizer import ACTION, Normalizer
 from hotstart.policy.samplers.base import PlanOutcome
 from hotstart.policy.samplers.fresh import Fresh
 from hotstart.policy.samplers.streaming import Streaming
-from hotstart.spec import ActionDim, ActionSpec, ConfigError, HotstartError, ObsKey, ObsSpec
+from hotstart.spec import ActionDim, ActionSpec, ConfigError
 
 ROWS = 7
 SAMPLERS = [Fresh(3), Fresh(3, DDIM(1.0)), Fresh(3, DPMSolverPP())]
 
 
 # --- windows and values
-
-
-def test_the_first_observation_fills_the_window_and_later_ones_shift_it(policy, observation):
-    state = policy.initial_state([0, 1])
-    seen = [observation(2, tick)["state"] for tick in range(4)]
-    state = policy.observe(state, {"state": seen[0]})
-    assert np.array_equal(state.history["state"], np.stack((seen[0], seen[0]), 1))
-    for tick in range(1, 4):
-        state = policy.observe(state, {"state": seen[tick]})
-        assert np.array_equal(state.history["state"], np.stack((seen[tick - 1], seen[tick]), 1))
-    state = policy.observe(
-        policy.reset_rows(state, np.array([1]), [7]), {"state": seen[0]}
-    )  # one row begins anew
-    assert np.array_equal(state.history["state"][0], np.stack((seen[3][0], seen[0][0])))
-    assert np.array_equal(state.history["state"][1], np.stack((seen[0][1], seen[0][1])))
 
 
 def test_states_are_values(policy, observation, plan, same_rows):
@@ -57,14 +40,6 @@ def test_states_are_values(policy, observation, plan, same_rows):
         assert same_rows(state, before, range(ROWS))
         assert not same_rows(after, state, range(ROWS))
         state = after
-
-
-def test_an_observation_that_is_reused_by_its_owner_does_not_change_the_past(policy, observation):
-    buffer = observation()["state"]
-    state = policy.observe(policy.initial_state(list(range(ROWS))), {"state": buffer})
-    before = state.history["state"].copy()
-    buffer += 1.0
-    assert np.array_equal(state.history["state"], before)
 
 
 def test_adopt_takes_plans_into_the_newer_state(policy, observation, watched, plan, same_rows):
@@ -282,21 +257,6 @@ def test_numbers_that_are_not_finite_never_become_actions(policy, observation, w
         ).all()  # the other rows are as well as before
 
 
-def test_wrong_observations_are_named(policy):
-    state = policy.initial_state([0, 1])
-    with pytest.raises(
-        ConfigError, match=r"wants \['state'\]; the observation has no \['state'\], only \['pose'\]"
-    ):
-        policy.observe(state, {"pose": np.zeros((2, 2))})
-    for shape in ((2, 3), (3, 2), (2,), (1, 2, 2)):
-        with pytest.raises(ConfigError, match=r"'state' has shape .*; \(2, 2\) was expected"):
-            policy.observe(state, {"state": np.zeros(shape)})
-    more = policy.observe(
-        state, {"state": np.zeros((2, 2)), "unused": np.zeros(5)}
-    )  # what it does not use is let be
-    assert list(more.history) == ["state"]
-
-
 def test_planning_before_seeing_is_refused(policy, observation, plan):
     state = policy.observe(policy.initial_state([0, 1]), observation(2))
     state = policy.reset_rows(state, np.array([1]), [5])
@@ -305,63 +265,12 @@ def test_planning_before_seeing_is_refused(policy, observation, plan):
     assert plan(policy, state, [0]).actions.shape == (1, 4, 2)
 
 
-def test_an_observation_of_another_dtype_is_converted(policy):
-    state = policy.initial_state([0])
-    from_double = policy.observe(state, {"state": np.array([[1.5, 2.5]])})
-    assert from_double.history["state"].dtype == np.float32
-
-
-@pytest.fixture
-def seeing(tiny_model, tiny_problem):
-    """A policy that observes words and a picture too."""
-    keys = {
-        "words": ObsKey((2,), "uint8", "language"),
-        "pixels": ObsKey((8, 9, 3), "uint8", "image"),
-    }
-    policy = DiffusionPolicy(tiny_model())
-    policy.obs_spec = ObsSpec({**tiny_problem.make_dataset().obs_spec.keys, **keys})
-    return policy
-
-
-def test_whole_number_observations_are_not_cut_from_fractions(seeing):
-    seen = {
-        "state": np.zeros((1, 2)),
-        "words": np.array([[0.5, 0.9]]),
-        "pixels": np.zeros((1, 8, 9, 3), np.uint8),
-    }
-    with pytest.raises(ConfigError, match=r"'words' is float64.*uint8"):
-        seeing.observe(seeing.initial_state([0]), seen)
-
-
-def test_pictures_are_read_as_training_data_are(seeing):
-    """A camera image in [0, 1] where 0 to 255 is wanted would be all black, without an error."""
-    picture = np.random.default_rng(0).integers(0, 256, (1, 8, 9, 3), dtype=np.uint8)
-    rest = {"state": np.zeros((1, 2)), "words": np.zeros((1, 2), np.uint8)}
-    fractions = picture.astype(np.float32) / 255
-    for form in (
-        picture,
-        fractions,
-        picture.astype(np.int64),
-        np.moveaxis(fractions, -1, 1),
-        np.moveaxis(picture, -1, 1),
-    ):
-        state = seeing.observe(seeing.initial_state([0]), {**rest, "pixels": form})
-        np.testing.assert_array_equal(state.history["pixels"][:, -1], picture)
-    for form, message in (
-        (fractions * 255, "best as uint8"),
-        (fractions[0], "was expected"),
-        (fractions[:, :7], "end in"),
-    ):
-        with pytest.raises(HotstartError, match=message):
-            seeing.observe(seeing.initial_state([0]), {**rest, "pixels": form})
-
-
 def test_steps_of_a_sampler_are_checked():
     with pytest.raises(ConfigError, match=r"inference\.steps is 0"):
         Fresh(0)
 
 
-# --- from a file to the agent
+# --- from a configuration and from a file
 
 
 def test_a_sampler_is_built_from_its_configuration():
@@ -391,63 +300,6 @@ def test_a_loaded_policy_does_what_the_saved_one_did(tmp_path, policy, watched, 
     checkpoint.save(tmp_path / "c", policy.model, {})
     back = DiffusionPolicy.load(tmp_path / "c", policy.sampler)
     assert np.array_equal(plan(back, watched(back)).actions, plan(policy, watched(policy)).actions)
-
-
-def test_an_agent_executes_its_chunks_one_action_a_tick(tmp_path, policy, observation, plan):
-    """Every action is the one that the policy, fed by hand, plans for that tick."""
-    checkpoint.save(tmp_path / "c", policy.model, {})
-    agent = load(tmp_path / "c", policy.sampler)
-    agent.reset(seed=5)
-    got = []
-    expected = []
-    state = policy.initial_state([5])
-    chunk = np.zeros((0, 2))
-    for tick in range(10):
-        seen = observation(1, tick)
-        got.append(agent.act({"state": seen["state"][0]}))
-        state = policy.observe(state, seen)
-        if tick % 4 == 0:
-            planned = plan(policy, state)
-            state = policy.adopt(state, planned)
-            chunk = planned.actions[0]
-        expected.append(chunk[tick % 4])
-    np.testing.assert_array_equal(got, expected)
-    with pytest.raises(ConfigError, match="shape"):
-        Agent(policy).act(observation(1))  # with a batch axis
-
-
-@pytest.mark.parametrize(
-    ("given", "match"),
-    [
-        (
-            np.zeros(2, np.float32),
-            r"was given a ndarray; it takes a mapping: {'state': array of shape \(2,\)}",
-        ),
-        (
-            ({"state": np.zeros(2)}, {}),
-            "was given a tuple; it takes a mapping",
-        ),  # what an environment's reset() returns
-        (None, "was given a NoneType; it takes a mapping"),
-        ({"pose": np.zeros(2)}, r"no \['state'\]"),
-        (
-            {"state": np.zeros(3)},
-            r"'state' has shape \(3,\); \(2,\) is wanted, without a batch axis",
-        ),
-        (
-            {"state": np.zeros((1, 2))},
-            r"'state' has shape \(1, 2\); \(2,\) is wanted, without a batch axis",
-        ),
-        ({"state": [[1.0], [1.0, 2.0]]}, "'state' is no array"),
-        ({"state": [None, None]}, "'state' is object"),
-        ({"state": ["a", "b"]}, "'state' is <U1"),
-    ],
-)
-def test_what_is_no_observation_is_refused_by_name(given, match, policy):
-    agent = Agent(policy)
-    with pytest.raises(ConfigError, match=match):
-        agent.act(given)
-    unread: Any = None
-    assert agent.act({"state": [0.5, 1], "unused": unread}).shape == (2,)  # lists are arrays
 
 
 def test_nothing_is_remembered_outside_the_state(policy, watched, plan, replan):
