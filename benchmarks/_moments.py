@@ -4,14 +4,18 @@ episodes.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..datasets.store import Store
 from ..datasets.windows import window_index
 from ..policy.diffusion.noise import RowNoise
 from ..policy.model import PolicyModel
-from ..policy.samplers.base import PlanRequest
+from ..policy.samplers.base import PlanRequest, PreviousPlan
+from ..policy.samplers.conditioning import condition
 from ..policy.training.batches import WindowBatches
 from ..spec import IntArray
 
@@ -30,13 +34,19 @@ def request_at(model: PolicyModel, store: Store, steps: IntArray, plan: int = 0)
     newest = torch.as_tensor(index[:, model.config.horizon.past])
     rows = torch.stack([torch.nonzero(newest == int(step))[0, 0] for step in steps])
     observation, _ = batches.of(batches.index[rows])
-    return PlanRequest(
-        denoiser=model.denoiser,
-        schedule=model.schedule,
-        context=model.encode(observation),
-        horizon=model.config.horizon,
-        width=model.actions.spec.width,
-        noise=noise_of(len(steps), plan),
-        discrete=torch.as_tensor(model.actions.discrete),
-        discrete_size=model.actions.discrete_size,
+    return PlanRequest(condition(model, observation), noise_of(len(steps), plan))
+
+
+def continue_plan(request: PlanRequest, plan: Tensor, executed: int, frozen: int) -> PlanRequest:
+    """The request of rows that have a plan before (R, T, A), with noise of their second plan.
+
+    `executed` of its steps lie behind, and `frozen` further ones are executed meanwhile.
+    """
+    rows = len(plan)
+    previous = PreviousPlan(
+        plan=plan,
+        level=torch.zeros(plan.shape[:2]),
+        executed=torch.full((rows,), executed),
+        frozen=torch.full((rows,), frozen),
     )
+    return replace(request, noise=noise_of(rows, plan=1), previous=previous)

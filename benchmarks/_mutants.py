@@ -230,22 +230,22 @@ SEEDS_DROPPED = (
     Mutant(
         "branches_draw_alike",
         "policy/diffusion/noise.py",
-        "(branch, self.draws, plan)",
-        "(0, self.draws, plan)",
+        "(int(branch), self.draws, int(plan))",
+        "(0, self.draws, int(plan))",
         ("policy/samplers/test_bidirectional.py",),
     ),
     Mutant(
         "draws_of_a_plan_are_alike",
         "policy/diffusion/noise.py",
-        "(branch, self.draws, plan)",
-        "(branch, 0, plan)",
+        "(int(branch), self.draws, int(plan))",
+        "(int(branch), 0, int(plan))",
         ("policy/test_policy_rows.py",),
     ),
     Mutant(
         "plans_of_a_row_draw_alike",
         "policy/diffusion/noise.py",
-        "(branch, self.draws, plan)",
-        "(branch, self.draws, 0)",
+        "(int(branch), self.draws, int(plan))",
+        "(int(branch), self.draws, 0)",
         ("policy/test_policy_rows.py",),
     ),
 )
@@ -418,8 +418,8 @@ SAMPLED = (
     Mutant(
         "grid_forgets_its_start",
         "policy/diffusion/schedule.py",
-        "torch.linspace(start, 0.0, steps + 1",
-        "torch.linspace(1.0, 0.0, steps + 1",
+        "torch.linspace(start, 0.0, check_steps(steps)",
+        "torch.linspace(1.0, 0.0, check_steps(steps)",
         ("policy/test_schedule.py",),
     ),
     Mutant(
@@ -460,15 +460,15 @@ SAMPLED = (
     Mutant(
         "fallback_counts_discrete_numbers",
         WARM,
-        "error = error[..., ~request.discrete]",
-        "error = error[...]",
+        "(estimate - guess)[:, chunk, ~request.model.discrete]",
+        "(estimate - guess)[:, chunk]",
         ("policy/samplers/test_warm_start.py",),
     ),
     Mutant(
         "gripper_begins_at_its_old_side",
         WARM,
-        "torch.where(request.discrete, torch.zeros_like(guess), guess)",
-        "torch.where(request.discrete, guess, guess)",
+        "torch.where(request.model.discrete, torch.zeros_like(guess), guess)",
+        "torch.where(request.model.discrete, guess, guess)",
         ("policy/samplers/test_warm_start.py",),
     ),
     Mutant(
@@ -481,8 +481,8 @@ SAMPLED = (
     Mutant(
         "stream_forgets_the_levels_it_had",
         "policy/samplers/streaming.py",
-        "request.draw(), before.level, stairs)",
-        "request.draw(), torch.zeros_like(before.level), stairs)",
+        "self._descend(request, before.plan, before.level, ",
+        "self._descend(request, before.plan, torch.zeros_like(before.level), ",
         ("policy/samplers/test_streaming.py",),
     ),
     Mutant(
@@ -502,22 +502,22 @@ SAMPLED = (
     Mutant(
         "guidance_of_the_instruction",
         "policy/diffusion/guidance.py",
-        "untold + self.weight * (told[rows] - untold)",
-        "told[rows] + self.weight * (told[rows] - untold)",
+        "guided = unconditional + self.weight",
+        "guided = conditional + self.weight",
         ("policy/samplers/test_classifier_free.py",),
     ),
     Mutant(
         "weak_plans_draw_what_strong_ones_drew",
         "policy/samplers/bidirectional.py",
-        "self._candidates(request, self.weak, first=self.samples)",
-        "self._candidates(request, self.weak, first=0)",
+        "self._sample(request, self.weak, first=self.samples)",
+        "self._sample(request, self.weak, first=0)",
         ("policy/samplers/test_bidirectional.py",),
     ),
     Mutant(
         "anchored_start_without_noise",
         "policy/samplers/anchored.py",
-        "x = add_noise(request.anchor, request.draw(), pairs[0])",
-        "x = add_noise(request.anchor, torch.zeros_like(request.anchor), pairs[0])",
+        "add_noise(request.model.anchor(), noise, ",
+        "add_noise(request.model.anchor(), torch.zeros_like(noise), ",
         ("policy/samplers/test_anchored.py",),
     ),
 )

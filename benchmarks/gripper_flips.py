@@ -15,7 +15,7 @@ from ..policy.samplers.base import PlanRequest
 from ..policy.samplers.fresh import Fresh
 from ..policy.samplers.warm_start import WarmStart
 from ..spec import REQUIRED, ConfigError, IntArray, option
-from ._moments import noise_of, request_at
+from ._moments import continue_plan, noise_of, request_at
 
 
 @dataclass
@@ -40,54 +40,53 @@ class Options:
     moments: int = option(200, "moments to look at")
 
 
+GUESSES = {
+    "neutral guess": {},
+    "neutral, flat": {"ramp": False},
+    "wrong guess": {"neutral": False},
+    "wrong guess, as it is": {"neutral": False, "renoise": False, "ramp": False},
+    "neutral, as it is": {"renoise": False, "ramp": False},
+}
+"""Settings of the warm starts that are compared, by name."""
+
+
+@torch.no_grad()
 def run(options: Options) -> None:
     """Print, per start, the share of the chunk's wrong gripper values that come out as in the fresh plan."""
     model, _ = checkpoint.load(options.checkpoint)
     discrete = torch.as_tensor(model.actions.discrete)
     if not bool(discrete.any()):
         raise ConfigError(
-            f"{options.checkpoint} has no action number that takes two values only: there is nothing to flip"
+            f"{options.checkpoint} has no action number that takes two values only: "
+            "there is nothing to flip"
         )
     store = Store.open(options.data)
-    changes = _changes(store, discrete.numpy(), model.config.horizon.executed, options.moments)
+    horizon = model.config.horizon
+    changes = _changes(store, discrete.numpy(), horizon.executed, options.moments)
     request = request_at(model, store, changes)
     fresh = Fresh(10)(request).plan
-    guess = torch.where(discrete, -fresh.sign(), fresh)
-    samplers = {
-        "neutral guess": {},
-        "neutral, flat": {"ramp": False},
-        "wrong guess": {"neutral": False},
-        "wrong guess, as it is": {"neutral": False, "renoise": False, "ramp": False},
-        "neutral, as it is": {"renoise": False, "ramp": False},
-    }
+    asked = continue_plan(request, torch.where(discrete, -fresh.sign(), fresh), 0, 0)
     print(
-        f"{len(guess)} moments, {options.steps} evaluations, share of gripper values that agree with the fresh plan's"
+        f"{len(fresh)} moments, {options.steps} evaluations, "
+        "share of gripper values that agree with the fresh plan's"
     )
     print(f"{'':<24}" + "".join(f"{f'start {start}':>12}" for start in options.starts))
-    asked = replace(
-        request,
-        previous=guess,
-        executed=np.zeros(len(guess), np.int64),
-        noise=noise_of(len(guess), plan=1),
-    )
-    for name, settings in samplers.items():
-        starts = [
-            WarmStart(options.steps, start, **settings).settled(model.trained)
-            for start in options.starts
-        ]
-        shares = [_agreement(sampler(asked).plan, fresh, request) for sampler in starts]
-        print(f"{name:<24}" + "".join(f"{share:>12.3f}" for share in shares))
-    again = Fresh(10)(replace(request, noise=noise_of(len(guess), plan=1))).plan
+    for name, settings in GUESSES.items():
+        line = f"{name:<24}"
+        for start in options.starts:
+            sampler = WarmStart(options.steps, start, **settings)
+            plan = sampler.adapt_to(model.trained, horizon)(asked).plan
+            line += f"{_agreement(plan, fresh, request):>12.3f}"
+        print(line)
+    again = Fresh(10)(replace(request, noise=noise_of(len(fresh), plan=1))).plan
     print(f"two fresh plans agree in {_agreement(again, fresh, request):.3f}")
 
 
 def _agreement(plan: Tensor, fresh: Tensor, request: PlanRequest) -> float:
-    assert request.discrete is not None
-    chunk = slice(request.horizon.past, request.horizon.past + request.horizon.executed)
-    same = (
-        plan[:, chunk][..., request.discrete].sign()
-        == fresh[:, chunk][..., request.discrete].sign()
-    )
+    """Share of the chunks' two-valued numbers on the same side in plans (R, T, A) and in fresh ones."""
+    horizon, discrete = request.model.horizon, request.model.discrete
+    chunk = slice(horizon.past, horizon.past + horizon.executed)
+    same = plan[:, chunk, discrete].sign() == fresh[:, chunk, discrete].sign()
     return float(same.float().mean())
 
 
@@ -98,8 +97,8 @@ def _changes(store: Store, discrete: np.ndarray, length: int, count: int) -> Int
     episode = np.searchsorted(ends, np.arange(ends[-1]), side="right")
     steps = np.arange(1, len(values) - length)
     changed = (values[steps] != values[steps - 1]) & (episode[steps - 1] == episode[steps + length])
-    settled = np.array([len(set(values[step : step + length])) == 1 for step in steps])
-    found = steps[changed & settled]
+    chunks = np.lib.stride_tricks.sliding_window_view(values, length)[steps]  # (N, length)
+    found = steps[changed & (chunks == chunks[:, :1]).all(1)]
     if len(found) == 0:
         raise ConfigError("nowhere in the data does the gripper change and then stay for a chunk")
     return np.random.default_rng(0).permutation(found)[:count]

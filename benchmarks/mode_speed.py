@@ -17,7 +17,7 @@ from ..policy.diffusion.contract import Denoiser, Preconditioner
 from ..policy.diffusion.objective import staircase_times
 from ..policy.diffusion.schedule import VPCosine, grid
 from ..policy.diffusion.solvers import DDIM
-from ..policy.samplers.base import run_sampling_loop
+from ..policy.samplers.loop import sample
 from ..spec import Horizon, option
 
 PRESETS = {"cpu": (6, 256), "paper": (8, 1024)}
@@ -94,9 +94,8 @@ def run(options: Options) -> None:
         torch.set_num_threads(options.threads)
     for preset in options.presets:
         net = make(ModeTransformer, preset)
-        print(
-            f"{preset}: {sum(p.numel() for p in net.parameters()) / 1e6:.1f} M parameters, {torch.get_num_threads()} threads"
-        )
+        count = sum(p.numel() for p in net.parameters()) / 1e6
+        print(f"{preset}: {count:.1f} M parameters, {torch.get_num_threads()} threads")
         columns = f"{'p50 ms':>9}{'p95 ms':>9}{'ratio':>8}{'G MAC':>9}{'largest difference':>20}"
         print(f"  {'rows':>4}  {'levels':<8}{'sampler':<24}{columns}")
         for rows in options.rows:
@@ -122,57 +121,56 @@ def make(
 def _compare(options: Options, preset: str, net: ModeTransformer, rows: int) -> None:
     masked, everything = make(Masked, preset), make(Everything, preset)
     half = make(ModeTransformer, preset, torch.bfloat16)
-    for levels, pairs in (("uniform", uniform(options, rows)), ("stairs", stairs(options, rows))):
-        samplers = {
-            "masks, all tokens": chunk(everything, pairs, rows, options.planned, prepared=False),
-            "masks": chunk(masked, pairs, rows, options.planned, prepared=False),
-            "prepared routes": chunk(net, pairs, rows, options.planned),
-            "prepared routes, bf16": chunk(half, pairs, rows, options.planned),
+    for kind, levels in (("uniform", uniform(options)), ("stairs", stairs(options))):
+        networks = {
+            "masks, all tokens": make_call(everything, levels, rows, prepared=False),
+            "masks": make_call(masked, levels, rows, prepared=False),
+            "prepared routes": make_call(net, levels, rows),
+            "prepared routes, bf16": make_call(half, levels, rows),
         }
-        times, first = _in_turns(samplers, options.calls), samplers["masks"]()
-        for sampler, seconds in times.items():
+        times, first = _in_turns(networks, options.calls), networks["masks"]()
+        for name, seconds in times.items():
             with FlopCounterMode(display=False) as counter:
-                plan = samplers[sampler]()
+                plan = networks[name]()
             p50, p95 = np.percentile(seconds, (50, 95)) * 1e3
             ratio = np.median(times["masks, all tokens"]) / np.median(seconds)
+            macs = counter.get_total_flops() / 2e9
+            apart = float((plan - first).abs().max())
             print(
-                f"  {rows:>4}  {levels:<8}{sampler:<24}{p50:>9.1f}{p95:>9.1f}{ratio:>8.2f}{counter.get_total_flops() / 2e9:>9.2f}"
-                f"{float((plan - first).abs().max()):>20.1e}"
+                f"  {rows:>4}  {kind:<8}{name:<24}{p50:>9.1f}{p95:>9.1f}{ratio:>8.2f}{macs:>9.2f}"
+                f"{apart:>20.1e}"
             )
 
 
-def uniform(options: Options, rows: int) -> list[Tensor]:
-    """Levels of a fresh sample."""
-    return [level.expand(rows, options.planned) for level in grid(VPCosine(), options.steps)]
+def uniform(options: Options) -> Tensor:
+    """Levels (S + 1, T) of a fresh sample."""
+    return grid(VPCosine(), options.steps).unsqueeze(1).expand(-1, options.planned)
 
 
-def stairs(options: Options, rows: int) -> list[Tensor]:
-    """Levels of one stair of three blocks, in as many evaluations."""
+def stairs(options: Options) -> Tensor:
+    """Levels (S + 1, T) of one stair of three blocks, in as many evaluations."""
     horizon = Horizon(1, options.planned, options.planned // 3)
-    done = torch.linspace(0, 1, options.steps + 1, dtype=torch.float64)
-    found: list[Tensor] = []
-    for row in staircase_times(horizon, done):
-        found.append(VPCosine().level(row).float().expand(rows, -1))
-    return found
+    progress = torch.linspace(0, 1, options.steps + 1, dtype=torch.float64)
+    return VPCosine().level(staircase_times(horizon, progress)).float()
 
 
-def chunk(
-    net: ModeTransformer, pairs: list[Tensor], rows: int, planned: int, prepared: bool = True
+def make_call(
+    net: ModeTransformer, levels: Tensor, rows: int, prepared: bool = True
 ) -> Callable[[], Tensor]:
-    """A whole call: condition tokens once, then the plan down its levels."""
+    """A whole call: condition tokens once, then plans (R, T, A) down `levels` (S + 1, T)."""
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn(rows, planned, WIDTH, generator=generator)
+    x = torch.randn(rows, levels.shape[1], WIDTH, generator=generator)
     tokens = torch.randn(rows, TOKENS, TOKEN_WIDTH, generator=generator)
     denoiser = Denoiser(net, Preconditioner())
-    if prepared:
-        table = net.prepare(torch.stack([pair[0] for pair in pairs[:-1]]), planned)
-    else:
-        table = None
+    each = levels.unsqueeze(1).expand(-1, rows, -1)  # (S + 1, R, T)
 
     @torch.no_grad()
     def call() -> Tensor:
+        table = None
+        if prepared:
+            table = denoiser.prepare(levels)
         bound = denoiser.bind(net.encode_context(tokens), 1.0, table)
-        return run_sampling_loop(bound, DDIM(), x, pairs, lambda: x)
+        return sample(bound, DDIM(), x, None, each)
 
     return call
 

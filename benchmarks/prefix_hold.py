@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,12 +13,12 @@ from ..policy import checkpoint
 from ..policy.fitting.calibration import pairs_of_steps
 from ..policy.model import PolicyModel
 from ..policy.normalizer import ACTION
-from ..policy.samplers.base import PlanRequest, Sampler, shift
+from ..policy.samplers.base import PlanRequest, Sampler
 from ..policy.samplers.fresh import Fresh
 from ..policy.samplers.real_time_chunking import RealTimeChunking
 from ..policy.samplers.warm_start import WarmStart
 from ..spec import REQUIRED, ConfigError, option
-from ._moments import noise_of, request_at
+from ._moments import continue_plan, request_at
 
 
 @dataclass
@@ -49,6 +48,7 @@ class Held:
     )
 
 
+@torch.no_grad()
 def run(options: Options) -> None:
     """Print, per way and number of frozen steps, the mean over the moments with its 95 % bootstrap interval."""
     model, _ = checkpoint.load(options.checkpoint)
@@ -63,7 +63,7 @@ def run(options: Options) -> None:
     )
     print(f"{'':<28}{'frozen steps':>24}{'further steps':>24}{'seam':>24}")
     for frozen in options.frozen:
-        asked = shift_plan(now, first, apart, frozen)
+        asked = continue_plan(now, first, apart, frozen)
         own = agreement(asked.shift_plan().plan, asked, used)
         print(f"{f'{frozen} frozen, the old plan':<76}{_shown(own.seam):>24}")
         for name, sampler in _samplers(model, options).items():
@@ -72,30 +72,17 @@ def run(options: Options) -> None:
             print(f"  {name:<26}" + "".join(f"{_shown(part):>24}" for part in parts))
 
 
-def shift_plan(request: PlanRequest, plan: Tensor, executed: int, frozen: int) -> PlanRequest:
-    """The request of rows that have a plan before (R, T, A), of which as many steps are executed and frozen each."""
-    rows = len(plan)
-    return replace(
-        request,
-        previous=plan,
-        executed=np.full(rows, executed),
-        frozen=np.full(rows, frozen),
-        noise=noise_of(rows, plan=1),
-    )
-
-
 def agreement(plan: Tensor, asked: PlanRequest, used: Tensor) -> Held:
     """How plans (R, T, A) agree with those before them that `asked` names, in the numbers `used` (A,)."""
-    assert asked.previous is not None and asked.executed is not None
-    executed, frozen = int(asked.executed[0]), int(asked.frozen_steps[0])
-    free, known = asked.horizon.past + frozen, plan.shape[1] - executed
-    old = shift(asked.previous, torch.as_tensor(asked.executed))[..., used]
-    new = plan[..., used]
+    assert asked.previous is not None
+    before = asked.shift_plan()
+    past = asked.model.horizon.past
+    free = past + int(asked.previous.frozen[0])
+    known = int(before.known[0])
+    old, new = before.plan[..., used], plan[..., used]
     apart = new - old
     seam = new[:, free] - old[:, free - 1]
-    return Held(
-        _size(apart[:, asked.horizon.past : free]), _size(apart[:, free:known]), _size(seam)
-    )
+    return Held(_size(apart[:, past:free]), _size(apart[:, free:known]), _size(seam))
 
 
 def used_numbers(model: PolicyModel) -> Tensor:
@@ -116,7 +103,7 @@ def _samplers(model: PolicyModel, options: Options) -> dict[str, Sampler]:
         samplers[f"rtc identity, beta {beta:g}"] = RealTimeChunking(options.steps, "identity", beta)
     if "prefix" in (model.regimes or ()):
         samplers["rtc trained"] = RealTimeChunking(options.steps, "trained")
-    samplers["rti, 2 evaluations"] = WarmStart().settled(model.trained)
+    samplers["rti, 2 evaluations"] = WarmStart().adapt_to(model.trained, model.config.horizon)
     return samplers
 
 

@@ -33,15 +33,8 @@ from .diffusion.noise import RowNoise
 from .model import PolicyModel
 from .normalizer import ACTION
 from .registry import build
-from .samplers.base import (
-    NeedsUnconditional,
-    PlanOutcome,
-    PlanRequest,
-    Requirements,
-    Sampler,
-    Settling,
-    check_finite,
-)
+from .samplers.base import PlanOutcome, PlanRequest, PreviousPlan, Sampler, check_finite
+from .samplers.conditioning import condition
 from .samplers.fresh import Fresh
 from .state import Plan, PolicyState, adopt_plans, create_state, push_observation
 
@@ -75,11 +68,7 @@ class DiffusionPolicy:
         self.action_spec: ActionSpec = model.config.action_spec
         if sampler is None:
             sampler = Fresh()
-        if isinstance(sampler, Settling):
-            sampler = sampler.settled(model.trained)
-        self.sampler: Sampler = sampler
-        if isinstance(sampler, Requirements):
-            sampler.check(model.trained, self.horizon)
+        self.sampler: Sampler = sampler.adapt_to(model.trained, self.horizon)
 
     @classmethod
     def load(
@@ -146,53 +135,39 @@ class DiffusionPolicy:
                 "plan() was asked for a row that has observed nothing: call observe() first"
             )
         device = next(self.model.parameters()).device
-        observed = {
-            name: torch.as_tensor(window[rows]).to(device) for name, window in state.history.items()
-        }
-        tokens = self.model.tokens(observed)
-        request = PlanRequest(
-            denoiser=self.model.denoiser,
-            schedule=self.model.schedule,
-            context=self.model.network.encode_context(tokens),
-            horizon=self.horizon,
-            width=self.model.actions.spec.width,
-            noise=RowNoise(state.seeds[rows], state.plan.count[rows], device),
-            previous=self._previous(state, rows, observed),
-            previous_level=torch.as_tensor(state.plan.level[rows]).to(device),
-            executed=executed,
-            frozen=frozen,
-            discrete=torch.as_tensor(self.model.actions.discrete, device=device),
-            discrete_size=self.model.actions.discrete_size,
-            unconditional=self._unconditional_context(observed),
-            anchor=None if self.model.anchors is None else self.model.anchors.choose(tokens),
+        observed: dict[str, Tensor] = {}
+        for name, window in state.history.items():
+            observed[name] = torch.as_tensor(window[rows]).to(device)
+        if frozen is None:
+            frozen = np.zeros_like(executed)
+        previous = PreviousPlan(
+            plan=self._rebase_plan(state, rows, observed),
+            level=torch.as_tensor(state.plan.level[rows]).to(device),
+            executed=torch.as_tensor(executed).to(device),
+            frozen=torch.as_tensor(frozen).to(device),
         )
+        noise = RowNoise(state.seeds[rows], state.plan.count[rows], device)
+        request = PlanRequest(condition(self.model, observed, self.horizon), noise, previous)
         outcome = self.sampler(request)
         check_finite(outcome.plan)
         chunk = self._decode(outcome.plan[:, self._executable_steps(outcome)], observed)
-        if outcome.level is None:
-            level = np.zeros(outcome.plan.shape[:2], np.float32)
-        else:
-            level = outcome.level.cpu().numpy()
-        made = Plan(
-            x=outcome.plan.cpu().numpy(),
-            level=level,
-            count=state.plan.count[rows] + 1,
-            observed={name: state.history[name][rows] for name in state.plan.observed},
-        )
+        made = self._remember(state, rows, outcome)
         return Planned(rows, chunk.cpu().numpy(), made, outcome.nfe.cpu().numpy())
 
-    def _unconditional_context(self, observed: Mapping[str, Tensor]) -> Any:
-        """The context without the instruction, where the sampler wants it."""
-        wanted = isinstance(self.sampler, NeedsUnconditional) and self.sampler.needs_unconditional
-        if wanted:
-            return self.model.network.encode_context(self.model.tokens(observed, conditional=False))
-        return None
+    def _remember(self, state: PolicyState, rows: IntArray, outcome: PlanOutcome) -> Plan:
+        """What the next plan of `rows` (R,) continues from."""
+        x = outcome.plan.cpu().numpy()
+        level = np.zeros(x.shape[:2], np.float32)
+        if outcome.level is not None:
+            level = outcome.level.cpu().numpy()
+        observed = {name: state.history[name][rows] for name in state.plan.observed}
+        return Plan(x, level, state.plan.count[rows] + 1, observed)
 
     def adopt(self, state: PolicyState, planned: Planned) -> PolicyState:
         """The `state` with the plans of `planned` in its rows; histories and memory stay."""
         return adopt_plans(state, planned.rows, planned.plan)
 
-    def _previous(
+    def _rebase_plan(
         self, state: PolicyState, rows: IntArray, observed: Mapping[str, Tensor]
     ) -> Tensor:
         """The plans before (R, T, A'), relative to what is observed now; NaN in rows with none."""

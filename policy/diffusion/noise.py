@@ -13,9 +13,11 @@ from ...spec import IntArray
 
 
 class RowNoise:
-    """Standard normal noise for chosen rows; the key is the row's seed, the counter its number of plans and of draws.
+    """Standard normal noise for R rows, by a counter-based generator.
 
-    A row that is there several times draws apart from itself by its `branches`, streams of the same seed (none: stream 0).
+    The key is the row's seed, the counter its number of plans and of draws. A row that is there
+    several times draws apart from itself by its `branches` (R,), streams of the same seed; None is
+    stream 0 for all.
     """
 
     def __init__(
@@ -25,11 +27,9 @@ class RowNoise:
         device: torch.device | str = "cpu",
         branches: IntArray | None = None,
     ) -> None:
-        self.seeds, self.plans, self.device = (
-            np.asarray(seeds, np.uint64),
-            np.asarray(plans, np.uint64),
-            device,
-        )
+        self.seeds = np.asarray(seeds, np.uint64)
+        self.plans = np.asarray(plans, np.uint64)
+        self.device = device
         if branches is None:
             self.branches = np.zeros_like(self.seeds)
         else:
@@ -37,22 +37,25 @@ class RowNoise:
         self.draws = 0
 
     def normal(self, *shape: int) -> Tensor:
-        """The next draw, (R, *shape) float32."""
-        keys = zip(self.seeds, self.plans, self.branches, strict=True)
-        rows = [self._row(int(seed), int(plan), int(branch), shape) for seed, plan, branch in keys]
+        """The next draw of every row, (R, *shape) float32."""
+        rows: list[np.ndarray] = []
+        for seed, plan, branch in zip(self.seeds, self.plans, self.branches, strict=True):
+            counter = (int(branch), self.draws, int(plan))
+            generator = counter_generator(int(seed), Purpose.PLANS, counter)
+            rows.append(generator.standard_normal(shape, np.float32))
         self.draws += 1
         return torch.from_numpy(np.stack(rows)).to(self.device)
 
+    def restart(self) -> RowNoise:
+        """The same noise from its first draw on."""
+        return RowNoise(self.seeds, self.plans, self.device, self.branches)
+
     def take(self, rows: IntArray) -> RowNoise:
-        """The noise of some rows alone, from its first draw on."""
+        """The noise of some rows (R',) alone, from its first draw on."""
         return RowNoise(self.seeds[rows], self.plans[rows], self.device, self.branches[rows])
 
-    def branched(self, copies: int, first: int = 0) -> RowNoise:
+    def branch(self, copies: int, first: int = 0) -> RowNoise:
         """Every row `copies` times in a row, on its streams `first`, `first` + 1, ..."""
         rows = np.repeat(np.arange(len(self.seeds)), copies)
         streams = np.tile(np.arange(first, first + copies), len(self.seeds))
         return RowNoise(self.seeds[rows], self.plans[rows], self.device, streams)
-
-    def _row(self, seed: int, plan: int, branch: int, shape: tuple[int, ...]) -> np.ndarray:
-        generator = counter_generator(seed, Purpose.PLANS, (branch, self.draws, plan))
-        return generator.standard_normal(shape, np.float32)

@@ -205,10 +205,15 @@ class IndexTable:
 
 def grid(schedule: Schedule, steps: int, start: float = 1.0) -> Tensor:
     """Falling levels (steps + 1,), evenly spaced in schedule time, from `start` (a time) down to clean."""
-    if steps < 1:
-        raise ConfigError(f"inference.steps is {steps}; at least one step is needed")
-    times = torch.linspace(start, 0.0, steps + 1, dtype=torch.float64)
+    times = torch.linspace(start, 0.0, check_steps(steps) + 1, dtype=torch.float64)
     return schedule.level(times).float()
+
+
+def check_steps(steps: int, name: str = "steps") -> int:
+    """`steps`; ConfigError unless there is at least one. `name` is that of the sampler's option."""
+    if steps < 1:
+        raise ConfigError(f"inference.{name} is {steps}; at least one step is needed")
+    return steps
 
 
 def ddpm_levels(

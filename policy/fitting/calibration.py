@@ -21,7 +21,8 @@ from ...seeds import Purpose, numpy_generator
 from ...spec import ConfigError, DataError, IntArray
 from ..diffusion.noise import RowNoise
 from ..model import PolicyModel
-from ..samplers.base import PlanRequest, Sampler, shift, want_regime
+from ..samplers.base import PlanRequest, PreviousPlan, Sampler, shift, want_regime
+from ..samplers.conditioning import condition
 from ..samplers.fresh import Fresh
 from ..samplers.warm_start import WarmStart
 from ..training.batches import WindowBatches
@@ -81,7 +82,9 @@ def calibrate(
     horizon, device = model.config.horizon, next(model.parameters()).device
     index = window_index(np.asarray(dataset.episode_ends), horizon)
     batches = WindowBatches(dataset, model.config, index, samples, seed, str(device))
-    warm_starts = [WarmStart(steps, start).settled(model.trained) for start in STARTS]
+    warm_starts = [
+        WarmStart(steps, start).adapt_to(model.trained, model.config.horizon) for start in STARTS
+    ]
     ramp = bool(warm_starts[0].ramp)
     samplers = [Fresh(10), *warm_starts]
     used = torch.as_tensor(~model.actions.discrete)
@@ -137,18 +140,17 @@ def _plans(
     """Plans (rows, T, A) at one moment of the data, going on from those of Ta steps before where they are given."""
     observation, _ = batches.of(batches.index[step : step + 1].expand(rows, -1))
     device = next(model.parameters()).device
-    request = PlanRequest(
-        denoiser=model.denoiser,
-        schedule=model.schedule,
-        context=model.encode(observation),
-        horizon=model.config.horizon,
-        width=model.actions.spec.width,
-        noise=RowNoise(np.arange(rows), np.full(rows, plan), device),
-        previous=None if previous is None else previous.to(device),
-        executed=np.full(rows, model.config.horizon.executed),
-        discrete=torch.as_tensor(model.actions.discrete, device=device),
-        discrete_size=model.actions.discrete_size,
-    )
+    noise = RowNoise(np.arange(rows), np.full(rows, plan), device)
+    before = None
+    if previous is not None:
+        executed = torch.full((rows,), model.config.horizon.executed, device=device)
+        before = PreviousPlan(
+            plan=previous.to(device),
+            level=torch.zeros(previous.shape[:2], device=device),
+            executed=executed,
+            frozen=torch.zeros_like(executed),
+        )
+    request = PlanRequest(condition(model, observation), noise, before)
     return sampler(request).plan.cpu()
 
 

@@ -1,28 +1,32 @@
 """Bidirectional decoding: of many sampled plans, the one that goes on from the plan before and that the others agree with.
 
-Liu et al. 2024 (2408.17355). The paper contrasts the samples with those of a weaker, earlier checkpoint; here the weaker
-policy is the same network in fewer steps, so that one checkpoint is enough. The plan before chooses who is kept and does not
-count again in the contrast, which is over all that were kept.
+Liu et al. 2024 (2408.17355). The paper contrasts the samples with those of a weaker, earlier
+checkpoint; here the weaker policy is the same network in fewer steps, so that one checkpoint is
+enough. The plan before chooses which samples are kept. It does not count again in the contrast,
+which is over all that were kept.
 """
 
 from __future__ import annotations
+
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from ...spec import ConfigError, Horizon
 from ..diffusion.solvers import DDIM, Solver
-from .base import Capabilities, PlanOutcome, PlanRequest, has_plan, want_regime
+from .base import Capabilities, PlanOutcome, PlanRequest, Sampler, want_regime
 from .fresh import Fresh
 
 
-class BidirectionalDecoding:
+class BidirectionalDecoding(Sampler):
     """Sample `samples` plans in `steps` each, keep the `kept` nearest to the plan before, take the one others agree with.
 
-    Near is a sum of distances over the steps that both plans know, weighted by `decay` to the power of how far ahead a step
-    lies (backward coherence). Of those kept, the plan is taken whose mean distance to the kept ones less its mean distance to
-    plans of a weaker sampler, `weak_steps` steps, is least (forward contrast); `weak_steps` 0 leaves the weaker one out. A
-    row without a plan keeps them all. A row's evaluations count all of its samples.
+    Near is a sum of distances over the steps that both plans hold, weighted by `decay` to the power
+    of how far ahead a step lies (backward coherence). Of those kept, the plan is taken whose mean
+    distance to the kept ones less its mean distance to plans of a weaker sampler, `weak_steps`
+    steps, is least (forward contrast); `weak_steps` 0 leaves the weaker one out. A row without a
+    plan keeps them all. A row's evaluations count all of its samples.
     """
 
     def __init__(
@@ -45,71 +49,68 @@ class BidirectionalDecoding:
             raise ConfigError(
                 f"inference.decay is {decay}; a weight above 0 and at most 1 is wanted"
             )
-        self.samples, self.kept, self.decay, self.steps = samples, kept, decay, steps
+        self.samples = samples
+        self.kept = kept
+        self.steps = steps
+        self.decay = decay
         self.strong = Fresh(steps, solver or DDIM(), clip)
+        self.weak: Fresh | None = None
         if weak_steps:
             self.weak = Fresh(weak_steps, DDIM(), clip)
-        else:
-            self.weak = None
 
-    def check(self, capabilities: Capabilities, horizon: Horizon) -> None:
+    def adapt_to(self, capabilities: Capabilities, horizon: Horizon) -> Self:
         """Fresh samples meet plans of one level."""
         want_regime(capabilities, "constant", "inference=bid")
+        return self
 
     def __call__(self, request: PlanRequest) -> PlanOutcome:
         """Plans (R, T, A) for every row."""
-        plans, nfe = self._candidates(request, self.strong, first=0)
-        kept = self._kept(request, plans)
-        apart = mean_distance(plans, plans, kept)
+        plans, nfe = self._sample(request, self.strong, first=0)
+        kept = self._keep_nearest(request, plans)
+        score = mean_distance(plans, plans, kept)  # (R, M)
         if self.weak is not None:
-            others, spent = self._candidates(request, self.weak, first=self.samples)
-            apart, nfe = (
-                apart - mean_distance(plans, others, self._kept(request, others)),
-                nfe + spent,
-            )
-        chosen = apart.masked_fill(~kept, torch.inf).argmin(1)  # (R,)
-        return PlanOutcome(plans[torch.arange(request.rows, device=chosen.device), chosen], nfe)
+            others, spent = self._sample(request, self.weak, first=self.samples)
+            score = score - mean_distance(plans, others, self._keep_nearest(request, others))
+            nfe = nfe + spent
+        best = score.masked_fill(~kept, torch.inf).argmin(1)  # (R,)
+        return PlanOutcome(plans[torch.arange(request.rows, device=best.device), best], nfe)
 
-    def _candidates(
-        self, request: PlanRequest, sampler: Fresh, first: int
-    ) -> tuple[Tensor, Tensor]:
+    def _sample(self, request: PlanRequest, sampler: Fresh, first: int) -> tuple[Tensor, Tensor]:
         """Plans (R, M, T, A) of every row, from its noise streams `first` on, and what they cost (R,)."""
         outcome = sampler(request.branches(self.samples, first))
         shape = (request.rows, self.samples)
         return outcome.plan.unflatten(0, shape), outcome.nfe.unflatten(0, shape).sum(1)
 
-    def _kept(self, request: PlanRequest, plans: Tensor) -> Tensor:
+    def _keep_nearest(self, request: PlanRequest, plans: Tensor) -> Tensor:
         """Which of the plans (R, M, T, A) stay, (R, M) bool: the nearest to the plan before, all where there is none."""
-        rows = has_plan(request)
+        has_plan = request.has_plan()
         kept = torch.ones(plans.shape[:2], dtype=torch.bool, device=plans.device)
-        if not rows.any():
+        if not has_plan.any():
             return kept
-        before = request.take(rows.nonzero()[0]).shift_plan()
-        old = torch.as_tensor(rows, device=plans.device)
-        loss = backward_loss(
-            plans[old], before.plan, before.known, request.horizon.past, self.decay
-        )  # (R', M)
+        before = request.take(has_plan.nonzero()[0]).shift_plan()
+        old = torch.as_tensor(has_plan, device=plans.device)
+        past = request.model.horizon.past
+        loss = backward_loss(plans[old], before.plan, before.known, past, self.decay)  # (R', M)
         nearest = loss.argsort(1)[:, : self.kept]
         kept[old] = torch.zeros_like(kept[old]).scatter(1, nearest, True)
         return kept
 
 
 def backward_loss(plans: Tensor, before: Tensor, known: Tensor, past: int, decay: float) -> Tensor:
-    """Distance (R, M) of plans (R, M, T, A) from the one before, moved on (R, T, A), of which `known` (R,) steps are real.
+    """Distance (R, M) of plans (R, M, T, A) from the shifted one before (R, T, A).
 
-    The `past` first steps lie behind and do not count.
+    Only its `known` (R,) first steps are real. The `past` first ones lie behind and do not count.
     """
-    ahead = torch.arange(plans.shape[2], device=plans.device) - past
-    weight = (
-        decay ** ahead.clamp_min(0) * (ahead >= 0) * (ahead + past < known.unsqueeze(1))
-    )  # (R, T)
+    index = torch.arange(plans.shape[2], device=plans.device)
+    weight = decay ** (index - past).clamp_min(0) * (index >= past)
+    weight = weight * (index < known.unsqueeze(1))  # (R, T)
     return ((plans - before.unsqueeze(1)).norm(dim=-1) * weight.unsqueeze(1)).sum(-1)
 
 
 def mean_distance(plans: Tensor, others: Tensor, counted: Tensor) -> Tensor:
     """Mean distance (R, M) of each of plans (R, M, T, A) to the counted (R, N) of others (R, N, T, A)."""
-    apart = torch.cdist(
-        plans.flatten(2), others.flatten(2), compute_mode="donot_use_mm_for_euclid_dist"
-    )  # (R, M, N)
+    # Matrix products would lose the distances of plans that are nearly the same.
+    exact = "donot_use_mm_for_euclid_dist"
+    apart = torch.cdist(plans.flatten(2), others.flatten(2), compute_mode=exact)  # (R, M, N)
     share = counted.to(apart.dtype)
     return (apart * share.unsqueeze(1)).sum(-1) / share.sum(-1, keepdim=True)

@@ -1,26 +1,22 @@
-"""Fresh plans that are led towards the instruction: classifier-free and adaptive guidance (2207.12598, 2312.12487)."""
+"""Fresh plans guided towards the instruction: classifier-free and adaptive guidance (2207.12598, 2312.12487)."""
 
 from __future__ import annotations
 
+from typing import Self
+
 from ...spec import ConfigError, Horizon
-from ..diffusion.guidance import ClassifierFree
-from ..diffusion.schedule import grid
+from ..diffusion.contract import BoundDenoiser
+from ..diffusion.guidance import ClassifierFreeDenoiser
+from ..diffusion.schedule import check_steps
 from ..diffusion.solvers import DDIM, Solver
-from .base import (
-    Capabilities,
-    LevelTableCache,
-    PlanOutcome,
-    PlanRequest,
-    run_sampling_loop,
-    want_regime,
-)
+from .base import Capabilities, PlanOutcome, PlanRequest, Sampler, run_sampler, want_regime
 
 
-class ClassifierFreeGuidance:
+class ClassifierFreeGuidance(Sampler):
     """Sample from noise in `steps` with guidance of strength `weight`; 1 is plain sampling, to the bit.
 
-    `agree` is the distance of the two estimates (root mean square, normalised units) below which a row goes on without the second
-    one; null never does.
+    `agree` is the distance of the two estimates (root mean square, normalised units) below which a
+    row goes on without the second one; null never does.
     """
 
     def __init__(
@@ -31,37 +27,38 @@ class ClassifierFreeGuidance:
         solver: Solver | None = None,
         clip: float | None = 1.0,
     ) -> None:
-        if steps < 1:
-            raise ConfigError(f"inference.steps is {steps}; at least one step is needed")
         if agree is not None and agree < 0:
             raise ConfigError(
-                f"inference.agree is {agree}; it is a distance of 0 or more in normalised units, or null"
+                f"inference.agree is {agree}; it is a distance of 0 or more in normalised units, "
+                "or null"
             )
-        self.steps, self.weight, self.agree, self.clip = steps, weight, agree, clip
+        self.steps = check_steps(steps)
+        self.weight = weight
+        self.agree = agree
         self.solver = solver or DDIM()
-        self._level_tables = LevelTableCache()
+        self.clip = clip
 
-    @property
-    def needs_unconditional(self) -> bool:
-        """Whether plans without words are needed at all."""
-        return self.weight != 1
-
-    def check(self, capabilities: Capabilities, horizon: Horizon) -> None:
-        """The checkpoint must know what to do without words."""
+    def adapt_to(self, capabilities: Capabilities, horizon: Horizon) -> Self:
+        """The checkpoint must have been trained without the instruction, too."""
         want_regime(capabilities, "constant", "inference=cfg")
-        if self.needs_unconditional and not capabilities.unconditional:
+        if self.weight != 1 and not capabilities.unconditional:
             raise ConfigError(
-                "inference=cfg leads away from plans made without the instruction, which this checkpoint was not trained to "
-                "make: train with encoder=language encoder.condition_dropout=0.1"
+                "inference=cfg leads away from plans made without the instruction, which this "
+                "checkpoint was not trained to make: train with encoder=language "
+                "encoder.condition_dropout=0.1"
             )
+        return self
 
     def __call__(self, request: PlanRequest) -> PlanOutcome:
         """Plans (R, T, A) for every row."""
-        steps, start = request.horizon.planned, request.draw()
-        levels = grid(request.schedule, self.steps).to(start.device)  # (S + 1,)
-        told = request.denoiser.bind(request.context, None, self._level_tables.of(request, levels))
-        denoise = ClassifierFree(told, request.unconditional, self.weight, self.agree, self.clip)
-        pairs = [level.expand(request.rows, steps) for level in levels]
-        return PlanOutcome(
-            run_sampling_loop(denoise, self.solver, start, pairs, request.draw), denoise.nfe
-        )
+        x, levels = request.draw(), request.grid(self.steps)
+        if self.weight == 1:
+            return run_sampler(request, x, levels, self.solver, self.clip)
+        unconditional = request.model.unconditional().bind(levels, None)
+
+        def guide(conditional: BoundDenoiser) -> ClassifierFreeDenoiser:
+            return ClassifierFreeDenoiser(
+                conditional, unconditional, self.weight, self.agree, self.clip
+            )
+
+        return run_sampler(request, x, levels, self.solver, None, guide)

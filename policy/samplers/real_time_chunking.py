@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 import torch
-from torch import Tensor
 
 from ...spec import ConfigError, Horizon
-from ..diffusion.guidance import PrefixGuidance, prefix_weights
-from ..diffusion.schedule import grid
+from ..diffusion.contract import BoundDenoiser
+from ..diffusion.guidance import Fade, Jacobian, PrefixGuidance, prefix_weights
+from ..diffusion.schedule import check_steps
 from ..diffusion.solvers import DDIM, Solver
 from .base import (
     Capabilities,
-    LevelTableCache,
     PlanOutcome,
     PlanRequest,
+    Sampler,
     cold_or_warm,
-    run_sampling_loop,
+    run_sampler,
     want_regime,
 )
 from .fresh import Fresh
 
 Mode = Literal["full", "identity", "trained"]
-Fade = Literal["exp", "linear", "hard"]
 
 
-class RealTimeChunking:
-    """Sample from noise in `steps`, held to the previous plan: its frozen steps are given, the later ones are wished for.
+class RealTimeChunking(Sampler):
+    """Sample from noise in `steps`, held to the previous plan: its frozen steps are given, the later ones wished for.
 
-    `mode` full and identity guide any checkpoint, see PrefixGuidance: full as the paper does, which holds the frozen steps
-    only as far as the network's estimate moves with its input, identity nearer to them; `hotstart bench prefix_hold` measures
-    it. `trained` puts the frozen steps into the plan as clean ones, which a checkpoint trained with clean prefixes knows,
-    at no cost. What is frozen is the previous plan's own steps, never zeros: a row without one samples freely.
+    `mode` full and identity guide any checkpoint, see PrefixGuidance: full as the paper does, which
+    holds the frozen steps only as far as the network's estimate moves with its input, identity
+    nearer to them; `hotstart bench prefix_hold` measures it. `trained` puts the frozen steps into
+    the plan as clean ones, which a checkpoint trained with clean prefixes knows, at no cost. What is
+    frozen is the previous plan's own steps, never zeros: a row without one samples freely.
     """
 
     def __init__(
@@ -44,65 +44,72 @@ class RealTimeChunking:
         solver: Solver | None = None,
         clip: float | None = 1.0,
     ) -> None:
-        for name, value, words in (("mode", mode, get_args(Mode)), ("fade", fade, get_args(Fade))):
-            if value not in words:
+        for name, value, choices in (
+            ("mode", mode, get_args(Mode)),
+            ("fade", fade, get_args(Fade)),
+        ):
+            if value not in choices:
                 raise ConfigError(
-                    f"inference.{name} is {value!r}; choose one of {', '.join(words)}"
+                    f"inference.{name} is {value!r}; choose one of {', '.join(choices)}"
                 )
-        if steps < 1 or beta < 0:
-            raise ConfigError(
-                f"inference.steps is {steps} and inference.beta {beta}; at least 1 and 0 are wanted"
-            )
-        self.steps, self.beta, self.clip = steps, beta, clip
+        if beta < 0:
+            raise ConfigError(f"inference.beta is {beta}; 0 or more is wanted")
+        self.steps = check_steps(steps)
         self.mode: Mode = mode
+        self.beta = beta
         self.fade: Fade = fade
         self.solver = solver or DDIM()
+        self.clip = clip
         self.fresh = Fresh(steps, self.solver, clip)
-        self._level_tables = LevelTableCache()
 
-    def check(self, capabilities: Capabilities, horizon: Horizon) -> None:
+    def adapt_to(self, capabilities: Capabilities, horizon: Horizon) -> Self:
         """Guidance and first plans meet plans of one level; a given prefix must have been trained."""
         want_regime(capabilities, "constant", "inference=rtc")
         if self.mode == "trained":
             want_regime(capabilities, "prefix", "inference=rtc with inference.mode=trained")
         if self.mode == "trained" and horizon.delay > capabilities.horizon.executed:
             raise ConfigError(
-                f"a delay of {horizon.delay} ticks commits more steps than the {capabilities.horizon.executed} of a chunk, "
-                "and longer prefixes were not trained: use inference.mode=full"
+                f"a delay of {horizon.delay} ticks freezes more steps than the "
+                f"{capabilities.horizon.executed} of a chunk, and longer prefixes were not "
+                "trained: use inference.mode=full"
             )
+        return self
 
     def __call__(self, request: PlanRequest) -> PlanOutcome:
         """Plans (R, T, A) for every row."""
-        return cold_or_warm(
-            request, self.fresh, self._given if self.mode == "trained" else self._guided
-        )
+        if self.mode == "trained":
+            return cold_or_warm(request, self.fresh, self._continue_prefix)
+        return cold_or_warm(request, self.fresh, self._guide)
 
-    def _guided(self, request: PlanRequest) -> PlanOutcome:
-        before, horizon = request.shift_plan(), request.horizon
-        weight = prefix_weights(
-            horizon.planned, horizon.past, request.frozen_steps, before.known, self.fade
-        )
-        levels = self._levels(request)
-        bound = request.denoiser.bind(request.context, None, self._level_tables.of(request, levels))
+    def _guide(self, request: PlanRequest) -> PlanOutcome:
+        """Plans that are pulled towards the previous one."""
+        horizon = request.model.horizon
+        before, frozen = request.shift_plan(), _frozen(request)
+        weight = prefix_weights(horizon.planned, horizon.past, frozen, before.known, self.fade)
+        jacobian: Jacobian = "full"
         if self.mode == "identity":
             jacobian = "identity"
-        else:
-            jacobian = "full"
-        guided = PrefixGuidance(bound, before.plan, weight, self.beta, jacobian, self.clip)
-        pairs = [level.expand(weight.shape) for level in levels]
-        plan = run_sampling_loop(guided, self.solver, request.draw(), pairs, request.draw)
-        return PlanOutcome(plan, bound.nfe)
 
-    def _given(self, request: PlanRequest) -> PlanOutcome:
-        before, horizon = request.shift_plan(), request.horizon
-        index = torch.arange(horizon.planned, device=before.plan.device)
-        length = torch.minimum(horizon.past + request.frozen_steps, before.known)
+        def guide(denoise: BoundDenoiser) -> PrefixGuidance:
+            return PrefixGuidance(denoise, before.plan, weight, self.beta, jacobian, self.clip)
+
+        x, levels = request.draw(), request.grid(self.steps)
+        return run_sampler(request, x, levels, self.solver, None, guide)
+
+    def _continue_prefix(self, request: PlanRequest) -> PlanOutcome:
+        """Plans whose frozen steps are those of the previous one, clean from the start."""
+        horizon = request.model.horizon
+        before, noise = request.shift_plan(), request.draw()
+        index = torch.arange(horizon.planned, device=noise.device)
+        length = torch.minimum(horizon.past + _frozen(request), before.known)
         given = index < length.unsqueeze(1)  # (R, T)
-        denoise = request.denoiser.bind(request.context, self.clip)
-        x = torch.where(given.unsqueeze(-1), before.plan, request.draw())
-        pairs = [torch.where(given, 0.0, level) for level in self._levels(request)]
-        plan = run_sampling_loop(denoise, self.solver, x, pairs, request.draw)
-        return PlanOutcome(plan, denoise.nfe)
+        x = torch.where(given.unsqueeze(-1), before.plan, noise)
+        levels = request.grid(self.steps).unsqueeze(1)  # (S + 1, 1, T)
+        levels = torch.where(given, 0.0, levels)  # (S + 1, R, T)
+        return run_sampler(request, x, levels, self.solver, self.clip)
 
-    def _levels(self, request: PlanRequest) -> Tensor:
-        return grid(request.schedule, self.steps).to(request.noise.device)  # (S + 1,)
+
+def _frozen(request: PlanRequest) -> torch.Tensor:
+    """(R,) steps of the previous plan that are executed while the new one is made."""
+    assert request.previous is not None
+    return request.previous.frozen

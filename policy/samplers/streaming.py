@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 import torch
 from torch import Tensor
 
 from ...spec import ConfigError, Horizon
 from ..diffusion.objective import staircase_times
-from ..diffusion.schedule import raise_noise
+from ..diffusion.schedule import check_steps, raise_noise
 from ..diffusion.solvers import DDIM, Solver
 from .base import (
     Capabilities,
-    LevelTableCache,
     PlanOutcome,
     PlanRequest,
+    Sampler,
     cold_or_warm,
-    run_sampling_loop,
+    run_sampler,
     want_regime,
 )
 from .fresh import Fresh
@@ -25,17 +25,20 @@ from .fresh import Fresh
 Primer = Literal["denoise", "zero", "constant"]
 
 
-class Streaming:
+class Streaming(Sampler):
     """`steps` evaluations a call take every block down one stair: the first one becomes clean and is executed.
 
-    A block needs steps x blocks evaluations in all and gets them over as many calls as there are blocks, so the number of
-    levels is a multiple of the number of blocks by construction. Between two calls the plan moves on by what was executed;
-    steps that are then cleaner than their stair (those already executed, the rest of a chunk that was cut short, the tail
-    beyond the last whole block) get the noise that their label says. So do steps that will be executed while the plan is made:
-    kept clean, with the staircase behind them, they made motion smoother and success rarer (BENCHMARKS.md).
+    A block needs steps x blocks evaluations in all and gets them over as many calls as there are
+    blocks, so the number of levels is a multiple of the number of blocks by construction. Between
+    two calls the plan is shifted by what was executed. Steps that are then cleaner than their stair
+    (those already executed, the rest of a chunk that was cut short, the tail beyond the last whole
+    block) get the noise that their label says. So do steps that will be executed while the plan is
+    made: kept clean, with the staircase behind them, they made motion smoother and success rarer
+    (BENCHMARKS.md).
 
-    A row's first plan is primed: `denoise` samples it whole in `cold` steps and adds noise to the later blocks; `zero`
-    puts noise on a plan of zeros, `constant` on the first action that one evaluation at pure noise expects, repeated.
+    A row's first plan is primed: `denoise` samples it whole in `cold` steps and adds noise to the
+    later blocks; `zero` puts noise on a plan of zeros, `constant` on the first action that one
+    evaluation at pure noise expects, repeated.
     """
 
     def __init__(
@@ -46,100 +49,80 @@ class Streaming:
         solver: Solver | None = None,
         clip: float | None = 1.0,
     ) -> None:
-        if steps < 1 or cold < 1:
-            raise ConfigError(
-                f"inference.steps is {steps} and inference.cold {cold}; at least one step is needed"
-            )
         if primer not in get_args(Primer):
             raise ConfigError(
                 f"inference.primer is {primer!r}; choose one of {', '.join(get_args(Primer))}"
             )
-        self.steps, self.cold, self.primer, self.clip = steps, cold, primer, clip
+        self.steps = check_steps(steps)
+        self.cold = check_steps(cold, "cold")
+        self.primer = primer
         self.solver = solver or DDIM()
-        self._level_tables = LevelTableCache()
+        self.clip = clip
+        self.fresh = Fresh(cold, DDIM(), clip)
 
-    def check(self, capabilities: Capabilities, horizon: Horizon) -> None:
+    def adapt_to(self, capabilities: Capabilities, horizon: Horizon) -> Self:
         """The staircase met must be the one trained: its regime, and blocks of the same length."""
         want_regime(capabilities, "staircase", "inference=sdp")
         if self.primer != "zero":  # both others evaluate plans of one level
-            want_regime(
-                capabilities, "constant", f"inference=sdp with inference.primer={self.primer}"
-            )
+            name = f"inference=sdp with inference.primer={self.primer}"
+            want_regime(capabilities, "constant", name)
         horizon.check_streaming()
         if capabilities.relative:
             raise ConfigError(
-                "inference=sdp keeps noisy steps from call to call, which cannot be taken over to another pose of the hand: "
-                "train with actions=rotation_6d instead of actions=relative, or use inference=rti"
+                "inference=sdp keeps noisy steps from call to call, which cannot be taken over to "
+                "another pose of the hand: train with actions=rotation_6d instead of "
+                "actions=relative, or use inference=rti"
             )
-        if (horizon.executed, horizon.past) != (
-            capabilities.horizon.executed,
-            capabilities.horizon.past,
-        ):
+        trained = capabilities.horizon
+        if (horizon.executed, horizon.past) != (trained.executed, trained.past):
             raise ConfigError(
-                f"inference=sdp moves on by blocks of {capabilities.horizon.executed} steps, as the checkpoint was trained; "
-                f"executed={horizon.executed} makes another staircase: leave it out, or train with "
-                f"horizon.executed={horizon.executed}"
+                f"inference=sdp moves on by blocks of {trained.executed} steps, as the checkpoint "
+                f"was trained; executed={horizon.executed} makes another staircase: leave it out, "
+                f"or train with horizon.executed={horizon.executed}"
             )
+        return self
 
     def __call__(self, request: PlanRequest) -> PlanOutcome:
         """Plans (R, T, A) for every row, clean in the chunk to execute."""
-        return cold_or_warm(
-            request, self._sampled if self.primer == "denoise" else self._primed, self._rolled
-        )
+        if self.primer == "denoise":
+            return cold_or_warm(request, self._denoise_first_plan, self._roll)
+        return cold_or_warm(request, self._prime, self._roll)
 
-    def _sampled(self, request: PlanRequest) -> PlanOutcome:
+    def _denoise_first_plan(self, request: PlanRequest) -> PlanOutcome:
         """A whole plan, then noise on the later blocks."""
-        outcome = Fresh(self.cold, DDIM(), self.clip)(request)
-        target = self._stairs(request, 1.0)
-        clean = torch.zeros_like(target)
-        x = raise_noise(outcome.plan, request.draw(), clean, target)
-        return PlanOutcome(x, outcome.nfe, target)
+        outcome = self.fresh(request)
+        level = self._levels(request)[-1].expand(outcome.plan.shape[:2])
+        x = raise_noise(outcome.plan, request.draw(), torch.zeros_like(level), level)
+        return PlanOutcome(x, outcome.nfe, level)
 
-    def _primed(self, request: PlanRequest) -> PlanOutcome:
+    def _prime(self, request: PlanRequest) -> PlanOutcome:
         """A plan of zeros, or of one action repeated, with the noise of the staircase; then one call of it."""
         noise = request.draw()
-        clean, spent = (
-            torch.zeros_like(noise),
-            torch.zeros(request.rows, dtype=torch.long, device=noise.device),
-        )
-        if self.primer == "constant":
-            denoise = request.denoiser.bind(request.context, self.clip)
-            expected = denoise(noise, torch.ones(noise.shape[:2], device=noise.device))
-            clean, spent = (
-                expected[:, request.horizon.past, None].expand_as(noise).clone(),
-                denoise.nfe,
-            )
-        outcome = self._go_down(
-            request,
-            raise_noise(clean, noise, torch.zeros_like(clean[..., 0]), self._stairs(request, 0.0)),
-        )
-        return PlanOutcome(outcome.plan, outcome.nfe + spent, outcome.level)
+        clean = torch.zeros_like(noise)
+        if self.primer == "zero":
+            return self._descend(request, clean, torch.zeros_like(clean[..., 0]), noise)
+        denoise = request.model.bind(None, self.clip)
+        expected = denoise(noise, torch.ones_like(noise[..., 0]))
+        clean = expected[:, request.model.horizon.past, None].expand_as(noise)
+        outcome = self._descend(request, clean, torch.zeros_like(clean[..., 0]), noise)
+        return PlanOutcome(outcome.plan, outcome.nfe + denoise.nfe, outcome.level)
 
-    def _rolled(self, request: PlanRequest) -> PlanOutcome:
-        """The plan moved on; every step back on its stair, behind the end of what was known pure noise."""
+    def _roll(self, request: PlanRequest) -> PlanOutcome:
+        """The shifted plan, every step back on its stair; behind the end of what it holds pure noise."""
         before = request.shift_plan()
-        stairs = self._stairs(request, 0.0)
-        return self._go_down(
-            request, raise_noise(before.plan, request.draw(), before.level, stairs)
-        )
+        return self._descend(request, before.plan, before.level, request.draw())
 
-    def _go_down(self, request: PlanRequest, x: Tensor) -> PlanOutcome:
-        """One stair down in `steps` evaluations."""
-        pairs = [self._stairs(request, number / self.steps) for number in range(self.steps + 1)]
-        grid = torch.stack(
-            [pair[0] for pair in pairs]
-        )  # (S + 1, T): all rows stand on the same stairs
-        denoise = request.denoiser.bind(
-            request.context, self.clip, self._level_tables.of(request, grid)
-        )
-        plan = run_sampling_loop(denoise, self.solver, x, pairs, request.draw)
-        return PlanOutcome(plan, denoise.nfe, pairs[-1])
+    def _descend(
+        self, request: PlanRequest, plan: Tensor, level: Tensor, noise: Tensor
+    ) -> PlanOutcome:
+        """A plan (R, T, A) with noise of `level` (R, T), put on its stairs and taken down one."""
+        levels = self._levels(request)
+        x = raise_noise(plan, noise, level, levels[0].expand(level.shape))
+        outcome = run_sampler(request, x, levels, self.solver, self.clip)
+        return PlanOutcome(outcome.plan, outcome.nfe, levels[-1].expand(level.shape))
 
-    def _stairs(self, request: PlanRequest, progress: float) -> Tensor:
-        """Levels (R, T) of the staircase with a share of a stair already removed."""
-        done = torch.full((request.rows,), progress, dtype=torch.float64)
-        return (
-            request.schedule.level(staircase_times(request.horizon, done))
-            .float()
-            .to(request.noise.device)
-        )
+    def _levels(self, request: PlanRequest) -> Tensor:
+        """Levels (S + 1, T) from the stairs down to where the first block is clean."""
+        progress = torch.arange(self.steps + 1, dtype=torch.float64) / self.steps
+        times = staircase_times(request.model.horizon, progress)
+        return request.model.schedule.level(times).float().to(request.noise.device)

@@ -1,14 +1,16 @@
 """Denoisers that are known exactly, and requests for plans from them."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 from hotstart.policy.denoisers.base import Network
-from hotstart.policy.diffusion.contract import Denoiser, Preconditioner
+from hotstart.policy.diffusion.contract import BoundDenoiser, Denoiser, Preconditioner
 from hotstart.policy.diffusion.noise import RowNoise
-from hotstart.policy.diffusion.schedule import VPCosine, alpha_sigma
-from hotstart.policy.samplers.base import PlanRequest
+from hotstart.policy.diffusion.schedule import Schedule, VPCosine, alpha_sigma
+from hotstart.policy.samplers.base import PlanRequest, PreviousPlan
 from hotstart.spec import Horizon
 from torch import Tensor
 
@@ -63,6 +65,43 @@ def smooth(coupling: float) -> Posterior:
     return posterior
 
 
+@dataclass(frozen=True)
+class KnownModel:
+    """A `PlanModel` of R rows whose posterior mean is a formula; `context` (R, 1) is what it saw."""
+
+    denoiser: Denoiser
+    context: Tensor
+    horizon: Horizon
+    width: int
+    discrete: Tensor
+    discrete_size: float = 1.0
+    schedule: Schedule = field(default_factory=VPCosine)
+    untold: Tensor | None = None  # (R, 1) the context without the instruction
+    start: Tensor | None = None  # (R, T, A) the anchor
+
+    @property
+    def seen(self) -> list[Tensor]:
+        """The levels (R, T) that the network was asked at."""
+        network = self.denoiser.network
+        assert isinstance(network, Exact)
+        return network.seen
+
+    def bind(self, levels: Tensor | None, clip: float | None) -> BoundDenoiser:
+        return self.denoiser.bind(self.context, clip, self.denoiser.prepare(levels))
+
+    def unconditional(self) -> "KnownModel":
+        assert self.untold is not None
+        return replace(self, context=self.untold)
+
+    def anchor(self) -> Tensor:
+        assert self.start is not None
+        return self.start
+
+    def take(self, rows: Tensor) -> "KnownModel":
+        untold = None if self.untold is None else self.untold[rows]
+        return replace(self, context=self.context[rows], untold=untold)
+
+
 def request(
     posterior: Posterior,
     rows: int = 4,
@@ -74,22 +113,26 @@ def request(
     previous_level: Tensor | None = None,
     discrete: Sequence[bool] | None = None,
     seed: int = 0,
+    **model: Any,
 ) -> PlanRequest:
-    """What a way is asked; rows have the seeds seed, seed + 1, ..."""
+    """A request for plans; rows have the seeds seed, seed + 1, ...; `model` sets fields of the KnownModel."""
     horizon = horizon or Horizon(2, 24, 8)
-    steps = np.broadcast_to(np.asarray(executed), (rows,)).copy()
-    return PlanRequest(
-        denoiser=Denoiser(Exact(posterior), Preconditioner("x0")),
-        schedule=VPCosine(),
-        context=torch.zeros(rows, 1),
-        horizon=horizon,
-        width=width,
-        noise=RowNoise(np.arange(seed, seed + rows), np.zeros(rows)),
-        previous=torch.full((rows, horizon.planned, width), torch.nan)
-        if previous is None
-        else previous,
-        previous_level=previous_level,
-        executed=steps,
-        frozen=None if frozen is None else np.asarray(frozen),
-        discrete=None if discrete is None else torch.tensor(discrete),
+    fields = {
+        "denoiser": Denoiser(Exact(posterior), Preconditioner("x0")),
+        "context": torch.zeros(rows, 1),
+        "horizon": horizon,
+        "width": width,
+        "discrete": torch.tensor(discrete or [False] * width),
+    }
+    known = KnownModel(**{**fields, **model})
+    if previous is None:
+        previous = torch.full((rows, horizon.planned, width), torch.nan)
+    if previous_level is None:
+        previous_level = torch.zeros(rows, horizon.planned)
+    before = PreviousPlan(
+        plan=previous,
+        level=previous_level,
+        executed=torch.as_tensor(executed).expand(rows),
+        frozen=torch.as_tensor(0 if frozen is None else frozen).expand(rows),
     )
+    return PlanRequest(known, RowNoise(np.arange(seed, seed + rows), np.zeros(rows)), before)

@@ -213,7 +213,7 @@ def test_a_warm_start_goes_on_from_the_same_poses_though_the_hand_has_moved(tmp_
 
     class Watching(WarmStart):
         def guess(self, request):
-            guesses.append(request.previous.clone())
+            guesses.append(request.previous.plan.clone())
             return super().guess(request)
 
     policy = DiffusionPolicy(model, Watching(1, cold=2))
@@ -237,7 +237,9 @@ def test_a_warm_start_goes_on_from_the_same_poses_though_the_hand_has_moved(tmp_
     back = model.actions.decode(units, now)[:, :4]
     np.testing.assert_allclose(back[..., :3], planned.actions[..., :3], atol=1e-4)
     with pytest.raises(ConfigError, match=r"sdp .*another pose of the hand.*actions=rotation_6d"):
-        Streaming().check(Capabilities(None, Horizon(1, 24, 8), relative=True), Horizon(1, 24, 8))
+        Streaming().adapt_to(
+            Capabilities(None, Horizon(1, 24, 8), relative=True), Horizon(1, 24, 8)
+        )
 
 
 def test_discrete_numbers_are_shown_as_small_as_was_asked_and_come_back_whole(tmp_path):

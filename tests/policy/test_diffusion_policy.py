@@ -16,7 +16,7 @@ from hotstart.policy.diffusion.solvers import DDIM, DPMSolverPP
 from hotstart.policy.diffusion_policy import DiffusionPolicy, build_sampler
 from hotstart.policy.model import AS_GIVEN
 from hotstart.policy.normalizer import ACTION, Normalizer
-from hotstart.policy.samplers.base import PlanOutcome
+from hotstart.policy.samplers.base import PlanOutcome, Sampler
 from hotstart.policy.samplers.fresh import Fresh
 from hotstart.policy.samplers.streaming import Streaming
 from hotstart.spec import ActionDim, ActionSpec, ConfigError
@@ -155,21 +155,23 @@ def test_a_sampler_is_handed_all_it_needs_and_its_outcome_is_used(tiny_model, wa
     """A sampler of one's own is told of the last plan, and its plan is what is executed."""
     requests = []
 
-    def sampler(request):
-        requests.append(request)
-        return PlanOutcome(torch.full((request.rows, 12, 2), 0.5), torch.tensor([7] * request.rows))
+    class Own(Sampler):
+        def __call__(self, request):
+            requests.append(request)
+            nfe = torch.tensor([7] * request.rows)
+            return PlanOutcome(torch.full((request.rows, 12, 2), 0.5), nfe)
 
-    policy = DiffusionPolicy(tiny_model(), sampler)
+    policy = DiffusionPolicy(tiny_model(), Own())
     state = replan(policy, watched(policy), [1, 3])
     second = policy.plan(state, np.array([1, 2]), np.array([4, 0]))
     assert second.nfe.tolist() == [7, 7]
     np.testing.assert_allclose(
         second.actions, policy.model.normalizer.denormalize(ACTION, torch.full((2, 4, 2), 0.5))
     )
-    assert torch.isnan(requests[0].previous).all()
-    assert requests[1].previous[0].eq(0.5).all()
-    assert torch.isnan(requests[1].previous[1]).all()
-    assert requests[1].executed.tolist() == [4, 0]
+    assert torch.isnan(requests[0].previous.plan).all()
+    assert requests[1].previous.plan[0].eq(0.5).all()
+    assert torch.isnan(requests[1].previous.plan[1]).all()
+    assert requests[1].previous.executed.tolist() == [4, 0]
     assert requests[1].noise.seeds.tolist() == [1, 2]
     assert requests[1].noise.plans.tolist() == [1, 0]
 
@@ -202,12 +204,13 @@ def test_a_number_of_two_values_takes_the_value_on_its_own_side(
     )
     wanted = torch.tensor([-0.9, -0.01, 0.01, 0.9]) * size  # the chunk's four steps
 
-    def sampler(request):
-        made = torch.zeros(request.rows, 12, 2)
-        made[:, 1:5, 1] = wanted
-        return PlanOutcome(made, torch.zeros(request.rows, dtype=torch.long))
+    class Own(Sampler):
+        def __call__(self, request):
+            made = torch.zeros(request.rows, 12, 2)
+            made[:, 1:5, 1] = wanted
+            return PlanOutcome(made, torch.zeros(request.rows, dtype=torch.long))
 
-    policy = DiffusionPolicy(model, sampler)
+    policy = DiffusionPolicy(model, Own())
     actions = plan(policy, watched(policy)).actions
     np.testing.assert_allclose(
         actions[:, :, 1], np.broadcast_to([low, low, high, high], (ROWS, 4)), atol=1e-6

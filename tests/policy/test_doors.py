@@ -191,7 +191,7 @@ def test_a_checkpoint_without_prefixes_refuses_them_and_offers_what_it_can_do(ti
     with pytest.raises(
         ConfigError, match=r"it knows prefix.: train with training.regimes.constant above 0"
     ):
-        Fresh().check(prefixed, model.config.horizon)
+        Fresh().adapt_to(prefixed, model.config.horizon)
 
 
 @pytest.mark.parametrize("executed", [0, -1])

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from hotstart.benchmarks.prefix_hold import Held, agreement, shift_plan
+from hotstart.benchmarks._moments import continue_plan
+from hotstart.benchmarks.prefix_hold import Held, agreement
 from hotstart.cli import main
 from hotstart.datasets.store import Store
 from hotstart.policy.samplers.base import Sampler
@@ -42,7 +43,7 @@ def held(sampler: Sampler, frozen: int = 4) -> Held:
         ROWS, STEPS, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64
     )
     before = (torch.linalg.cholesky(covariance()) @ draws).float()
-    asked = shift_plan(request(correlated(), rows=ROWS), before, 8, frozen)
+    asked = continue_plan(request(correlated(), rows=ROWS), before, 8, frozen)
     return agreement(sampler(asked).plan, asked, BOTH)
 
 
@@ -72,7 +73,7 @@ def test_the_agreement_of_a_case_worked_out_by_hand():
     base = request(correlated(), rows=1)
     before = torch.zeros(1, STEPS, 2)
     before[0, 8:] = 0.5  # all that is left when eight steps are executed
-    asked = shift_plan(base, before, 8, frozen=2)
+    asked = continue_plan(base, before, 8, frozen=2)
     plan = torch.full((1, STEPS, 2), 0.5)
     plan[0, 1:3] = torch.tensor([0.8, 0.1])  # frozen: 0.3 above and 0.4 below
     plan[0, 3] = 0.7  # the first free step

@@ -8,7 +8,7 @@ import torch
 from hotstart.policy.diffusion.noise import RowNoise
 from hotstart.policy.diffusion.schedule import Flow, VPCosine, alpha_sigma, ddpm_levels, grid
 from hotstart.policy.diffusion.solvers import ADAMS_BASHFORTH, DDIM, PLMS, DPMSolverPP
-from hotstart.policy.samplers.base import run_sampling_loop
+from hotstart.policy.samplers.loop import sample
 from hotstart.spec import ConfigError
 from torch import Tensor
 
@@ -34,7 +34,7 @@ def start(seed: int = 0) -> Tensor:
 
 
 def walk(solver, x: Tensor, levels: Tensor, denoise=exact, noises=None) -> Tensor:
-    """Down `levels` (S + 1,) or (S + 1, T), written out: what `descend` must do."""
+    """Down `levels` (S + 1,) or (S + 1, T), written out: what the sampling loop must do."""
     history = None
     for number, (level_from, level_to) in enumerate(pairwise(levels)):
         pair = (level.expand(x.shape[:2]) for level in (level_from, level_to))
@@ -212,30 +212,34 @@ def test_dpm_solver_of_order_2_is_another_method():
     ).abs().max() > 1e-2
 
 
-class Bound:
-    """A denoiser as `descend` uses it; notes which step it is told."""
+class Counted:
+    """A denoiser as the sampling loop calls it; notes at which steps of the grid."""
 
     def __init__(self, function):
-        self.function, self.step, self.steps = function, None, []
+        self.function, self.steps = function, []
 
-    def __call__(self, x, level):
-        self.steps.append(self.step)
+    def __call__(self, x, level, step=None):
+        self.steps.append(step)
         return self.function(x, level)
 
 
+def spread(levels: Tensor) -> Tensor:
+    """Levels (S + 1,) for 3 rows of 4 action steps."""
+    return levels[:, None, None].expand(-1, 3, 4)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_descend_is_the_loop_written_out(solver):
+def test_the_sampling_loop_is_the_loop_written_out(solver):
     levels = grid(VPCosine(), 6).double()
     noises = torch.stack([start(50 + i) for i in range(6)])
-    draws, bound = iter(noises), Bound(toy)
-    got = run_sampling_loop(
-        bound, solver, start(), [level.expand(3, 4) for level in levels], lambda: next(draws)
-    )
-    assert len(list(draws)) == (
-        0 if solver.stochastic else 6
-    )  # noise is drawn once per step, in order, or never
+    counted = Counted(toy)
+    got = sample(counted, solver, start(), noises, spread(levels))
     assert torch.equal(got, walk(solver, start(), levels, toy, noises))
-    assert bound.steps == list(range(6))
+    assert counted.steps == list(range(6))
+    without = sample(Counted(toy), solver, start(), None, spread(levels))
+    assert torch.equal(without, walk(solver, start(), levels, toy))
+    assert torch.equal(without, got) is not solver.stochastic
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -246,24 +250,24 @@ def test_a_row_draws_the_same_noise_whatever_the_levels_beside_it(solver):
         (falling, falling[[3, 3, 3, 3, 4, 5, 6]], falling[[2, 4, 6, 6, 6, 6, 6]])
     )  # (R, S + 1)
 
-    def sample(chosen: list[int]) -> Tensor:
-        noise, levels = RowNoise([11, 12, 13], [0, 0, 0]).take(np.array(chosen)), rows[chosen].T
-        x = noise.normal(4, 2)
-        pairs = [level.unsqueeze(1).expand(-1, 4) for level in levels]
-        return run_sampling_loop(Bound(toy_clean), solver, x, pairs, lambda: noise.normal(4, 2))
+    def plan(chosen: list[int]) -> Tensor:
+        noise = RowNoise([11, 12, 13], [0, 0, 0]).take(np.array(chosen))
+        x, noises = noise.normal(4, 2), torch.stack([noise.normal(4, 2) for _ in range(6)])
+        levels = rows[chosen].T.unsqueeze(-1).expand(-1, -1, 4)
+        return sample(Counted(toy_clean), solver, x, noises, levels)
 
-    together = sample([0, 1, 2])
+    together = plan([0, 1, 2])
     for row in range(3):
-        assert torch.equal(sample([row])[0], together[row])
+        assert torch.equal(plan([row])[0], together[row])
 
 
 @pytest.mark.parametrize("solver", [DDIM(), DPMSolverPP(1)])
 def test_single_steps_one_after_the_other_are_one_descent(solver):
-    levels = [level.expand(3, 4) for level in grid(VPCosine(), 6).double()]
+    levels = spread(grid(VPCosine(), 6).double())
     x = start()
-    for pair in pairwise(levels):
-        x = run_sampling_loop(Bound(toy), solver, x, pair, start)
-    assert torch.equal(x, run_sampling_loop(Bound(toy), solver, start(), levels, start))
+    for number in range(6):
+        x = sample(Counted(toy), solver, x, None, levels[number : number + 2])
+    assert torch.equal(x, sample(Counted(toy), solver, start(), None, levels))
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

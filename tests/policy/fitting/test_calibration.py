@@ -66,8 +66,9 @@ def test_drift_and_gains_of_a_known_posterior_are_found(tiny_model):
     moments = np.arange(14, dtype=np.float32).repeat(2).reshape(14, 2)
     data = Arrays([{"state": moments, "action": moments}] * 3, fps=10.0)
     model = tiny_model(dataset=data)
-    model.denoiser = Denoiser(Drifting(model.config.horizon), Preconditioner("x0"))
-    model.encode = lambda observation: observation["state"][:, -1, :1]
+    model.network = Drifting(model.config.horizon)
+    model.denoiser = Denoiser(model.network, Preconditioner("x0"))
+    model.tokens = lambda observation: observation["state"][:, -1, :1]
     found = calibrate(model, data, windows=4, samples=128)
     assert found.drift == pytest.approx(
         0.1, rel=0.1

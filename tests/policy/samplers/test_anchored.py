@@ -50,19 +50,19 @@ def test_anchors_are_the_datas_plans_and_the_head_finds_them(anchored_model, tin
 
 
 def test_it_begins_at_the_anchor_and_ends_in_the_data():
-    asked = request(gaussian(0.2, 0.02), rows=3)
     anchor = torch.full((3, 24, 2), -0.5)
-    outcome = Anchored(2, 0.5)(type(asked)(**{**vars(asked), "anchor": anchor}))
+    asked = request(gaussian(0.2, 0.02), rows=3, start=anchor)
+    outcome = Anchored(2, 0.5)(asked)
     assert outcome.nfe.tolist() == [2] * 3
     np.testing.assert_allclose(outcome.plan.mean(), 0.2, atol=0.05)
-    near = Anchored(1, 0.02)(type(asked)(**{**vars(asked), "anchor": anchor}))
+    near = Anchored(1, 0.02)(asked)
     assert float(near.plan.mean()) < 0.1  # hardly any noise: the anchor is believed
 
 
 def test_the_anchor_gets_the_noise_of_its_level():
     """Written out: one step of a known posterior from alpha anchor + sigma noise."""
     spread, steps = 0.5, torch.full((3, 24), float(VPCosine().level(torch.tensor(0.5))))
-    asked = replace(request(gaussian(0.0, spread), rows=3), anchor=torch.full((3, 24, 2), -0.5))
+    asked = request(gaussian(0.0, spread), rows=3, start=torch.full((3, 24, 2), -0.5))
     alpha, sigma = alpha_sigma(steps.unsqueeze(-1))
     x = alpha * -0.5 + sigma * replace(asked, noise=RowNoise([0, 1, 2], [0, 0, 0])).draw()
     expected = alpha * spread**2 / (alpha**2 * spread**2 + sigma**2) * x
@@ -85,7 +85,7 @@ def test_a_checkpoint_without_anchors_is_refused_with_the_command_that_gives_som
     with pytest.raises(ConfigError, match="hotstart checkpoint anchors RUN data=DATA"):
         DiffusionPolicy(tiny_model(), Anchored())
     with pytest.raises(ConfigError, match=r"anchored .*constant; it knows staircase"):
-        Anchored().check(
+        Anchored().adapt_to(
             Capabilities(("staircase",), Horizon(2, 24, 8), anchored=True), Horizon(2, 24, 8)
         )
 

@@ -113,6 +113,6 @@ def test_settings_that_mean_nothing_are_refused(settings: dict, named: str):
 
 def test_a_checkpoint_without_constant_levels_is_refused():
     with pytest.raises(ConfigError, match="inference=bid"):
-        BidirectionalDecoding().check(
+        BidirectionalDecoding().adapt_to(
             Capabilities(("staircase",), Horizon(2, 24, 8)), Horizon(2, 24, 8)
         )

@@ -1,7 +1,5 @@
 """Classifier-free guidance: closed forms, what weight 1 is, and what adaptive guidance saves, row by row."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
@@ -32,13 +30,14 @@ class Centred(Exact):
 
 def asked(told: list[float], untold: list[float]) -> PlanRequest:
     """Rows whose data lie at `told` with words and at `untold` without."""
-    plain = request(gaussian(0, 1), rows=len(told), horizon=HORIZON)
-    denoiser = Denoiser(Centred(gaussian(0, 1)), Preconditioner("x0"))
-    contexts = {
-        "context": torch.tensor(told).unsqueeze(1),
-        "unconditional": torch.tensor(untold).unsqueeze(1),
-    }
-    return dataclasses.replace(plain, denoiser=denoiser, **contexts)
+    return request(
+        gaussian(0, 1),
+        rows=len(told),
+        horizon=HORIZON,
+        denoiser=Denoiser(Centred(gaussian(0, 1)), Preconditioner("x0")),
+        context=torch.tensor(told).unsqueeze(1),
+        untold=torch.tensor(untold).unsqueeze(1),
+    )
 
 
 def test_weight_one_is_plain_sampling_to_the_bit_and_costs_nothing_more():
@@ -76,7 +75,7 @@ def test_a_checkpoint_that_always_had_words_is_refused(tiny_model):
         DiffusionPolicy(tiny_model(), ClassifierFreeGuidance())
     DiffusionPolicy(tiny_model(), ClassifierFreeGuidance(weight=1.0))  # needs none
     with pytest.raises(ConfigError, match=r"cfg .*constant; it knows staircase"):
-        ClassifierFreeGuidance().check(
+        ClassifierFreeGuidance().adapt_to(
             Capabilities(("staircase",), HORIZON, unconditional=True), HORIZON
         )
 

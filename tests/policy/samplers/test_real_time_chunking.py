@@ -72,7 +72,7 @@ def test_the_stronger_the_pull_the_nearer_the_prefix(mode):
 
 def test_the_full_jacobian_is_that_of_finite_differences():
     posterior = smooth(0.4)
-    bound = request(posterior, rows=2).denoiser.bind(torch.zeros(2, 1))
+    bound = request(posterior, rows=2).model.bind(None, None)
     generator = torch.Generator().manual_seed(1)
     x, wanted = (torch.randn(2, 24, 2, generator=generator, dtype=torch.float64) for _ in range(2))
     weight, level = (
@@ -97,7 +97,7 @@ def test_for_gaussian_data_the_full_pull_is_the_exact_posterior():
     """With beta out of the way, and r^2 = sigma^2, x0' = x0 + J W (y - x0) / alpha: worked out by hand for N(0, s^2)."""
     spread, level = 0.5, torch.full((1, 24), 0.3)
     alpha, sigma = (float(v) for v in alpha_sigma(torch.tensor(0.3)))
-    bound = request(gaussian(0.0, spread), rows=1).denoiser.bind(torch.zeros(1, 1))
+    bound = request(gaussian(0.0, spread), rows=1).model.bind(None, None)
     x, wanted = torch.full((1, 24, 2), 0.2), torch.full((1, 24, 2), -0.4)
     guided = PrefixGuidance(bound, wanted, torch.ones(1, 24), 1e9, "full", None)(x, level)
     slope = alpha * spread**2 / (alpha**2 * spread**2 + sigma**2)
@@ -108,8 +108,8 @@ def test_for_gaussian_data_the_full_pull_is_the_exact_posterior():
 
 def test_it_says_what_it_needs():
     with pytest.raises(ConfigError, match=r"rtc .*prefix; it knows constant"):
-        RealTimeChunking(mode="trained").check(Capabilities(("constant",), HORIZON), HORIZON)
-    RealTimeChunking().check(Capabilities(("constant",), HORIZON), HORIZON)
+        RealTimeChunking(mode="trained").adapt_to(Capabilities(("constant",), HORIZON), HORIZON)
+    RealTimeChunking().adapt_to(Capabilities(("constant",), HORIZON), HORIZON)
     with pytest.raises(ConfigError, match=r"mode is 'half'; choose one of full, identity, trained"):
         RealTimeChunking(mode="half")
     with pytest.raises(ConfigError, match=r"fade is 'slow'; choose one of exp, linear, hard"):

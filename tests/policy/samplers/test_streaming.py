@@ -65,7 +65,7 @@ def is_trained(level: torch.Tensor, horizon: Horizon) -> bool:
 def test_every_level_vector_met_is_one_that_was_trained(horizon, steps, primer):
     sampler = Streaming(steps, cold=5, primer=primer)
     for number, (asked, outcome) in enumerate(run(sampler, horizon, 4)):
-        seen = asked.denoiser.network.seen
+        seen = asked.model.seen
         if number > 0:
             assert len(seen) == steps
             assert all(is_trained(row, horizon) for level in seen for row in level)
@@ -89,16 +89,17 @@ def test_the_noise_of_every_step_is_what_its_label_says(executed):
     done = run(Streaming(2, 4, solver=DDIM(1.0)), wide, 3, executed, gaussian(0.3, 1e-4), rows)
     asked = done[-1][0]
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-    posterior = asked.denoiser.network.posterior
+    posterior = asked.model.denoiser.network.posterior
 
     def watching(x, alpha, sigma):
         seen.append((x, sigma))
         return posterior(x, alpha, sigma)
 
     many = 2500  # the same request for many rows of noise
+    before = asked.previous
     previous = {
-        key: getattr(asked, key).repeat(many, *[1] * (getattr(asked, key).dim() - 1))
-        for key in PREVIOUS
+        "previous": before.plan.repeat(many, 1, 1),
+        "previous_level": before.level.repeat(many, 1),
     }
     steps = np.tile(np.broadcast_to(np.asarray(executed), (rows,)), many)
     Streaming(2, 4, solver=DDIM(1.0))(
@@ -119,12 +120,7 @@ def test_the_noise_of_every_step_is_what_its_label_says(executed):
 
 def test_committed_steps_have_their_stair_too():
     (_, _), (asked, _) = run(Streaming(2, 4), HORIZONS[0], 2, executed=5, frozen=[0, 2, 3])
-    assert all(
-        is_trained(row, HORIZONS[0]) for level in asked.denoiser.network.seen for row in level
-    )
-
-
-PREVIOUS = ("previous", "previous_level")
+    assert all(is_trained(row, HORIZONS[0]) for level in asked.model.seen for row in level)
 
 
 def test_raising_the_noise_gives_the_forward_process():
@@ -159,11 +155,11 @@ def test_streamed_data_are_spread_as_those_sampled_in_as_many_steps_in_all(solve
 def test_what_it_refuses():
     horizon = HORIZONS[0]
     with pytest.raises(ConfigError, match=r"sdp .*staircase; it knows constant"):
-        Streaming().check(Capabilities(("constant",), horizon), horizon)
+        Streaming().adapt_to(Capabilities(("constant",), horizon), horizon)
     with pytest.raises(ConfigError, match=r"blocks of 8 steps.*executed=4 makes another staircase"):
-        Streaming().check(Capabilities(("staircase", "constant"), horizon), Horizon(2, 24, 4))
+        Streaming().adapt_to(Capabilities(("staircase", "constant"), horizon), Horizon(2, 24, 4))
     with pytest.raises(ConfigError, match="two blocks"):
-        Streaming().check(
+        Streaming().adapt_to(
             Capabilities(("staircase", "constant"), Horizon(2, 12, 8)), Horizon(2, 12, 8)
         )
     with pytest.raises(

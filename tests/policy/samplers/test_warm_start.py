@@ -1,7 +1,5 @@
 """Warm starts: how fast an error of the guess shrinks, what a gripper needs, which rows begin fresh."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
@@ -133,15 +131,15 @@ def test_rows_move_on_by_what_each_of_them_executed():
 @pytest.mark.parametrize(("size", "expected"), [(1.0, 0.5), (0.2, 0.3), (0.5, 0.3), (0.7, 0.384)])
 def test_a_start_left_open_is_noisy_enough_for_a_neutral_gripper(size, expected):
     """At it alpha size = sigma; where that lies below the least start, the least start stands."""
-    asked = dataclasses.replace(request(smooth(0.0), discrete=[False, True]), discrete_size=size)
-    begins = WarmStart().begins(asked)
+    asked = request(smooth(0.0), discrete=[False, True], discrete_size=size)
+    begins = WarmStart().choose_start(asked)
     assert begins == pytest.approx(expected, abs=0.005)
     if begins > 0.3:
         alpha, sigma = alpha_sigma(VPCosine().level(torch.tensor(begins, dtype=torch.float64)))
         assert float(alpha * size / sigma) == pytest.approx(1, abs=1e-3)
-    assert WarmStart(start=0.1).begins(asked) == 0.1  # by hand
-    assert WarmStart(neutral=False).begins(asked) == 0.3
-    assert WarmStart().begins(request(smooth(0.0))) == 0.3  # no gripper
+    assert WarmStart(start=0.1).choose_start(asked) == 0.1  # by hand
+    assert WarmStart(neutral=False).choose_start(asked) == 0.3
+    assert WarmStart().choose_start(request(smooth(0.0))) == 0.3  # no gripper
 
 
 @pytest.mark.parametrize(
@@ -168,7 +166,7 @@ def test_a_rising_start_forgets_the_repeated_tail_and_treats_the_chunk_as_before
     for ramp in (False, True):
         asked = request(gaussian(0.0, 0.2), previous=previous)
         plans[ramp] = WarmStart(2, 0.1, ramp=ramp)(asked).plan
-        asked_levels.append(asked.denoiser.network.seen)
+        asked_levels.append(asked.model.seen)
     torch.testing.assert_close(plans[True][:, :9], plans[False][:, :9])
     assert float(plans[False][:, 17:].mean()) > 0.4
     assert abs(float(plans[True][:, 17:].mean())) < 0.15
@@ -223,7 +221,7 @@ def test_a_number_of_two_values_never_makes_a_row_fall_back(discrete, spent):
     ("options", "match"),
     [
         ({"steps": 0}, "steps is 0"),
-        ({"cold": 0}, "cold 0"),
+        ({"cold": 0}, "cold is 0"),
         ({"start": 0.0}, "start is 0.0"),
         ({"start": 1.1}, "start is 1.1"),
         ({"min_start": 0.0}, "min_start is 0.0"),
@@ -241,10 +239,10 @@ def test_a_checkpoint_without_constant_levels_is_refused():
     with pytest.raises(
         ConfigError, match=r"rti .*constant; it knows staircase.*training.regimes.constant above 0"
     ):
-        WarmStart().check(Capabilities(("staircase",), HORIZON), HORIZON)
+        WarmStart().adapt_to(Capabilities(("staircase",), HORIZON), HORIZON)
     with pytest.raises(ConfigError, match=r"ramp=true.*staircase; it knows constant"):
-        WarmStart(ramp=True).check(Capabilities(("constant",), HORIZON), HORIZON)
-    WarmStart().check(Capabilities(None, HORIZON), HORIZON)  # nobody said: nothing to refuse
+        WarmStart(ramp=True).adapt_to(Capabilities(("constant",), HORIZON), HORIZON)
+    WarmStart().adapt_to(Capabilities(None, HORIZON), HORIZON)  # nobody said: nothing to refuse
     assert np.isfinite(gain(VPCosine(), 0.5, 1, 0.1, 1.0))
 
 
@@ -253,18 +251,20 @@ def test_a_checkpoint_without_constant_levels_is_refused():
 )
 def test_left_open_it_rises_where_the_checkpoint_knows_staircases(regimes, rises):
     trained = Capabilities(regimes, HORIZON)
-    assert WarmStart(start=0.2).settled(trained).ramp is rises
+    assert WarmStart(start=0.2).adapt_to(trained, HORIZON).ramp is rises
     assert (
-        not WarmStart(renoise=False).settled(trained).ramp
+        not WarmStart(renoise=False).adapt_to(trained, HORIZON).ramp
     )  # the paper's way gets no noise at all
-    assert WarmStart(ramp=False).settled(trained).ramp is False
-    assert WarmStart(ramp=True).settled(trained).ramp is True
+    assert WarmStart(ramp=False).adapt_to(trained, HORIZON).ramp is False
+    assert WarmStart(ramp=True).adapt_to(Capabilities(None, HORIZON), HORIZON).ramp is True
 
 
 @pytest.mark.parametrize(
     ("given", "measured", "taken"), [(None, None, 0.3), (None, 0.6, 0.6), (0.2, 0.6, 0.2)]
 )
 def test_left_open_it_begins_at_least_where_it_was_measured(given, measured, taken):
-    sampler = WarmStart(min_start=given).settled(Capabilities(None, HORIZON, start=measured))
+    sampler = WarmStart(min_start=given).adapt_to(
+        Capabilities(None, HORIZON, start=measured), HORIZON
+    )
     assert sampler.min_start == taken
-    assert sampler.begins(request(smooth(0.0))) == taken
+    assert sampler.choose_start(request(smooth(0.0))) == taken
