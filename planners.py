@@ -14,14 +14,22 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
-from typing import Any
 
 import numpy as np
 
 from .checks import check_plan
 from .rows import take_rows
 from .seeds import Purpose, counter_generator
-from .spec import ConfigError, FloatArray, HotstartError, PlanError, Planned, PlanQuery, Policy
+from .spec import (
+    ConfigError,
+    FloatArray,
+    HotstartError,
+    PlanError,
+    Planned,
+    PlanQuery,
+    Policy,
+    State,
+)
 
 Latency = Callable[[int, int], float]
 """(row, number of the row's plan, 0 being the first one) -> seconds that the plan takes."""
@@ -39,7 +47,7 @@ class _Asking:
         self.seconds: list[tuple[int, float]] = []
         """(rows, real seconds) of every call."""
 
-    def _plan(self, state: Any, query: PlanQuery) -> Planned:
+    def _plan(self, state: State, query: PlanQuery) -> Planned:
         """The policy's answer; raises PlanError where it is none for exactly the rows that were asked for."""
         began = time.perf_counter()
         planned = self.policy.plan(state, query.rows, query.executed, query.frozen)
@@ -65,7 +73,7 @@ class ImmediatePlanner(_Asking):
         """Forget answers that nobody has taken."""
         self._answers = []
 
-    def submit(self, state: Any, query: PlanQuery) -> None:
+    def submit(self, state: State, query: PlanQuery) -> None:
         """Plan at once."""
         self._answers.append(self._plan(state, query))
 
@@ -100,7 +108,7 @@ class DelayedPlanner(_Asking):
         """Forget what is under way, and how many plans each row had."""
         self._plans, self._due = {}, {}
 
-    def submit(self, state: Any, query: PlanQuery) -> None:
+    def submit(self, state: State, query: PlanQuery) -> None:
         """Plan now, and keep each row's answer until it is due."""
         planned = self._plan(state, query)
         for index, (row, now_s) in enumerate(
@@ -122,7 +130,7 @@ class DelayedPlanner(_Asking):
         return np.inf
 
 
-Question = tuple[Future[Planned], Any, PlanQuery]
+Question = tuple[Future[Planned], State, PlanQuery]
 Questions = SimpleQueue[Question | None]
 """What a planning thread is asked; None ends it."""
 
@@ -170,7 +178,7 @@ class ThreadedPlanner(_Asking):
                 question.cancel()
             self._under_way.clear()
 
-    def submit(self, state: Any, query: PlanQuery) -> None:
+    def submit(self, state: State, query: PlanQuery) -> None:
         """Put the question to the thread."""
         if self._closed:
             raise ConfigError("the planner was closed; make a new one")

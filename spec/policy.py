@@ -61,7 +61,7 @@ class Policy(Protocol):
         ...
 
     def reset_rows(self, state: State, rows: IntArray, seeds: Sequence[int]) -> State:
-        """Begin anew in `rows` only; the other rows stay as they are, bit for bit."""
+        """Begin anew in `rows` (R,), with one seed each; the other rows stay bit-equal."""
         ...
 
     def observe(
@@ -71,11 +71,12 @@ class Policy(Protocol):
         executed: Executed | None = None,
         new: BoolArray | None = None,
     ) -> State:
-        """Take in one turn's observation (B, ...); cheap, called every turn.
+        """The state with one turn's observation (B, ...) in it; cheap, called every turn.
 
         `executed` says what the rows executed since the observation before; None where that is not
         known. `new` (B,) says for which rows a control period has passed since then; None: for all.
-        In the others this observation replaces the one before: the history keeps its spacing.
+        In the others this observation replaces the one before: the history keeps its spacing. What
+        a policy integrates over time goes by `executed.duration_s`, often less than a period.
         """
         ...
 
