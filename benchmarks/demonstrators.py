@@ -1,4 +1,6 @@
-"""How often scripted demonstrators succeed, with intervals, and how long they take: robosuite's tasks by arm, or Meta-World's."""
+"""How often scripted demonstrators succeed, with intervals, and how long they take: robosuite's
+tasks by arm, or Meta-World's.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,8 @@ class Options:
 def run(options: Options) -> None:
     """Print success with its interval, ticks of the successes and the seeds that failed."""
     print(
-        f"{'task':<30}{'success':>10}   95 % interval   ticks mean / longest   seconds   failed seeds"
+        f"{'task':<30}{'success':>10}   95 % interval   ticks mean / longest   seconds   failed "
+        f"seeds"
     )
     total = [0, 0]
     for name, env, env_options in _cases(options):
@@ -62,7 +65,8 @@ def run(options: Options) -> None:
         else:
             ticks = "-"
         print(
-            f"{name:<30}{len(good):>5}/{len(shown):<4}   [{rate.low:.3f}, {rate.high:.3f}]   {ticks:>20}   "
+            f"{name:<30}{len(good):>5}/{len(shown):<4}   [{rate.low:.3f}, {rate.high:.3f}]   "
+            f"{ticks:>20}   "
             f"{time.monotonic() - began:>7.0f}   {failed or ''}",
             flush=True,
         )

@@ -1,4 +1,6 @@
-"""How fast robosuite's tasks reset, step and draw here, beside robosuite as it comes, in turns in one process."""
+"""How fast robosuite's tasks reset, step and draw here, beside robosuite as it comes, in turns in
+one process.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,8 @@ def run(options: Options) -> None:
     seeds = iter(range(10_000))
     action = np.zeros(ours.action_spec.width)
     pairs: dict[str, tuple[Callable[[], Any], Callable[[], Any], int]] = {
-        # Frames first: robosuite's reset ends the display that every drawing surface of the process belongs to.
+        # Frames first: robosuite's reset ends the display that every drawing surface of the process
+        # belongs to.
         f"frame {options.size}x{options.size}": (cheap, costly, options.steps),
         "step": (lambda: ours.step(action), lambda: plain.step(action), options.steps),
         "reset that fixes the model": (lambda: ours.reset(seed=next(seeds)), plain.reset, 1),

@@ -1,4 +1,6 @@
-"""What every simulated task has in common: specifications, counting of steps, the best score of an episode."""
+"""What every simulated task has in common: specifications, counting of steps, the best score of an
+episode.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ Observations = dict[str, NDArray[Any]]
 
 
 def key_space(name: str, key: ObsKey) -> spaces.Box:
-    """The gymnasium space of one observation key: numbers without bounds, whole numbers within their type's range."""
+    """The gymnasium space of one observation key: numbers without bounds, whole numbers within
+    their type's range.
+    """
     dtype = np.dtype(key.dtype)
     if np.issubdtype(dtype, np.floating):
         return spaces.Box(-np.inf, np.inf, key.shape, dtype.type)
@@ -27,7 +31,8 @@ def key_space(name: str, key: ObsKey) -> spaces.Box:
         limits = np.iinfo(dtype)
         return spaces.Box(limits.min, limits.max, key.shape, dtype.type)
     raise ConfigError(
-        f"observation key {name!r} has dtype {key.dtype!r}; environments may give float and integer arrays"
+        f"observation key {name!r} has dtype {key.dtype!r}; environments may give float and "
+        f"integer arrays"
     )
 
 
@@ -37,7 +42,9 @@ def observation_space(spec: ObsSpec) -> spaces.Dict:
 
 
 def action_space(spec: ActionSpec, low: ArrayLike, high: ArrayLike) -> spaces.Box:
-    """The box between `low` and `high`, each one number or (A,); raises ConfigError if they do not fit the specification."""
+    """The box between `low` and `high`, each one number or (A,); raises ConfigError if they do not
+    fit the specification.
+    """
     try:
         bounds = []
         for bound in (low, high):
@@ -53,11 +60,12 @@ def action_space(spec: ActionSpec, low: ArrayLike, high: ArrayLike) -> spaces.Bo
 class TaskEnv(gymnasium.Env[Any, Any]):
     """A simulated task with a score, a success and a clock.
 
-    A suite sets the specifications through `__init__` and writes five methods: `_begin`, `_advance`, `_observe`,
-    `_judge` and `render`. The episode ends with success, or where `_over` says so (terminated), or after `max_steps`
-    (truncated). `info` of every reset and step holds `success` (the task is fulfilled now), `score` (of the episode by now: the
-    best of its states so far or the present one's, see `keeps_best`) and `instruction` (the task in words); the reward is the
-    score of the present state.
+    A suite sets the specifications through `__init__` and writes five methods: `_begin`,
+    `_advance`, `_observe`, `_judge` and `render`. The episode ends with success, or where `_over`
+    says so (terminated), or after `max_steps` (truncated). `info` of every reset and step holds
+    `success` (the task is fulfilled now), `score` (of the episode by now: the best of its states so
+    far or the present one's, see `keeps_best`) and `instruction` (the task in words); the reward is
+    the score of the present state.
     """
 
     obs_spec: ObsSpec
@@ -71,7 +79,9 @@ class TaskEnv(gymnasium.Env[Any, Any]):
     notes: tuple[str, ...] = ()
     """What was decided about its observations, for people to read."""
     keeps_best: bool = True
-    """Whether an episode's score is the best of its states; otherwise it is that of the present one."""
+    """Whether an episode's score is the best of its states; otherwise it is that of the present
+    one.
+    """
     reports_success: bool = True
     """Whether `success` says anything: some environments know no fulfilled task."""
 
@@ -102,7 +112,9 @@ class TaskEnv(gymnasium.Env[Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observations, dict[str, Any]]:
-        """Begin an episode; the seed fixes all that is random in it, `options` are the suite's own."""
+        """Begin an episode; the seed fixes all that is random in it, `options` are the suite's
+        own.
+        """
         super().reset(seed=seed)
         self.seed = seed
         self._begin(options or {})
@@ -118,10 +130,11 @@ class TaskEnv(gymnasium.Env[Any, Any]):
     def step(
         self, action: ArrayLike, substeps: int | None = None
     ) -> tuple[Observations, float, bool, bool, dict[str, Any]]:
-        """One control period with `action` (A,) in the units of the action specification, or only `substeps` of it.
+        """One control period with `action` (A,) in the units of the action specification, or only
+        `substeps` of it.
 
-        Raises ConfigError for an action of the wrong shape or with a number that is not finite, and for substeps that are
-        not between 1 and the period's own number.
+        Raises ConfigError for an action of the wrong shape or with a number that is not finite, and
+        for substeps that are not between 1 and the period's own number.
         """
         if self.best_score is None:
             raise RuntimeError("step was called before reset")
@@ -151,20 +164,25 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         return self._observe()
 
     def snapshot(self) -> Snapshot:
-        """The present state of the episode, to go on from with `restore`. Raises ConfigError where a suite cannot save."""
+        """The present state of the episode, to go on from with `restore`. Raises ConfigError where
+        a suite cannot save.
+        """
         if self.best_score is None:
             raise RuntimeError("snapshot was called before reset")
         rng_state = copy.deepcopy(self.np_random.bit_generator.state)
         return Snapshot(self._identity(), self.elapsed, self.best_score, rng_state, self._save())
 
     def restore(self, snapshot: Snapshot) -> tuple[Observations, dict[str, Any]]:
-        """Go on from a snapshot of this environment or of an equal one: what follows is the same to the bit.
+        """Go on from a snapshot of this environment or of an equal one: what follows is the same to
+        the bit.
 
-        Returns observation and info of the moment it was made. Raises ConfigError for a snapshot of another task.
+        Returns observation and info of the moment it was made. Raises ConfigError for a snapshot of
+        another task.
         """
         if snapshot.made_by != self._identity():
             raise ConfigError(
-                f"the snapshot was made by {snapshot.made_by}; this environment is {self._identity()}"
+                f"the snapshot was made by {snapshot.made_by}; this environment is "
+                f"{self._identity()}"
             )
         self._load(snapshot.state)
         self.np_random.bit_generator.state = copy.deepcopy(
@@ -194,7 +212,8 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         if array.shape != (self.action_spec.width,) or not np.isfinite(array).all():
             names = ", ".join(dim.name for dim in self.action_spec.dims)
             raise ConfigError(
-                f"the action is {action!r}; it must hold {self.action_spec.width} finite numbers: {names}"
+                f"the action is {action!r}; it must hold {self.action_spec.width} finite numbers: "
+                f"{names}"
             )
         return array
 

@@ -1,4 +1,6 @@
-"""Cameras whose pictures are part of the observation: what was asked for, in what size, under which key."""
+"""Cameras whose pictures are part of the observation: what was asked for, in what size, under which
+key.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +22,22 @@ SIDE = 84
 
 @dataclass(frozen=True)
 class Cameras:
-    """Names of a model's cameras with the height and width of their pictures; the key of one is `<name>_image`."""
+    """Names of a model's cameras with the height and width of their pictures; the key of one is
+    `<name>_image`.
+    """
 
     sizes: Mapping[str, tuple[int, int]]
 
     @classmethod
     def of(cls, asked: CameraChoice) -> Cameras:
-        """What was asked for; raises ConfigError for sizes that cannot be, and for a name that is given twice."""
+        """What was asked for; raises ConfigError for sizes that cannot be, and for a name that is
+        given twice.
+        """
         twice = [name for name in asked or () if list(asked or ()).count(name) > 1]
         if twice:
             raise ConfigError(
-                f"camera {twice[0]!r} is asked for twice: both pictures would be called '{twice[0]}_image'"
+                f"camera {twice[0]!r} is asked for twice: both pictures would be called "
+                f"'{twice[0]}_image'"
             )
         if not isinstance(asked, Mapping):
             named = dict.fromkeys(asked or (), SIDE)
@@ -50,7 +57,9 @@ class Cameras:
         return found
 
     def largest(self, least: int = 0) -> tuple[int, int]:
-        """Height and width that every picture fits in, and one of `least` by `least` beside them."""
+        """Height and width that every picture fits in, and one of `least` by `least` beside
+        them.
+        """
         heights, widths = (
             [least, *(size[axis] for size in self.sizes.values())] for axis in (0, 1)
         )
@@ -73,6 +82,7 @@ def _size(name: str, size: Any) -> tuple[int, int]:
         sides = ()
     if len(sides) != 2 or not all(isinstance(side, int) and 8 <= side <= 4096 for side in sides):
         raise ConfigError(
-            f"camera {name!r} has size {size!r}; give one side or [height, width], from 8 to 4096 pixels"
+            f"camera {name!r} has size {size!r}; give one side or [height, width], from 8 to 4096 "
+            f"pixels"
         )
     return int(sides[0]), int(sides[1])

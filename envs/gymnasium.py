@@ -1,4 +1,6 @@
-"""Any registered Gymnasium environment as `TaskEnv`, by its id: gymnasium-robotics' Fetch and Kitchen, or one's own."""
+"""Any registered Gymnasium environment as `TaskEnv`, by its id: gymnasium-robotics' Fetch and
+Kitchen, or one's own.
+"""
 
 from __future__ import annotations
 
@@ -35,12 +37,13 @@ RATE_HZ = 20.0
 class GymnasiumEnv(TaskEnv):
     """A Gymnasium environment with a box of actions.
 
-    Observations: a box is `state` or `image`, as `datasets.kinds.decide_key` says, and pictures are brought into the form that
-    data sets have; `notes` says which axes and numbers were changed. The entries of a dict keep their names, those of a dict
-    inside it are joined with `_`; discrete observations become one number. Success is what `info` says under
-    `success` or `is_success`; a kitchen's is that every task named in `tasks_to_complete` was done in the episode. Where
-    nothing says it, success is not reported. The score is the return so far; with `score="success"` whether the task is
-    fulfilled; with `score="tasks"` the share of a kitchen's tasks that were done.
+    Observations: a box is `state` or `image`, as `datasets.kinds.decide_key` says, and pictures are
+    brought into the form that data sets have; `notes` says which axes and numbers were changed. The
+    entries of a dict keep their names, those of a dict inside it are joined with `_`; discrete
+    observations become one number. Success is what `info` says under `success` or `is_success`; a
+    kitchen's is that every task named in `tasks_to_complete` was done in the episode. Where nothing
+    says it, success is not reported. The score is the return so far; with `score="success"` whether
+    the task is fulfilled; with `score="tasks"` the share of a kitchen's tasks that were done.
     """
 
     keeps_best = False
@@ -58,13 +61,14 @@ class GymnasiumEnv(TaskEnv):
 
         id: the registered environment, as FetchReach-v4 or my_package:MyEnv-v0
         max_steps: length of an episode [ticks]; 0: as many as the environment itself says
-        score: what the score is: return, success (whether the task was fulfilled), tasks (share of a kitchen's tasks done)
+        score: what the score is: return, success (whether the task was fulfilled), tasks (share of
+        a kitchen's tasks done)
         instruction: the task in words, where a policy reads them; none given: the id
         kinds: what an observation is where its shape leaves that open: {name: state or image}
 
-        `kinds` (name -> state or image) says what an observation is where its shape leaves that open. Raises ConfigError for
-        an id that nothing registered, for options it does not take and for actions that are no box, and DataError for
-        observations that cannot be decided.
+        `kinds` (name -> state or image) says what an observation is where its shape leaves that
+        open. Raises ConfigError for an id that nothing registered, for options it does not take and
+        for actions that are no box, and DataError for observations that cannot be decided.
         """
         if score not in get_args(Score):
             raise ConfigError(f"score is {score!r}; choose {', '.join(get_args(Score))}")
@@ -97,7 +101,9 @@ class GymnasiumEnv(TaskEnv):
         self.notes = tuple(note for note in told if note)
         self._seen: Any = None
         self._info: Mapping[str, Any] = {}
-        self._reward, self._return, self._ended = 0.0, 0.0, False
+        self._reward = 0.0
+        self._return = 0.0
+        self._ended = False
 
     @property
     def simulation(self) -> Any:
@@ -115,7 +121,9 @@ class GymnasiumEnv(TaskEnv):
         self._seen, self._info = self._env.reset(
             seed=int(self.np_random.integers(2**31)), options=options or None
         )
-        self._reward, self._return, self._ended = 0.0, 0.0, False
+        self._reward = 0.0
+        self._return = 0.0
+        self._ended = False
 
     def _advance(self, action: FloatArray, substeps: int) -> None:
         box = self.action_space
@@ -194,7 +202,8 @@ def _made(id_: str, kwargs: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
         known = list(gymnasium.registry)
         raise ConfigError(
             f"Gymnasium cannot make {id_!r}{nearest(id_, known)}: {error}. "
-            "Give options.id=..., installed and registered (gymnasium-robotics: pip install 'hotstart[gymnasium-robotics]'; "
+            "Give options.id=..., installed and registered (gymnasium-robotics: pip install "
+            "'hotstart[gymnasium-robotics]'; "
             "your own: options.id=my_package:MyEnv-v0)"
         ) from error
     except TypeError as error:
@@ -239,14 +248,17 @@ class _Part:
 
 
 def _named_parts(space: spaces.Space[Any], kinds: Mapping[str, str]) -> dict[str, _Part]:
-    """The leaves of an observation space by name; ConfigError where two get one name, or `kinds` names none of them."""
+    """The leaves of an observation space by name; ConfigError where two get one name, or `kinds`
+    names none of them.
+    """
     parts: dict[str, _Part] = {}
     for path, leaf in _leaves(space):
         name, part = _part(path, leaf, kinds)
         if name in parts:
             both = " and ".join("/".join(found) for found in (parts[name].path, path))
             raise ConfigError(
-                f"the observations {both} would both be called {name!r}: rename one in the environment"
+                f"the observations {both} would both be called {name!r}: rename one in the "
+                f"environment"
             )
         parts[name] = part
     if odd := sorted(set(kinds) - set(parts)):
@@ -276,7 +288,8 @@ def _part(
     if not isinstance(space, spaces.Box):
         shown = name or "of the environment"
         raise ConfigError(
-            f"observation {shown!r} is {space}; boxes, discrete numbers and dicts of them can be observed"
+            f"observation {shown!r} is {space}; boxes, discrete numbers and dicts of them can be "
+            f"observed"
         )
     shown = name or ("image" if "image" in kinds else "state")
     key = decide_key(shown, shape, dtype, kinds.get(shown))
@@ -293,20 +306,26 @@ def _form(space: spaces.Space[Any]) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 
 def _scale(name: str, box: spaces.Box) -> float:
-    """What the numbers of a box of pictures are multiplied with to lie in 0 to 255; ConfigError for other bounds."""
+    """What the numbers of a box of pictures are multiplied with to lie in 0 to 255; ConfigError for
+    other bounds.
+    """
     low, high = float(box.low.min()), float(box.high.max())
     if low >= 0 and high <= 1 and box.dtype is not None and box.dtype.kind == "f":
         return 255.0
     if low >= 0 and 1 < high <= 255:
         return 1.0
     raise ConfigError(
-        f"observation {name!r} looks like a picture, and its box goes from {low:g} to {high:g} in {box.dtype}; pictures go "
-        f"from 0 to 255, or from 0 to 1 in floats: change the box, or say task.options.kinds={{{name}:state}}"
+        f"observation {name!r} looks like a picture, and its box goes from {low:g} to {high:g} in "
+        f"{box.dtype}; pictures go "
+        f"from 0 to 255, or from 0 to 1 in floats: change the box, or say "
+        f"task.options.kinds={{{name}:state}}"
     )
 
 
 def _rate_hz(env: gymnasium.Env[Any, Any]) -> float:
-    """Steps per simulated second: from the simulator's time step, else the rate that videos are shown at."""
+    """Steps per simulated second: from the simulator's time step, else the rate that videos are
+    shown at.
+    """
     dt_s = getattr(env.unwrapped, "dt", None)
     if isinstance(dt_s, float) and dt_s > 0:
         return 1.0 / dt_s

@@ -17,9 +17,11 @@ _CLOSED = select.POLLHUP | getattr(select, "POLLRDHUP", 0)
 
 @contextmanager
 def without_terminal_signals() -> Iterator[None]:
-    """Processes started within never get Ctrl-C or SIGHUP, which a terminal sends to the whole group.
+    """Processes started within never get Ctrl-C or SIGHUP, which a terminal sends to the whole
+    group.
 
-    The parent alone acts on them, and ends its workers. One that comes meanwhile reaches the parent afterwards.
+    The parent alone acts on them, and ends its workers. One that comes meanwhile reaches the parent
+    afterwards.
     """
     held = []
     for name in ("SIGINT", "SIGHUP"):
@@ -33,7 +35,8 @@ def without_terminal_signals() -> Iterator[None]:
 
 
 def end_with(descriptor: int, grace_s: float = GRACE_S) -> None:
-    """End this process `grace_s` after the other side of a pipe or socket was closed, by a kill of its owner for instance.
+    """End this process `grace_s` after the other side of a pipe or socket was closed, by a kill of
+    its owner for instance.
 
     A thread watches it, so that a worker that is busy, or waits for somebody else, ends too.
     """

@@ -1,4 +1,5 @@
-"""Meta-World's 50 tasks (1910.10897) as `TaskEnv`: a Sawyer arm moved by its hand's position and gripper at 80 Hz.
+"""Meta-World's 50 tasks (1910.10897) as `TaskEnv`: a Sawyer arm moved by its hand's position and
+gripper at 80 Hz.
 
 Goals and objects are drawn anew at every reset, from the seed; the goal is part of the observation.
 """
@@ -121,7 +122,8 @@ TASK_SETS = {
     ),
     "mt50": tuple(INSTRUCTIONS),
 }
-"""Sets of tasks (1910.10897, section 4.2): one environment of which every episode is another task."""
+"""Sets of tasks (1910.10897, section 4.2): one environment of which every episode is another task.
+"""
 
 
 @functools.cache
@@ -139,11 +141,13 @@ def load_metaworld(module: str = "env_dict") -> Any:
 class MetaWorldEnv(TaskEnv):
     """One of the 50 tasks, chosen by name, as `reach-v3`, or a set of them, `mt10` or `mt50`.
 
-    Of a set of n tasks an episode of seed k is task k % n, and the observation holds its words: `instruction`, uint8 (96,).
-    Every task that was met keeps its simulation; rows whose number is a multiple of n, with seeds in order, meet one each.
+    Of a set of n tasks an episode of seed k is task k % n, and the observation holds its words:
+    `instruction`, uint8 (96,). Every task that was met keeps its simulation; rows whose number is a
+    multiple of n, with seeds in order, meet one each.
 
-    Observation `state`, float32 (39,): hand and gripper (4), up to two objects (14), the same one step before (18), goal (3).
-    Actions (4) in [-1, 1]: see `ACTION_SPEC`. The score is the task's reward over the most it can be.
+    Observation `state`, float32 (39,): hand and gripper (4), up to two objects (14), the same one
+    step before (18), goal (3). Actions (4) in [-1, 1]: see `ACTION_SPEC`. The score is the task's
+    reward over the most it can be.
     """
 
     def __init__(
@@ -158,7 +162,8 @@ class MetaWorldEnv(TaskEnv):
         task: one of Meta-World's tasks, as drawer-open-v3, or a set of them: mt10, mt50
         max_steps: length of an episode [ticks]
         render_size: side of the pictures of a video [px]
-        cameras: cameras to observe, names or {name: side in px}: corner, corner2 to 4, topview, behindGripper, gripperPOV
+        cameras: cameras to observe, names or {name: side in px}: corner, corner2 to 4, topview,
+        behindGripper, gripperPOV
         """
         if task not in INSTRUCTIONS and task not in TASK_SETS:
             raise ConfigError(unknown("Meta-World task", task, [*TASK_SETS, *sorted(INSTRUCTIONS)]))
@@ -257,7 +262,9 @@ class MetaWorldEnv(TaskEnv):
         return float(np.clip(self._reward / MOST_REWARD, 0.0, 1.0)), self._success
 
     def render(self) -> NDArray[np.uint8]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The scene from the front, (H, W, 3) RGB. Raises RenderingError if no OpenGL library works."""
+        """The scene from the front, (H, W, 3) RGB. Raises RenderingError if no OpenGL library
+        works.
+        """
         return self._opened().frame(
             self.simulation.data, VIEW, (self.render_size, self.render_size)
         )
@@ -282,7 +289,9 @@ class MetaWorldEnv(TaskEnv):
 
 
 def _build(task: str) -> Any:
-    """Meta-World's environment of a task; as its `set_task` would do, the goal is seen, and drawn anew at every reset."""
+    """Meta-World's environment of a task; as its `set_task` would do, the goal is seen, and drawn
+    anew at every reset.
+    """
     sim = load_metaworld().ALL_V3_ENVIRONMENTS[task]()
     sim._partially_observable, sim._freeze_rand_vec = False, False
     sim.seeded_rand_vec = sim._set_task_called = True

@@ -1,9 +1,10 @@
 """Push-T: push a T-shaped block with a round agent onto a goal pose, seen from above.
 
-The task and its physics are those of Diffusion Policy (arXiv 2303.04137, section 5), simulated with pymunk:
-replaying the 206 human demonstrations from their first states follows the recorded states (tests/envs/test_pusht.py).
-Lengths are pixels of a 512 x 512 world, angles radians. A pose is (x, y, angle); (x, y) is the middle of the top edge
-of the T's bar, not the centre of gravity. A state is (agent x, agent y, block x, block y, block angle).
+The task and its physics are those of Diffusion Policy (arXiv 2303.04137, section 5), simulated with
+pymunk: replaying the 206 human demonstrations from their first states follows the recorded states
+(tests/envs/test_pusht.py). Lengths are pixels of a 512 x 512 world, angles radians. A pose is (x,
+y, angle); (x, y) is the middle of the top edge of the T's bar, not the centre of gravity. A state
+is (agent x, agent y, block x, block y, block angle).
 """
 
 from __future__ import annotations
@@ -43,8 +44,10 @@ AREA_PX2 = 120.0 * 30.0 + 30.0 * 90.0
 CENTRE_OF_GRAVITY = (0.0, 45.0)  # the mean of the two pieces' centres, although the bar is larger
 WALLS = (((5, 506), (5, 5)), ((5, 5), (506, 5)), ((506, 5), (506, 506)), ((5, 506), (506, 506)))
 
-# Nine points of the block in its own frame: least squares over the frames of the human data in which the block rests.
-# While it is pushed, the recorded keypoints belong to a slightly other moment than the recorded state (99 % within 0.04 px).
+# Nine points of the block in its own frame: least squares over the frames of the human data in
+# which the block rests.
+# While it is pushed, the recorded keypoints belong to a slightly other moment than the recorded
+# state (99 % within 0.04 px).
 KEYPOINTS = np.array(
     [
         (9.26979, 90.04097),
@@ -70,12 +73,16 @@ def to_world(points: FloatArray, poses: ArrayLike) -> FloatArray:
 
 
 def keypoints(block_pose: ArrayLike) -> FloatArray:
-    """The nine keypoints of Diffusion Policy's human data for block poses (..., 3): (..., 9, 2) in the world."""
+    """The nine keypoints of Diffusion Policy's human data for block poses (..., 3): (..., 9, 2) in
+    the world.
+    """
     return to_world(KEYPOINTS, block_pose)
 
 
 def coverages(block_poses: ArrayLike, goal_pose: ArrayLike = GOAL_POSE) -> FloatArray:
-    """Share of the goal's area that the block covers, exact, for poses (..., 3): (...) in [0, 1]."""
+    """Share of the goal's area that the block covers, exact, for poses (..., 3): (...) in [0,
+    1].
+    """
     blocks = shapely.polygons(to_world(OUTLINE, block_poses))
     goal = shapely.polygons(to_world(OUTLINE, goal_pose))
     return np.clip(shapely.area(shapely.intersection(blocks, goal)) / AREA_PX2, 0.0, 1.0)
@@ -103,7 +110,9 @@ def score_of_states(
 def observations_from_states(
     states: ArrayLike, obs: ObsMode, goal: ArrayLike = GOAL_POSE
 ) -> dict[str, NDArray[Any]]:
-    """What the environment would show in states (..., 5): the keys of `observation_spec(obs)`, (..., *shape) each."""
+    """What the environment would show in states (..., 5): the keys of `observation_spec(obs)`,
+    (..., *shape) each.
+    """
     states = np.asarray(states, np.float64)
     agent, pose = states[..., :2], states[..., 2:5]
     if _checked_mode(obs) == "keypoints":
@@ -125,8 +134,8 @@ def observations_from_states(
 
 
 def observation_spec(obs: ObsMode) -> ObsSpec:
-    """Keys of the observation: `keypoints` (18,) and `agent_pos` (2,); `state` (6,) with sine and cosine of the angle; or
-    `image` (96, 96, 3) and `agent_pos`.
+    """Keys of the observation: `keypoints` (18,) and `agent_pos` (2,); `state` (6,) with sine and
+    cosine of the angle; or `image` (96, 96, 3) and `agent_pos`.
     """
     if _checked_mode(obs) == "keypoints":
         return ObsSpec({"keypoints": ObsKey((2 * len(KEYPOINTS),)), "agent_pos": ObsKey((2,))})
@@ -156,7 +165,8 @@ class PushTEnv(TaskEnv):
         goal: pose that the block is to have: x [px], y [px], angle [rad]
         max_steps: length of an episode [ticks of 0.1 s]
         render_size: side of the pictures of a video [px]
-        belt_px_s: speed of a belt that carries the block, in a direction of its own every episode [px/s]
+        belt_px_s: speed of a belt that carries the block, in a direction of its own every episode
+        [px/s]
         """
         target = ActionSpec((ActionDim("target_x", "px"), ActionDim("target_y", "px")))
         super().__init__(
@@ -188,15 +198,19 @@ class PushTEnv(TaskEnv):
         )
 
     def set_state(self, agent_xy: ArrayLike, block_pose: ArrayLike) -> None:
-        """Put agent (2,) and block (3,) exactly there, at rest; steps and best score of the episode go on."""
+        """Put agent (2,) and block (3,) exactly there, at rest; steps and best score of the episode
+        go on.
+        """
         agent_xy, block_pose = (
             _finite("agent_xy", agent_xy, "x, y"),
             _finite("block_pose", block_pose, "x, y, angle"),
         )
-        # A new space each time: contacts that the old one remembers would make the same state move on differently.
+        # A new space each time: contacts that the old one remembers would make the same state move
+        # on differently.
         self._space, self._agent, self._block = _build_space()
         self._agent.position = tuple(agent_xy.tolist())
-        # Turning is about the centre of gravity and would move the reference point: the angle goes first.
+        # Turning is about the centre of gravity and would move the reference point: the angle goes
+        # first.
         self._block.angle = float(block_pose[2])
         self._block.position = tuple(block_pose[:2].tolist())
         for body in (self._agent, self._block):
@@ -223,8 +237,9 @@ class PushTEnv(TaskEnv):
     def _draw(self) -> FloatArray:
         """A random start (5,) from Diffusion Policy's distribution.
 
-        There the block is put upright with the middle of its bar at whole numbers, then turned about its centre of gravity:
-        so it is the centre of gravity that is uniform, as it is in the first states of the human data.
+        There the block is put upright with the middle of its bar at whole numbers, then turned
+        about its centre of gravity: so it is the centre of gravity that is uniform, as it is in the
+        first states of the human data.
         """
         agent = self.np_random.integers(50, 450, size=2)
         centre = self.np_random.integers(100, 400, size=2) + np.array(CENTRE_OF_GRAVITY)
@@ -237,7 +252,9 @@ class PushTEnv(TaskEnv):
         return self.state[:2]
 
     def _advance(self, action: FloatArray, substeps: int) -> None:
-        """Substeps of a PD controller that sets the agent's velocity: a = k_p (target - p) - k_v v."""
+        """Substeps of a PD controller that sets the agent's velocity: a = k_p (target - p) -
+        k_v v.
+        """
         self._target = action
         self._since.append((action, substeps))
         (vx, vy), (ax, ay) = self._agent.velocity, action.tolist()
@@ -271,7 +288,8 @@ class PushTEnv(TaskEnv):
         )
 
     def _load(self, state: Any) -> None:
-        # The space remembers its contacts, and a copy of it forgets part of them: what led here is simulated again.
+        # The space remembers its contacts, and a copy of it forgets part of them: what led here is
+        # simulated again.
         origin, self._belt, since = state
         self.set_state(origin[:2], origin[2:])
         for action, substeps in since:
@@ -285,14 +303,18 @@ class PushTEnv(TaskEnv):
         return float(score_of_coverage(covered)), covered > SUCCESS_COVERAGE
 
     def render(self) -> NDArray[np.uint8]:
-        """The scene as (render_size, render_size, 3): goal green, block grey-blue, agent blue, target a red cross; y down."""
+        """The scene as (render_size, render_size, 3): goal green, block grey-blue, agent blue,
+        target a red cross; y down.
+        """
         return draw(self.state, self.goal, self._target, self.render_size)
 
 
 def draw(
     state: ArrayLike, goal: ArrayLike, target: ArrayLike | None, size: int
 ) -> NDArray[np.uint8]:
-    """A picture (size, size, 3) of state (5,), goal pose (3,) and, where one is given, target (2,)."""
+    """A picture (size, size, 3) of state (5,), goal pose (3,) and, where one is given, target
+    (2,).
+    """
     import cv2  # only pictures need it
 
     bits = 4  # OpenCV takes fixed-point coordinates: sixteenths of a pixel
@@ -328,14 +350,17 @@ def draw(
 
 
 def _build_space() -> tuple[pymunk.Space, pymunk.Body, pymunk.Body]:
-    """A new world: (space, agent, block). No gravity, damping 0 (what is not pushed stops at once), no friction."""
+    """A new world: (space, agent, block). No gravity, damping 0 (what is not pushed stops at once),
+    no friction.
+    """
     space = pymunk.Space()
     space.damping = 0.0
     for start, end in WALLS:
         space.add(pymunk.Segment(space.static_body, start, end, 2.0))
     agent = pymunk.Body(body_type=pymunk.Body.KINEMATIC)
     space.add(agent, pymunk.Circle(agent, AGENT_RADIUS))
-    # The stem counts with the bar's moment of inertia: the demonstrations were recorded so, and only so do they replay.
+    # The stem counts with the bar's moment of inertia: the demonstrations were recorded so, and
+    # only so do they replay.
     block = pymunk.Body(1.0, 2 * pymunk.moment_for_poly(1.0, BAR))
     block.center_of_gravity = CENTRE_OF_GRAVITY
     space.add(block, pymunk.Poly(block, BAR), pymunk.Poly(block, STEM))

@@ -1,4 +1,6 @@
-"""Environments by name: our own, and those that other packages add through the entry-point group `hotstart.envs`."""
+"""Environments by name: our own, and those that other packages add through the entry-point group
+`hotstart.envs`.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ REGISTRY = Registry(
 PLAIN_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ -]{0,63}")
 """Text that names no module, no file and no address."""
 PLAIN_ID = re.compile(r"([A-Za-z0-9_-]+/)?[A-Za-z0-9_-]{1,64}")
-"""An id among those that Gymnasium has registered, its namespace before it: no module to import (`module:Env-v0`)."""
+"""An id among those that Gymnasium has registered, its namespace before it: no module to import
+(`module:Env-v0`).
+"""
 FREE_TEXT = {"instruction"}
 """Options that are shown or read as a sentence, and nothing else."""
 REACHING = re.compile(
@@ -58,7 +62,9 @@ def names() -> list[str]:
 
 
 def options_of(task: Mapping[str, Any]) -> dict[str, Any]:
-    """What a task's environment is built with: its options, and its number of steps unless that is 0."""
+    """What a task's environment is built with: its options, and its number of steps unless that is
+    0.
+    """
     return {**task["options"], **({"max_steps": task["max_steps"]} if task["max_steps"] else {})}
 
 
@@ -68,7 +74,9 @@ def list_options(name: str) -> dict[str, Option]:
 
 
 def defaults(name: str) -> dict[str, Any]:
-    """Options of the environment `name` with what its constructor takes where they are not given."""
+    """Options of the environment `name` with what its constructor takes where they are not
+    given.
+    """
     found: dict[str, Any] = {}
     for option in list_options(name).values():
         if option.default is not REQUIRED:
@@ -87,8 +95,9 @@ def make(name: str, **options: object) -> TaskEnv:
 def check_task(task: object) -> dict[str, Any]:
     """The task that a checkpoint says it was trained for, when nobody names another.
 
-    It is somebody else's text: an environment that is registered here, options that are plain numbers and single words, no
-    module, no file. Raises CheckpointError naming what is not; the user's own words on the command line may say all of it.
+    It is somebody else's text: an environment that is registered here, options that are plain
+    numbers and single words, no module, no file. Raises CheckpointError naming what is not; the
+    user's own words on the command line may say all of it.
     """
     if not isinstance(task, dict):
         raise CheckpointError("the checkpoint says no task that it was trained for: give task=NAME")
@@ -108,13 +117,16 @@ def check_task(task: object) -> dict[str, Any]:
         )
     if not 0 <= task["max_steps"] <= LONGEST_EPISODE:
         raise CheckpointError(
-            f"task.max_steps of the checkpoint is {task['max_steps']}; 0 to {LONGEST_EPISODE} are run"
+            f"task.max_steps of the checkpoint is {task['max_steps']}; 0 to {LONGEST_EPISODE} are "
+            f"run"
         )
     for option, value in task["options"].items():
         if not _is_told_option(option, value):
             raise CheckpointError(
-                f"the checkpoint's task has the option {shorten(option)}: {shorten(value)}. From a checkpoint only plain "
-                f"numbers and single words are taken, nothing that a module or a file is found by. If you trust it, say it "
+                f"the checkpoint's task has the option {shorten(option)}: {shorten(value)}. From a "
+                f"checkpoint only plain "
+                f"numbers and single words are taken, nothing that a module or a file is found by. "
+                f"If you trust it, say it "
                 f"yourself: task=NAME task.options.NAME=VALUE"
             )
     return task
@@ -139,7 +151,9 @@ def _is_told_name(option: object) -> bool:
 
 
 def _is_told_value(value: object, depth: int) -> bool:
-    """Whether a value is a truth value, a number of moderate size, a single word or a few of them."""
+    """Whether a value is a truth value, a number of moderate size, a single word or a few of
+    them.
+    """
     if value is None or isinstance(value, bool):
         return True
     if isinstance(value, int | float):

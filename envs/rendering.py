@@ -1,6 +1,8 @@
-"""Pictures of MuJoCo scenes without a screen: which OpenGL library to use, and a renderer with cheap settings.
+"""Pictures of MuJoCo scenes without a screen: which OpenGL library to use, and a renderer with
+cheap settings.
 
-MuJoCo reads MUJOCO_GL once, when it is imported, and fails there if the library is missing; so `choose_gl` runs before that.
+MuJoCo reads MUJOCO_GL once, when it is imported, and fails there if the library is missing; so
+`choose_gl` runs before that.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ class RenderingError(RuntimeError):
 
 @dataclass(frozen=True)
 class CameraView:
-    """A free camera: it looks at a point [m] from a distance [m], turned about z (azimuth) and tilted (elevation) [deg]."""
+    """A free camera: it looks at a point [m] from a distance [m], turned about z (azimuth) and
+    tilted (elevation) [deg].
+    """
 
     lookat_m: tuple[float, float, float]
     distance_m: float
@@ -45,10 +49,12 @@ Camera = CameraView | str
 
 
 def choose_gl() -> str | None:
-    """Set MUJOCO_GL to a library that draws without a screen and return it, or None if there is none.
+    """Set MUJOCO_GL to a library that draws without a screen and return it, or None if there is
+    none.
 
-    What MUJOCO_GL already says is kept. Otherwise EGL and OSMesa are tried, each in a process of its own, because a failed
-    attempt spoils the process it was made in. The answer stays in the environment variable, for child processes too.
+    What MUJOCO_GL already says is kept. Otherwise EGL and OSMesa are tried, each in a process of
+    its own, because a failed attempt spoils the process it was made in. The answer stays in the
+    environment variable, for child processes too.
     """
     known = os.environ.get("MUJOCO_GL", "").lower().strip()
     if known:
@@ -72,7 +78,10 @@ def load_mujoco() -> Any:
 
 def draws(name: str) -> bool:
     """Whether MuJoCo opens a drawing surface with this value of MUJOCO_GL (about half a second)."""
-    program = f"from mujoco.{_module(name)} import GLContext; surface = GLContext(8, 8); surface.make_current(); surface.free()"
+    program = (
+        f"from mujoco.{_module(name)} import GLContext; surface = GLContext(8, 8); "
+        "surface.make_current(); surface.free()"
+    )
     environment = {
         key: value for key, value in os.environ.items() if key != "PYOPENGL_PLATFORM"
     } | {"MUJOCO_GL": name}
@@ -91,15 +100,19 @@ def missing_gl_message() -> str:
         f"`apt-get install {package}` ({name})" for name, package in LIBRARIES.items()
     )
     return (
-        f"no OpenGL library that draws without a screen (MUJOCO_GL is {os.environ.get('MUJOCO_GL', 'not set')!r}). "
-        f"On Debian or Ubuntu: {packages}; then unset MUJOCO_GL, or set it to one of {', '.join(LIBRARIES)}, and start again"
+        f"no OpenGL library that draws without a screen (MUJOCO_GL is "
+        f"{os.environ.get('MUJOCO_GL', 'not set')!r}). "
+        f"On Debian or Ubuntu: {packages}; then unset MUJOCO_GL, or set it to one of "
+        f"{', '.join(LIBRARIES)}, and start again"
     )
 
 
 class SceneRenderer:
-    """Draws one MuJoCo model, cheaply: no shadows, no reflections, no multisampling (3 to 4 times faster).
+    """Draws one MuJoCo model, cheaply: no shadows, no reflections, no multisampling (3 to 4 times
+    faster).
 
-    It opens its drawing surface itself, so that it works whoever imported MuJoCo first, and with what setting.
+    It opens its drawing surface itself, so that it works whoever imported MuJoCo first, and with
+    what setting.
     """
 
     def __init__(
@@ -109,9 +122,11 @@ class SceneRenderer:
         size: tuple[int, int] = (256, 256),
         hidden: Sequence[int] = (),
     ) -> None:
-        """Draw `model` (an mjModel) in pictures of `size` = (height, width), leaving out the `hidden` groups of geoms.
+        """Draw `model` (an mjModel) in pictures of `size` = (height, width), leaving out the
+        `hidden` groups of geoms.
 
-        Raises RenderingError if no OpenGL library works, and ConfigError for a camera that the model does not have.
+        Raises RenderingError if no OpenGL library works, and ConfigError for a camera that the
+        model does not have.
         """
         mujoco = self._mujoco = load_mujoco()
         self._surface = _open_surface(size)
@@ -136,7 +151,8 @@ class SceneRenderer:
     ) -> NDArray[np.uint8]:
         """The scene in the state `data` (an mjData), as (H, W, 3) RGB, right side up.
 
-        Another camera than the first, or a smaller size, costs nothing to set up. Raises ConfigError for an unknown camera.
+        Another camera than the first, or a smaller size, costs nothing to set up. Raises
+        ConfigError for an unknown camera.
         """
         mujoco, (height, width) = self._mujoco, size or self._size
         if camera is None:
@@ -197,11 +213,9 @@ def _camera(model: Any, view: Camera) -> Any:
         camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED.value, number
         return camera
     camera.lookat[:] = view.lookat_m
-    camera.distance, camera.azimuth, camera.elevation = (
-        view.distance_m,
-        view.azimuth_deg,
-        view.elevation_deg,
-    )
+    camera.distance = view.distance_m
+    camera.azimuth = view.azimuth_deg
+    camera.elevation = view.elevation_deg
     return camera
 
 
@@ -209,7 +223,9 @@ _open: weakref.WeakSet[SceneRenderer] = weakref.WeakSet()
 
 
 def _remember(renderer: SceneRenderer) -> None:
-    """Have the renderer closed at exit, before OpenGL is: last registered is first called, so register after its import."""
+    """Have the renderer closed at exit, before OpenGL is: last registered is first called, so
+    register after its import.
+    """
     if not _open:
         atexit.unregister(_close_open)
         atexit.register(_close_open)

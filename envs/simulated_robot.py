@@ -27,9 +27,9 @@ from .workers import ANSWER_S, EnvWorker, LocalWorker, ProcessWorker, SilentWork
 class SimulatedRobot:
     """B rows of a task, a `Robot`: a `VectorEnv` in every worker.
 
-    What a row does depends on its seed and its actions only, whatever the workers are. A row that is done is not stepped
-    any more: its last observation, success and score stay until it is reset. Rows without a seed are idle: done from the
-    start, with observations of zeros.
+    What a row does depends on its seed and its actions only, whatever the workers are. A row that
+    is done is not stepped any more: its last observation, success and score stay until it is reset.
+    Rows without a seed are idle: done from the start, with observations of zeros.
     """
 
     def __init__(
@@ -42,11 +42,12 @@ class SimulatedRobot:
         frame_every: int = 1,
         answer_s: float = ANSWER_S,
     ) -> None:
-        """Build `rows` environments with `registry.make(task, **options)`, in this process or in `workers` others.
+        """Build `rows` environments with `registry.make(task, **options)`, in this process or in
+        `workers` others.
 
-        `record_rows` are drawn at every `frame_every`-th tick, see `frames`. A worker that has not answered for
-        `answer_s` seconds raises SilentWorkerError. Raises ConfigError for values that cannot be, and whatever the
-        building of an environment raises.
+        `record_rows` are drawn at every `frame_every`-th tick, see `frames`. A worker that has not
+        answered for `answer_s` seconds raises SilentWorkerError. Raises ConfigError for values that
+        cannot be, and whatever the building of an environment raises.
         """
         if not 0 < answer_s < math.inf:
             raise ConfigError(
@@ -66,7 +67,9 @@ class SimulatedRobot:
             self.close()
             raise
         self.obs_spec, self.action_spec = specs.obs_spec, specs.action_spec
-        self.rate_hz, self.max_steps, self.substeps = specs.rate_hz, specs.max_steps, specs.substeps
+        self.rate_hz = specs.rate_hz
+        self.max_steps = specs.max_steps
+        self.substeps = specs.substeps
         self.servo_hz: float | None = None  # a simulation applies actions at once
         self._observation: dict[str, NDArray[Any]] | None = None
 
@@ -90,7 +93,8 @@ class SimulatedRobot:
     def reset(self, seeds: Sequence[int]) -> Feedback:
         """Begin an episode in the first len(seeds) rows; the others are idle.
 
-        Returns how things stand: a row's task may be fulfilled already. Raises ConfigError for more seeds than rows.
+        Returns how things stand: a row's task may be fulfilled already. Raises ConfigError for more
+        seeds than rows.
         """
         if not 0 < len(seeds) <= self.rows:
             raise ConfigError(
@@ -100,9 +104,11 @@ class SimulatedRobot:
         return self._gather([("reset", whole[own[own < len(seeds)]]) for own in self._rows_of])
 
     def reset_rows(self, rows: IntArray, seeds: Sequence[int]) -> Feedback:
-        """Begin an episode in `rows` (R,) only, with a seed each; the other rows go on as if nothing had happened.
+        """Begin an episode in `rows` (R,) only, with a seed each; the other rows go on as if
+        nothing had happened.
 
-        Raises ConfigError for rows that are not there or named twice, and for another number of seeds.
+        Raises ConfigError for rows that are not there or named twice, and for another number of
+        seeds.
         """
         self._check_rows(rows)
         if len(seeds) != len(rows):
@@ -115,7 +121,8 @@ class SimulatedRobot:
         )
 
     def snapshot(self, rows: IntArray) -> list[RowSnapshot]:
-        """The present state of `rows` (R,), which `restore` goes on from in these or in other rows of the task.
+        """The present state of `rows` (R,), which `restore` goes on from in these or in other rows
+        of the task.
 
         Raises ConfigError where the suite cannot save its state.
         """
@@ -129,7 +136,8 @@ class SimulatedRobot:
         return [found[index] for index in range(len(rows))]
 
     def restore(self, rows: IntArray, snapshot: Sequence[RowSnapshot]) -> Feedback:
-        """Put `rows` (R,) back into a snapshot of as many rows; what follows is the same to the bit.
+        """Put `rows` (R,) back into a snapshot of as many rows; what follows is the same to the
+        bit.
 
         Raises ConfigError for a snapshot of another task, or of another number of rows.
         """
@@ -141,7 +149,9 @@ class SimulatedRobot:
         return self._gather(questions)
 
     def _split(self, rows: IntArray) -> list[tuple[IntArray, IntArray]]:
-        """Of `rows` (R,) those of every worker: their places in `rows`, and their numbers within the worker."""
+        """Of `rows` (R,) those of every worker: their places in `rows`, and their numbers within
+        the worker.
+        """
         count = len(self._workers)
         parts = []
         for number in range(count):
@@ -154,7 +164,8 @@ class SimulatedRobot:
         inside = (rows >= 0) & (rows < self.rows)
         if not inside.all() or len(np.unique(rows)) < len(rows):
             raise ConfigError(
-                f"rows are {rows.tolist()}; each is to be named once, the rows are 0 to {self.rows - 1}"
+                f"rows are {rows.tolist()}; each is to be named once, the rows are 0 to "
+                f"{self.rows - 1}"
             )
 
     def observe(self) -> Observation:
@@ -169,11 +180,13 @@ class SimulatedRobot:
         substeps: IntArray | None = None,
         timed: Sequence[TimedActions] | None = None,
     ) -> Feedback:
-        """`actions` (B, A) for `substeps` (B,), or a whole tick; those of rows that are done do not count.
+        """`actions` (B, A) for `substeps` (B,), or a whole tick; those of rows that are done do not
+        count.
 
         A row with 0 substeps stands still. `timed` is not needed: actions are applied at once.
 
-        Raises ConfigError for another shape, or for numbers that are not finite in a row that is not done.
+        Raises ConfigError for another shape, or for numbers that are not finite in a row that is
+        not done.
         """
         if self._observation is None:
             raise RuntimeError("act was called before reset")
@@ -197,7 +210,8 @@ class SimulatedRobot:
         return self._merge(self._receive())
 
     def frames(self, row: int) -> list[NDArray[np.uint8]]:
-        """The pictures (H, W, 3) of a recorded row since its reset: the first state, every n-th tick, the last.
+        """The pictures (H, W, 3) of a recorded row since its reset: the first state, every n-th
+        tick, the last.
 
         Raises ConfigError for a row that is not recorded.
         """
@@ -247,7 +261,8 @@ class SimulatedRobot:
     def _receive(self) -> list[Any]:
         """The answers of all workers.
 
-        The first error is raised after all have answered, so that no answer is left over. Where one does not answer, nobody waits for the others.
+        The first error is raised after all have answered, so that no answer is left over. Where one
+        does not answer, nobody waits for the others.
         """
         answers: list[Any] = []
         errors: list[Exception] = []

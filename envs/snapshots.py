@@ -1,7 +1,9 @@
-"""Saving a simulation in the middle of an episode and going on from there, exactly, in the same or in another object.
+"""Saving a simulation in the middle of an episode and going on from there, exactly, in the same or
+in another object.
 
-MuJoCo's own state is not enough: controllers and grippers remember goals and integrate actions in Python. Those are plain
-fields of the simulation's objects, so a snapshot holds a deep copy of the plain fields too.
+MuJoCo's own state is not enough: controllers and grippers remember goals and integrate actions in
+Python. Those are plain fields of the simulation's objects, so a snapshot holds a deep copy of the
+plain fields too.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ SIMPLE = (bool, int, float, complex, str, bytes, type(None), np.ndarray, np.gene
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything that the rest of an episode depends on, but its actions; made by `TaskEnv.snapshot`."""
+    """Everything that the rest of an episode depends on, but its actions; made by
+    `TaskEnv.snapshot`.
+    """
 
     made_by: tuple[Any, ...]
     """What an environment must be to take it: its class and what else fixes its scene."""
@@ -42,7 +46,9 @@ class RowSnapshot:
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a value consists of numbers, texts and arrays only, in lists, tuples, sets and dicts at most."""
+    """Whether a value consists of numbers, texts and arrays only, in lists, tuples, sets and dicts
+    at most.
+    """
     if isinstance(value, dict):
         return all(is_plain(key) and is_plain(item) for key, item in value.items())
     if isinstance(value, list | tuple | set):
@@ -60,7 +66,9 @@ def plain_fields(thing: Any, also: Callable[[Any], bool] | None = None) -> Field
 
 
 def set_plain_fields(thing: Any, fields: Fields) -> None:
-    """Put back what `plain_fields` took; arrays that others may hold on to are written to, not replaced."""
+    """Put back what `plain_fields` took; arrays that others may hold on to are written to, not
+    replaced.
+    """
     for name, value in copy.deepcopy(fields).items():
         present = getattr(thing, name, None)
         if isinstance(present, np.ndarray) and _fits_into(value, present):

@@ -34,7 +34,8 @@ FEEDBACK = {
 class VectorEnv:
     """B environments of one task, a `Robot`.
 
-    A row that is done is not stepped any more: its last observation and result stay until it is reset.
+    A row that is done is not stepped any more: its last observation and result stay until it is
+    reset.
     """
 
     def __init__(
@@ -52,12 +53,16 @@ class VectorEnv:
         self._clear()
 
     def reset(self, seeds: Sequence[int]) -> Feedback:
-        """Begin an episode in the first len(seeds) rows; the others are idle: done, with observations of zeros."""
+        """Begin an episode in the first len(seeds) rows; the others are idle: done, with
+        observations of zeros.
+        """
         self._clear()
         return self.reset_rows(np.arange(len(seeds)), seeds)
 
     def reset_rows(self, rows: IntArray, seeds: Sequence[int]) -> Feedback:
-        """Begin an episode in `rows` (R,) only, with a seed each; the other rows stay as they are."""
+        """Begin an episode in `rows` (R,) only, with a seed each; the other rows stay as they
+        are.
+        """
         for row, seed in zip(rows.tolist(), seeds, strict=True):
             env = self.envs[row]
             observation, info = env.reset(seed=int(seed))
@@ -76,9 +81,11 @@ class VectorEnv:
         substeps: IntArray | None = None,
         timed: Sequence[TimedActions] | None = None,
     ) -> Feedback:
-        """`actions` (B, A), each for `substeps` (B,) or a whole tick; those of rows that are done do not count.
+        """`actions` (B, A), each for `substeps` (B,) or a whole tick; those of rows that are done
+        do not count.
 
-        A row with 0 substeps stands still: who acts has ended its episode before the environment did. `timed` is not
+        A row with 0 substeps stands still: who acts has ended its episode before the environment
+        did. `timed` is not
         needed: actions are applied at once.
         """
         counts = np.full(self.rows, self.substeps)
@@ -106,7 +113,9 @@ class VectorEnv:
         return actions
 
     def snapshot(self, rows: IntArray) -> list[RowSnapshot]:
-        """The present state of `rows` (R,); raises ConfigError where the suite cannot save, or a row never began."""
+        """The present state of `rows` (R,); raises ConfigError where the suite cannot save, or a
+        row never began.
+        """
         return [self._snapshot(row) for row in rows.tolist()]
 
     def _snapshot(self, row: int) -> RowSnapshot:
@@ -114,7 +123,8 @@ class VectorEnv:
         return RowSnapshot(self.envs[row].snapshot(), feedback)
 
     def restore(self, rows: IntArray, snapshot: Sequence[RowSnapshot]) -> Feedback:
-        """Put `rows` (R,) back into a snapshot of as many rows; what follows is the same to the bit.
+        """Put `rows` (R,) back into a snapshot of as many rows; what follows is the same to the
+        bit.
 
         Raises ConfigError for a snapshot of another task, or of another number of rows.
         """

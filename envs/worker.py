@@ -69,7 +69,9 @@ def specs_of(envs: VectorEnv) -> Specs:
 
 
 def call(envs: VectorEnv, method: str, arguments: Sequence[Any]) -> Any:
-    """A method's result; where it is a Feedback, a `Report` with the observation that belongs to it."""
+    """A method's result; where it is a Feedback, a `Report` with the observation that belongs to
+    it.
+    """
     result = getattr(envs, method)(*arguments)
     if isinstance(result, Feedback):
         return Report(envs.observe(), result)
@@ -79,8 +81,8 @@ def call(envs: VectorEnv, method: str, arguments: Sequence[Any]) -> Any:
 def serve(connection: Connection) -> None:
     """Do what is asked until told to close, or until the other side is gone.
 
-    The first message is a `Job`; each further one is (ticket, method of `VectorEnv`, arguments). Each is answered by
-    (ticket, result or `Failure`).
+    The first message is a `Job`; each further one is (ticket, method of `VectorEnv`, arguments).
+    Each is answered by (ticket, result or `Failure`).
     """
     try:
         rows = _build(connection, connection.recv())

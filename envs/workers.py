@@ -1,4 +1,6 @@
-"""Who runs the rows of a simulated task: this process, or worker processes that it starts and watches."""
+"""Who runs the rows of a simulated task: this process, or worker processes that it starts and
+watches.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ class SilentWorkerError(WorkerError):
 
 
 class EnvWorker(Protocol):
-    """Somebody who runs some rows: `submit` asks, `receive` waits for the answer to the newest question."""
+    """Somebody who runs some rows: `submit` asks, `receive` waits for the answer to the newest
+    question.
+    """
 
     def submit(self, method: str, *arguments: Any) -> None:
         """Ask for a method of `VectorEnv`."""
@@ -93,8 +97,9 @@ class LocalWorker:
 class ProcessWorker:
     """Rows in a process of their own, started afresh.
 
-    A plain subprocess and a socket, not `multiprocessing`: that one would import the caller's main module again in every
-    worker (a training script with torch, or one without an `if __name__` guard).
+    A plain subprocess and a socket, not `multiprocessing`: that one would import the caller's main
+    module again in every worker (a training script with torch, or one without an `if __name__`
+    guard).
     """
 
     def __init__(self, job: Job, rows: IntArray) -> None:
@@ -123,7 +128,9 @@ class ProcessWorker:
         self._send(job)
 
     def allow(self, answer_s: float) -> None:
-        """From now on an answer may take so long; the time in which this process itself is stopped does not count."""
+        """From now on an answer may take so long; the time in which this process itself is stopped
+        does not count.
+        """
         self._answer_s = answer_s
         limit = struct.pack("ll", int(answer_s), int(answer_s % 1 * 1e6))
         with socket.socket(fileno=os.dup(self._connection.fileno())) as same:
@@ -136,10 +143,11 @@ class ProcessWorker:
         self._send((self._ticket, method, arguments))
 
     def receive(self) -> Any:
-        """The answer to the newest question; one to an older question, left over from an interruption, is dropped.
+        """The answer to the newest question; one to an older question, left over from an
+        interruption, is dropped.
 
-        Raises the worker's own error if it is one that the user can mend, SilentWorkerError when there is no answer in
-        time, else WorkerError.
+        Raises the worker's own error if it is one that the user can mend, SilentWorkerError when
+        there is no answer in time, else WorkerError.
         """
         ticket, answer = self._take()
         while ticket != self._ticket:
@@ -213,7 +221,9 @@ class ProcessWorker:
 
 
 def _is_stopped(number: int) -> bool:
-    """Whether a process was stopped by a signal or a debugger; False where the system does not say."""
+    """Whether a process was stopped by a signal or a debugger; False where the system does not
+    say.
+    """
     try:
         return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
     except OSError:

@@ -1,4 +1,6 @@
-"""Demonstrations: run the demonstrator of a task from a seed and write down what a policy would have seen and should have done."""
+"""Demonstrations: run the demonstrator of a task from a seed and write down what a policy would
+have seen and should have done.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ DEMONSTRATORS = {
 
 
 class Demonstrator(Protocol):
-    """Acts from the simulation's state; `intended` is the last action without the injected disturbance."""
+    """Acts from the simulation's state; `intended` is the last action without the injected
+    disturbance.
+    """
 
     intended: FloatArray
 
@@ -60,7 +64,9 @@ def make_demonstrator(env: str, noise: float, kind: Kind = "scripted") -> Demons
 
 @dataclass(frozen=True)
 class Demonstration:
-    """One episode: what was seen and done, and how it went; `success` says something where the environment reports it."""
+    """One episode: what was seen and done, and how it went; `success` says something where the
+    environment reports it.
+    """
 
     arrays: dict[str, NDArray[Any]]  # observations, `action`, `reward` and `success`, (n, ...) each
     success: bool
@@ -69,9 +75,11 @@ class Demonstration:
 
 
 def demonstrate(env: TaskEnv, demonstrator: Demonstrator, seed: int) -> Demonstration:
-    """One episode: observations and intended actions, the reward and the success that followed each.
+    """One episode: observations and intended actions, the reward and the success that followed
+    each.
 
-    The action that is written down is the intended one: the disturbance is no part of the skill (DART, 1703.09327).
+    The action that is written down is the intended one: the disturbance is no part of the skill
+    (DART, 1703.09327).
     """
     observation, info = env.reset(seed=seed)
     demonstrator.reset(numpy_generator(seed, Purpose.DEMONSTRATOR))

@@ -1,4 +1,6 @@
-"""A scripted demonstrator for robosuite's Door: take the handle from above, turn it down, pull the door open along its arc."""
+"""A scripted demonstrator for robosuite's Door: take the handle from above, turn it down, pull the
+door open along its arc.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,9 @@ class Door:
 
 
 class DoorDemonstrator(HandDemonstrator):
-    """Reach, close, turn, pull; a lever that slips away is reached for again, one that springs back is turned again."""
+    """Reach, close, turn, pull; a lever that slips away is reached for again, one that springs back
+    is turned again.
+    """
 
     options = DoorOptions()
     drive = Drive(max_speed=0.95)  # latch and hinge resist

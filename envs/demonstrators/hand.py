@@ -1,7 +1,8 @@
-"""What scripted demonstrators of one-armed robosuite tasks share: the hand's pose, proportional control of it, disturbances.
+"""What scripted demonstrators of one-armed robosuite tasks share: the hand's pose, proportional
+control of it, disturbances.
 
-A task's demonstrator says where the hand should go from here (`Goal`); how fast it goes there, how it is disturbed on the way and
-what is written down as its intention are settled here.
+A task's demonstrator says where the hand should go from here (`Goal`); how fast it goes there, how
+it is disturbed on the way and what is written down as its intention are settled here.
 """
 
 from __future__ import annotations
@@ -18,14 +19,19 @@ from .push import Push
 
 DOWN = np.array([0.0, 0.0, -1.0])
 PUSH_SHARES = np.array([1.0, 1.0, 1.0, 0.4, 0.4, 0.4])
-"""Turns are disturbed less than moves: a full turn (0.5 rad) upsets the grasp more than a full move (5 cm)."""
+"""Turns are disturbed less than moves: a full turn (0.5 rad) upsets the grasp more than a full move
+(5 cm).
+"""
 QUARTER, HALF = np.pi / 2, np.pi
-"""Turns about the vertical that leave a square, or the two fingers of a hand, as they were [rad]."""
+"""Turns about the vertical that leave a square, or the two fingers of a hand, as they were [rad].
+"""
 
 
 @dataclass(frozen=True)
 class Hand:
-    """Pose of the point between the fingers, in the world's axes; the fingers open along the hand's first axis."""
+    """Pose of the point between the fingers, in the world's axes; the fingers open along the hand's
+    first axis.
+    """
 
     position_m: FloatArray  # (3,)
     rotation: (
@@ -49,7 +55,9 @@ class Hand:
         return self.turn_toward(DOWN)
 
     def turn_toward(self, direction: FloatArray) -> FloatArray:
-        """The turn (3,) [rad], exact when small, that lets the hand point in a direction, a unit vector (3,)."""
+        """The turn (3,) [rad], exact when small, that lets the hand point in a direction, a unit
+        vector (3,).
+        """
         return np.cross(self.rotation[:, 2], direction)
 
 
@@ -77,8 +85,8 @@ class GraspOptions:
 class Fingers:
     """Whether closing fingers have come to rest, be it on something thin or thick.
 
-    Waiting a fixed time instead would be a clock that nobody sees: a policy then reads the time off the fingers' opening, and
-    where they stop early, on something thick, it waits for ever.
+    Waiting a fixed time instead would be a clock that nobody sees: a policy then reads the time off
+    the fingers' opening, and where they stop early, on something thick, it waits for ever.
     """
 
     STILL = 0.15
@@ -116,7 +124,9 @@ class Grasp:
         self._closed_ticks = 0
 
     def update(self, offset_m: FloatArray, turn_rad: FloatArray) -> None:
-        """Go on by what is missing between hand and grasp: an offset (3,) [m] and a turn (3,) [rad]."""
+        """Go on by what is missing between hand and grasp: an offset (3,) [m] and a turn (3,)
+        [rad].
+        """
         distance_m, options = float(np.linalg.norm(offset_m)), self.options
         if self.phase == "reach":
             aligned = float(np.linalg.norm(turn_rad)) < options.tolerance_rad
@@ -141,9 +151,10 @@ class Drive:
 class HandDemonstrator(ABC):
     """Proportional control of the hand with limited speed.
 
-    `noise` (share of the action's range, standard deviation) adds a slowly changing push to the motion, so that
-    demonstrations also show how to come back to the path; the gripper is never disturbed. `intended` is the last action
-    without the push: the better label to learn from (DART, 1703.09327), as the push is no part of the skill.
+    `noise` (share of the action's range, standard deviation) adds a slowly changing push to the
+    motion, so that demonstrations also show how to come back to the path; the gripper is never
+    disturbed. `intended` is the last action without the push: the better label to learn from (DART,
+    1703.09327), as the push is no part of the skill.
     """
 
     drive = Drive()
@@ -178,7 +189,9 @@ def limited(vector: FloatArray, longest: float) -> FloatArray:
 
 
 def funnelled(offset_m: FloatArray, height_m: float, funnel_m: float) -> FloatArray:
-    """The way (3,) to a point by coming down over it: `height_m` above it until the sideways error is below `funnel_m`."""
+    """The way (3,) to a point by coming down over it: `height_m` above it until the sideways error
+    is below `funnel_m`.
+    """
     far = min(1.0, float(np.linalg.norm(offset_m[:2])) / funnel_m)
     return offset_m + np.array([0.0, 0.0, height_m * far**2])
 
@@ -189,5 +202,7 @@ def heading(rotation: FloatArray) -> float:
 
 
 def nearest_turn(from_rad: float, to_rad: float, symmetry_rad: float = 2 * np.pi) -> float:
-    """The smallest turn from one heading to another, where turns by `symmetry_rad` change nothing."""
+    """The smallest turn from one heading to another, where turns by `symmetry_rad` change
+    nothing.
+    """
     return float((to_rad - from_rad + symmetry_rad / 2) % symmetry_rad - symmetry_rad / 2)

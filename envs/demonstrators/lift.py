@@ -1,4 +1,6 @@
-"""A scripted demonstrator for robosuite's Lift that sees the simulation's state: reach down over the cube, close, lift."""
+"""A scripted demonstrator for robosuite's Lift that sees the simulation's state: reach down over
+the cube, close, lift.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +38,9 @@ class LiftOptions:
 class LiftDemonstrator(HandDemonstrator):
     """A cube that is lost or pushed away is reached for again.
 
-    While reaching, the height follows the sideways error (high while far, down when over the cube), so approach and
-    descent are one smooth motion that depends on the present state only, which is what a policy can learn. The pushes fade
-    near the cube, where they would only prevent the grasp.
+    While reaching, the height follows the sideways error (high while far, down when over the cube),
+    so approach and descent are one smooth motion that depends on the present state only, which is
+    what a policy can learn. The pushes fade near the cube, where they would only prevent the grasp.
     """
 
     def __init__(self, noise: float = 0.0, options: LiftOptions | None = None) -> None:
@@ -67,9 +69,11 @@ class LiftDemonstrator(HandDemonstrator):
 
 
 def errors(env: RobosuiteEnv, hand: Hand | None = None) -> tuple[FloatArray, FloatArray]:
-    """From the fingers to the cube, in the world's axes: offset (3,) [m] and the turn that aligns the hand (3,) [rad].
+    """From the fingers to the cube, in the world's axes: offset (3,) [m] and the turn that aligns
+    the hand (3,) [rad].
 
-    Aligned: the hand points down and its axes lie along the cube's, whichever of the four ways is nearest.
+    Aligned: the hand points down and its axes lie along the cube's, whichever of the four ways is
+    nearest.
     """
     hand = hand or Hand.of(env)
     data, cube = env.simulation.sim.data, env.simulation.cube_body_id

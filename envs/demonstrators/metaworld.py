@@ -13,7 +13,9 @@ from .push import Push
 
 
 class MetaWorldDemonstrator:
-    """The policy that ships with each task. `noise` (share of the action's range) pushes the hand, never the gripper."""
+    """The policy that ships with each task. `noise` (share of the action's range) pushes the hand,
+    never the gripper.
+    """
 
     def __init__(self, noise: float = 0.0) -> None:
         self.noise = noise

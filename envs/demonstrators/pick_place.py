@@ -1,8 +1,9 @@
-"""Scripted demonstrators that pick something up and put it down elsewhere: robosuite's Can, Square and Stack, for any of its arms.
+"""Scripted demonstrators that pick something up and put it down elsewhere: robosuite's Can, Square
+and Stack, for any of its arms.
 
-reach -> close -> carry -> release, decided by the present state wherever that is possible, so that what is lost is reached
-for again and a policy can learn it: the height follows the sideways error on both ways down, and sideways motion waits
-until what is carried is high enough.
+reach -> close -> carry -> release, decided by the present state wherever that is possible, so that
+what is lost is reached for again and a policy can learn it: the height follows the sideways error
+on both ways down, and sideways motion waits until what is carried is high enough.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from .hand import (
 
 Phase = Literal["reach", "close", "carry", "release"]
 MOST_STRAIN_RAD = 2.2
-"""A hand turned farther than this from its initial heading comes near the limits of the arm's last joint."""
+"""A hand turned farther than this from its initial heading comes near the limits of the arm's last
+joint.
+"""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,9 @@ class PickPlaceOptions:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a task's demonstrator reads from the simulation: where to grasp, and what is missing to the place."""
+    """What a task's demonstrator reads from the simulation: where to grasp, and what is missing to
+    the place.
+    """
 
     grasp_m: FloatArray  # (3,) where the fingers should hold
     grasp_headings_rad: Sequence[
@@ -115,11 +120,9 @@ class PickPlaceDemonstrator(HandDemonstrator):
         self._fingers = Fingers()
 
     def _reach(self, hand: Hand, scene: Scene) -> Goal:
-        settings, offset_m, turn_rad = (
-            self.options,
-            scene.grasp_m - hand.position_m,
-            hand.turn_down(),
-        )
+        settings = self.options
+        offset_m = scene.grasp_m - hand.position_m
+        turn_rad = hand.turn_down()
         turn_rad[2] += self._grasp_turn(hand, scene)
         near = float(np.linalg.norm(offset_m)) < settings.grasp_tolerance_m
         if near and float(np.linalg.norm(turn_rad)) < settings.grasp_tolerance_rad:
@@ -141,7 +144,9 @@ class PickPlaceDemonstrator(HandDemonstrator):
         return min(grasps, key=cost) - self._strain(hand.heading_rad)
 
     def _place_turn(self, hand: Hand, scene: Scene) -> float:
-        """The turn that what is held still has to make: short, and not to where the arm is strained."""
+        """The turn that what is held still has to make: short, and not to where the arm is
+        strained.
+        """
         now = self._strain(hand.heading_rad)
         ends = [nearest_turn(0.0, now + turn) for turn in scene.turns_rad] or [now]
         return (
@@ -155,7 +160,9 @@ class PickPlaceDemonstrator(HandDemonstrator):
         )
 
     def _strain(self, heading_rad: float) -> float:
-        """A heading as its deviation from the one that the arm likes best; turns go through zero, never past the back."""
+        """A heading as its deviation from the one that the arm likes best; turns go through zero,
+        never past the back.
+        """
         assert self._preferred_rad is not None
         return nearest_turn(self._preferred_rad, heading_rad)
 
@@ -202,9 +209,13 @@ class CanDemonstrator(PickPlaceDemonstrator):
         grasp_tolerance_m=0.012,
     )
     GRASP_M = np.array([0.0, 0.0, 0.015])
-    """Where the fingers hold, from the can's centre: high enough for a hand that stands on the bin's edge."""
+    """Where the fingers hold, from the can's centre: high enough for a hand that stands on the
+    bin's edge.
+    """
     PLACE_M = np.array([-0.045, -0.05, 0.1])
-    """From the middle of the can's quarter, on the floor, to where its centre is let go: as near to the arm as is safe."""
+    """From the middle of the can's quarter, on the floor, to where its centre is let go: as near to
+    the arm as is safe.
+    """
 
     def _scene(self, env: RobosuiteEnv) -> Scene:
         simulation = env.simulation
@@ -218,7 +229,9 @@ class CanDemonstrator(PickPlaceDemonstrator):
 
 
 class SquareDemonstrator(PickPlaceDemonstrator):
-    """The nut is held by its handle and turned so that it fits the peg; the handle never points away from the arm."""
+    """The nut is held by its handle and turned so that it fits the peg; the handle never points
+    away from the arm.
+    """
 
     options = PickPlaceOptions(clearance_m=0.135, place_tolerance_m=0.004, place_tolerance_rad=0.05)
     HANDLE_M = 0.054
@@ -238,13 +251,17 @@ class SquareDemonstrator(PickPlaceDemonstrator):
 
 
 class StackDemonstrator(PickPlaceDemonstrator):
-    """The small cube is put on the large one as it is held; where the large one is near, the fingers open beside it."""
+    """The small cube is put on the large one as it is held; where the large one is near, the
+    fingers open beside it.
+    """
 
     options = PickPlaceOptions(clearance_m=0.06, rise_margin_m=0.03)
     CROWDED_M = 0.12
     """Cubes nearer than this leave no room for a finger between them."""
     STACKED_M = 0.047
-    """Height of the small cube's centre above the large one's when it is let go: 2 mm above touching."""
+    """Height of the small cube's centre above the large one's when it is let go: 2 mm above
+    touching.
+    """
 
     def _scene(self, env: RobosuiteEnv) -> Scene:
         simulation = env.simulation

@@ -1,4 +1,6 @@
-"""Experts that need not succeed: smooth random motion, and play around the task, as data for world models."""
+"""Experts that need not succeed: smooth random motion, and play around the task, as data for world
+models.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from ...spec import BoolArray, FloatArray
 from ..base import TaskEnv
 
 MEMORY = 0.9
-"""How much of a random action stays in the next one: motion that goes somewhere instead of trembling."""
+"""How much of a random action stays in the next one: motion that goes somewhere instead of
+trembling.
+"""
 SEGMENT_TICKS = (8, 40)
 """Play changes its mind after a number of ticks drawn from this range."""
 TASK_SHARE = 0.6
@@ -18,7 +22,9 @@ TASK_SHARE = 0.6
 
 
 class RandomDemonstrator:
-    """Slowly changing random actions within the bounds of the environment's actions; for any environment."""
+    """Slowly changing random actions within the bounds of the environment's actions; for any
+    environment.
+    """
 
     def __init__(self) -> None:
         self.reset(np.random.default_rng(0))
@@ -44,7 +50,9 @@ class RandomDemonstrator:
 
 
 class PlayDemonstrator:
-    """Works at the task for a while, wanders off for a while, and back: a scripted demonstrator and random motion in turns."""
+    """Works at the task for a while, wanders off for a while, and back: a scripted demonstrator and
+    random motion in turns.
+    """
 
     def __init__(self, demonstrator: Any) -> None:
         """`demonstrator` works at the task, with whatever noise it has."""
@@ -53,7 +61,9 @@ class PlayDemonstrator:
 
     def reset(self, rng: np.random.Generator) -> None:
         """Begin an episode; `rng` draws everything."""
-        self._rng, self._left, self._working = rng, 0, True
+        self._rng = rng
+        self._left = 0
+        self._working = True
         self.demonstrator.reset(rng)
         self.wanderer.reset(rng)
         self.intended: FloatArray = np.zeros(0)
@@ -69,7 +79,9 @@ class PlayDemonstrator:
 
 
 def bounds(env: TaskEnv) -> tuple[FloatArray, FloatArray, BoolArray]:
-    """(low, high, which are discrete) of the environment's actions, (A,) each; where there is no bound, -1 and 1."""
+    """(low, high, which are discrete) of the environment's actions, (A,) each; where there is no
+    bound, -1 and 1.
+    """
     space: Any = env.action_space
     low, high = np.asarray(space.low, np.float64), np.asarray(space.high, np.float64)
     discrete = np.array([dim.kind == "discrete" for dim in env.action_spec.dims])

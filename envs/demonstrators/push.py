@@ -1,4 +1,6 @@
-"""The disturbance of demonstrators: a slowly changing push, so that demonstrations also show how to come back to the path."""
+"""The disturbance of demonstrators: a slowly changing push, so that demonstrations also show how to
+come back to the path.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ class Push:
 
     def __init__(self, shares: FloatArray, noise: float, rng: np.random.Generator) -> None:
         """`noise` is the standard deviation, as a share of the action's range; `rng` draws."""
-        self._shares, self._noise, self._rng = shares, noise, rng
+        self._shares = shares
+        self._noise = noise
+        self._rng = rng
         self._push = np.zeros(len(shares))
 
     def next(self) -> FloatArray:

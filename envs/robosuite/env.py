@@ -1,7 +1,9 @@
-"""robosuite's tasks (2009.12293) as `TaskEnv`: operational-space pose control at 20 Hz, state observations, lazy rendering.
+"""robosuite's tasks (2009.12293) as `TaskEnv`: operational-space pose control at 20 Hz, state
+observations, lazy rendering.
 
 The simulator is loaded at the first reset, not at import: the specifications are known without it.
-A new task is a subclass with a name, the sizes of its object observations and a length of the episode (tasks.py).
+A new task is a subclass with a name, the sizes of its object observations and a length of the
+episode (tasks.py).
 """
 
 from __future__ import annotations
@@ -30,10 +32,14 @@ FINGERS = {"Panda": 2, "UR5e": 6}
 Control = Literal["delta", "absolute"]
 RotationForm = Literal["quaternion", "rotation_6d"]
 WORKSPACE = ([-0.5, -0.6, 0.7, *[-np.pi] * 3, -1.0], [0.5, 0.6, 1.5, *[np.pi] * 3, 1.0])
-"""Where absolute actions of an arm are looked for, not where they end: position [m], rotation vector [rad], gripper."""
+"""Where absolute actions of an arm are looked for, not where they end: position [m], rotation
+vector [rad], gripper.
+"""
 HAND_DOWN = (1.0, 0.0, 0.0, 0.0)
 UPRIGHT = (0.0, 0.0, 0.0, 1.0)
-"""Reference orientations, xyzw: a hand that points at the table, an object that stands as it was made."""
+"""Reference orientations, xyzw: a hand that points at the table, an object that stands as it was
+made.
+"""
 COLLISION_GROUP = 0
 TABLE_VIEW = CameraView(
     lookat_m=(-0.15, 0.0, 0.98), distance_m=0.95, azimuth_deg=135.0, elevation_deg=-25.0
@@ -41,14 +47,18 @@ TABLE_VIEW = CameraView(
 
 
 def arm_prefixes(arms: int) -> list[str]:
-    """What the names of each arm's observations and actions begin with: nothing for a single arm."""
+    """What the names of each arm's observations and actions begin with: nothing for a single
+    arm.
+    """
     if arms == 1:
         return [""]
     return [f"robot{number}_" for number in range(arms)]
 
 
 def pose_spec(arms: int = 1, control: Control = "delta") -> ActionSpec:
-    """The hand's position and rotation vector, or their changes, and the gripper, for each arm in turn: 7 numbers an arm."""
+    """The hand's position and rotation vector, or their changes, and the gripper, for each arm in
+    turn: 7 numbers an arm.
+    """
     return ActionSpec(
         tuple(
             dim for prefix in arm_prefixes(arms) for dim in _arm_dims(prefix, control == "absolute")
@@ -69,10 +79,12 @@ def _arm_dims(prefix: str, absolute: bool) -> list[ActionDim]:
 
 
 def canonical_quat(quat: NDArray[Any], reference: tuple[float, ...]) -> NDArray[Any]:
-    """The sign of a quaternion (4,) xyzw that lies on the reference's side: q and -q are the same rotation.
+    """The sign of a quaternion (4,) xyzw that lies on the reference's side: q and -q are the same
+    rotation.
 
-    The simulator gives either sign. The usual w >= 0 would flip at every tremor for a hand that points down (w is near 0
-    there); a reference in the middle of the workspace puts the one unavoidable jump half a turn away from it.
+    The simulator gives either sign. The usual w >= 0 would flip at every tremor for a hand that
+    points down (w is near 0 there); a reference in the middle of the workspace puts the one
+    unavoidable jump half a turn away from it.
     """
     if float(np.dot(quat, reference)) < 0:
         return -quat
@@ -80,7 +92,8 @@ def canonical_quat(quat: NDArray[Any], reference: tuple[float, ...]) -> NDArray[
 
 
 def matrix_columns(quat: NDArray[Any]) -> NDArray[Any]:
-    """A quaternion (4,) xyzw as the first two columns of its matrix, (6,), which never jump (1812.07035).
+    """A quaternion (4,) xyzw as the first two columns of its matrix, (6,), which never jump
+    (1812.07035).
 
     robosuite's sensors give zeros where they have not measured yet: those count as no turn.
     """
@@ -94,16 +107,17 @@ def matrix_columns(quat: NDArray[Any]) -> NDArray[Any]:
 class RobosuiteEnv(TaskEnv):
     """A robosuite task of one arm, or of `arms` equal ones.
 
-    Observations, float32: `eef_pos` (3) [m], `eef_quat` (4) xyzw of the hand's body and `eef_quat_site` (4) of the frame that
-    is controlled, both with canonical sign, `gripper_qpos` (2 for the Panda) [m],
-    each with `robot0_`, `robot1_` before it where there are two arms; `object`: the task's own object observations, joined,
-    their turns as quaternions or, with `rotation="rotation_6d"`, as six numbers: of an object that may lie any way round a quaternion
-    changes its sign somewhere in the middle of what is to be learned.
-    Actions (7 an arm): with `control="delta"` changes of the hand's pose in [-1, 1], with `control="absolute"` the pose
-    itself, in the world, as position [m] and rotation vector [rad]: see `pose_spec`.
-    Every reset builds the simulation anew from a seed drawn from `self.np_random`: robosuite draws the sizes of objects
-    when it builds the model, so only this makes an episode depend on its seed and on nothing that was run before.
-    The score is robosuite's staged reward, in [0, 1].
+    Observations, float32: `eef_pos` (3) [m], `eef_quat` (4) xyzw of the hand's body and
+    `eef_quat_site` (4) of the frame that is controlled, both with canonical sign, `gripper_qpos` (2
+    for the Panda) [m], each with `robot0_`, `robot1_` before it where there are two arms; `object`:
+    the task's own object observations, joined, their turns as quaternions or, with
+    `rotation="rotation_6d"`, as six numbers: of an object that may lie any way round a quaternion
+    changes its sign somewhere in the middle of what is to be learned. Actions (7 an arm): with
+    `control="delta"` changes of the hand's pose in [-1, 1], with `control="absolute"` the pose
+    itself, in the world, as position [m] and rotation vector [rad]: see `pose_spec`. Every reset
+    builds the simulation anew from a seed drawn from `self.np_random`: robosuite draws the sizes of
+    objects when it builds the model, so only this makes an episode depend on its seed and on
+    nothing that was run before. The score is robosuite's staged reward, in [0, 1].
     """
 
     task: ClassVar[str]
@@ -128,9 +142,12 @@ class RobosuiteEnv(TaskEnv):
         robot: the arm: Panda or UR5e
         max_steps: length of an episode [ticks of 0.05 s]; none: the task's own
         render_size: side of the pictures of a video [px]
-        control: what actions are: delta (changes of the hand's pose in [-1, 1]) or absolute (the pose [m, rad])
-        cameras: cameras to observe, names or {name: side in px}: agentview, frontview, robot0_eye_in_hand and others
-        rotation: how the turns of objects are observed: quaternion or rotation_6d (six numbers that never jump)
+        control: what actions are: delta (changes of the hand's pose in [-1, 1]) or absolute (the
+        pose [m, rad])
+        cameras: cameras to observe, names or {name: side in px}: agentview, frontview,
+        robot0_eye_in_hand and others
+        rotation: how the turns of objects are observed: quaternion or rotation_6d (six numbers that
+        never jump)
         """
         if control not in get_args(Control):
             raise ConfigError(
@@ -166,7 +183,9 @@ class RobosuiteEnv(TaskEnv):
             rate_hz=RATE_HZ,
             max_steps=self.default_steps if max_steps is None else max_steps,
         )
-        self.robot, self.render_size, self.control = robot, render_size, control
+        self.robot = robot
+        self.render_size = render_size
+        self.control = control
         self._sim: Any = None
         self._renderer: SceneRenderer | None = None
         self._picture: Picture | None = None
@@ -211,7 +230,9 @@ class RobosuiteEnv(TaskEnv):
             self._seen = fresh_observations(sim)
 
     def hold_position(self) -> FloatArray:
-        """No change of the pose; for absolute poses the one that the hand has now. The gripper moves no further."""
+        """No change of the pose; for absolute poses the one that the hand has now. The gripper
+        moves no further.
+        """
         if self.control == "delta":
             return np.zeros(self.action_spec.width)
         hands = [self._hand(arm) for arm in range(self.arms)]
@@ -244,13 +265,16 @@ class RobosuiteEnv(TaskEnv):
             self._build(seed)
         if self.simulation.full_xml != scene:
             raise ConfigError(
-                "the snapshot's scene cannot be built any more: it was made by another version of robosuite"
+                "the snapshot's scene cannot be built any more: it was made by another version of "
+                "robosuite"
             )
         set_simulation_state(self.simulation, simulation)
         self._seen, self._reward = copy.deepcopy(seen), reward
 
     def commanded(self, change: FloatArray) -> FloatArray:
-        """The action (7,) of this environment that a change (7,) in [-1, 1] of the one arm's present pose amounts to."""
+        """The action (7,) of this environment that a change (7,) in [-1, 1] of the one arm's
+        present pose amounts to.
+        """
         if self.control == "delta":
             return change
         at, orientation = self._hand(0)
@@ -285,7 +309,8 @@ class RobosuiteEnv(TaskEnv):
         return float(np.clip(self._reward, 0.0, 1.0)), bool(self.simulation._check_success())
 
     def render(self) -> NDArray[np.uint8]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The scene from the front, (H, W, 3) RGB; the drawing surface is opened at the first picture.
+        """The scene from the front, (H, W, 3) RGB; the drawing surface is opened at the first
+        picture.
 
         Raises RenderingError if no OpenGL library works.
         """
@@ -298,7 +323,9 @@ class RobosuiteEnv(TaskEnv):
         return self.cameras.pictures(renderer, picture.data)
 
     def _posed(self) -> tuple[SceneRenderer, Picture]:
-        """The renderer and the full scene, posed as the simulation is now; kept as long as the scene stays the same."""
+        """The renderer and the full scene, posed as the simulation is now; kept as long as the
+        scene stays the same.
+        """
         if (
             self._renderer is None
             or self._picture is None

@@ -1,7 +1,9 @@
-"""Building robosuite's simulations quickly: the physics without the meshes and textures that are only looked at.
+"""Building robosuite's simulations quickly: the physics without the meshes and textures that are
+only looked at.
 
-Compiling the drawn meshes (182,000 faces for the Panda) takes nine tenths of a reset. They have no mass of their own and
-touch nothing, so the physics is the same to the bit without them; the full model is compiled only for a picture.
+Compiling the drawn meshes (182,000 faces for the Panda) takes nine tenths of a reset. They have no
+mass of their own and touch nothing, so the physics is the same to the bit without them; the full
+model is compiled only for a picture.
 """
 
 from __future__ import annotations
@@ -21,12 +23,15 @@ from ..rendering import choose_gl, load_mujoco
 from ..snapshots import Fields, physics_state, plain_fields, set_physics_state, set_plain_fields
 
 OLDEST_MUJOCO, FIRST_BROKEN_MUJOCO = (3, 3), (3, 10)
-"""robosuite 1.5.2 asks for the one and fails with the other (tried: 3.3.0, 3.6.0, 3.9.0; 3.10.0, 3.11.0, 3.12.0, 4.0.0)."""
+"""robosuite 1.5.2 asks for the one and fails with the other (tried: 3.3.0, 3.6.0, 3.9.0; 3.10.0,
+3.11.0, 3.12.0, 4.0.0).
+"""
 
 
 @functools.cache
 def load_robosuite() -> Any:
-    """Import robosuite without its warnings and without what it does to MUJOCO_GL (it forces egl on everybody).
+    """Import robosuite without its warnings and without what it does to MUJOCO_GL (it forces egl on
+    everybody).
 
     Raises ConfigError if it is not installed.
     """
@@ -38,18 +43,22 @@ def load_robosuite() -> Any:
             import robosuite
         except ImportError as error:
             raise ConfigError(
-                f"robosuite cannot be imported ({error}); install it: pip install 'robosuite>=1.5.2,<1.6'"
+                f"robosuite cannot be imported ({error}); install it: pip install "
+                f"'robosuite>=1.5.2,<1.6'"
             ) from error
         return robosuite
 
 
 def check_mujoco(version: str) -> None:
-    """Raise ConfigError for a MuJoCo that robosuite cannot work with: it imports, and then every task fails in its own way."""
+    """Raise ConfigError for a MuJoCo that robosuite cannot work with: it imports, and then every
+    task fails in its own way.
+    """
     release = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     if not OLDEST_MUJOCO <= release < FIRST_BROKEN_MUJOCO:
         oldest, broken = (".".join(map(str, pair)) for pair in (OLDEST_MUJOCO, FIRST_BROKEN_MUJOCO))
         raise ConfigError(
-            f"robosuite does not work with mujoco {version}: it needs {oldest} or newer, below {broken}. Mend it by "
+            f"robosuite does not work with mujoco {version}: it needs {oldest} or newer, below "
+            f"{broken}. Mend it by "
             f"pip install --force-reinstall 'mujoco>={oldest},<{broken}' 'numpy<2'"
         )
 
@@ -69,7 +78,8 @@ def _kept_environment(name: str) -> Iterator[None]:
 def build(
     task: str, robots: Sequence[str], seed: int, rate_hz: float, control: str = "delta"
 ) -> Any:
-    """A new robosuite simulation of `task` with the arms `robots`; all that is random comes from `seed`, the model included.
+    """A new robosuite simulation of `task` with the arms `robots`; all that is random comes from
+    `seed`, the model included.
 
     Its `full_xml` is the scene with everything that is drawn.
     """
@@ -91,7 +101,9 @@ def build(
 
 
 def _controller(suite: Any, robot: str, control: str) -> dict[str, Any]:
-    """robosuite's own settings of the arm's controller: changes of the pose, or poses in the world."""
+    """robosuite's own settings of the arm's controller: changes of the pose, or poses in the
+    world.
+    """
     config = suite.load_composite_controller_config(controller="BASIC", robot=robot)
     if control == "absolute":
         config["body_parts"]["right"] |= {"input_type": "absolute", "input_ref_frame": "world"}
@@ -117,7 +129,9 @@ def _bare_task(task: str) -> Any:
 
 @contextlib.contextmanager
 def _no_unread_models() -> Iterator[None]:
-    """Keep robosuite from compiling the arm once more by itself: only its inverse kinematics, not used here, reads that."""
+    """Keep robosuite from compiling the arm once more by itself: only its inverse kinematics, not
+    used here, reads that.
+    """
     from robosuite.models.robots.robot_model import RobotModel
 
     original = RobotModel.set_mujoco_model
@@ -129,7 +143,9 @@ def _no_unread_models() -> Iterator[None]:
 
 
 def simulation_state(simulation: Any) -> tuple[FloatArray, list[Fields]]:
-    """What the next step of a robosuite simulation depends on: the physics, and what its Python parts remember."""
+    """What the next step of a robosuite simulation depends on: the physics, and what its Python
+    parts remember.
+    """
     sim = simulation.sim
     remembered = [plain_fields(part, _is_buffer) for part in _parts(simulation)]
     return physics_state(sim.model._model, sim.data._data), remembered
@@ -145,7 +161,9 @@ def set_simulation_state(simulation: Any, state: tuple[FloatArray, list[Fields]]
 
 
 def _parts(simulation: Any) -> list[Any]:
-    """The Python objects of a simulation that remember something from tick to tick, in a fixed order."""
+    """The Python objects of a simulation that remember something from tick to tick, in a fixed
+    order.
+    """
     parts = [simulation, *simulation._observables.values()]
     for robot in simulation.robots:
         controllers = robot.composite_controller.part_controllers
@@ -160,8 +178,8 @@ def _is_buffer(value: Any) -> bool:
 def without_looks(scene_xml: str) -> str:
     """The scene with its drawn meshes shrunk to points and its textures gone.
 
-    Changed are only meshes that touch nothing, on bodies whose inertia is written down, so that none of it follows from
-    them. Names and numbers of all geoms stay, as robosuite looks them up.
+    Changed are only meshes that touch nothing, on bodies whose inertia is written down, so that
+    none of it follows from them. Names and numbers of all geoms stay, as robosuite looks them up.
     """
     root = ElementTree.fromstring(scene_xml)
     for body in root.iter("body"):
@@ -208,8 +226,9 @@ class Picture:
 def fresh_observations(sim: Any) -> Any:
     """What is to be seen now, after a part of a control period.
 
-    robosuite samples its observables by a counter of their own that is in step with whole periods only: left alone, it would
-    show a state of up to a period ago for the rest of the episode. The counters are put as they are after a reset.
+    robosuite samples its observables by a counter of their own that is in step with whole periods
+    only: left alone, it would show a state of up to a period ago for the rest of the episode. The
+    counters are put as they are after a reset.
     """
     seen = sim._get_observations(force_update=True)
     for observable in sim._observables.values():

@@ -9,7 +9,9 @@ from .env import HAND_DOWN, UPRIGHT, RobosuiteEnv
 
 
 class LiftEnv(RobosuiteEnv):
-    """Pick up a cube of 4 to 4.4 cm and raise it 4 cm above the table; `object` is its position, orientation and offset."""
+    """Pick up a cube of 4 to 4.4 cm and raise it 4 cm above the table; `object` is its position,
+    orientation and offset.
+    """
 
     task = "Lift"
     instruction = "lift the cube"
@@ -19,7 +21,9 @@ class LiftEnv(RobosuiteEnv):
 
 
 class CanEnv(RobosuiteEnv):
-    """Carry a can from one bin into its quarter of the other; `object` is its pose, in the world and seen from the hand."""
+    """Carry a can from one bin into its quarter of the other; `object` is its pose, in the world
+    and seen from the hand.
+    """
 
     task = "PickPlaceCan"
     objects: ClassVar[Mapping[str, int]] = {
@@ -37,7 +41,9 @@ class CanEnv(RobosuiteEnv):
 
 
 class SquareEnv(RobosuiteEnv):
-    """Put a square nut over the square peg; `object` is the nut's pose, in the world and seen from the hand."""
+    """Put a square nut over the square peg; `object` is the nut's pose, in the world and seen from
+    the hand.
+    """
 
     task = "NutAssemblySquare"
     objects: ClassVar[Mapping[str, int]] = {
@@ -55,7 +61,9 @@ class SquareEnv(RobosuiteEnv):
 
 
 class StackEnv(RobosuiteEnv):
-    """Put the small red cube on the larger green one; `object` holds both poses and what lies between them and the hand."""
+    """Put the small red cube on the larger green one; `object` holds both poses and what lies
+    between them and the hand.
+    """
 
     task = "Stack"
     objects: ClassVar[Mapping[str, int]] = {
