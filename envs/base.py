@@ -146,7 +146,7 @@ class TaskEnv(gymnasium.Env[Any, Any]):
             raise ConfigError(
                 f"a step of {count} substeps is not possible; this task takes 1 to {self.substeps}"
             )
-        self._advance(self._checked(action), count)
+        self._advance(self._check_action(action), count)
         self.elapsed += count
         reward, info = self._result()
         over = self.elapsed >= self.max_steps * self.substeps
@@ -206,7 +206,7 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         """Put back what `_save` returned; it may be put back more than once."""
         raise ConfigError(f"{type(self).__name__} cannot be put back into a saved state")
 
-    def _checked(self, action: ArrayLike) -> FloatArray:
+    def _check_action(self, action: ArrayLike) -> FloatArray:
         """The action as (A,) float64."""
         array = np.asarray(action, np.float64)
         if array.shape != (self.action_spec.width,) or not np.isfinite(array).all():

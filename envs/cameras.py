@@ -60,10 +60,9 @@ class Cameras:
         """Height and width that every picture fits in, and one of `least` by `least` beside
         them.
         """
-        heights, widths = (
-            [least, *(size[axis] for size in self.sizes.values())] for axis in (0, 1)
-        )
-        return max(heights), max(widths)
+        sizes = np.array([(least, least), *self.sizes.values()])
+        height, width = sizes.max(0).tolist()
+        return height, width
 
     def pictures(self, renderer: SceneRenderer, data: Any) -> dict[str, NDArray[np.uint8]]:
         """Key -> (H, W, 3): the scene in the state `data` through every camera."""

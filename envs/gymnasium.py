@@ -73,7 +73,7 @@ class GymnasiumEnv(TaskEnv):
         if score not in get_args(Score):
             raise ConfigError(f"score is {score!r}; choose {', '.join(get_args(Score))}")
         choose_gl()
-        self._env = _made(id, kwargs)
+        self._env = _make(id, kwargs)
         if score == "tasks" and not hasattr(self._env.unwrapped, TASKS_DONE):
             raise ConfigError(f"score is tasks, but {id} counts none; choose return or success")
         space = self._env.action_space
@@ -82,7 +82,7 @@ class GymnasiumEnv(TaskEnv):
                 f"{id} takes actions from {space}; a policy of continuous actions needs a box"
             )
         self._shape, self._score_is = space.shape, score
-        self._parts = _named_parts(self._env.observation_space, kinds or {})
+        self._parts = _name_parts(self._env.observation_space, kinds or {})
         self.reports_success = False  # until it says something
         super().__init__(
             obs_spec=ObsSpec({name: part.key for name, part in self._parts.items()}),
@@ -139,7 +139,7 @@ class GymnasiumEnv(TaskEnv):
         return {name: part.read(name, self._seen) for name, part in self._parts.items()}
 
     def _judge(self) -> tuple[float, bool]:
-        fulfilled = self._fulfilled()
+        fulfilled = self._read_success()
         self.reports_success |= fulfilled is not None
         scores = {
             "return": self._return,
@@ -148,7 +148,7 @@ class GymnasiumEnv(TaskEnv):
         }
         return scores[self._score_is], bool(fulfilled)
 
-    def _fulfilled(self) -> bool | None:
+    def _read_success(self) -> bool | None:
         """Whether the task is fulfilled now; None where nothing says it."""
         for name in SUCCESSES:
             if name in self._info:
@@ -190,14 +190,14 @@ class GymnasiumEnv(TaskEnv):
         self._env.close()
 
 
-def _made(id_: str, kwargs: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
+def _make(id_: str, kwargs: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
     """gymnasium.make without its limit of steps, with what is wrong in plain words."""
     for package in REGISTRARS:
         if id_ not in gymnasium.registry:
             with contextlib.suppress(ImportError):
                 gymnasium.register_envs(import_module(package))
     try:
-        return _built(id_, kwargs)
+        return _build(id_, kwargs)
     except GymnasiumError as error:
         known = list(gymnasium.registry)
         raise ConfigError(
@@ -210,7 +210,7 @@ def _made(id_: str, kwargs: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
         raise ConfigError(f"{id_} does not take these options: {error}") from error
 
 
-def _built(id_: str, kwargs: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
+def _build(id_: str, kwargs: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
     """With pictures where the environment has any."""
     try:
         return gymnasium.make(
@@ -247,7 +247,7 @@ class _Part:
         )
 
 
-def _named_parts(space: spaces.Space[Any], kinds: Mapping[str, str]) -> dict[str, _Part]:
+def _name_parts(space: spaces.Space[Any], kinds: Mapping[str, str]) -> dict[str, _Part]:
     """The leaves of an observation space by name; ConfigError where two get one name, or `kinds`
     names none of them.
     """

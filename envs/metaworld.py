@@ -222,10 +222,9 @@ class MetaWorldEnv(TaskEnv):
     def _advance(self, action: FloatArray, substeps: int) -> None:
         sim = self.simulation
         sim.curr_path_length = 0  # the episode's end is `TaskEnv`'s business
-        self._seen, self._reward, _, _, info = sim.step(
-            np.clip(action, -1.0, 1.0).astype(np.float32)
-        )
-        self._success = bool(info["success"])
+        result = sim.step(np.clip(action, -1.0, 1.0).astype(np.float32))
+        self._seen, self._reward = result[:2]
+        self._success = bool(result[-1]["success"])
 
     def _identity(self) -> tuple[Any, ...]:
         return (*super()._identity(), self.chosen, *self.cameras.sizes.items())
@@ -233,23 +232,31 @@ class MetaWorldEnv(TaskEnv):
     def _save(self) -> Any:
         sim = self.simulation
         model = {name: np.array(getattr(sim.model, name)) for name in MOVED}
-        own = (self.task, np.array(self._seen), self._reward, self._success)
-        return physics_state(sim.model, sim.data), model, plain_fields(sim), own
+        return {
+            "task": self.task,
+            "seen": np.array(self._seen),
+            "reward": self._reward,
+            "success": self._success,
+            "physics": physics_state(sim.model, sim.data),
+            "model": model,
+            "fields": plain_fields(sim),
+        }
 
     def _load(self, state: Any) -> None:
-        physics, model, fields, (task, seen, self._reward, self._success) = state
+        task = state["task"]
         if task != self.task or task not in self._sims:
             self.reset(seed=self.tasks.index(task))  # builds it
+        self._reward, self._success = state["reward"], state["success"]
         sim = self.simulation
-        for name, values in model.items():
+        for name, values in state["model"].items():
             getattr(sim.model, name)[...] = values
-        set_plain_fields(sim, fields)
-        set_physics_state(sim.model, sim.data, physics)
-        self._seen = np.array(seen)
+        set_plain_fields(sim, state["fields"])
+        set_physics_state(sim.model, sim.data, state["physics"])
+        self._seen = np.array(state["seen"])
 
     def _observe(self) -> Observations:
         if self.cameras:
-            pictures = self.cameras.pictures(self._opened(), self.simulation.data)
+            pictures = self.cameras.pictures(self._open_renderer(), self.simulation.data)
         else:
             pictures = {}
         if len(self.tasks) > 1:
@@ -265,11 +272,11 @@ class MetaWorldEnv(TaskEnv):
         """The scene from the front, (H, W, 3) RGB. Raises RenderingError if no OpenGL library
         works.
         """
-        return self._opened().frame(
+        return self._open_renderer().frame(
             self.simulation.data, VIEW, (self.render_size, self.render_size)
         )
 
-    def _opened(self) -> SceneRenderer:
+    def _open_renderer(self) -> SceneRenderer:
         """The renderer, opened when it is first needed."""
         if self._renderer is None:
             self._renderer = SceneRenderer(
@@ -294,7 +301,8 @@ def _build(task: str) -> Any:
     """
     sim = load_metaworld().ALL_V3_ENVIRONMENTS[task]()
     sim._partially_observable, sim._freeze_rand_vec = False, False
-    sim.seeded_rand_vec = sim._set_task_called = True
+    sim.seeded_rand_vec = True
+    sim._set_task_called = True
     del (
         sim.sawyer_observation_space
     )  # cached with no room for the goal, and observations are clipped to it

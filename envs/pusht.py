@@ -115,7 +115,7 @@ def observations_from_states(
     """
     states = np.asarray(states, np.float64)
     agent, pose = states[..., :2], states[..., 2:5]
-    if _checked_mode(obs) == "keypoints":
+    if _check_mode(obs) == "keypoints":
         flat = keypoints(pose).reshape(*states.shape[:-1], 2 * len(KEYPOINTS))
         return {"keypoints": flat.astype(np.float32), "agent_pos": agent.astype(np.float32)}
     if obs == "image":
@@ -137,7 +137,7 @@ def observation_spec(obs: ObsMode) -> ObsSpec:
     """Keys of the observation: `keypoints` (18,) and `agent_pos` (2,); `state` (6,) with sine and
     cosine of the angle; or `image` (96, 96, 3) and `agent_pos`.
     """
-    if _checked_mode(obs) == "keypoints":
+    if _check_mode(obs) == "keypoints":
         return ObsSpec({"keypoints": ObsKey((2 * len(KEYPOINTS),)), "agent_pos": ObsKey((2,))})
     if obs == "image":
         return ObsSpec(
@@ -257,7 +257,8 @@ class PushTEnv(TaskEnv):
         """
         self._target = action
         self._since.append((action, substeps))
-        (vx, vy), (ax, ay) = self._agent.velocity, action.tolist()
+        vx, vy = self._agent.velocity
+        ax, ay = action.tolist()
         for _ in range(substeps):
             x, y = self._agent.position
             vx += (POSITION_GAIN * (ax - x) - VELOCITY_GAIN * vx) * SUBSTEP_S
@@ -321,28 +322,28 @@ def draw(
     wide = 3 * size  # drawn larger and averaged down: smooth edges at small sizes too
     scale = wide / WORLD_PX
 
-    def fixed(points: ArrayLike) -> NDArray[np.int32]:
+    def to_fixed_point(points: ArrayLike) -> NDArray[np.int32]:
         return np.round((np.asarray(points, np.float64) * scale) * 2**bits).astype(np.int32)
 
     state = np.asarray(state, np.float64)
     image = np.full((wide, wide, 3), 255, np.uint8)
     width = max(1, round(4 * scale))
-    corner = [tuple(map(int, fixed(point))) for point in ((5, 5), (506, 506))]
+    corner = [tuple(map(int, to_fixed_point(point))) for point in ((5, 5), (506, 506))]
     cv2.rectangle(image, corner[0], corner[1], (211, 211, 211), width, cv2.LINE_AA, bits)
     for pose, colour, edge in (
         (goal, (144, 238, 144), (144, 238, 144)),
         (state[2:], (143, 163, 184), (119, 136, 153)),
     ):
-        corners = fixed(to_world(OUTLINE, pose))
+        corners = to_fixed_point(to_world(OUTLINE, pose))
         cv2.fillPoly(image, [corners], colour, cv2.LINE_AA, bits)
         cv2.polylines(image, [corners], True, edge, wide // size, cv2.LINE_AA, bits)
-    centre, radius = tuple(map(int, fixed(state[:2]))), int(fixed(AGENT_RADIUS))
+    centre, radius = tuple(map(int, to_fixed_point(state[:2]))), int(to_fixed_point(AGENT_RADIUS))
     cv2.circle(image, centre, radius, (78, 126, 255), -1, cv2.LINE_AA, bits)
     cv2.circle(image, centre, radius, (65, 105, 225), wide // size, cv2.LINE_AA, bits)
     for arm in () if target is None else ((7.0, 7.0), (7.0, -7.0)):
         ends = []
         for sign in (-1, 1):
-            ends.append(tuple(map(int, fixed(np.asarray(target) + sign * np.array(arm)))))
+            ends.append(tuple(map(int, to_fixed_point(np.asarray(target) + sign * np.array(arm)))))
         cv2.line(
             image, ends[0], ends[1], (220, 50, 47), max(1, round(3 * scale)), cv2.LINE_AA, bits
         )
@@ -367,7 +368,7 @@ def _build_space() -> tuple[pymunk.Space, pymunk.Body, pymunk.Body]:
     return space, agent, block
 
 
-def _checked_mode(obs: str) -> str:
+def _check_mode(obs: str) -> str:
     """`obs`, or a ConfigError with the valid choices."""
     if obs not in get_args(ObsMode):
         raise ConfigError(f"obs is {obs!r}; valid: {', '.join(get_args(ObsMode))}")

@@ -94,7 +94,7 @@ def draws(name: str) -> bool:
     return attempt.returncode == 0
 
 
-def missing_gl_message() -> str:
+def explain_missing_gl() -> str:
     """What to install, or to change, so that pictures can be drawn."""
     packages = " or ".join(
         f"`apt-get install {package}` ({name})" for name, package in LIBRARIES.items()
@@ -128,7 +128,8 @@ class SceneRenderer:
         Raises RenderingError if no OpenGL library works, and ConfigError for a camera that the
         model does not have.
         """
-        mujoco = self._mujoco = load_mujoco()
+        mujoco = load_mujoco()
+        self._mujoco = mujoco
         self._surface = _open_surface(size)
         height, width = size
         model.vis.quality.offsamples = 0
@@ -154,7 +155,8 @@ class SceneRenderer:
         Another camera than the first, or a smaller size, costs nothing to set up. Raises
         ConfigError for an unknown camera.
         """
-        mujoco, (height, width) = self._mujoco, size or self._size
+        mujoco = self._mujoco
+        height, width = size or self._size
         if camera is None:
             chosen = self._first
         else:
@@ -185,12 +187,12 @@ def _open_surface(size: tuple[int, int]) -> Any:
     """MuJoCo's drawing surface of the chosen OpenGL library."""
     chosen = choose_gl()
     if chosen is None:
-        raise RenderingError(missing_gl_message())
+        raise RenderingError(explain_missing_gl())
     try:
         surface = import_module(f"mujoco.{_module(chosen)}").GLContext(size[1], size[0])
         surface.make_current()
     except Exception as error:  # each OpenGL library fails in its own way; the cause stays attached
-        raise RenderingError(missing_gl_message()) from error
+        raise RenderingError(explain_missing_gl()) from error
     return surface
 
 

@@ -19,7 +19,7 @@ from .hand import (
     GraspOptions,
     Hand,
     HandDemonstrator,
-    funnelled,
+    funnel,
     nearest_turn,
 )
 
@@ -95,7 +95,7 @@ class DoorDemonstrator(HandDemonstrator):
 
     def _goal(self, env: RobosuiteEnv, hand: Hand) -> Goal:
         door, settings = Door.of(env), self.options
-        offset_m, turn_rad = door.grip_m - hand.position_m, hand.turn_toward(self._pointing(door))
+        offset_m, turn_rad = door.grip_m - hand.position_m, hand.turn_toward(self._point_hand(door))
         turn_rad[2] += nearest_turn(hand.heading_rad, door.normal_rad, HALF)
         self._grasp.update(offset_m, turn_rad)
         reaching = self._grasp.phase == "reach"
@@ -109,7 +109,7 @@ class DoorDemonstrator(HandDemonstrator):
         """Where the hand should go from where it is, (3,) [m]."""
         settings = self.options
         if self._grasp.phase == "reach":
-            return funnelled(offset_m, settings.hover_height_m, settings.funnel_m)
+            return funnel(offset_m, settings.hover_height_m, settings.funnel_m)
         if self._grasp.phase == "close":
             return np.zeros(3)
         if self._pulling:
@@ -125,7 +125,7 @@ class DoorDemonstrator(HandDemonstrator):
             )
         return offset_m + settings.step_m * door.down
 
-    def _pointing(self, door: Door) -> FloatArray:
+    def _point_hand(self, door: Door) -> FloatArray:
         """Where the hand should point: down, and a little towards the door."""
         inward = np.array([np.cos(door.normal_rad), np.sin(door.normal_rad), 0.0])
         return np.cos(self.options.tilt_rad) * DOWN + np.sin(self.options.tilt_rad) * inward

@@ -107,11 +107,9 @@ class Fingers:
             moved = 0.0
         else:
             moved = float(np.abs(joints - self._before).max())
-        self._before, self._fastest, self._ticks = (
-            joints,
-            max(self._fastest, moved),
-            self._ticks + 1,
-        )
+        self._before = joints
+        self._fastest = max(self._fastest, moved)
+        self._ticks += 1
         return self._ticks > self.LEAST_TICKS and moved < self.STILL * self._fastest
 
 
@@ -171,24 +169,24 @@ class HandDemonstrator(ABC):
     def act(self, env: RobosuiteEnv) -> FloatArray:
         """The action (7,) for the present state of `env`, as its control wants it."""
         goal = self._goal(env, Hand.of(env))
-        move = limited(self.drive.gain * goal.offset_m / STEP_M, self.drive.max_speed)
-        turn = limited(self.drive.gain * goal.turn_rad / STEP_RAD, self.drive.max_speed)
+        move = limit_length(self.drive.gain * goal.offset_m / STEP_M, self.drive.max_speed)
+        turn = limit_length(self.drive.gain * goal.turn_rad / STEP_RAD, self.drive.max_speed)
         intended = np.array([*move, *turn, 1.0 if goal.close else -1.0])
         push = self._push.next() * min(1.0, goal.calm)
-        self.intended = env.commanded(intended)
-        return env.commanded(np.append(np.clip(intended[:6] + push, -1.0, 1.0), intended[6]))
+        self.intended = env.command(intended)
+        return env.command(np.append(np.clip(intended[:6] + push, -1.0, 1.0), intended[6]))
 
     @abstractmethod
     def _goal(self, env: RobosuiteEnv, hand: Hand) -> Goal:
         """What the hand should do in the present state."""
 
 
-def limited(vector: FloatArray, longest: float) -> FloatArray:
+def limit_length(vector: FloatArray, longest: float) -> FloatArray:
     """The vector, shortened to length `longest` if it is longer: the direction stays."""
     return vector * min(1.0, longest / max(float(np.linalg.norm(vector)), 1e-9))
 
 
-def funnelled(offset_m: FloatArray, height_m: float, funnel_m: float) -> FloatArray:
+def funnel(offset_m: FloatArray, height_m: float, funnel_m: float) -> FloatArray:
     """The way (3,) to a point by coming down over it: `height_m` above it until the sideways error
     is below `funnel_m`.
     """

@@ -17,7 +17,7 @@ from .hand import (
     GraspOptions,
     Hand,
     HandDemonstrator,
-    funnelled,
+    funnel,
     heading,
     nearest_turn,
 )
@@ -65,7 +65,7 @@ class LiftDemonstrator(HandDemonstrator):
             return np.array([0.0, 0.0, settings.lift_height_m])
         if self._grasp.phase == "close":
             return np.zeros(3)
-        return funnelled(offset_m, settings.hover_height_m, settings.funnel_m)
+        return funnel(offset_m, settings.hover_height_m, settings.funnel_m)
 
 
 def errors(env: RobosuiteEnv, hand: Hand | None = None) -> tuple[FloatArray, FloatArray]:

@@ -24,7 +24,7 @@ from .hand import (
     Goal,
     Hand,
     HandDemonstrator,
-    funnelled,
+    funnel,
     heading,
     nearest_turn,
 )
@@ -127,7 +127,7 @@ class PickPlaceDemonstrator(HandDemonstrator):
         near = float(np.linalg.norm(offset_m)) < settings.grasp_tolerance_m
         if near and float(np.linalg.norm(turn_rad)) < settings.grasp_tolerance_rad:
             self._enter("close")
-        way_m = funnelled(offset_m, settings.hover_height_m, settings.funnel_m)
+        way_m = funnel(offset_m, settings.hover_height_m, settings.funnel_m)
         aligned = float(np.linalg.norm(turn_rad)) < 3 * settings.grasp_tolerance_rad
         if not aligned:  # wait above until the fingers fit
             way_m[2] = max(way_m[2], offset_m[2] + settings.hover_height_m)

@@ -223,7 +223,7 @@ class RobosuiteEnv(TaskEnv):
                 substeps + 1e-3
             ) * sim.model_timestep  # robosuite rounds down to whole substeps
         try:
-            self._seen, self._reward, _, _ = sim.step(bounded)
+            self._seen, self._reward = sim.step(bounded)[:2]
         finally:
             sim.control_timestep = whole_s
         if substeps < self.substeps:
@@ -256,22 +256,27 @@ class RobosuiteEnv(TaskEnv):
         )
 
     def _save(self) -> Any:
-        own = (self._built_from, copy.deepcopy(dict(self._seen)), self._reward)
-        return own, self.simulation.full_xml, simulation_state(self.simulation)
+        return {
+            "seed": self._built_from,
+            "seen": copy.deepcopy(dict(self._seen)),
+            "reward": self._reward,
+            "scene": self.simulation.full_xml,
+            "simulation": simulation_state(self.simulation),
+        }
 
     def _load(self, state: Any) -> None:
-        (seed, seen, reward), scene, simulation = state
-        if self._sim is None or self._built_from != seed:
-            self._build(seed)
-        if self.simulation.full_xml != scene:
+        if self._sim is None or self._built_from != state["seed"]:
+            self._build(state["seed"])
+        if self.simulation.full_xml != state["scene"]:
             raise ConfigError(
                 "the snapshot's scene cannot be built any more: it was made by another version of "
                 "robosuite"
             )
-        set_simulation_state(self.simulation, simulation)
-        self._seen, self._reward = copy.deepcopy(seen), reward
+        set_simulation_state(self.simulation, state["simulation"])
+        self._seen = copy.deepcopy(state["seen"])
+        self._reward = state["reward"]
 
-    def commanded(self, change: FloatArray) -> FloatArray:
+    def command(self, change: FloatArray) -> FloatArray:
         """The action (7,) of this environment that a change (7,) in [-1, 1] of the one arm's
         present pose amounts to.
         """
@@ -314,15 +319,15 @@ class RobosuiteEnv(TaskEnv):
 
         Raises RenderingError if no OpenGL library works.
         """
-        renderer, picture = self._posed()
+        renderer, picture = self._pose_scene()
         return renderer.frame(picture.data, self.view, (self.render_size, self.render_size))
 
     def _pictures(self) -> dict[str, NDArray[np.uint8]]:
         """What the cameras see."""
-        renderer, picture = self._posed()
+        renderer, picture = self._pose_scene()
         return self.cameras.pictures(renderer, picture.data)
 
-    def _posed(self) -> tuple[SceneRenderer, Picture]:
+    def _pose_scene(self) -> tuple[SceneRenderer, Picture]:
         """The renderer and the full scene, posed as the simulation is now; kept as long as the
         scene stays the same.
         """
@@ -344,7 +349,8 @@ class RobosuiteEnv(TaskEnv):
     def _release_picture(self) -> None:
         if self._renderer is not None:
             self._renderer.close()
-        self._renderer = self._picture = None
+        self._renderer = None
+        self._picture = None
 
     def _release(self) -> None:
         if self._sim is not None:

@@ -38,7 +38,7 @@ def load_robosuite() -> Any:
     choose_gl()
     check_mujoco(metadata.version("mujoco"))
     logging.getLogger("robosuite_logs").addFilter(lambda record: record.levelno >= logging.ERROR)
-    with _kept_environment("MUJOCO_GL"):
+    with _keep_environment("MUJOCO_GL"):
         try:
             import robosuite
         except ImportError as error:
@@ -64,7 +64,7 @@ def check_mujoco(version: str) -> None:
 
 
 @contextlib.contextmanager
-def _kept_environment(name: str) -> Iterator[None]:
+def _keep_environment(name: str) -> Iterator[None]:
     """Leave an environment variable as it was, whatever is done to it inside."""
     before = os.environ.get(name)
     try:

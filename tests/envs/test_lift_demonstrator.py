@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hotstart.envs.demonstrators.hand import limited
+from hotstart.envs.demonstrators.hand import limit_length
 from hotstart.envs.demonstrators.lift import LiftDemonstrator
 from hotstart.envs.robosuite.tasks import LiftEnv
 
@@ -77,7 +77,7 @@ def test_reaches_again_for_a_cube_that_was_pushed_away(env):
 def test_limited_keeps_the_direction():
     rng = np.random.default_rng(0)
     for vector in rng.standard_normal((50, 3)):
-        short = limited(vector, 0.5)
+        short = limit_length(vector, 0.5)
         assert np.linalg.norm(short) == pytest.approx(min(0.5, np.linalg.norm(vector)))
         np.testing.assert_allclose(np.cross(short, vector), 0, atol=1e-12)
-    assert np.array_equal(limited(np.zeros(3), 0.5), np.zeros(3))
+    assert np.array_equal(limit_length(np.zeros(3), 0.5), np.zeros(3))

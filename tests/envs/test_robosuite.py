@@ -227,7 +227,7 @@ def test_absolute_poses_do_what_the_changes_they_stand_for_do():
     absolute.reset(seed=6)
     for change in np.random.default_rng(1).uniform(-0.6, 0.6, (30, 7)):
         seen, *_ = changes.step(change)
-        follows, *_ = absolute.step(absolute.commanded(change))
+        follows, *_ = absolute.step(absolute.command(change))
         for name in seen:
             # What is observed is 2 ms older than what the controller starts from, so the goals differ by tenths of a mm.
             np.testing.assert_allclose(follows[name], seen[name], atol=4e-3)
