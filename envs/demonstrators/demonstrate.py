@@ -4,6 +4,7 @@ have seen and should have done.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal, Protocol
@@ -11,10 +12,24 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ...control import LoopSettings, VirtualClock, run
+from ...planners import ImmediatePlanner
 from ...seeds import Purpose, numpy_generator
-from ...spec import ConfigError, FloatArray, unknown
+from ...spec import (
+    BoolArray,
+    ConfigError,
+    Executed,
+    FloatArray,
+    Horizon,
+    IntArray,
+    Observation,
+    Planned,
+    Tick,
+    unknown,
+)
 from ..base import TaskEnv
 from ..registry import make
+from ..vector_env import VectorEnv
 from .play import PlayDemonstrator, RandomDemonstrator
 
 Kind = Literal["scripted", "play", "random"]
@@ -55,7 +70,7 @@ def make_demonstrator(env: str, noise: float, kind: Kind = "scripted") -> Demons
     if env not in DEMONSTRATORS:
         known = unknown("scripted demonstrator for environment", env, sorted(DEMONSTRATORS))
         raise ConfigError(f"{known}; or use demonstrator=random, or the checkpoint of a policy")
-    module, _, name = DEMONSTRATORS[env].partition(":")
+    module, name = DEMONSTRATORS[env].split(":")
     scripted = getattr(import_module(module), name)(noise=noise)
     if kind == "scripted":
         return scripted
@@ -75,29 +90,86 @@ class Demonstration:
 
 
 def demonstrate(env: TaskEnv, demonstrator: Demonstrator, seed: int) -> Demonstration:
-    """One episode: observations and intended actions, the reward and the success that followed
-    each.
+    """One episode of the control loop with the demonstrator as its policy.
 
-    The action that is written down is the intended one: the disturbance is no part of the skill
+    The action that is written down is the intended one: the injected noise is no part of the skill
     (DART, 1703.09327).
     """
-    observation, info = env.reset(seed=seed)
-    demonstrator.reset(numpy_generator(seed, Purpose.DEMONSTRATOR))
-    rows: dict[str, list[NDArray[Any]]] = {
-        name: [] for name in (*env.obs_spec.keys, "action", "reward", "success")
-    }
-    over = False
-    while not over:
-        for name in env.obs_spec.keys:
-            rows[name].append(np.array(observation[name]))
-        action = demonstrator.act(env)
-        rows["action"].append(np.asarray(demonstrator.intended, np.float32))
-        observation, reward, terminated, truncated, info = env.step(action)
-        rows["reward"].append(np.float32(reward))  # type: ignore[arg-type]
-        rows["success"].append(np.bool_(info["success"]))  # type: ignore[arg-type]
-        over = terminated or truncated
-    arrays = {name: np.stack(values) for name, values in rows.items()}
-    return Demonstration(arrays, bool(info["success"]), info["score"], env.reports_success)
+    robot = VectorEnv([env])
+    policy = DemonstratorPolicy(env, demonstrator)
+    recording = Recording(env, demonstrator)
+    settings = LoopSettings(max_ticks=env.max_steps)
+    listeners = [recording.note]
+    run(robot, policy, ImmediatePlanner(policy), VirtualClock(), [seed], settings, listeners)
+    return recording.finish()
+
+
+class DemonstratorPolicy:
+    """A demonstrator as a `Policy` of one row: it plans one action at a time.
+
+    It acts from the simulation's state, not from observations, and it remembers by itself what it
+    is at: the state that the loop hands round is empty.
+    """
+
+    def __init__(self, env: TaskEnv, demonstrator: Demonstrator) -> None:
+        self.env, self.demonstrator = env, demonstrator
+        self.horizon = Horizon(observed=1, planned=1, executed=1)
+        self.obs_spec, self.action_spec = env.obs_spec, env.action_spec
+        self.rate_hz: float | None = env.rate_hz
+
+    def initial_state(self, seeds: Sequence[int]) -> None:
+        """Begin an episode; the seed fixes what the demonstrator draws in it."""
+        self.demonstrator.reset(numpy_generator(seeds[0], Purpose.DEMONSTRATOR))
+
+    def reset_rows(self, state: None, rows: IntArray, seeds: Sequence[int]) -> None:
+        """Begin an episode in the one row."""
+        if len(rows):
+            self.initial_state(seeds)
+
+    def observe(
+        self,
+        state: None,
+        observation: Observation,
+        executed: Executed | None = None,
+        new: BoolArray | None = None,
+    ) -> None:
+        """Nothing to take in: the demonstrator sees the simulation."""
+
+    def plan(
+        self, state: None, rows: IntArray, executed: IntArray, frozen: IntArray | None = None
+    ) -> Planned:
+        """The action to execute now, (1, 1, A)."""
+        action = np.asarray(self.demonstrator.act(self.env), np.float64)
+        return Planned(rows, action[None, None], state, np.zeros(1, np.int64))
+
+    def adopt(self, state: None, planned: Planned) -> None:
+        """Nothing to put anywhere."""
+
+
+class Recording:
+    """Listens to the loop and keeps what a policy would have seen and should have done."""
+
+    def __init__(self, env: TaskEnv, demonstrator: Demonstrator) -> None:
+        self.demonstrator = demonstrator
+        self.reports_success = env.reports_success
+        names = (*env.obs_spec.keys, "action", "reward", "success")
+        self.columns: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
+        self.score = 0.0
+
+    def note(self, tick: Tick) -> None:
+        """Add a turn: the observation, the intended action, the reward and success that followed."""
+        for name, values in tick.observation.items():
+            self.columns[name].append(np.array(values[0]))
+        self.columns["action"].append(np.asarray(self.demonstrator.intended, np.float32))
+        self.columns["reward"].append(np.asarray(tick.feedback.reward[0], np.float32))
+        self.columns["success"].append(np.asarray(tick.feedback.success[0], np.bool_))
+        self.score = float(tick.feedback.score[0])
+
+    def finish(self) -> Demonstration:
+        """The episode, (n, ...) of every key."""
+        arrays = {name: np.stack(values) for name, values in self.columns.items()}
+        success = bool(arrays["success"][-1])
+        return Demonstration(arrays, success, self.score, self.reports_success)
 
 
 class DemonstrationRunner:

@@ -7,6 +7,7 @@ from hotstart.envs.demonstrators.hand import nearest_turn
 from hotstart.envs.demonstrators.pick_place import MOST_STRAIN_RAD, Scene, SquareDemonstrator
 from hotstart.envs.demonstrators.play import PlayDemonstrator, RandomDemonstrator
 from hotstart.envs.registry import make
+from hotstart.seeds import Purpose, numpy_generator
 from hotstart.spec import ConfigError
 
 ROBOSUITE = [name for name in DEMONSTRATORS if name not in ("metaworld", "lift")]
@@ -109,4 +110,25 @@ def test_the_hand_lifts_as_soon_as_its_fingers_have_come_to_rest(robot):
             waiting += moved < 0.02 * np.abs(now).max()
     assert demonstrator._phase in ("carry", "release")
     assert waiting <= 2
+    env.close()
+
+
+def test_a_demonstration_is_the_plain_loop_written_out():
+    """What the control loop with a demonstrator records is what stepping by hand shows, to the bit."""
+    env, demonstrator = make("lift", max_steps=15), make_demonstrator("lift", 0.3)
+    shown = demonstrate(env, demonstrator, seed=8)
+    observation, info = env.reset(seed=8)
+    demonstrator.reset(numpy_generator(8, Purpose.DEMONSTRATOR))
+    for turn in range(15):
+        for name, values in observation.items():
+            assert np.array_equal(shown.arrays[name][turn], values)
+        executed = demonstrator.act(env)
+        intended = np.asarray(demonstrator.intended, np.float32)
+        assert np.array_equal(shown.arrays["action"][turn], intended)
+        assert not np.array_equal(intended, np.asarray(executed, np.float32))  # noise was injected
+        observation, reward, *_, info = env.step(executed)
+        assert shown.arrays["reward"][turn] == np.float32(reward)
+        assert shown.arrays["success"][turn] == info["success"]
+    assert len(shown.arrays["action"]) == 15
+    assert (shown.success, shown.score) == (info["success"], info["score"])
     env.close()

@@ -207,7 +207,7 @@ def test_turns_of_objects_as_matrices_are_those_of_the_quaternions_and_never_jum
     assert np.abs(np.diff(half_turn, axis=0)).max() < 0.1
     with pytest.raises(
         ConfigError,
-        match="turns of environment 'square' is 'euler'; it must be one of quaternion, matrix",
+        match="rotation of environment 'square' is 'euler'; it must be one of quaternion, rotation_6d",
     ):
         make("square", rotation="euler")
     quaternions.close()
