@@ -209,15 +209,15 @@ SEEDS_DROPPED = (
     Mutant(
         "the_instruction_is_never_dropped",
         "policy/encoders/language.py",
-        "torch.rand(rows, 1, device=said.device) < self.dropped",
-        "torch.rand(rows, 1, device=said.device) < 0",
-        ("policy/test_language.py::test_words_are_dropped_as_a_whole_in_training_only",),
+        "device=token.device) < self.condition_dropout",
+        "device=token.device) < 0",
+        ("policy/test_language.py::test_an_instruction_is_dropped_as_a_whole_in_training_only",),
     ),
     Mutant(
         "stochastic_routing_draws_nothing",
         "policy/denoisers/experts.py",
-        "clamp(1e-9, 1 - 1e-7))) if sample else",
-        "clamp(1e-9, 1 - 1e-7))) if not sample else",
+        "    elif sample:\n        scores = logits + _draw_gumbel(logits, len(logits))",
+        "    elif sample:\n        scores = logits",
         ("policy/test_mode.py",),
     ),
     Mutant(
@@ -366,8 +366,8 @@ TRAINED = (
     Mutant(
         "condition_routes_outlive_an_update",
         "policy/denoisers/mode.py",
-        "now = (self.serial, self.weights_version, tokens)",
-        "now = (self.serial, 0, tokens)",
+        "key = (self.serial, self.weights_version, tokens)",
+        "key = (self.serial, 0, tokens)",
         ("policy/test_mode.py",),
     ),
     Mutant(

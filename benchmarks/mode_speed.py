@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..policy.denoisers.experts import Routes, choose
+from ..policy.denoisers.experts import Routes, select_experts
 from ..policy.denoisers.mode import Block, ModeContext, ModeModulation, ModeTransformer
 from ..policy.diffusion.contract import Denoiser, Preconditioner
 from ..policy.diffusion.objective import staircase_times
@@ -51,7 +51,9 @@ class Masked(ModeTransformer):
         for block, prefix in zip(self.blocks, context.layers, strict=True):
             h, *_ = block.attend(h, phi, prefix, mask)
             h = h + self._experts(
-                block, block.norm_experts(h), choose(block.router(phi), self.top, False)
+                block,
+                block.norm_experts(h),
+                select_experts(block.router(phi), self.top, sample=False),
             )
         return self.out(self.norm_out(h))
 
@@ -62,7 +64,7 @@ class Masked(ModeTransformer):
             mask = picked.any(-1)
             if mask.any():
                 weight = (routes.weight * picked).sum(-1)[mask].unsqueeze(-1).to(h.dtype)
-                out[mask] += weight * block.experts.one(expert, h[mask])
+                out[mask] += weight * block.experts.apply_expert(expert, h[mask])
         return out
 
 

@@ -1,8 +1,10 @@
-"""What every denoiser network has in common: the network contract, level embeddings, tables of prepared levels.
+"""The contract of denoiser networks, tables of prepared levels, and layers that networks share.
 
 context = network.encode_context(tokens)         once per observation
-table   = network.prepare(levels)                once per grid of levels
-out     = network(x, level, context, prepared)   every evaluation; `prepared` is `table.at(step)` or None
+table   = network.prepare(levels, horizon)       once per grid of levels
+out     = network(x, level, context, prepared)   every evaluation
+
+`prepared` is `table.at(step)`, or None: then the network works it out from `level`.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import torch
@@ -19,57 +21,48 @@ from torch import Tensor, nn
 
 from ...spec import ConfigError
 
+Context = TypeVar("Context")
+"""What a network keeps of the condition tokens."""
+Modulation = TypeVar("Modulation")
+"""What a network keeps of noise levels."""
 M = TypeVar("M", bound=nn.Module)
 _SERIALS = itertools.count(1)
-"""Numbers of this process's networks. An address would not do: a new network may get that of one that is gone."""
-
-
-def take_rows(context: Any, rows: Tensor) -> Any:
-    """The context of `rows` (R,) alone: every tensor of it has the row as its first axis."""
-    if isinstance(context, Tensor):
-        return context[rows]
-    if isinstance(context, tuple):
-        return tuple(take_rows(part, rows) for part in context)
-    if is_dataclass(context) and not isinstance(context, type):
-        return replace(
-            context, **{f.name: take_rows(getattr(context, f.name), rows) for f in fields(context)}
-        )
-    return context
+"""Numbers of this process's networks. An address would not do: Python gives it away again."""
 
 
 @dataclass(frozen=True)
-class LevelTable:
-    """Everything of a network that depends on levels alone, for a grid of S steps; tied to the weights it was made with."""
+class LevelTable(Generic[Modulation]):
+    """All that a network needs of a grid of S levels; tied to the weights it was made with.
+
+    Its tensors are constants: no gradient passes through them to the weights.
+    """
 
     levels: Tensor  # (S,) or (S, T)
     version: tuple[int, int]
-    entries: tuple[Any, ...]  # one per step: what `forward` takes as `prepared`
+    entries: tuple[Modulation, ...]  # one per step: what `forward` takes as `prepared`
     network: int  # serial number of the network that made it
     horizon: int  # T
 
     def fits(self, network: Network, horizon: int) -> bool:
-        """Whether the network made it, for plans of that length, and has the same weights still."""
-        return (self.network, self.version, self.horizon) == (
-            network.serial,
-            network.weights_version,
-            horizon,
-        )
+        """Whether `network` made it for plans of `horizon` steps, with the weights it has now."""
+        made_for = (self.network, self.version, self.horizon)
+        return made_for == (network.serial, network.weights_version, horizon)
 
-    def at(self, step: int) -> Any:
+    def at(self, step: int) -> Modulation:
         """The prepared entry of one step."""
         return self.entries[step]
 
 
 @dataclass(frozen=True)
 class Health:
-    """Numbers to log of a network in training, and what is wrong with it, if anything, with the mend."""
+    """Numbers that a network logs in training, and a warning that names the remedy, or None."""
 
     numbers: dict[str, float]
     warning: str | None
 
 
-class Network(nn.Module, ABC):
-    """A denoiser network F: reads noisy actions, a level per action step and a context, writes one number per action."""
+class Network(nn.Module, ABC, Generic[Context, Modulation]):
+    """A denoiser network F: noisy actions, a noise level per action step, context -> actions."""
 
     width: int
     """A."""
@@ -79,11 +72,11 @@ class Network(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.serial = next(_SERIALS)
-        self._replaced = 0  # times that tensors may have been put in place of the weights
+        self._replaced = 0  # how often other tensors may have been put in place of the weights
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self.serial = next(_SERIALS)  # copied, or read back
+        self.serial = next(_SERIALS)  # copied, or unpickled
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         applied = super()._apply(fn, recurse)  # moved to another device or type
@@ -95,45 +88,51 @@ class Network(nn.Module, ABC):
         self._replaced += 1
 
     @abstractmethod
-    def encode_context(self, tokens: Tensor) -> Any:
-        """Whatever the network needs of the condition tokens (B, K, E), worked out once per observation."""
+    def encode_context(self, tokens: Tensor) -> Context:
+        """What the network needs of the condition tokens (B, K, E)."""
 
     @abstractmethod
-    def modulation(self, level: Tensor) -> Any:
-        """Whatever the network needs of the levels (B, T), or (1, T) for all rows."""
+    def modulation(self, level: Tensor) -> Modulation:
+        """What the network needs of the levels (1, T), the same for all rows."""
 
     @abstractmethod
-    def forward(self, x: Tensor, level: Tensor, context: Any, prepared: Any = None) -> Tensor:
-        """F(x (B, T, A), level (B, T), context) -> (B, T, A); `prepared` stands in for the levels' modulation."""
+    def forward(
+        self, x: Tensor, level: Tensor, context: Context, prepared: Modulation | None = None
+    ) -> Tensor:
+        """F(x (B, T, A), level (B, T), context) -> (B, T, A).
+
+        `prepared`, an entry of a LevelTable, stands in for whatever depends on `level` alone.
+        """
 
     def set_precision(self, dtype: torch.dtype) -> Self:
-        """Hold and multiply the weights in `dtype` from now on; raises ConfigError where a network has no such form."""
+        """Hold and multiply the weights in `dtype`; raises ConfigError where the network cannot."""
         if dtype != torch.float32:
             raise ConfigError(
-                f"{type(self).__name__} runs in float32 only, not in {dtype}; denoiser=mode runs in both"
+                f"{type(self).__name__} runs in float32 only, not in {dtype}; denoiser=mode runs "
+                "in both"
             )
         return self
 
     @property
     def active_count(self) -> int:
-        """Weights that work on one token: all of them, unless tokens are led past some."""
+        """Number of weights that work on one token: all, unless the network routes tokens."""
         return sum(p.numel() for p in self.parameters())
 
     def decayed_parameters(self) -> list[nn.Parameter]:
-        """Parameters that weight decay applies to: the matrices of linear and convolution layers."""
+        """Parameters with weight decay: the matrices of linear layers and convolutions."""
         return layer_weights(self)
 
     def losses(self, level: Tensor) -> dict[str, Tensor]:
-        """Weighted auxiliary losses of the network itself at training levels (B, T), by name; none unless it has some."""
+        """The network's own auxiliary losses at training levels (B, T), weighted, by name."""
         return {}
 
     def health(self) -> Health:
-        """What the network says of itself while it is trained."""
+        """What the network reports of itself in training."""
         return Health({}, None)
 
     @property
     def weights_version(self) -> tuple[int, int]:
-        """Changes whenever a weight is written to (optimiser step, EMA swap, load_state_dict) or the network is moved.
+        """Changes with every write to a weight (optimiser, EMA, load_state_dict) and every move.
 
         Fused optimisers write without a trace: call `note_written` after their step.
         """
@@ -145,20 +144,28 @@ class Network(nn.Module, ABC):
             torch.autograd.graph.increment_version(weight)
 
     @torch.no_grad()
-    def prepare(self, levels: Tensor, horizon: int) -> LevelTable:
-        """Table of the modulations of every step of a grid: levels (S,) constant along T, or (S, T)."""
-        if levels.dim() == 2:
-            rows = levels  # (S, T)
-        else:
-            rows = levels.unsqueeze(1).expand(-1, horizon)
+    def prepare(self, levels: Tensor, horizon: int) -> LevelTable[Modulation]:
+        """Table of every step's modulation: levels (S,), the same for all action steps, or (S, T).
+
+        Always made without gradients, under autograd too: what it holds are constants. Sampling
+        with it leaves the level embedding, and all else that reads levels only, without a gradient.
+        Whoever differentiates with respect to weights passes no table; gradients with respect to
+        the plan or the context (guidance) are right with one.
+        """
+        rows = levels
+        if levels.dim() == 1:
+            rows = levels.unsqueeze(1).expand(-1, horizon)  # (S, T)
         entries = tuple(self.modulation(row.unsqueeze(0)) for row in rows)
         return LevelTable(levels, self.weights_version, entries, self.serial, horizon)
 
     def check_steps(self, steps: int) -> None:
-        """Raise ConfigError for plans of a length that the network cannot take; any will do unless it says otherwise."""
+        """Raise ConfigError for plans of a length T that the network cannot take."""
 
     def check_table(self, table: LevelTable) -> None:
-        """Raise ConfigError when the table was prepared by another network, or the weights have changed since."""
+        """Raise ConfigError if another network made the table, or the weights have changed since.
+
+        It does not look at autograd: see `prepare` for which gradients a table leaves out.
+        """
         if table.network != self.serial:
             raise ConfigError(
                 "these levels were prepared by another network: call prepare() of this one"
@@ -180,44 +187,66 @@ class ModuleSequence(nn.ModuleList, Generic[M]):
 def layer_weights(module: nn.Module) -> list[nn.Parameter]:
     """Weights of all linear and convolution layers: no biases, norms, positions or other tables."""
     layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d)
-    return [each.weight for each in module.modules() if isinstance(each, layers)]
+    weights: list[nn.Parameter] = []
+    for each in module.modules():
+        if isinstance(each, layers):
+            weights.append(each.get_parameter("weight"))
+    return weights
 
 
-def heads_apart(x: Tensor, heads: int) -> Tensor:
+def check_heads(embed: int, heads: int) -> None:
+    """Raise ConfigError unless `embed` splits into `heads`, and into sines and cosines."""
+    if embed % heads or embed % 2 or embed < 4:
+        raise ConfigError(
+            f"denoiser.embed ({embed}) must be even, at least 4 and divisible by denoiser.heads "
+            f"({heads})"
+        )
+
+
+def check_positions(steps: int, most: int) -> None:
+    """Raise ConfigError for plans of more steps than a transformer has positions for."""
+    if steps > most:
+        raise ConfigError(
+            f"horizon.planned is {steps}, but denoiser.steps allows {most}: give "
+            f"denoiser.steps={steps}"
+        )
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
     """(B, T, E) -> (B, heads, T, E / heads)."""
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def heads_joined(x: Tensor) -> Tensor:
+def merge_heads(x: Tensor) -> Tensor:
     """(B, heads, T, E / heads) -> (B, T, E)."""
     return x.transpose(1, 2).flatten(2)
 
 
 def sinusoids(steps: int, embed: int, longest: float = 100.0) -> Tensor:
-    """Positions 0 .. steps - 1 as sines and cosines, (steps, E), with periods from 2 pi to 2 pi `longest`."""
+    """Positions 0 .. steps - 1 as sines and cosines (1706.03762, section 3.5), (steps, E).
+
+    Their periods reach from 2 pi to 2 pi `longest` steps.
+    """
     rates = torch.exp(-math.log(longest) * torch.arange(embed // 2) / (embed // 2 - 1))
     angles = torch.arange(steps).unsqueeze(1) * rates
     return torch.cat((angles.sin(), angles.cos()), -1)
 
 
 class LevelEmbedding(nn.Module):
-    """Sinusoid of the level, then a small network: (B, T) -> (B, T, E)."""
+    """Sines and cosines of the level, then a network of one hidden layer: (B, T) -> (B, T, E)."""
 
     frequencies: Tensor
 
     def __init__(self, width: int, out: int, scale: float = 1000.0) -> None:
         super().__init__()
         half = width // 2
-        self.register_buffer(
-            "frequencies",
-            torch.exp(-math.log(10000.0) * torch.arange(half) / (half - 1)) * scale,
-            False,
-        )
+        frequencies = torch.exp(-math.log(10000.0) * torch.arange(half) / (half - 1)) * scale
+        self.register_buffer("frequencies", frequencies, persistent=False)
         self.layers = nn.Sequential(
             nn.Linear(2 * half, 4 * width), nn.Mish(), nn.Linear(4 * width, out)
         )
 
     def forward(self, level: Tensor) -> Tensor:
-        """Embed levels of any shape; a trailing axis is added."""
+        """Embed levels of any shape; a trailing axis E is added."""
         angle = level.unsqueeze(-1) * self.frequencies
         return self.layers(torch.cat((angle.sin(), angle.cos()), -1))

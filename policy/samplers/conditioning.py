@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...rows import take_rows
 from ...spec import Horizon
-from ..denoisers.base import take_rows
 from ..diffusion.contract import BoundDenoiser
 from ..diffusion.schedule import Schedule
 from ..model import PolicyModel

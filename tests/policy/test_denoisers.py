@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hotstart.policy.denoisers.mode import ModeTransformer
+from hotstart.policy.denoisers.published_unet import PublishedUnet
 from hotstart.policy.denoisers.transformer import DiffusionTransformer, TemporalLinear
 from hotstart.policy.denoisers.unet import ConditionalUnet
 from hotstart.policy.diffusion.contract import Denoiser, Preconditioner
@@ -161,6 +162,43 @@ def test_staircases_can_be_prepared_too(network):
         )
 
 
+TRACED = {
+    "unet": lambda: make("unet", channels=(8, 16)),
+    "transformer": lambda: make("transformer", layers=1),
+    "mode": lambda: make("mode"),
+    "published unet": lambda: PublishedUnet(**SIZES, channels=(8, 16), step_width=8),
+}
+
+
+@pytest.mark.parametrize("kind", TRACED)
+def test_a_network_traces_in_one_graph(kind):
+    """With a table and without, under autograd: no host read, no shape that depends on a route."""
+    network = TRACED[kind]()
+    x, tokens, level = inputs(3)
+    level = level[:, :1].expand(-1, STEPS)  # one for each row
+    shared = level[:1].expand(3, -1)
+    entry = network.prepare(level[:1], STEPS).at(0)
+
+    def run(x, tokens):
+        context = network.encode_context(tokens)
+        return network(x, level, context), network(x, shared, context, entry)
+
+    expected = run(x, tokens)
+    got = torch.compile(run, fullgraph=True, backend="eager")(x, tokens)
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_table_holds_constants(network):
+    """What reads levels alone gets no gradient through it, where autograd is on too."""
+    x, tokens, level = inputs(2)
+    entry = network.prepare(level[:1], STEPS).at(0)
+    output = network(x, level[:1], network.encode_context(tokens), entry)
+    output.sum().backward()
+    reached = [name for name, p in network.named_parameters() if p.grad is not None]
+    assert not any(name.startswith("embedding.") for name in reached)
+    assert any(name.startswith("out.") for name in reached)
+
+
 def optimiser_step(network, fused: bool = False):
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-2, fused=fused)
     x, tokens, level = inputs(2)
@@ -313,7 +351,7 @@ def test_coarser_scales_see_the_mean_of_the_levels_below_them():
     net = make("unet")
     level = torch.rand(1, STEPS, generator=torch.Generator().manual_seed(0))
     pairs, fours = torch.arange(STEPS) ^ 1, torch.arange(STEPS) ^ 2
-    scales = [scale for scale, _ in net._placed_blocks()]
+    scales = [scale for scale, _ in net._list_blocks()]
     with torch.no_grad():
         plain, in_pairs, in_fours = (
             net.modulation(level[:, order]) for order in (torch.arange(STEPS), pairs, fours)

@@ -3,8 +3,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from hotstart.policy.denoisers.balance import balance_loss, jensen_shannon, router_z_loss, windows
-from hotstart.policy.denoisers.experts import Experts, Routes, choose, dispatches
+from hotstart.policy.denoisers.balance import (
+    balance_loss,
+    channel_windows,
+    jensen_shannon,
+    router_z_loss,
+)
+from hotstart.policy.denoisers.experts import Experts, Routes, plan_dispatch, select_experts
 from hotstart.policy.denoisers.mode import ModeTransformer
 from hotstart.policy.diffusion.objective import staircase_times
 from hotstart.policy.diffusion.schedule import VPCosine
@@ -116,9 +121,9 @@ def test_one_expert_is_a_dense_swiglu():
     value, gate = (h @ experts.up_projection[0].T + experts.bias[0]).chunk(2, -1)
     expected = (value * gate * gate.sigmoid()) @ experts.down_projection[0].T
     alone = Routes(torch.zeros(5, 1, dtype=torch.long), torch.ones(5, 1))
-    torch.testing.assert_close(experts.apply_dispatch(h, dispatches(alone)), expected)
+    torch.testing.assert_close(experts.apply_dispatch(h, plan_dispatch(alone)), expected)
     flat = Routes(torch.zeros(10, 1, dtype=torch.long), torch.ones(10, 1))
-    torch.testing.assert_close(experts.sorted(h.flatten(0, 1), flat).view_as(h), expected)
+    torch.testing.assert_close(experts.apply_routes(h.flatten(0, 1), flat).view_as(h), expected)
 
 
 def test_the_order_of_experts_means_nothing():
@@ -145,17 +150,17 @@ def test_the_order_of_experts_means_nothing():
         )
 
 
-def test_shares_follow_the_levels():
+def test_dispatches_follow_the_routes():
     routes = Routes(
         torch.tensor([[0, 1], [0, 1], [1, 2], [2, 0]]),
         torch.tensor([[0.7, 0.3], [0.7, 0.3], [0.6, 0.4], [0.9, 0.1]]),
     )
-    found = {(s.expert, s.spans): s.weight.flatten().tolist() for s in dispatches(routes)}
+    found = {(s.expert, s.spans): s.weight.flatten().tolist() for s in plan_dispatch(routes)}
     assert set(found) == {(0, ((0, 2), (3, 4))), (1, ((0, 3),)), (2, ((2, 4),))}
     assert found[0, ((0, 2), (3, 4))] == pytest.approx([0.7, 0.7, 0.1])
     assert found[1, ((0, 3),)] == pytest.approx([0.3, 0.3, 0.6])
     assert found[2, ((2, 4),)] == pytest.approx([0.4, 0.9])
-    alike = dispatches(Routes(routes.expert[:2], routes.weight[:2]))
+    alike = plan_dispatch(Routes(routes.expert[:2], routes.weight[:2]))
     assert [s.weight.flatten().tolist() for s in alike] == [
         pytest.approx([0.7]),
         pytest.approx([0.3]),
@@ -166,7 +171,7 @@ def test_a_grid_of_uniform_levels_runs_the_chosen_experts_only():
     net = make()
     table = net.prepare(torch.tensor([0.9, 0.5, 0.1]), STEPS)
     for step in range(3):
-        for plan in table.at(step).plans:
+        for plan in table.at(step).routing:
             assert len(plan) == net.top
             assert all(s.spans == ((0, STEPS),) for s in plan)
             assert sum(float(s.weight) for s in plan) == pytest.approx(1)
@@ -194,16 +199,16 @@ def test_the_condition_tokens_routes_follow_the_weights():
 def test_draws_follow_the_probabilities_and_never_repeat_an_expert():
     torch.manual_seed(0)
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0]).expand(20_000, 4)
-    drawn = choose(logits, 2, sample=True)
+    drawn = select_experts(logits, 2, sample=True)
     assert bool((drawn.expert[:, 0] != drawn.expert[:, 1]).all())
     p = logits[0].softmax(-1)
     first = torch.bincount(drawn.expert[:, 0], minlength=4) / 20_000
     torch.testing.assert_close(first, p, atol=0.015, rtol=0)
-    likeliest = choose(logits[:1], 2, sample=False)
+    likeliest = select_experts(logits[:1], 2, sample=False)
     assert likeliest.expert.tolist() == [[0, 1]]
     torch.testing.assert_close(likeliest.weight, (p[:2] / p[:2].sum()).unsqueeze(0))
     torch.testing.assert_close(
-        choose(logits[:1], 1, sample=False).weight, p[:1].unsqueeze(0)
+        select_experts(logits[:1], 1, sample=False).weight, p[:1].unsqueeze(0)
     )  # a router can learn from it
 
 
@@ -211,7 +216,7 @@ def test_in_training_tokens_of_a_row_that_share_a_level_share_their_experts():
     net = make(stochastic_routing=True).train()
     level = torch.stack([STAIRS, UNIFORM, STAIRS, UNIFORM])
     torch.manual_seed(0)
-    for routes in net._routes(level, net.embedding(level)):
+    for routes in net._modulate_rows(level).routing:
         for row in range(4):
             for block in level[row].unique():
                 assert len(routes.expert[row][level[row] == block].unique(dim=0)) == 1
@@ -229,8 +234,8 @@ def test_half_precision_keeps_the_routes_and_stays_near():
     x, tokens = inputs(2)
     level = STAIRS.unsqueeze(0)
     table, other = net.prepare(level, STEPS).at(0), half.prepare(level, STEPS).at(0)
-    assert [[(s.expert, s.spans) for s in plan] for plan in table.plans] == [
-        [(s.expert, s.spans) for s in plan] for plan in other.plans
+    assert [[(s.expert, s.spans) for s in plan] for plan in table.routing] == [
+        [(s.expert, s.spans) for s in plan] for plan in other.routing
     ]
     with torch.no_grad():
         exact = net(x, level.expand(2, -1), net.encode_context(tokens), table)
@@ -279,12 +284,12 @@ def test_the_z_loss_sees_how_large_raw_logits_are():
 
 def test_a_window_slides_with_the_noise_and_neighbours_share_most_of_it():
     place = torch.linspace(0, 1, 50)
-    window = windows(place, 20, 0.8)
+    window = channel_windows(place, 20, 0.8)
     assert window.sum(1).tolist() == [16.0] * 50
     assert window[0].tolist() == [1.0] * 16 + [0.0] * 4
     assert window[-1].tolist() == [0.0] * 4 + [1.0] * 16
     assert float((window[1:] * window[:-1]).sum(1).min()) >= 15
-    assert torch.equal(windows(place, 20, 1.0), torch.ones(50, 20))
+    assert torch.equal(channel_windows(place, 20, 1.0), torch.ones(50, 20))
 
 
 def test_jensen_shannon_is_nothing_for_equals_and_ln_2_for_strangers():
@@ -312,7 +317,7 @@ def test_the_prior_teaches_far_levels_to_take_other_experts():
         optimizer.step()
     assert float(net.losses(level)["prior"].detach()) < 0.6 * first
     routes = [
-        choose(block.router(net.embedding(torch.tensor([0.02, 0.99]))), 2, False).expert
+        select_experts(block.router(net.embedding(torch.tensor([0.02, 0.99]))), 2, False).expert
         for block in net.blocks
     ]
     assert any(set(clean.tolist()) != set(noisy.tolist()) for clean, noisy in routes)
@@ -330,7 +335,7 @@ def test_layers_read_the_channels_of_the_window_only_and_the_others_pass_by():
         plain = net(x, level, context)
         prepared = net(x, level, context, net.prepare(level[:1], STEPS).at(0))
         torch.testing.assert_close(prepared, plain, atol=1e-5, rtol=1e-4)
-        window = windows(level[0, :1], 32, 0.5)[0].bool()
+        window = channel_windows(level[0, :1], 32, 0.5)[0].bool()
         assert window.sum() == 16
         assert not read[1][..., ~window].any()  # [0] is the condition tokens' pass
         assert read[1][..., window].any()
