@@ -90,8 +90,8 @@ WHAT_A_POLICY_DOES = (
     Mutant(
         "plans_are_not_counted",
         POLICY,
-        "count=state.plan.count[rows] + 1",
-        "count=state.plan.count[rows]",
+        "Plan(x, level, state.plan.count[rows] + 1, observed)",
+        "Plan(x, level, state.plan.count[rows], observed)",
         POLICIES,
     ),
     Mutant(

@@ -41,9 +41,7 @@ class Plan:
 class PolicyState:
     """All that a policy remembers of B rows. Every array has the row as its first axis."""
 
-    history: (
-        RowArrays  # key -> (B, To, ...) newest last; a row's first observation fills its window
-    )
+    history: RowArrays  # key -> (B, To, ...) newest last; a row's first observation fills it
     seen: IntArray  # (B,) observations since the row's reset
     seeds: IntArray  # (B,) key of the row's noise
     plan: Plan
