@@ -19,7 +19,7 @@ from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 from ..commands import data
 from ..datasets.check import verify
-from ..datasets.formats.replay_buffer import convert
+from ..datasets.formats.conversion import convert
 from ..datasets.store import Store
 from ..spec import ActionSpec, ObsKey, ObsSpec
 

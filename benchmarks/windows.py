@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..datasets.frames import CACHES, ChunkFrames, decoded_bytes, open_frames
+from ..datasets.frames import CACHES, ChunkFrames, count_decoded_bytes, open_frames
 from ..datasets.store import Store
 from ..spec import REQUIRED, option
 from ..system.plugins import PACKAGE
@@ -47,7 +47,7 @@ def run(options: Options) -> None:
         for file in Path(options.data, "data", options.key).rglob("*")
         if file.is_file()
     )
-    decoded = decoded_bytes(store, [options.key])
+    decoded = count_decoded_bytes(store, [options.key])
     print(
         f"{len(store):,} frames, {size / 1e6:.1f} MB on disk, {decoded / 1e6:.0f} MB decoded "
         f"({decoded / size:.1f} times)"

@@ -12,13 +12,8 @@ import numpy as np
 from ..configs.schema import Convert, Download, Info, Verify
 from ..datasets.check import is_error, verify
 from ..datasets.download import SOURCES, download
-from ..datasets.formats.replay_buffer import (
-    LayoutName,
-    ReplayBuffer,
-    convert,
-    is_pusht,
-    read_replay_buffer,
-)
+from ..datasets.formats.conversion import LayoutName, convert, is_pusht
+from ..datasets.formats.replay_buffer import ReplayBuffer, read_replay_buffer
 from ..datasets.store import Store
 from ..system.interrupts import explain
 

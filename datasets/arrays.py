@@ -16,20 +16,19 @@ from .episodes import (
     check_episode,
     content_hash,
     episode_slice,
-    expected_arrays,
     lengths_of,
+    list_arrays,
 )
 from .kinds import decide_key
 
 
 class Arrays:
-    """Episodes given as dicts of arrays (n, ...): an `action` of shape (n, A), observations, and
-    perhaps the extras.
+    """Episodes given as dicts of arrays (n, ...).
 
-    Without specifications they are deduced: actions get plain names, `kinds.decide_key` says what
-    is a picture and what a state, by the first episode. A warning says so where a picture's axes or
-    type of numbers change. A specification that is given is checked against the arrays. Raises
-    DataError as `Store.append` and `decide_key` do.
+    An episode holds an `action` of shape (n, A), observations, and perhaps the extras. `fps` is
+    the steps per second. Specifications that are not given are deduced from the first episode:
+    actions get plain names, `kinds.decide_key` tells pictures from states. A warning says where a
+    picture's axes or type of numbers change. Raises DataError as `Store.append` and `decide_key`.
     """
 
     def __init__(
@@ -46,16 +45,17 @@ class Arrays:
         self.fps = check_fps(fps)
         self.action_spec = action_spec or deduce_action_spec(episodes[0])
         self.obs_spec = obs_spec or deduce_obs_spec(episodes[0])
-        wanted = expected_arrays(self.action_spec, self.obs_spec)
-        checked = [
-            check_episode(episode, wanted, number, self.fps)
-            for number, episode in enumerate(episodes)
-        ]
-        self.keys = tuple(key for key in (*wanted, *EXTRAS) if key in checked[0])
-        self._arrays = {key: _joined(key, checked) for key in self.keys}
-        self.episode_ends: IntArray = np.cumsum(
-            [len(episode[ACTION]) for episode in checked]
-        ).astype(np.int64)
+        wanted = list_arrays(self.action_spec, self.obs_spec)
+        checked: list[dict[str, NDArray[Any]]] = []
+        for number, episode in enumerate(episodes):
+            checked.append(check_episode(episode, wanted, number, self.fps))
+        self._arrays: dict[str, NDArray[Any]] = {}
+        for key in (*wanted, *EXTRAS):
+            if key in checked[0]:
+                self._arrays[key] = _join(key, checked)
+        self.keys = tuple(self._arrays)
+        lengths = [len(episode[ACTION]) for episode in checked]
+        self.episode_ends: IntArray = np.cumsum(lengths).astype(np.int64)
 
     def __len__(self) -> int:
         return int(self.episode_ends[-1])
@@ -66,16 +66,16 @@ class Arrays:
         return lengths_of(self.episode_ends)
 
     def array(self, key: str) -> NDArray[Any]:
-        """All steps of one key, (N, ...)."""
+        """All steps of one key, (N, ...); DataError for an unknown key."""
         check_choice(key, self.keys)
         return self._arrays[key]
 
     def rows(self, key: str, start: int, stop: int) -> NDArray[Any]:
-        """The steps start..stop of one key."""
+        """The steps start..stop of one key, (stop - start, ...); DataError for an unknown key."""
         return self.array(key)[start:stop]
 
     def episode(self, number: int) -> dict[str, NDArray[Any]]:
-        """All keys of one episode."""
+        """All keys of one episode, each (n, ...); DataError where there is no such episode."""
         steps = episode_slice(self.episode_ends, number)
         return {key: self._arrays[key][steps] for key in self.keys}
 
@@ -107,13 +107,16 @@ def deduce_action_spec(episode: Mapping[str, NDArray[Any]]) -> ActionSpec:
 
 def deduce_obs_spec(episode: Mapping[str, NDArray[Any]]) -> ObsSpec:
     """What each key of an episode is, see `kinds.decide_key`."""
-    names = [name for name in episode if name != ACTION and name not in EXTRAS]
-    if not names:
+    keys: dict[str, ObsKey] = {}
+    for name, array in episode.items():
+        if name != ACTION and name not in EXTRAS:
+            keys[name] = _deduce_key(name, np.asarray(array))
+    if not keys:
         raise DataError(
             f"the first episode has no observation, only {list(episode)}; add at least one key, "
             f"for instance 'state'"
         )
-    return ObsSpec({name: _deduce_key(name, np.asarray(episode[name])) for name in names})
+    return ObsSpec(keys)
 
 
 def _deduce_key(name: str, array: NDArray[Any]) -> ObsKey:
@@ -126,12 +129,12 @@ def _deduce_key(name: str, array: NDArray[Any]) -> ObsKey:
     return decide_key(name, array.shape[1:], array.dtype)
 
 
-def _joined(key: str, episodes: Sequence[Mapping[str, NDArray[Any]]]) -> NDArray[Any]:
+def _join(key: str, episodes: Sequence[Mapping[str, NDArray[Any]]]) -> NDArray[Any]:
     """One key of all episodes in a row; DataError where an episode lacks it or has it alone."""
-    have = [key in episode for episode in episodes]
-    if not all(have):
-        raise DataError(
-            f"episode {have.index(False)} has no {key!r}, but episode 0 has it; give it in all "
-            f"episodes or in none"
-        )
+    for number, episode in enumerate(episodes):
+        if key not in episode:
+            raise DataError(
+                f"episode {number} has no {key!r}, but episode 0 has it; "
+                "give it in all episodes or in none"
+            )
     return np.concatenate([episode[key] for episode in episodes])

@@ -1,5 +1,6 @@
-"""Looks through a data set for what would spoil training: errors make it unusable, warnings
-deserve a look.
+"""Looks for faults of a data set that would spoil training.
+
+Errors make it unusable, warnings deserve a look.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..spec import DataError
-from .episodes import ACTION, TIMESTAMP, Dataset, first_not_finite, lengths_of
+from .episodes import ACTION, TIMESTAMP, Dataset, episode_slice, first_not_finite, lengths_of
 from .statistics import find_constants
 from .windows import LEAST_STEPS
 
@@ -25,23 +26,22 @@ TINY = 1e-3
 
 
 def verify(dataset: Dataset) -> list[str]:
-    """Findings in plain words, errors first, each beginning with "error: " or "warning: "; empty
-    when all is well.
+    """Findings in plain words, errors first; empty for a sound data set.
 
-    Errors: ends that do not increase, lengths that disagree, numbers that are not finite,
-    timestamps that do not increase, parts that cannot be read, and no episode of two steps.
-    Warnings: episodes of under two steps, which training leaves out, a rate off by more than 5 %,
-    numbers that never change, states of a tiny range, outliers, episodes that stand still or occur
-    twice, cameras that freeze or hold only 0 and 1.
+    Each begins with "error: " or "warning: ".
+
+    - Errors: ends or timestamps that do not increase, lengths that disagree, numbers that are not
+      finite, parts that cannot be read, and no episode of two steps.
+    - Warnings about numbers: some that never change, states of a tiny range, outliers.
+    - Warnings about episodes: fewer than two steps (training leaves them out), a rate off by more
+      than 5 %, standing still, occurring twice, cameras that freeze or hold only 0 and 1.
     """
-    findings = [ERROR + text for text in _structure(dataset)]
-    if not findings and len(dataset.episode_ends):
-        findings = [text for key in dataset.keys for text in _key_findings(dataset, key)]
-        findings += (
-            [WARNING + text for text in _episode_findings(dataset)]
-            if not any(map(is_error, findings))
-            else []
-        )
+    findings = list(_check_ends(dataset))
+    if not findings:
+        for key in dataset.keys:
+            findings += _check_key(dataset, key)
+        if not any(map(is_error, findings)):
+            findings += _check_episodes(dataset)
     return sorted(findings, key=lambda text: not is_error(text))
 
 
@@ -50,82 +50,92 @@ def is_error(finding: str) -> bool:
     return finding.startswith(ERROR)
 
 
-def _structure(dataset: Dataset) -> Iterator[str]:
+def _check_ends(dataset: Dataset) -> Iterator[str]:
     """Ends and the numbers of steps."""
     ends = dataset.episode_ends
     if len(ends) == 0:
-        yield "there are no episodes"
-    for number in np.flatnonzero(lengths_of(ends) <= 0):
-        yield f"episode {number} ends at step {ends[number]}, not after the one before it"
-    if len(ends) and 0 < lengths_of(ends).max() < LEAST_STEPS:
-        yield f"no episode has {LEAST_STEPS} steps, and training needs that many: one observation and one action teach nothing"
+        yield f"{ERROR}there are no episodes"
+        return
+    lengths = lengths_of(ends)
+    for number in np.flatnonzero(lengths <= 0):
+        yield f"{ERROR}episode {number} ends at step {ends[number]}, not after the one before it"
+    if 0 < lengths.max() < LEAST_STEPS:
+        yield (
+            f"{ERROR}no episode has {LEAST_STEPS} steps, and training needs that many: "
+            "one observation and one action teach nothing"
+        )
 
 
-def _key_findings(dataset: Dataset, key: str) -> Iterator[str]:
+def _check_key(dataset: Dataset, key: str) -> Iterator[str]:
     """What is wrong with one key."""
     spec = dataset.obs_spec.keys.get(key)
     try:
         if spec is not None and spec.kind == "image":
-            yield from (WARNING + text for text in _image_findings(dataset, key))
+            yield from _check_images(dataset, key)
             return
         values = dataset.array(key)
     except DataError as error:
         yield f"{ERROR}{error}"
         return
+    bad = first_not_finite(values)
     if len(values) != dataset.episode_ends[-1]:
         yield f"{ERROR}{key} has {len(values)} steps, the episodes {dataset.episode_ends[-1]}"
-    elif bad := first_not_finite(values):
-        yield f"{ERROR}{key}[{', '.join(map(str, bad[0]))}] is {bad[1]} (steps counted over all episodes)"
+    elif bad:
+        place = ", ".join(map(str, bad[0]))
+        yield f"{ERROR}{key}[{place}] is {bad[1]} (steps counted over all episodes)"
     elif key == TIMESTAMP:
-        yield from _time_findings(dataset, values)
+        yield from _check_times(dataset, values)
     elif key == ACTION or (spec is not None and spec.kind != "language"):  # words need not change
-        yield from (WARNING + text for text in _range_findings(dataset, key, values))
+        yield from _check_ranges(dataset, key, values)
 
 
-def _time_findings(dataset: Dataset, stamps: NDArray[Any]) -> Iterator[str]:
+def _check_times(dataset: Dataset, stamps: NDArray[Any]) -> Iterator[str]:
     """Timestamps must increase; their mean rate should be the data set's."""
     off: dict[int, float] = {}
-    for number, steps in enumerate(_slices(dataset)):
+    for number, steps in enumerate(_list_slices(dataset)):
         gaps = np.diff(stamps[steps])
         if (gaps <= 0).any():
-            yield f"{ERROR}timestamps of episode {number} do not increase at its step {int(np.argmax(gaps <= 0)) + 1}"
+            step = int(np.argmax(gaps <= 0)) + 1
+            yield f"{ERROR}timestamps of episode {number} do not increase at its step {step}"
         elif len(gaps) and abs(gaps.mean() * dataset.fps - 1) > RATE_SHARE:
             off[number] = 1 / gaps.mean()
     if off:
         worst = max(off, key=lambda number: abs(np.log(off[number] / dataset.fps)))
-        yield f"{WARNING}{len(off)} episodes do not run at {dataset.fps:g} fps; the worst, episode {worst}, at {off[worst]:.2f}"
+        yield (
+            f"{WARNING}{len(off)} episodes do not run at {dataset.fps:g} fps; "
+            f"the worst, episode {worst}, at {off[worst]:.2f}"
+        )
 
 
-def _range_findings(dataset: Dataset, key: str, array: NDArray[Any]) -> Iterator[str]:
-    """Numbers of a key (N, ...) that never change or hardly do, and single ones far from all
-    others.
-    """
+def _check_ranges(dataset: Dataset, key: str, array: NDArray[Any]) -> Iterator[str]:
+    """Numbers of a key (N, ...) that never or hardly change, and single ones far from the rest."""
     values = array.reshape(len(array), -1).astype(np.float64)  # (N, D)
-    names = [_name(key, dim, array.shape[1:]) for dim in range(values.shape[1])]
+    names = [_name_dim(key, dim, array.shape[1:]) for dim in range(values.shape[1])]
     least, greatest = values.min(0), values.max(0)
     constant = find_constants(least, greatest, commanded=key == ACTION)
     if constant.any():
         yield _describe_constants(dataset, key, constant, least)
     if key != ACTION:
-        yield from _tiny_findings(names, least, greatest, constant)
-    yield from _outlier_findings(names, values)
+        yield from _find_tiny(names, least, greatest, constant)
+    yield from _find_outliers(names, values)
 
 
 def _describe_constants(
     dataset: Dataset, key: str, constant: NDArray[np.bool_], values: NDArray[np.float64]
 ) -> str:
-    """Which numbers of a key never change; of actions, what they always are, since a policy
-    commands exactly that.
+    """Which numbers of a key never change.
+
+    For actions it says what they always are, since a policy commands exactly that.
     """
     dims = np.flatnonzero(constant)
-    said = f"{key} never changes in dimensions {dims.tolist()}"
+    said = f"{WARNING}{key} never changes in dimensions {dims.tolist()}"
     if key != ACTION:
         return said
     always = [f"{dataset.action_spec.dims[dim].name} is always {values[dim]:g}" for dim in dims]
     return f"{said}: {', '.join(always)}; a policy will command exactly this"
 
 
-def _tiny_findings(
+def _find_tiny(
     names: list[str],
     least: NDArray[np.float64],
     greatest: NDArray[np.float64],
@@ -136,62 +146,67 @@ def _tiny_findings(
     tiny = (half < TINY * np.maximum(1.0, np.abs(greatest + least) / 2)) & ~constant
     for dim in np.flatnonzero(tiny):
         yield (
-            f"{names[dim]} stays between {least[dim]:g} and {greatest[dim]:g}: being off by "
-            f"{10 * half[dim]:.2g} looks like 10 "
-            "normalised units to a policy; check its unit, or leave it out if only noise moves it"
+            f"{WARNING}{names[dim]} stays between {least[dim]:g} and {greatest[dim]:g}: "
+            f"being off by {10 * half[dim]:.2g} looks like 10 normalised units to a policy; "
+            "check its unit, or leave it out if only noise moves it"
         )
 
 
-def _name(key: str, dim: int, shape: tuple[int, ...]) -> str:
+def _name_dim(key: str, dim: int, shape: tuple[int, ...]) -> str:
     """A number of a key by its index, as in state[:, 2]."""
-    return f"{key}[{', '.join([':', *map(str, np.unravel_index(dim, shape))])}]"
+    index = ", ".join(map(str, np.unravel_index(dim, shape)))
+    return f"{key}[:, {index}]"
 
 
-def _outlier_findings(names: list[str], values: NDArray[np.float64]) -> Iterator[str]:
+def _find_outliers(names: list[str], values: NDArray[np.float64]) -> Iterator[str]:
     """Single numbers of (N, D) far from all others of their dimension."""
-    low = np.quantile(
-        values, 0.01, axis=0, method="higher"
-    )  # rounded inwards: one outlier in few steps must not move them
+    # The quantiles are rounded inwards: one outlier in few steps must not move them.
+    low = np.quantile(values, 0.01, axis=0, method="higher")
     high = np.quantile(values, 0.99, axis=0, method="lower")
     reach = OUTLIER_RANGES * (high - low)
     far = ((values < low - reach) | (values > high + reach)) & (high > low)
     for dim in np.flatnonzero(far.any(0)):
         step = int(np.argmax(far[:, dim]))
+        others = int(far[:, dim].sum()) - 1
         yield (
-            f"{names[dim]} is {values[step, dim]:g} at step {step} and "
-            f"{int(far[:, dim].sum()) - 1} more outliers; "
-            f"98 % lie in [{low[dim]:g}, {high[dim]:g}]"
+            f"{WARNING}{names[dim]} is {values[step, dim]:g} at step {step} and {others} more "
+            f"outliers; 98 % lie in [{low[dim]:g}, {high[dim]:g}]"
         )
 
 
-def _episode_findings(dataset: Dataset) -> Iterator[str]:
+def _check_episodes(dataset: Dataset) -> Iterator[str]:
     """Episodes that are too short, stand still, or occur twice; judged by actions and states."""
-    keys = [ACTION, *(name for name, key in dataset.obs_spec.keys.items() if key.kind == "state")]
-    joined = np.concatenate(
-        [dataset.array(key).reshape(int(dataset.episode_ends[-1]), -1) for key in keys], axis=1
-    )
+    arrays = [dataset.array(ACTION)]
+    for name, key in dataset.obs_spec.keys.items():
+        if key.kind == "state":
+            arrays.append(dataset.array(name))
+    joined = np.concatenate([array.reshape(len(array), -1) for array in arrays], axis=1)
     seen: dict[str, int] = {}
-    for number, steps in enumerate(_slices(dataset)):
+    for number, steps in enumerate(_list_slices(dataset)):
         values = np.ascontiguousarray(joined[steps])
         if len(values) < LEAST_STEPS:
-            yield f"episode {number} has {len(values)} step: training leaves it out, it needs {LEAST_STEPS}"
+            yield (
+                f"{WARNING}episode {number} has {len(values)} step: "
+                f"training leaves it out, it needs {LEAST_STEPS}"
+            )
             continue
         still = float((values[1:] == values[:-1]).all(1).mean())
         if still > FROZEN_SHARE:
-            yield f"in episode {number} nothing changes in {still:.0%} of the steps"
+            yield f"{WARNING}in episode {number} nothing changes in {still:.0%} of the steps"
         first = seen.setdefault(hashlib.sha256(values.tobytes()).hexdigest(), number)
         if first != number:
-            yield f"episode {number} is the same as episode {first}"
+            yield f"{WARNING}episode {number} is the same as episode {first}"
 
 
-def _image_findings(dataset: Dataset, key: str) -> Iterator[str]:
-    """Cameras that show one colour only or freeze, episode by episode, since images may not fit
-    into memory.
+def _check_images(dataset: Dataset, key: str) -> Iterator[str]:
+    """Cameras that show one colour only or freeze.
+
+    Episode by episode, since images may not fit into memory.
     """
-    frozen = []
-    blank = []
+    frozen: list[int] = []
+    blank: list[int] = []
     greatest = 0
-    for number, steps in enumerate(_slices(dataset)):
+    for number, steps in enumerate(_list_slices(dataset)):
         images = dataset.rows(key, steps.start, steps.stop)
         flat = images.reshape(len(images), -1)
         greatest = max(greatest, int(flat.max()))
@@ -200,24 +215,27 @@ def _image_findings(dataset: Dataset, key: str) -> Iterator[str]:
         if (flat.min(1) == flat.max(1)).any():
             blank.append(number)
     if greatest == 1:
-        yield f"{key} holds only 0 and 1: pictures are bytes from 0 to 255, so these are nearly black"
+        yield (
+            f"{WARNING}{key} holds only 0 and 1: pictures are bytes from 0 to 255, "
+            "so these are nearly black"
+        )
     if frozen:
-        yield f"{key} repeats its frames in more than {FROZEN_SHARE:.0%} of the steps of episodes {_few(frozen)}"
+        yield (
+            f"{WARNING}{key} repeats its frames in more than {FROZEN_SHARE:.0%} of the steps "
+            f"of episodes {_shorten_list(frozen)}"
+        )
     if blank:
-        yield f"{key} holds frames of one colour only in episodes {_few(blank)}"
+        yield f"{WARNING}{key} holds frames of one colour only in episodes {_shorten_list(blank)}"
 
 
-def _slices(dataset: Dataset) -> Iterator[slice]:
+def _list_slices(dataset: Dataset) -> list[slice]:
     """The steps of each episode."""
-    starts = [0, *dataset.episode_ends[:-1].tolist()]
-    return (
-        slice(start, stop)
-        for start, stop in zip(starts, dataset.episode_ends.tolist(), strict=True)
-    )
+    return [episode_slice(dataset.episode_ends, i) for i in range(len(dataset.episode_ends))]
 
 
-def _few(numbers: list[int]) -> str:
+def _shorten_list(numbers: list[int]) -> str:
     """The first ten numbers and how many more there are."""
-    return ", ".join(map(str, numbers[:10])) + (
-        f" and {len(numbers) - 10} more" if len(numbers) > 10 else ""
-    )
+    text = ", ".join(map(str, numbers[:10]))
+    if len(numbers) > 10:
+        return f"{text} and {len(numbers) - 10} more"
+    return text

@@ -1,5 +1,7 @@
-"""Fetches published data sets: resumed after a cut, checked by their contents, and mendable by
-hand without a network.
+"""Fetches published data sets.
+
+A download that was cut off is resumed, and the contents are checked. Files that were fetched by
+hand are accepted too.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ import numpy as np
 from tqdm import tqdm
 
 from ..spec import ConfigError, DataError, cut
+from .formats.conversion import LayoutName
 from .formats.files import DAMAGE, check_inflation
-from .formats.replay_buffer import LayoutName, ReplayBuffer, read_replay_buffer, zipped_prefix
+from .formats.replay_buffer import ReplayBuffer, find_prefix, read_replay_buffer
 from .store import refuse_full_disk
 
 ATTEMPTS = 5
@@ -37,9 +40,8 @@ class Source:
     episodes: int
     steps: int
     layout: LayoutName = "plain"
-    sha256: Mapping[str, str] = field(
-        default_factory=dict
-    )  # of the decoded arrays' bytes, so that packing does not matter
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    """Digests of the decoded arrays' bytes, so that packing does not matter."""
 
 
 SOURCES: dict[str, Source] = {
@@ -66,9 +68,9 @@ def download(
     address: str | None = None,
     sources: Mapping[str, Source] = SOURCES,
 ) -> Path:
-    """The replay buffer of a published data set, in `folder`; fetched, checked and unpacked unless
-    it is there already.
+    """The path of a published replay buffer in `folder`.
 
+    It is fetched, checked and unpacked unless it is there already.
     A zip that lies at folder/NAME.zip is taken as it is, so one fetched by hand serves as well.
     `address` names another place that has the same data. Raises ConfigError for an unknown name;
     DataError when it cannot be fetched or is not the published data.
@@ -102,32 +104,29 @@ def check_contents(buffer: ReplayBuffer, source: Source) -> None:
     """Raise DataError unless the buffer holds the published numbers."""
     episodes, steps = len(buffer.episode_ends), int(buffer.episode_ends[-1])
     if (episodes, steps) != (source.episodes, source.steps):
-        wanted = f"{source.episodes} episodes and {source.steps} steps"
         raise DataError(
-            f"{buffer.path} has {episodes} episodes and {steps} steps; the published data has "
-            f"{wanted}"
+            f"{buffer.path} has {episodes} episodes and {steps} steps; "
+            f"the published data has {source.episodes} episodes and {source.steps} steps"
         )
     for key, wanted in source.sha256.items():
         if key == "episode_ends":
             array = buffer.episode_ends
         else:
             array = buffer.array(key)
-        found = hashlib.sha256(
-            np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
-        ).hexdigest()
+        plain = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"))
+        found = hashlib.sha256(plain.tobytes()).hexdigest()
         if found != wanted:
             raise DataError(
-                f"{buffer.path}: {key!r} is not the published data (sha256 {found[:12]}..., not "
-                f"{wanted[:12]}...)"
+                f"{buffer.path}: {key!r} is not the published data "
+                f"(sha256 {found[:12]}..., not {wanted[:12]}...)"
             )
 
 
 def fetch(address: str, target: Path) -> None:
-    """Load a file over HTTP into `target`; an earlier, partial one (`target`.part) is continued
-    where the server allows it.
+    """Load a file over HTTP into `target`.
 
-    Tries again after a cut as long as something arrives. Raises DataError, with what to do by hand,
-    when that does not help.
+    An earlier, partial one (`target`.part) is continued where the server allows it. Tries again
+    after a cut as long as something arrives; otherwise raises DataError with what to do by hand.
     """
     if not address.startswith(("http://", "https://")):
         raise ConfigError(f"{address!r} is not an address; it must begin with https:// or http://")
@@ -154,9 +153,8 @@ def fetch(address: str, target: Path) -> None:
         kept = ""
     raise DataError(
         f"{address} could not be fetched ({trouble}).{kept} Call again later, or fetch that file "
-        f"on another machine and put it "
-        f"at {target.resolve()}; the next call takes it up. Another place that has it is given as "
-        f"address=..."
+        f"on another machine and put it at {target.resolve()}; the next call takes it up. "
+        "Another place that has it is given as address=..."
     )
 
 
@@ -182,12 +180,15 @@ def _fetch_rest(address: str, part: Path) -> None:
         else:
             start = 0
         tag = answer.headers.get("ETag", "W/")
-        if not tag.startswith(
-            "W/"
-        ):  # weak tags cannot be asked for again (RFC 9110, section 13.1.5)
+        # Weak tags cannot be asked for again (RFC 9110, section 13.1.5).
+        if not tag.startswith("W/"):
             _tag_file(part).write_text(tag)
         length = answer.headers.get("Content-Length")
-        _pour(answer, part, start, None if length is None else start + int(length))
+        if length is None:
+            total = None
+        else:
+            total = start + int(length)
+        _pour(answer, part, start, total)
 
 
 def _range_headers(part: Path) -> dict[str, str]:
@@ -211,18 +212,19 @@ def _continues(status: int, headers: Message, size: int) -> bool:
 
 def _pour(answer: http.client.HTTPResponse, part: Path, start: int, total: int | None) -> None:
     """Write the answer's body behind the first `start` bytes of the part."""
-    name = part.name.removesuffix(".part")
-    with (
-        part.open("ab" if start else "wb") as file,
-        tqdm(
-            total=total,
-            initial=start,
-            desc=f"fetching {name}",
-            unit="B",
-            unit_scale=True,
-            disable=None,
-        ) as bar,
-    ):
+    if start:
+        mode = "ab"
+    else:
+        mode = "wb"
+    bar = tqdm(
+        total=total,
+        initial=start,
+        desc=f"fetching {part.name.removesuffix('.part')}",
+        unit="B",
+        unit_scale=True,
+        disable=None,
+    )
+    with part.open(mode) as file, bar:
         while piece := answer.read(PIECE_BYTES):
             file.write(piece)
             bar.update(len(piece))
@@ -251,15 +253,14 @@ def _unpack(archive: Path, target: Path) -> None:
     shutil.rmtree(making, ignore_errors=True)
     try:
         with zipfile.ZipFile(archive) as packed:
-            prefix = zipped_prefix(packed.namelist())
-            wanted = [
-                info
-                for info in packed.infolist()
-                if info.filename.startswith(prefix) and "__MACOSX" not in info.filename
-            ]
-            check_inflation(
-                str(archive), sum(info.file_size for info in wanted), archive.stat().st_size
-            )
+            prefix = find_prefix(packed.namelist())
+            wanted: list[zipfile.ZipInfo] = []
+            unpacked = 0
+            for info in packed.infolist():
+                if info.filename.startswith(prefix) and "__MACOSX" not in info.filename:
+                    wanted.append(info)
+                    unpacked += info.file_size
+            check_inflation(str(archive), unpacked, archive.stat().st_size)
             for info in tqdm(wanted, desc=f"unpacking {archive.name}", unit="file", disable=None):
                 packed.extract(info, making)
         (making / prefix).replace(target)

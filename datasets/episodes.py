@@ -1,6 +1,4 @@
-"""What one episode must look like, and what every data set offers: the store on disk and the
-user's own arrays alike.
-"""
+"""What one episode must hold, and what every data set offers, on disk or in memory."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ EXTRAS = {
     "success": np.dtype(np.bool_),
     TIMESTAMP: np.dtype(np.float64),
 }
-"""Keys an episode may hold besides its observations and actions, each of shape (n,): key ->
-dtype on disk.
-"""
+"""Keys that an episode may hold besides observations and actions, (n,) each, with their dtypes."""
 BLOCK_ROWS = 4096
 MOST_KEYS = 500
 LONGEST_NAME = 100
@@ -71,9 +67,10 @@ class Dataset(Protocol):
         ...
 
 
-def expected_arrays(action_spec: ActionSpec, obs_spec: ObsSpec) -> dict[str, ObsKey]:
-    """The keys that every episode must hold: those of the observation, then `action`; raises
-    DataError on a wrong key.
+def list_arrays(action_spec: ActionSpec, obs_spec: ObsSpec) -> dict[str, ObsKey]:
+    """The keys that every episode must hold: those of the observation, then `action`.
+
+    Raises DataError for a key that cannot be stored.
     """
     check_keys(list(obs_spec.keys))
     for name, key in obs_spec.keys.items():
@@ -91,28 +88,30 @@ def check_episode(
     dtypes, and numbers that are not finite.
     """
     _check_names(episode, wanted, number)
-    keys = {
-        **wanted,
-        **{name: ObsKey((), str(dtype)) for name, dtype in EXTRAS.items() if name in episode},
-    }
-    checked = {
-        name: _checked_array(name, np.asarray(episode[name]), key, number)
-        for name, key in keys.items()
-    }
-    length = _common_length(checked, number)
+    keys = dict(wanted)
+    for name in EXTRAS:
+        if name in episode:
+            keys[name] = extra_key(name)
+    checked: dict[str, NDArray[Any]] = {}
+    for name, key in keys.items():
+        checked[name] = _check_array(name, np.asarray(episode[name]), key, number)
+    length = _check_length(checked, number)
     checked.setdefault(TIMESTAMP, np.arange(length, dtype=np.float64) / fps)
     return checked
 
 
+def extra_key(name: str) -> ObsKey:
+    """The specification of an extra: one number a step."""
+    return ObsKey((), str(EXTRAS[name]))
+
+
 def content_hash(dataset: Dataset) -> str:
-    """sha256 over names, dtypes, shapes and numbers, in blocks: it does not depend on chunks,
-    codecs or the place on disk.
+    """sha256 over names, dtypes, shapes and numbers.
+
+    Numbers are read in blocks, so chunks, codecs and the place on disk do not matter.
     """
     digest = hashlib.sha256(dataset.episode_ends.astype("<i8").tobytes())
-    if len(dataset.episode_ends):
-        steps = int(dataset.episode_ends[-1])
-    else:
-        steps = 0
+    steps = count_steps(dataset)
     for key in sorted(dataset.keys):
         for start in range(0, steps, BLOCK_ROWS):
             block = dataset.rows(key, start, min(start + BLOCK_ROWS, steps))
@@ -122,14 +121,21 @@ def content_hash(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
+def count_steps(dataset: Dataset) -> int:
+    """Steps of all episodes together."""
+    if len(dataset.episode_ends):
+        return int(dataset.episode_ends[-1])
+    return 0
+
+
 def first_not_finite(array: NDArray[Any]) -> tuple[tuple[int, ...], str] | None:
-    """Where the first NaN or infinite number of an array lies and which of the two it is; None
-    where all are finite.
-    """
+    """Index of the first number that is not finite, and "NaN" or "infinite"; None without any."""
     if array.dtype.kind != "f" or np.isfinite(array).all():
         return None
-    place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-    return place, "NaN" if np.isnan(array[place]) else "infinite"
+    place = tuple(np.argwhere(~np.isfinite(array))[0].tolist())
+    if np.isnan(array[place]):
+        return place, "NaN"
+    return place, "infinite"
 
 
 def check_keys(names: Sequence[str]) -> None:
@@ -139,8 +145,8 @@ def check_keys(names: Sequence[str]) -> None:
     for name in names:
         if not isinstance(name, str) or len(name) > LONGEST_NAME or not name.isprintable():
             raise DataError(
-                f"a key is called {shorten(name)}; a name has at most {LONGEST_NAME} printable "
-                f"characters"
+                f"a key is called {shorten(name)}; "
+                f"a name has at most {LONGEST_NAME} printable characters"
             )
 
 
@@ -148,14 +154,14 @@ def _check_key(name: str, key: ObsKey) -> None:
     """Refuse observation keys that cannot be stored."""
     if name == ACTION or name in EXTRAS or not name or "/" in name or name.startswith((".", "__")):
         raise DataError(
-            f"an observation cannot be called {name!r}: {[ACTION, *EXTRAS]} are taken, and '/' is "
-            f"not possible"
+            f"an observation cannot be called {name!r}: "
+            f"{[ACTION, *EXTRAS]} are taken, and '/' is not possible"
         )
     kind = np.dtype(key.dtype).kind
     if kind not in "fiub":
         raise DataError(
-            f"{name!r} has dtype {key.dtype}; numbers are stored (store text as tokens, or as the "
-            f"data set's task)"
+            f"{name!r} has dtype {key.dtype}; numbers are stored "
+            "(store text as tokens, or as the data set's task)"
         )
     if key.kind not in get_args(ObsKind):
         raise DataError(
@@ -178,10 +184,8 @@ def _check_names(episode: Mapping[str, Any], wanted: Mapping[str, ObsKey], numbe
         )
 
 
-def _checked_array(name: str, array: NDArray[Any], key: ObsKey, number: int) -> NDArray[Any]:
-    """One key of an episode in its form and dtype; DataError where shape, dtype or a number is
-    wrong.
-    """
+def _check_array(name: str, array: NDArray[Any], key: ObsKey, number: int) -> NDArray[Any]:
+    """One key of an episode with its shape and dtype; DataError where one of them is wrong."""
     _check_finite(name, array, number)
     held = _read(name, array, key, number)
     if held.ndim == 0 or held.shape[1:] != tuple(key.shape):
@@ -198,9 +202,9 @@ def _check_finite(name: str, array: NDArray[Any], number: int) -> None:
     """Refuse NaN and infinite numbers."""
     bad = first_not_finite(array)
     if bad:
+        place = ", ".join(map(str, bad[0]))
         raise DataError(
-            f"{name}[{', '.join(map(str, bad[0]))}] is {bad[1]} in episode {number}; only finite "
-            f"numbers are stored"
+            f"{name}[{place}] is {bad[1]} in episode {number}; only finite numbers are stored"
         )
 
 
@@ -216,24 +220,24 @@ def _read(name: str, array: NDArray[Any], key: ObsKey, number: int) -> NDArray[A
 
 
 def _cast(name: str, array: NDArray[Any], dtype: np.dtype[Any], number: int) -> NDArray[Any]:
-    """Convert within a kind (float64 to float32) or upwards (int to float), never in a way that
-    changes whole numbers.
+    """Convert within a kind (float64 to float32) or upwards (int to float).
+
+    Raises DataError where that would change a whole number.
     """
     if not np.can_cast(array.dtype, dtype, "same_kind"):
         raise DataError(
-            f"{name!r} is {array.dtype} in episode {number}; the data set holds it as {dtype}: "
-            f"convert it first"
+            f"{name!r} is {array.dtype} in episode {number}; "
+            f"the data set holds it as {dtype}: convert it first"
         )
-    with np.errstate(
-        over="ignore"
-    ):  # a number too large for float32 becomes infinite, and is refused as such
+    # A number too large for float32 becomes infinite, and is refused as such.
+    with np.errstate(over="ignore"):
         cast = array.astype(dtype)
     if dtype.kind in "iu" and not np.array_equal(cast, array):
         raise DataError(f"{name!r} holds numbers in episode {number} that {dtype} cannot hold")
     return cast
 
 
-def _common_length(arrays: Mapping[str, NDArray[Any]], number: int) -> int:
+def _check_length(arrays: Mapping[str, NDArray[Any]], number: int) -> int:
     """The number of steps; DataError when keys disagree or there is no step."""
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
@@ -245,8 +249,9 @@ def _common_length(arrays: Mapping[str, NDArray[Any]], number: int) -> int:
 
 
 def episode_slice(ends: IntArray, number: int) -> slice:
-    """The steps of one episode, counted from the end when negative; DataError when there is no
-    such episode.
+    """The steps of one episode; negative numbers count from the end.
+
+    Raises DataError where there is no such episode.
     """
     count = len(ends)
     if not -count <= number < count:
@@ -254,7 +259,10 @@ def episode_slice(ends: IntArray, number: int) -> slice:
             f"there is no episode {number}; the data set has {count} (0 to {count - 1})"
         )
     number %= count
-    return slice(int(ends[number - 1]) if number else 0, int(ends[number]))
+    start = 0
+    if number:
+        start = int(ends[number - 1])
+    return slice(start, int(ends[number]))
 
 
 def lengths_of(ends: IntArray) -> IntArray:

@@ -1,6 +1,4 @@
-"""Data sets of other programs that cannot be read yet: recognised by what they hold, so that
-the message can say what works.
-"""
+"""Recognises data sets of other programs that cannot be read yet, to say what works instead."""
 
 from __future__ import annotations
 
@@ -11,34 +9,35 @@ from ..system.untrusted import read_json
 
 HDF5_HEAD = b"\x89HDF\r\n\x1a\n"
 HDF5_NAMES = (".hdf5", ".h5")
-_MEND = "give each episode's arrays to hotstart.Arrays, or to Store.create and append (README, 'Your own data')"
+_MEND = (
+    "give each episode's arrays to hotstart.Arrays, or to Store.create and append "
+    "(README, 'Your own data')"
+)
 
 
 def refuse_foreign(path: Path) -> None:
-    """Raise DataError for HDF5 files, folders of them, and LeRobot's data sets, with what to
-    do; nothing else is refused.
+    """Raise DataError, with what to do, for HDF5, Parquet, and LeRobot's data sets.
+
+    Folders of HDF5 files are refused too; nothing else is.
     """
     if path.is_dir():
         _refuse_lerobot(path)
-        inside = []
         for found in sorted(path.iterdir()):
             if found.suffix in HDF5_NAMES:
-                inside.append(found)
-        if inside:
-            raise DataError(f"{path} holds HDF5 files ({inside[0].name}): {_hdf5_mend(inside[0])}")
-    elif path.is_file() and (path.suffix in HDF5_NAMES or _head(path) == HDF5_HEAD):
-        raise DataError(f"{path} is an HDF5 file: {_hdf5_mend(path)}")
+                raise DataError(f"{path} holds HDF5 files ({found.name}): {_explain_hdf5(found)}")
+    elif path.is_file() and (path.suffix in HDF5_NAMES or _read_head(path) == HDF5_HEAD):
+        raise DataError(f"{path} is an HDF5 file: {_explain_hdf5(path)}")
     elif path.suffix == ".parquet":
         raise DataError(
-            f"{path} is a Parquet file: it cannot be converted yet; read it with pyarrow and "
-            f"{_MEND}"
+            f"{path} is a Parquet file: it cannot be converted yet; "
+            f"read it with pyarrow and {_MEND}"
         )
 
 
-def _hdf5_mend(path: Path) -> str:
+def _explain_hdf5(path: Path) -> str:
     return (
-        f"HDF5 cannot be converted yet; read it with h5py (robomimic's: "
-        f"h5py.File('{path.name}')['data/demo_0/actions'][:], "
+        "HDF5 cannot be converted yet; read it with h5py "
+        f"(robomimic's: h5py.File('{path.name}')['data/demo_0/actions'][:], "
         f"ACT's: ['action'][:]) and {_MEND}"
     )
 
@@ -51,13 +50,12 @@ def _refuse_lerobot(path: Path) -> None:
     if isinstance(found, dict) and "codebase_version" in found:
         raise DataError(
             f"{path} is a LeRobot data set ({shorten(found['codebase_version'])}): it cannot be "
-            f"converted yet; read it with "
-            f"lerobot and {_MEND}. LeRobot's trained policies can be used today: hotstart "
-            f"checkpoint import"
+            f"converted yet; read it with lerobot and {_MEND}. "
+            "LeRobot's trained policies can be used today: hotstart checkpoint import"
         )
 
 
-def _head(path: Path) -> bytes:
+def _read_head(path: Path) -> bytes:
     """The first bytes of a file; none where it cannot be read."""
     try:
         with path.open("rb") as file:

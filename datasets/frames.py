@@ -1,9 +1,10 @@
-"""Pictures of a data set by step, within the memory that was asked for: all decoded, decoded to
-disk, or decoded as needed.
+"""Pictures of a data set by step, within the memory that was asked for.
 
-ram    every frame decoded in memory: fastest disk   every frame decoded once into a file, which the
-system pages in and out none   chunks are decoded when a frame in them is asked for; the newest ones
-are kept, up to the memory allowed auto   ram where it fits, else none
+- ram: every frame is decoded in memory; the fastest.
+- disk: every frame is decoded once into a file, which the system pages in and out.
+- none: a chunk is decoded when one of its frames is asked for. The newest chunks are kept, up to
+  the memory allowed.
+- auto: ram where it fits, else none.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..spec import ConfigError, DataError, IntArray, unknown
-from .episodes import Dataset
+from .episodes import Dataset, count_steps
 from .store import Store, refuse_full_disk
 
 Cache = Literal["auto", "ram", "disk", "none"]
@@ -49,9 +50,7 @@ class HeldFrames:
 
 
 class ChunkFrames:
-    """Frames decoded from a store's chunks as they are needed; at most `most_bytes` of decoded
-    chunks are kept.
-    """
+    """Frames decoded from a store's chunks as needed; at most `most_bytes` of chunks are kept."""
 
     def __init__(self, store: Store, key: str, most_bytes: int) -> None:
         self.store = store
@@ -78,9 +77,8 @@ class ChunkFrames:
             if number in self._kept:
                 self._kept.move_to_end(number)
                 return self._kept[number]
-        decoded = self.store.chunk(
-            self.key, number
-        )  # outside the lock: several threads decode at the same time
+        # Decoded outside the lock, so that several threads decode at the same time.
+        decoded = self.store.chunk(self.key, number)
         with self._lock:
             self._kept[number] = decoded
             while len(self._kept) > self.most:
@@ -88,29 +86,29 @@ class ChunkFrames:
         return decoded
 
 
-def decoded_bytes(dataset: Dataset, keys: Sequence[str]) -> int:
+def count_decoded_bytes(dataset: Dataset, keys: Sequence[str]) -> int:
     """Bytes that all frames of some image keys take when decoded."""
-    if len(dataset.episode_ends):
-        steps = int(dataset.episode_ends[-1])
-    else:
-        steps = 0
-    return steps * sum(math.prod(dataset.obs_spec.keys[key].shape) for key in keys)
+    step_bytes = 0
+    for key in keys:
+        step_bytes += math.prod(dataset.obs_spec.keys[key].shape)
+    return count_steps(dataset) * step_bytes
 
 
 def choose_cache(dataset: Dataset, keys: Sequence[str], cache: str, most_bytes: int) -> Cache:
-    """The cache to use; raises ConfigError for an unknown one, and for `ram` where it does not
-    fit, before anything is read.
+    """The cache to use for image keys, which may take `most_bytes` of memory.
+
+    Nothing is read. Raises ConfigError for an unknown cache, and for `ram` where it does not fit.
     """
     if cache not in CACHES:
         raise ConfigError(unknown("choice for training.cache", cache, CACHES))
     if not isinstance(dataset, Store):
         return "ram"  # it lies there already
-    needed = decoded_bytes(dataset, keys)
+    needed = count_decoded_bytes(dataset, keys)
     if cache == "ram" and needed > most_bytes:
         raise ConfigError(
             f"training.cache=ram needs {needed / 1e9:.2f} GB for {', '.join(keys)}, "
-            f"training.memory_gb allows "
-            f"{most_bytes / 1e9:.2f}: raise it, or choose training.cache=disk or none"
+            f"training.memory_gb allows {most_bytes / 1e9:.2f}: "
+            "raise it, or choose training.cache=disk or none"
         )
     if cache == "auto":
         if needed <= most_bytes:
@@ -122,60 +120,59 @@ def choose_cache(dataset: Dataset, keys: Sequence[str], cache: str, most_bytes: 
 def open_frames(
     dataset: Dataset, keys: Sequence[str], cache: str, most_bytes: int
 ) -> dict[str, Frames]:
-    """Frames of every image key; together they stay within `most_bytes`, as far as that is more
-    than a few chunks.
+    """Frames of every image key; together they keep at most `most_bytes`, or a few chunks.
 
     Raises ConfigError as `choose_cache` does, and DataError where the disk is too full for a
     decoded copy.
     """
     chosen = choose_cache(dataset, keys, cache, most_bytes)
-    if not isinstance(dataset, Store):
-        return {key: HeldFrames(dataset.array(key)) for key in keys}
-    if chosen == "ram":
-        return {
-            key: HeldFrames(_decoded(dataset, key, np.empty(_shape(dataset, key), np.uint8)))
-            for key in keys
-        }
-    if chosen == "disk":
-        return {key: HeldFrames(_mapped(dataset, key)) for key in keys}
-    return {key: ChunkFrames(dataset, key, most_bytes // len(keys)) for key in keys}
+    found: dict[str, Frames] = {}
+    for key in keys:
+        if not isinstance(dataset, Store):
+            found[key] = HeldFrames(dataset.array(key))
+        elif chosen == "ram":
+            frames = np.empty(_frames_shape(dataset, key), np.uint8)
+            _decode_all(dataset, key, frames)
+            found[key] = HeldFrames(frames)
+        elif chosen == "disk":
+            found[key] = HeldFrames(_map_file(dataset, key))
+        else:
+            found[key] = ChunkFrames(dataset, key, most_bytes // len(keys))
+    return found
 
 
-def _shape(store: Store, key: str) -> tuple[int, ...]:
+def _frames_shape(store: Store, key: str) -> tuple[int, ...]:
     return len(store), *store.obs_spec.keys[key].shape
 
 
-def _decoded(store: Store, key: str, into: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _decode_all(store: Store, key: str, into: NDArray[np.uint8]) -> None:
     """Every frame of a key, decoded into an array (N, H, W, C)."""
     rows = store.rows_per_chunk(key)
     for number in range(math.ceil(len(store) / rows)):
         part = into[number * rows : (number + 1) * rows]
         part[...] = store.chunk(key, number)[: len(part)]
-    return into
 
 
-def _mapped(store: Store, key: str) -> NDArray[np.uint8]:
-    """Every frame of a key in a file beside the store, decoded there the first time; named
-    after the content.
+def _map_file(store: Store, key: str) -> NDArray[np.uint8]:
+    """Every frame of a key in a file beside the store, named after the content.
+
+    It is decoded there the first time.
     """
-    place = (
-        store.path.with_name(f"{store.path.name}.decoded")
-        / f"{key}_{store.content_hash()[:16]}.uint8"
-    )
-    shape = _shape(store, key)
+    folder = store.path.with_name(f"{store.path.name}.decoded")
+    place = folder / f"{key}_{store.content_hash()[:16]}.uint8"
     if not place.exists():
-        with refuse_full_disk(
-            f"{place} cannot be written: make room, or choose training.cache=none"
-        ):
+        message = f"{place} cannot be written: make room, or choose training.cache=none"
+        with refuse_full_disk(message):
             _write_decoded(store, key, place)
-    return np.memmap(place, np.uint8, "r", shape=shape)
+    return np.memmap(place, np.uint8, "r", shape=_frames_shape(store, key))
 
 
 def _write_decoded(store: Store, key: str, place: Path) -> None:
-    """Decode into a file under another name, whose room is taken first: a mapped file on a full
-    disk kills the process.
+    """Decode into a file under another name, then rename it.
+
+    Its room is taken first: a mapped file on a full disk kills the process.
     """
-    shape = _shape(store, key)
+    shape = _frames_shape(store, key)
     place.parent.mkdir(parents=True, exist_ok=True)
     _check_room(place.parent, math.prod(shape))
     writing = place.with_name(f"{place.name}.{os.getpid()}.writing")
@@ -183,7 +180,7 @@ def _write_decoded(store: Store, key: str, place: Path) -> None:
         with writing.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, math.prod(shape))
         decoded = np.memmap(writing, np.uint8, "r+", shape=shape)
-        _decoded(store, key, decoded)
+        _decode_all(store, key, decoded)
         decoded.flush()
         writing.replace(place)
     finally:
@@ -196,6 +193,5 @@ def _check_room(folder: Path, needed: int) -> None:
     if free < needed:
         raise DataError(
             f"the decoded frames take {needed / 1e9:.2f} GB and {folder} has room for "
-            f"{free / 1e9:.2f}: "
-            "make room, or choose training.cache=none"
+            f"{free / 1e9:.2f}: make room, or choose training.cache=none"
         )

@@ -30,13 +30,12 @@ Shape = tuple[int, ...]
 
 
 def decide_key(name: str, shape: Shape, dtype: np.dtype[Any], kind: str | None = None) -> ObsKey:
-    """The specification of a key whose steps have `shape` and `dtype`; `kind` settles what the
-    shape leaves open.
+    """The specification of a key whose steps have `shape` and `dtype`.
 
     States become float32. Pictures are uint8 arrays of three axes, and others of three axes with
     two long ones: channels stand last, (H, W, C), or first, (1 or 3, H, W). Byte arrays (H, W) are
-    gray pictures. Raises DataError for arrays that hold no numbers, for stacked frames, and for
-    what could be a state or a picture.
+    gray pictures. `kind` ("state" or "image") settles what the shape leaves open. Raises DataError
+    for arrays that hold no numbers, for stacked frames, and for what could be a state or a picture.
     """
     check_numbers(name, dtype)
     if kind is not None and kind not in KINDS:
@@ -61,50 +60,55 @@ def may_be_picture(shape: Shape, dtype: np.dtype[Any]) -> bool:
         return False
     if len(shape) >= 3 and dtype == np.uint8:
         return True
-    side = sorted(shape)[-2]
-    return side >= (GRAY_SIDE if len(shape) == 2 and dtype != np.uint8 else PICTURE_SIDE)
+    if len(shape) == 2 and dtype != np.uint8:
+        least = GRAY_SIDE
+    else:
+        least = PICTURE_SIDE
+    return sorted(shape)[-2] >= least
 
 
 def check_numbers(name: str, dtype: np.dtype[Any]) -> None:
     """Raise DataError unless the dtype is of real numbers: float, integer or boolean."""
-    if dtype.kind in "fiub":
-        return
-    mend = {
-        "c": "give real and imaginary part as two keys",
-        "M": "give seconds since the episode's start as float64",
-        "m": "give seconds as float64",
-        "O": "give arrays of numbers, one shape for all steps",
-    }.get(
-        dtype.kind,
-        "give numbers; the words of a task are the data set's task, or a key of kind 'language'",
-    )
-    raise DataError(f"{name!r} is {dtype}; real numbers are stored: {mend}")
+    if dtype.kind not in "fiub":
+        mend = _MENDS.get(dtype.kind, _MEND_TEXT)
+        raise DataError(f"{name!r} is {dtype}; real numbers are stored: {mend}")
+
+
+_MENDS = {
+    "c": "give real and imaginary part as two keys",
+    "M": "give seconds since the episode's start as float64",
+    "m": "give seconds as float64",
+    "O": "give arrays of numbers, one shape for all steps",
+}
+"""What to give in place of arrays of a numpy kind."""
+_MEND_TEXT = (
+    "give numbers; the words of a task are the data set's task, or a key of kind 'language'"
+)
 
 
 def read_key(
     name: str, array: NDArray[Any], key: ObsKey, scale: float | None = None
 ) -> NDArray[Any]:
-    """Arrays (..., *given) of one key as (..., *key.shape): pictures as uint8 with channels last,
-    states as they are.
+    """Arrays (..., *given) of one key as (..., *key.shape).
 
-    `scale` is what a picture's numbers are multiplied with to lie in 0 to 255 (255 or 1); None
-    finds it in the numbers: floats up to 1 are of 0 to 1. Raises DataError where shape or numbers
-    do not fit the key.
+    Pictures become uint8 with channels last, states stay as they are. `scale` is what a picture's
+    numbers are multiplied with to lie in 0 to 255 (255 or 1). None finds it in the numbers: floats
+    up to 1 are of 0 to 1. Raises DataError where shape or numbers do not fit the key.
     """
     check_numbers(name, array.dtype)
     if key.kind != "image":
         return array
-    ordered = _channels_last(name, array, key.shape)
+    ordered = _put_channels_last(name, array, key.shape)
     if ordered.dtype == np.uint8:
         return ordered
-    return _to_bytes(name, ordered, _scale(name, ordered) if scale is None else scale)
+    if scale is None:
+        scale = _find_scale(name, ordered)
+    return _convert_to_bytes(name, ordered, scale)
 
 
 def explain_key(name: str, shape: Shape, dtype: np.dtype[Any], key: ObsKey) -> str:
-    """What was done to arrays of a shape and dtype that were taken for a picture; empty where
-    nothing was.
-    """
-    said = []
+    """What was changed in arrays (..., *shape) that were taken for a picture; empty for nothing."""
+    said: list[str] = []
     if shape != tuple(key.shape):
         if len(shape) == 2:
             order = "height, width"
@@ -125,8 +129,8 @@ def check_image_key(name: str, key: ObsKey) -> None:
     shape = tuple(key.shape)
     if key.dtype != "uint8" or len(shape) != 3:
         raise DataError(
-            f"image {name!r} is {key.dtype} {shape}; images are uint8 of shape (height, width, "
-            f"channels)"
+            f"image {name!r} is {key.dtype} {shape}; "
+            "images are uint8 of shape (height, width, channels)"
         )
     if shape[2] not in CHANNELS:
         if shape[0] in CHANNELS:
@@ -134,15 +138,15 @@ def check_image_key(name: str, key: ObsKey) -> None:
         else:
             first = ""
         raise DataError(
-            f"image {name!r} has shape {shape}, so {shape[2]} channels; images are (height, width, "
-            f"channels) with "
-            f"1, 3 or 4 channels{first}"
+            f"image {name!r} has shape {shape}, so {shape[2]} channels; "
+            f"images are (height, width, channels) with 1, 3 or 4 channels{first}"
         )
 
 
 def _image_shape(name: str, shape: Shape, told: bool = False) -> Shape:
-    """(height, width, channels) of a picture that is given in `shape`; `told` where the user
-    says that it is one.
+    """(height, width, channels) of a picture given in `shape`.
+
+    `told` is true where the user says that it is a picture.
     """
     if len(shape) == 2:
         return (*shape, 1)
@@ -166,8 +170,7 @@ def _image_shape(name: str, shape: Shape, told: bool = False) -> Shape:
         )
     raise DataError(
         f"{name!r} has steps of shape {shape}: no picture of 1, 3 or 4 channels. Stacked frames? "
-        f"{_ONE_FRAME}; "
-        f"{_settle(name, shape)}"
+        f"{_ONE_FRAME}; {_settle(name, shape)}"
     )
 
 
@@ -176,24 +179,24 @@ _ONE_FRAME = "give one frame a step, the policy remembers horizon.observed of th
 
 def _settle(name: str, shape: Shape) -> str:
     """The words that say what a key is."""
-    state = f"{name!r}: ObsKey({shape})"
-    told = {2: (*shape, 1), 3: shape if shape[-1] in CHANNELS else (*shape[1:], shape[0])}.get(
-        len(shape)
-    )
-    if told and told[-1] in CHANNELS:
-        image = f" or {{{name!r}: ObsKey({told}, 'uint8', 'image')}}"
+    spec = f"{{{name!r}: ObsKey({shape})}} (a state of {math.prod(shape)} numbers)"
+    words = f"kinds={name}:state"
+    if len(shape) == 2:
+        image = (*shape, 1)
+    elif shape[-1] in CHANNELS:
+        image = shape
     else:
-        image = ""
-    words = f"kinds={name}:state" + (f" or kinds={name}:image" if image else "")
+        image = (*shape[1:], shape[0])
+    if len(image) == 3 and image[-1] in CHANNELS:
+        spec += f" or {{{name!r}: ObsKey({image}, 'uint8', 'image')}}"
+        words += f" or kinds={name}:image"
     return (
-        f"say it with obs_spec=ObsSpec of {{{state}}} (a state of {math.prod(shape)} "
-        f"numbers){image} in Python, "
-        f"with {words} when converting, with task.options.kinds={{{name}:state}} for an "
-        f"environment, or leave the key out"
+        f"say it with obs_spec=ObsSpec of {spec} in Python, with {words} when converting, "
+        f"with task.options.kinds={{{name}:state}} for an environment, or leave the key out"
     )
 
 
-def _channels_last(name: str, array: NDArray[Any], wanted: Shape) -> NDArray[Any]:
+def _put_channels_last(name: str, array: NDArray[Any], wanted: Shape) -> NDArray[Any]:
     """Pictures (..., H, W, C), (..., C, H, W) or, of one channel, (..., H, W) as (..., H, W, C)."""
     if array.shape[-3:] == tuple(wanted):
         return array
@@ -207,7 +210,7 @@ def _channels_last(name: str, array: NDArray[Any], wanted: Shape) -> NDArray[Any
     )
 
 
-def _scale(name: str, array: NDArray[Any]) -> float:
+def _find_scale(name: str, array: NDArray[Any]) -> float:
     """1 for numbers from 0 to 255, 255 for floats from 0 to 1."""
     if array.size == 0 or not array.any():
         return 1.0
@@ -215,27 +218,25 @@ def _scale(name: str, array: NDArray[Any]) -> float:
         return 1.0
     if array.dtype.kind != "f" or bool(((array == 0) | (array == 1)).all()):
         raise DataError(
-            f"image {name!r} is {array.dtype} and holds only 0 and 1: black and white, or nearly "
-            f"black? "
-            "give uint8 from 0 to 255"
+            f"image {name!r} is {array.dtype} and holds only 0 and 1: "
+            "black and white, or nearly black? give uint8 from 0 to 255"
         )
     return 255.0
 
 
-def _to_bytes(name: str, array: NDArray[Any], scale: float) -> NDArray[np.uint8]:
-    """Numbers times `scale` as uint8; DataError unless they are whole, or were fractions, and
-    lie in 0 to 255.
+def _convert_to_bytes(name: str, array: NDArray[Any], scale: float) -> NDArray[np.uint8]:
+    """Numbers times `scale` as uint8.
+
+    Raises DataError for numbers outside 0 to 255 and, at scale 1, for fractions.
     """
     scaled = array.astype(np.float64) * scale
     whole = np.rint(scaled)
-    inside = bool(
-        (scaled >= -TOLERANCE).all() and (scaled <= 255 + TOLERANCE).all()
-    )  # NaN is not inside
+    # NaN is not inside.
+    inside = bool((scaled >= -TOLERANCE).all() and (scaled <= 255 + TOLERANCE).all())
     if not inside or (scale == 1 and bool((np.abs(scaled - whole) > TOLERANCE).any())):
         raise DataError(
             f"image {name!r} holds numbers from {array.min()} to {array.max()} in {array.dtype}; "
-            f"images are whole numbers from "
-            "0 to 255, best as uint8, or fractions from 0 to 1 (of numbers from -1 to 1, give (x + "
-            "1) / 2)"
+            "images are whole numbers from 0 to 255, best as uint8, or fractions from 0 to 1 "
+            "(of numbers from -1 to 1, give (x + 1) / 2)"
         )
     return whole.astype(np.uint8)

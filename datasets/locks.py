@@ -70,9 +70,9 @@ _guard = threading.RLock()
 
 
 def hold(target: str | Path, error: type[HotstartError] = DataError, shared: bool = False) -> Hold:
-    """Lock what is to be written; `shared` lets others in this process that ask for `shared` hold
-    it at the same time.
+    """Lock what is to be written.
 
+    With `shared`, others in this process that ask for `shared` may hold it at the same time.
     Raises `error`, at once, where another process holds the lock or the lock cannot be made.
     """
     resolved = Path(target).resolve()
@@ -84,15 +84,16 @@ def hold(target: str | Path, error: type[HotstartError] = DataError, shared: boo
             file.holders += 1
         else:
             raise error(
-                f"{target} is being written in this process already: wait until that has ended, or "
-                f"choose another target"
+                f"{target} is being written in this process already: "
+                "wait until that has ended, or choose another target"
             )
         return Hold(resolved)
 
 
 def _lock(target: Path, error: type[HotstartError]) -> _File:
-    """Open and lock the file beside the target, or the target's own folder where nothing can be
-    made beside it.
+    """Open and lock the file beside the target.
+
+    Where nothing can be made beside it, the target's own folder is locked.
     """
     path, beside = target.with_name(f".{target.name}.lock"), True
     while True:
@@ -105,24 +106,33 @@ def _lock(target: Path, error: type[HotstartError]) -> _File:
             raise error(
                 f"{target} cannot be written: {path} cannot be made ({problem.strerror})"
             ) from problem
-        try:
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as problem:
-            if beside:
-                holder = _read_process(number)
-            else:
-                holder = ""
-            if problem.errno in NO_LOCKS_HERE:
-                return _File(path, number, beside)
-            os.close(number)
-            raise error(
-                f"{target} is being written by another process{holder}: wait until it has ended, "
-                f"or choose another target"
-            ) from problem
+        if not _try_lock(number, target, beside, error):
+            return _File(path, number, beside)
         if not beside or _is_same_file(number, path):
             _write_process(number, beside)
             return _File(path, number, beside)
         os.close(number)  # the one before has let it go and deleted it in between
+
+
+def _try_lock(number: int, target: Path, beside: bool, error: type[HotstartError]) -> bool:
+    """Lock an open file; false where the file system knows no locks.
+
+    Raises `error`, with the file closed, where another process holds the lock.
+    """
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as problem:
+        if problem.errno in NO_LOCKS_HERE:
+            return False
+        holder = ""
+        if beside:
+            holder = _read_process(number)
+        os.close(number)
+        raise error(
+            f"{target} is being written by another process{holder}: "
+            "wait until it has ended, or choose another target"
+        ) from problem
+    return True
 
 
 def _open(path: Path, beside: bool) -> int:
@@ -148,8 +158,9 @@ def _is_same_file(number: int, path: Path) -> bool:
 
 
 def _write_process(number: int, beside: bool) -> None:
-    """The process's number goes into the file, for the other one's message; a full disk does
-    not matter here.
+    """Write the process's number into the file, for the other one's message.
+
+    A full disk does not matter here.
     """
     if beside:
         with suppress(OSError):

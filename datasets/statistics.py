@@ -12,20 +12,23 @@ from .episodes import ACTION, Dataset, first_not_finite
 from .kinds import check_numbers
 
 CONSTANT_STATE = 1e-5
-"""A state whose scale is below this share of its size, or of 1, is constant: small noise in it
-is not blown up.
+"""A state whose scale is below this share of its size, or of 1, is constant.
+
+So small noise in it is not blown up.
 """
 CONSTANT_ACTION = 1e-6
-"""An action whose scale is below this share of its size is constant: the share is what rounding
-to float32 leaves.
+"""An action whose scale is below this share of its size is constant.
+
+The share is what rounding to float32 leaves.
 """
 Statistics = dict[str, NDArray[Any]]
 """min, max, mean, std, q01, q99 over the first axis, float64, and count, int64 of shape ()."""
 
 
 def find_constants(low: NDArray[Any], high: NDArray[Any], *, commanded: bool) -> NDArray[np.bool_]:
-    """Which numbers never change, from their least and greatest values (...); `commanded` where
-    they are actions.
+    """Which numbers never change, bool of the shape (...) of their least and greatest values.
+
+    `commanded` says that they are actions.
     """
     half = (high - low) / 2
     if commanded:
@@ -34,12 +37,11 @@ def find_constants(low: NDArray[Any], high: NDArray[Any], *, commanded: bool) ->
 
 
 def statistics(array: NDArray[Any]) -> Statistics:
-    """Statistics over the first axis of (N, ...), in float64; std is the population's (divided by
-    N).
+    """Statistics over the first axis of (N, ...), in float64.
 
-    q01 and q99 are the 1 % and 99 % quantiles (linear between neighbours): a range that single
-    outliers do not stretch. Raises DataError for no rows, for numbers that are not finite, and for
-    what is no real number.
+    std is the population's (divided by N). q01 and q99 are the 1 % and 99 % quantiles, linear
+    between neighbours: a range that single outliers do not stretch. Raises DataError for no rows,
+    for numbers that are not finite, and for what is no real number.
     """
     array = np.asarray(array)
     check_numbers("the array", array.dtype)
@@ -47,22 +49,19 @@ def statistics(array: NDArray[Any]) -> Statistics:
         raise DataError(f"statistics need at least one row; the array has shape {array.shape}")
     bad = first_not_finite(array)
     if bad:
+        place = ", ".join(map(str, bad[0]))
         raise DataError(
-            f"[{', '.join(map(str, bad[0]))}] is {bad[1]}: statistics need finite numbers "
-            f"(`hotstart data verify`)"
+            f"[{place}] is {bad[1]}: statistics need finite numbers (`hotstart data verify`)"
         )
     values = array.astype(np.float64)
     q01, q99 = np.quantile(values, (0.01, 0.99), axis=0)
-    found = {
-        "min": values.min(0),
-        "max": values.max(0),
-        "mean": values.mean(0),
-        "std": values.std(0),
-        "q01": q01,
-        "q99": q99,
-    }
     return {
-        **{name: np.asarray(value) for name, value in found.items()},
+        "min": np.asarray(values.min(0)),
+        "max": np.asarray(values.max(0)),
+        "mean": np.asarray(values.mean(0)),
+        "std": np.asarray(values.std(0)),
+        "q01": np.asarray(q01),
+        "q99": np.asarray(q99),
         "count": np.asarray(len(values), np.int64),
     }
 
@@ -71,18 +70,19 @@ def dataset_statistics(dataset: Dataset, index: IntArray | None = None) -> dict[
     """Statistics of `action` and of every state; images have a fixed range and need none.
 
     `index` holds the steps that count, for instance the windows (N, T) of the training episodes;
-    each step counts once, however many windows share it.
+    each step counts once, however many windows share it. Raises DataError as `statistics` does.
     """
-    keys = [name for name, key in dataset.obs_spec.keys.items() if key.kind == "state"]
-    if index is None:
-        steps = None
-    else:
+    keys: list[str] = []
+    for name, key in dataset.obs_spec.keys.items():
+        if key.kind == "state":
+            keys.append(name)
+    steps: IntArray | slice = slice(None)
+    if index is not None:
         steps = np.unique(index)
     found: dict[str, Statistics] = {}
     for key in [*keys, ACTION]:
-        values = dataset.array(key)
         try:
-            found[key] = statistics(values if steps is None else values[steps])
+            found[key] = statistics(dataset.array(key)[steps])
         except DataError as error:
             raise DataError(f"{key}: {error}") from error
     return found

@@ -1,6 +1,4 @@
-"""Which steps make a training window, what stands in for steps that do not exist, which
-episodes are kept for validation.
-"""
+"""Training windows: their steps, their padding, and the episodes that are kept for validation."""
 
 from __future__ import annotations
 
@@ -29,31 +27,28 @@ def window_index(
 
     Column To - 1 is the newest observation, columns 0 .. To - 1 the observed steps and all T
     columns the planned actions. Steps before an episode's first and after its last are that first
-    or last one, repeated (Diffusion Policy's edge padding,
-    2303.04137). Every real step is the newest observation of exactly one window, so N is the number
-    of steps.
+    or last one, repeated (edge padding of Diffusion Policy, 2303.04137). Every real step is the
+    newest observation of exactly one window, so N is the number of steps.
 
-    Diffusion Policy ends an episode's windows at most Ta - 1 steps past its end instead, which
-    drops the windows whose newest observation is one of the last T - To - (Ta - 1) steps: the
-    policy never learns there to come to rest. `pad_after=Ta - 1` gives that choice; at least one
-    window is kept per episode.
+    Diffusion Policy ends an episode's windows at most Ta - 1 steps past its end instead. That drops
+    the windows whose newest observation is one of the last T - To - (Ta - 1) steps, so the policy
+    never learns there to come to rest. `pad_after=Ta - 1` gives that choice; at least one window is
+    kept per episode.
 
-    Episodes of one step are left out, one observation and one action are no demonstration; a
-    warning says which. Raises DataError for no steps at all, ends that do not increase, episodes of
-    one step only, and, with `short="refuse"`, an episode shorter than T; with "pad" such episodes
-    are padded and a warning says how many there are.
+    Episodes of one step are left out, and a warning says which. Shorter ones than T are padded with
+    a warning, or refused with `short="refuse"`. Raises DataError for no steps at all, ends that do
+    not increase, episodes of one step only, and refused ones.
     """
     ends = np.asarray(episode_ends, np.int64)
-    chosen = _chosen(ends, episodes)
+    chosen = _choose_episodes(ends, episodes)
     lengths = lengths_of(ends)
     if short == "pad":
         chosen = _leave_out_single_steps(chosen, lengths)
     _check_lengths(lengths[chosen], chosen, horizon, short)
-    parts = []
+    parts: list[IntArray] = []
     for i in chosen:
-        parts.append(
-            _episode_windows(int(ends[i] - lengths[i]), int(lengths[i]), horizon, pad_after)
-        )
+        start = int(ends[i] - lengths[i])
+        parts.append(_cut_windows(start, int(lengths[i]), horizon, pad_after))
     return np.concatenate(parts)
 
 
@@ -80,21 +75,19 @@ def split_episodes(count: int, validation_share: float, seed: int) -> tuple[IntA
 def split_usable_episodes(
     episode_ends: IntArray, validation_share: float, seed: int
 ) -> tuple[IntArray, IntArray]:
-    """`split_episodes` of the episodes that have at least two steps; a warning says how many are
-    left out.
+    """`split_episodes` of the episodes that have at least two steps.
 
-    Raises DataError where no episode has two steps, and as `split_episodes` does.
+    A warning says how many are left out. Raises DataError where no episode has two steps, and as
+    `split_episodes` does.
     """
     ends = np.asarray(episode_ends, np.int64)
-    usable = _leave_out_single_steps(_chosen(ends, None), lengths_of(ends))
+    usable = _leave_out_single_steps(_choose_episodes(ends, None), lengths_of(ends))
     train, held_out = split_episodes(len(usable), validation_share, seed)
     return usable[train], usable[held_out]
 
 
-def _chosen(ends: IntArray, episodes: Sequence[int] | IntArray | None) -> IntArray:
-    """The numbers of the episodes to take; DataError when there is none or one that does not
-    exist.
-    """
+def _choose_episodes(ends: IntArray, episodes: Sequence[int] | IntArray | None) -> IntArray:
+    """The numbers of the episodes to take; DataError for none or one that does not exist."""
     count = len(ends)
     if episodes is None:
         chosen = np.arange(count)
@@ -104,8 +97,8 @@ def _chosen(ends: IntArray, episodes: Sequence[int] | IntArray | None) -> IntArr
         raise DataError("there are no episodes to cut windows from; record or convert at least one")
     if chosen.min() < 0 or chosen.max() >= count:
         raise DataError(
-            f"episodes {chosen.min()} to {chosen.max()} are wanted; the data set has {count} (0 to "
-            f"{count - 1})"
+            f"episodes {chosen.min()} to {chosen.max()} are wanted; "
+            f"the data set has {count} (0 to {count - 1})"
         )
     if (np.diff(ends, prepend=0) <= 0).any():
         place = int(np.argmax(np.diff(ends, prepend=0) <= 0))
@@ -120,9 +113,9 @@ def _leave_out_single_steps(chosen: IntArray, lengths: IntArray) -> IntArray:
     single = chosen[lengths[chosen] < LEAST_STEPS]
     if len(single) == len(chosen):
         raise DataError(
-            f"none of the {len(chosen)} episodes has {LEAST_STEPS} steps (the first is episode "
-            f"{single[0]}); one observation "
-            "with one action is no demonstration: record longer ones"
+            f"none of the {len(chosen)} episodes has {LEAST_STEPS} steps "
+            f"(the first is episode {single[0]}); "
+            "one observation with one action is no demonstration: record longer ones"
         )
     if len(single):
         warnings.warn(
@@ -140,21 +133,20 @@ def _check_lengths(
         place = int(np.argmax(lengths < horizon.planned))
         raise DataError(
             f"episode {chosen[place]} has {lengths[place]} steps, at least {horizon.planned} are "
-            f"needed: leave it out, lower "
-            f"horizon.planned to {lengths.min()} or less, or pad short episodes with short='pad'"
+            f"needed: leave it out, lower horizon.planned to {lengths.min()} or less, "
+            "or pad short episodes with short='pad'"
         )
     few = int((lengths < horizon.planned).sum())
     if few:
         warnings.warn(
             f"{few} of {len(lengths)} episodes are shorter than a window of {horizon.planned} "
-            f"steps (the shortest has "
-            f"{lengths.min()}); their last step is repeated. Lower horizon.planned if that is most "
-            f"of the data.",
+            f"steps (the shortest has {lengths.min()}); their last step is repeated. "
+            "Lower horizon.planned if that is most of the data.",
             stacklevel=3,
         )
 
 
-def _episode_windows(start: int, length: int, horizon: Horizon, pad_after: int | None) -> IntArray:
+def _cut_windows(start: int, length: int, horizon: Horizon, pad_after: int | None) -> IntArray:
     """The windows of one episode, (n, T)."""
     count = length
     if pad_after is not None:

@@ -26,9 +26,15 @@ from ..kinds import check_numbers
 CHECKSUMS = ("adler32", "crc32", "crc32c", "fletcher32")
 CHECKSUM_BYTES = 4
 FILTERS = ("bitround", "delta", "fixedscaleoffset", "quantize", "shuffle")
-IMAGES = tuple(
-    f"imagecodecs_{name}"
-    for name in ("avif", "jpeg", "jpeg2k", "jpegls", "jpegxl", "png", "qoi", "webp")
+IMAGES = (
+    "imagecodecs_avif",
+    "imagecodecs_jpeg",
+    "imagecodecs_jpeg2k",
+    "imagecodecs_jpegls",
+    "imagecodecs_jpegxl",
+    "imagecodecs_png",
+    "imagecodecs_qoi",
+    "imagecodecs_webp",
 )
 LZMA_MEMORY = 1 << 28
 NUMBERS = "biuf"
@@ -40,18 +46,17 @@ MOST_ELEMENT = 1024
 
 @dataclass(frozen=True)
 class Stage:
-    """One codec: its id, how it decodes bytes when told how many must come out, and the bytes
-    that it makes of so many.
-    """
+    """One codec."""
 
     id: str
     decode: Callable[[bytes, int], bytes]
+    """Packed bytes and the number of bytes that must come out -> plain bytes."""
     packed_size: Callable[[int], int | None]
+    """The number of bytes that it makes of so many; None where that depends on the bytes."""
 
 
 def make_stages(configs: Sequence[Mapping[str, Any]], where: str) -> tuple[Stage, ...]:
-    """Codecs by their settings `{"id": ..., ...}`, in the order in which they were applied when
-    writing.
+    """Codecs by their settings `{"id": ..., ...}`, in the order that was applied when writing.
 
     Raises DataError for a codec that is not read, wrong settings, and an order whose sizes cannot
     be checked.
@@ -61,29 +66,29 @@ def make_stages(configs: Sequence[Mapping[str, Any]], where: str) -> tuple[Stage
             f"{where} is packed by {len(configs)} codecs; at most {MOST_CODECS} are read"
         )
     stages = tuple(_make_stage(config, where) for config in configs)
-    packed = [stage.id in COMPRESSORS or stage.id in IMAGES for stage in stages]
-    for before, stage in enumerate(stages):
-        if any(packed[:before]) and stage.id not in CHECKSUMS:
+    compressed = False
+    for stage in stages:
+        if compressed and stage.id not in CHECKSUMS:
             raise DataError(
-                f"{where} applies codec {stage.id!r} to compressed bytes; only checksums may come "
-                f"there"
+                f"{where} applies codec {stage.id!r} to compressed bytes; "
+                "only checksums may come there"
             )
+        if stage.id in COMPRESSORS or stage.id in IMAGES:
+            compressed = True
     return stages
 
 
 def decode_chunk(stages: Sequence[Stage], raw: bytes, size: int) -> bytes:
-    """The `size` bytes that a chunk holds; ValueError with the reason where it holds fewer or
-    more, or is damaged.
+    """The `size` bytes that a chunk holds.
+
+    Raises ValueError with the reason where it holds fewer or more, or is damaged.
     """
-    given: list[
-        int
-    ] = []  # bytes that each codec was given when writing; 0 for checksums of compressed bytes
+    # Bytes that each codec was given when writing; 0 for checksums of compressed bytes.
+    given: list[int] = []
     known: int | None = size
     for stage in stages:
         given.append(known or 0)
-        if known is None:
-            known = None
-        else:
+        if known is not None:
             known = stage.packed_size(known)
     if known is not None and len(raw) != known:
         raise ValueError(f"it has {len(raw):,} bytes, not {known:,}")
@@ -109,30 +114,27 @@ def _make_stage(config: Mapping[str, Any], where: str) -> Stage:
         return Stage(name, _make_decoder(config, where), lambda size: size + CHECKSUM_BYTES)
     if name in FILTERS:
         _check_filter(config, where)
-        narrowed = _item_size(config.get("astype")) / _item_size(config.get("dtype"))
+        ratio = 1.0
         if config.get("astype"):
-            ratio = narrowed
-        else:
-            ratio = 1.0
+            ratio = _item_size(config["astype"]) / _item_size(config.get("dtype"))
         return Stage(name, _make_decoder(config, where), lambda size: int(size * ratio))
     if name in IMAGES:
         _register_images(name, where)
         return Stage(name, _make_decoder(config, where), lambda size: None)
     valid = ", ".join((*COMPRESSORS, *CHECKSUMS, *FILTERS, *IMAGES))
     raise DataError(
-        f"{where} is packed by codec {shorten(config.get('id'))}, which is not read; these are: "
-        f"{valid}"
+        f"{where} is packed by codec {shorten(config.get('id'))}, "
+        f"which is not read; these are: {valid}"
     )
 
 
 def _make_decoder(config: Mapping[str, Any], where: str) -> Callable[[bytes, int], bytes]:
-    """A codec of numcodecs, as a function; its settings are plain values."""
-    odd = []
-    for value in config.values():
-        if not isinstance(value, str | int | float | None):
-            odd.append(value)
+    """A codec of numcodecs, as a function; its settings must be plain values."""
     try:
-        codec = numcodecs.get_codec({} if odd else dict(config))
+        for name, value in config.items():
+            if not isinstance(value, str | int | float | None):
+                raise TypeError(f"{name} is {shorten(value)}")
+        codec = numcodecs.get_codec(dict(config))
     except Exception as problem:  # settings of the wrong kind raise whatever they meet first
         raise DataError(
             f"{where}: the settings of codec {config.get('id')!r} are wrong ({cut(str(problem))})"
@@ -150,14 +152,14 @@ def _check_filter(config: Mapping[str, Any], where: str) -> None:
     for name in ("dtype", "astype"):
         if config.get(name) is not None and not _item_size(config[name]):
             raise DataError(
-                f"{where}: codec {config['id']!r} has {name} {shorten(config[name])}; numbers are "
-                f"read"
+                f"{where}: codec {config['id']!r} has {name} {shorten(config[name])}; "
+                "numbers are read"
             )
     element = config.get("elementsize", 1)
     if type(element) is not int or not 1 <= element <= MOST_ELEMENT:
         raise DataError(
-            f"{where}: codec {config['id']!r} has elementsize {shorten(element)}; it is 1 to "
-            f"{MOST_ELEMENT}"
+            f"{where}: codec {config['id']!r} has elementsize {shorten(element)}; "
+            f"it is 1 to {MOST_ELEMENT}"
         )
 
 
@@ -171,19 +173,22 @@ def _item_size(name: Any) -> int:
     return dtype.itemsize
 
 
-def number_type(name: Any) -> np.dtype[Any] | None:
-    """The type of plain numbers that a name stands for; None where it stands for something else."""
+def parse_type(name: Any) -> np.dtype[Any] | None:
+    """The type of numpy that a short name stands for; None where it stands for none."""
+    if not isinstance(name, str) or len(name) > LONGEST_TYPE:
+        return None
     try:
-        if isinstance(name, str) and len(name) <= LONGEST_TYPE:
-            dtype = np.dtype(name)
-        else:
-            dtype = None
+        return np.dtype(name)
     except (TypeError, ValueError, SyntaxError):
         return None
-    plain = dtype is not None and dtype.kind in NUMBERS and dtype.itemsize <= MOST_ITEM
-    if plain:
-        return dtype
-    return None
+
+
+def number_type(name: Any) -> np.dtype[Any] | None:
+    """The type of plain numbers that a name stands for; None where it stands for something else."""
+    dtype = parse_type(name)
+    if dtype is None or dtype.kind not in NUMBERS or dtype.itemsize > MOST_ITEM:
+        return None
+    return dtype
 
 
 def refuse_type(where: str, name: str, dtype: np.dtype[Any]) -> DataError:

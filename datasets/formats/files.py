@@ -10,6 +10,7 @@ import os
 import stat
 import zipfile
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -92,10 +93,12 @@ class FolderFiles:
 
     def folders(self, name: str) -> list[str]:
         """Folders directly below a folder; none where it cannot be read."""
-        try:
-            return sorted(entry.name for entry in os.scandir(self.path / name) if entry.is_dir())
-        except OSError:
-            return []
+        found: list[str] = []
+        with suppress(OSError):
+            for entry in os.scandir(self.path / name):
+                if entry.is_dir():
+                    found.append(entry.name)
+        return sorted(found)
 
     def sizes(self, name: str) -> dict[str, int]:
         """Every ordinary file below a folder."""
@@ -103,10 +106,7 @@ class FolderFiles:
         for folder, _, names in os.walk(self.path / name):
             inner = os.path.relpath(folder, self.path / name)
             for file in names:
-                if inner == ".":
-                    relative = file
-                else:
-                    relative = f"{inner}/{file}"
+                relative = f"{inner}/{file}".removeprefix("./")
                 size = self.size(f"{name}/{relative}")
                 if size is not None:
                     found[relative] = size
@@ -126,9 +126,10 @@ class ZipFiles:
                 f"{path} is not a whole zip ({cut(str(problem))}); {AGAIN}"
             ) from problem
         self.prefix = ""
-        self._entries = {
-            info.filename: info for info in self._archive.infolist() if not info.is_dir()
-        }
+        self._entries: dict[str, zipfile.ZipInfo] = {}
+        for info in self._archive.infolist():
+            if not info.is_dir():
+                self._entries[info.filename] = info
 
     def names(self) -> list[str]:
         """Every file of the zip."""
@@ -157,38 +158,35 @@ class ZipFiles:
             ) from problem
         if len(raw) != entry.file_size or not at_end:
             raise DataError(
-                f"{cut(name)} in {self.path} holds other than the {entry.file_size:,} bytes it "
-                f"declares; {AGAIN}"
+                f"{cut(name)} in {self.path} holds other than the {entry.file_size:,} bytes "
+                f"it declares; {AGAIN}"
             )
         return raw
 
     def folders(self, name: str) -> list[str]:
         """Folders directly below a folder."""
-        start = f"{self.prefix}{name}/"
-        rests = []
-        for entry in self._entries:
-            if entry.startswith(start):
-                rests.append(entry.removeprefix(start))
-        return sorted({rest.split("/")[0] for rest in rests if "/" in rest})
+        found: set[str] = set()
+        for file in self.sizes(name):
+            if "/" in file:
+                found.add(file.split("/")[0])
+        return sorted(found)
 
     def sizes(self, name: str) -> dict[str, int]:
         """Every file below a folder; bytes as they are packed."""
         start = f"{self.prefix}{name}/"
-        entries = [
-            (entry, info) for entry, info in self._entries.items() if entry.startswith(start)
-        ]
-        return {entry.removeprefix(start): info.compress_size for entry, info in entries}
+        found: dict[str, int] = {}
+        for entry, info in self._entries.items():
+            if entry.startswith(start):
+                found[entry.removeprefix(start)] = info.compress_size
+        return found
 
 
 def check_inflation(where: str, declared: int, stored: int) -> None:
-    """Raise DataError where arrays of `declared` bytes are said to lie in files of `stored`
-    bytes, which is not believable.
-    """
+    """Raise DataError where files of `stored` bytes cannot hold arrays of `declared` bytes."""
     if declared > max(FREE_BYTES, MOST_RATIO * stored):
         raise DataError(
-            f"{where} declares arrays of {declared:,} bytes in files of {stored:,} bytes: more "
-            f"than {MOST_RATIO} times as "
-            f"much is not read; {AGAIN}"
+            f"{where} declares arrays of {declared:,} bytes in files of {stored:,} bytes: "
+            f"more than {MOST_RATIO} times as much is not read; {AGAIN}"
         )
 
 

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hotstart.datasets.store import Arrays
+from hotstart.datasets.arrays import Arrays
 from hotstart.spec import ActionSpec, DataError, ObsKey
 
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from hotstart.datasets.arrays import Arrays
 from hotstart.datasets.check import is_error, verify
-from hotstart.datasets.store import Arrays, Store
+from hotstart.datasets.store import Store
 from hotstart.spec import TEXT_KEY, ActionSpec, ObsKey, ObsSpec, text_to_bytes
 
 

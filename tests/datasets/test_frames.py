@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hotstart.datasets import frames
 from hotstart.datasets.arrays import Arrays
-from hotstart.datasets.frames import ChunkFrames, choose_cache, decoded_bytes, open_frames
+from hotstart.datasets.frames import ChunkFrames, choose_cache, count_decoded_bytes, open_frames
 from hotstart.datasets.store import Store
 from hotstart.spec import ActionSpec, ConfigError, DataError, ObsKey, ObsSpec
 
@@ -67,7 +67,7 @@ def test_only_the_chunks_that_are_asked_for_are_decoded(store, monkeypatch):
 
 
 def test_memory_is_estimated_before_anything_is_read(store):
-    needed = decoded_bytes(store, ["camera", "wrist"])
+    needed = count_decoded_bytes(store, ["camera", "wrist"])
     assert needed == 45 * (90 + 48)
     assert choose_cache(store, ["camera", "wrist"], "auto", needed) == "ram"
     assert choose_cache(store, ["camera", "wrist"], "auto", needed - 1) == "none"

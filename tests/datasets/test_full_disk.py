@@ -16,7 +16,7 @@ START = """
     import numpy as np
     sys.path.insert(0, sys.argv[2])
     from conftest import make_episode
-    from hotstart.datasets.formats.replay_buffer import convert
+    from hotstart.datasets.formats.conversion import convert
     from hotstart.datasets.frames import open_frames
     from hotstart.datasets.store import Store
     from hotstart.spec import DataError

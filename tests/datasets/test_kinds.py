@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from hotstart.datasets.arrays import Arrays
 from hotstart.datasets.kinds import decide_key, explain_key, read_key
-from hotstart.datasets.store import Arrays, Store
+from hotstart.datasets.store import Store
 from hotstart.policy.denoisers.unet import ConditionalUnet
 from hotstart.policy.encoders.image import ImageEncoder
 from hotstart.policy.training.api import node, train

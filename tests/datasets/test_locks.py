@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hotstart.datasets.formats.replay_buffer import convert
+from hotstart.datasets.formats.conversion import convert
 from hotstart.datasets.locks import hold
 from hotstart.datasets.store import Store
 from hotstart.spec import CheckpointError, DataError

@@ -5,7 +5,8 @@ import zipfile
 import numpy as np
 import pytest
 import zarr
-from hotstart.datasets.formats.replay_buffer import ReplayBuffer, convert, read_replay_buffer
+from hotstart.datasets.formats.conversion import convert
+from hotstart.datasets.formats.replay_buffer import ReplayBuffer, read_replay_buffer
 from hotstart.spec import ConfigError, DataError
 from numcodecs import Blosc
 

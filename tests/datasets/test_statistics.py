@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
+from hotstart.datasets.arrays import Arrays
 from hotstart.datasets.statistics import dataset_statistics, statistics
-from hotstart.datasets.store import Arrays
 from hotstart.spec import DataError
 
 

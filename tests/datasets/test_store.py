@@ -4,7 +4,8 @@ import shutil
 import numpy as np
 import pytest
 import zarr
-from hotstart.datasets.store import Arrays, Store
+from hotstart.datasets.arrays import Arrays
+from hotstart.datasets.store import Store
 from hotstart.spec import ActionSpec, DataError, ObsKey, ObsSpec
 
 
