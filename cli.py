@@ -15,7 +15,7 @@ from .configs.help import describe_verb
 from .configs.reader import HELP, read_arguments, wants_help
 from .configs.schema import VERBS
 from .spec import ConfigError, HotstartError, nearest
-from .system.interrupts import exit_status, signals_interrupt
+from .system.interrupts import exit_status, interrupt_verb, signals_raise
 
 MULTIRUN = "--multirun"
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A log file wants a line now and then, not ten a second.
         os.environ.setdefault("TQDM_MININTERVAL", "10")
     try:
-        with signals_interrupt():
+        with signals_raise(interrupt_verb):
             status = run_verb(verb, rest)
         sys.stdout.flush()
         return status

@@ -34,7 +34,8 @@ from ..spec import (
     TimedActions,
     TimedObservation,
 )
-from ..system.stopping import Stop, signals_raised
+from ..system.interrupts import end_program, signals_raise
+from ..system.stopping import Stop
 from .action_queue import ActionQueue
 from .log import RowLog
 from .splicing import LATE_S, find_oldest, splice, zero_order_hold
@@ -92,7 +93,7 @@ def run(
         )
     check_fit(robot, policy, settings.any_rate)
     stop = Stop(robot)
-    with signals_raised():
+    with signals_raise(end_program):
         try:
             try:
                 episode = _Episode(robot, policy, planner, clock, seeds, settings)

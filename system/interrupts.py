@@ -1,4 +1,4 @@
-"""Being asked to stop: Ctrl-C, SIGTERM and SIGHUP do the same, and what is said at the end tells what was saved."""
+"""Signals that ask a program to stop: Ctrl-C, SIGTERM and SIGHUP do the same."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-ASKING = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-)
+ASKING = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
 """Signals that ask a program to stop."""
 Handler = Callable[[int, FrameType | None], None]
 
@@ -24,7 +22,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def exit_status(interrupt: KeyboardInterrupt) -> int:
-    """128 + the number of the signal, as shells say it: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
+    """128 + the signal's number, as in shells: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
     return 128 + number_of(interrupt)
 
 
@@ -40,28 +38,45 @@ def explain(interrupt: KeyboardInterrupt, message: str) -> Interrupted:
     return Interrupted(message, number_of(interrupt))
 
 
-@contextmanager
-def signals_interrupt() -> Iterator[None]:
-    """Within it the first SIGTERM or SIGHUP raises Interrupted in the main thread, as Ctrl-C raises KeyboardInterrupt.
+def interrupt_verb(number: int) -> Interrupted:
+    """What a verb of the command line raises on a signal; its last words tell what was saved."""
+    return Interrupted(f"stopped by {signal.Signals(number).name}", number)
 
-    Those that come while what was done is being saved are ignored. A signal that is ignored, as by nohup, stays ignored.
+
+def end_program(number: int) -> SystemExit:
+    """What a program that knows nothing of signals ends with, its status as shells say it."""
+    return SystemExit(128 + number)
+
+
+@contextmanager
+def signals_raise(make_error: Callable[[int], BaseException]) -> Iterator[None]:
+    """Within it the first SIGTERM or SIGHUP raises `make_error(number)` in the main thread.
+
+    Ctrl-C raises KeyboardInterrupt by itself. Signals that come later, while what was done is being
+    saved or a robot is being stopped, are ignored. One that somebody handles or ignores already, as
+    nohup does, is left alone.
     """
     seen: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
         seen.append(number)
         if len(seen) == 1:
-            raise Interrupted(f"stopped by {signal.Signals(number).name}", number)
+            raise make_error(number)
 
-    with _handlers(handle, [number for number in ASKING if number != signal.SIGINT]):
+    unhandled = set()
+    for number in ASKING - {signal.SIGINT}:
+        if signal.getsignal(number) is signal.SIG_DFL:
+            unhandled.add(number)
+    with _handle(unhandled, handle):
         yield
 
 
 @contextmanager
 def stop_flag() -> Iterator[Callable[[], int]]:
-    """Within it the first signal that asks to stop is only noted, for work that must reach a place where it can be saved.
+    """Within it the first signal is only noted, for work that must reach a place to be saved at.
 
-    Yields a function that returns the signal's number, 0 while there was none. A second Ctrl-C raises Interrupted at once.
+    Yields a function that returns the signal's number, 0 while there was none. A second Ctrl-C
+    raises Interrupted at once.
     """
     asked: list[int] = []
 
@@ -70,20 +85,18 @@ def stop_flag() -> Iterator[Callable[[], int]]:
         if len(asked) > 1 and number == signal.SIGINT:
             raise Interrupted("interrupted", number)
 
-    with _handlers(handle, ASKING):
-        yield lambda: asked[0] if asked else 0
+    with _handle(ASKING, handle):
+        yield lambda: next(iter(asked), 0)
 
 
 @contextmanager
-def _handlers(
-    handler: Handler, numbers: list[signal.Signals] | tuple[signal.Signals, ...]
-) -> Iterator[None]:
-    """Handle these signals, as far as they are not ignored; nothing is changed outside the main thread."""
-    main = threading.current_thread() is threading.main_thread()
-    taken = [
-        number for number in numbers if main and signal.getsignal(number) is not signal.SIG_IGN
-    ]
-    before = {number: signal.signal(number, handler) for number in taken}
+def _handle(numbers: set[signal.Signals], handler: Handler) -> Iterator[None]:
+    """Handle these signals unless they are ignored; does nothing outside the main thread."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in numbers:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, handler)
     try:
         yield
     finally:

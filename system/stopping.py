@@ -1,21 +1,16 @@
-"""However a loop ends, the robot is stopped: signals become exceptions, and a `stop()` that fails is tried again."""
+"""A robot is stopped, whatever comes between: a `stop()` that fails is tried again."""
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Protocol
 
 from ..spec import StopError
 
 TRIES = 5
 PAUSE_S = 0.05
-"""Between two tries."""
-ENDING = ("SIGTERM", "SIGHUP")
+"""Between two tries [s]."""
 
 
 class Stoppable(Protocol):
@@ -34,10 +29,10 @@ class Stop:
         self._done = False
 
     def now(self) -> None:
-        """Call `robot.stop()`, TRIES times while it raises; does nothing the second time.
+        """Call `robot.stop()`, at most TRIES times while it raises; does nothing the second time.
 
-        Warns of what it raised where a later try helped, and raises StopError where none did. A Ctrl-C or a signal that
-        comes meanwhile is raised when the robot stands still.
+        Warns of what it raised where a later try helped, and raises StopError where none did. A
+        Ctrl-C or a signal that comes meanwhile is raised when the robot stands still.
         """
         if self._done:
             return
@@ -52,46 +47,20 @@ class Stop:
         stopped, self._done = self._done, True
         if not stopped:
             raise StopError(
-                f"the robot could not be stopped: stop() raised {TRIES} times, at last {_words(failures[-1])}; "
-                "cut its power if it still moves"
+                f"the robot could not be stopped: stop() raised {TRIES} times, "
+                f"at last {_describe(failures[-1])}; cut its power if it still moves"
             ) from failures[-1]
         for error in failures:
             if not isinstance(error, Exception):
                 raise error
             warnings.warn(
-                f"robot.stop() raised {_words(error)} and was called again",
+                f"robot.stop() raised {_describe(error)} and was called again",
                 RuntimeWarning,
                 stacklevel=2,
             )
 
 
-@contextmanager
-def signals_raised() -> Iterator[None]:
-    """Within it SIGTERM and SIGHUP raise SystemExit(128 + number) in the main thread, as Ctrl-C raises KeyboardInterrupt.
-
-    A signal that somebody handles or ignores already is left alone. In another thread nothing is changed.
-    """
-    taken: list[signal.Signals] = []
-    if threading.current_thread() is threading.main_thread():
-        known = []
-        for name in ENDING:
-            if hasattr(signal, name):
-                known.append(getattr(signal, name))
-        taken = [number for number in known if signal.getsignal(number) is signal.SIG_DFL]
-    for number in taken:
-        signal.signal(number, _exit)
-    try:
-        yield
-    finally:
-        for number in taken:
-            signal.signal(number, signal.SIG_DFL)
-
-
-def _exit(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)
-
-
-def _words(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     if str(error):
         return f"{type(error).__name__}: {error}"
     return type(error).__name__

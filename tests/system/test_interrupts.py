@@ -13,7 +13,8 @@ from hotstart.system.interrupts import (
     Interrupted,
     exit_status,
     explain,
-    signals_interrupt,
+    interrupt_verb,
+    signals_raise,
     stop_flag,
 )
 
@@ -23,7 +24,7 @@ def test_a_signal_interrupts_once_and_the_handlers_come_back(number, status):
     before, saved = signal.getsignal(number), []
     with (
         pytest.raises(Interrupted, match=f"stopped by {number.name}") as raised,
-        signals_interrupt(),
+        signals_raise(interrupt_verb),
     ):
         try:
             signal.raise_signal(number)
@@ -40,7 +41,7 @@ def test_a_signal_interrupts_once_and_the_handlers_come_back(number, status):
 def test_an_ignored_signal_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
-        with signals_interrupt(), stop_flag() as asked:
+        with signals_raise(interrupt_verb), stop_flag() as asked:
             signal.raise_signal(signal.SIGHUP)
             assert asked() == 0
     finally:
@@ -61,7 +62,7 @@ def test_another_thread_leaves_signals_alone():
     before, seen = signal.getsignal(signal.SIGTERM), []
 
     def work():
-        with signals_interrupt(), stop_flag() as asked:
+        with signals_raise(interrupt_verb), stop_flag() as asked:
             seen.extend([asked(), signal.getsignal(signal.SIGTERM)])
 
     thread = threading.Thread(target=work)
