@@ -1,7 +1,4 @@
-"""Asking a policy for plans: at once, after a virtual latency, or in a thread beside the loop.
-
-Knows only `spec` and `seeds` (numpy only); the loop that asks is `control.run`.
-"""
+"""Asking a policy for plans: at once, after a virtual latency, or in a thread beside the loop."""
 
 from __future__ import annotations
 
@@ -14,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
+from typing import NamedTuple
 
 import numpy as np
 
@@ -48,7 +46,7 @@ class _Asking:
         """(rows, real seconds) of every call."""
 
     def _plan(self, state: State, query: PlanQuery) -> Planned:
-        """The policy's answer; raises PlanError where it is none for exactly the rows that were asked for."""
+        """The policy's answer; raises PlanError unless it holds exactly the query's rows."""
         began = time.perf_counter()
         planned = self.policy.plan(state, query.rows, query.executed, query.frozen)
         self.seconds.append((len(query.rows), time.perf_counter() - began))
@@ -61,7 +59,7 @@ class _Asking:
 
 
 class ImmediatePlanner(_Asking):
-    """Answers within the call, and by the clock of the loop in no time at all; counts the real seconds it took."""
+    """Answers within the call: by the loop's clock in no time at all."""
 
     expected_s = 0.0
 
@@ -88,13 +86,13 @@ class ImmediatePlanner(_Asking):
 
 
 class DelayedPlanner(_Asking):
-    """Answers are there a given time after the question, by each row's own clock: the policy is charged for its time.
+    """Answers come a given time after the query, by each row's own clock.
 
     The real seconds that a call takes do not matter, so a result is the same on every machine.
     """
 
     def __init__(self, policy: Policy, latency: Latency, expected_s: float) -> None:
-        """`expected_s` is how long an answer is said to take when it is asked for; what it does take, `latency` says."""
+        """`latency` gives the seconds that an answer takes; the loop is told `expected_s`."""
         if not 0 <= expected_s < np.inf:
             raise ConfigError(
                 f"expected_s is {expected_s}; a finite number of seconds, 0 or more, is wanted"
@@ -130,22 +128,28 @@ class DelayedPlanner(_Asking):
         return np.inf
 
 
-Question = tuple[Future[Planned], State, PlanQuery]
+class Question(NamedTuple):
+    """A query on its way through a planning thread, and where the answer goes."""
+
+    answer: Future[Planned]
+    state: State
+    query: PlanQuery
+
+
 Questions = SimpleQueue[Question | None]
 """What a planning thread is asked; None ends it."""
 
 
 class ThreadedPlanner(_Asking):
-    """Plans in a thread of its own, for a loop that must not wait; answers one question after the other.
+    """Plans in a thread of its own, for a loop that must not wait; one query after the other.
 
-    `expected_s` is the 95th percentile of the newest plans without the first one, which warms caches up. An error of the
-    policy is raised by the next `poll`. A planner that nobody closed ends with the program, or when nobody holds it any more.
-    At the program's end a plan that is being made is waited for as long as EXIT_S: a policy that never answers keeps no
-    process from ending.
+    An error of the policy is raised by the next `poll`. A planner that nobody closed ends with the
+    program, or when nobody holds it any more. The program's end waits EXIT_S at most for a plan
+    that is being made: a policy that never answers keeps no process from ending.
     """
 
     def __init__(self, policy: Policy, expected_s: float = 0.0) -> None:
-        """`expected_s` counts until the second plan was made."""
+        """`expected_s` [s] is told to the loop until the second plan was made."""
         super().__init__(policy)
         self._first_guess_s = float(expected_s)
         self._under_way: deque[Future[Planned]] = deque()
@@ -156,16 +160,15 @@ class ThreadedPlanner(_Asking):
         self._thread = threading.Thread(
             target=_answer, args=(asking, self._questions), name="planner", daemon=True
         )
-        weakref.finalize(
-            self, _end, self._questions
-        ).atexit = False  # at the exit `_end_all` does it, and waits
+        ending = weakref.finalize(self, _end, self._questions)
+        ending.atexit = False  # at the exit `_end_all` does it, and waits
         _watch(self._thread, self._questions)
         self._thread.start()
         self._closed = False
 
     @property
     def expected_s(self) -> float:
-        """How long an answer is expected to take."""
+        """The 95th percentile [s] of the newest plans but the first, which warms caches up."""
         newest = [seconds for _, seconds in self.seconds[1:][-WINDOW:]]
         if newest:
             return float(np.quantile(newest, 0.95))
@@ -174,18 +177,18 @@ class ThreadedPlanner(_Asking):
     def reset(self) -> None:
         """Forget what is under way: a plan that is being made is finished, but nobody gets it."""
         with self._lock:
-            for question in self._under_way:
-                question.cancel()
+            for answer in self._under_way:
+                answer.cancel()
             self._under_way.clear()
 
     def submit(self, state: State, query: PlanQuery) -> None:
         """Put the question to the thread."""
         if self._closed:
             raise ConfigError("the planner was closed; make a new one")
-        question: Future[Planned] = Future()
+        question = Question(Future(), state, query)
         with self._lock:
-            self._under_way.append(question)
-        self._questions.put((question, state, query))
+            self._under_way.append(question.answer)
+        self._questions.put(question)
 
     def poll(self, now_s: FloatArray) -> Sequence[Planned]:
         """The answers that are there, oldest first."""
@@ -200,7 +203,7 @@ class ThreadedPlanner(_Asking):
         return np.inf
 
     def close(self, wait_s: float = 5.0) -> None:
-        """Drop what was not begun and end the thread; a plan under way is waited for as long as said, and then left alone.
+        """Drop what was not begun and end the thread; waits `wait_s` at most for a plan under way.
 
         May be called twice.
         """
@@ -225,19 +228,14 @@ _THREADS: dict[threading.Thread, Questions] = {}
 
 def _answer(asking: _Asking, questions: Questions) -> None:
     """A planning thread's work: one question after the other, until there are no more."""
-    while (asked := questions.get()) is not None:
-        question, state, query = asked
-        if question.set_running_or_notify_cancel():
+    while (question := questions.get()) is not None:
+        answer = question.answer
+        if answer.set_running_or_notify_cancel():
             try:
-                question.set_result(asking._plan(state, query))
+                answer.set_result(asking._plan(question.state, question.query))
             except BaseException as error:  # whatever it is, `poll` raises it where somebody looks
-                question.set_exception(error)
-        del (
-            asked,
-            question,
-            state,
-            query,
-        )  # they are large, and the next question may be long in coming
+                answer.set_exception(error)
+        del question, answer  # they are large, and the next question may be long in coming
 
 
 def _end(questions: Questions) -> None:
@@ -251,10 +249,11 @@ def _end(questions: Questions) -> None:
 def _watch(thread: threading.Thread, questions: Questions) -> None:
     """See to it that the program's end finds the thread ended.
 
-    A daemon that comes back from torch into an interpreter that is being taken down aborts the process.
+    A daemon that comes back from torch into an interpreter that ends aborts the process.
     """
-    for old in [old for old in _THREADS if old.ident is not None and not old.is_alive()]:
-        _THREADS.pop(old, None)
+    for old in list(_THREADS):
+        if old.ident is not None and not old.is_alive():
+            _THREADS.pop(old, None)
     _THREADS[thread] = questions
     atexit.unregister(_end_all)
     atexit.register(_end_all)  # last registered, first run: before torch's own
@@ -281,7 +280,8 @@ def drawn_latency(
 ) -> Latency:
     """Drawn from measured times: a row's first plan from `cold_s`, its later ones from `warm_s`.
 
-    The draw depends on the row's seed (`seeds`, one per row) and on the number of its plan, on nothing beside it.
+    The draw depends on the row's seed (`seeds`, one per row) and on the number of its plan alone.
+    Raises HotstartError for times [s] that are none.
     """
     pools = [np.sort(np.asarray(pool, np.float64)) for pool in (cold_s, warm_s)]
     if any(len(pool) == 0 or not np.isfinite(pool).all() or pool[0] < 0 for pool in pools):

@@ -1,6 +1,6 @@
-"""Where all randomness comes from: a seed, what it is drawn for, and a step, mixed by numpy's SeedSequence.
+"""All randomness comes from a seed, a purpose and a step, mixed by numpy's SeedSequence.
 
-Streams for different purposes, and of different seeds, share no numbers. Nothing is cut off a seed: all 64 bits count.
+Streams for different purposes, and of different seeds, share no numbers. All 64 bits count.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ LARGEST = 2**64 - 1
 
 
 class Purpose(IntEnum):
-    """What random numbers are drawn for. A number stands for its purpose in every stream: never give it to another."""
+    """What random numbers are drawn for.
+
+    A number stands for its purpose in every stream: never give it to another.
+    """
 
     INITIALISATION = 1  # a network's first weights
     SPLIT = 2  # which episodes are held out
     SHUFFLE = 3  # the order of training windows, one step per epoch
     LEVELS = 4  # noise levels of a training step
     NOISE = 5  # noise on the actions of a training step
-    LAYERS = (
-        6  # what layers draw in a training step: crops, dropout of the instruction, demonstrators
-    )
+    LAYERS = 6  # what layers draw in a training step: crops, dropout of the instruction
     OBSERVATIONS = 7  # noise on the observations of a training step
     PLANS = 8  # a policy's noise in a rollout
     DEMONSTRATOR = 9  # what a demonstrator draws in an episode
@@ -54,15 +55,20 @@ def numpy_generator(seed: int, purpose: Purpose, step: int = 0) -> np.random.Gen
 
 
 def torch_seed(seed: int, purpose: Purpose, step: int = 0) -> int:
-    """What to give to torch's `manual_seed`: its generator on a CPU reads the low 32 bits only, so all bits are mixed there."""
+    """What to give to torch's `manual_seed`.
+
+    Torch's generator on a CPU reads the low 32 bits only, so all bits are mixed into them.
+    """
     return int(seed_sequence(seed, purpose, step).generate_state(1, np.uint32)[0])
 
 
 def counter_generator(
     seed: int, purpose: Purpose, counter: tuple[int, int, int]
 ) -> np.random.Generator:
-    """A generator at a place of its own in the stream (Philox): cheap where many short draws are taken by number."""
-    # Philox counts up in its lowest word; the given numbers sit in higher ones, so no two draws overlap.
+    """A Philox generator at a place of its own in the stream: cheap for many short draws.
+
+    Philox counts up in its lowest word; `counter` fills the higher ones, so no two draws overlap.
+    """
     words = np.array([0, *counter], np.uint64)
     return np.random.Generator(np.random.Philox(key=_philox_key(seed, purpose), counter=words))
 

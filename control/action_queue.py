@@ -38,7 +38,7 @@ class ActionQueue:
         self._taken[row] = 0
 
     def find_due(self, end_s: FloatArray) -> tuple[BoolArray, TimedActions]:
-        """Whether a row has an action for a time before `end_s` (B,), and the newest such of each row."""
+        """Whether a row has an action before `end_s` (B,), and the newest such of each row."""
         before = (self._times_s < end_s[:, None]).sum(axis=1)
         newest = np.maximum(before - 1, 0)
         times_s = self._times_s[self._rows, newest]

@@ -9,7 +9,7 @@ class RealClock:
     """Monotonic seconds of this machine."""
 
     def now_s(self) -> float:
-        """Seconds since boot or so."""
+        """Seconds of `time.monotonic`."""
         return time.monotonic()
 
     def sleep_until(self, time_s: float) -> None:
@@ -20,7 +20,7 @@ class RealClock:
 
 
 class VirtualClock:
-    """Seconds that pass only when somebody sleeps: simulation as fast as it goes, and always the same."""
+    """Seconds that pass only in `sleep_until`: simulation as fast as it can, and repeatable."""
 
     def __init__(self) -> None:
         self._now_s = 0.0

@@ -54,7 +54,7 @@ class LoopSettings:
     replan_at: int = 0
     """A row asks for a plan when at most so many actions are left to it."""
     patience_s: float = 10.0
-    """When no plan comes for so long after its observation, the run ends and the robot is stopped."""
+    """When no plan comes for so long [s] after its observation, the run ends."""
     any_rate: bool = False
     """Whether a policy may run at another control rate than that of its data."""
 
@@ -199,9 +199,9 @@ class _Episode:
         if overdue.any():
             waited_s = float((now_s - self.asked_s)[overdue].max())
             raise SilentError(
-                f"the planner has not answered for {waited_s:.1f} s, {self.settings.patience_s:g} s "
-                "were allowed; the robot is stopped: look at the planner's machine, or raise "
-                "patience_s"
+                f"the planner has not answered for {waited_s:.1f} s, "
+                f"{self.settings.patience_s:g} s were allowed; the robot is stopped: "
+                "look at the planner's machine, or raise patience_s"
             )
 
     def _put_off(self, lost_s: float, now_s: FloatArray) -> None:

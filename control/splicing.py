@@ -1,4 +1,4 @@
-"""Actions and the times they are meant for: splicing chunks, holding. Pure functions, for the loop and for a servo."""
+"""Splicing chunks, and holding: pure functions, for the loop and for a servo."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def splice(pending: TimedActions, chunk: TimedActions, now_s: float) -> tuple[Ti
 
 
 def find_oldest(seen: TimedObservation, obs_spec: ObsSpec, now_s: FloatArray) -> FloatArray:
-    """When the oldest part was made that a policy reads, (B,); a part without a time was made now."""
+    """When the oldest part was made that a policy reads (B,) [s]; parts without a time: now."""
     made_s = np.full_like(now_s, np.inf)
     for name in obs_spec.keys:
         made_s = np.minimum(made_s, seen.made_s.get(name, now_s))

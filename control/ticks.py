@@ -1,4 +1,4 @@
-"""What becomes of a turn's actions: a hook may replace them, and the robot reports what it applied."""
+"""A turn's actions: a hook may replace them, and the robot reports what it applied."""
 
 from __future__ import annotations
 

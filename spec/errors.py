@@ -1,4 +1,4 @@
-"""Errors that the user can mend; each message says what was wrong, where, and what would be right."""
+"""Errors that the user can mend: messages say what was wrong, where, and what would be right."""
 
 from __future__ import annotations
 

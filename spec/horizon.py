@@ -17,7 +17,7 @@ LONGEST_PLAN = 10_000
 
 @dataclass(frozen=True)
 class Horizon:
-    """Steps that a policy observes (To), plans (T) and executes (Ta), and the delay that it bridges.
+    """Steps that a policy observes (To), plans (T) and executes (Ta), and its delay.
 
     All of them are control periods (ticks). Raises ConfigError for numbers that cannot be.
     """
@@ -60,7 +60,7 @@ class Horizon:
 
     @property
     def blocks(self) -> int:
-        """Complete blocks of Ta steps after the past ones: the stairs of SDP (2406.04806, section 3)."""
+        """Blocks of Ta steps after the past ones: the stairs of SDP (2406.04806, section 3)."""
         return (self.planned - self.past) // self.executed
 
     def check_streaming(self) -> None:

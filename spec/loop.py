@@ -51,7 +51,7 @@ class Planner(Protocol):
         ...
 
     def submit(self, state: State, query: PlanQuery) -> None:
-        """Ask for chunks, from the state (B rows) as it is now. A row has one answer under way at most."""
+        """Ask for chunks, from the state (B rows) as it is now; one answer is due a row at most."""
         ...
 
     def poll(self, now_s: FloatArray) -> Sequence[Planned]:
@@ -64,7 +64,7 @@ class Planner(Protocol):
         ...
 
     def due_s(self, row: int) -> float:
-        """When the row's answer will be there [s]; infinity where that is not known, or none is due."""
+        """When the row's answer will be there [s]; infinity where none is due, or nobody knows."""
         ...
 
 

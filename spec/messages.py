@@ -11,7 +11,7 @@ import numpy as np
 
 
 def unknown(what: str, word: str, valid: Sequence[str]) -> str:
-    """The message for a word that is not among the valid ones: it names them, and the nearest one."""
+    """The message for a word that is not among the valid ones, which it names."""
     choices = ", ".join(valid) or "none"
     return f"unknown {what} {shorten(word)}{nearest(word, valid)}; valid: {choices}"
 

@@ -70,7 +70,7 @@ NUMBER_TYPES = ("bool", *WHOLE_TYPES, "float16", "float32", "float64")
 
 
 def _read_key(name: object, plain: Any) -> ObsKey:
-    """One entry of an observation; raises ConfigError for anything that `to_json` does not write."""
+    """One entry of an observation; raises ConfigError for what `to_json` does not write."""
     shown = f"obs_spec holds {shorten(name)}: {shorten(plain)}"
     fitting = has_types(plain, {"shape": (list, tuple), "dtype": str, "kind": str})
     if not fitting or "shape" not in plain or not isinstance(name, str):

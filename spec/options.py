@@ -12,7 +12,8 @@ REQUIRED: Any = MISSING
 def option(default: Any, meaning: str, unit: str = "", positional: bool = False) -> Any:
     """A field of a dataclass that the command line fills; `--help` shows its meaning and its unit.
 
-    A `default` that can be called is a factory. A `positional` option may be given without its name.
+    A `default` that can be called is a factory. A `positional` option may be given without its
+    name.
     """
     notes = {"meaning": meaning, "unit": unit, "positional": positional}
     if isinstance(default, list | dict):

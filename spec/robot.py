@@ -92,7 +92,7 @@ class Robot(Protocol):
     rate_hz: float
     """Control periods a second: the rate of the policy's actions."""
     servo_hz: float | None
-    """Rate of a servo that follows timed actions; None: an action is applied when it is handed over."""
+    """Rate of a servo that follows timed actions; None: actions are applied when handed over."""
     substeps: int
     """Parts of a control period that `act` can tell apart; 1 where it takes whole periods only."""
     obs_spec: ObsSpec
@@ -115,7 +115,7 @@ class Robot(Protocol):
         ...
 
     def observe(self) -> Observation | TimedObservation:
-        """The newest observation, key -> (B, ...); with times unless all of it was made just now."""
+        """The newest observation, key -> (B, ...); with times unless all was made just now."""
         ...
 
     def act(
@@ -128,9 +128,9 @@ class Robot(Protocol):
 
         Each counts for `substeps` (B,) of a control period; None: for a whole one. A row with 0
         substeps stands still: its episode is over. A robot with a servo follows `timed` (B)
-        instead: each row's actions with their times, this turn's first, then those planned for later
-        turns. They replace what it was handed before; behind the last one it holds. A robot without
-        a servo gets None.
+        instead: each row's actions with their times, this turn's first, then those planned for
+        later turns. They replace what it was handed before; behind the last one it holds. A robot
+        without a servo gets None.
         """
         ...
 
@@ -144,7 +144,7 @@ class Robot(Protocol):
 
 
 class Snapshots(Protocol):
-    """A robot that can go back: simulations whose state can be saved in the middle of an episode."""
+    """A robot that can go back: a simulation that can save its state within an episode."""
 
     def snapshot(self, rows: IntArray) -> Any:
         """The present state of `rows` (R,), the place in their random streams included.
@@ -154,8 +154,8 @@ class Snapshots(Protocol):
         ...
 
     def restore(self, rows: IntArray, snapshot: Any) -> Feedback:
-        """Put `rows` (R,) back into a snapshot of as many rows; what follows is the same to the bit.
+        """Put `rows` (R,) back into a snapshot of as many rows.
 
-        Returns how things stand in all B rows.
+        What follows is the same to the bit. Returns how things stand in all B rows.
         """
         ...

@@ -1,4 +1,4 @@
-"""Files that a command writes: tried before the work begins, written in one piece, and never replaced unasked."""
+"""Files that a command writes: tried before the work, written whole, never replaced unasked."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ DEVICES = ("/dev", "/proc")
 
 
 def check_file(path: Path, overwrite: bool, word: str = "out") -> None:
-    """Try whether `path` can be written, without leaving anything but its folder; `word` is the key that names it.
+    """Try whether `path` can be written; leaves nothing but its folder. `word` is its key.
 
-    Raises ConfigError for a folder, for a place that cannot be written, and for a file that is there already unless it may
-    be overwritten.
+    Raises ConfigError for a folder, for a place that cannot be written, and for a file that is
+    there already unless it may be overwritten.
     """
     if is_device(path):
         return
@@ -25,8 +25,8 @@ def check_file(path: Path, overwrite: bool, word: str = "out") -> None:
         )
     if path.exists() and not overwrite:
         raise ConfigError(
-            f"{path} is there already and is not overwritten unasked: choose another name, as {word}={free_name(path)}, "
-            "or say overwrite=true"
+            f"{path} is there already and is not overwritten unasked: choose another name, "
+            f"as {word}={free_name(path)}, or say overwrite=true"
         )
     _try(path.resolve(), f"{word}={path}")
 
@@ -50,7 +50,7 @@ def _try(path: Path, shown: str) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file in one piece: after a kill or on a full disk there is the old file or the new one, never half of one.
+    """Write a file in one piece: a kill or a full disk leaves the old file or the new one.
 
     Devices and pipes are written to, links are followed. Raises OSError where it cannot be written.
     """
@@ -70,12 +70,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def unfinished_path(out: Path) -> Path:
-    """The file beside a result file in which an evaluation keeps what is finished while it goes on."""
+    """The file beside a result file that holds an evaluation's finished episodes meanwhile."""
     return out.with_name(out.name + ".unfinished")
 
 
 def is_device(path: Path) -> bool:
-    """Whether `path` is something to write into that no file may take the place of: /dev/stdout, /dev/null, a pipe."""
+    """Whether `path` is no file and cannot become one: /dev/stdout, /dev/null, a pipe."""
     if str(path.absolute()).startswith(tuple(f"{folder}/" for folder in DEVICES)):
         return True
     return path.exists() and not path.is_file() and not path.is_dir()
@@ -83,10 +83,11 @@ def is_device(path: Path) -> bool:
 
 def free_name(path: Path) -> Path:
     """The first of NAME_2, NAME_3 ... that is not there yet."""
-    numbered = (
-        path.with_name(f"{path.stem}_{number}{path.suffix}") for number in itertools.count(2)
-    )
-    return next(other for other in numbered if not other.exists())
+    for number in itertools.count(2):
+        numbered = path.with_name(f"{path.stem}_{number}{path.suffix}")
+        if not numbered.exists():
+            break
+    return numbered
 
 
 def _half(path: Path) -> Path:

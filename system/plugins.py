@@ -1,7 +1,8 @@
 """What other packages may add: environments, robots and encoders by name, through entry points.
 
-A package that brings, say, an environment names it in its own pyproject.toml, under `project.entry-points."hotstart.envs"`,
-as `my_task = "my_package.my_module:MyEnv"`. Nothing is imported before it is asked for.
+A package that brings an environment names it in its pyproject.toml, under
+`project.entry-points."hotstart.envs"`, as `my_task = "my_package.my_module:MyEnv"`. Nothing is
+imported before it is asked for.
 """
 
 from __future__ import annotations
@@ -31,22 +32,20 @@ def added(group: str) -> dict[str, Entry]:
     """What installed packages add to an entry-point group, by name."""
     found: dict[str, Entry] = {}
     for point in entry_points(group=group):
-        found[point.name] = Entry(
-            point.value,
-            f'pip install "{point.dist.name}"'
-            if point.dist
-            else "install the package that adds it",
-        )
+        install = "install the package that adds it"
+        if point.dist:
+            install = f'pip install "{point.dist.name}"'
+        found[point.name] = Entry(point.value, install)
     return found
 
 
 @dataclass(frozen=True)
 class Registry:
-    """Things of one kind by name: ours (`built_in`), and those that other packages add to the entry-point `group`."""
+    """Things of one kind by name: ours, and those that other packages add to `group`."""
 
     kind: str  # as it is called in messages: "environment"
-    group: str
-    built_in: Mapping[str, Entry]
+    group: str  # of entry points
+    built_in: Mapping[str, Entry]  # ours
 
     def entries(self) -> dict[str, Entry]:
         """Everything by name. A plug-in cannot take the name of one of ours: ours stands."""
@@ -59,18 +58,21 @@ class Registry:
     def make(self, name: str, **options: object) -> Any:
         """Build `name` with its own options; what it needs is imported only now.
 
-        Raises ConfigError for an unknown name, an unknown option or a package that is not installed.
+        Raises ConfigError for an unknown name or option, and for a package that is not installed.
         """
         factory = self.load(name)
         self._check_options(name, factory, options)
         return factory(**options)
 
     def load(self, name: str) -> Callable[..., Any]:
-        """The class of `name`, imported; raises ConfigError for an unknown name and for a package that is not installed."""
+        """The class of `name`, imported.
+
+        Raises ConfigError for an unknown name, and for a package that is not installed.
+        """
         entry = self.entries().get(name)
         if entry is None:
             raise ConfigError(unknown(self.kind, name, self.names()))
-        module, _, attribute = entry.target.partition(":")
+        module, attribute = entry.target.split(":", maxsplit=1)
         try:
             found = import_module(module)
         except ImportError as error:
@@ -78,7 +80,8 @@ class Registry:
             if (error.name or "").split(".")[0] == PACKAGE:
                 raise
             raise ConfigError(
-                f"{self.kind} {name!r} cannot be imported ({error}); install what it needs: {entry.install}"
+                f"{self.kind} {name!r} cannot be imported ({error}); "
+                f"install what it needs: {entry.install}"
             ) from error
         try:
             return getattr(found, attribute)
@@ -99,12 +102,13 @@ class Registry:
             if option in hints and not fits(value, hints[option]):
                 wanted = words_of(hints[option])
                 raise ConfigError(
-                    f"option {option} of {self.kind} {name!r} is {shorten(value)}; it must be {wanted}"
+                    f"option {option} of {self.kind} {name!r} is {shorten(value)}; "
+                    f"it must be {wanted}"
                 )
         parameters = inspect.signature(factory).parameters.values()
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             return
-        valid = sorted(parameter.name for parameter in parameters)
+        valid = sorted(inspect.signature(factory).parameters)
         for option in options:
             if option not in valid:
                 raise ConfigError(unknown(f"option of {self.kind} {name!r}:", option, valid))
@@ -119,7 +123,7 @@ def hints_of(factory: Callable[..., Any]) -> dict[str, Any]:
 
 
 def fits(value: object, hint: Any) -> bool:
-    """Whether a plain value may stand where a parameter has this type; types that are not plain fit everything."""
+    """Whether a plain value fits a parameter's type; types that are not plain fit everything."""
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         return any(fits(value, part) for part in parts)
@@ -134,18 +138,15 @@ def fits(value: object, hint: Any) -> bool:
     if hint in (list, dict):
         return isinstance(value, hint)
     if origin in (list, tuple, Sequence):
-        if parts:
-            inner = parts[0]
-        else:
-            inner = object
-        return (
-            isinstance(value, Sequence)
-            and not isinstance(value, str)
-            and all(fits(each, inner) for each in value)
-        )
-    if origin is Mapping or origin is dict:
-        return isinstance(value, Mapping) and all(
-            fits(key, parts[0]) and fits(each, parts[1]) for key, each in value.items()
+        inner = next(iter(parts), object)
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            return False
+        return all(fits(each, inner) for each in value)
+    if origin in (Mapping, dict):
+        if not isinstance(value, Mapping):
+            return False
+        return all(fits(each, parts[0]) for each in value) and all(
+            fits(each, parts[1]) for each in value.values()
         )
     return True
 

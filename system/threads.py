@@ -1,8 +1,9 @@
 """Threads of numerical libraries: how many there are, and how long they spin while they wait.
 
-A thread of OpenMP that waits for others spins for milliseconds before it sleeps. Beside another busy program it spins on
-the core that the others need, and a training step takes 60 times longer. A short spin costs nothing on a quiet machine.
-The libraries read their environment when they are loaded, so it is set before torch is imported.
+A thread of OpenMP that waits for others spins for milliseconds before it sleeps. Beside another
+busy program it spins on the core that the others need, and a training step takes 60 times longer.
+A short spin costs nothing on a quiet machine. The libraries read their environment when they are
+loaded, so it is set before torch is imported.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from pathlib import Path
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 """Variables by which a user says how threads wait; where one is set, all of them are left alone."""
 SHORT_SPIN = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1"}
-"""Turns of a loop for GNU's OpenMP, which torch's Linux wheels bundle; milliseconds for Intel's and LLVM's, of other builds."""
+"""Turns of a loop for GNU's OpenMP, as in torch's Linux wheels; else milliseconds."""
 COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-"""Variables by which a user says how many threads there are; numpy's OpenBLAS has a pool of its own."""
+"""Variables by which a user says how many threads there are; OpenBLAS has a pool of its own."""
 ONE_THREAD: dict[str, str] = dict.fromkeys((*COUNTS, "NUMBA_NUM_THREADS"), "1")
-"""Environment of a worker: with a process per core, threads within would only get in each other's way."""
+"""Environment of a worker: with a process per core, threads within would disturb each other."""
 SAMPLE_S = 0.2
 """How long the machine is watched to see which CPUs are idle."""
 
@@ -29,7 +30,10 @@ SAMPLE_S = 0.2
 def set_up_environment(
     environment: MutableMapping[str, str] = os.environ, root: Path = Path("/")
 ) -> None:
-    """Set a short spin, and as many threads as a container may use, unless torch is loaded or the user has set them."""
+    """Set a short spin, and as many threads as a container may use.
+
+    Does nothing where torch is loaded, and changes nothing that the user has set.
+    """
     if "torch" in sys.modules:
         return
     if not any(name in environment for name in WAITING):
@@ -58,7 +62,7 @@ def choose_threads(most: int, environment: Mapping[str, str] = os.environ) -> in
 
 
 def idle_cpus(seconds: float, root: Path = Path("/")) -> float | None:
-    """How many of this process's CPUs were idle within the next `seconds`; None where the system does not say.
+    """How many of this process's CPUs are idle in the next `seconds`; None where nobody can tell.
 
     What runs at a low priority (nice) gives way, and counts as idle.
     """
@@ -77,8 +81,8 @@ def idle_cpus(seconds: float, root: Path = Path("/")) -> float | None:
 
 
 def cpu_quota(root: Path = Path("/")) -> int:
-    """CPUs that the control groups of this process allow, rounded up; very many where there is no limit."""
-    quota = min((_quota(folder) for folder in _control_groups(root)), default=math.inf)
+    """CPUs that this process's control groups allow, rounded up; very many without a limit."""
+    quota = min(map(_quota, _control_groups(root)), default=math.inf)
     if quota == math.inf:
         return sys.maxsize
     return max(1, math.ceil(quota))
@@ -91,7 +95,10 @@ def explain_slowness(environment: Mapping[str, str] = os.environ) -> str:
         f"other programs may use the CPUs (load {load:.1f} on {usable_cpus()}): stop them, or wait"
     )
     if not any(name in environment for name in WAITING):
-        text += "; torch was imported before hotstart, so its threads spin: import hotstart first, or set GOMP_SPINCOUNT=1000"
+        text += (
+            "; torch was imported before hotstart, so its threads spin: "
+            "import hotstart first, or set GOMP_SPINCOUNT=1000"
+        )
     return text
 
 
@@ -112,23 +119,21 @@ def _times(root: Path) -> dict[str, tuple[int, int]]:
     for line in lines:
         name, *numbers = line.split()
         if name in mine:
-            user, nice, system, idle, waiting, *others = map(int, numbers[:8])
-            found[name] = (
-                nice + idle + waiting,
-                user + nice + system + idle + waiting + sum(others),
-            )
+            ticks = list(map(int, numbers[:8]))  # user, nice, system, idle, waiting, ...
+            found[name] = (ticks[1] + ticks[3] + ticks[4], sum(ticks))
     return found
 
 
 def _control_groups(root: Path) -> list[Path]:
-    """The folders of this process's control groups that may limit its CPUs, their parents among them."""
+    """The folders of the control groups that may limit this process's CPUs, with their parents."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
         return []
     folders: list[Path] = []
     for line in lines:
-        number, controllers, path = line.split(":", 2)
+        number, group = line.split(":", maxsplit=1)
+        controllers, path = group.split(":", maxsplit=1)
         if number == "0":
             base = root / "sys/fs/cgroup"
         elif "cpu" in controllers.split(","):
@@ -136,7 +141,9 @@ def _control_groups(root: Path) -> list[Path]:
         else:
             continue
         own = base / path.lstrip("/")
-        folders += [folder for folder in (own, *own.parents) if folder.is_relative_to(base)]
+        for folder in (own, *own.parents):
+            if folder.is_relative_to(base):
+                folders.append(folder)
     return folders
 
 

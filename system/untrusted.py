@@ -1,11 +1,13 @@
-"""Readers for files that somebody else may have written: bounded in time and memory, plain values only.
+"""Readers for files that somebody else may have written, bounded in time and memory.
 
-JSON and YAML come back as dictionaries with text as keys, lists, text, numbers, truth values and None. Whatever is wrong
-with a file (missing, too large, damaged, nested too deep, odd values) raises the HotstartError that the caller names.
+JSON and YAML come back as plain values: dictionaries with text as keys, lists, text, numbers, truth
+values and None. Whatever is wrong with a file (missing, too large, damaged, nested too deep, odd
+values) raises the HotstartError that the caller names.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import stat
@@ -36,12 +38,21 @@ NESTED = 40
 NODES = 2_000_000
 YAML_NODES = 100_000
 WHOLE_BITS = 64
+PARSER_ERRORS = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    yaml.YAMLError,
+)
+"""What parsers raise for text that they cannot read."""
 UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 Value = TypeVar("Value")
 
 
 def read_bytes(path: Path, error: type[HotstartError], limit: int) -> bytes:
-    """The whole of an ordinary file; raises `error` where it is missing, no ordinary file or longer than `limit` bytes."""
+    """The whole of an ordinary file of at most `limit` bytes; raises `error` for anything else."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise error(f"{path} is no ordinary file")
@@ -53,7 +64,8 @@ def read_bytes(path: Path, error: type[HotstartError], limit: int) -> bytes:
         raise error(f"{path} cannot be read: {cut(str(problem))}") from problem
     if len(raw) > limit:
         raise error(
-            f"{path} cannot be read: it is longer than {limit:,} bytes, the most that is read of such a file"
+            f"{path} cannot be read: it is longer than {limit:,} bytes, "
+            "the most that is read of such a file"
         )
     return raw
 
@@ -84,10 +96,10 @@ def parse_yaml(raw: bytes | str, where: str, error: type[HotstartError]) -> Any:
 
 
 def check_plain(value: Any, where: str, error: type[HotstartError], nodes: int = NODES) -> None:
-    """Raise `error` unless a value is plain: dictionaries with text as keys, lists, text, numbers, truth values, None.
+    """Raise `error` unless a value is plain: of dictionaries with text as keys, lists, and scalars.
 
-    It may be nested NESTED deep and hold `nodes` values; what occurs twice counts twice. Whole numbers fit into 64 bits,
-    text is printable.
+    Scalars are printable text, numbers, truth values and None; whole numbers fit into 64 bits. A
+    value may be nested NESTED deep and hold `nodes` values; what occurs twice counts twice.
     """
     waiting = [(value, 0)]
     seen = 0
@@ -100,11 +112,11 @@ def check_plain(value: Any, where: str, error: type[HotstartError], nodes: int =
             raise error(f"{where} holds more than {nodes:,} values")
         if isinstance(item, dict):
             _check_keys(item, where, error)
-            waiting += [(part, depth + 1) for part in item.values()]
+            waiting.extend(zip(item.values(), itertools.repeat(depth + 1)))
         elif isinstance(item, list):
             if len(item) > nodes:
                 raise error(f"{where} holds more than {nodes:,} values")
-            waiting += [(part, depth + 1) for part in item]
+            waiting.extend(zip(item, itertools.repeat(depth + 1)))
         else:
             _check_scalar(item, where, error)
 
@@ -142,14 +154,7 @@ def _parse(
         value = parser(text)
     except RecursionError:
         raise error(f"{where} is nested more than {NESTED} deep") from None
-    except (
-        ValueError,
-        TypeError,
-        AttributeError,
-        LookupError,
-        ArithmeticError,
-        yaml.YAMLError,
-    ) as problem:
+    except PARSER_ERRORS as problem:
         raise error(f"{where} cannot be read: {cut(str(problem))}") from None
     check_plain(value, where, error, nodes)
     return value
@@ -160,7 +165,8 @@ def _decode(raw: bytes, where: str, error: type[HotstartError]) -> str:
         return raw.decode()
     except UnicodeDecodeError as problem:
         raise error(
-            f"{where} cannot be read: it is no UTF-8 text ({problem.reason} at byte {problem.start})"
+            f"{where} cannot be read: it is no UTF-8 text "
+            f"({problem.reason} at byte {problem.start})"
         ) from None
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, version
 
 PACKAGES = ("hotstart", "torch", "numpy", "gymnasium", "mujoco", "robosuite", "pymunk")
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that weights and results depend on, those that are installed."""
-    installed = {distribution.name: distribution.version for distribution in distributions()}
-    return {
-        "python": platform.python_version(),
-        **{name: installed[name] for name in PACKAGES if name in installed},
-    }
+    """Versions of Python, and of the installed packages that weights and results depend on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
