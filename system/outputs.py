@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from pathlib import Path
 
@@ -83,10 +82,9 @@ def is_device(path: Path) -> bool:
 
 def free_name(path: Path) -> Path:
     """The first of NAME_2, NAME_3 ... that is not there yet."""
-    for number in itertools.count(2):
-        numbered = path.with_name(f"{path.stem}_{number}{path.suffix}")
-        if not numbered.exists():
-            break
+    number = 2
+    while (numbered := path.with_name(f"{path.stem}_{number}{path.suffix}")).exists():
+        number += 1
     return numbered
 
 
