@@ -393,6 +393,7 @@ def _result() -> dict[str, Any]:
         "task_options": {"goal": [256, 256, 0.8]},
     }
     result |= {
+        "format": 2,
         "task": "pusht",
         "checkpoint": "runs/x",
         "inference": "rti-2",

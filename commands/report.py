@@ -167,15 +167,15 @@ def _done(found: Sequence[Result], facts: Mapping[str, str]) -> str:
     if found:
         minutes = sum(result.get("wall_seconds") or 0 for result in found) / 60
         if len(found) == 1:
-            samplers = "1 way"
+            samplers = "1 sampler"
         else:
-            samplers = f"{len(found)} ways"
+            samplers = f"{len(found)} samplers"
         if "everything" in lines:
             whole = {"everything": lines.pop("everything")}
         else:
             whole = {}
         lines["evaluation"] = (
-            f"{sum(r['episodes'] for r in found)} episodes, {samplers} of inference, {minutes:.1f} minutes"
+            f"{sum(r['episodes'] for r in found)} episodes, {samplers}, {minutes:.1f} minutes"
         )
         lines |= whole
     items = "\n".join(

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import datetime
-import itertools
 import json
 import os
 import platform
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from ..control import RowLog
-from ..spec import ActionSpec, BoolArray, DataError, FloatArray, shorten
+from ..spec import ActionSpec, DataError, FloatArray, shorten
 from ..system import outputs
 from ..system.plugins import fits, words_of
 from ..system.untrusted import read_json
 from ..system.versions import versions
-from .intervals import bootstrap_mean, median_interval, wilson
+from .intervals import bootstrap_mean, wilson
+from .measures import actions_per_plan, at_ticks, count_nfe, measure_calls, reaction_s, smoothness
+from .old_results import convert_result
 
+FORMAT = 2
+"""What is written; results of format 1 say no format, and are converted as they are read."""
 SHAPE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("task", "checkpoint", "inference", "episodes", "seed"), ()),
     "success": ("rate", "low", "high"),
@@ -35,16 +37,44 @@ SHAPE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("per_episode", "versions"), ()),
 }
 """What a result must hold: every key, and the keys under it."""
+NUMBERS = (
+    "latency_s",
+    "late_actions",
+    "starved_ticks",
+    "reaction_s",
+    "executed",
+    "data_rate_hz",
+    "wall_seconds",
+)
+KINDS: dict[str, Any] = {
+    "format": int,
+    **dict.fromkeys(("task", "checkpoint", "inference"), str),
+    **dict.fromkeys(("episodes", "seed"), int),
+    **dict.fromkeys(NUMBERS, float | None),
+    "latency_s": float,
+    "planner": str | None,
+    **dict.fromkeys(("versions", "sampler_settings", "task_options"), dict),
+    "machine": dict | None,
+    "checkpoint_step": int | None,
+    "precision": str | None,
+}
+"""Types of the values of a result, of keys that it may lack too."""
+EPISODE: dict[str, Any] = {"seed": int, "success": bool | None, "score": float, "steps": int}
+"""Types of the values of an episode, which must hold all of them."""
+LARGEST = 1e12
+"""No number of a result is larger."""
 NOT_REPORTED = "not reported"
-"""What stands for a success rate where the environment never says whether its task is fulfilled."""
+"""Stands for a success rate where the environment does not report success."""
+POLICY_KEYS = ("executed", "precision", "checkpoint_step")
+"""What a result says of its policy beside the settings of its sampler."""
 
 
 @dataclass(frozen=True)
 class Setting:
     """What was evaluated, and how.
 
-    `rate_hz` is the robot's, not that of the training data. `executed` is Ta, which counts where no row has a second plan;
-    otherwise the logs say how much a plan moves.
+    `rate_hz` is the robot's, not that of the training data. `executed` is Ta, which counts where no
+    row has a second plan; otherwise the logs say how much a plan moves.
     """
 
     task: str
@@ -58,37 +88,6 @@ class Setting:
     device: str = "cpu"
 
 
-def smoothness(
-    commands: Sequence[ArrayLike],
-    rate_hz: float,
-    scale: FloatArray,
-    continuous: BoolArray,
-    absolute: BoolArray,
-) -> dict[str, float | None]:
-    """How smooth the commands of some episodes, (n, A) each, were: root mean square jerk, and the largest step.
-
-    Commands count in normalised units h: divided by `scale` (A,), half the range of each number in the training data, so that
-    tasks compare. An absolute number is a position: its jerk is the third difference times rate^3 [h / s^3]. A relative
-    one is a velocity already: the second difference times rate^2 [h / s^2, h being a speed]. `max_step` is the largest
-    change from one tick to the next [h]. Numbers that are discrete, or that never change in the training data, stay out.
-    None where no episode is long enough.
-    """
-    used = continuous & (scale > 0)
-    jerks: list[FloatArray] = [np.zeros(0)]
-    steps: list[FloatArray] = [np.zeros(0)]
-    for episode in commands:
-        path = np.asarray(episode, np.float64).reshape(-1, len(scale))
-        for kind, order in ((used & absolute, 3), (used & ~absolute, 2)):
-            scaled = path[:, kind] / scale[kind]
-            jerks.append(np.diff(scaled, n=order, axis=0).ravel() * rate_hz**order)
-            steps.append(np.abs(np.diff(scaled, axis=0)).ravel())
-    jerk, step = np.concatenate(jerks), np.concatenate(steps)
-    return {
-        "jerk_rms": float(np.sqrt(np.mean(jerk**2))) if jerk.size else None,
-        "max_step": float(step.max()) if step.size else None,
-    }
-
-
 def summarise(
     logs: Sequence[RowLog],
     call_seconds: Sequence[tuple[int, float]],
@@ -96,19 +95,19 @@ def summarise(
     action_spec: ActionSpec,
     scale: FloatArray,
 ) -> dict[str, Any]:
-    """The result of an evaluation as plain JSON values; `call_seconds` holds (rows, seconds) of every call of the policy.
+    """The result of an evaluation as plain JSON values.
 
-    One call serves many rows: `p50` and `p95` are of whole calls, `rows` is the mean number of rows in one, and
-    `per_second_of_motion` is what one row's share of the calls costs for a second of its motion. `scale` (A,) as in
-    `smoothness`. Raises DataError when there are no episodes.
+    `call_seconds` holds (rows, seconds) of every call of the policy, see `measure_calls`; `scale`
+    (A,) is as in `smoothness`. Raises DataError when there are no episodes.
     """
     if not logs:
         raise DataError("there are no episodes to summarise; evaluate at least one")
     continuous = np.array([dim.kind != "discrete" for dim in action_spec.dims])
     absolute = np.array([dim.absolute for dim in action_spec.dims])
     commands = [at_ticks(log) for log in logs]
-    unsolved = [log for log in logs if not log.solved_at_reset]
+    executed = actions_per_plan(logs) or setting.executed
     return {
+        "format": FORMAT,
         "task": setting.task,
         "checkpoint": setting.checkpoint,
         "inference": setting.inference,
@@ -117,13 +116,10 @@ def summarise(
         "episodes": len(logs),
         "seed": min(log.seed for log in logs),
         "success": success_share(logs),
-        "solved_at_reset": {
-            "episodes": len(logs) - len(unsolved),
-            "success_of_others": success_share(unsolved),
-        },
+        "solved_at_reset": _count_solved(logs),
         "score": bootstrap_mean([log.score for log in logs])._asdict(),
-        "nfe": _nfe(logs, per_plan := actions_per_plan(logs) or setting.executed),
-        "inference_ms": _milliseconds(call_seconds, setting, per_plan),
+        "nfe": count_nfe(logs, executed),
+        "inference_ms": measure_calls(call_seconds, setting.rate_hz, executed),
         "latency_s": setting.latency_s,
         "late_actions": sum(log.late_actions for log in logs),
         "starved_ticks": float(sum(log.starved_ticks for log in logs)),
@@ -139,11 +135,48 @@ def summarise(
 
 
 def success_share(logs: Sequence[RowLog]) -> dict[str, float | None]:
-    """Success rate with Wilson's 95 % interval; None for each where no episode reported success or failure."""
-    if all(log.success is None for log in logs):
+    """Success rate with Wilson's 95 % interval; None for each where no episode reported success."""
+    outcomes = [log.success for log in logs]
+    if outcomes.count(None) == len(outcomes):
         return dict.fromkeys(("rate", "low", "high"))
-    share = wilson(sum(bool(log.success) for log in logs), len(logs))
+    share = wilson(outcomes.count(True), len(outcomes))
     return {"rate": share.rate, "low": share.low, "high": share.high}
+
+
+def _count_solved(logs: Sequence[RowLog]) -> dict[str, Any]:
+    """How many episodes were solved before the policy acted, and the success of the others."""
+    others: list[RowLog] = []
+    for log in logs:
+        if not log.solved_at_reset:
+            others.append(log)
+    return {"episodes": len(logs) - len(others), "success_of_others": success_share(others)}
+
+
+def _episode(log: RowLog) -> dict[str, Any]:
+    """One episode's part of a result; success is None where the environment does not report it."""
+    return {
+        "seed": log.seed,
+        "success": log.success,
+        "score": float(log.score),
+        "steps": log.steps,
+        "solved_at_reset": log.solved_at_reset,
+    }
+
+
+def by_task(logs: Sequence[RowLog], tasks: Sequence[str]) -> dict[str, Any]:
+    """Success of each task alone, `tasks`, and every episode with its task, `per_episode`.
+
+    The argument `tasks` names each log's task.
+    """
+    own: dict[str, list[RowLog]] = {}
+    episodes: list[dict[str, Any]] = []
+    for log, task in zip(logs, tasks, strict=True):
+        own.setdefault(task, []).append(log)
+        episodes.append({**_episode(log), "task": task})
+    shares: dict[str, Any] = {}
+    for task in sorted(own):
+        shares[task] = {**success_share(own[task]), "episodes": len(own[task])}
+    return {"tasks": shares, "per_episode": episodes}
 
 
 def reports_success(result: Mapping[str, Any]) -> bool:
@@ -159,7 +192,7 @@ def success_words(share: Mapping[str, float | None]) -> str:
 
 
 def solved_words(result: Mapping[str, Any]) -> str:
-    """How many episodes were solved at reset, before the policy did anything, and the success of the others; empty for none."""
+    """How many episodes were solved at reset, and the success of the others; empty for none."""
     solved = result.get("solved_at_reset")
     if not solved or not solved["episodes"]:
         return ""
@@ -167,154 +200,71 @@ def solved_words(result: Mapping[str, Any]) -> str:
     return f"{solved['episodes']} of {result['episodes']} episodes were solved at reset; {others}"
 
 
-def family(result: Mapping[str, Any]) -> tuple[str, str]:
-    """A sampler without its number of steps, and that number: `ddim-10` is (`ddim`, `10`), `ddim` (`ddim`, ``)."""
-    sampler, _, steps = str(result["inference"]).rpartition("-")
-    if sampler and steps.isdigit():
-        return (sampler, steps)
-    return (str(result["inference"]), "")
-
-
-POLICY_KEYS = ("executed", "precision", "checkpoint_step")
-"""What a result says of its policy beside the settings of its sampler."""
-
-
-def settings(result: Mapping[str, Any]) -> dict[str, Any]:
-    """What a result was made with beside its way and steps, flat (`solver.eta`); of older results what they say."""
-
-    def flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-        for key, value in values.items():
-            yield from (
-                flat(value, f"{before}{key}.")
-                if isinstance(value, Mapping)
-                else [(before + key, value)]
-            )
-
-    sampler = dict(
-        flat(result.get("sampler_settings", result.get("settings", {})))
-    )  # older results call it settings
-    options = {f"task.{key}": value for key, value in result.get("task_options", {}).items()}
-    found = sampler | options | {key: result[key] for key in POLICY_KEYS if key in result}
-    return {key: value for key, value in found.items() if key != "steps"}
-
-
-def plain(value: Any) -> Any:
-    """A value of settings or options as JSON holds it: tuples and arrays as lists, what it does not know as text."""
-    return json.loads(
-        json.dumps(value, default=lambda odd: odd.tolist() if hasattr(odd, "tolist") else str(odd))
-    )
-
-
-def by_task(logs: Sequence[RowLog], tasks: Sequence[str]) -> dict[str, Any]:
-    """Success of each task alone, `tasks`, and of every episode with its task, `per_episode`; `tasks` names each log's."""
-    found = {}
-    for task in sorted(set(tasks)):
-        own = [log for log, name in zip(logs, tasks, strict=True) if name == task]
-        found[task] = {**success_share(own), "episodes": len(own)}
-    episodes = [{**_episode(log), "task": name} for log, name in zip(logs, tasks, strict=True)]
-    return {"tasks": found, "per_episode": episodes}
-
-
-def at_ticks(log: RowLog) -> FloatArray:
-    """The command in force at every control period of an episode, (n, A): a hold that was cut short is passed over."""
-    ends = np.cumsum(log.durations)
-    if len(ends):
-        ticks = np.arange(int(np.ceil(ends[-1] - 1e-9)))
-    else:
-        ticks = np.zeros(0, int)
-    return np.asarray(log.commands)[np.searchsorted(ends, ticks + 1e-9, side="right")]
-
-
-def reaction_s(logs: Sequence[RowLog]) -> float | None:
-    """Mean time from a moment of an episode to the first action that an observation at or after it has a part in [s].
-
-    For the moments between the observations o' and o of two plans in a row that action is the first one of the later plan,
-    at f: their mean is f - (o' + o) / 2, and counts as long as they are apart. None where no row has two plans.
-    """
-    pairs = [(a, b) for log in logs for a, b in itertools.pairwise(log.reactions)]
-    apart = np.array([later[0] - earlier[0] for earlier, later in pairs])
-    if not apart.sum() > 0:
-        return None
-    means = [acted - (before + observed) / 2 for (before, *_), (observed, acted, _) in pairs]
-    return float(np.average(means, weights=apart))
-
-
 def latency_words(result: Mapping[str, Any]) -> str:
-    """What plans were charged with, and how the controller asked: `0`, `100`, `100 async` [ms]."""
+    """The latency of plans and how the controller asked for them: `0`, `100`, `100 async` [ms]."""
     ms = f"{1000 * result.get('latency_s', 0.0):.3g}"
     if result.get("planner") == "async":
         return f"{ms} async"
     return ms
 
 
-def _episode(log: RowLog) -> dict[str, Any]:
-    """Of one episode; its success is None where the environment does not report it."""
-    said = {"seed": log.seed, "success": log.success, "score": float(log.score), "steps": log.steps}
-    return {**said, "solved_at_reset": log.solved_at_reset}
+def family(result: Mapping[str, Any]) -> tuple[str, str]:
+    """A sampler without its number of steps, and that number.
+
+    `ddim-10` is (`ddim`, `10`), `ddim` is (`ddim`, ``).
+    """
+    sampler, _, steps = str(result["inference"]).rpartition("-")
+    if sampler and steps.isdigit():
+        return (sampler, steps)
+    return (str(result["inference"]), "")
 
 
-def actions_per_plan(logs: Sequence[RowLog]) -> float | None:
-    """Actions that were executed from one usable plan to the next, on average; None where no row has two."""
-    spans = [
-        later[2] - earlier[2]
-        for log in logs
-        for earlier, later in itertools.pairwise(log.reactions)
-    ]
-    if spans and np.mean(spans) > 0:
-        return float(np.mean(spans))
-    return None
+def settings(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What a result was made with beside sampler and steps, flat: `solver.eta`, `task.robot`."""
+    found = _flatten(result.get("sampler_settings", {}), "")
+    for key, value in result.get("task_options", {}).items():
+        found[f"task.{key}"] = value
+    for key in POLICY_KEYS:
+        if key in result:
+            found[key] = result[key]
+    found.pop("steps", None)
+    return found
 
 
-def _nfe(logs: Sequence[RowLog], executed: float) -> dict[str, float | None]:
-    """Mean evaluations of a row's first plan, of its later ones, and per action in steady motion (where there is any)."""
-    cold = [log.nfe[0] for log in logs if log.nfe]
-    warm = [nfe for log in logs for nfe in log.nfe[1:]]
-    steady = warm or cold
-    return {
-        "cold": float(np.mean(cold)) if cold else None,
-        "warm": float(np.mean(warm)) if warm else None,
-        "per_action": float(np.mean(steady)) / executed if steady else None,
-    }
+def _flatten(values: Mapping[str, Any], before: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= _flatten(value, f"{before}{key}.")
+        else:
+            found[before + key] = value
+    return found
 
 
-def _milliseconds(
-    call_seconds: Sequence[tuple[int, float]], setting: Setting, executed: float
-) -> dict[str, float | None]:
-    """What a call takes, how many rows it serves, and what a row's share of it costs per second of motion."""
-    if not call_seconds:
-        return dict.fromkeys(
-            ("p50", "p50_low", "p50_high", "p95", "per_second_of_motion", "rows", "calls")
-        )
-    rows, seconds = (np.array(column, np.float64) for column in zip(*call_seconds, strict=True))
-    per_plan_ms = 1000 * seconds.sum() / rows.sum()
-    median = median_interval(1000 * seconds)
-    return {
-        "p50": float(1000 * np.quantile(seconds, 0.50)),
-        "p50_low": None if median is None else median.low,
-        "p50_high": None if median is None else median.high,
-        "calls": len(seconds),
-        "p95": float(1000 * np.quantile(seconds, 0.95)),
-        "per_second_of_motion": float(per_plan_ms * setting.rate_hz / executed),
-        "rows": float(rows.mean()),
-    }
+def plain(value: Any) -> Any:
+    """A value of settings or options as JSON holds it: arrays as lists, unknown values as text."""
+    return json.loads(json.dumps(value, default=_to_json))
+
+
+def _to_json(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return str(value)
 
 
 def machine(device: str = "cpu") -> dict[str, str | int]:
-    """The processor's name, its number of cores and the device used; never the machine's own name."""
+    """The processor's name, its number of cores and the device used; never the host's name."""
+    name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        names = re.findall(r"model name\s*: (.+)", info.read_text())
-    else:
-        names = []
-    return {
-        "cpu": [*names, platform.processor() or platform.machine()][0],
-        "cores": os.cpu_count() or 1,
-        "device": device,
-    }
+        found = re.search(r"model name\s*: (.+)", info.read_text())
+        if found:
+            name = found[1]
+    return {"cpu": name, "cores": os.cpu_count() or 1, "device": device}
 
 
 def save(result: Mapping[str, Any], path: Path) -> None:
-    """Write a result in one piece (see `outputs.write_text`), in the place of what was unfinished.
+    """Write a result in one piece (see `outputs.write_text`), and remove its unfinished file.
 
     Raises OSError where it cannot be written.
     """
@@ -324,103 +274,98 @@ def save(result: Mapping[str, Any], path: Path) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a result; DataError that names what is missing or of another kind when the file is not one."""
+    """Read a result, by the names of today.
+
+    Raises DataError that names what is missing or of another type when the file is no result, and
+    for one of a newer format.
+    """
     if not path.is_file():
         raise DataError(
             f"there is no result {path}; `hotstart evaluate CHECKPOINT out={path}` writes one"
         )
-    what = f"{path} is not a result of `hotstart evaluate`"
     try:
-        result = read_json(path, DataError)
+        return _check(read_json(path, DataError))
     except DataError as error:
-        raise DataError(f"{what}: {error}") from None
-    missing = _missing(result)
+        raise DataError(f"{path} is not a result of `hotstart evaluate`: {error}") from None
+
+
+def _check(result: Any) -> dict[str, Any]:
+    """A result that holds all it must, converted where it is old; DataError for another one."""
+    if isinstance(result, dict) and fits(result.get("format", 1), int):
+        if result.get("format", 1) > FORMAT:
+            raise DataError(
+                f"its format is {result['format']}, this hotstart reads up to {FORMAT}: "
+                "upgrade hotstart"
+            )
+        if result.get("format", 1) < FORMAT:
+            result = convert_result(result)
+    missing = _find_missing(result)
     if missing:
-        raise DataError(f"{what}: it lacks {', '.join(missing)}")
-    odd = _odd(result)
-    if odd is not None:
-        raise DataError(f"{what}: {odd}")
+        raise DataError(f"it lacks {', '.join(missing)}")
+    _check_kinds(result)
+    _check_episodes(result["per_episode"])
     return result
 
 
-NUMBERS = (
-    "latency_s",
-    "late_actions",
-    "starved_ticks",
-    "reaction_s",
-    "executed",
-    "data_rate_hz",
-    "wall_seconds",
-)
-KINDS: dict[str, Any] = {
-    **dict.fromkeys(("task", "checkpoint", "inference"), str),
-    **dict.fromkeys(("episodes", "seed"), int),
-    **dict.fromkeys(NUMBERS, float | None),
-    "latency_s": float,
-    "planner": str | None,
-    **dict.fromkeys(("versions", "settings", "sampler_settings", "task_options"), dict),
-    "machine": dict | None,
-    "checkpoint_step": int | None,
-    "precision": str | None,
-}
-"""Types of what a result says; of keys that it may lack too."""
-LARGEST = 1e12
-"""No number of a result is larger."""
-EPISODE: dict[str, Any] = {"seed": int, "success": bool | None, "score": float, "steps": int}
-
-
-def _odd(result: Mapping[str, Any]) -> str | None:
-    """What is of another kind than `hotstart evaluate` writes; None where all is well."""
-    for key, kind in KINDS.items():
-        if key in result and not _is(result[key], kind):
-            return f"{key} is {shorten(result[key])}; it must be {words_of(kind)}"
-    for key, parts in SHAPE.items():
-        for part in parts:
-            if key == "score":
-                wanted = float
-            else:
-                wanted = float | None
-            if not _is(result[key][part], wanted):
-                return (
-                    f"{key}.{part} is {shorten(result[key][part])}; it must be {words_of(wanted)}"
-                )
-    reported = [part for part in SHAPE["success"] if result["success"][part] is not None]
-    if len(reported) not in (0, len(SHAPE["success"])):
-        return f"success is {shorten(result['success'])}; rate, low and high are numbers, or none where it is not reported"
-    if not _is(result["inference_ms"].get("rows"), float | None):
-        return f"inference_ms.rows is {shorten(result['inference_ms']['rows'])}; it must be a number or none"
-    if not result["per_episode"]:
-        return "per_episode is empty"
-    for number, episode in enumerate(result["per_episode"]):
-        for key, kind in EPISODE.items():
-            if not _is(episode[key], kind):
-                return f"per_episode {number} says {key} is {shorten(episode[key])}; it must be {words_of(kind)}"
-    return None
-
-
-def _is(value: object, kind: Any) -> bool:
-    """Whether a value is of a kind, and a number finite and of moderate size."""
-    moderate = (
-        isinstance(value, bool) or not isinstance(value, int | float) or abs(value) <= LARGEST
-    )
-    return moderate and fits(value, kind)
-
-
-def _missing(result: Any) -> list[str]:
+def _find_missing(result: Any) -> list[str]:
     """Keys of a result, dotted, that are not there."""
     if not isinstance(result, dict):
         return list(SHAPE)
-    lacking = [key for key in SHAPE if key not in result]
-    parts = [(key, part) for key, wanted in SHAPE.items() if key in result for part in wanted]
-    lacking += [
-        f"{key}.{part}"
-        for key, part in parts
-        if not isinstance(result[key], dict) or part not in result[key]
-    ]
-    episodes = result.get("per_episode", [])
-    whole = isinstance(episodes, list) and all(
-        isinstance(one, dict) and set(EPISODE) <= set(one) for one in episodes
-    )
-    if whole:
-        return lacking
-    return [*lacking, "seed, success, score or steps in per_episode"]
+    whole: list[str] = []
+    parts: list[str] = []
+    for key, wanted in SHAPE.items():
+        if key not in result:
+            whole.append(key)
+            continue
+        for part in wanted:
+            if not isinstance(result[key], dict) or part not in result[key]:
+                parts.append(f"{key}.{part}")
+    found = whole + parts
+    if not _holds_episodes(result.get("per_episode", [])):
+        found.append("seed, success, score or steps in per_episode")
+    return found
+
+
+def _holds_episodes(episodes: Any) -> bool:
+    """Whether it is a list of mappings that hold all keys of an episode."""
+    if not isinstance(episodes, list):
+        return False
+    for episode in episodes:
+        if not isinstance(episode, dict) or not EPISODE.keys() <= episode.keys():
+            return False
+    return True
+
+
+def _check_kinds(result: Mapping[str, Any]) -> None:
+    """Raise DataError for a value of another type than `hotstart evaluate` writes."""
+    for key, kind in KINDS.items():
+        if key in result:
+            _check_value(key, result[key], kind)
+    for key, parts in SHAPE.items():
+        for part in parts:
+            if key == "score":
+                _check_value(f"{key}.{part}", result[key][part], float)
+            else:
+                _check_value(f"{key}.{part}", result[key][part], float | None)
+    _check_value("inference_ms.rows", result["inference_ms"].get("rows"), float | None)
+    success = [result["success"][part] for part in SHAPE["success"]]
+    if success.count(None) not in (0, len(success)):
+        raise DataError(
+            f"success is {shorten(result['success'])}; rate, low and high are numbers, or none "
+            "where it is not reported"
+        )
+
+
+def _check_episodes(episodes: Sequence[Mapping[str, Any]]) -> None:
+    if not episodes:
+        raise DataError("per_episode is empty")
+    for number, episode in enumerate(episodes):
+        for key, kind in EPISODE.items():
+            _check_value(f"per_episode {number} says {key}", episode[key], kind)
+
+
+def _check_value(name: str, value: object, kind: Any) -> None:
+    """Raise DataError unless a value is of a type, and a number finite and of moderate size."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not fits(value, kind) or (number and not abs(value) <= LARGEST):
+        raise DataError(f"{name} is {shorten(value)}; it must be {words_of(kind)}")

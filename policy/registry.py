@@ -1,7 +1,7 @@
 """The one place where a configuration's `_target_` becomes an object, and only one of ours.
 
-A downloaded configuration is somebody else's text: a target that is not registered here, or by an installed package through
-the entry-point group `hotstart.encoders`, is refused before anything is imported.
+A downloaded configuration is somebody else's text. A target that is registered neither here nor by
+an installed package (entry-point group `hotstart.encoders`) is refused before any import.
 """
 
 from __future__ import annotations
@@ -17,30 +17,28 @@ from ..system.plugins import added, fits, hints_of, words_of
 PLAIN = (int, float, str, bool, type(None))
 _HERE = __name__.rsplit(".", 1)[0]  # hotstart.policy
 TARGETS: dict[str, tuple[str, ...]] = {
-    "encoder": tuple(
-        f"{_HERE}.encoders.{name}"
-        for name in (
-            "state.StateEncoder",
-            "image.ImageEncoder",
-            "published.PublishedEncoder",
-            "language.InstructionEncoder",
-        )
+    "encoder": (
+        f"{_HERE}.encoders.state.StateEncoder",
+        f"{_HERE}.encoders.image.ImageEncoder",
+        f"{_HERE}.encoders.published.PublishedEncoder",
+        f"{_HERE}.encoders.language.InstructionEncoder",
     ),
-    "denoiser": tuple(
-        f"{_HERE}.denoisers.{name}"
-        for name in (
-            "unet.ConditionalUnet",
-            "transformer.DiffusionTransformer",
-            "mode.ModeTransformer",
-            "published_unet.PublishedUnet",
-        )
+    "denoiser": (
+        f"{_HERE}.denoisers.unet.ConditionalUnet",
+        f"{_HERE}.denoisers.transformer.DiffusionTransformer",
+        f"{_HERE}.denoisers.mode.ModeTransformer",
+        f"{_HERE}.denoisers.published_unet.PublishedUnet",
     ),
-    "schedule": tuple(
-        f"{_HERE}.diffusion.schedule.{name}"
-        for name in ("VPCosine", "Flow", "LogLogistic", "IndexTable")
+    "schedule": (
+        f"{_HERE}.diffusion.schedule.VPCosine",
+        f"{_HERE}.diffusion.schedule.Flow",
+        f"{_HERE}.diffusion.schedule.LogLogistic",
+        f"{_HERE}.diffusion.schedule.IndexTable",
     ),
-    "solver": tuple(
-        f"{_HERE}.diffusion.solvers.{name}" for name in ("DDIM", "DPMSolverPP", "PLMS")
+    "solver": (
+        f"{_HERE}.diffusion.solvers.DDIM",
+        f"{_HERE}.diffusion.solvers.DPMSolverPP",
+        f"{_HERE}.diffusion.solvers.PLMS",
     ),
     "actions": (f"{_HERE}.actions.Representation",),
     "inference": (
@@ -53,21 +51,24 @@ TARGETS: dict[str, tuple[str, ...]] = {
         f"{_HERE}.samplers.classifier_free.ClassifierFreeGuidance",
     ),
 }
+"""Axis of the configuration -> the classes that it may name. A new one is one line here."""
 
 
 def targets(axis: str) -> tuple[str, ...]:
     """Dotted names that the axis may hold, ours first, then those of installed packages."""
     if axis not in TARGETS:
         raise ConfigError(f"unknown axis {shorten(axis)}; there are {', '.join(TARGETS)}")
-    return TARGETS[axis] + tuple(
-        entry.target.replace(":", ".") for entry in added(f"hotstart.{axis}s").values()
-    )
+    found = list(TARGETS[axis])
+    for entry in added(f"hotstart.{axis}s").values():
+        found.append(entry.target.replace(":", "."))
+    return tuple(found)
 
 
 def build(axis: str, node: Mapping[str, Any], **given: Any) -> Any:
-    """Make the object that `node` describes: its `_target_`, called with its other keys and with `given`.
+    """Make what `node` describes: its `_target_`, called with its other keys and `given`.
 
-    Raises ConfigError for anything but keys, a missing or foreign target, and keys its constructor does not know.
+    Raises ConfigError for anything but keys, a missing or foreign target, and keys that its
+    constructor does not know.
     """
     if not isinstance(node, Mapping):
         raise ConfigError(
@@ -77,39 +78,43 @@ def build(axis: str, node: Mapping[str, Any], **given: Any) -> Any:
     # Ours first: looking through the installed packages takes tens of milliseconds.
     if target not in TARGETS.get(axis, ()) and target not in targets(axis):
         raise ConfigError(
-            f"the configuration's {axis} names the target {shorten(target)}, which is not one of hotstart's: "
-            f"{', '.join(targets(axis))}. Nothing was imported."
+            f"the configuration's {axis} names the target {shorten(target)}, which is not one of "
+            f"hotstart's: {', '.join(targets(axis))}. Nothing was imported."
         )
-    module, _, name = str(target).rpartition(".")
-    factory = getattr(import_module(module), name)
-    chosen = {}
-    for key, value in node.items():
-        if key != "_target_":
-            chosen[key] = value
+    factory = _import(str(target))
+    chosen = dict(node)
+    del chosen["_target_"]
     _check_keys(axis, factory, {**chosen, **given})
     return factory(**chosen, **given)
 
 
 def with_defaults(axis: str, node: Mapping[str, Any]) -> dict[str, Any]:
-    """`node` with the values that its constructor gives to keys that it leaves out; as it is where the target is foreign."""
-    if node.get("_target_") not in targets(axis):
-        return dict(node)
-    module, _, name = str(node["_target_"]).rpartition(".")
-    parameters = inspect.signature(getattr(import_module(module), name)).parameters.values()
-    given = {}
-    for p in parameters:
-        if p.default is not inspect.Parameter.empty:
-            given[p.name] = p.default
-    return {**{key: value for key, value in given.items() if isinstance(value, PLAIN)}, **node}
+    """`node` with its constructor's plain defaults for keys that it leaves out.
+
+    It comes back as it is where the target is foreign.
+    """
+    whole: dict[str, Any] = {}
+    if node.get("_target_") in targets(axis):
+        for parameter in inspect.signature(_import(node["_target_"])).parameters.values():
+            if isinstance(parameter.default, PLAIN):
+                whole[parameter.name] = parameter.default
+    return {**whole, **node}
+
+
+def _import(target: str) -> Any:
+    """What a dotted name of a registered target means."""
+    module, _, name = target.rpartition(".")
+    return getattr(import_module(module), name)
 
 
 def _check_keys(axis: str, factory: Any, chosen: Mapping[str, Any]) -> None:
     known = inspect.signature(factory).parameters
-    unknown = [key for key in chosen if key not in known]
-    if unknown:
-        raise ConfigError(
-            f"{axis}.{cut(str(unknown[0]), 60)} is unknown; {factory.__name__} takes {', '.join(known)}"
-        )
+    for key in chosen:
+        if key not in known:
+            raise ConfigError(
+                f"{axis}.{cut(str(key), 60)} is unknown; "
+                f"{factory.__name__} takes {', '.join(known)}"
+            )
     hints = hints_of(factory)
     for key, value in chosen.items():
         if key in hints and not fits(value, hints[key]):

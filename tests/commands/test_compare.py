@@ -270,7 +270,7 @@ def test_names_say_which_settings_differ(tmp_path):
         {"start": start, "solver": {"eta": eta}}
         for start, eta in ((0.2, 1.0), (0.5, 1.0), (0.5, 0.0))
     ]
-    starts = [plain | {"settings": own} for own in settings]
+    starts = [plain | {"sampler_settings": own} for own in settings]
     assert compare.names(starts, files[:3]) == [
         "rti-2 start=0.2 solver.eta=1.0",
         "rti-2 start=0.5 solver.eta=1.0",
@@ -370,7 +370,7 @@ def test_one_way_in_several_numbers_of_steps_is_one_line(tmp_path):
     for other in (
         {"checkpoint": "elsewhere"},
         {"latency_s": 0.1},
-        {"settings": {"start_noise": 0.0}},
+        {"sampler_settings": {"start_noise": 0.0}},
         {"precision": "bf16"},
     ):
         changed = [found[0], found[1], found[2] | other, found[3]]

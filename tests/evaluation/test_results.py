@@ -9,7 +9,7 @@ import pytest
 from hotstart.benchmarks import fuzz
 from hotstart.cli import run_verb
 from hotstart.control import RowLog
-from hotstart.evaluation import intervals, latency, results
+from hotstart.evaluation import intervals, latency, measures, results
 from hotstart.spec import ActionDim, ActionSpec, DataError
 
 YES = np.array([True])
@@ -21,7 +21,7 @@ def test_jerk_of_a_cubic_is_its_third_derivative():
     rate_hz, c, scale = 10.0, 0.7, 2.0
     t = np.arange(30) / rate_hz
     path = (c * t**3)[:, None]
-    found = results.smoothness([path, path[:20]], rate_hz, np.array([scale]), YES, YES)
+    found = measures.smoothness([path, path[:20]], rate_hz, np.array([scale]), YES, YES)
     assert found["jerk_rms"] == pytest.approx(6 * c / scale)
     assert found["max_step"] == pytest.approx(np.abs(np.diff(path[:, 0])).max() / scale)
 
@@ -29,7 +29,7 @@ def test_jerk_of_a_cubic_is_its_third_derivative():
 def test_a_relative_number_is_a_velocity():
     """v = c t^2 has the jerk 2 c."""
     t = np.arange(12) / 20.0
-    found = results.smoothness([(3.0 * t**2)[:, None]], 20.0, np.array([0.5]), YES, NO)
+    found = measures.smoothness([(3.0 * t**2)[:, None]], 20.0, np.array([0.5]), YES, NO)
     assert found["jerk_rms"] == pytest.approx(2 * 3.0 / 0.5)
 
 
@@ -37,7 +37,7 @@ def test_what_cannot_jerk_stays_out():
     rough = np.random.default_rng(0).normal(size=(9, 3))
     rough[:, 0] = np.arange(9)  # a straight line: no jerk, steps of 1
     flags = np.array([True, False, True])
-    found = results.smoothness(
+    found = measures.smoothness(
         [rough], 10.0, np.array([1.0, 1.0, 0.0]), flags, np.array([True] * 3)
     )
     assert found["jerk_rms"] == pytest.approx(0.0, abs=1e-9)
@@ -46,11 +46,11 @@ def test_what_cannot_jerk_stays_out():
 
 def test_short_episodes_are_left_out():
     line = np.zeros((3, 1))
-    assert results.smoothness([line[:1], line[:0]], 10.0, np.ones(1), YES, YES) == {
+    assert measures.smoothness([line[:1], line[:0]], 10.0, np.ones(1), YES, YES) == {
         "jerk_rms": None,
         "max_step": None,
     }
-    assert results.smoothness([line], 10.0, np.ones(1), YES, YES) == {
+    assert measures.smoothness([line], 10.0, np.ones(1), YES, YES) == {
         "jerk_rms": None,
         "max_step": 0.0,
     }
@@ -178,18 +178,18 @@ def test_a_success_that_nobody_reports_is_no_failure(tmp_path):
 def test_the_time_to_react_is_that_of_a_moment_drawn_at_random():
     """Plans observed at 0, 0.8 and 1.6 s, acted on 0.1 s later: a moment waits 0.4 s for the next look, then 0.1 s."""
     steady = RowLog(0, reactions=[(0.0, 0.1, 0), (0.8, 0.9, 8), (1.6, 1.7, 16)])
-    assert results.reaction_s([steady]) == pytest.approx(0.5)
+    assert measures.reaction_s([steady]) == pytest.approx(0.5)
     uneven = RowLog(
         1, reactions=[(0.0, 0.0, 0), (0.2, 0.2, 2), (1.2, 1.2, 12)]
     )  # a long gap holds more of the moments
-    assert results.reaction_s([uneven]) == pytest.approx((0.2 * 0.1 + 1.0 * 0.5) / 1.2)
+    assert measures.reaction_s([uneven]) == pytest.approx((0.2 * 0.1 + 1.0 * 0.5) / 1.2)
     moments = np.random.default_rng(0).uniform(0, 1.2, 20_000)
     waits = [
         min(acted - moment for observed, acted, _ in uneven.reactions if observed >= moment)
         for moment in moments
     ]
-    assert results.reaction_s([uneven]) == pytest.approx(np.mean(waits), abs=0.005)
-    assert results.reaction_s([RowLog(2, reactions=[(0.0, 0.1, 0)])]) is None
+    assert measures.reaction_s([uneven]) == pytest.approx(np.mean(waits), abs=0.005)
+    assert measures.reaction_s([RowLog(2, reactions=[(0.0, 0.1, 0)])]) is None
 
 
 def test_a_plans_cost_is_shared_by_the_actions_that_were_executed_of_it():
@@ -197,20 +197,20 @@ def test_a_plans_cost_is_shared_by_the_actions_that_were_executed_of_it():
         RowLog(0, reactions=[(0.0, 0.0, 0), (0.4, 0.4, 4), (0.8, 0.8, 8)]),
         RowLog(1, reactions=[(0.0, 0.0, 0)]),
     ]
-    assert results.actions_per_plan(spans) == 4
-    assert results.actions_per_plan([RowLog(1)]) is None
+    assert measures.actions_per_plan(spans) == 4
+    assert measures.actions_per_plan([RowLog(1)]) is None
 
 
 def test_commands_are_judged_at_the_ticks_even_where_a_hold_was_cut_short():
     log = RowLog(
         0, commands=[np.array([float(k)]) for k in range(4)], durations=[0.4, 1.0, 1.0, 0.1]
     )
-    assert results.at_ticks(log).ravel().tolist() == [
+    assert measures.at_ticks(log).ravel().tolist() == [
         0.0,
         1.0,
         2.0,
     ]  # in force at 0, 1 and 2 periods
-    assert results.at_ticks(RowLog(1)).shape[0] == 0
+    assert measures.at_ticks(RowLog(1)).shape[0] == 0
 
 
 def test_a_result_survives_the_disk(tmp_path):
