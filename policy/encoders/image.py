@@ -1,7 +1,8 @@
-"""Pictures and states of an observed step -> one token: a network per camera, or one for all, and the states beside it."""
+"""Pictures and states of an observed step -> one token."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Literal, get_args
 
@@ -18,11 +19,11 @@ Backbone = Literal["resnet", "vit", "efficientnet"]
 
 
 class ImageEncoder(nn.Module):
-    """Every camera's features and all states of one observed step, joined -> one token of `token_width` numbers.
+    """Every camera's features and all states of one observed step, joined -> one token.
 
-    `backbone`: `resnet` (ResNet-18 at `channels` 64), `vit`, or `efficientnet`, which is frozen as it comes. In training
-    each picture is cropped at random to `crop` of its sides and its colours jittered; otherwise the middle is taken. Cameras
-    that are `shared` go through one network. All pictures of an observation window get crops and colours of their own.
+    `backbone`: `resnet` (ResNet-18 at `channels` 64), `vit`, or `efficientnet`, which stays frozen.
+    In training each picture gets a random crop to `crop` of its sides and random colours (`jitter`)
+    of its own; otherwise the middle is taken. `shared` sends all cameras through one network.
     """
 
     def __init__(
@@ -45,40 +46,45 @@ class ImageEncoder(nn.Module):
         images = {name: key for name, key in obs_spec.keys.items() if key.kind == "image"}
         if not images:
             raise ConfigError(
-                f"encoder=image needs a picture among task.obs_keys; they are {shorten(list(obs_spec.keys), 400)}"
+                f"encoder=image needs a picture among task.obs_keys; they are "
+                f"{shorten(list(obs_spec.keys), 400)}"
             )
         _check(backbone, jitter)
         check_channels(images)
         self.cameras = tuple(images)
         self.states = tuple(name for name, key in obs_spec.keys.items() if key.kind == "state")
-        self.crops = {
-            name: crop_size((key.shape[0], key.shape[1]), crop) for name, key in images.items()
-        }
-        self.jitter, self.tokens, self.token_width = jitter, observed, token_width
+        self.crops: dict[str, tuple[int, int]] = {}
+        for name, key in images.items():
+            self.crops[name] = crop_size((key.shape[0], key.shape[1]), crop)
+        self.jitter = jitter
+        self.tokens, self.token_width = observed, token_width
 
-        def network() -> ResNet | Vit | FrozenEfficientNet:
-            if backbone == "efficientnet":
-                return FrozenEfficientNet(keypoints)
-            if backbone == "resnet":
-                return ResNet(channels, stages, keypoints)
-            return Vit(embed, layers, heads)
-
-        self.networks = nn.ModuleList([network()] if shared else [network() for _ in self.cameras])
-        numbers = sum(int(torch.Size(obs_spec.keys[name].shape).numel()) for name in self.states)
-        joined = len(self.cameras) * int(self.networks[0].width) + numbers  # type: ignore[arg-type]
+        self.networks = nn.ModuleList()
+        joined = sum(math.prod(obs_spec.keys[name].shape) for name in self.states)
+        for number in range(len(self.cameras)):
+            if number == 0 or not shared:
+                if backbone == "efficientnet":
+                    network = FrozenEfficientNet(keypoints)
+                elif backbone == "resnet":
+                    network = ResNet(channels, stages, keypoints)
+                else:
+                    network = Vit(embed, layers, heads)
+                self.networks.append(network)
+            joined += network.width
         self.layers = nn.Sequential(
             nn.Linear(joined, 2 * token_width), nn.Mish(), nn.Linear(2 * token_width, token_width)
         )
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """States normalised (B, To, ...) and pictures uint8 (B, To, H, W, 1 or 3) -> tokens (B, To, E)."""
-        features = [
-            self._seen(number, observation[name], name) for number, name in enumerate(self.cameras)
-        ]
-        states = [observation[name].flatten(2) for name in self.states]
-        return self.layers(torch.cat([*features, *states], -1))
+        """States (B, To, ...), normalised, pictures uint8 (B, To, H, W, 1 or 3) -> (B, To, E)."""
+        parts = []
+        for number, name in enumerate(self.cameras):
+            parts.append(self._encode_pictures(number, observation[name], name))
+        for name in self.states:
+            parts.append(observation[name].flatten(2))
+        return self.layers(torch.cat(parts, -1))
 
-    def _seen(self, number: int, pictures: Tensor, name: str) -> Tensor:
+    def _encode_pictures(self, number: int, pictures: Tensor, name: str) -> Tensor:
         """Features (B, To, F) of one camera's pictures (B, To, H, W, 1 or 3)."""
         flat = as_rgb(pictures.flatten(0, 1).permute(0, 3, 1, 2))  # (B To, 3, H, W)
         if self.training:
@@ -93,12 +99,13 @@ class ImageEncoder(nn.Module):
 
 
 def check_channels(images: Mapping[str, ObsKey]) -> None:
-    """Raise ConfigError for pictures that are neither gray nor RGB, the first of `images` (key -> specification)."""
+    """Raise ConfigError for the first of `images` (key -> specification) not gray or RGB."""
     for name, key in images.items():
         if key.shape[-1] not in (1, 3):
             raise ConfigError(
-                f"picture {shorten(name)} has {key.shape[-1]} channels; this encoder reads 1 (gray) or 3 (RGB): store the "
-                "first three, or, where they are stacked frames, one frame a step"
+                f"picture {shorten(name)} has {key.shape[-1]} channels; this encoder reads "
+                "1 (gray) or 3 (RGB): store the first three, or, where they are stacked frames, one "
+                "frame a step"
             )
 
 
@@ -112,7 +119,8 @@ def as_rgb(pictures: Tensor) -> Tensor:
 def _check(backbone: str, strength: float) -> None:
     if backbone not in get_args(Backbone):
         raise ConfigError(
-            f"encoder.backbone is {shorten(backbone)}; choose one of {', '.join(get_args(Backbone))}"
+            f"encoder.backbone is {shorten(backbone)}; choose one of "
+            f"{', '.join(get_args(Backbone))}"
         )
     if not 0 <= strength < 1:
         raise ConfigError(f"encoder.jitter is {strength}; it must lie in [0, 1)")

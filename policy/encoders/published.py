@@ -1,4 +1,4 @@
-"""Observations as LeRobot's DiffusionPolicy reads them, for weights that it has trained: states plain, cameras by a ResNet.
+"""Observations as LeRobot's DiffusionPolicy reads them: states plain, cameras by a ResNet.
 
 The names of the weights are torchvision's and LeRobot's, so that checkpoints load as they are.
 """
@@ -37,7 +37,9 @@ class BasicBlock(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', H / stride, W / stride)."""
         inner = self.bn2(self.conv2(relu(self.bn1(self.conv1(h)))))
-        return relu(inner + (h if self.downsample is None else self.downsample(h)))
+        if self.downsample is None:
+            return relu(inner + h)
+        return relu(inner + self.downsample(h))
 
 
 def _norm(channels: int, grouped: bool) -> nn.Module:
@@ -48,19 +50,16 @@ def _norm(channels: int, grouped: bool) -> nn.Module:
 
 def _backbone(name: str, grouped: bool) -> nn.Sequential:
     """The layers of torchvision's network up to the last feature map."""
-    stages, inputs = [], 64
-    for number, blocks in enumerate(STAGES[name]):
-        outputs = 64 * 2**number
-        strides = [1 if number == 0 else 2] + [1] * (blocks - 1)
-        stages.append(
-            nn.Sequential(
-                *(
-                    BasicBlock(inputs if i == 0 else outputs, outputs, s, grouped)
-                    for i, s in enumerate(strides)
-                )
-            )
-        )
-        inputs = outputs
+    stages = []
+    inputs, outputs = 64, 64
+    stride = 1
+    for count in STAGES[name]:
+        stage = nn.Sequential(BasicBlock(inputs, outputs, stride, grouped))
+        for _ in range(count - 1):
+            stage.append(BasicBlock(outputs, outputs, 1, grouped))
+        stages.append(stage)
+        inputs, outputs = outputs, 2 * outputs
+        stride = 2
     stem = (
         nn.Conv2d(3, 64, 7, 2, 3, bias=False),
         _norm(64, grouped),
@@ -71,7 +70,7 @@ def _backbone(name: str, grouped: bool) -> nn.Sequential:
 
 
 class PublishedCamera(nn.Module):
-    """Pictures (B, 3, H, W) in their normalised form -> features (B, 2 K): spatial softmax, a linear layer, ReLU."""
+    """Normalised pictures (B, 3, H, W) -> features (B, 2 K): spatial softmax, linear, ReLU."""
 
     def __init__(self, name: str, grouped: bool, keypoints: int) -> None:
         super().__init__()
@@ -88,7 +87,8 @@ class PublishedCamera(nn.Module):
 class PublishedEncoder(nn.Module):
     """An observed step -> one token: the first state, the cameras' features, the other states.
 
-    `image_mean` and `image_std` are of each colour in [0, 1], one triple per camera. `resize` (H, W) comes before `crop`.
+    `image_mean` and `image_std` are of each colour in [0, 1], one triple per camera. `resize`
+    (H, W) comes before `crop` (H, W).
     """
 
     image_mean: Tensor
@@ -134,12 +134,13 @@ class PublishedEncoder(nn.Module):
         self.tokens, self.token_width = observed, numbers + 2 * keypoints * len(self.cameras)
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """States normalised (B, To, ...) and pictures uint8 (B, To, H, W, 3) -> tokens (B, To, E)."""
-        first, *others = (observation[name].flatten(2) for name in self.states)
-        seen = [self._seen(number, observation[name]) for number, name in enumerate(self.cameras)]
-        return torch.cat([first, *seen, *others], -1)
+        """States (B, To, ...), normalised, pictures uint8 (B, To, H, W, 3) -> (B, To, E)."""
+        parts = [observation[name].flatten(2) for name in self.states]
+        for number, name in enumerate(self.cameras):
+            parts.insert(1 + number, self._encode_pictures(number, observation[name]))
+        return torch.cat(parts, -1)
 
-    def _seen(self, camera: int, pictures: Tensor) -> Tensor:
+    def _encode_pictures(self, camera: int, pictures: Tensor) -> Tensor:
         """Features (B, To, F) of one camera's pictures (B, To, H, W, 3)."""
         flat = pictures.flatten(0, 1).permute(0, 3, 1, 2).float() / 255
         flat = (flat - self.image_mean[camera]) / self.image_std[camera]
@@ -148,10 +149,8 @@ class PublishedEncoder(nn.Module):
                 flat, self.resize, mode="bilinear", antialias=True, align_corners=False
             )
         if self.crop:
-            top, left = (
-                round((have - want) / 2)
-                for have, want in zip(flat.shape[-2:], self.crop, strict=True)
-            )
+            top = round((flat.shape[-2] - self.crop[0]) / 2)
+            left = round((flat.shape[-1] - self.crop[1]) / 2)
             flat = flat[..., top : top + self.crop[0], left : left + self.crop[1]]
         network = self.rgb_encoder[camera % len(self.rgb_encoder)]
         return network(flat).unflatten(0, pictures.shape[:2])

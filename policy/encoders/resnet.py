@@ -1,7 +1,10 @@
-"""ResNet-18 with GroupNorm (1512.03385; 1803.08494) that ends in a spatial softmax, as Diffusion Policy sees (2303.04137).
+"""ResNet-18 with GroupNorm (1512.03385; 1803.08494) and a spatial softmax.
 
-GroupNorm, because averaged weights (EMA) and batch statistics do not go together. The spatial softmax (1504.00702, section 5)
-reads where features are, not how strong: K expected positions instead of a grid.
+Diffusion Policy sees with it (2303.04137).
+
+GroupNorm is used because averaged weights (EMA) and batch statistics do not go together. The
+spatial softmax (1504.00702, section 5) reads where features are, not how strong: K expected
+positions instead of a grid.
 """
 
 from __future__ import annotations
@@ -10,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-BLOCKS_PER_STAGE = 2
 CHANNELS_PER_GROUP = 16
 
 
@@ -26,8 +28,7 @@ class ResidualBlock2d(nn.Module):
         self.first = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
         self.second = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.norms = nn.ModuleList((_norm(outputs), _norm(outputs)))
-        same = stride == 1 and inputs == outputs
-        if same:
+        if stride == 1 and inputs == outputs:
             self.skip = nn.Identity()
         else:
             self.skip = nn.Sequential(
@@ -41,7 +42,7 @@ class ResidualBlock2d(nn.Module):
 
 
 class SpatialSoftmax(nn.Module):
-    """(B, C, H, W) -> (B, 2 K): the expected x and y, in [-1, 1], of K maps mixed from the C channels."""
+    """(B, C, H, W) -> (B, 2 K): expected x and y, in [-1, 1], of K maps mixed from C channels."""
 
     def __init__(self, channels: int, keypoints: int) -> None:
         super().__init__()
@@ -53,7 +54,10 @@ class SpatialSoftmax(nn.Module):
 
 
 def expected_positions(maps: Tensor) -> Tensor:
-    """(B, K, H, W) -> (B, 2, K): the mean x and y, in [-1, 1], of the softmax of each map (1504.00702, section 5)."""
+    """(B, K, H, W) -> (B, 2, K): mean x and y, in [-1, 1], of each map's softmax.
+
+    (1504.00702, section 5.)
+    """
     share = maps.flatten(2).softmax(-1)  # (B, K, H W)
     y = torch.linspace(-1, 1, maps.shape[2], device=maps.device, dtype=share.dtype)
     x = torch.linspace(-1, 1, maps.shape[3], device=maps.device, dtype=share.dtype)
@@ -62,7 +66,7 @@ def expected_positions(maps: Tensor) -> Tensor:
 
 
 class ResNet(nn.Module):
-    """Pictures (B, 3, H, W) -> features (B, 2 K). `channels` 64 and four stages are ResNet-18; fewer are for a CPU."""
+    """Pictures (B, 3, H, W) -> features (B, 2 K). `channels` 64 and four stages are ResNet-18."""
 
     def __init__(self, channels: int = 64, stages: int = 4, keypoints: int = 32) -> None:
         super().__init__()
@@ -72,14 +76,16 @@ class ResNet(nn.Module):
             nn.ReLU(),
             nn.MaxPool2d(3, 2, 1),
         )
-        widths = [channels * 2**stage for stage in range(stages)]
-        blocks: list[nn.Module] = []
-        for stage, width in enumerate(widths):
-            before = widths[max(stage - 1, 0)]
-            blocks.append(ResidualBlock2d(before, width, 1 if stage == 0 else 2))
-            blocks += [ResidualBlock2d(width, width, 1) for _ in range(BLOCKS_PER_STAGE - 1)]
+        blocks = [ResidualBlock2d(channels, channels, 1), ResidualBlock2d(channels, channels, 1)]
+        width = channels
+        for _ in range(stages - 1):
+            blocks += [
+                ResidualBlock2d(width, 2 * width, 2),
+                ResidualBlock2d(2 * width, 2 * width, 1),
+            ]
+            width = 2 * width
         self.blocks = nn.Sequential(*blocks)
-        self.head = SpatialSoftmax(widths[-1], keypoints)
+        self.head = SpatialSoftmax(width, keypoints)
         self.width = 2 * keypoints
 
     def forward(self, pictures: Tensor) -> Tensor:

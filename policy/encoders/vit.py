@@ -1,4 +1,4 @@
-"""A small vision transformer (2010.11929) with a convolutional stem (2106.14881), which learns faster from little data."""
+"""A small vision transformer (2010.11929); its convolutional stem learns faster (2106.14881)."""
 
 from __future__ import annotations
 
@@ -25,16 +25,15 @@ class VitBlock(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """(B, N, E) -> (B, N, E)."""
-        qkv = self.qkv(self.norms[0](h)).unflatten(
-            -1, (3, self.heads, -1)
-        )  # (B, N, 3, heads, E / heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        h = h + self.out(scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+        qkv = self.qkv(self.norms[0](h)).unflatten(-1, (3, self.heads, -1))
+        query_key_value = qkv.permute(2, 0, 3, 1, 4)  # (3, B, heads, N, E / heads)
+        attended = scaled_dot_product_attention(*query_key_value)
+        h = h + self.out(attended.transpose(1, 2).flatten(2))
         return h + self.mlp(self.norms[1](h))
 
 
 class Vit(nn.Module):
-    """Pictures (B, 3, H, W) -> features (B, E); patches of 16 pixels by four convolutions of stride 2."""
+    """Pictures (B, 3, H, W) -> features (B, E); four convolutions of stride 2 make the patches."""
 
     def __init__(
         self, embed: int = 192, layers: int = 4, heads: int = 3, most_patches: int = 1024
@@ -63,7 +62,8 @@ class Vit(nn.Module):
         patches = self.stem(pictures).flatten(2).transpose(1, 2)  # (B, N, E)
         if patches.shape[1] > len(self.position):
             raise ConfigError(
-                f"pictures of {patches.shape[1]} patches; encoder.most_patches allows {len(self.position)}"
+                f"pictures of {patches.shape[1]} patches; at most {len(self.position)} are "
+                "allowed: take smaller pictures"
             )
         tokens = patches + self.position[: patches.shape[1]]
         summary = self.summary.expand(len(tokens), -1, -1)
