@@ -10,7 +10,7 @@ from hotstart.spec import Actor, PlanError
 
 
 def listen(scripted, intervene=None, latency_s=0.0, robot=None, ticks=8):
-    """Run two rows; returns the robot, the policy, and what the listeners and the policy were told."""
+    """Run two rows; returns robot, policy, and what the listeners and the policy were told."""
     heard, told = [], []
 
     class Listening(scripted.Policy):
