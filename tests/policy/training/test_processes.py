@@ -17,13 +17,10 @@ from hotstart.datasets.arrays import Arrays
 from hotstart.policy.diffusion.regimes import Regimes
 from hotstart.policy.training.settings import TrainingSettings
 from hotstart.policy.training.trainer import Trainer
-from hotstart.spec import TEXT_KEY, ObsKey, ObsSpec, text_to_bytes
+from hotstart.spec import TEXT_KEY, ConfigError, ObsKey, ObsSpec, text_to_bytes
 
-rank, world, folder = int(args[0]), int(args[1]), Path(args[2])
+rank, folder = int(args[0]), Path(args[1])
 torch.set_default_dtype(torch.float64)  # what is left of a difference is one of method
-if world > 1:
-    meeting = f"file://{folder}/meeting"
-    torch.distributed.init_process_group("gloo", meeting, rank=rank, world_size=world)
 
 
 def make_pictures():
@@ -57,27 +54,49 @@ cases = {
     "unet": (data, make_config("unet", data), replace(plain, learned_weighting=True)),
     "mode": (seen, mode, replace(plain, learned_weighting=True, stratified=True)),
 }
-for name, (dataset, config, settings) in cases.items():
-    trainer = Trainer(dataset, config, settings, folder / "run")
-    losses = []
-    for _ in range(3):
-        losses.append(trainer.advance()["loss"])
-    result = {"losses": torch.stack(losses), "weights": trainer.model.state_dict()}
-    torch.save({**result, "average": trainer.ema.model.state_dict()}, folder / f"{name}-{rank}-{world}")
+
+
+def train(made_by):
+    for name, (dataset, config, settings) in cases.items():
+        trainer = Trainer(dataset, config, settings, folder / "run")
+        losses = []
+        for _ in range(3):
+            losses.append(trainer.advance()["loss"])
+        result = {"losses": torch.stack(losses), "weights": trainer.model.state_dict()}
+        result["average"] = trainer.ema.model.state_dict()
+        torch.save(result, folder / f"{name}-{made_by}")
+    return trainer
+
+
+if rank == 0:
+    train("alone")
+meeting = f"file://{folder}/meeting"
+torch.distributed.init_process_group("gloo", meeting, rank=rank, world_size=2)
+trainer = train(rank)
+uneven = replace(plain, batch=7)
+for refused in (trainer.run, lambda: Trainer(data, make_config(dataset=data), uneven, folder)):
+    try:
+        refused()
+    except ConfigError as error:
+        print(error)
 """
 
 
 def test_two_processes_train_as_one(tmp_path, fresh_python):
-    """Everything that a step draws, and losses that are ratios over the batch."""
-    with ThreadPoolExecutor(3) as pool:
-        places = [(0, 1), (0, 2), (1, 2)]
-        runs = pool.map(lambda place: fresh_python(TRAIN, *place, tmp_path), places)
-    for done in runs:
-        assert done.returncode == 0, done.stderr
+    """Everything that a step draws, and losses that are ratios over the batch.
+
+    What several processes cannot do is refused in each.
+    """
+    with ThreadPoolExecutor(2) as pool:
+        for done in pool.map(lambda rank: fresh_python(TRAIN, rank, tmp_path), range(2)):
+            assert done.returncode == 0, done.stderr
+            run_refused, uneven_refused = done.stdout.splitlines()
+            assert "call advance() in each" in run_refused
+            assert "batch is 7, which 2 processes cannot share evenly" in uneven_refused
     for kind in ("unet", "mode"):
         alone, first, second = (
-            torch.load(tmp_path / f"{kind}-{rank}-{world}", weights_only=True)
-            for rank, world in places
+            torch.load(tmp_path / f"{kind}-{made_by}", weights_only=True)
+            for made_by in ("alone", 0, 1)
         )
         mean = (first["losses"] + second["losses"]) / 2
         torch.testing.assert_close(mean, alone["losses"])
