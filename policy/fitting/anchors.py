@@ -1,8 +1,9 @@
-"""Anchors of a trained policy: the plans its data hold most, and a head that says which one an observation asks for.
+"""Anchors of a trained policy: the most frequent plans of its data, and a head that chooses one.
 
-The anchored start of DiffusionDrive (2411.15139): plans are clustered, and sampling begins from a cluster's middle instead of
-from pure noise. There the denoiser is trained from the anchors on; here a finished checkpoint gets them, encoder and
-denoiser stay as they are, and the head chooses before the denoiser works, so that one plan is denoised and not all of them.
+The anchored start of DiffusionDrive (2411.15139): plans are clustered, and sampling begins from a
+cluster's middle instead of from pure noise. There the denoiser is trained from the anchors on.
+Here a finished checkpoint gets them; encoder and denoiser stay as they are. The head chooses by the
+observation before the denoiser works, so that one plan is denoised and not all of them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from ...datasets.episodes import Dataset
 from ...datasets.windows import split_usable_episodes, window_index
 from ...seeds import Purpose, numpy_generator, torch_seed
-from ...spec import ConfigError
+from ...spec import ConfigError, IntArray
 from ..model import Anchors, PolicyModel
 from ..normalizer import ACTION
 from ..samplers.base import want_regime
@@ -27,7 +28,7 @@ HELD_OUT = 0.05
 """Share of the episodes that the head is judged on."""
 
 FITTED = 20_000
-"""Most windows that are clustered."""
+"""Most windows whose plans are clustered."""
 
 
 @dataclass(frozen=True)
@@ -47,51 +48,53 @@ def fit_anchors(
     batch: int = 256,
     seed: int = 0,
 ) -> AnchorReport:
-    """Give `model` `count` anchors by k-means over its data's normalised plans, and train the head on cross-entropy.
+    """Give `model` `count` anchors by k-means over its data's normalised plans, and train the head.
 
-    Raises ConfigError where the data hold fewer different plans than anchors, or where the model's levels rule the start out.
+    The head is trained on cross-entropy for `steps`. Raises ConfigError where the data hold fewer
+    different plans than anchors, or where the model's regimes rule the start out.
     """
     want_regime(model.trained, "constant", "an anchored start")
     train, held_out = split_usable_episodes(dataset.episode_ends, HELD_OUT, seed)
     tokens, plans = _windows(model, dataset, train, batch)
-    generator = numpy_generator(seed, Purpose.ANCHORS)
-    few = (
-        plans[generator.choice(len(plans), min(len(plans), FITTED), replace=False)]
-        .flatten(1)
-        .cpu()
-        .numpy()
-    )
-    different = np.unique(few.astype(np.float64), axis=0)
-    if not 1 <= count <= len(different):
-        raise ConfigError(
-            f"{count} anchors are asked for, and the data hold {len(different)} different plans: take fewer"
-        )
-    middles, _ = kmeans2(different, count, minit="++", rng=generator)
+    middles = _cluster_plans(plans, count, seed)
     model.add_anchors(count)
     assert model.anchors is not None
-    model.anchors.plans.copy_(torch.as_tensor(middles).reshape(count, *plans.shape[1:]))
+    model.anchors.plans.copy_(middles)
     _train_head(model.anchors.requires_grad_(True), tokens, plans, steps, batch, seed)
     model.anchors.requires_grad_(False)
-    return _judge(
-        model.anchors, *_windows(model, dataset, held_out if len(held_out) else train, batch)
-    )
+    if len(held_out):
+        tokens, plans = _windows(model, dataset, held_out, batch)
+    return _judge(model.anchors, tokens, plans)
+
+
+def _cluster_plans(plans: Tensor, count: int, seed: int) -> Tensor:
+    """Middles (count, T, A) of clusters of plans (N, T, A) by k-means over at most FITTED plans."""
+    generator = numpy_generator(seed, Purpose.ANCHORS)
+    rows = generator.choice(len(plans), min(len(plans), FITTED), replace=False)
+    flat = plans[rows].flatten(1).cpu().numpy()
+    different = np.unique(flat.astype(np.float64), axis=0)
+    if not 1 <= count <= len(different):
+        raise ConfigError(
+            f"{count} anchors are asked for, and the data hold {len(different)} different plans: "
+            "take fewer"
+        )
+    middles, _ = kmeans2(different, count, minit="++", rng=generator)
+    return torch.as_tensor(middles).reshape(count, *plans.shape[1:])
 
 
 @torch.no_grad()
 def _windows(
-    model: PolicyModel, dataset: Dataset, episodes: np.ndarray, batch: int
+    model: PolicyModel, dataset: Dataset, episodes: IntArray, batch: int
 ) -> tuple[Tensor, Tensor]:
     """Condition tokens (N, K, E) and normalised plans (N, T, A) of all windows."""
     index = window_index(np.asarray(dataset.episode_ends), model.config.horizon, episodes=episodes)
-    batches = WindowBatches(
-        dataset, model.config, index, batch, 0, str(next(model.parameters()).device)
-    )
+    device = str(next(model.parameters()).device)
+    batches = WindowBatches(dataset, model.config, index, batch, 0, device)
     tokens, plans = [], []
     for observation, commands in batches.all(batches.names):
         tokens.append(model.tokens(observation))
-        plans.append(
-            model.normalizer.normalize(ACTION, model.actions.encode(commands, observation))
-        )
+        actions = model.actions.encode(commands, observation)
+        plans.append(model.normalizer.normalize(ACTION, actions))
     return torch.cat(tokens), torch.cat(plans)
 
 
@@ -114,8 +117,7 @@ def _train_head(
 @torch.no_grad()
 def _judge(anchors: Anchors, tokens: Tensor, plans: Tensor) -> AnchorReport:
     nearest, first = anchors.nearest(plans), anchors.scores(tokens).argmax(1)
-
-    def apart(which: Tensor) -> float:
-        return float((plans - anchors.plans[which]).square().mean().sqrt())
-
-    return AnchorReport(apart(nearest), float((first == nearest).float().mean()), apart(first))
+    distance = (plans - anchors.plans[nearest]).square().mean().sqrt()
+    chosen = (plans - anchors.plans[first]).square().mean().sqrt()
+    hits = (first == nearest).float().mean()
+    return AnchorReport(float(distance), float(hits), float(chosen))

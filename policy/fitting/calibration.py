@@ -1,24 +1,28 @@
-"""Where warm starts of a checkpoint should begin, measured on its own samples (RTI-DP's K', chosen by rule).
+"""Where warm starts of a checkpoint should begin, measured on its own samples.
 
-A plan drifts from one call to the next, and of that error of the guess a warm start leaves a share, the gain g, which falls
-with the noise it begins at. The gain of a Gaussian posterior is known (`warm_start.gain`) but promises too much: a network
-trusts a plan with little noise more than it should. So it is measured, at every start. In the long run g / (1 - g) times the
-drift is left; the least start is taken at which that is at most MEMORY times the drift.
+RTI-DP calls the start K' and chooses it by hand; here a rule does. A plan drifts from one call to
+the next. Of that error of the guess a warm start leaves a share, the gain g, which falls with the
+noise that it begins at. The gain of a Gaussian posterior is known (`warm_start.gain`) but promises
+too much: a network trusts a plan with little noise more than it should. So the gain is measured at
+every start. In the long run g / (1 - g) times the drift is left. The lowest start is taken at
+which that is at most MEMORY times the drift.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ...datasets.episodes import Dataset
 from ...datasets.windows import window_index
 from ...seeds import Purpose, numpy_generator
-from ...spec import ConfigError, DataError, IntArray
+from ...spec import ConfigError, DataError, FloatArray, IntArray
 from ..diffusion.noise import RowNoise
 from ..model import PolicyModel
 from ..samplers.base import PlanRequest, PreviousPlan, Sampler, shift, want_regime
@@ -30,12 +34,12 @@ from ..training.batches import WindowBatches
 STARTS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8)
 """Schedule times that are tried."""
 MEMORY = 5.0
-"""Most that may be left of the drift in the long run, in drifts (chosen on Push-T, see BENCHMARKS.md)."""
+"""Most that may be left in the long run, in drifts (chosen on Push-T, see BENCHMARKS.md)."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Root mean squares per number, in normalised units; numbers that take two values only do not count."""
+    """Root mean squares per number, in normalised units; discrete numbers do not count."""
 
     spread: float  # of full samples about their mode's middle
     drift: float  # of that middle from one call to the next
@@ -44,13 +48,11 @@ class Calibration:
 
     @property
     def start(self) -> float:
-        """The least start that forgets enough; the last one where none does."""
-        enough = (
-            start
-            for start, gain in zip(STARTS, self.gains, strict=True)
-            if gain < 1 and gain / (1 - gain) <= MEMORY
-        )
-        return next(enough, STARTS[-1])
+        """The lowest start that forgets enough [schedule time]; the last one where none does."""
+        for start, gain in zip(STARTS, self.gains, strict=True):
+            if gain < 1 and gain / (1 - gain) <= MEMORY:
+                return start
+        return STARTS[-1]
 
     def to_json(self) -> dict[str, Any]:
         """For a checkpoint's meta.json."""
@@ -71,44 +73,51 @@ def calibrate(
     samples: int = 32,
     seed: int = 0,
 ) -> Calibration:
-    """Sample `samples` plans at each of `windows` moments of the data and again Ta steps later, by DDIM in 10 steps, and
-    warm-start the earlier ones there in `steps`. The start found is taken by policies once it is the model's `measured_start`.
+    """Measure spread, drift and gains on `windows` moments of the data.
+
+    At each moment `samples` plans are sampled by DDIM in 10 steps, and again Ta steps later, where
+    the earlier ones are warm-started too, in `steps`. Policies take the start that is found once it
+    is the model's `measured_start`. Raises ConfigError for a model that cannot be warm-started or
+    whose actions are relative to the hand, DataError for data without two chunks in a row.
     """
     want_regime(model.trained, "constant", "calibration")
     if model.actions.reads:
         raise ConfigError(
-            "actions relative to the hand cannot be calibrated yet: give a start by hand, as inference.start=0.2"
+            "actions relative to the hand cannot be calibrated yet: "
+            "give a start by hand, as inference.start=0.2"
         )
     horizon, device = model.config.horizon, next(model.parameters()).device
     index = window_index(np.asarray(dataset.episode_ends), horizon)
     batches = WindowBatches(dataset, model.config, index, samples, seed, str(device))
-    warm_starts = [
-        WarmStart(steps, start).adapt_to(model.trained, model.config.horizon) for start in STARTS
-    ]
-    ramp = bool(warm_starts[0].ramp)
-    samplers = [Fresh(10), *warm_starts]
+    sample = partial(_sample_plans, model, batches)
+    warm_starts = []
+    for start in STARTS:
+        warm_starts.append(WarmStart(steps, start).adapt_to(model.trained, horizon))
     used = torch.as_tensor(~model.actions.discrete)
-    chunk, spreads, drifts, left = slice(horizon.past, horizon.past + horizon.executed), [], [], []
-    for number, (first, second) in enumerate(
-        pairs_of_steps(dataset, horizon.executed, windows, seed)
-    ):
-        before = _plans(model, batches, int(first), samples, 2 * number, samplers[0])
-        guess = _mode(before[:, :, used])  # chosen by the whole plan
-        kept = before[_nearest(before[:, :, used])]
-        fresh, *warm = (
-            _plans(model, batches, int(second), len(kept), 2 * number + 1, sampler, kept)
-            for sampler in samplers
-        )
-        middle = _mode(fresh[:, chunk][..., used]).mean(0)
-        moved = shift(guess, torch.full((len(guess),), horizon.executed))[:, chunk].mean(0)
-        spreads.append(_size(_mode(fresh[:, chunk][..., used]) - middle))
-        drifts.append(_size(moved - middle))
-        left.append([_size(plans[:, chunk][..., used].mean(0) - middle) for plans in warm])
-    drift = float(np.sqrt(np.mean(np.square(drifts))))
-    gains = np.sqrt(np.mean(np.square(left), 0)) / drift
-    return Calibration(
-        float(np.sqrt(np.mean(np.square(spreads)))), drift, tuple(float(g) for g in gains), ramp
-    )
+    chunk = slice(horizon.past, horizon.past + horizon.executed)
+    spreads, drifts = [], []
+    left = []  # per moment and start
+    pairs = pairs_of_steps(dataset, horizon.executed, windows, seed)
+    for number, (first, second) in enumerate(pairs.tolist()):
+        before = sample(Fresh(10), first, samples, 2 * number)
+        kept = before[_nearest(before[..., used])]  # chosen by the whole plan
+        after = partial(sample, step=second, rows=len(kept), plan=2 * number + 1, previous=kept)
+        mode = _mode(after(Fresh(10))[:, chunk][..., used])
+        middle = mode.mean(0)
+        moved = shift(kept, torch.full((len(kept),), horizon.executed))
+        spreads.append(_size(mode - middle))
+        drifts.append(_size(moved[:, chunk][..., used].mean(0) - middle))
+        for warm_start in warm_starts:
+            left.append(_size(after(warm_start)[:, chunk][..., used].mean(0) - middle))
+    drift = float(_root_mean_square(drifts))
+    gains = _root_mean_square(np.reshape(left, (len(pairs), len(STARTS)))) / drift
+    spread = float(_root_mean_square(spreads))
+    return Calibration(spread, drift, tuple(gains.tolist()), bool(warm_starts[0].ramp))
+
+
+def _root_mean_square(values: ArrayLike) -> FloatArray:
+    """Of values (N, ...), (...)."""
+    return np.sqrt(np.mean(np.square(values), 0))
 
 
 def _size(values: Tensor) -> float:
@@ -116,7 +125,7 @@ def _size(values: Tensor) -> float:
 
 
 def _nearest(plans: Tensor) -> Tensor:
-    """Which half of the plans (M, n, A) lies nearest to the one that is nearest to all others."""
+    """Numbers of the half of the plans (M, n, A) nearest to the most central plan."""
     apart = torch.cdist(plans.flatten(1), plans.flatten(1))  # (M, M)
     middle = apart.median(1).values.argmin()
     return apart[middle].argsort()[: max(2, len(plans) // 2)]
@@ -128,16 +137,19 @@ def _mode(plans: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _plans(
+def _sample_plans(
     model: PolicyModel,
     batches: WindowBatches,
+    sampler: Sampler,
     step: int,
     rows: int,
     plan: int,
-    sampler: Sampler,
     previous: Tensor | None = None,
 ) -> Tensor:
-    """Plans (rows, T, A) at one moment of the data, going on from those of Ta steps before where they are given."""
+    """Plans (rows, T, A), normalised, at one step of the data.
+
+    `plan` is the counter of their noise. They go on from `previous`, those of Ta steps before.
+    """
     observation, _ = batches.of(batches.index[step : step + 1].expand(rows, -1))
     device = next(model.parameters()).device
     noise = RowNoise(np.arange(rows), np.full(rows, plan), device)
@@ -155,15 +167,18 @@ def _plans(
 
 
 def pairs_of_steps(dataset: Dataset, apart: int, count: int, seed: int) -> IntArray:
-    """Steps (count, 2) of the data that lie `apart` in one episode."""
+    """Steps (count, 2) of the data that lie `apart` in one episode; fewer where there are fewer.
+
+    Raises DataError where there are none.
+    """
     ends = np.asarray(dataset.episode_ends, np.int64)
     episode = np.searchsorted(ends, np.arange(ends[-1]), side="right")
     firsts = np.flatnonzero(episode[:-apart] == episode[apart:])
     if len(firsts) == 0:
         raise DataError(
-            f"no episode is longer than the {apart} steps of a chunk: there is no second plan to look at"
+            f"no episode is longer than the {apart} steps of a chunk: "
+            "there is no second plan to look at"
         )
-    chosen = numpy_generator(seed, Purpose.CALIBRATION).choice(
-        firsts, min(count, len(firsts)), replace=False
-    )
+    generator = numpy_generator(seed, Purpose.CALIBRATION)
+    chosen = generator.choice(firsts, min(count, len(firsts)), replace=False)
     return np.stack((chosen, chosen + apart), 1)
