@@ -28,6 +28,7 @@ SOLVERS = "policy/diffusion/solvers.py"
 WARM = "policy/samplers/warm_start.py"
 ACTIONS = "policy/actions.py"
 CONTROL = "control/loop.py"
+PROCESSES = ("policy/training/test_processes.py",)
 TRAINS = tuple(
     f"policy/training/test_trainer.py::test_{name}"
     for name in (
@@ -119,8 +120,8 @@ WHAT_A_POLICY_DOES = (
     Mutant(
         "calibration_does_not_shift",
         "policy/fitting/calibration.py",
-        "torch.full((len(guess),), horizon.executed)",
-        "torch.full((len(guess),), 0)",
+        "torch.full((len(kept),), horizon.executed)",
+        "torch.full((len(kept),), 0)",
         ("policy/fitting/test_calibration.py",),
     ),
     Mutant(
@@ -133,8 +134,8 @@ WHAT_A_POLICY_DOES = (
     Mutant(
         "gains_are_not_shares_of_the_drift",
         "policy/fitting/calibration.py",
-        "gains = np.sqrt(np.mean(np.square(left), 0)) / drift",
-        "gains = np.sqrt(np.mean(np.square(left), 0))",
+        "(len(pairs), len(STARTS)))) / drift",
+        "(len(pairs), len(STARTS))))",
         ("policy/fitting/test_calibration.py",),
     ),
 )
@@ -149,7 +150,7 @@ SEEDS_DROPPED = (
     ),
     Mutant(
         "split_without_its_seed",
-        TRAINING,
+        "policy/training/data.py",
         "settings.validation_share, settings.seed)",
         "settings.validation_share, 0)",
         SEEDS,
@@ -178,28 +179,28 @@ SEEDS_DROPPED = (
     Mutant(
         "levels_and_noise_share_a_stream",
         TRAINING,
-        "generator=self._generator(Purpose.NOISE, step)",
-        "generator=self._generator(Purpose.LEVELS, step)",
+        "generator = self._generator(Purpose.NOISE, step)",
+        "generator = self._generator(Purpose.LEVELS, step)",
         (*SEEDS, *TRAINS),
     ),
     Mutant(
         "layers_without_their_seed",
         TRAINING,
-        "torch.manual_seed(torch_seed(self.settings.seed, Purpose.LAYERS, step))",
+        "torch.manual_seed(torch_seed(settings.seed, Purpose.LAYERS, step))",
         "torch.manual_seed(torch_seed(0, Purpose.LAYERS, step))",
         SEEDS,
     ),
     Mutant(
         "layers_draw_the_same_at_every_step",
         TRAINING,
-        "torch_seed(self.settings.seed, Purpose.LAYERS, step)",
-        "torch_seed(self.settings.seed, Purpose.LAYERS)",
+        "torch_seed(settings.seed, Purpose.LAYERS, step)",
+        "torch_seed(settings.seed, Purpose.LAYERS)",
         (*SEEDS, *TRAINS),
     ),
     Mutant(
         "layers_are_not_seeded",
         TRAINING,
-        "torch.manual_seed(torch_seed(self.settings.seed, Purpose.LAYERS, step))",
+        "torch.manual_seed(torch_seed(settings.seed, Purpose.LAYERS, step))",
         "pass",
         (
             *SEEDS,
@@ -209,8 +210,8 @@ SEEDS_DROPPED = (
     Mutant(
         "the_instruction_is_never_dropped",
         "policy/encoders/language.py",
-        "device=token.device) < self.condition_dropout",
-        "device=token.device) < 0",
+        "uniform < self.condition_dropout",
+        "uniform < 0",
         ("policy/test_language.py::test_an_instruction_is_dropped_as_a_whole_in_training_only",),
     ),
     Mutant(
@@ -289,27 +290,27 @@ TRAINED = (
     Mutant(
         "best_loss_is_forgotten",
         TRAINING,
-        'self.best = math.inf if state["best"] is None else float(state["best"])',
-        "self.best = math.inf",
+        'self.best = float(state["best"])',
+        "pass",
         RESUMES,
     ),
     Mutant(
         "optimiser_is_not_resumed",
         TRAINING,
-        "        self._load_optimizer(tensors)\n",
+        '        self._load_optimizer(_select(tensors, "optimizer."))\n',
         "",
         RESUMES,
     ),
     Mutant(
         "validation_sees_the_raw_weights",
         TRAINING,
-        "self._loss(self.ema.model, self.held_out, step)",
-        "self._loss(self.model, self.held_out, step)",
+        "self._compute_loss(self.ema.model, self.held_out, step)",
+        "self._compute_loss(self.model, self.held_out, step)",
         TRAINS,
     ),
     Mutant(
         "statistics_of_held_out_episodes",
-        TRAINING,
+        "policy/training/data.py",
         "found = dataset_statistics(dataset, index)",
         "found = dataset_statistics(dataset)",
         TRAINS,
@@ -317,15 +318,15 @@ TRAINED = (
     Mutant(
         "observation_noise_is_left_out",
         TRAINING,
-        "self._loss(self.model, self.ahead, self.step, self.settings.observation_noise)",
-        "self._loss(self.model, self.ahead, self.step)",
+        "self.synchronized, self.prefetcher, self.step, self.settings.observation_noise",
+        "self.synchronized, self.prefetcher, self.step",
         (*SEEDS, *TRAINS),
     ),
     Mutant(
         "warm_up_longer_than_the_training",
         "policy/training/settings.py",
-        "return min(WARMUP, steps // 10) if given",
-        "return WARMUP if given",
+        "return min(WARMUP, steps // 10)",
+        "return WARMUP",
         TRAINS,
     ),
     Mutant(
@@ -336,9 +337,44 @@ TRAINED = (
         ("policy/test_contract.py",),
     ),
     Mutant(
+        "a_process_counts_its_own_noisy_steps",
+        OBJECTIVE,
+        "counted = (whole_time > 0).sum() * (len(time) / len(whole_time))",
+        "counted = noisy.sum()",
+        PROCESSES,
+    ),
+    Mutant(
+        "a_process_balances_its_own_levels",
+        OBJECTIVE,
+        "denoiser.network.losses(schedule.level(whole_time))",
+        "denoiser.network.losses(level)",
+        PROCESSES,
+    ),
+    Mutant(
+        "gradients_are_not_averaged",
+        "policy/training/processes.py",
+        "if current_share().world == 1:",
+        "if True:",
+        PROCESSES,
+    ),
+    Mutant(
+        "crops_are_drawn_for_own_rows_only",
+        "policy/encoders/augment.py",
+        "draw_rows(lambda n: torch.randint(places, (n, 1), device=device), count)",
+        "torch.randint(places, (count, 1), device=device)",
+        PROCESSES,
+    ),
+    Mutant(
+        "routes_are_drawn_for_own_rows_only",
+        "policy/denoisers/mode.py",
+        ", by_row=True",
+        "",
+        PROCESSES,
+    ),
+    Mutant(
         "clean_steps_count_in_the_loss",
         OBJECTIVE,
-        "weight = schedule.weight(level) * (time > 0)",
+        "weight = schedule.weight(level) * noisy",
         "weight = schedule.weight(level)",
         ("policy/test_objective.py",),
     ),

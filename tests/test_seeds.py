@@ -1,4 +1,4 @@
-"""Every stream of random numbers: the same for the same seed, apart for two seeds, however large they are."""
+"""Every stream of random numbers: the same for one seed, apart for two, however large."""
 
 from collections.abc import Callable
 from typing import Any

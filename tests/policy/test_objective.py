@@ -69,7 +69,7 @@ def test_constant_levels_are_one_uniform_time(horizon):
 
 @pytest.mark.parametrize("horizon", HORIZONS)
 def test_staircases_have_the_times_of_the_paper(horizon):
-    """2406.04806: block c of h is at time (c + 1 - u) / h with one u; worked out here step by step."""
+    """2406.04806: block c of h is at time (c + 1 - u) / h with one u; here step by step."""
     blocks = (horizon.planned - horizon.past) // horizon.executed
     block_of = [
         min(max(0, (i - horizon.past) // horizon.executed), blocks - 1)
@@ -94,7 +94,10 @@ def test_blocks_are_whole_chunks_after_the_past(horizon):
 
 @pytest.mark.parametrize("horizon", HORIZONS)
 def test_a_block_finished_is_the_next_one_begun(horizon):
-    """At the end of a block's stair the second block has the time that the first one began with: the plan may roll."""
+    """At the end of a stair the second block has the time that the first one began with.
+
+    The plan may roll.
+    """
     has_plan, ended = (staircase_times(horizon, torch.tensor([u]).double())[0] for u in (0.0, 1.0))
     roll = horizon.executed
     assert ended[: horizon.past + roll].eq(0).all()
@@ -209,7 +212,10 @@ def test_a_perfect_denoiser_has_no_loss(prediction, schedule):
 
 @pytest.mark.parametrize("schedule", [VPCosine(), Flow()])
 def test_the_loss_is_the_mean_squared_error_in_v(schedule):
-    """A v-network that is off by 0.3 everywhere has 0.09, times the schedule's weight; flow's turns it into u's error."""
+    """A v-network that is off by 0.3 everywhere has 0.09, times the schedule's weight.
+
+    Flow's weight turns it into the error of u.
+    """
     time = torch.full((16, 24), 0.4)
     alpha, sigma = alpha_sigma(schedule.level(torch.tensor(0.4).double()))
     weight = 1.0 if isinstance(schedule, VPCosine) else float(alpha + sigma) ** 2
@@ -219,14 +225,17 @@ def test_the_loss_is_the_mean_squared_error_in_v(schedule):
 @pytest.mark.parametrize("prediction", ["v", "x0", "eps", "edm"])
 @pytest.mark.parametrize("at", [0.02, 0.7, 0.99])
 def test_an_error_counts_as_the_network_made_it(prediction, at):
-    """Off by 0.1 in what it predicts is 0.01, at every level: neither end of the levels drowns the rest."""
+    """Off by 0.1 in what it predicts is 0.01 at every level: no level drowns the rest."""
     assert float(loss_of(prediction, torch.full((16, 24), at), 0.1)) == pytest.approx(
         0.01, rel=1e-6
     )
 
 
 def test_the_loss_of_a_case_worked_out_by_hand():
-    """One row, two noisy steps of level 1/2 (alpha = sigma = 1/sqrt 2), F = 0 as v: x0^ = alpha x, v^ - v = -v."""
+    """One row, two noisy steps of level 1/2 (alpha = sigma = 1/sqrt 2), F = 0 as v.
+
+    Then x0^ = alpha x, and v^ - v = -v.
+    """
     x0, noise = torch.tensor([[[1.0], [0.0]]]).double(), torch.tensor([[[0.0], [2.0]]]).double()
 
     class Zero(Oracle):
@@ -316,7 +325,7 @@ def test_with_learned_weights_the_logged_loss_stays_the_plain_one(tiny_model, ti
 
 
 def test_with_learned_weights_the_networks_own_losses_keep_their_share(tiny_model):
-    """A weight that is the same at every level scales every gradient alike, the routers' balance among them."""
+    """A weight that is the same at every level scales every gradient, the balance's too."""
     model = tiny_model("mode").requires_grad_(True)
     x0, time = torch.rand(4, 12, 2), torch.rand(4, 1).expand(4, 12)
     learned_weighting = LearnedLossWeighting().requires_grad_(False)

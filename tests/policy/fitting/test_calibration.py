@@ -47,7 +47,10 @@ def test_what_begins_noisier_forgets_more(tiny_model, tiny_dataset):
 
 
 class Drifting(Exact):
-    """Plans N(mean, 0.1^2) that go on from call to call but for 0.1, up and down; the context is the moment in the data."""
+    """Plans N(mean, 0.1^2) that go on from call to call but for 0.1, up and down.
+
+    The context is the moment in the data.
+    """
 
     def __init__(self, horizon):
         super().__init__(gaussian(0.0, 0.1))

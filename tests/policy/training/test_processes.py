@@ -1,4 +1,4 @@
-"""Several processes train as one: the same rows, draws, gradients and weights, whatever their number."""
+"""Several processes train as one: the same rows, draws, gradients and weights."""
 
 from concurrent.futures import ThreadPoolExecutor
 
