@@ -1,13 +1,16 @@
 """Every stream of random numbers: the same for one seed, apart for two, however large."""
 
 from collections.abc import Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from hotstart.datasets.windows import split_episodes
-from hotstart.envs.demonstrators.demonstrate import demonstrate
+from hotstart.envs.base import TaskEnv
+from hotstart.envs.demonstrators.demonstrate import DemonstratorPolicy
+from hotstart.envs.demonstrators.play import RandomDemonstrator
 from hotstart.planners import drawn_latency
 from hotstart.policy.diffusion.noise import RowNoise
 from hotstart.policy.diffusion.objective import Regimes
@@ -145,34 +148,18 @@ def test_a_large_seed_is_no_other_seed_and_step() -> None:
     assert joined.tolist() != parted.tolist()
 
 
-def test_an_expert_does_not_repeat_what_its_scene_drew() -> None:
-    class Scene:
-        """Draws as an environment does, and is over at once."""
-
-        obs_spec = type("Spec", (), {"keys": {}})()
-        reports_success = True
-
-        def reset(self, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
-            self.drawn = np.random.default_rng(seed).standard_normal(4)
-            return {}, {}
-
-        def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-            return {}, 0.0, True, False, {"success": False, "score": 0.0}
-
-    class Demonstrator:
+def test_a_demonstrator_does_not_repeat_what_its_scene_drew() -> None:
+    class Demonstrator(RandomDemonstrator):
         """Remembers what it drew."""
-
-        intended = np.zeros(1)
 
         def reset(self, rng: np.random.Generator) -> None:
             self.drawn = rng.standard_normal(4)
 
-        def act(self, env: Any) -> np.ndarray:
-            return self.intended
-
-    scene, demonstrator = Scene(), Demonstrator()
-    demonstrate(scene, demonstrator, 11)
-    assert not np.allclose(scene.drawn, demonstrator.drawn)
+    scene = SimpleNamespace(obs_spec=None, action_spec=None, rate_hz=10.0)
+    demonstrator = Demonstrator()
+    DemonstratorPolicy(cast(TaskEnv, scene), demonstrator).initial_state([11])
+    drawn_by_scene = np.random.default_rng(11).standard_normal(4)  # as environments draw
+    assert not np.allclose(drawn_by_scene, demonstrator.drawn)
 
 
 @pytest.mark.parametrize("draw", [torch_seed, numpy_generator])
