@@ -366,6 +366,6 @@ def _check_episodes(episodes: Sequence[Mapping[str, Any]]) -> None:
 
 def _check_value(name: str, value: object, kind: Any) -> None:
     """Raise DataError unless a value is of a type, and a number finite and of moderate size."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not fits(value, kind) or (number and not abs(value) <= LARGEST):
+    moderate = not isinstance(value, int | float) or abs(value) <= LARGEST
+    if not fits(value, kind) or not moderate:
         raise DataError(f"{name} is {shorten(value)}; it must be {words_of(kind)}")
