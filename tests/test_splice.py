@@ -26,7 +26,7 @@ def timed(times_s, mark: float) -> TimedActions:
 
 
 def test_splicing_at_random():
-    """Late ones dropped and counted; times rise; all usable ones of the chunk are there; pending ones only before them."""
+    """Late ones are dropped and counted, usable ones kept; pending ones only bridge the gap."""
     rng = np.random.default_rng(0)
     for _ in range(500):
         start, now = rng.integers(0, 20, 2)
@@ -67,6 +67,14 @@ def test_an_action_meant_for_this_very_tick_is_not_late():
         chunk = timed(tick * 0.1 + np.arange(3) * 0.1, 1.0)
         assert splice(TimedActions.none(2), chunk, (tick / 10) + 1e-9)[1] == 0
         assert splice(TimedActions.none(2), chunk, (tick + 1) / 10)[1] == 1
+
+
+def test_what_comes_less_than_half_a_step_before_the_chunk_is_no_bridge():
+    """Plans of two observations may be some milliseconds apart: a servo would jump between them."""
+    pending = timed([0.95, 1.04], 0.0)
+    spliced, late = splice(pending, timed(1.045 + 0.1 * np.arange(3), 1.0), 0.94)
+    np.testing.assert_allclose(spliced.times_s, [0.95, 1.045, 1.145, 1.245])
+    assert late == 0
 
 
 # --- hold
