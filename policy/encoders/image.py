@@ -61,6 +61,7 @@ class ImageEncoder(nn.Module):
 
         self.networks = nn.ModuleList()
         joined = sum(math.prod(obs_spec.keys[name].shape) for name in self.states)
+        width = 0
         for number in range(len(self.cameras)):
             if number == 0 or not shared:
                 if backbone == "efficientnet":
@@ -70,7 +71,8 @@ class ImageEncoder(nn.Module):
                 else:
                     network = Vit(embed, layers, heads)
                 self.networks.append(network)
-            joined += network.width
+                width = network.width
+            joined += width
         self.layers = nn.Sequential(
             nn.Linear(joined, 2 * token_width), nn.Mish(), nn.Linear(2 * token_width, token_width)
         )
@@ -103,9 +105,9 @@ def check_channels(images: Mapping[str, ObsKey]) -> None:
     for name, key in images.items():
         if key.shape[-1] not in (1, 3):
             raise ConfigError(
-                f"picture {shorten(name)} has {key.shape[-1]} channels; this encoder reads "
-                "1 (gray) or 3 (RGB): store the first three, or, where they are stacked frames, one "
-                "frame a step"
+                f"picture {shorten(name)} has {key.shape[-1]} channels; this encoder "
+                "reads 1 (gray) or 3 (RGB): store the first three, or, where they are stacked frames, "
+                "one frame a step"
             )
 
 
