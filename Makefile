@@ -38,6 +38,7 @@ test: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	mkdir -p build/import && ln -sfn "$(CURDIR)" build/import/hotstart
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 
 # One file for both Pythons. CUDA libraries are left out: they belong to the build of torch, and come with it.
