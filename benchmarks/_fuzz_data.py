@@ -1,6 +1,4 @@
-"""Good data sets of every form, damage for them, and their reading: what `hotstart bench fuzz`
-does with data sets.
-"""
+"""What `hotstart bench fuzz` does with data sets: good ones of every form, damage, and reading."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numcodecs
 import numpy as np
@@ -18,6 +16,7 @@ import zarr
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 from ..commands import data
+from ..configs.schema import Info
 from ..datasets.check import verify
 from ..datasets.formats.conversion import convert
 from ..datasets.store import Store
@@ -25,34 +24,30 @@ from ..spec import ActionSpec, ObsKey, ObsSpec
 
 ENDS = np.array([4, 9, 15])
 ODD: tuple[Any, ...] = (
-    *(
-        None,
-        True,
-        -1,
-        0,
-        3,
-        2**31,
-        2**62,
-        10**25,
-        1e300,
-        float("nan"),
-        "",
-        "x" * 10_000,
-        "|O",
-        "<M8[s]",
-        "a\0b",
-        "../../etc",
-    ),
-    *(
-        [],
-        {},
-        [[]],
-        {"id": "pickle"},
-        [{"id": "pickle"}],
-        [{"name": "numcodecs.pickle"}],
-        [2**40, 2],
-        [10**9, 10**9],
-    ),
+    None,
+    True,
+    -1,
+    0,
+    3,
+    2**31,
+    2**62,
+    10**25,
+    1e300,
+    float("nan"),
+    "",
+    "x" * 10_000,
+    "|O",
+    "<M8[s]",
+    "a\0b",
+    "../../etc",
+    [],
+    {},
+    [[]],
+    {"id": "pickle"},
+    [{"id": "pickle"}],
+    [{"name": "numcodecs.pickle"}],
+    [2**40, 2],
+    [10**9, 10**9],
 )
 """Values for a place in metadata."""
 Change = Callable[[bytes, np.random.Generator], bytes]
@@ -73,14 +68,13 @@ def make_valid_npz(path: Path) -> None:
     np.savez_compressed(path, episode_ends=ENDS, **make_arrays())
 
 
-def make_valid_zarr(path: Path, zarr_format: int) -> None:
+def make_valid_zarr(path: Path, zarr_format: Literal[2, 3]) -> None:
     """A replay buffer as Zarr writes one, its arrays in several codecs."""
-    group = zarr.open_group(str(path), mode="w", zarr_format=2 if zarr_format == 2 else 3)
-    old = (numcodecs.Blosc("lz4"), numcodecs.Zlib(), numcodecs.Zstd())
-    new = (BloscCodec(), GzipCodec(), ZstdCodec())
-    for (key, values), codec in zip(
-        make_arrays().items(), old if zarr_format == 2 else new, strict=True
-    ):
+    group = zarr.open_group(str(path), mode="w", zarr_format=zarr_format)
+    codecs: tuple[Any, ...] = (BloscCodec(), GzipCodec(), ZstdCodec())
+    if zarr_format == 2:
+        codecs = (numcodecs.Blosc("lz4"), numcodecs.Zlib(), numcodecs.Zstd())
+    for (key, values), codec in zip(make_arrays().items(), codecs, strict=True):
         chunks = (4, *values.shape[1:])
         made = group.create_array(
             f"data/{key}", shape=values.shape, dtype=values.dtype, chunks=chunks, compressors=codec
@@ -93,10 +87,9 @@ def make_valid_zip(path: Path) -> None:
     """The same in a zip."""
     with tempfile.TemporaryDirectory() as folder:
         make_valid_zarr(Path(folder) / "a", 2)
-        members = {}
-        for file in Path(folder).rglob("*"):
-            if file.is_file():
-                members[str(file.relative_to(folder))] = file.read_bytes()
+        members: dict[str, bytes] = {}
+        for file in list_files(Path(folder)):
+            members[str(file.relative_to(folder))] = file.read_bytes()
     write_members(path, members)
 
 
@@ -129,7 +122,7 @@ def read_foreign(path: Path) -> None:
 def read_store(path: Path) -> None:
     """Look at, check, hash and append to a data set, as the verbs do."""
     store = Store.open(path)
-    data.info(data.Info(path))
+    data.print_info(Info(path))
     verify(store)
     store.content_hash()
     keys = {name: np.zeros((2, *key.shape), key.dtype) for name, key in store.obs_spec.keys.items()}
@@ -137,28 +130,37 @@ def read_store(path: Path) -> None:
     store.release()
 
 
-READERS: dict[str, Callable[[Path], None]] = {
-    kind: read_store if kind == "store" else read_foreign for kind in VALID
-}
+READERS = {**dict.fromkeys(VALID, read_foreign), "store": read_store}
 """Kind -> function that reads it, raising HotstartError or nothing."""
 
 
 def damage(path: Path, rng: np.random.Generator) -> None:
-    """One to three faults in a file or folder; in a zip half of them are in a member, whose
-    checksum is put right.
+    """One to three faults in a file or folder.
+
+    In a zip half of them are in a member, whose checksum is put right.
     """
     for _ in range(int(rng.integers(1, 4))):
         if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.is_file())
+            files = list_files(path)
             if files:
                 _damage_file(files[int(rng.integers(len(files)))], rng)
         elif rng.random() < 0.5 or not _damage_member(path, rng):
             _damage_file(path, rng)
 
 
-def hostile(folder: Path, rng: np.random.Generator, marking: str) -> tuple[str, Path]:
-    """A data set of somebody who means ill, and its kind; `marking` is a module with a function
-    `run` that leaves a mark.
+def list_files(folder: Path) -> list[Path]:
+    """Every file below a folder, sorted."""
+    files: list[Path] = []
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            files.append(file)
+    return files
+
+
+def make_hostile(folder: Path, rng: np.random.Generator, marking: str) -> tuple[str, Path]:
+    """A data set of somebody who means ill, and its kind.
+
+    `marking` is a module with a function `run` that leaves a mark.
     """
     path = folder / "hostile"
     shutil.rmtree(path, ignore_errors=True)
@@ -167,16 +169,13 @@ def hostile(folder: Path, rng: np.random.Generator, marking: str) -> tuple[str, 
         bomb = (1 << 30, 1 << 60)[int(rng.integers(2))]
         header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({bomb},), }}".encode()
         magic = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
-        write_members(
-            packed,
-            {"action.npy": magic + bytes(int(rng.integers(64 << 20))), "episode_ends.npy": magic},
-        )
+        action = magic + bytes(int(rng.integers(64 << 20)))
+        write_members(packed, {"action.npy": action, "episode_ends.npy": magic})
         return "npz", packed
     make_valid_zarr(path, 2)
     pickled = f"c{marking}\nrun\n)R.".encode()
-    codec = ({"id": "pickle"}, {"id": "json2"}, {"id": "zlib"}, {"id": "zstd"}, {"id": "lzma"})[
-        int(rng.integers(5))
-    ]
+    names = ("pickle", "json2", "zlib", "zstd", "lzma")
+    codec = {"id": names[int(rng.integers(5))]}
     change: tuple[dict[str, Any], ...] = (
         {"compressor": codec},
         {"compressor": None, "filters": [codec]},
@@ -188,9 +187,9 @@ def hostile(folder: Path, rng: np.random.Generator, marking: str) -> tuple[str, 
         {"filters": [{"id": "crc32"}] * 10**5},
     )
     metadata = path / "data" / "action" / ".zarray"
-    metadata.write_text(
-        json.dumps(json.loads(metadata.read_text()) | change[int(rng.integers(len(change)))])
-    )
+    content = json.loads(metadata.read_text())
+    content |= change[int(rng.integers(len(change)))]
+    metadata.write_text(json.dumps(content))
     bombs = (
         pickled,
         numcodecs.Zlib(9).encode(bytes(64 << 20)),
@@ -200,11 +199,19 @@ def hostile(folder: Path, rng: np.random.Generator, marking: str) -> tuple[str, 
     return "zarr2", path
 
 
-def write_members(path: Path, members: dict[str, bytes]) -> None:
+def write_members(
+    path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED
+) -> None:
     """A zip of these files."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+    with zipfile.ZipFile(path, "w", compression) as packed:
         for name, raw in members.items():
             packed.writestr(name, raw)
+
+
+def read_members(path: Path) -> dict[str, bytes]:
+    """Every file of a zip by its name; raises what zipfile raises."""
+    with zipfile.ZipFile(path) as packed:
+        return {name: packed.read(name) for name in packed.namelist()}
 
 
 def _damage_file(path: Path, rng: np.random.Generator) -> None:
@@ -221,8 +228,7 @@ def _damage_file(path: Path, rng: np.random.Generator) -> None:
 def _damage_member(path: Path, rng: np.random.Generator) -> bool:
     """Whether the zip was still one that could be packed anew."""
     try:
-        with zipfile.ZipFile(path) as packed:
-            members = {name: packed.read(name) for name in packed.namelist()}
+        members = read_members(path)
     except Exception:  # damaged before
         return False
     name = sorted(members)[int(rng.integers(len(members)))]
@@ -232,7 +238,7 @@ def _damage_member(path: Path, rng: np.random.Generator) -> bool:
 
 
 def _change(name: str, raw: bytes, rng: np.random.Generator) -> bytes:
-    changes: list[Change] = [_flip, _cut, _overwrite, _lengthen]
+    changes: list[Change] = [flip_bits, _cut, _overwrite, _lengthen]
     if name.endswith((".zarray", ".zgroup", ".zattrs", ".json")):
         changes += [_change_value] * 8
     if name.endswith(".npy"):
@@ -240,16 +246,18 @@ def _change(name: str, raw: bytes, rng: np.random.Generator) -> bytes:
     return changes[int(rng.integers(len(changes)))](raw, rng)
 
 
-def _flip(raw: bytes, rng: np.random.Generator) -> bytes:
+def flip_bits(raw: bytes, rng: np.random.Generator) -> bytes:
+    """The bytes with 1 to 19 bits flipped at random places; nothing of no bytes."""
     changed = bytearray(raw)
-    for place in rng.integers(8 * len(raw), size=int(rng.integers(1, 20))) if raw else ():
-        changed[int(place) // 8] ^= 1 << int(place) % 8
+    if raw:
+        for place in rng.integers(8 * len(raw), size=int(rng.integers(1, 20))).tolist():
+            changed[place // 8] ^= 1 << place % 8
     return bytes(changed)
 
 
 def _flip_start(raw: bytes, rng: np.random.Generator) -> bytes:
     """Bits of the first 128 bytes: an array's header."""
-    return _flip(raw[:128], rng) + raw[128:]
+    return flip_bits(raw[:128], rng) + raw[128:]
 
 
 def _cut(raw: bytes, rng: np.random.Generator) -> bytes:
@@ -280,14 +288,14 @@ def _change_value(raw: bytes, rng: np.random.Generator) -> bytes:
     try:
         whole = json.loads(raw)
     except ValueError:
-        return _flip(raw, rng)
+        return flip_bits(raw, rng)
     places: list[tuple[Any, Any]] = []
     waiting = [whole]
     while waiting:
         part = waiting.pop()
-        parts = list_parts(part)
-        places += [(part, key) for key, _ in parts]
-        waiting += [inner for _, inner in parts]
+        for key, inner in list_parts(part):
+            places.append((part, key))
+            waiting.append(inner)
     if not places:
         return raw
     container, key = places[int(rng.integers(len(places)))]

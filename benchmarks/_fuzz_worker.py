@@ -1,7 +1,6 @@
-"""Reads files for `hotstart bench fuzz`, in a process that may die: a line with kind and path in, a
-line with the outcome out.
+"""Reads files for `hotstart bench fuzz`, in a process that may die.
 
-Not run by hand.
+It takes lines of a kind and a path, and answers each with a line, the outcome. Not run by hand.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from pathlib import Path
 import torch
 
 from ..commands import compare
+from ..configs.schema import Compare
 from ..envs.registry import check_task
 from ..evaluation import latency
 from ..policy import checkpoint
@@ -48,7 +48,7 @@ def read_lerobot(path: Path) -> None:
 
 def read_result(path: Path) -> None:
     """A result in a table with a good one, as `hotstart compare` does."""
-    compare.run([str(path), str(path.with_name("good.json"))])
+    compare.run(Compare(files=(path, path.with_name("good.json"))))
 
 
 READERS: dict[str, Callable[[Path], object]] = {
@@ -80,7 +80,7 @@ def outcome(kind: str, path: Path) -> tuple[str, str]:
     return "read", ""
 
 
-def _used_bytes() -> int:
+def _count_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -89,7 +89,7 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    resource.setrlimit(resource.RLIMIT_AS, (_used_bytes() + SPARE_BYTES, hard))
+    resource.setrlimit(resource.RLIMIT_AS, (_count_bytes() + SPARE_BYTES, hard))
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     print("ready", file=answers, flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -18,25 +19,59 @@ Arrow = tuple[Module, Module]
 """The importing and the imported module."""
 
 
+class Import(NamedTuple):
+    """One import of a file: `import module`, or `from module import name`."""
+
+    file: Path
+    line: int
+    relative: bool
+    module: Module
+    """From the root where relative; ("..",) stands for what lies above the root."""
+    name: str
+    """Empty for `import module`."""
+
+    @property
+    def target(self) -> Module:
+        """Module and name; the name may be no module."""
+        if self.name:
+            return (*self.module, self.name)
+        return self.module
+
+
+def list_imports(source: Source) -> Iterator[Import]:
+    """Every import of a file, those inside functions too; relative ones count from the root."""
+    file, folder = source.file, source.file.parent.parts
+    for node in source.nodes:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(file, node.lineno, False, tuple(alias.name.split(".")), "")
+        elif isinstance(node, ast.ImportFrom):
+            module = tuple(filter(None, (node.module or "").split(".")))
+            if node.level:
+                module = (*_climb(folder, node.level - 1), *module)
+            for alias in node.names:
+                yield Import(file, node.lineno, node.level > 0, module, alias.name)
+
+
 def find_arrows(sources: list[Source], package: str) -> set[Arrow]:
     """Imports between the tree's own modules, those inside functions too.
 
     `package` is the name that absolute imports of the tree's own modules begin with.
     """
     modules = {_name_module(source.file) for source in sources}
-    arrows = set()
+    arrows: set[Arrow] = set()
     for source in sources:
         mine = _name_module(source.file)
         for target in _list_targets(source, package):
             found = _find_module(target, modules)
-            if found not in (None, mine):
+            if found is not None and found != mine:
                 arrows.add((mine, found))
     return arrows
 
 
 def find_circles(arrows: set[Arrow]) -> list[list[str]]:
     """Groups of modules that import each other, straight or through others."""
-    modules = sorted({module for arrow in arrows for module in arrow})
+    modules = sorted(set().union(*arrows))
     index = {module: number for number, module in enumerate(modules)}
     rows = [index[mine] for mine, _ in arrows]
     columns = [index[target] for _, target in arrows]
@@ -94,24 +129,19 @@ def _name_module(file: Path) -> Module:
 
 def _list_targets(source: Source, package: str) -> Iterator[Module]:
     """What a file imports of its own tree, from the root; the last part may be no module."""
-    folder = source.file.parent.parts
-    for node in source.nodes:
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield from _cut_package(alias.name, package)
-        elif isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                name = ".".join(filter(None, (node.module, alias.name)))
-                if node.level:
-                    yield (*folder[: len(folder) - node.level + 1], *name.split("."))
-                else:
-                    yield from _cut_package(name, package)
+    for entry in list_imports(source):
+        target = entry.target
+        if entry.relative:
+            yield target
+        elif target[0] == package and len(target) > 1:
+            yield target[1:]
 
 
-def _cut_package(name: str, package: str) -> Iterator[Module]:
-    top, _, rest = name.partition(".")
-    if top == package and rest:
-        yield tuple(rest.split("."))
+def _climb(folder: Module, steps: int) -> Module:
+    """The folder so many steps above; ("..",) for one above the root."""
+    if steps > len(folder):
+        return ("..",)
+    return folder[: len(folder) - steps]
 
 
 def _find_module(target: Module, modules: set[Module]) -> Module | None:

@@ -1,6 +1,7 @@
 # pyright: reportMissingImports=false, reportPrivateImportUsage=false
-"""Run by a Python that has LeRobot, by its path: a policy of random weights as LeRobot saves it,
-and what it answers.
+"""Writes a policy of random weights as LeRobot saves it, and what it answers.
+
+Run by its path, by a Python that has LeRobot:
 
     python _lerobot_peer.py FOLDER low_dim|image CALLS CHANNEL CHANNEL ...
 
@@ -32,8 +33,19 @@ ENVIRONMENT = "observation.environment_state"
 IMAGE = "observation.image"
 
 
-def features(kind: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Inputs, statistics, and what the configuration has beside the common part."""
+EXTRA: dict[str, dict[str, Any]] = {
+    "low_dim": {},
+    "image": {
+        "crop_shape": (85, 84),
+        "use_group_norm": True,
+        "pretrained_backbone_weights": None,
+    },
+}
+"""What the configuration has beside the common part."""
+
+
+def describe_inputs(kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The policy's inputs and their statistics."""
     inputs = {STATE: PolicyFeature(FeatureType.STATE, (2,))}
     statistics: dict[str, Any] = {
         STATE: {"min": [-3.0, 10.0], "max": [5.0, 500.0], "mean": [0.5, 200.0], "std": [2.0, 90.0]},
@@ -52,22 +64,19 @@ def features(kind: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
             "mean": [0.0] * 5,
             "std": [1.0] * 5,
         }
-        return inputs, statistics, {}
+        return inputs, statistics
     inputs[IMAGE] = PolicyFeature(FeatureType.VISUAL, (3, 96, 96))
     own = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.25], "min": [0.0] * 3, "max": [1.0] * 3}
     statistics[IMAGE] = {name: np.reshape(value, (3, 1, 1)).tolist() for name, value in own.items()}
-    return (
-        inputs,
-        statistics,
-        {"crop_shape": (85, 84), "use_group_norm": True, "pretrained_backbone_weights": None},
-    )
+    return inputs, statistics
 
 
-def build(kind: str, channels: tuple[int, ...]) -> tuple[Any, Any, Any]:
-    """The policy with weights large enough for observation and level to matter, and its two
-    processors.
+def build(kind: str, channels: tuple[int, ...]) -> tuple[Any, tuple[Any, Any]]:
+    """The policy and its two processors.
+
+    Its weights are large enough for observation and level to matter.
     """
-    inputs, statistics, extra = features(kind)
+    inputs, statistics = describe_inputs(kind)
     torch.manual_seed(0)
     config = DiffusionConfig(
         input_features=inputs,
@@ -77,7 +86,7 @@ def build(kind: str, channels: tuple[int, ...]) -> tuple[Any, Any, Any]:
         n_action_steps=8,
         diffusion_step_embed_dim=32,
         device="cpu",
-        **extra,
+        **EXTRA[kind],
     )
     policy = modeling_diffusion.DiffusionPolicy(config).eval()
     with torch.no_grad():
@@ -86,10 +95,10 @@ def build(kind: str, channels: tuple[int, ...]) -> tuple[Any, Any, Any]:
     tensors = {}
     for name, own in statistics.items():
         tensors[name] = {k: torch.tensor(v) for k, v in own.items()}
-    return policy, *make_diffusion_pre_post_processors(config, tensors)
+    return policy, make_diffusion_pre_post_processors(config, tensors)
 
 
-def observations(kind: str) -> dict[str, Any]:
+def draw_observations(kind: str) -> dict[str, Any]:
     """Key -> (rows, observed steps, ...)."""
     rng = np.random.default_rng(0)
     found = {STATE: rng.uniform(-3, 5, (ROWS, OBSERVED, 2)).astype(np.float32)}
@@ -98,7 +107,7 @@ def observations(kind: str) -> dict[str, Any]:
     return {**found, IMAGE: rng.integers(0, 256, (ROWS, OBSERVED, 96, 96, 3)).astype(np.uint8)}
 
 
-def processed(observation: dict[str, Any], before: Any) -> dict[str, Any]:
+def preprocess(observation: dict[str, Any], before: Any) -> dict[str, Any]:
     """The batch that LeRobot's network reads."""
     seen: dict[str, list[Any]] = {}
     for tick in range(OBSERVED):
@@ -120,11 +129,11 @@ def main() -> None:
     kind = sys.argv[2]
     calls = int(sys.argv[3])
     channels = tuple(map(int, sys.argv[4:]))
-    policy, before, after = build(kind, channels)
+    policy, (before, after) = build(kind, channels)
     for part in (policy, before, after):
         part.save_pretrained(folder)
-    observation = observations(kind)
-    batch = processed(observation, before)
+    observation = draw_observations(kind)
+    batch = preprocess(observation, before)
     one = {name: value[:1] for name, value in batch.items()}
     seconds = []
     with torch.no_grad():

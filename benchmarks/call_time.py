@@ -101,10 +101,12 @@ def _columns(calls: Calls) -> str:
 
 
 def _node(path: str, sampler: str) -> dict:
-    name, _, steps = sampler.partition(":")
-    return compose_config(
-        "evaluate", [path, f"inference={name}", *([f"inference.steps={steps}"] if steps else [])]
-    )["inference"]
+    name = sampler.split(":")[0]
+    words = [path, f"inference={name}"]
+    steps = sampler.partition(":")[2]
+    if steps:
+        words.append(f"inference.steps={steps}")
+    return compose_config("evaluate", words)["inference"]
 
 
 def two_calls(

@@ -64,25 +64,25 @@ def run(options: Options) -> None:
     seconds: dict[tuple[str, str], list[float]] = {key: [] for key in policies}
     for turn in range(options.calls + 1):
         for key, policy in policies.items():
-            (_, _), (warm, _) = two_calls(policy, 1, turn)
+            warm = two_calls(policy, 1, turn)[1]
             if turn:
-                seconds[key].append(warm)
+                seconds[key].append(warm[0])
     width = max(len(Path(path).name) for path in options.checkpoints) + 2
     names = ("M weights", "M active", "M MAC/eval", "MB/eval", "M MAC/chunk", "p50 ms", "p95 ms")
-    print(f"{'':<{width}}{'':<6}" + "".join(f"{name:>12}" for name in names))
+    head = "".join(f"{name:>12}" for name in names)
+    print(f"{'':<{width}}{'':<6}{head}")
     for (path, form), policy in policies.items():
-        cost, times = cost_of(policy), np.percentile(seconds[path, form], (50, 95)) * 1e3
-        numbers = (
-            cost.weights,
-            cost.active,
-            cost.evaluation_macs,
-            cost.evaluation_bytes,
-            cost.chunk_macs,
+        cost = cost_of(policy)
+        times = np.percentile(seconds[path, form], (50, 95)) * 1e3
+        millions = (
+            cost.weights / 1e6,
+            cost.active / 1e6,
+            cost.evaluation_macs / 1e6,
+            cost.evaluation_bytes / 1e6,
+            cost.chunk_macs / 1e6,
         )
-        print(
-            f"{Path(path).name:<{width}}{form:<6}"
-            + "".join(f"{n:>12.2f}" for n in (*(n / 1e6 for n in numbers), *times))
-        )
+        cells = "".join(f"{number:>12.2f}" for number in (*millions, *times))
+        print(f"{Path(path).name:<{width}}{form:<6}{cells}")
 
 
 def _in_form(path: str, form: str) -> PolicyModel | None:

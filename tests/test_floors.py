@@ -1,16 +1,15 @@
 """Who may import whom: the floors of the house, read from the imports of every file."""
 
-import ast
 import os
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import hotstart
 import pytest
+from hotstart.benchmarks._imports import Import, list_imports
+from hotstart.benchmarks._source import read_tree
 
 ROOT = Path(hotstart.__file__).parent
 FLOORS = {
@@ -81,85 +80,49 @@ NEVER_IN = {
 }
 
 
-class Import(NamedTuple):
-    """One import: the file, the line, and the module as (ours or not, its parts)."""
-
-    file: Path
-    line: int
-    ours: bool
-    parts: tuple[str, ...]
-
-
-def package_files(root: Path) -> list[Path]:
-    """The package's Python files; tests, build products, environments and hidden folders are not of it."""
-    aside = {"tests", "build", "dist", "runs", "data", "outputs", "multirun", "docs", "__pycache__"}
-    found = []
-    for folder, inner, files in os.walk(root):
-        inner[:] = [name for name in inner if name not in aside and not name.startswith(".")]
-        inner[:] = [name for name in inner if not (Path(folder) / name / "pyvenv.cfg").exists()]
-        found += [(Path(folder) / name).relative_to(root) for name in files if name.endswith(".py")]
-    return sorted(found)
-
-
-def imports_of(root: Path, file: Path) -> Iterator[Import]:
-    """Every import of a file, those inside functions too; relative ones resolved to the package's root."""
-    for node in ast.walk(ast.parse((root / file).read_text(), str(file))):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield Import(file, node.lineno, False, tuple(alias.name.split(".")))
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield Import(file, node.lineno, False, tuple((node.module or "").split(".")))
-        elif isinstance(node, ast.ImportFrom):
-            above = len(file.parent.parts) - node.level + 1
-            assert above >= 0, f"{file}:{node.lineno} imports from above the package"
-            module = (*file.parent.parts[:above], *filter(None, (node.module or "").split(".")))
-            for parts in (
-                [module] if module else [(alias.name,) for alias in node.names]
-            ):  # `from .. import x` names x itself
-                yield Import(file, node.lineno, True, parts)
-
-
-def home(file: Path) -> str:
+def find_home(file: Path) -> str:
     """The folder or the root file that a file belongs to."""
-    return file.parts[0] if len(file.parts) > 1 else file.stem
+    if len(file.parts) > 1:
+        return file.parts[0]
+    return file.stem
 
 
-def offence(entry: Import) -> str | None:
+def find_offence(entry: Import) -> str | None:
     """What an import does wrong; None where it may stand."""
-    mine, top = home(entry.file), entry.parts[0]
+    mine, top = find_home(entry.file), entry.target[0]
     if mine not in FLOORS:
         return f"{mine} has no floor: add it to FLOORS here and to the design"
-    if not entry.ours and top == "hotstart":
-        return f"imports {'.'.join(entry.parts)}: imports between our folders are relative"
-    if entry.ours and top not in FLOORS:
+    if not entry.relative and top == "hotstart":
+        return f"imports {'.'.join(entry.module)}: imports between our folders are relative"
+    if entry.relative and top not in FLOORS:
         return f"imports {top}, which has no floor"
-    if entry.ours and top != mine and FLOORS[top] >= FLOORS[mine]:
+    if entry.relative and top != mine and FLOORS[top] >= FLOORS[mine]:
         return f"{mine} (floor {FLOORS[mine]}) imports {top} (floor {FLOORS[top]})"
-    foreign = not entry.ours and top not in sys.stdlib_module_names
-    if mine in ONLY and (entry.ours or foreign) and top not in ONLY[mine]:
+    foreign = not entry.relative and top not in sys.stdlib_module_names
+    if mine in ONLY and (entry.relative or foreign) and top not in ONLY[mine]:
         return f"{mine} imports {top}; it may import only {sorted(ONLY[mine])} and the standard library"
     if foreign and top in NEVER_IN.get(mine, set()):
         return f"{mine} imports {top}"
     return None
 
 
-def offences(root: Path) -> list[str]:
-    entries = [entry for file in package_files(root) for entry in imports_of(root, file)]
-    return [f"{e.file}:{e.line} {wrong}" for e in entries if (wrong := offence(e))]
+def find_offences(root: Path) -> list[str]:
+    found = []
+    for source in read_tree(root):
+        for entry in list_imports(source):
+            wrong = find_offence(entry)
+            if wrong is not None:
+                found.append(f"{entry.file}:{entry.line} {wrong}")
+    return found
 
 
 def test_every_import_keeps_the_floors():
-    files = package_files(ROOT)
-    assert {
-        "spec/robot.py",
-        "control/loop.py",
-        "policy/training/trainer.py",
-        "commands/evaluate.py",
-    } <= {str(file) for file in files}
-    assert (
-        sum(entry.ours for file in files for entry in imports_of(ROOT, file)) > 100
-    )  # it does read them
-    assert offences(ROOT) == []
+    sources = read_tree(ROOT)
+    files = {str(source.file) for source in sources}
+    assert {"spec/robot.py", "control/loop.py", "commands/evaluate.py"} <= files
+    imports = sum(len(list(list_imports(source))) for source in sources)
+    assert imports > 100  # it does read them
+    assert find_offences(ROOT) == []
 
 
 @pytest.mark.parametrize(
@@ -231,12 +194,13 @@ def test_every_import_keeps_the_floors():
         ("policy/a.py", "if True:\n    import mujoco.viewer", "policy imports mujoco"),
         ("datasets/a.py", "import gymnasium", "datasets imports gymnasium"),
         ("surprise/a.py", "import os", "surprise has no floor"),
+        ("policy/a.py", "from ...above import x", "imports .., which has no floor"),
     ],
 )
 def test_an_import_that_breaks_the_floors_is_found(file, text, wrong, tmp_path):
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text(text + "\n")
-    (found,) = offences(tmp_path)
+    (found,) = find_offences(tmp_path)
     assert found.startswith(f"{file}:")
     assert wrong in found
 
@@ -252,7 +216,7 @@ def test_imports_that_may_stand_are_let_be(tmp_path):
     for file, text in allowed.items():
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text(text + "\n")
-    assert offences(tmp_path) == []
+    assert find_offences(tmp_path) == []
 
 
 def test_hugging_faces_datasets_still_wins():
@@ -265,7 +229,7 @@ def test_every_folder_with_code_is_in_the_distribution():
     listed = set(
         tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     )
-    folders = {".".join(("hotstart", *file.parent.parts)) for file in package_files(ROOT)}
+    folders = {".".join(("hotstart", *source.file.parent.parts)) for source in read_tree(ROOT)}
     assert folders == listed
 
 

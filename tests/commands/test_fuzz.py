@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 from hotstart.benchmarks import _fuzz_worker, fuzz
+from hotstart.benchmarks._fuzz_damage import damage
+from hotstart.benchmarks._fuzz_files import write_good
+from hotstart.benchmarks._fuzz_process import Worker
 from hotstart.cli import main
 from hotstart.spec import DataError
 
@@ -15,10 +18,10 @@ def test_damaged_and_hostile_files_are_answered_in_a_process_of_their_own(capsys
 
 
 def test_every_kind_of_damage_changes_files(tmp_path):
-    fuzz._write_good(tmp_path / "good")
+    write_good(tmp_path / "good")
     for kind in fuzz.KINDS:
         good = {path.read_bytes() for path in (tmp_path / "good").rglob("*") if path.is_file()}
-        path = fuzz._damage(kind, tmp_path, np.random.default_rng(1))
+        path = damage(kind, tmp_path, np.random.default_rng(1))
         files = [each for each in (path.rglob("*") if path.is_dir() else [path]) if each.is_file()]
         assert not {each.read_bytes() for each in files} <= good
 
@@ -48,7 +51,7 @@ def test_outcomes_are_told_apart(fault, wanted, tmp_path, monkeypatch):
 def test_a_process_that_dies_or_hangs_is_counted_and_replaced(command, wanted, tmp_path):
     import subprocess
 
-    worker = fuzz.Worker(tmp_path, limit_s=0.5)
+    worker = Worker(tmp_path, limit_s=0.5)
     pipe = subprocess.PIPE
     worker.process = subprocess.Popen(["bash", "-c", command], stdin=pipe, stdout=pipe, text=True)
     assert worker.read("native", tmp_path)[0] == wanted
