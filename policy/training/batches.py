@@ -145,7 +145,8 @@ def balance_index(dataset: Dataset, config: ModelConfig, index: IntArray) -> Int
             "and the observation has none: leave it out"
         )
     instructions = np.asarray(dataset.array(language[0]))[index[:, 0]]
-    _, task, counts = np.unique(instructions, axis=0, return_inverse=True, return_counts=True)
+    found = np.unique(instructions, axis=0, return_inverse=True, return_counts=True)
+    task, counts = found[1:]
     order = np.argsort(task, kind="stable")
     parts = []
     for part in np.split(order, np.cumsum(counts)[:-1]):
