@@ -129,7 +129,7 @@ def test_two_seeds_draw_apart_in_rollouts(one: int, other: int) -> None:
     assert not torch.equal(noise[0], noise[1])
     assert not torch.equal(noise[0], noise[2])
     assert torch.equal(noise[0], RowNoise([one], [0]).normal(4, 2)[0])
-    times = np.arange(1000.0)
+    times = np.arange(1000.0).tolist()
     latency = drawn_latency(times, times, [one, other])
     assert [latency(0, n) for n in range(6)] != [latency(1, n) for n in range(6)]
 

@@ -195,7 +195,7 @@ def batch(seed: int = 0, horizon: Horizon = HORIZON):
     return x0.double(), noise.double()
 
 
-def loss_of(prediction, time, error=0.0, schedule=None, seed=0):
+def loss_of(prediction, time, error: torch.Tensor | float = 0.0, schedule=None, seed=0):
     x0, noise = batch(seed)
     denoiser = Denoiser(Oracle(x0, prediction, error), Preconditioner(prediction))
     return denoising_loss(denoiser, schedule or VPCosine(), None, x0, time.double(), noise)[0]
@@ -313,7 +313,7 @@ def test_with_learned_weights_the_logged_loss_stays_the_plain_one(tiny_model, ti
     x0, time = torch.rand(4, 12, 2), torch.full((4, 12), 0.5)
     context = model.encode({"state": torch.zeros(4, 2, 2)})
     learned_weighting = LearnedLossWeighting()
-    torch.nn.init.constant_(learned_weighting.layers[2].bias, 1.5)
+    torch.nn.init.constant_(learned_weighting.get_parameter("layers.2.bias"), 1.5)
     plain, _ = denoising_loss(
         model.denoiser, model.schedule, context, x0, time, torch.ones_like(x0)
     )
@@ -329,13 +329,13 @@ def test_with_learned_weights_the_networks_own_losses_keep_their_share(tiny_mode
     model = tiny_model("mode").requires_grad_(True)
     x0, time = torch.rand(4, 12, 2), torch.rand(4, 1).expand(4, 12)
     learned_weighting = LearnedLossWeighting().requires_grad_(False)
-    torch.nn.init.constant_(learned_weighting.layers[2].bias, 1.5)
+    torch.nn.init.constant_(learned_weighting.get_parameter("layers.2.bias"), 1.5)
 
-    def gradients(*weighing: LearnedLossWeighting) -> torch.Tensor:
+    def gradients(weighting: LearnedLossWeighting | None = None) -> torch.Tensor:
         model.zero_grad()
         context = model.encode({"state": torch.zeros(4, 2, 2)})
         loss, numbers = denoising_loss(
-            model.denoiser, model.schedule, context, x0, time, torch.ones_like(x0), *weighing
+            model.denoiser, model.schedule, context, x0, time, torch.ones_like(x0), weighting
         )
         loss.backward()
         assert float(numbers["balance"]) > 0

@@ -1,5 +1,8 @@
 """Where warm starts should begin, measured on a checkpoint's own samples."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +13,7 @@ from hotstart.policy.diffusion.contract import Denoiser, Preconditioner
 from hotstart.policy.diffusion.schedule import alpha_sigma
 from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.policy.fitting.calibration import MEMORY, STARTS, Calibration, _mode, calibrate
-from hotstart.policy.samplers.warm_start import gain
+from hotstart.policy.samplers.warm_start import WarmStart, gain
 from hotstart.spec import DataError
 
 from ..analytic import Exact, gaussian
@@ -88,6 +91,13 @@ def test_data_without_two_chunks_in_a_row_are_refused(tiny_model, tiny_dataset):
         calibrate(tiny_model(), Arrays(short, fps=10.0), windows=2, samples=4)
 
 
+def load_warm_start(run: Path, options: dict[str, Any]) -> WarmStart:
+    """The warm start of a checkpoint's policy, what is left open settled."""
+    sampler = DiffusionPolicy.load(run, options).sampler
+    assert isinstance(sampler, WarmStart)
+    return sampler
+
+
 def test_the_command_writes_the_start_that_an_open_one_takes(good, tmp_path, tiny_dataset, capsys):
     import shutil
 
@@ -95,7 +105,7 @@ def test_the_command_writes_the_start_that_an_open_one_takes(good, tmp_path, tin
 
     run = shutil.copytree(good, tmp_path / "last")
     left_open = {**WARM, "start": None, "min_start": None}
-    assert DiffusionPolicy.load(run, left_open).sampler.min_start == 0.3
+    assert load_warm_start(run, left_open).min_start == 0.3
     store = Store.create(
         tmp_path / "d.zarr",
         fps=10,
@@ -124,8 +134,7 @@ def test_the_command_writes_the_start_that_an_open_one_takes(good, tmp_path, tin
     )
     written = checkpoint.read_meta(run)["warm_start"]
     assert "<- taken" in capsys.readouterr().out
-    assert DiffusionPolicy.load(run, left_open).sampler.min_start == written["start"] in STARTS
-    assert DiffusionPolicy.load(run, {**left_open, "start": 0.4}).sampler.start == 0.4
-    assert (
-        DiffusionPolicy.load(run, {**left_open, "min_start": 0.2}).sampler.min_start == 0.2
-    )  # the user's word counts
+    assert load_warm_start(run, left_open).min_start == written["start"] in STARTS
+    assert load_warm_start(run, {**left_open, "start": 0.4}).start == 0.4
+    given = load_warm_start(run, {**left_open, "min_start": 0.2})
+    assert given.min_start == 0.2  # what the user gives counts

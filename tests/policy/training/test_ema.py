@@ -8,20 +8,20 @@ from torch import nn
 
 def test_the_average_follows_the_rule_written_out():
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    layer, norm = nn.Linear(3, 2), nn.BatchNorm1d(2)
+    model = nn.Sequential(layer, norm)
     ema = EMA(model, power=0.75)
-    expected = model[0].weight.detach().clone()
+    expected = layer.weight.detach().clone()
     for step in range(50):
         with torch.no_grad():
-            model[0].weight.add_(torch.randn(2, 3))
-            model[1].running_mean.add_(1.0)
+            layer.weight.add_(torch.randn(2, 3))
+            norm.get_buffer("running_mean").add_(1.0)
         ema.update(model, step)
         decay = min(0.9999, 1 - (1 + step) ** -0.75)
-        expected = decay * expected + (1 - decay) * model[0].weight.detach()
-    torch.testing.assert_close(ema.model[0].weight, expected)
-    assert torch.equal(
-        ema.model[1].running_mean, model[1].running_mean
-    )  # buffers are copied, not averaged
+        expected = decay * expected + (1 - decay) * layer.weight.detach()
+    torch.testing.assert_close(ema.model.get_parameter("0.weight"), expected)
+    copied = ema.model.get_buffer("1.running_mean")
+    assert torch.equal(copied, norm.get_buffer("running_mean"))  # buffers are not averaged
 
 
 def test_the_first_step_keeps_nothing_and_the_decay_rises_to_its_most():

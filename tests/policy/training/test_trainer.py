@@ -134,6 +134,7 @@ def test_held_out_episodes_are_never_trained_on(tmp_path, tiny_config):
     trainer = Trainer(
         dataset, tiny_config(dataset=dataset), replace(SETTINGS, validation_share=0.3), tmp_path
     )
+    assert trainer.held_out is not None
     seen = [
         set(torch.cat([b.at(s)[1] for s in range(20)]).unique().tolist())
         for b in (trainer.batches, trainer.held_out)
@@ -282,7 +283,7 @@ def test_a_warm_up_that_is_not_given_leaves_time_to_train(steps, least):
 
 
 def test_a_step_takes_the_schedules_rate_and_clipped_gradients_and_is_averaged(
-    tmp_path, tiny_dataset, tiny_config
+    tmp_path, tiny_dataset, tiny_config, monkeypatch
 ):
     """Everything about the optimiser's step, written out."""
     settings = replace(
@@ -299,7 +300,7 @@ def test_a_step_takes_the_schedules_rate_and_clipped_gradients_and_is_averaged(
         norms.append(float(torch.cat(gradients).norm()))
         return step_of()
 
-    trainer.optimizer.step = watched
+    monkeypatch.setattr(trainer.optimizer, "step", watched)
     expected = torch.zeros_like(average)
     for step in range(8):
         assert float(trainer.advance()["gradient_norm"]) > 0.01  # as it was before it was clipped
