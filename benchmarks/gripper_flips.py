@@ -1,4 +1,4 @@
-"""How often a warm start still changes a number of two values that its guess has wrong, on a trained checkpoint."""
+"""How often a warm start corrects a two-valued number that its guess has wrong."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ._moments import continue_plan, noise_of, request_at
 
 @dataclass
 class Options:
-    """At moments where a demonstration's gripper has just changed, a fresh plan is given back with the old gripper value."""
+    """Where a demonstration's gripper has just changed, the guess has the old gripper value."""
 
     checkpoint: str = option(
         REQUIRED, "a checkpoint or a run whose actions hold a number of two values", positional=True
@@ -52,7 +52,7 @@ GUESSES = {
 
 @torch.no_grad()
 def run(options: Options) -> None:
-    """Print, per start, the share of the chunk's wrong gripper values that come out as in the fresh plan."""
+    """Print, per start, the share of wrong gripper values that come out as in the fresh plan."""
     model, _ = checkpoint.load(options.checkpoint)
     discrete = torch.as_tensor(model.actions.discrete)
     if not bool(discrete.any()):
@@ -83,7 +83,7 @@ def run(options: Options) -> None:
 
 
 def _agreement(plan: Tensor, fresh: Tensor, request: PlanRequest) -> float:
-    """Share of the chunks' two-valued numbers on the same side in plans (R, T, A) and in fresh ones."""
+    """Share of the chunks' two-valued numbers on the same side in two plans (R, T, A)."""
     horizon, discrete = request.model.horizon, request.model.discrete
     chunk = slice(horizon.past, horizon.past + horizon.executed)
     same = plan[:, chunk, discrete].sign() == fresh[:, chunk, discrete].sign()

@@ -1,4 +1,4 @@
-"""Milliseconds per chunk of MoDE's denoiser: experts by prepared routes against experts by masks, side by side."""
+"""Milliseconds per chunk of MoDE's denoiser: experts by prepared routes, and by masks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WIDTH, TOKENS, TOKEN_WIDTH = 7, 4, 64
 
 @dataclass
 class Options:
-    """Untrained weights, DDIM from noise and one stair of streaming; all ways take the same plans within rounding."""
+    """Untrained weights, DDIM from noise and one stair of streaming; all give the same plans."""
 
     presets: tuple[str, ...] = option(
         ("cpu", "paper"), "sizes: cpu (6 layers of 256) and paper (8 layers of 1024)"
@@ -40,7 +40,7 @@ class Options:
 
 
 class Masked(ModeTransformer):
-    """The same network as it is usually written: routers at every step, and each expert works on a mask of tokens."""
+    """The network as it is usually written: routers at every step, an expert per mask of tokens."""
 
     def forward(
         self, x: Tensor, level: Tensor, context: ModeContext, prepared: ModeModulation | None = None
@@ -91,7 +91,7 @@ class Everything(Masked):
 
 
 def run(options: Options) -> None:
-    """Print p50 and p95 per chunk, the ratio to masks, MACs and bytes of weights an evaluation reads."""
+    """Print p50 and p95 per chunk, the ratio to masks with all tokens, and MACs."""
     if options.threads:
         torch.set_num_threads(options.threads)
     for preset in options.presets:

@@ -1,4 +1,4 @@
-"""How far a new plan leaves the steps of the plan before that are executed meanwhile, for real-time chunking and others."""
+"""How far a new plan leaves the steps of the plan before that are executed meanwhile."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ._moments import continue_plan, request_at
 
 @dataclass
 class Options:
-    """At moments of the data a fresh plan is made; when its chunk has been executed, each sampler plans again."""
+    """A fresh plan is made at moments of the data; after its chunk each sampler plans again."""
 
     checkpoint: str = option(REQUIRED, "a checkpoint or a run", positional=True)
     data: str = option(REQUIRED, "the store it was trained on")
@@ -50,7 +50,7 @@ class Held:
 
 @torch.no_grad()
 def run(options: Options) -> None:
-    """Print, per way and number of frozen steps, the mean over the moments with its 95 % bootstrap interval."""
+    """Print, per sampler and number of frozen steps, the mean with its 95 % bootstrap interval."""
     model, _ = checkpoint.load(options.checkpoint)
     _check(model, options)
     apart = model.config.horizon.executed
@@ -59,7 +59,8 @@ def run(options: Options) -> None:
     before, now = request_at(model, store, pairs[:, 0]), request_at(model, store, pairs[:, 1])
     first, used = Fresh(options.steps)(before).plan, used_numbers(model)
     print(
-        f"{len(pairs)} moments, {options.steps} evaluations, root mean squares in normalised units [95 % of the mean]"
+        f"{len(pairs)} moments, {options.steps} evaluations, "
+        "root mean squares in normalised units [95 % of the mean]"
     )
     print(f"{'':<28}{'frozen steps':>24}{'further steps':>24}{'seam':>24}")
     for frozen in options.frozen:
@@ -73,7 +74,7 @@ def run(options: Options) -> None:
 
 
 def agreement(plan: Tensor, asked: PlanRequest, used: Tensor) -> Held:
-    """How plans (R, T, A) agree with those before them that `asked` names, in the numbers `used` (A,)."""
+    """How plans (R, T, A) agree with those before them in `asked`, in the numbers `used` (A,)."""
     assert asked.previous is not None
     before = asked.shift_plan()
     past = asked.model.horizon.past
@@ -86,7 +87,7 @@ def agreement(plan: Tensor, asked: PlanRequest, used: Tensor) -> Held:
 
 
 def used_numbers(model: PolicyModel) -> Tensor:
-    """Which numbers (A,) of an action neither take two values only nor stay the same in the data."""
+    """Which numbers (A,) of an action are neither two-valued nor constant in the data."""
     moves = model.normalizer.get_buffer(f"{ACTION}__scale") > 0
     return moves.cpu() & ~torch.as_tensor(model.actions.discrete)
 
@@ -116,7 +117,8 @@ def _check(model: PolicyModel, options: Options) -> None:
     """Raise ConfigError for what cannot be measured."""
     if model.actions.reads:
         raise ConfigError(
-            "actions relative to the hand cannot be compared from call to call yet: take actions=rotation_6d"
+            "actions relative to the hand cannot be compared from call to call: "
+            "take actions=rotation_6d"
         )
     horizon = model.config.horizon
     most = min(horizon.executed, horizon.planned - horizon.executed - horizon.past - 1)

@@ -6,7 +6,7 @@ cannot disagree.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -19,7 +19,15 @@ PREDICTIONS = ("v", "eps", "x0", "edm")
 ALPHA_LEAST = 1e-4
 """An eps-network says nothing about x0 at pure noise; alpha is held above this there."""
 TABLES = 4
-"""Level tables that a denoiser keeps: a sampler has two grids, for first plans and for later ones."""
+"""Level tables that a denoiser keeps: a sampler has two grids, for first and for later plans."""
+
+
+class Scales(NamedTuple):
+    """x0 = c_skip x + c_out F(c_in x) with a network F; (B, T, 1) each."""
+
+    c_in: Tensor
+    c_skip: Tensor
+    c_out: Tensor
 
 
 class Preconditioner:
@@ -37,22 +45,22 @@ class Preconditioner:
         self.prediction = prediction
         self.sigma_data = sigma_data
 
-    def coefficients(self, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(c_in, c_skip, c_out), (B, T, 1) each, at levels (B, T): x0 = c_skip x + c_out F(c_in x)."""
+    def coefficients(self, level: Tensor) -> Scales:
+        """The scales at levels (B, T)."""
         alpha, sigma = alpha_sigma(level.unsqueeze(-1))
         one = torch.ones_like(alpha)
         if self.prediction == "v":
-            return one, alpha, -sigma
+            return Scales(one, alpha, -sigma)
         if self.prediction == "x0":
-            return one, torch.zeros_like(one), one
+            return Scales(one, torch.zeros_like(one), one)
         if self.prediction == "eps":
             alpha = alpha.clamp_min(ALPHA_LEAST)
-            return one, 1 / alpha, -sigma / alpha
+            return Scales(one, 1 / alpha, -sigma / alpha)
         variance = sigma**2 + (alpha * self.sigma_data) ** 2  # of x
         c_in = 1 / variance.sqrt()
         c_skip = alpha * self.sigma_data**2 / variance
         c_out = sigma * self.sigma_data / variance.sqrt()
-        return c_in, c_skip, c_out
+        return Scales(c_in, c_skip, c_out)
 
     def error(self, predicted_x0: Tensor, x0: Tensor, level: Tensor) -> Tensor:
         """Error of the network's own output (v, eps, x0 or EDM's F) at a common noisy x, (B, T, A).
@@ -60,7 +68,7 @@ class Preconditioner:
         It is (predicted_x0 - x0) / c_out. At clean positions c_out may be 0 and nothing is asked of
         the network: the caller leaves them out.
         """
-        c_out = self.coefficients(level)[2]
+        c_out = self.coefficients(level).c_out
         return (predicted_x0 - x0) / torch.where(c_out.abs() < 1e-6, torch.ones_like(c_out), c_out)
 
 
@@ -74,8 +82,9 @@ class Denoiser:
 
     def __call__(self, x: Tensor, level: Tensor, context: Any, prepared: Any = None) -> Tensor:
         """Estimate of the clean plan, (B, T, A), from x (B, T, A) at levels (B, T)."""
-        c_in, c_skip, c_out = self.preconditioner.coefficients(level)
-        return c_skip * x + c_out * self.network(c_in * x, level, context, prepared).to(x.dtype)
+        scales = self.preconditioner.coefficients(level)
+        output = self.network(scales.c_in * x, level, context, prepared).to(x.dtype)
+        return scales.c_skip * x + scales.c_out * output
 
     def bind(
         self, context: Any, clip: float | None = None, table: LevelTable | None = None
@@ -89,7 +98,7 @@ class Denoiser:
         return BoundDenoiser(self, context, clip, table)
 
     def prepare(self, levels: Tensor | None) -> LevelTable | None:
-        """Table of all but the last of levels (S + 1, T), made once while the weights stay the same.
+        """Table of levels (S + 1, T) but the last, made once while the weights stay the same.
 
         None where there is nothing to prepare: rows with levels of their own, (S + 1, R, T), no
         grid at all, and whenever gradients are enabled, which a table would cut off.
@@ -119,7 +128,7 @@ class GridDenoiser(Protocol):
 
 
 class BoundDenoiser:
-    """A denoiser for the observations of R rows: clips x0 to [-clip, clip] and counts evaluations."""
+    """A denoiser for the observations of R rows: clips x0 to +-clip and counts evaluations."""
 
     def __init__(
         self, denoiser: Denoiser, context: Any, clip: float | None, table: LevelTable | None

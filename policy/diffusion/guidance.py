@@ -33,7 +33,7 @@ class PrefixGuidance:
         jacobian: Jacobian,
         clip: float | None,
     ) -> None:
-        """`wanted` (R, T, A); `weight` (R, T) is 1 on what is frozen and 0 where nothing is wanted."""
+        """`wanted` (R, T, A); `weight` (R, T) is 1 on frozen steps, 0 where nothing is wanted."""
         self.denoise = denoise
         self.wanted = wanted
         self.weight = weight.unsqueeze(-1)
@@ -66,7 +66,8 @@ class PrefixGuidance:
         directly, autograd.grad gives the same bits in two thirds of the time.
         """
         if torch.compiler.is_compiling():
-            x0, pull_back, *_ = torch.func.vjp(lambda at: self.denoise(at, level, step), x)
+            found = torch.func.vjp(lambda at: self.denoise(at, level, step), x)
+            x0, pull_back = found[0], found[1]
             (pull,) = pull_back(self.weight * (self.wanted - x0))
             return x0, pull
         with torch.enable_grad():
@@ -78,7 +79,9 @@ class PrefixGuidance:
 
 
 class ClassifierFreeDenoiser:
-    """Classifier-free guidance (2207.12598): x0 = u + weight (c - u), c with the instruction, u without.
+    """Classifier-free guidance (2207.12598): x0 = u + weight (c - u).
+
+    c is the estimate with the instruction, u the one without.
 
     At a fixed x the noise estimate is linear in x0, so this is the usual e_u + weight (e_c - e_u).
     Once c and u of a row lie within `agree` of each other (root mean square, normalised units), u
@@ -128,7 +131,7 @@ class ClassifierFreeDenoiser:
 
 
 def prefix_weights(steps: int, past: int, frozen: Tensor, known: Tensor, fade: Fade) -> Tensor:
-    """W of real-time chunking, (R, T): 1 up to the frozen steps, falling to 0 at the end of the known ones.
+    """W of real-time chunking, (R, T): 1 up to the frozen steps, 0 behind the known ones.
 
     `frozen` (R,) steps after the `past` ones are sure to be executed; `known` (R,) steps of the
     previous plan are left. The ramp is w = (end - i) / (end - begin + 1) or w (e^w - 1) / (e - 1)

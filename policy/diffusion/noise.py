@@ -1,4 +1,4 @@
-"""Randomness per row: what a row draws depends on its own seed and counters, never on the rows beside it."""
+"""Randomness per row: a row draws by its own seed and counters, whatever the rows beside it."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """Noise levels: one number in [0, 1] for every family of diffusion.
 
-level = sigma / (alpha + sigma): 0 is clean, 1 is pure noise. The working variable is variance-preserving,
-x = alpha x0 + sigma eps with alpha^2 + sigma^2 = 1, whatever the family; a flow-matching interpolation
-(1 - t) x0 + t eps is the same variable up to a known factor, and its t IS the level.
-A schedule therefore only says how schedule time maps to levels (training draws times uniformly, inference walks
-down a grid of times) and how the error is weighted.
+level = sigma / (alpha + sigma): 0 is clean, 1 is pure noise. The working variable is
+variance-preserving, x = alpha x0 + sigma eps with alpha^2 + sigma^2 = 1, whatever the family. A
+flow-matching interpolation (1 - t) x0 + t eps is the same variable up to a known factor, and its t
+is the level. A schedule therefore says two things only: how schedule time maps to levels (training
+draws times uniformly, inference walks down a grid of times), and how the error is weighted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ...spec import ConfigError
 
 
 def alpha_sigma(level: Tensor) -> tuple[Tensor, Tensor]:
-    """Signal and noise scale (alpha, sigma) of the variance-preserving variable at `level` (any shape)."""
+    """(alpha, sigma) of the variance-preserving variable at `level`, each of its shape."""
     signal = 1 - level
     norm = torch.sqrt(signal * signal + level * level)
     return signal / norm, level / norm
@@ -38,14 +38,13 @@ def add_noise(x0: Tensor, noise: Tensor, level: Tensor) -> Tensor:
 
 
 def raise_noise(x: Tensor, noise: Tensor, level: Tensor, target: Tensor) -> Tensor:
-    """Forward process from where x is: x (B, T, A) at `level` (B, T) to the higher `target`; x stays where it is not higher.
+    """Forward process from where x is: x, noise (B, T, A) at `level` (B, T) to a higher `target`.
 
-    x' = (alpha'/alpha) x + sqrt(sigma'^2 - (alpha'/alpha)^2 sigma^2) noise has exactly the noise that its label says.
+    x' = (alpha'/alpha) x + sqrt(sigma'^2 - (alpha'/alpha)^2 sigma^2) noise has exactly the noise
+    that its label says. x stays as it is where `target` (B, T) is not higher.
     """
-    (alpha, sigma), (alpha_to, sigma_to) = (
-        alpha_sigma(level.unsqueeze(-1)),
-        alpha_sigma(target.unsqueeze(-1)),
-    )
+    alpha, sigma = alpha_sigma(level.unsqueeze(-1))
+    alpha_to, sigma_to = alpha_sigma(target.unsqueeze(-1))
     ratio = alpha_to / alpha.clamp_min(1e-12)
     raised = ratio * x + torch.sqrt((sigma_to**2 - (ratio * sigma) ** 2).clamp_min(0)) * noise
     return torch.where((target > level).unsqueeze(-1), raised, x)
@@ -68,7 +67,7 @@ class Schedule(Protocol):
 
 
 class VPCosine:
-    """Cosine schedule of Improved DDPM (2102.09672, eq. 17), as Diffusion Policy trains with, in continuous time."""
+    """Cosine schedule of Improved DDPM (2102.09672, eq. 17), as in Diffusion Policy; continuous."""
 
     def __init__(self, offset: float = 0.008) -> None:
         if not 0 <= offset < 1:
@@ -99,7 +98,7 @@ class VPCosine:
 
 
 class Flow:
-    """Rectified flow (2209.03003): levels are drawn uniformly, and the error counts as an error in u = eps - x0."""
+    """Rectified flow (2209.03003): uniform levels; the error counts as one in u = eps - x0."""
 
     def level(self, time: Tensor) -> Tensor:
         """The level is the time."""
@@ -116,11 +115,12 @@ class Flow:
 
 
 class LogLogistic:
-    """EDM's levels (2206.00364) with the density that BESO and MoDE train on: log sigma logistic, cut off at both ends.
+    """EDM's levels (2206.00364) with BESO's and MoDE's density: log sigma is logistic, truncated.
 
-    sigma = level / (1 - level) is the noise on data of unit scale. Schedule time is the share of the training density below a
-    sigma, so a grid of even times walks where the network has learned; `logistic` false draws log sigma uniformly instead, and
-    the grid is then even in log sigma. Time 0 is clean, time 1 is `sigma_max`.
+    sigma = level / (1 - level) is the noise on data of unit scale. Schedule time is the share of
+    the training density below a sigma, so a grid of even times walks where the network has learned.
+    `logistic` false draws log sigma uniformly instead, and the grid is then even in log sigma. Time
+    0 is clean, time 1 is `sigma_max`.
     """
 
     def __init__(
@@ -131,13 +131,15 @@ class LogLogistic:
         scale: float = 0.5,
         logistic: bool = True,
     ) -> None:
-        """`centre` is the median sigma before the ends are cut off, `scale` the logistic's, of log sigma."""
+        """`centre` is the median sigma before truncation, `scale` the logistic's, of log sigma."""
         if not 0 < sigma_min < sigma_max or centre <= 0 or scale <= 0:
             raise ConfigError(
-                f"schedule.sigma_min is {sigma_min}, sigma_max {sigma_max}, centre {centre} and scale {scale}: all must be "
-                "above 0, and sigma_min below sigma_max"
+                f"schedule.sigma_min is {sigma_min}, sigma_max {sigma_max}, centre {centre} and "
+                f"scale {scale}: all must be above 0, and sigma_min below sigma_max"
             )
-        self.centre, self.scale, self.logistic = math.log(centre), scale, logistic
+        self.centre = math.log(centre)
+        self.scale = scale
+        self.logistic = logistic
         ends = torch.tensor([sigma_min, sigma_max], dtype=torch.float64).log()
         self.low, self.high = (float(end) for end in self._share(ends))
 
@@ -166,9 +168,10 @@ class LogLogistic:
 
 
 class IndexTable:
-    """The discrete cosine schedule of networks trained with noise indices, as Diffusion Policy's and LeRobot's were.
+    """The discrete cosine schedule of networks with noise indices (Diffusion Policy, LeRobot).
 
-    Schedule time (k + 1) / N is index k's level, 0 is clean, levels between are interpolated: N fresh steps meet every index.
+    Schedule time (k + 1) / N is index k's level, 0 is clean, and levels between are interpolated: N
+    fresh steps meet every index.
     """
 
     def __init__(self, indices: int = 100) -> None:
@@ -181,7 +184,7 @@ class IndexTable:
         )  # (N + 1,)
 
     def level(self, time: Tensor) -> Tensor:
-        """Level at schedule time; at 1 it is that of the noisiest index, a little below pure noise."""
+        """Level at schedule time; at 1 that of the noisiest index, a little below pure noise."""
         knots = self.knots.to(time.device)
         place = time.double().clamp(0, 1) * (len(knots) - 1)
         below = place.floor().long().clamp(max=len(knots) - 2)
@@ -204,7 +207,7 @@ class IndexTable:
 
 
 def grid(schedule: Schedule, steps: int, start: float = 1.0) -> Tensor:
-    """Falling levels (steps + 1,), evenly spaced in schedule time, from `start` (a time) down to clean."""
+    """Falling levels (steps + 1,), even in schedule time, from time `start` down to clean."""
     times = torch.linspace(start, 0.0, check_steps(steps) + 1, dtype=torch.float64)
     return schedule.level(times).float()
 
@@ -221,7 +224,8 @@ def ddpm_levels(
 ) -> Tensor:
     """Exact level of each index k of DDPM's discrete cosine table, (schedule_steps,), float64.
 
-    The table that imported networks were trained with: beta_k = min(1 - abar(k+1)/abar(k), beta_max), multiplied up.
+    The table that imported networks were trained with, from the product of 1 - beta_k with
+    beta_k = min(1 - abar(k+1)/abar(k), beta_max) (2102.09672, section 3.2).
     """
     edges = torch.arange(schedule_steps + 1, dtype=torch.float64) / schedule_steps
     alpha_bar = torch.cos((edges + offset) / (1 + offset) * math.pi / 2) ** 2

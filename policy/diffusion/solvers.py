@@ -34,7 +34,7 @@ class Step(NamedTuple):
 
 
 class Solver(Protocol):
-    """A rule for one step. A multistep one keeps what it needs of the steps before in its history."""
+    """A rule for one step; a multistep one keeps what it needs of earlier steps in its history."""
 
     stochastic: bool
     """Whether std is above 0 anywhere, so that the loop draws noise."""
@@ -143,7 +143,7 @@ class DPMSolverPP:
     def _extrapolate(
         self, x0: Tensor, level_from: Tensor, level_to: Tensor, history: Estimate
     ) -> Tensor:
-        """D = x0 + (x0 - x0_before) / 2r; plain x0 next to infinite log-SNR (pure noise or clean)."""
+        """D = x0 + (x0 - x0_before) / 2r; plain x0 next to pure noise and clean."""
         before = _log_snr(history.level)
         now = _log_snr(level_from)
         after = _log_snr(level_to)
@@ -163,7 +163,7 @@ ADAMS_BASHFORTH = (
 
 
 class PLMS:
-    """Pseudo linear multistep (PNDM, 2202.09778): DDIM's transfer with a noise estimate of Adams and Bashforth.
+    """Pseudo linear multistep (PNDM, 2202.09778): DDIM with Adams-Bashforth's noise estimate.
 
     The order rises over the first steps, one by one. The weights are those of an even grid of
     schedule times. All action steps must move at every step: a history cannot be patched.
@@ -226,7 +226,7 @@ def _log_snr(level: Tensor) -> Tensor:
 def _keep_finished(
     x: Tensor, mean: Tensor, std: Tensor, level_from: Tensor, level_to: Tensor, min_std: float
 ) -> tuple[Tensor, Tensor]:
-    """Action steps with nothing to remove keep their value and get no noise, the others `min_std` at least."""
+    """Finished action steps keep their value and get no noise, the others `min_std` at least."""
     moving = (level_to < level_from).unsqueeze(-1)
     if min_std > 0:
         std = std.clamp_min(min_std)

@@ -1,4 +1,4 @@
-"""Anchored truncated start: begin from a plan that the data hold often instead of from pure noise (2411.15139)."""
+"""Anchored truncated start (2411.15139): begin from a frequent plan of the data, not from noise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .base import Capabilities, PlanOutcome, PlanRequest, Sampler, run_sampler, 
 
 
 class Anchored(Sampler):
-    """`steps` evaluations from schedule time `start`, from the anchor that the checkpoint's head chooses.
+    """`steps` evaluations from time `start`, from the anchor that the checkpoint's head chooses.
 
     Nothing is remembered from call to call. The noise of `start` hides how far the anchor lies from
     the plan wanted.

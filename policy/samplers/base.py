@@ -118,7 +118,7 @@ class PlanRequest:
         return self.noise.normal(self.model.horizon.planned, self.model.width)
 
     def grid(self, steps: int, start: float = 1.0) -> Tensor:
-        """Levels (S + 1, T) from schedule time `start` down to clean, the same for all action steps."""
+        """Levels (S + 1, T) from schedule time `start` down to clean, constant along T."""
         levels = grid(self.model.schedule, steps, start).to(self.noise.device)
         return levels.unsqueeze(1).expand(-1, self.model.horizon.planned)
 
@@ -129,7 +129,7 @@ class PlanRequest:
         return torch.isfinite(self.previous.plan).flatten(1).all(1).cpu().numpy()
 
     def shift_plan(self) -> ShiftedPlan:
-        """The previous plan and its levels, seen from the newest observation; all rows must have one."""
+        """The previous plan, seen from the newest observation; all rows must have one."""
         before = self.previous
         assert before is not None
         plan, level = shift(before.plan, before.executed), shift(before.level, before.executed)
@@ -192,7 +192,7 @@ class Sampler(ABC):
 
 
 def want_regime(capabilities: Capabilities, regime: str, sampler: str) -> None:
-    """Raise ConfigError unless the checkpoint was trained with the noise levels that a sampler meets."""
+    """Raise ConfigError unless the checkpoint was trained with the levels of a `regime`."""
     trained = capabilities.regimes
     if trained is None or regime in trained:
         return
@@ -290,7 +290,7 @@ def merge_outcomes(
 
 
 def check_finite(plan: Tensor) -> None:
-    """Raise ConfigError where a plan holds a number that is not finite: it must not reach a robot."""
+    """Raise ConfigError where a plan is not finite: it must not reach a robot."""
     if not bool(torch.isfinite(plan).all()):
         raise ConfigError(
             "the policy's plan is not finite: the observation or the weights hold NaN or infinity"

@@ -1,4 +1,4 @@
-"""Bidirectional decoding: of many sampled plans, the one that goes on from the plan before and that the others agree with.
+"""Bidirectional decoding: of many plans, the one near the plan before that the others agree with.
 
 Liu et al. 2024 (2408.17355). The paper contrasts the samples with those of a weaker, earlier
 checkpoint; here the weaker policy is the same network in fewer steps, so that one checkpoint is
@@ -20,7 +20,7 @@ from .fresh import Fresh
 
 
 class BidirectionalDecoding(Sampler):
-    """Sample `samples` plans in `steps` each, keep the `kept` nearest to the plan before, take the one others agree with.
+    """Sample `samples` plans, keep the `kept` nearest to the plan before, take the most agreed one.
 
     Near is a sum of distances over the steps that both plans hold, weighted by `decay` to the power
     of how far ahead a step lies (backward coherence). Of those kept, the plan is taken whose mean
@@ -76,13 +76,13 @@ class BidirectionalDecoding(Sampler):
         return PlanOutcome(plans[torch.arange(request.rows, device=best.device), best], nfe)
 
     def _sample(self, request: PlanRequest, sampler: Fresh, first: int) -> tuple[Tensor, Tensor]:
-        """Plans (R, M, T, A) of every row, from its noise streams `first` on, and what they cost (R,)."""
+        """Plans (R, M, T, A), from every row's noise stream `first` on, and their cost (R,)."""
         outcome = sampler(request.branches(self.samples, first))
         shape = (request.rows, self.samples)
         return outcome.plan.unflatten(0, shape), outcome.nfe.unflatten(0, shape).sum(1)
 
     def _keep_nearest(self, request: PlanRequest, plans: Tensor) -> Tensor:
-        """Which of the plans (R, M, T, A) stay, (R, M) bool: the nearest to the plan before, all where there is none."""
+        """Which plans (R, M, T, A) are nearest to the one before, (R, M) bool; without one all."""
         has_plan = request.has_plan()
         kept = torch.ones(plans.shape[:2], dtype=torch.bool, device=plans.device)
         if not has_plan.any():
@@ -108,7 +108,7 @@ def backward_loss(plans: Tensor, before: Tensor, known: Tensor, past: int, decay
 
 
 def mean_distance(plans: Tensor, others: Tensor, counted: Tensor) -> Tensor:
-    """Mean distance (R, M) of each of plans (R, M, T, A) to the counted (R, N) of others (R, N, T, A)."""
+    """Mean distance (R, M) of plans (R, M, T, A) to the counted (R, N) of others (R, N, T, A)."""
     # Matrix products would lose the distances of plans that are nearly the same.
     exact = "donot_use_mm_for_euclid_dist"
     apart = torch.cdist(plans.flatten(2), others.flatten(2), compute_mode=exact)  # (R, M, N)

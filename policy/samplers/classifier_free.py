@@ -1,4 +1,4 @@
-"""Fresh plans guided towards the instruction: classifier-free and adaptive guidance (2207.12598, 2312.12487)."""
+"""Fresh plans with classifier-free (2207.12598) or adaptive guidance (2312.12487)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .base import Capabilities, PlanOutcome, PlanRequest, Sampler, run_sampler, 
 
 
 class ClassifierFreeGuidance(Sampler):
-    """Sample from noise in `steps` with guidance of strength `weight`; 1 is plain sampling, to the bit.
+    """Sample from noise with guidance of strength `weight`; 1 is plain sampling, to the bit.
 
     `agree` is the distance of the two estimates (root mean square, normalised units) below which a
     row goes on without the second one; null never does.

@@ -71,7 +71,7 @@ class ConditionedModel:
 def condition(
     model: PolicyModel, observed: Mapping[str, Tensor], horizon: Horizon | None = None
 ) -> ConditionedModel:
-    """Encode observations, key -> (R, To, ...) in their own units; `horizon` is the model's unless given."""
+    """Encode observations, key -> (R, To, ...) in their own units; `horizon` None: the model's."""
     tokens = model.tokens(observed)
     context = model.network.encode_context(tokens)
     rows = torch.arange(len(tokens), device=tokens.device)

@@ -43,7 +43,7 @@ class Fresh(Sampler):
 
 
 def check_start_noise(share: float) -> float:
-    """The share of its noise that a plan begins with; ConfigError where it is negative or infinite."""
+    """The share of its noise that a plan begins with; ConfigError where it is no share."""
     if not 0 <= share < math.inf:
         raise ConfigError(f"inference.start_noise is {share}; 1 is the noise trained with, 0 none")
     return share

@@ -1,4 +1,4 @@
-"""The sampling loop that all samplers share, as a pure function, and what it records of its steps."""
+"""The sampling loop that all samplers share, a pure function, and what it records of its steps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..diffusion.solvers import Solver
 
 
 class Transition(NamedTuple):
-    """One step of a sampling chain, x -> next_x: an action of DPPO's inner decision process (2409.00588)."""
+    """One step of a sampling chain, x -> next_x: an action in DPPO's sense (2409.00588)."""
 
     x: Tensor  # (R, T, A) the plan before the step
     next_x: Tensor  # (R, T, A) mean + std * noise
@@ -43,7 +43,7 @@ def sample(
     levels: Tensor,
     trace: list[Transition] | None = None,
 ) -> Tensor:
-    """Take the plans x (R, T, A) from levels[0] to levels[S]; levels (S + 1, R, T), noises (S, R, T, A).
+    """Take the plans x (R, T, A) along levels (S + 1, R, T), with noises (S, R, T, A).
 
     noises None adds no noise, as a solver that is not stochastic wants. The result depends on the
     arguments alone: all noise is drawn before, R stays the same, and nothing is read back to the
@@ -60,12 +60,12 @@ def sample(
         else:
             number = step
         here = partial(denoise, step=number)
-        mean, std, history = solver.step(here, x, levels[step], levels[step + 1], history)
-        if noises is None:
-            next_x = mean
-        else:
-            next_x = mean + std * noises[step]
+        level_from, level_to = levels[step], levels[step + 1]
+        moved = solver.step(here, x, level_from, level_to, history)
+        next_x = moved.mean
+        if noises is not None:
+            next_x = moved.mean + moved.std * noises[step]
         if trace is not None:
-            trace.append(Transition(x, next_x, mean, std, levels[step], levels[step + 1]))
-        x = next_x
+            trace.append(Transition(x, next_x, moved.mean, moved.std, level_from, level_to))
+        x, history = next_x, moved.history
     return x

@@ -1,4 +1,7 @@
-"""Real-time chunking: a plan that continues what is executed while it is made (RTC, 2506.07339; trained: 2512.05964)."""
+"""Real-time chunking: a plan that continues what is executed while it is made (RTC).
+
+2506.07339; trained prefixes: 2512.05964.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +29,13 @@ Mode = Literal["full", "identity", "trained"]
 
 
 class RealTimeChunking(Sampler):
-    """Sample from noise in `steps`, held to the previous plan: its frozen steps are given, the later ones wished for.
+    """Sample from noise, held to the previous plan: frozen steps are given, later ones wished for.
 
     `mode` full and identity guide any checkpoint, see PrefixGuidance: full as the paper does, which
     holds the frozen steps only as far as the network's estimate moves with its input, identity
     nearer to them; `hotstart bench prefix_hold` measures it. `trained` puts the frozen steps into
-    the plan as clean ones, which a checkpoint trained with clean prefixes knows, at no cost. What is
-    frozen is the previous plan's own steps, never zeros: a row without one samples freely.
+    the plan as clean ones, which a checkpoint trained with clean prefixes knows, at no cost. What
+    is frozen is the previous plan's own steps, never zeros: a row without one samples freely.
     """
 
     def __init__(
@@ -63,7 +66,7 @@ class RealTimeChunking(Sampler):
         self.fresh = Fresh(steps, self.solver, clip)
 
     def adapt_to(self, capabilities: Capabilities, horizon: Horizon) -> Self:
-        """Guidance and first plans meet plans of one level; a given prefix must have been trained."""
+        """Guidance and first plans meet one level; a given prefix must have been trained."""
         want_regime(capabilities, "constant", "inference=rtc")
         if self.mode == "trained":
             want_regime(capabilities, "prefix", "inference=rtc with inference.mode=trained")

@@ -1,4 +1,4 @@
-"""SDP: a plan whose blocks are ever noisier, moved down one stair at every call (Streaming Diffusion Policy, 2406.04806)."""
+"""SDP (2406.04806): a plan of ever noisier blocks, moved down one stair at every call."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Primer = Literal["denoise", "zero", "constant"]
 
 
 class Streaming(Sampler):
-    """`steps` evaluations a call take every block down one stair: the first one becomes clean and is executed.
+    """`steps` evaluations a call take every block down one stair; the first one becomes clean.
 
     A block needs steps x blocks evaluations in all and gets them over as many calls as there are
     blocks, so the number of levels is a multiple of the number of blocks by construction. Between
@@ -96,7 +96,7 @@ class Streaming(Sampler):
         return PlanOutcome(x, outcome.nfe, level)
 
     def _prime(self, request: PlanRequest) -> PlanOutcome:
-        """A plan of zeros, or of one action repeated, with the noise of the staircase; then one call of it."""
+        """A plan of zeros, or of one action repeated, put on the stairs; then one call."""
         noise = request.draw()
         clean = torch.zeros_like(noise)
         if self.primer == "zero":
@@ -108,7 +108,7 @@ class Streaming(Sampler):
         return PlanOutcome(outcome.plan, outcome.nfe + denoise.nfe, outcome.level)
 
     def _roll(self, request: PlanRequest) -> PlanOutcome:
-        """The shifted plan, every step back on its stair; behind the end of what it holds pure noise."""
+        """The shifted plan, every step back on its stair, taken down one."""
         before = request.shift_plan()
         return self._descend(request, before.plan, before.level, request.draw())
 

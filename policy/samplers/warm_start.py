@@ -33,7 +33,7 @@ MIN_START = 0.3
 
 
 class WarmStart(Sampler):
-    """Real-time iteration: `steps` evaluations a call from schedule time `start`; a row's first plan is sampled fresh.
+    """Real-time iteration: `steps` evaluations a call from time `start`; first plans are fresh.
 
     The guess is the previous plan, shifted by the steps that lie behind. With `renoise` it gets the
     noise that belongs to the start level; without, it is taken as it is, as in the paper
@@ -70,11 +70,11 @@ class WarmStart(Sampler):
         _check_start(min_start, "min_start")
         if fallback is not None and fallback <= 0:
             raise ConfigError(
-                f"inference.fallback is {fallback}; give a distance above 0, or null for no fall back"
+                f"inference.fallback is {fallback}; give a distance above 0, or null for none"
             )
         if ramp and not renoise:
             raise ConfigError(
-                "inference.ramp=true asks for noise that renoise=false leaves out: choose one of them"
+                "inference.ramp=true asks for noise that renoise=false leaves out: choose one"
             )
         if start_noise != 1 and not renoise:
             raise ConfigError(
@@ -94,7 +94,7 @@ class WarmStart(Sampler):
         self.fresh = Fresh(check_steps(cold, "cold"), DDIM(), clip)
 
     def adapt_to(self, capabilities: Capabilities, horizon: Horizon) -> Self:
-        """A copy with the ramp and the least start that the checkpoint allows, where they are left open."""
+        """A copy with the ramp and the least start of the checkpoint, where they are left open."""
         sampler = copy.copy(self)
         if self.ramp is None:
             sampler.ramp = self.renoise and "staircase" in (capabilities.regimes or ())
@@ -134,7 +134,7 @@ class WarmStart(Sampler):
         return merge_outcomes([(everybody, outcome), (lost, again)], request)
 
     def _levels(self, request: PlanRequest) -> Tensor:
-        """Levels (S + 1, R, T) of every action step from its own start down to clean, on the CPU."""
+        """Levels (S + 1, R, T) of every step from its own start down to clean, on the CPU."""
         horizon = request.model.horizon
         share = torch.zeros(request.rows, horizon.planned, dtype=torch.float64)
         if self.ramp:
@@ -172,7 +172,7 @@ def _check_start(start: float | None, name: str) -> None:
 
 
 def behind_chunk(horizon: Horizon, known: Tensor) -> Tensor:
-    """How far each step (R, T) lies between the end of the chunk to execute, 0, and of the `known` (R,) steps, 1."""
+    """Place of each step (R, T) between the chunk's end, 0, and that of the `known` (R,), 1."""
     end = horizon.past + horizon.executed + horizon.delay
     last = known.unsqueeze(1)
     index = torch.arange(horizon.planned)
@@ -199,7 +199,7 @@ class FirstEstimate:
 
 
 def distance(estimate: Tensor, guess: Tensor, request: PlanRequest) -> Tensor:
-    """Root mean square difference (R,) over the chunk; numbers that take two values only do not count."""
+    """Root mean square difference (R,) over the chunk, without two-valued numbers."""
     horizon = request.model.horizon
     chunk = slice(horizon.past, horizon.past + horizon.executed)
     error = (estimate - guess)[:, chunk, ~request.model.discrete].square()
@@ -209,7 +209,7 @@ def distance(estimate: Tensor, guess: Tensor, request: PlanRequest) -> Tensor:
 def gain(
     schedule: Schedule, start: float, steps: int, spread: float, eta: float, renoise: bool = True
 ) -> float:
-    """Share of the guess's error that survives a call, for a Gaussian posterior of standard deviation `spread`.
+    """Share of the guess's error that survives a call, for a posterior N(m, spread^2).
 
     The denoiser of N(m, s^2) is linear, D(x) = m + L (x - alpha m) with
     L = alpha s^2 / (alpha^2 s^2 + sigma^2), so an error of x is multiplied at every step by
@@ -218,7 +218,8 @@ def gain(
     guess enters scaled by alpha.
     """
     alpha, sigma = alpha_sigma(grid(schedule, steps, start).double())  # (S + 1,)
-    a, s, a_to, s_to = alpha[:-1], sigma[:-1], alpha[1:], sigma[1:]
+    a, a_to = alpha[:-1], alpha[1:]
+    s, s_to = sigma[:-1], sigma[1:]
     slope = a * spread**2 / (a**2 * spread**2 + s**2)
     std = eta * (s_to / s) * torch.sqrt((1 - (a / a_to) ** 2).clamp_min(0))
     kept = a_to * slope + torch.sqrt((s_to**2 - std**2).clamp_min(0)) * (1 - a * slope) / s
@@ -237,10 +238,10 @@ def choose_start(
     eta: float,
     renoise: bool = True,
 ) -> float:
-    """Least schedule time whose steady-state error, drift g / (1 - g), is below `tolerance`; 1.0 where none is.
+    """Least schedule time whose steady-state error, drift g / (1 - g), is below `tolerance`.
 
-    `drift` is how far a plan moves from one call to the next, `spread` the standard deviation
-    within a mode, both root mean square per number in normalised units.
+    1.0 where none is. `drift` is how far a plan moves from one call to the next, `spread` the
+    standard deviation within a mode, both root mean square per number in normalised units.
     """
     for start in torch.linspace(0.05, 1.0, 39).tolist():
         share = gain(schedule, start, steps, spread, eta, renoise)

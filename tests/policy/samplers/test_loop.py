@@ -41,7 +41,7 @@ def see(model: PolicyModel, rows: int = ROWS) -> ConditionedModel:
 
 
 def ask(model: ConditionedModel, first: int = ROWS) -> PlanRequest:
-    """A request of rows whose plans before are of different ages; from row `first` on there was none."""
+    """A request of rows with plans of different ages; from row `first` on there was none."""
     generator = torch.Generator().manual_seed(2)
     plan = 0.5 * torch.randn(ROWS, STEPS, 2, generator=generator)
     plan[first:] = torch.nan
@@ -63,7 +63,7 @@ def trainable(model: PolicyModel) -> PolicyModel:
 @pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: type(solver).__name__)
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_the_loop_is_the_old_one_written_out(kind: str, solver: Solver, tiny_model):
-    """Noise drawn step by step, levels prepared beforehand; a staircase, so that levels differ along T."""
+    """Noise drawn step by step; a staircase, so that levels differ along T."""
     model = see(tiny_model(kind))
     levels = Streaming(4)._levels(ask(model))  # (S + 1, T)
     noise = RowNoise(range(ROWS), [0] * ROWS)
@@ -130,7 +130,7 @@ def test_a_floor_gives_every_step_that_moves_its_noise_and_leaves_the_mean(make,
 
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_gradients_of_a_traced_chain_reach_every_parameter(kind: str, tiny_model):
-    """As a policy gradient over denoising steps needs it; without a floor the last step has no density."""
+    """As policy gradients need it; without a floor the last step has no density."""
     model = trainable(tiny_model(kind))
     request = ask(see(model))
     Fresh(3, DDIM(1.0, min_std=0.1))(request)
