@@ -332,8 +332,8 @@ TRAINED = (
     Mutant(
         "sign_of_v",
         "policy/diffusion/contract.py",
-        "return one, alpha, -sigma\n",
-        "return one, alpha, sigma\n",
+        "return Scales(one, alpha, -sigma)",
+        "return Scales(one, alpha, sigma)",
         ("policy/test_contract.py",),
     ),
     Mutant(
