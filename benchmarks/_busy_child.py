@@ -1,7 +1,7 @@
-"""What `busy` times, in a process of its own: training steps, and planning calls as an evaluation
-and a control loop ask.
+"""What `busy` times, in a process of its own.
 
-Reads lines "WHAT SECONDS" and answers each with a line of JSON: the seconds of every step or call.
+It times training steps, and planning calls as an evaluation and a control loop make them. It reads
+lines "WHAT SECONDS" and answers each with a line of JSON: the seconds of every step or call.
 """
 
 from __future__ import annotations
@@ -33,9 +33,7 @@ STATE, ACTION = 20, 7
 
 
 def main() -> None:
-    """Build and warm up what the arguments name, say so, then answer until there are no more
-    questions.
-    """
+    """Build and warm up what the arguments name, say so, then answer questions to their end."""
     chosen = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
         works = {what: _work(what, Path(folder), chosen) for what in sys.argv[1:]}
@@ -81,11 +79,12 @@ def _trainer(channels: list[int], folder: Path) -> Trainer:
 
 
 def _train(trainer: Trainer, seconds: float, most: int) -> list[float]:
-    """The seconds of training steps, at least one; with as many threads as a training takes
-    that begins now.
+    """The seconds of training steps, at least one.
+
+    It takes as many threads as a training that begins now.
     """
     torch.set_num_threads(choose_threads(most))
-    return _timed(trainer.advance, seconds, 0.0)
+    return _time_calls(trainer.advance, seconds, 0.0)
 
 
 @torch.no_grad()
@@ -95,10 +94,10 @@ def _plan(policy: DiffusionPolicy, rows: int, seconds: float, period_s: float) -
     observation = {"state": rng.standard_normal((rows, STATE)).astype(np.float32)}
     state = policy.observe(policy.initial_state(range(rows)), observation)
     executed = np.full(rows, policy.horizon.executed)
-    return _timed(lambda: policy.plan(state, np.arange(rows), executed), seconds, period_s)
+    return _time_calls(lambda: policy.plan(state, np.arange(rows), executed), seconds, period_s)
 
 
-def _timed(work: Callable[[], object], seconds: float, period_s: float) -> list[float]:
+def _time_calls(work: Callable[[], object], seconds: float, period_s: float) -> list[float]:
     """How long each call took; none begins later than `seconds` from now."""
     end_s = time.monotonic() + seconds
     taken: list[float] = []

@@ -1,6 +1,4 @@
-"""Requests for plans at moments of a data set, for benchmarks that look at plans and not at
-episodes.
-"""
+"""Requests for plans at moments of a data set, for benchmarks that look at plans alone."""
 
 from __future__ import annotations
 
@@ -26,9 +24,7 @@ def noise_of(rows: int, plan: int) -> RowNoise:
 
 
 def request_at(model: PolicyModel, store: Store, steps: IntArray, plan: int = 0) -> PlanRequest:
-    """A request for plans, one row for each of the data's `steps` (R,), which is its newest
-    observation.
-    """
+    """A request for plans of R rows, whose newest observations are the data's `steps` (R,)."""
     index = window_index(np.asarray(store.episode_ends), model.config.horizon)
     batches = WindowBatches(store, model.config, index, len(steps), 0, "cpu")
     newest = torch.as_tensor(index[:, model.config.horizon.past])

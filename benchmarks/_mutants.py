@@ -583,9 +583,9 @@ KEPT = (
     Mutant(
         "end_is_written_before_the_numbers",
         "datasets/store.py",
-        '        for key in self.keys:\n            _write(self._writable_array(f"data/{key}")',
-        '        _write(self._writable_array("meta/episode_ends"), ends, first)\n'
-        '        for key in self.keys:\n            _write(self._writable_array(f"data/{key}")',
+        "        for key in self.keys:\n            values = np.concatenate(",
+        '        write_rows(self._writable_array("meta/episode_ends"), ends, len(self._ends))\n'
+        "        for key in self.keys:\n            values = np.concatenate(",
         ("datasets/test_store_killed.py",),
     ),
     Mutant(
@@ -606,7 +606,11 @@ KEPT = (
 
 RUN = (
     Mutant(
-        "late_actions_are_not_counted", CONTROL, "int((~on_time).sum())", "0", ("test_splice.py",)
+        "late_actions_are_not_counted",
+        "control/splicing.py",
+        "int((~on_time).sum())",
+        "0",
+        ("test_splice.py",),
     ),
     Mutant(
         "pending_actions_overlap_the_new_chunk",
@@ -646,7 +650,7 @@ RUN = (
     Mutant(
         "plans_that_are_not_finite_pass",
         "checks.py",
-        "wrong = ~(np.abs(actions) <= LARGEST)",
+        "wrong = ~(np.abs(actions) <= LARGEST)  # NaN too",
         "wrong = np.abs(actions) > LARGEST",
         ("test_checks.py",),
     ),
@@ -687,7 +691,7 @@ RUN = (
     ),
     Mutant(
         "rows_of_workers_are_mixed_up",
-        "envs/vector_env.py",
+        "envs/simulated_robot.py",
         "whole[own] = part",
         "whole[own] = part[::-1]",
         ("envs/test_vector_env.py::test_workers_change_nothing",),

@@ -1,5 +1,6 @@
-"""Training steps and planning calls beside other busy programs, with torch's own long spin and
-with our short one.
+"""Times training and planning beside other busy programs.
+
+One process has torch's own long spin, the other one our short one.
 """
 
 from __future__ import annotations
@@ -35,15 +36,19 @@ WHATS = {
 FIRST = {"before": "torch", "after": "hotstart"}
 """Which package a process imports first: where it is torch, nothing limits the spin."""
 CHILD = "import {first}; from {module} import main; main()"
-BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    for _ in range(1000000): pass"
+BUSY = """import os
+parent = os.getppid()
+while os.getppid() == parent:
+    for _ in range(1000000): pass"""
 START_S = 120.0
 """How long a process may take to start and warm up."""
 
 
 @dataclass
 class Options:
-    """Two processes, one that imports torch first (before) and one that imports hotstart first
-    (after), measured in turns.
+    """Measure two processes in turns.
+
+    One imports torch first (before), the other one hotstart (after).
     """
 
     programs: tuple[int, ...] = option((0, 1, 2, 8), "numbers of busy programs")
@@ -57,8 +62,9 @@ class Options:
 
 @dataclass(frozen=True)
 class Cell:
-    """Seconds of steps or calls; `count` 0 where not one was finished within the limit, `p50_s`
-    is the limit then.
+    """Seconds of steps or calls.
+
+    `count` is 0 where not one was finished within the limit; `p50_s` is the limit then.
     """
 
     what: str
@@ -70,12 +76,10 @@ class Cell:
 
 
 def run(options: Options) -> None:
-    """Print a table: p50 and p99 of everything that is timed, by the number of busy programs,
-    before and after.
-    """
-    unknown = [what for what in options.whats if what not in WHATS]
-    if unknown:
-        raise HotstartError(f"whats names {unknown[0]!r}; valid are {', '.join(WHATS)}")
+    """Print p50 and p99 of everything that is timed, by the number of busy programs."""
+    for what in options.whats:
+        if what not in WHATS:
+            raise HotstartError(f"whats names {what!r}; valid are {', '.join(WHATS)}")
     cells: list[Cell] = []
     end_s = time.monotonic() + options.total
     with ExitStack() as stack:
@@ -120,19 +124,19 @@ def _measure(child: _Child, what: str, programs: int, options: Options) -> Cell:
 
 
 def _columns(cell: Cell) -> str:
-    if cell.count:
-        sign = ""
-    else:
+    sign = ""
+    if not cell.count:
         sign = ">"
-    return (
-        f"{sign + format(cell.p50_s * 1e3, '.1f'):>20}{sign + format(cell.p99_s * 1e3, '.1f'):>12}"
-    )
+    p50 = f"{sign}{cell.p50_s * 1e3:.1f}"
+    p99 = f"{sign}{cell.p99_s * 1e3:.1f}"
+    return f"{p50:>20}{p99:>12}"
 
 
 @contextmanager
 def _busy(programs: int) -> Iterator[None]:
-    """Within it so many programs use a CPU each, as far as there are CPUs; they end with this
-    process, too.
+    """Within it so many programs use a CPU each, as far as there are CPUs.
+
+    They end with this process, too.
     """
     running = [subprocess.Popen([sys.executable, "-S", "-c", BUSY]) for _ in range(programs)]
     try:
@@ -150,7 +154,8 @@ class _Child:
     """A process that times what it is asked."""
 
     def __init__(self, setting: str, whats: Sequence[str], threads: int = 0) -> None:
-        self.setting, self._whats = setting, whats
+        self.setting = setting
+        self._whats = whats
         module = f"{__name__.rpartition('.')[0]}._busy_child"
         self._code = CHILD.format(first=FIRST[setting], module=module)
         free = {}

@@ -1,6 +1,4 @@
-"""Milliseconds per planning call of a checkpoint, by sampler, for one row and for many, side by
-side in one run.
-"""
+"""Milliseconds per planning call of a checkpoint, by sampler, for one row and for many."""
 
 from __future__ import annotations
 
@@ -23,20 +21,14 @@ from ..system.versions import versions
 
 @dataclass
 class Options:
-    """Time calls after warm-up, in turns over the ways, so that a busy moment hits all of them."""
+    """Time calls after warm-up, in turns over the samplers: a busy moment hits all of them."""
 
     checkpoint: str = option(REQUIRED, "a checkpoint or a run", positional=True)
     samplers: tuple[str, ...] = option(
-        (
-            "ddim:10",
-            "ddim:3",
-            "dpmpp:10",
-            "ddpm:100",
-        ),
-        "samplers, each as name or name:steps",
+        ("ddim:10", "ddim:3", "dpmpp:10", "ddpm:100"), "samplers, each as name or name:steps"
     )
     rows: tuple[int, ...] = option((1, 16), "rows per call")
-    calls: int = option(30, "calls per way and number of rows")
+    calls: int = option(30, "calls per sampler and number of rows")
     threads: int = option(0, "threads; 0 leaves torch's own choice")
     out: str = option(
         "",
@@ -45,21 +37,19 @@ class Options:
 
 
 def run(options: Options) -> None:
-    """Print evaluations, p50 and p95 of a row's first plan (cold) and of later ones (warm), per
-    way and number of rows.
-    """
+    """Print evaluations, p50 and p95 of a row's first plan (cold) and of later ones (warm)."""
     if options.threads:
         torch.set_num_threads(options.threads)
     model, _ = checkpoint.load(options.checkpoint)
-    policies = {
-        sampler: DiffusionPolicy(model, build_sampler(_node(options.checkpoint, sampler)))
-        for sampler in options.samplers
-    }
+    policies: dict[str, DiffusionPolicy] = {}
+    for sampler in options.samplers:
+        built = build_sampler(_node(options.checkpoint, sampler))
+        policies[sampler] = DiffusionPolicy(model, built)
     print(f"{'':<18}{'cold':>24}{'warm':>30}   ({torch.get_num_threads()} threads)")
     print(f"{'sampler':<12}{'rows':>6}" + f"{'NFE':>8}{'p50 ms':>10}{'p95 ms':>10}" * 2)
     profile: dict[str, dict[str, list[float]]] = {}
     for rows in options.rows:
-        found = _in_turns(policies, rows, options.calls)
+        found = _time_in_turns(policies, rows, options.calls)
         for sampler, (cold, warm) in found.items():
             print(f"{sampler:<12}{rows:>6}" + _columns(cold) + _columns(warm))
             if rows == 1:
@@ -81,10 +71,10 @@ Calls = list[tuple[float, int]]
 """(seconds, NFE) of each call."""
 
 
-def _in_turns(
+def _time_in_turns(
     policies: Mapping[str, DiffusionPolicy], rows: int, calls: int
 ) -> dict[str, tuple[Calls, Calls]]:
-    """Cold and warm calls of every way; a first turn warms the machine up and is dropped."""
+    """Cold and warm calls of every sampler; a first turn warms the machine up and is dropped."""
     found: dict[str, tuple[Calls, Calls]] = {sampler: ([], []) for sampler in policies}
     for turn in range(calls + 1):
         for sampler, policy in policies.items():

@@ -1,9 +1,11 @@
-"""What a chunk costs: parameters, multiplications, bytes of weights read and milliseconds, of
-checkpoints side by side.
+"""What a chunk costs, of checkpoints side by side.
+
+Parameters, multiplications, bytes of weights read, and milliseconds.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +27,9 @@ from .call_time import two_calls
 
 @dataclass
 class Options:
-    """Fresh plans by DDIM for one row on made-up observations, in every form of weights that a
-    checkpoint runs in, in turns.
+    """Time fresh plans by DDIM for one row on made-up observations.
+
+    Every precision that a checkpoint runs in is timed, in turns.
     """
 
     checkpoints: tuple[str, ...] = option(
@@ -39,28 +42,27 @@ class Options:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a denoiser: weights, all and those that work on one token; of one evaluation:
-    multiplications, bytes of weights read; of a chunk, encoder included: multiplications."""
+    """What a denoiser costs; a MAC is one multiplication with its addition."""
 
     weights: int
     active: int
+    """Weights that work on one token."""
     evaluation_macs: float
     evaluation_bytes: int
+    """Bytes of weights that one evaluation reads."""
     chunk_macs: float
+    """Of a whole chunk, the encoder included."""
 
 
 def run(options: Options) -> None:
-    """Print a line for every checkpoint and form of weights."""
+    """Print a line for every checkpoint and precision."""
     if options.threads:
         torch.set_num_threads(options.threads)
-    models = {
-        (path, name): _in_form(path, name) for path in options.checkpoints for name in PRECISIONS
-    }
-    policies = {
-        key: DiffusionPolicy(model, Fresh(options.steps))
-        for key, model in models.items()
-        if model is not None
-    }
+    policies: dict[tuple[str, str], DiffusionPolicy] = {}
+    for path, precision in itertools.product(options.checkpoints, PRECISIONS):
+        model = _load_with_precision(path, precision)
+        if model is not None:
+            policies[path, precision] = DiffusionPolicy(model, Fresh(options.steps))
     seconds: dict[tuple[str, str], list[float]] = {key: [] for key in policies}
     for turn in range(options.calls + 1):
         for key, policy in policies.items():
@@ -85,10 +87,11 @@ def run(options: Options) -> None:
         print(f"{Path(path).name:<{width}}{form:<6}{cells}")
 
 
-def _in_form(path: str, form: str) -> PolicyModel | None:
+def _load_with_precision(path: str, precision: str) -> PolicyModel | None:
+    """The model; None where it cannot run in this precision."""
     model, _ = checkpoint.load(path)
     try:
-        return model.set_precision(form)
+        return model.set_precision(precision)
     except ConfigError:
         return None
 

@@ -74,7 +74,9 @@ def run(options: Options) -> None:
     graph = read_graph(sources, options.root)
     _print_table(figures)
     _print_graph(graph)
-    longest = [f"{length} code lines: {place}" for length, place in find_longest(sources)[:3]]
+    longest: list[str] = []
+    for length, place in find_longest(sources)[:3]:
+        longest.append(f"{length} code lines: {place}")
     print("\n".join(longest))
     if options.places:
         for place in find_places(sources):

@@ -1,6 +1,4 @@
-"""How fast networks learn in their first steps: mean loss of each stretch, side by side on the
-same batches.
-"""
+"""How fast networks learn in their first steps, side by side on the same batches."""
 
 from __future__ import annotations
 
@@ -20,8 +18,9 @@ from ..spec import REQUIRED, option
 
 @dataclass
 class Options:
-    """Train each setting for a few hundred steps and print its loss; settings are arguments of
-    `hotstart train` joined by +.
+    """Train each setting for a few hundred steps and print the mean loss of each stretch.
+
+    Settings are arguments of `hotstart train` joined by +.
     """
 
     data: str = option(REQUIRED, "the store to learn from", positional=True)
@@ -48,24 +47,21 @@ def run(options: Options) -> None:
     for setting in options.settings:
         with tempfile.TemporaryDirectory() as folder:
             trainer = _trainer(options, setting, Path(folder))
-            losses = [float(trainer.advance()["loss"]) for _ in range(options.steps)]
-        print(
-            "".join(f"{np.mean(losses[end - options.every : end]):>9.4f}" for end in ends),
-            "",
-            setting.replace("+", " "),
-        )
+            losses: list[float] = []
+            for _ in range(options.steps):
+                losses.append(float(trainer.advance()["loss"]))
+        cells = ""
+        for end in ends:
+            cells += f"{np.mean(losses[end - options.every : end]):>9.4f}"
+        print(cells, "", setting.replace("+", " "))
 
 
 def _trainer(options: Options, setting: str, folder: Path) -> Trainer:
-    warmup = min(50, options.steps)
     own = [
         f"task={options.task}",
         f"training.steps={options.steps}",
         f"training.batch={options.batch}",
+        f"training.warmup={min(50, options.steps)}",
     ]
-    own.append(f"training.warmup={warmup}")
-    return build(
-        compose_config("train", [options.data, *own, *setting.split("+")]),
-        Store.open(options.data),
-        folder,
-    )
+    config = compose_config("train", [options.data, *own, *setting.split("+")])
+    return build(config, Store.open(options.data), folder)

@@ -1,6 +1,4 @@
-"""Time per chunk of a LeRobot policy: LeRobot's own code by its defaults, and the same weights
-imported, by several ways.
-"""
+"""Time per chunk of a LeRobot policy: LeRobot's own code, and its weights in our samplers."""
 
 from __future__ import annotations
 
@@ -27,8 +25,9 @@ PEER = Path(__file__).with_name("_lerobot_peer.py")
 
 @dataclass
 class Options:
-    """One row, random weights; LeRobot runs in a Python of its own, right before ours, with as
-    many threads.
+    """Time chunks of one row, with random weights.
+
+    LeRobot runs in a Python of its own, right before ours, with as many threads.
     """
 
     python: str = option(REQUIRED, "a Python with lerobot 0.6 and diffusers", positional=True)
@@ -59,24 +58,26 @@ def run(options: Options) -> None:
         peer = np.load(Path(folder, "answer.npz"))["seconds"]
         model = import_policy(Path(folder))
     print(f"{'':<34}{'NFE':>6}{'p50 ms':>10}{'p95 ms':>10}{'ratio':>8}")
-    base = _line("LeRobot, DDPM-100 (its default)", 100, peer, None)
+    base = _print_row("LeRobot, DDPM-100 (its default)", 100, peer, None)
     samplers: dict[str, Sampler] = {
         "imported, DDPM-100": Fresh(100, DDIM(1.0)),
         "imported, DDIM-10": Fresh(10),
         "imported, RTI, later plans": WarmStart(2),
     }
     for name, sampler in samplers.items():
-        calls = [
-            two_calls(DiffusionPolicy(model, sampler), 1, seed)[1]
-            for seed in range(options.calls + 1)
-        ][1:]
-        _line(name, calls[0][1], np.array([seconds for seconds, _ in calls]), base)
+        seconds: list[float] = []
+        nfe = 0
+        for seed in range(options.calls + 1):
+            took_s, nfe = two_calls(DiffusionPolicy(model, sampler), 1, seed)[1]
+            seconds.append(took_s)
+        _print_row(name, nfe, np.array(seconds[1:]), base)  # the first one warms up
 
 
-def _line(name: str, nfe: int, seconds: np.ndarray, base: float | None) -> float:
-    """Print a row; returns its median."""
+def _print_row(name: str, nfe: int, seconds: np.ndarray, base: float | None) -> float:
+    """Print a row; returns its median [ms]."""
     p50, p95 = np.percentile(seconds, (50, 95)) * 1e3
-    print(
-        f"{name:<34}{nfe:>6}{p50:>10.1f}{p95:>10.1f}{'' if base is None else f'{base / p50:8.1f}'}"
-    )
+    ratio = ""
+    if base is not None:
+        ratio = f"{base / p50:8.1f}"
+    print(f"{name:<34}{nfe:>6}{p50:>10.1f}{p95:>10.1f}{ratio}")
     return float(p50)

@@ -1,6 +1,4 @@
-"""Edit hotstart's own code, one line at a time in a copy, and count the edits that no test
-notices.
-"""
+"""Edits hotstart's code in a copy, one line at a time, and counts edits that no test notices."""
 
 from __future__ import annotations
 
@@ -21,7 +19,8 @@ from queue import SimpleQueue
 from ..spec import ConfigError, HotstartError, nearest, option
 from ._mutants import MUTANTS, Mutant
 
-ROOT, PACKAGE = Path(__file__).parents[1], __name__.partition(".")[0]
+ROOT = Path(__file__).parents[1]
+PACKAGE = __name__.split(".")[0]
 LEFT_OUT = shutil.ignore_patterns(
     ".*", "__pycache__", "runs", "data", "build", "shared", "videos", "*.egg-info", "docs"
 )
@@ -31,17 +30,18 @@ ALONE = {
     "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     "OMP_NUM_THREADS": "1",
 }
-"""Environment of the tests: no byte code of an edit is left behind, and what other packages add
-to pytest is not waited for.
+"""Environment of the tests.
+
+No byte code of an edit is left behind, and what other packages add to pytest is not waited for.
 """
-PASSED, FAILED = 0, 1
+PASSED = 0
+FAILED = 1
 """pytest's exit statuses; any other one means that the tests did not run."""
 
 
 @dataclass
 class Options:
-    """Make one edit after the other in a copy of hotstart, run the tests named for it, and say
-    which edits survive.
+    """Make one edit after the other in a copy of hotstart, and run the tests named for it.
 
     Every edit changes what hotstart computes, so one that no test notices names a test that is
     missing. The tests must pass without an edit, and every edit's old text must stand in its file
@@ -55,6 +55,7 @@ class Options:
     limit_s: float = option(
         300.0, "seconds that the tests of an edit may take; a run that hangs counts as noticed"
     )
+    check: bool = option(False, "only check that every edit's old text and tests are there")
     out: str = option("", "result file; empty: not written")
 
 
@@ -72,11 +73,16 @@ class Outcome:
 
 
 def run(options: Options) -> None:
-    """Print a line per edit and the count; raises HotstartError where an edit survives that
-    must not.
+    """Print a line per edit and the count.
+
+    Raises HotstartError where an edit survives that must not, ConfigError for a stale edit.
     """
     mutants = choose_mutants(options.only, MUTANTS)
     check_texts(mutants, ROOT)
+    check_tests(mutants, ROOT)
+    if options.check:
+        print(f"{len(mutants)} edits: their texts and tests are there")
+        return
     with tempfile.TemporaryDirectory(prefix="mutations_") as folder:
         outcomes = try_all(mutants, ROOT, Path(folder), options.at_once, options.limit_s)
     if options.out:
@@ -84,10 +90,8 @@ def run(options: Options) -> None:
             json.dumps([asdict(outcome) for outcome in outcomes], indent=2)
         )
     survivors = [outcome for outcome in outcomes if outcome.survived]
-    print(
-        f"{len(outcomes)} edits: {len(outcomes) - len(survivors)} noticed, {len(survivors)} "
-        f"survived"
-    )
+    noticed = len(outcomes) - len(survivors)
+    print(f"{len(outcomes)} edits: {noticed} noticed, {len(survivors)} survived")
     unexplained = [outcome.name for outcome in survivors if not outcome.reason]
     if unexplained:
         raise HotstartError(f"no test notices {', '.join(unexplained)}: write one for each")
@@ -99,16 +103,14 @@ def choose_mutants(only: Sequence[str], mutants: Sequence[Mutant]) -> list[Mutan
     for beginning in only:
         if not any(name.startswith(beginning) for name in names):
             raise ConfigError(
-                f"there is no edit {beginning!r}{nearest(beginning, names)}; valid are "
-                f"{', '.join(names)}"
+                f"there is no edit {beginning!r}{nearest(beginning, names)}; "
+                f"valid are {', '.join(names)}"
             )
     return [mutant for mutant in mutants if not only or mutant.name.startswith(tuple(only))]
 
 
 def check_texts(mutants: Sequence[Mutant], root: Path) -> None:
-    """Raise ConfigError naming every edit whose old text does not stand in its file exactly
-    once.
-    """
+    """Raise ConfigError naming every edit whose old text is not in its file exactly once."""
     stale = []
     for mutant in mutants:
         path = root / mutant.file
@@ -121,9 +123,31 @@ def check_texts(mutants: Sequence[Mutant], root: Path) -> None:
     if stale:
         raise ConfigError(
             f"the old text of {len(stale)} edits must stand in its file once, and does not: "
-            f"{'; '.join(stale)}; "
-            "write down in benchmarks/_mutants.py what the code says now"
+            f"{'; '.join(stale)}; write down in benchmarks/_mutants.py what the code says now"
         )
+
+
+def check_tests(mutants: Sequence[Mutant], root: Path) -> None:
+    """Raise ConfigError naming every edit with a test that is not there, by its file and name."""
+    stale: list[str] = []
+    for mutant in mutants:
+        for test in mutant.tests:
+            if not _is_test(root / "tests", test):
+                stale.append(f"{mutant.name} (tests/{test})")
+    if stale:
+        raise ConfigError(
+            f"the tests of {len(stale)} edits are not there: {'; '.join(stale)}; "
+            "name today's in benchmarks/_mutants.py"
+        )
+
+
+def _is_test(folder: Path, test: str) -> bool:
+    """Whether a file below tests/, or a function in it (`file::name[case]`), is there."""
+    name = test.partition("::")[2]
+    path = folder / test.split("::")[0]
+    if not path.is_file():
+        return False
+    return not name or f"def {name.split('[')[0]}(" in path.read_text(encoding="utf-8")
 
 
 def try_all(
@@ -149,13 +173,11 @@ def try_all(
 
 
 def copy_tree(root: Path, target: Path) -> Path:
-    """A copy of the package with its tests, at `target`, whose parent is to be put first on the
-    path.
-    """
+    """A copy of the package with its tests at `target`; put its parent first on the path."""
     if not (root / "tests").is_dir():
         raise ConfigError(
-            f"{root} holds no tests: run this from a checkout of hotstart, not from an installed "
-            f"package"
+            f"{root} holds no tests: "
+            "run this from a checkout of hotstart, not from an installed package"
         )
     shutil.copytree(root, target, ignore=LEFT_OUT)
     return target

@@ -1,6 +1,4 @@
-"""Windows per second from pictures, by cache and number of threads, with the memory that each
-takes.
-"""
+"""Windows per second from pictures, by cache, with the memory that each takes."""
 
 from __future__ import annotations
 
@@ -22,8 +20,9 @@ from ..system.plugins import PACKAGE
 
 @dataclass
 class Options:
-    """Take random windows of two neighbouring frames, one at a time and in batches; each cache
-    in a process of its own.
+    """Take random windows of two neighbouring frames, one at a time and in batches.
+
+    Each cache runs in a process of its own.
     """
 
     data: str = option(REQUIRED, "a store with pictures", positional=True)
@@ -35,18 +34,15 @@ class Options:
 
 
 def run(options: Options) -> None:
-    """Print a line per cache: windows per second one by one and in batches, seconds to begin,
-    peak memory.
-    """
+    """Print windows per second, seconds to begin and peak memory, a line per cache."""
     if options.cache:
-        print(_line(options))
+        print(_measure(options))
         return
     store = Store.open(options.data)
-    size = sum(
-        file.stat().st_size
-        for file in Path(options.data, "data", options.key).rglob("*")
-        if file.is_file()
-    )
+    size = 0
+    for file in Path(options.data, "data", options.key).rglob("*"):
+        if file.is_file():
+            size += file.stat().st_size
     decoded = count_decoded_bytes(store, [options.key])
     print(
         f"{len(store):,} frames, {size / 1e6:.1f} MB on disk, {decoded / 1e6:.0f} MB decoded "
@@ -67,19 +63,16 @@ def run(options: Options) -> None:
             f"cache={cache}",
             *own,
         ]
-        print(
-            subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip(),
-            flush=True,
-        )
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        print(done.stdout.strip(), flush=True)
 
 
-def _line(options: Options) -> str:
+def _measure(options: Options) -> str:
     store = Store.open(options.data)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
-    frames = open_frames(store, [options.key], options.cache, int(options.memory_gb * 1e9))[
-        options.key
-    ]
+    most_bytes = int(options.memory_gb * 1e9)
+    frames = open_frames(store, [options.key], options.cache, most_bytes)[options.key]
     opened = time.perf_counter() - began
     starts = np.random.default_rng(0).integers(0, len(store) - 1, options.windows)
     began = time.perf_counter()
@@ -87,9 +80,8 @@ def _line(options: Options) -> str:
         frames.take(np.array([start, start + 1]))
     single = options.windows / (time.perf_counter() - began)
     if isinstance(frames, ChunkFrames):
-        frames = open_frames(store, [options.key], options.cache, 1)[
-            options.key
-        ]  # nothing left over from before
+        # Nothing left over from before.
+        frames = open_frames(store, [options.key], options.cache, 1)[options.key]
     began = time.perf_counter()
     for number in range(math.ceil(options.windows / options.batch)):
         chosen = starts[number * options.batch : (number + 1) * options.batch]

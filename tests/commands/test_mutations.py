@@ -88,3 +88,18 @@ def test_every_edit_has_a_name_of_its_own():
     names = [mutant.name for mutant in MUTANTS]
     assert len(names) == len(set(names))
     assert all(mutant.old != mutant.new and mutant.tests for mutant in MUTANTS)
+
+
+def test_a_check_runs_no_test_and_names_stale_edits(tree, monkeypatch, capsys):
+    monkeypatch.setattr(mutations, "ROOT", tree)
+    monkeypatch.setattr(mutations, "MUTANTS", (NOTICED, SURVIVOR))
+    mutations.run(mutations.Options(check=True))
+    assert capsys.readouterr().out == "2 edits: their texts and tests are there\n"
+    one = replace(NOTICED, tests=("test_code.py::test_half",))
+    other = replace(SURVIVOR, tests=("test_gone.py",))
+    with pytest.raises(ConfigError) as caught:
+        mutations.check_tests([NOTICED, one, other], tree)
+    places = (
+        "doubles_too_much (tests/test_code.py::test_half); halves_too_much (tests/test_gone.py)"
+    )
+    assert places in str(caught.value)

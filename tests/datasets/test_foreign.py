@@ -1,6 +1,4 @@
-"""Data sets of other programs that cannot be read yet are named for what they are, with what
-works today.
-"""
+"""Data sets of other programs are named for what they are, with what works today."""
 
 import json
 

@@ -1,5 +1,6 @@
-"""A disk that takes no more: a message, and nothing finished is lost. A limit on the size of
-files stands for the disk.
+"""A disk that takes no more: a message, and nothing finished is lost.
+
+A limit on the size of files stands for the disk.
 """
 
 import subprocess

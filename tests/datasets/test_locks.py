@@ -1,6 +1,4 @@
-"""Two real processes on one target: the second is refused at once, and what a process held is
-free when it has ended.
-"""
+"""Two real processes on one target: the second is refused, and a lock ends with its process."""
 
 import os
 import signal

@@ -1,6 +1,4 @@
-"""A process that appends is killed with SIGKILL at every write, in the middle of writes and at
-random moments.
-"""
+"""A process that appends is killed at every write, in the middle of writes and at any moment."""
 
 import random
 import subprocess
@@ -28,10 +26,11 @@ EVERY_WRITE = """
         def deadly_put(path, value, exclusive=False):
             nonlocal writes
             writes += 1
-            if writes == deadly:  # half of the file is there, under the name that zarr gives it before the rename
-                content = value.as_buffer_like()
+            if writes == deadly:
+                # Half of the file is there, under the name that zarr gives it before the rename.
+                content = bytes(value.as_buffer_like())
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.with_suffix(".0.partial").write_bytes(bytes(content)[: len(bytes(content)) // 2])
+                path.with_suffix(".0.partial").write_bytes(content[: len(content) // 2])
                 os.kill(os.getpid(), signal.SIGKILL)
             return put(path, value, exclusive)
         local._put = deadly_put
