@@ -221,6 +221,7 @@ def test_other_settings_are_refused_and_named(tmp_path, tiny_dataset, tiny_confi
         {"seed": 1},
         {"regimes": Regimes(0, 1, 0)},
         {"warmup": 1},
+        {"learned_weighting": True},
     ):
         with pytest.raises(
             CheckpointError,
