@@ -21,7 +21,10 @@ MULTIRUN = "--multirun"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `hotstart VERB [argument] [key=value ...]`; returns the exit status (2 for a mistake that the user can mend)."""
+    """Run `hotstart VERB [argument] [key=value ...]`.
+
+    Returns the exit status (2 for a mistake that the user can mend).
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in HELP:
         print(_describe_verbs())
@@ -38,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except BrokenPipeError:
-        if not _lost_reader():
+        if not _is_reader_gone():
             raise
         return 141  # as a shell says of a program whose reader left
     except HotstartError as error:
@@ -66,7 +69,7 @@ def _name(verb: str) -> str:
 
 
 def _explain_system(error: OSError) -> str:
-    """What the system refused, and where: a full disk, a folder that is not ours, a file that is gone."""
+    """What the system refused, and where: a full disk, another user's folder, a lost file."""
     if error.filename:
         where = f"{error.filename}: "
     else:
@@ -78,8 +81,11 @@ def _explain_system(error: OSError) -> str:
     return f"{where}{error.strerror}{advice}"
 
 
-def _lost_reader() -> bool:
-    """Whether who read our output has gone, as in `hotstart compare ... | head`; what is left to write goes nowhere then."""
+def _is_reader_gone() -> bool:
+    """Whether who read our output has gone, as in `hotstart compare ... | head`.
+
+    What is left to write goes nowhere then.
+    """
     try:
         number = sys.stdout.fileno()
     except (OSError, ValueError):  # a stream that is no file has no reader to lose
@@ -127,7 +133,8 @@ def _run_action(verb: str, arguments: list[str]) -> int:
     name, rest = arguments[0], arguments[1:]
     if name not in actions:
         raise ConfigError(
-            f"there is no action {name!r}{nearest(name, list(actions))}; valid are {', '.join(actions)}"
+            f"there is no action {name!r}{nearest(name, list(actions))}; "
+            f"valid are {', '.join(actions)}"
         )
     if wants_help(rest):
         print(describe_verb(f"hotstart {verb} {name}", actions[name]))
@@ -138,7 +145,7 @@ def _run_action(verb: str, arguments: list[str]) -> int:
 
 
 def _run_composed(verb: str, arguments: list[str]) -> int:
-    """Compose the configuration (once, or once per combination of a `--multirun`) and run the verb on it."""
+    """Compose the configuration, once per combination of a `--multirun`, and run the verb on it."""
     from .configs import compose
 
     given = [text for text in arguments if text != MULTIRUN]
@@ -169,9 +176,9 @@ def _help_composed(verb: str, asked: Sequence[str]) -> None:
 
     print(help_parts.describe_composed(verb, asked))
     for text in asked:
-        name, _, choice = text.partition("=")
-        if name == "task":
-            print(import_module(".commands.task_options", __package__).describe_task(choice))
+        if text.startswith("task="):
+            task = text.removeprefix("task=")
+            print(import_module(".commands.task_options", __package__).describe_task(task))
 
 
 def _describe_verbs() -> str:

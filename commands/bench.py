@@ -15,7 +15,7 @@ _PACKAGE = __name__.rsplit(".", 2)[0] + ".benchmarks"
 
 
 def list_names() -> list[str]:
-    """Every benchmark: a file of `benchmarks/` with a dataclass `Options` and a function `run(options)`."""
+    """Every benchmark: a file of `benchmarks/` with a dataclass `Options` and a function `run`."""
     found = []
     for path in resources.files(_PACKAGE).iterdir():
         if path.name.endswith(".py") and not path.name.startswith("_"):

@@ -1,4 +1,7 @@
-"""`hotstart checkpoint`: import other people's policies; give a policy what warm starts and anchored starts need."""
+"""`hotstart checkpoint`: import other people's policies.
+
+Give a policy what warm starts and anchored starts need.
+"""
 
 from __future__ import annotations
 
@@ -26,18 +29,20 @@ def calibrate_start(options: Calibrate) -> int:
         model, Store.open(options.data), options.steps, options.windows, options.samples
     )
     print(
-        f"samples spread by {found.spread:.3f} within a mode and drift by {found.drift:.3f} a call (normalised units)"
+        f"samples spread by {found.spread:.3f} within a mode and drift by {found.drift:.3f} a call "
+        "(normalised units)"
     )
     for start, gain in zip(STARTS, found.gains, strict=True):
-        print(
-            f"  start {start:.2f}: {gain:.2f} of the drift is left"
-            + ("   <- taken" if start == found.start else "")
-        )
+        mark = ""
+        if start == found.start:
+            mark = "   <- taken"
+        print(f"  start {start:.2f}: {gain:.2f} of the drift is left{mark}")
     checkpoint.write_meta(
         folder, {**meta, "warm_start": {**found.to_json(), "steps": options.steps}}
     )
     print(
-        f"{folder}: inference=rti begins at {found.start} where no start is given, and higher where a gripper asks for it"
+        f"{folder}: inference=rti begins at {found.start} where no start is given, and higher "
+        "where a gripper asks for it"
     )
     return 0
 
@@ -49,8 +54,9 @@ def add_anchors(options: Anchors) -> int:
     found = fit_anchors(model, Store.open(options.data), options.count, options.steps)
     checkpoint.save(options.out, model, {**meta, "anchors": asdict(found)})
     print(
-        f"{options.out}: {options.count} anchors; on held-out episodes a plan lies {found.distance:.3f} normalised units from its "
-        f"nearest one and {found.chosen:.3f} from the one chosen, which is the nearest for {found.first:.0%}"
+        f"{options.out}: {options.count} anchors; on held-out episodes a plan lies "
+        f"{found.distance:.3f} normalised units from its nearest one and {found.chosen:.3f} from "
+        f"the one chosen, which is the nearest for {found.first:.0%}"
     )
     return 0
 
@@ -58,8 +64,8 @@ def add_anchors(options: Anchors) -> int:
 def import_checkpoint(options: Import) -> int:
     """Write a checkpoint of a policy that was trained elsewhere."""
     checkpoint.check_target(options.out)
-    names = _names(options.names)
-    fps, task = _trained_in(options)
+    names = _read_names(options.names)
+    fps, task = _find_origin(options)
     if options.source.suffix == ".ckpt":
         model = import_ckpt(
             options.source, names.get("obs", "obs"), options.planned, options.executed
@@ -81,34 +87,36 @@ def import_checkpoint(options: Import) -> int:
     }
     checkpoint.save(options.out, model, meta)
     horizon = model.config.horizon
+    parameters = sum(p.numel() for p in model.parameters())
     print(
-        f"{options.out}: {sum(p.numel() for p in model.parameters()):,} parameters, "
-        f"To {horizon.observed}, T {horizon.planned}, Ta {horizon.executed}, observes {', '.join(model.config.obs_spec.keys)}"
+        f"{options.out}: {parameters:,} parameters, "
+        f"To {horizon.observed}, T {horizon.planned}, Ta {horizon.executed}, "
+        f"observes {', '.join(model.config.obs_spec.keys)}"
     )
     return 0
 
 
-def _trained_in(options: Import) -> tuple[float, str]:
-    """The rate [Hz] and the environment's name, by the user's words or the folder's; raises ConfigError where neither says."""
-    if options.source.suffix == ".ckpt":
-        said = (None, None)
-    else:
+def _find_origin(options: Import) -> tuple[float, str]:
+    """The rate [Hz] and the environment's name, as the user or the folder says.
+
+    Raises ConfigError where neither says.
+    """
+    fps, task = options.fps, options.task
+    if options.source.suffix != ".ckpt":
         said = trained_in(options.source)
-    if options.fps is None:
-        fps = said[0]
-    else:
-        fps = options.fps
-    if options.task is None and said[1] in registry.names():
-        task = said[1]
-    else:
-        task = options.task
+        if fps is None:
+            fps = said[0]
+        if task is None and said[1] in registry.names():
+            task = said[1]
     missing = []
-    for word, value in (("fps=RATE_HZ", fps), ("task=NAME", task)):
-        if value is None:
-            missing.append(word)
+    if fps is None:
+        missing.append("fps=RATE_HZ")
+    if task is None:
+        missing.append("task=NAME")
     if fps is None or task is None:
         raise ConfigError(
-            f"{options.source} does not say at which rate and for which task it was trained: give {' and '.join(missing)}; "
+            f"{options.source} does not say at which rate and for which task it was trained: "
+            f"give {' and '.join(missing)}; "
             f"environments are {', '.join(registry.names())}"
         )
     if task not in registry.names():
@@ -118,16 +126,17 @@ def _trained_in(options: Import) -> tuple[float, str]:
     return fps, task
 
 
-def _names(pairs: Sequence[str]) -> dict[str, str]:
-    split = [pair.split(":") for pair in pairs]
-    odd = [
-        pair for pair, parts in zip(pairs, split, strict=True) if len(parts) != 2 or not all(parts)
-    ]
-    if odd:
-        raise ConfigError(
-            f"names holds {shorten(odd[0])}; write theirs:ours, as observation.state:agent_pos"
-        )
-    return dict(split)
+def _read_names(pairs: Sequence[str]) -> dict[str, str]:
+    """Names of their observations -> ours."""
+    found = {}
+    for pair in pairs:
+        parts = pair.split(":")
+        if len(parts) != 2 or not all(parts):
+            raise ConfigError(
+                f"names holds {shorten(pair)}; write theirs:ours, as observation.state:agent_pos"
+            )
+        found[parts[0]] = parts[1]
+    return found
 
 
 ACTIONS: dict[str, Callable[[Any], int]] = {

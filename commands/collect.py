@@ -1,4 +1,4 @@
-"""`hotstart collect`: demonstrations from a demonstrator or a policy, over several processes, resumable."""
+"""`hotstart collect`: demonstrations from a demonstrator or a policy, over several processes."""
 
 from __future__ import annotations
 
@@ -44,15 +44,16 @@ def run(config: Mapping[str, Any]) -> int:
     """Collect as the configuration says and print what came of it."""
     facts = collect(config)
     print(
-        f"{config['out']}: {facts['episodes']} episodes, {facts['steps']} steps; the demonstrator succeeded in "
-        f"{facts['succeeded']} of {facts['attempts']} attempts, {facts['seconds']:.0f} s"
+        f"{config['out']}: {facts['episodes']} episodes, {facts['steps']} steps; "
+        f"the demonstrator succeeded in {facts['succeeded']} of "
+        f"{facts['attempts']} attempts, {facts['seconds']:.0f} s"
     )
     print(f"next: {next_command(config, Store.open(config['out']).obs_spec)}")
     return 0
 
 
 def next_command(config: Mapping[str, Any], obs_spec: ObsSpec) -> str:
-    """The line that trains on what was collected: the same task, and the encoder that reads its observations."""
+    """The line that trains on what was collected: the same task, and an encoder that fits."""
     changed = []
     for argument in config["arguments"]:
         if argument.startswith("task."):
@@ -101,13 +102,17 @@ def _collect(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fill(store: Store, seeds: list[int], config: Mapping[str, Any]) -> tuple[int, int]:
-    """Append episodes until there are enough; returns how many were tried and how many of those succeeded."""
+    """Append episodes until there are enough.
+
+    Returns how many were tried and how many of those succeeded.
+    """
     task = config["task"]
     if seeds:
         first = seeds[-1] + 1
     else:
         first = int(config["seed"])
-    attempts, succeeded = 0, 0
+    attempts = 0
+    succeeded = 0
     arguments = (task["env"], options_of(task), config["demonstrator"], config["noise"])
     results = ordered(
         demonstrator, arguments, itertools.count(first), worker_count(config["workers"])
@@ -129,13 +134,16 @@ def _fill(store: Store, seeds: list[int], config: Mapping[str, Any]) -> tuple[in
 def _kept(config: Mapping[str, Any]) -> str:
     """What is in the store, and how to go on."""
     kept = len(Store.open(Path(config["out"])).episode_ends)
-    return f"{config['out']} keeps {kept} of {config['episodes']} episodes; the same command goes on from there"
+    return (
+        f"{config['out']} keeps {kept} of {config['episodes']} episodes; "
+        "the same command goes on from there"
+    )
 
 
 def demonstrator(
     env: str, options: dict[str, Any], demonstrator: str, noise: float
 ) -> DemonstrationRunner:
-    """The environment and who acts in it: one of our demonstrators, or the policy of a checkpoint."""
+    """The environment and who acts in it: one of our demonstrators, or a checkpoint's policy."""
     if demonstrator in KINDS:
         acting = make_demonstrator(env, noise, cast("Kind", demonstrator))
     else:
@@ -147,10 +155,13 @@ def demonstrator(
 
 
 class PolicyDemonstrator:
-    """A trained policy as a demonstrator: its success need not be certain, and `noise` disturbs it."""
+    """A trained policy as a demonstrator; it need not succeed, and `noise` disturbs it."""
 
     def __init__(self, checkpoint: str, noise: float) -> None:
-        """Load a checkpoint or a run; `noise` is a share of the actions' range, standard deviation."""
+        """Load a checkpoint or a run.
+
+        `noise` is a share of the actions' range, standard deviation.
+        """
         from ..policy.agent import load  # torch is imported only where a policy acts
 
         self.agent, self.noise = load(checkpoint), noise
@@ -173,14 +184,15 @@ def _open(config: Mapping[str, Any]) -> tuple[Store, list[int]]:
     """The store to go on with, or a new one, and the seeds of the episodes that it holds."""
     path, task = Path(config["out"]), config["task"]
     source = (
-        f"{config['demonstrator']} demonstrator in {task['env']}, keep {config['keep']}, noise {config['noise']}, "
-        f"options {json.dumps(options_of(task), sort_keys=True)}"
+        f"{config['demonstrator']} demonstrator in {task['env']}, keep {config['keep']}, "
+        f"noise {config['noise']}, options {json.dumps(options_of(task), sort_keys=True)}"
     )
     if path.exists():
         store = Store.open(path)
         if store.attrs["source"] != source:
             raise DataError(
-                f"{path} holds other data ({store.attrs['source']}): choose another out=, or delete it"
+                f"{path} holds other data ({store.attrs['source']}): choose another out=, "
+                "or delete it"
             )
         return store, _read_seeds(path)[: len(store.episode_ends)]
     try_out = demonstrator(
@@ -205,7 +217,7 @@ def _read_seeds(path: Path) -> list[int]:
 
 
 def _keep(store: Store, seeds: list[int], seed: int, episode: Mapping[str, Any]) -> None:
-    """Append an episode; its seed is listed first, so that a kill in between leaves at most one name too many."""
+    """Append an episode; its seed is listed first: a kill in between leaves one seed too many."""
     seeds.append(seed)
     writing = store.path / (SEEDS + ".writing")
     with refuse_full_disk(
@@ -220,7 +232,8 @@ def _check_hope(succeeded: int, attempts: int, env: str, reported: bool) -> None
     """Raise DataError where no, or hardly any, episode will ever be kept."""
     if not reported:
         raise DataError(
-            f"{env!r} never says whether its task is fulfilled, so that no episode would be kept: say keep=all"
+            f"{env!r} never says whether its task is fulfilled, so that no episode would be kept: "
+            "say keep=all"
         )
     if attempts >= 40 and succeeded < HOPELESS * attempts:
         raise DataError(

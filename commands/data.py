@@ -1,4 +1,4 @@
-"""`hotstart data info | convert | verify | download`: look at data sets, convert, check and fetch them."""
+"""`hotstart data`: look at data sets, convert, check and fetch them."""
 
 from __future__ import annotations
 
@@ -22,20 +22,17 @@ def print_info(options: Info) -> int:
     """Print the table of a data set."""
     store = Store.open(options.path)
     size = sum(file.stat().st_size for file in options.path.rglob("*") if file.is_file())
-    print(
-        f"{options.path}  {store.task or '(no task given)'}  from {store.attrs['source'] or '(no source given)'}"
-    )
-    print(_counts(store, size))
-    rows = [
-        ("key", "shape", "dtype", "kind", "min", "max"),
-        *(_key_row(store, key) for key in store.keys),
-    ]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    task = store.task or "(no task given)"
+    source = store.attrs["source"] or "(no source given)"
+    print(f"{options.path}  {task}  from {source}")
+    print(_count(store, size))
+    rows = [("key", "shape", "dtype", "kind", "min", "max")]
+    for key in store.keys:
+        rows.append(_list_cells(store, key))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        print(
-            "  "
-            + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
+        cells = map(str.ljust, row, widths)
+        print("  " + "  ".join(cells).rstrip())
     return 0
 
 
@@ -43,8 +40,8 @@ def convert_buffer(options: Convert) -> int:
     """Convert a replay buffer and say what came of it."""
     with _whole_or_nothing(options.target):
         buffer = read_replay_buffer(options.source)
-        store = _converted(buffer, options)
-    print(f"{options.target}: {_counts(store)}")
+        store = _convert(buffer, options)
+    print(f"{options.target}: {_count(store)}")
     return 0
 
 
@@ -72,7 +69,7 @@ def fetch(options: Download) -> int:
             store = convert(
                 found, target, layout=layout, task=options.name, images=options.images, say=print
             )
-    print(f"{target}: {_counts(store)}")
+    print(f"{target}: {_count(store)}")
     return 0
 
 
@@ -84,21 +81,20 @@ def _whole_or_nothing(target: Path) -> Iterator[None]:
     except KeyboardInterrupt as interrupt:
         if target.exists():
             raise
-        message = f"stopped; {target} was not made, a data set is kept when it is whole; the same command begins it anew"
+        message = (
+            f"stopped; {target} was not made, a data set is kept when it is whole; "
+            "the same command begins it anew"
+        )
         raise explain(interrupt, message) from None
 
 
-def _converted(buffer: ReplayBuffer, options: Convert) -> Store:
+def _convert(buffer: ReplayBuffer, options: Convert) -> Store:
     """The store that the options ask for."""
-    known: LayoutName
-    if options.keys is None and is_pusht(buffer):
-        known = "pusht"
-    else:
-        known = "plain"
-    if options.layout == "auto":
-        layout = known
-    else:
+    layout: LayoutName = "plain"
+    if options.layout != "auto":
         layout = options.layout
+    elif options.keys is None and is_pusht(buffer):
+        layout = "pusht"
     return convert(
         buffer,
         options.target,
@@ -112,39 +108,39 @@ def _converted(buffer: ReplayBuffer, options: Convert) -> Store:
     )
 
 
-def _counts(store: Store, size: int | None = None) -> str:
+def _count(store: Store, size: int | None = None) -> str:
     """Episodes, steps, hours and rate in one line."""
     hours = len(store) / store.fps / 3600
+    text = f"{len(store.lengths)} episodes"
     if len(store):
-        lengths = f" of {store.lengths.min()} to {store.lengths.max()} steps"
-    else:
-        lengths = ""
-    if size is None:
-        on_disk = ""
-    else:
-        on_disk = f", {size / 1e6:.1f} MB on disk"
-    return f"{len(store.lengths)} episodes{lengths}, {len(store):,} steps, {hours:.2f} h at {store.fps:g} fps{on_disk}"
+        text += f" of {store.lengths.min()} to {store.lengths.max()} steps"
+    text += f", {len(store):,} steps, {hours:.2f} h at {store.fps:g} fps"
+    if size is not None:
+        text += f", {size / 1e6:.1f} MB on disk"
+    return text
 
 
-def _key_row(store: Store, key: str) -> tuple[str, ...]:
+def _list_cells(store: Store, key: str) -> tuple[str, str, str, str, str, str]:
     """A key's line of the table; ranges are over all steps and dimensions."""
     first = store.rows(key, 0, 1)
+    kind = key
     if key in store.obs_spec.keys:
         kind = store.obs_spec.keys[key].kind
-    else:
-        kind = key
-    low, high = _range(store, key)
+    low, high = _find_range(store, key)
     shape = " x ".join(map(str, first.shape[1:])) or "one number"
     return key, shape, str(first.dtype), kind, low, high
 
 
-def _range(store: Store, key: str, block: int = 1024) -> tuple[str, str]:
+def _find_range(store: Store, key: str, block: int = 1024) -> tuple[str, str]:
     """Least and greatest number, read in blocks since images may not fit into memory."""
-    blocks = (store.rows(key, start, start + block) for start in range(0, len(store), block))
-    ranges = np.array([(part.min(), part.max()) for part in blocks], np.float64).reshape(-1, 2)
-    if len(ranges):
-        return (f"{ranges[:, 0].min():g}", f"{ranges[:, 1].max():g}")
-    return ("-", "-")
+    if not len(store):
+        return ("-", "-")
+    low, high = np.inf, -np.inf
+    for start in range(0, len(store), block):
+        rows = store.rows(key, start, start + block)
+        low = np.minimum(low, np.float64(rows.min()))
+        high = np.maximum(high, np.float64(rows.max()))
+    return (f"{low:g}", f"{high:g}")
 
 
 ACTIONS: dict[str, Callable[[Any], int]] = {

@@ -1,4 +1,4 @@
-"""`hotstart demo`: from nothing to a measured policy and a report, in one go and resumable at every stage."""
+"""`hotstart demo`: from nothing to a measured policy and a report; every stage can be resumed."""
 
 from __future__ import annotations
 
@@ -22,10 +22,8 @@ def run(config: Mapping[str, Any]) -> int:
     film, notes = _can_film()
     for note in notes:
         print(note)
-    _say(
-        1,
-        f"demonstrations: {config['demonstrations']} of {config['task']['name']}, from a scripted demonstrator",
-    )
+    count, task = config["demonstrations"], config["task"]["name"]
+    _say(1, f"demonstrations: {count} of {task}, from a scripted demonstrator")
     collected = _collect(config, folder)
     _say(2, "training a small diffusion policy")
     trainer = train.build(config, Store.open(folder / "demonstrations.zarr"), folder)
@@ -41,9 +39,8 @@ def run(config: Mapping[str, Any]) -> int:
     _say(4, "writing the report")
     page = folder / "report.html"
     _write(page, config, collected, trainer, found, videos, notes, time.monotonic() - began)
-    print(
-        f"\n{page} is ready after {(time.monotonic() - began) / 60:.1f} minutes: open it in a browser"
-    )
+    minutes = (time.monotonic() - began) / 60
+    print(f"\n{page} is ready after {minutes:.1f} minutes: open it in a browser")
     return 0
 
 
@@ -53,11 +50,11 @@ def _say(stage: int, text: str) -> None:
 
 def _can_film() -> tuple[bool, list[str]]:
     """Whether a GL library draws here, and what to tell the user where none does."""
-    from ..envs.rendering import choose_gl, missing_gl_message
+    from ..envs.rendering import choose_gl, explain_missing_gl
 
     if choose_gl():
         return (True, [])
-    return (False, [f"There will be no video: {missing_gl_message()}"])
+    return (False, [f"There will be no video: {explain_missing_gl()}"])
 
 
 def _collect(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -81,13 +78,14 @@ def _evaluation(config: Mapping[str, Any], folder: Path, name: str, film: bool) 
         "overwrite=true",
         f"workers={config['workers']}",
     ]
-    arguments += [f"{key}={config[key]}" for key in ("episodes", "seed")]
-    arguments += [f"video='{folder / 'videos'}'"] if film else []
+    arguments += [f"episodes={config['episodes']}", f"seed={config['seed']}"]
+    if film:
+        arguments.append(f"video='{folder / 'videos'}'")
     return compose_config("evaluate", [str(folder / "checkpoints" / "last"), *arguments])
 
 
 def _result_file(folder: Path, name: str) -> Path:
-    """Where the result of a sampler is kept: a demo that is called again writes its own files anew."""
+    """Where the result of a sampler is kept; a demo that is called again overwrites its own."""
     return folder / f"result_{name}.json"
 
 
@@ -101,19 +99,22 @@ def _write(
     notes: Sequence[str],
     seconds: float,
 ) -> None:
+    denoiser = config["choices"]["denoiser"]
     facts = {
         "demonstrations": f"{collected['episodes']} scripted episodes, {collected['steps']} steps",
-        "network": f"{config['choices']['denoiser']}, {trainer.model.parameter_count / 1e6:.2f} M parameters",
+        "network": f"{denoiser}, {trainer.model.parameter_count / 1e6:.2f} M parameters",
         "training": f"{trainer.step} steps, {trainer.seconds / 60:.1f} minutes",
         "everything": f"{seconds / 60:.1f} minutes",
     }
-    title = f"{config['task']['name'].capitalize()}: a diffusion policy from {collected['episodes']} demonstrations"
+    task = config["task"]["name"]
+    episodes = collected["episodes"]
+    title = f"{task.capitalize()}: a diffusion policy from {episodes} demonstrations"
     folder = page.parent
     metrics = read_metrics(folder)
     report.write_report(
         page,
         title=title,
-        task=config["task"]["name"],
+        task=task,
         results=found,
         metrics=metrics,
         videos=videos,
@@ -137,11 +138,11 @@ def _commands(
         "episodes=500",
         f"out={folder / 'ddim4.json'}",
     ]
-    few += [f"video={folder / 'videos4'}"] if film else []
+    if film:
+        few.append(f"video={folder / 'videos4'}")
+    other = "transformer"
     if config["choices"]["denoiser"] == "transformer":
         other = "unet"
-    else:
-        other = "transformer"
     kept = []
     for argument in config["arguments"]:
         if "=" in argument and not argument.startswith(("name=", "denoiser")):

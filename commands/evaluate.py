@@ -25,7 +25,7 @@ from ..policy.diffusion_policy import DiffusionPolicy, build_sampler
 from ..policy.model import PolicyModel
 from ..policy.normalizer import ACTION
 from ..policy.samplers.base import Sampler
-from ..spec import ConfigError, FloatArray, Tick, bytes_to_text, unknown
+from ..spec import ConfigError, FloatArray, ObsSpec, Tick, bytes_to_text, unknown
 from ..system import outputs
 from . import report
 from .processes import worker_count
@@ -40,10 +40,10 @@ OUTCOMES = {True: "success", False: "failure", None: "unreported"}
 
 
 def run(config: Mapping[str, Any]) -> int:
-    """Evaluate, print what came of it, and only then write the result and, with videos, a page that shows them."""
+    """Evaluate, print the figures, then write the result and a page that shows the videos."""
     result, videos = evaluate(config)
-    for words, share in result.get("tasks", {}).items():
-        print(f"  {results.success_words(share)} of {share['episodes']:>3}: {words}")
+    for instruction, share in result.get("tasks", {}).items():
+        print(f"  {results.success_words(share)} of {share['episodes']:>3}: {instruction}")
     print(f"{result['task']}, {result['inference']}: {headline(result)}", flush=True)
     if config["out"]:
         results.save(result, Path(config["out"]))
@@ -53,16 +53,16 @@ def run(config: Mapping[str, Any]) -> int:
 
 
 def evaluate(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path]]:
-    """The result of a composed configuration (see DESIGN: command line) and the videos that were asked for.
+    """The result of a composed configuration, and the videos that were asked for.
 
-    Nothing but videos is written, and what is finished while it goes on, see `unfinished`. Raises ConfigError as `check`
-    does, and WorkerError where a worker process dies or does not answer.
+    Nothing but videos is written, and what is finished while it goes on, see `unfinished`. Raises
+    ConfigError as `check` does, and WorkerError where a worker process dies or does not answer.
     """
     check(config)
     model, meta = checkpoint.load(config["checkpoint"], config["device"])
-    task = _task(config, meta)
-    begun = Unfinished(_unfinished(config), _identity(config, meta, task), config["overwrite"])
-    with begun.told(config["episodes"]), _robot(task, config) as robot:
+    task = _choose_task(config, meta)
+    begun = Unfinished(_find_unfinished(config), _identify(config, meta, task), config["overwrite"])
+    with begun.told(config["episodes"]), _start_robot(task, config) as robot:
         timing = PlannerTiming.of(config, label(config), robot.rate_hz)
         policy = DiffusionPolicy(
             model.set_precision(config["precision"]),
@@ -72,34 +72,34 @@ def evaluate(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path]]:
         )
         policy.rate_hz = float(meta["rate_hz"])
         measured = measure(robot, policy, config, timing, begun)
+    latency_s = 0.0
+    if timing.latency_model is not None:
+        latency_s = timing.latency_model.mean_s
     setting = results.Setting(
         task=task["name"],
         checkpoint=str(config["checkpoint"]),
         inference=label(config),
         rate_hz=robot.rate_hz,
         executed=policy.horizon.executed,
-        latency_s=0.0 if timing.latency_model is None else timing.latency_model.mean_s,
+        latency_s=latency_s,
         planner=config["planner"],
         wall_seconds=measured.seconds,
         device=config["device"],
     )
-    if "action_scale" in meta:
-        scale = np.asarray(meta["action_scale"], np.float64)
-    else:
-        scale = _scale_of(model)
+    scale = _find_action_scale(model, meta)
     result = results.summarise(measured.logs, measured.calls, setting, policy.action_spec, scale)
     if measured.tasks:
         result |= results.by_task(measured.logs, measured.tasks)
-    return result | _made_with(config, meta, task, policy), measured.videos
+    return result | _list_origins(config, meta, task, policy), measured.videos
 
 
-def _made_with(
+def _list_origins(
     config: Mapping[str, Any],
     meta: Mapping[str, Any],
     task: Mapping[str, Any],
     policy: DiffusionPolicy,
 ) -> dict[str, Any]:
-    """What else decides a result: the task's options, the checkpoint as it was, the sampler's settings as they were used."""
+    """What else decides a result: the task's options, the checkpoint, the sampler's settings."""
     return {
         "env": task["env"],
         "task_options": results.plain({**defaults(task["env"]), **options_of(task)}),
@@ -107,7 +107,7 @@ def _made_with(
         "weights_hash": _weights_hash(meta),
         "data_rate_hz": float(meta["rate_hz"]),
         "precision": config["precision"],
-        "sampler_settings": results.plain(_settled(config["inference"], policy.sampler)),
+        "sampler_settings": results.plain(_list_settings(config["inference"], policy.sampler)),
     }
 
 
@@ -115,10 +115,10 @@ FREE = ("workers", "answer_s", "out", "overwrite", "video", "videos", "arguments
 """Keys of an evaluation that its episodes do not depend on."""
 
 
-def _identity(
+def _identify(
     config: Mapping[str, Any], meta: Mapping[str, Any], task: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What decides the episodes of an evaluation: only those of the same one may be put together."""
+    """What decides the episodes of an evaluation; only those of the same one are put together."""
     chosen = {}
     for key, value in config.items():
         if key not in FREE:
@@ -139,34 +139,53 @@ def _weights_hash(meta: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _unfinished(config: Mapping[str, Any]) -> Path | None:
-    """Where finished episodes are kept while the evaluation goes on; None where no result file is wanted."""
+def _find_unfinished(config: Mapping[str, Any]) -> Path | None:
+    """Where finished episodes are kept while the evaluation goes on.
+
+    None where no result file is wanted.
+    """
     out = Path(config["out"])
     if config["out"] and not outputs.is_device(out):
         return outputs.unfinished_path(out)
     return None
 
 
-def _settled(node: Mapping[str, Any], sampler: Sampler) -> dict[str, Any]:
-    """A sampler's configuration with what it left open as the sampler took it, from the checkpoint for instance."""
-    parts = {key: value for key, value in node.items() if isinstance(value, Mapping)}
-    return {**{key: getattr(sampler, key, value) for key, value in node.items()}, **parts}
+def _list_settings(node: Mapping[str, Any], sampler: Sampler) -> dict[str, Any]:
+    """A sampler's configuration.
+
+    What it left open is as the sampler took it, say from the checkpoint.
+    """
+    found = dict(node)
+    for key, value in node.items():
+        if not isinstance(value, Mapping):
+            found[key] = getattr(sampler, key, value)
+    return found
 
 
-def _task(config: Mapping[str, Any], meta: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The task that was given, or the one that the checkpoint was trained on; raises ConfigError where there is neither."""
+def _choose_task(config: Mapping[str, Any], meta: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The task that was given, or the one that the checkpoint was trained on.
+
+    Raises ConfigError where there is neither.
+    """
     if config["task"]:
         return config["task"]
     if meta.get("task") is None:
         raise ConfigError(
-            f"{config['checkpoint']} does not say which task it was trained for (it was trained from Python): name it, "
-            f"as task=pusht or task=gymnasium task.options.id=my_package:MyEnv-v0; tasks are {', '.join(list_choices('task'))}"
+            f"{config['checkpoint']} does not say which task it was trained for (it was trained "
+            "from Python): name it, as task=pusht or task=gymnasium "
+            "task.options.id=my_package:MyEnv-v0; "
+            f"tasks are {', '.join(list_choices('task'))}"
         )
     return check_task(meta["task"])
 
 
-def _scale_of(model: PolicyModel) -> FloatArray:
-    """Half ranges (A,) of the training data's actions, from a checkpoint that names them only in its statistics."""
+def _find_action_scale(model: PolicyModel, meta: Mapping[str, Any]) -> FloatArray:
+    """Half ranges (A,) of the training data's actions.
+
+    Older checkpoints hold them in their statistics only.
+    """
+    if "action_scale" in meta:
+        return np.asarray(meta["action_scale"], np.float64)
     return model.normalizer.get_buffer(f"{ACTION}__scale").cpu().numpy()
 
 
@@ -174,7 +193,10 @@ def gallery(config: Mapping[str, Any], result: Mapping[str, Any], videos: Sequen
     """A page with all videos of an evaluation in a grid, failures first, each marked."""
     page = Path(config["video"]) / PAGE
     failures_first = sorted(videos, key=lambda video: ("_failure" not in video.stem, video.stem))
-    filmed = f"Filmed: the first {len(videos)} of {result['episodes']} evaluated episodes, failures first; the figures count all."
+    filmed = (
+        f"Filmed: the first {len(videos)} of {result['episodes']} evaluated episodes, failures "
+        "first; the figures count all."
+    )
     report.write_report(
         page,
         title=f"{result['task']} by {result['inference']}",
@@ -184,12 +206,12 @@ def gallery(config: Mapping[str, Any], result: Mapping[str, Any], videos: Sequen
         videos=failures_first,
         facts={},
         notes=[filmed],
-        commands=_commands(config),
+        commands=_suggest_commands(config),
     )
     return page
 
 
-def _commands(config: Mapping[str, Any]) -> dict[str, str]:
+def _suggest_commands(config: Mapping[str, Any]) -> dict[str, str]:
     """What to try after an evaluation: the same with more episodes, and the help."""
     replaced = ("episodes", "out", "video", "videos", "overwrite")
     kept = []
@@ -208,32 +230,41 @@ def _commands(config: Mapping[str, Any]) -> dict[str, str]:
 
 def headline(result: Mapping[str, Any]) -> str:
     """Success and score with their intervals, in one line."""
-    success, score = results.success_words(result["success"]), result["score"]
-    solved = results.solved_words(result)
-    parts = (
-        f"success {success}",
-        f"score {score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]",
-        f"n = {result['episodes']}" + (f"; {solved}" if solved else ""),
+    success = results.success_words(result["success"])
+    score = result["score"]
+    text = (
+        f"success {success}, "
+        f"score {score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}], "
+        f"n = {result['episodes']}"
     )
-    return ", ".join(parts)
+    solved = results.solved_words(result)
+    if solved:
+        text += f"; {solved}"
+    return text
 
 
 def label(config: Mapping[str, Any]) -> str:
     """The sampler with its steps, as `ddim-10`."""
+    sampler = config["choices"]["inference"]
     steps = config["inference"].get("steps")
-    return config["choices"]["inference"] + (f"-{steps}" if steps else "")
+    if steps:
+        return f"{sampler}-{steps}"
+    return sampler
 
 
-def _robot(task: Mapping[str, Any], config: Mapping[str, Any]) -> SimulatedRobot:
+def _start_robot(task: Mapping[str, Any], config: Mapping[str, Any]) -> SimulatedRobot:
     """The rows that the episodes run in; the first ones are filmed where videos are wanted."""
     num_envs = min(config["num_envs"], config["episodes"])
+    filmed = 0
     if config["video"]:
-        filmed = tuple(range(min(config["videos"], num_envs)))
-    else:
-        filmed = ()
-    workers, answer_s = worker_count(config["workers"]), float(config["answer_s"])
+        filmed = min(config["videos"], num_envs)
     return SimulatedRobot(
-        task["env"], options_of(task), num_envs, workers, filmed, answer_s=answer_s
+        task["env"],
+        options_of(task),
+        num_envs,
+        worker_count(config["workers"]),
+        tuple(range(filmed)),
+        answer_s=float(config["answer_s"]),
     )
 
 
@@ -244,13 +275,17 @@ def measure(
     timing: PlannerTiming,
     begun: Unfinished,
 ) -> Measured:
-    """Run the episodes, all rows in step; seed k always runs in row k % rows, whatever the number of workers.
+    """Run the episodes, all rows in step.
+
+    Seed k always runs in row k % rows, whatever the number of workers.
 
     What was finished before is taken from `begun`, and what is finished now is kept there.
     """
-    seeds = [int(config["seed"]) + i for i in range(config["episodes"])]
+    start = int(config["seed"])
+    seeds = range(start, start + config["episodes"])
     num_envs = robot.rows
-    measured, waves = Measured(), -(-len(seeds) // num_envs)
+    waves = -(-len(seeds) // num_envs)
+    measured = Measured()
     for batch in begun.batches:
         measured.add(batch)
     with (
@@ -259,8 +294,9 @@ def measure(
     ):
         bar.update(len(begun.batches) * robot.max_steps)
         for first in range(len(measured.logs), len(seeds), num_envs):
-            began, batch = time.monotonic(), Measured()
-            _wave(
+            began = time.monotonic()
+            batch = Measured()
+            _run_wave(
                 robot,
                 policy,
                 timing,
@@ -275,11 +311,11 @@ def measure(
             batch.seconds = time.monotonic() - began
             begun.note_batch(batch)
             measured.add(batch)
-            tqdm.write(_so_far(measured))
+            tqdm.write(_describe_progress(measured))
     return measured
 
 
-def _wave(
+def _run_wave(
     robot: SimulatedRobot,
     policy: DiffusionPolicy,
     timing: PlannerTiming,
@@ -289,21 +325,19 @@ def _wave(
     any_rate: bool,
     begun: Unfinished,
 ) -> None:
-    """One episode in every slot."""
-    planner, end = timing.planner(policy, seeds), bar.n + robot.max_steps
-    settings = LoopSettings(
-        robot.max_steps, timing.replan_at, math.inf, any_rate
-    )  # a simulation can wait
+    """One episode in every environment.
 
-    words = next(
-        (name for name, key in robot.obs_spec.keys.items() if key.kind == "language"), None
-    )
+    A simulation can wait, so a plan may be as old as it likes.
+    """
+    planner = timing.planner(policy, seeds)
+    end = bar.n + robot.max_steps
+    settings = LoopSettings(robot.max_steps, timing.replan_at, math.inf, any_rate)
+    instruction = _find_instruction(robot.obs_spec)
 
     def show(tick: Tick) -> None:
-        if tick.number == 0 and words is not None:
-            measured.tasks += [
-                bytes_to_text(each) for each in tick.observation[words][: len(seeds)]
-            ]
+        if tick.number == 0 and instruction is not None:
+            texts = tick.observation[instruction][: len(seeds)]
+            measured.tasks += map(bytes_to_text, texts)
         begun.note_ended(seeds, tick.feedback)
         bar.update()
         bar.set_postfix(running=int((~tick.feedback.done).sum()), refresh=False)
@@ -314,11 +348,18 @@ def _wave(
     bar.update(end - bar.n)
 
 
-def _so_far(measured: Measured) -> str:
+def _find_instruction(obs_spec: ObsSpec) -> str | None:
+    """The key of the observation that holds the instruction; None where there is none."""
+    for name, key in obs_spec.keys.items():
+        if key.kind == "language":
+            return name
+    return None
+
+
+def _describe_progress(measured: Measured) -> str:
     rate = results.success_share(measured.logs)["rate"]
-    if rate is None:
-        success = results.NOT_REPORTED
-    else:
+    success = results.NOT_REPORTED
+    if rate is not None:
         success = f"{rate:.2f}"
     score = float(np.mean([log.score for log in measured.logs]))
     return f"  {len(measured.logs)} episodes: success {success}, score {score:.3f}"
@@ -327,7 +368,10 @@ def _so_far(measured: Measured) -> str:
 def _film(
     robot: SimulatedRobot, logs: Sequence[RowLog], filmed: Sequence[int], config: Mapping[str, Any]
 ) -> list[Path]:
-    """Write the videos of the first rows; one that cannot be written is said, and the evaluation goes on."""
+    """Write the videos of the first rows.
+
+    One that cannot be written is said, and the evaluation goes on.
+    """
     written = []
     for row in filmed:
         path = Path(config["video"]) / video_name(label(config), logs[row])
@@ -348,7 +392,7 @@ def video_name(sampler: str, log: RowLog) -> str:
 
 
 def check(config: Mapping[str, Any]) -> None:
-    """Raise ConfigError for what would spoil an evaluation at its end: impossible numbers, places that cannot be written."""
+    """Raise ConfigError for impossible numbers and for places that cannot be written."""
     for name in ("episodes", "num_envs"):
         if config[name] < 1:
             raise ConfigError(f"{name} is {config[name]}; it must be at least 1")

@@ -32,10 +32,12 @@ def ordered(
     items: Iterable[T],
     workers: int,
 ) -> Generator[Any, None, None]:
-    """build(*arguments)(item) for every item, in order; the callable is built once per process, `workers` 0 is this one.
+    """build(*arguments)(item) for every item, in order.
 
-    Only a few items are under way at a time; a caller that stops listening, or is interrupted, ends them. Raises
-    WorkerError when a worker process dies.
+    The callable is built once per process, `workers` 0 is this one.
+
+    Only a few items are under way at a time; a caller that stops listening, or is interrupted, ends
+    them. Raises WorkerError when a worker process dies.
     """
     if workers == 0:
         yield from map(build(*arguments), items)
@@ -59,9 +61,12 @@ def ordered(
 
 
 def _start_server() -> None:
-    """Start the server that the workers are forked from, and whose environment and signals they have."""
+    """Start the server that the workers are forked from, and whose environment and signals they
+    have.
+    """
     with without_terminal_signals():
-        resource_tracker.ensure_running()  # lets Ctrl-C through again, so the server is started apart from it
+        # It lets Ctrl-C through again, so the server is started apart from it.
+        resource_tracker.ensure_running()
     with _environment(ONE_THREAD), without_terminal_signals():
         forkserver.ensure_running()
 

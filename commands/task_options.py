@@ -1,4 +1,6 @@
-"""What `hotstart VERB --help task=NAME` says of the task's environment: its options, read from the constructor."""
+"""What `hotstart VERB --help task=NAME` says of the task's environment: its options, read from the
+constructor.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from ..envs.registry import list_options
 
 
 def describe_task(name: str) -> str:
-    """Options of the environment of the task `name`: meaning, unit, type, and the default, which the task's file may set."""
+    """Options of the environment of the task `name`: meaning, unit, type, and the default, which
+    the task's file may set.
+    """
     task = read_task(name)
     listed = []
     for option in list_options(task["env"]).values():

@@ -31,8 +31,8 @@ def run(config: Mapping[str, Any]) -> int:
     with hold(folder, CheckpointError, shared=True):
         trainer = build(config, store, folder)
         print(
-            f"{folder}: {trainer.model.parameter_count / 1e6:.2f} M parameters, {len(trainer.batches.index)} windows, "
-            f"{trainer.settings.steps} steps on {trainer.device}"
+            f"{folder}: {trainer.model.parameter_count / 1e6:.2f} M parameters, "
+            f"{len(trainer.batches.index)} windows, {trainer.settings.steps} steps on {trainer.device}"
         )
         if warning := rate_warning(config["task"], store.fps):
             print(warning)
@@ -46,7 +46,9 @@ def run(config: Mapping[str, Any]) -> int:
 
 
 def rate_warning(task: Mapping[str, Any], fps: float) -> str:
-    """What to tell whoever trains on data of another control rate than the task's; empty where the rates fit.
+    """What to tell whoever trains on data of another control rate than the task's.
+
+    Empty where the rates fit.
 
     Empty too where the task's simulator is not installed.
     """
@@ -60,13 +62,15 @@ def rate_warning(task: Mapping[str, Any], fps: float) -> str:
     if not rates_differ(fps, env.rate_hz):
         return ""
     return (
-        f"Warning: the data run at {fps:g} steps a second, {task['name']} at {env.rate_hz:g}: an evaluation will refuse that; "
-        "train for a task of the data's rate, or convert the data again with the fps that they have"
+        f"Warning: the data run at {fps:g} steps a second, {task['name']} at {env.rate_hz:g}: "
+        "an evaluation will refuse that; train for a task of the data's rate, or convert the data again with the fps that they have"
     )
 
 
 def figures(network: Network, folder: Path) -> dict[str, Figure]:
-    """What a run's network has to show of itself, by heading: of MoDE, which experts work, over noise levels and training."""
+    """What a run's network has to show of itself, by heading: of MoDE, which experts work, over
+    noise levels and training.
+    """
     if not isinstance(network, ModeTransformer):
         return {}
     levels = torch.linspace(0.005, 0.995, 200)
@@ -75,7 +79,10 @@ def figures(network: Network, folder: Path) -> dict[str, Figure]:
 
 
 def build(config: Mapping[str, Any], store: Store, folder: Path) -> Trainer:
-    """The trainer of a composed configuration; the resolved configuration is written beside the checkpoints."""
+    """The trainer of a composed configuration.
+
+    The resolved configuration is written beside the checkpoints.
+    """
     settings = fill(TrainingSettings, config["training"])
     trainer = Trainer(
         store, model_config(config, store), settings, folder, {"task": config["task"]}
@@ -89,12 +96,14 @@ def model_config(config: Mapping[str, Any], store: Store) -> ModelConfig:
     """What the model is built from: the configuration's parts and the store's specifications."""
     check_options(config["task"]["options"], store)
     wanted = config["task"]["obs_keys"] or list(store.obs_spec.keys)
-    missing = [name for name in wanted if name not in store.obs_spec.keys]
-    if missing:
-        raise DataError(
-            f"{store.path} has no observation {shorten(missing[0])}; it has {shorten(list(store.obs_spec.keys), 400)}: "
-            "set task.obs_keys"
-        )
+    keys = {}
+    for name in wanted:
+        if name not in store.obs_spec.keys:
+            raise DataError(
+                f"{store.path} has no observation {shorten(name)}; "
+                f"it has {shorten(list(store.obs_spec.keys), 400)}: set task.obs_keys"
+            )
+        keys[name] = store.obs_spec.keys[name]
     return ModelConfig(
         encoder=config["encoder"],
         denoiser=config["denoiser"],
@@ -102,7 +111,7 @@ def model_config(config: Mapping[str, Any], store: Store) -> ModelConfig:
         actions=config["actions"],
         prediction=config["prediction"],
         horizon=fill(Horizon, config["horizon"]),
-        obs_spec=ObsSpec({name: store.obs_spec.keys[name] for name in wanted}),
+        obs_spec=ObsSpec(keys),
         action_spec=store.action_spec,
     )
 
@@ -112,7 +121,9 @@ LOOKS = ("render_size", "cameras", "max_steps")
 
 
 def check_options(options: Mapping[str, Any], store: Store) -> None:
-    """Raise DataError where the data was collected with other options than the task has: another arm, another control."""
+    """Raise DataError where the data was collected with other options than the task has: another
+    arm, another control.
+    """
     collected = store.attrs.get("options")
     if collected is None:  # not collected here: nobody knows
         return
@@ -124,5 +135,6 @@ def check_options(options: Mapping[str, Any], store: Store) -> None:
             else:
                 mend = f"the task's own {name}"
             raise DataError(
-                f"{store.path} was collected with {name} {have or 'as it is'}, the task says {want}: train with {mend}"
+                f"{store.path} was collected with {name} {have or 'as it is'}, "
+                f"the task says {want}: train with {mend}"
             )

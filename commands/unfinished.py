@@ -1,8 +1,10 @@
-"""What an evaluation has finished so far, on disk while it goes on: a kill loses no finished episode.
+"""What an evaluation has finished so far, on disk while it goes on: a kill loses no finished
+episode.
 
-One line of JSON after the other beside the result file: what is evaluated, every episode as it ends, and each batch of rows
-that ran in step as a whole. The same command takes the batches from there and runs the rest, so that the result is, to the
-bit, that of an evaluation that was never stopped.
+One line of JSON after the other beside the result file: what is evaluated, every episode as it
+ends, and each batch of rows that ran in step as a whole. The same command takes the batches from
+there and runs the rest, so that the result is, to the bit, that of an evaluation that was never
+stopped.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ class Measured:
     seconds: float = 0.0
     videos: list[Path] = field(default_factory=list)
     tasks: list[str] = field(default_factory=list)
-    """The words of every episode's task, where they are observed."""
+    """The instruction of every episode, where it is observed."""
 
     def add(self, batch: Measured) -> None:
         """Further episodes."""
@@ -51,10 +53,12 @@ class Unfinished:
     def __init__(
         self, path: Path | None, evaluation: Mapping[str, Any], overwrite: bool = False
     ) -> None:
-        """Go on with the file where it is there, else begin one at the first episode; `evaluation` says what is evaluated.
+        """Go on with the file where it is there, else begin one at the first episode.
 
-        Raises ConfigError where the file is of another evaluation, unless it may be overwritten, and DataError where it
-        cannot be read.
+        `evaluation` says what is evaluated.
+
+        Raises ConfigError where the file is of another evaluation, unless it may be overwritten,
+        and DataError where it cannot be read.
         """
         self.path, self.batches = path, list[Measured]()
         self._ended: set[int] = set()  # seeds
@@ -72,12 +76,14 @@ class Unfinished:
             path.unlink()
         else:
             raise ConfigError(
-                f"{path} holds finished episodes of another evaluation ({_difference(begun, header)}): delete it, choose "
-                "another out=, or say overwrite=true"
+                f"{path} holds finished episodes of another evaluation "
+                f"({_find_difference(begun, header)}): delete it, choose another out=, or say overwrite=true"
             )
 
     def note_ended(self, seeds: Sequence[int], feedback: Feedback) -> None:
-        """Keep what came of the rows that have ended since the call before, one for each seed of the batch that runs."""
+        """Keep what came of the rows that have ended since the call before, one for each seed of
+        the batch that runs.
+        """
         for row, seed in enumerate(seeds):
             if seed in self._ended:
                 continue
@@ -97,7 +103,9 @@ class Unfinished:
 
     @contextmanager
     def told(self, total: int) -> Iterator[None]:
-        """Where what is done within is interrupted, or a worker fails, the message says what is kept."""
+        """Where what is done within is interrupted, or a worker fails, the message says what is
+        kept.
+        """
         try:
             yield
         except KeyboardInterrupt as interrupt:
@@ -107,11 +115,16 @@ class Unfinished:
 
     def explain(self, total: int) -> str:
         """What is kept, and how to go on."""
-        whole = {log.seed for batch in self.batches for log in batch.logs}
+        whole = set()
+        for batch in self.batches:
+            whole.update(log.seed for log in batch.logs)
         finished = len(whole | self._ended)
         if self.path is None:
             return f"{finished} of {total} episodes were finished; a result file, out=, keeps them"
-        return f"{self.path} keeps {finished} of {total} episodes; the same command goes on after the first {len(whole)}"
+        return (
+            f"{self.path} keeps {finished} of {total} episodes; "
+            f"the same command goes on after the first {len(whole)}"
+        )
 
     def _append(self, entry: Mapping[str, Any]) -> None:
         if self.path is None:
@@ -136,40 +149,52 @@ def _plain(value: Any) -> Any:
 
 
 def _read(path: Path) -> tuple[Mapping[str, Any], list[Measured]]:
-    """What the file says of its evaluation, and its batches; a last line that a kill cut off is cut off the file."""
+    """What the file says of its evaluation, and its batches.
+
+    A last line that a kill cut off is cut off the file.
+    """
     try:
         text = path.read_text()
         whole = text[: text.rfind("\n") + 1]
         if whole != text:
             outputs.write_text(path, whole)
-        header, *entries = [json.loads(line) for line in whole.splitlines()] or [{}]
-        return header, [_batch(entry["batch"]) for entry in entries if "batch" in entry]
+        header: dict[str, Any] = {}
+        batches = []
+        for number, line in enumerate(whole.splitlines()):
+            entry = json.loads(line)
+            if number == 0:
+                header = entry
+            elif "batch" in entry:
+                batches.append(_read_batch(entry["batch"]))
+        return header, batches
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(
             f"{path} is damaged ({type(error).__name__}): delete it, or choose another out="
         ) from error
 
 
-def _batch(entry: Mapping[str, Any]) -> Measured:
-    logs = [_log(log) for log in entry["logs"]]
-    calls = [(int(rows), float(seconds)) for rows, seconds in entry["calls"]]
-    videos = [Path(video) for video in entry["videos"]]
-    return Measured(logs, calls, float(entry["seconds"]), videos, list(entry["tasks"]))
+def _read_batch(entry: Mapping[str, Any]) -> Measured:
+    batch = Measured(seconds=float(entry["seconds"]), tasks=list(entry["tasks"]))
+    batch.logs += map(_read_log, entry["logs"])
+    batch.videos += map(Path, entry["videos"])
+    for rows, seconds in entry["calls"]:
+        batch.calls.append((int(rows), float(seconds)))
+    return batch
 
 
-def _log(entry: Mapping[str, Any]) -> RowLog:
-    commands = [np.asarray(command, np.float64) for command in entry["commands"]]
+def _read_log(entry: Mapping[str, Any]) -> RowLog:
+    commands = []
+    for command in entry["commands"]:
+        commands.append(np.asarray(command, np.float64))
     reactions = []
     for seen_s, acted_s, executed in entry["reactions"]:
         reactions.append((float(seen_s), float(acted_s), int(executed)))
     return RowLog(**{**entry, "commands": commands, "reactions": reactions})
 
 
-def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+def _find_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     """The first key in which two evaluations differ."""
-    keys = [key for key in {**one, **other} if one.get(key) != other.get(key)]
-    if keys:
-        key = keys[0]
-    else:
-        key = "nothing"
-    return f"its {key} is {one.get(key)!r:.80}, here it is {other.get(key)!r:.80}"
+    for key in {**one, **other}:
+        if one.get(key) != other.get(key):
+            return f"its {key} is {one.get(key)!r:.80}, here it is {other.get(key)!r:.80}"
+    return "its keys stand in another order"

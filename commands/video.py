@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 def write_video(
     path: Path, frames: Sequence[NDArray[np.uint8]], fps: float, title: str = ""
 ) -> None:
-    """Frames (H, W, 3) as an MP4 (H.264, 4:2:0) that every browser plays; odd sizes lose a row or column.
+    """Frames (H, W, 3) as an MP4 (H.264, 4:2:0) that every browser plays.
 
-    Players show the `title`, which is written into the file. Raises OSError where the file cannot be written.
+    Odd sizes lose a row or column.
+
+    Players show the `title`, which is written into the file. Raises OSError where the file cannot
+    be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -28,11 +31,13 @@ def write_video(
 
 
 def _encode(path: Path, frames: Sequence[NDArray[np.uint8]], fps: float, title: str) -> None:
-    height, width = (side - side % 2 for side in frames[0].shape[:2])
+    height = frames[0].shape[0] // 2 * 2
+    width = frames[0].shape[1] // 2 * 2
     with av.open(str(path), "w", options={"movflags": "faststart"}) as file:
         file.metadata["title"] = title
         stream: Any = file.add_stream("libx264", rate=round(fps))
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.width, stream.height = width, height
+        stream.pix_fmt = "yuv420p"
         stream.options = {"crf": "23"}
         for frame in frames:
             file.mux(

@@ -45,17 +45,28 @@ def list_groups() -> list[str]:
 
 
 def describe_group(group: str) -> dict[str, str]:
-    """Choices of an axis with their meanings: the first comment of each file, and what packages add."""
+    """Choices of an axis with their meanings, the first comment of each file."""
     found = {}
     if group == "encoder":
         for name, entry in added("hotstart.encoders").items():
             found[name] = f"added by a package: {entry.target}"
     folder = resources.files(MODULE) / group
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name.endswith(".yaml"):
-            comments = re.findall(r"^# (?!@package)(.*)", path.read_text(), re.MULTILINE)
-            found[path.name.removesuffix(".yaml")] = "".join(comments[:1])
+    for name in list_files(group):
+        text = (folder / f"{name}.yaml").read_text()
+        comments = re.findall(r"^# (?!@package)(.*)", text, re.MULTILINE)
+        found[name] = "".join(comments[:1])
     return dict(sorted(found.items()))
+
+
+def list_files(group: str) -> list[str]:
+    """Names of an axis's files."""
+    folder = resources.files(MODULE) / group
+    found = []
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if path.name.endswith(".yaml"):
+                found.append(path.name.removesuffix(".yaml"))
+    return found
 
 
 def list_choices(group: str) -> list[str]:
@@ -75,7 +86,7 @@ def default_choices(verb: str) -> dict[str, str]:
 
 
 def flatten_options(cls: type, prefix: str = "") -> dict[str, Option]:
-    """The options of a verb with those of the dataclasses inside it, as `training.regimes.staircase`."""
+    """The options of a verb, those of the dataclasses inside it with dots (`training.steps`)."""
     found = {}
     for option in read_options(cls).values():
         name = prefix + option.name
@@ -90,8 +101,8 @@ def flatten_options(cls: type, prefix: str = "") -> dict[str, Option]:
 def compose_config(verb: str, arguments: Sequence[str]) -> dict[str, Any]:
     """The verb's whole configuration as plain values.
 
-    Under `choices` stands which file each axis was taken from, under `arguments` what was given. ConfigError names the
-    argument that is wrong and the valid choices.
+    Under `choices` stands which file each axis was taken from, under `arguments` what was given.
+    ConfigError names the argument that is wrong and the valid choices.
     """
     overrides = _make_overrides(verb, arguments)
     _register()
@@ -123,48 +134,60 @@ def fill(cls: type, plain: Mapping[str, Any]) -> Any:
     hints = typing.get_type_hints(cls)
     values = {}
     for name, value in plain.items():
-        values[name] = fill(hints[name], value) if is_dataclass(hints.get(name)) else value
+        if is_dataclass(hints.get(name)):
+            values[name] = fill(hints[name], value)
+        else:
+            values[name] = value
     return cls(**values)
 
 
 def sweep(verb: str, arguments: Sequence[str]) -> list[list[str]]:
-    """`--multirun`: every combination of the arguments that hold several values (a=1,2,3 or a=range(1,4)).
+    """`--multirun`: every combination of arguments with several values (a=1,2 or a=range(1,4)).
 
-    Each combination writes to a place of its own: the values are added to the name of what the verb writes.
+    Each combination writes to a place of its own: the values are added to the name of what the verb
+    writes.
     """
-    named = [f"{a.name}={a.quoted}" for a in name_arguments(arguments, _read_verb(verb))]
+    named = []
+    for argument in name_arguments(arguments, _read_verb(verb)):
+        named.append(f"{argument.name}={argument.quoted}")
     try:
         parsed = OverridesParser.create().parse_overrides(named)
     except HydraException as error:
         raise ConfigError(str(error).splitlines()[0]) from error
-    varied = [override for override in parsed if override.is_sweep_override()]
-    fixed = [override.input_line or "" for override in parsed if not override.is_sweep_override()]
-    values = [list(override.sweep_string_iterator()) for override in varied]
+    fixed, varied = [], []
+    values = []
+    for override in parsed:
+        if override.is_sweep_override():
+            varied.append(override.get_key_element())
+            values.append(list(override.sweep_string_iterator()))
+        else:
+            fixed.append(override.input_line or "")
     runs = []
     for combination in itertools.product(*values):
-        chosen = []
-        for override, value in zip(varied, combination, strict=True):
-            chosen.append(f"{override.key_or_group}={value}")
-        places = _name_outputs(verb, fixed, combination)
-        given = [text for text in fixed if text.partition("=")[0] not in places]
-        runs.append([*given, *chosen, *(f"{key}={place}" for key, place in places.items())])
+        run = dict(text.split("=", 1) for text in fixed)
+        run |= zip(varied, combination, strict=True)
+        run |= _name_outputs(verb, fixed, combination)
+        runs.append([f"{name}={value}" for name, value in run.items()])
     return runs
 
 
 def check_places(verb: str, configs: Sequence[Mapping[str, Any]]) -> None:
-    """Raise ConfigError where two combinations of a sweep would write to one place, the second over the first."""
+    """Raise ConfigError where two combinations of a sweep would write to one place."""
     for key in OUTPUT[verb]:
         places = [config[key] for config in configs]
         for place in places:
             if place and places.count(place) > 1:
                 raise ConfigError(
-                    f"two combinations of --multirun would write to {key}={place}: leave {key} out, or tell them apart "
-                    f"in it, as {key}='NAME_${{seed}}'"
+                    f"two combinations of --multirun would write to {key}={place}: "
+                    f"leave {key} out, or tell them apart in it, as {key}='NAME_${{seed}}'"
                 )
 
 
 def read_task(name: str) -> dict[str, Any]:
-    """What the file of the task `name` says: its environment and options; raises ConfigError for an unknown task."""
+    """What the file of the task `name` says: its environment and options.
+
+    Raises ConfigError for an unknown task.
+    """
     if name not in list_choices("task"):
         raise ConfigError(unknown("task", name, list_choices("task")))
     text = (resources.files(MODULE) / "task" / f"{name}.yaml").read_text()
@@ -172,7 +195,10 @@ def read_task(name: str) -> dict[str, Any]:
 
 
 def compose_parts(verb: str, axes: Sequence[str], arguments: Sequence[str]) -> dict[str, Any]:
-    """The configuration of some axes as `arguments` choose them, targets included; nothing else is looked at."""
+    """The configuration of some axes as `arguments` choose them, targets included.
+
+    Nothing else is looked at.
+    """
     if not axes:
         return {}
     overrides = []
@@ -199,7 +225,10 @@ def _read_verb(verb: str) -> dict[str, Option]:
 
 
 def _make_overrides(verb: str, arguments: Sequence[str]) -> list[str]:
-    """The arguments as Hydra takes them; ConfigError for unknown names and values of a wrong type."""
+    """The arguments as Hydra takes them.
+
+    ConfigError for unknown names and values of a wrong type.
+    """
     options = _read_verb(verb)
     axes = set(default_choices(verb))
     overrides = []
@@ -216,7 +245,10 @@ def _make_overrides(verb: str, arguments: Sequence[str]) -> list[str]:
 
 
 def _check_value(name: str, text: str, hint: Any) -> str:
-    """The text, `null` for none; ConfigError where it does not fit a plain type. `${...}` and lists are left to Hydra."""
+    """The text, `null` for none; ConfigError where it does not fit a plain type.
+
+    `${...}` and lists are left to Hydra.
+    """
     parts = {hint, *typing.get_args(hint)}
     is_choice = typing.get_origin(hint) is typing.Literal
     if "${" in text or not (is_choice or parts & set(CHECKED)):
@@ -227,8 +259,11 @@ def _check_value(name: str, text: str, hint: Any) -> str:
 
 
 def _check_name(name: str, options: Mapping[str, Option], axes: set[str]) -> None:
-    """Raise ConfigError for a name that no option of the verb has; the keys of parts are Hydra's to judge."""
-    parent, _, _ = name.rpartition(".")
+    """Raise ConfigError for a name that no option of the verb has.
+
+    The keys of parts are Hydra's to judge.
+    """
+    parent = name.rpartition(".")[0]
     axis = _find_axis(name)
     if name in axes or name.startswith(ENVIRONMENT) or (axis in axes and axis != "task"):
         return
@@ -236,14 +271,13 @@ def _check_name(name: str, options: Mapping[str, Option], axes: set[str]) -> Non
         return  # a whole part at once, as training.regimes={...}
     valid = []
     for known in options:
-        above, _, last = known.rpartition(".")
-        if above == parent:
-            valid.append(last)
+        if known.rpartition(".")[0] == parent:
+            valid.append(known.rpartition(".")[2])
     raise ConfigError(explain_unknown(name, valid))
 
 
 def _find_axis(name: str) -> str:
-    """The axis that an option belongs to: `inference` of `inference.steps` and of `solver@inference.solver`."""
+    """The axis of an option: `inference` of `inference.steps` and `solver@inference.solver`."""
     return name.rpartition("@")[2].partition(".")[0]
 
 
@@ -258,7 +292,7 @@ def _name_outputs(verb: str, fixed: Sequence[str], combination: Sequence[str]) -
 
 
 def _name_output(verb: str, key: str, fixed: Sequence[str], combination: Sequence[str]) -> str:
-    """One output; empty where nothing is written, or where the user's own name already differs, by `${...}`."""
+    """One output; empty where nothing is written, or where `${...}` already tells them apart."""
     place = str(_read_verb(verb)[key].default)
     for text in fixed:
         if text.startswith(f"{key}="):
@@ -287,7 +321,7 @@ def _check_counts(part: Any, path: str = "") -> None:
 
 
 def _check_training(config: Mapping[str, Any]) -> None:
-    """Raise ConfigError for settings that contradict each other, before any data is collected or opened."""
+    """Raise ConfigError for settings that contradict each other, before any data is opened."""
     settings: TrainingSettings = fill(TrainingSettings, config["training"])
     settings.check_horizon(fill(Horizon, config["horizon"]))
 
@@ -319,7 +353,7 @@ def _store_target(store: ConfigStore, axis: str, target: str, name: str) -> None
 
 def find_target(target: str) -> Any:
     """The constructor that a registered target names."""
-    module, _, attribute = target.rpartition(".")
+    module, attribute = target.rsplit(".", 1)
     return getattr(import_module(module), attribute)
 
 
@@ -334,7 +368,7 @@ def _explain(error: Exception, verb: str, overrides: Sequence[str]) -> str:
     full = re.search(r"full_key: ([\w.\[\]]+)", text)
     key = re.search(r"[Kk]ey '(\w+)' (?:is not in struct|not in '\w+')", text)
     if key or (full and "not in" in text):
-        path = full[1] if full else key[1]  # type: ignore[index]
+        path = (full or key)[1]  # type: ignore[index]
         return explain_unknown(path, _list_siblings(verb, path, overrides))
     if full:
         return f"{text.splitlines()[0]} (at {full[1]})"

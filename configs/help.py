@@ -35,7 +35,10 @@ def describe_head(usage: str, cls: type, options: Mapping[str, Option]) -> list[
 
 
 def describe_options(options: Iterable[Option], prefix: str = "") -> list[str]:
-    """A line for each option, names below each other; `prefix` leads into a part, as `denoiser.`."""
+    """A line for each option, names below each other.
+
+    `prefix` leads into a part, as `denoiser.`.
+    """
     listed = list(options)
     width = 1 + max((len(prefix + option.name) for option in listed), default=0)
     width = min(width, WIDEST)
@@ -94,8 +97,10 @@ def describe_type(hint: Any) -> str:
     """A type in plain words; empty where any value is taken."""
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
-        inner = [describe_type(part) for part in parts if part is not type(None)]
-        return " or ".join([*filter(None, inner), "none"])
+        names = [describe_type(part) for part in parts if part is not type(None)]
+        if not all(names):
+            return ""
+        return " or ".join([*names, "none"])
     if origin is Literal:
         return " | ".join(str(part) for part in parts)
     if origin in (tuple, list):

@@ -1,4 +1,4 @@
-"""Help of the verbs that have parts: every axis with its choices, every option, and the options of a part."""
+"""Help of the verbs that have parts: every axis with its choices, and every option."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ EXAMPLES = {"denoiser", "inference"}
 
 
 def describe_composed(verb: str, arguments: Sequence[str] = ()) -> str:
-    """Axes, options, defaults and meanings of a verb; arguments that choose a part ask for its options."""
+    """Axes, options, defaults and meanings of a verb.
+
+    Arguments that choose a part ask for its options.
+    """
     cls = VERBS[verb].options
     assert cls is not None
     options = flatten_options(cls)
@@ -48,9 +51,9 @@ def _describe_parts(verb: str, arguments: Sequence[str]) -> list[str]:
     """The options of the parts that the arguments choose; the task's are its environment's."""
     chosen = {}
     for argument in arguments:
-        axis, _, choice = argument.partition("=")
+        axis = argument.partition("=")[0]
         if axis in PARTS and axis in default_choices(verb):
-            chosen[axis] = choice
+            chosen[axis] = argument.removeprefix(f"{axis}=")
     lines = []
     for part, node in compose_parts(verb, list(chosen), arguments).items():
         lines += ["", f"The options of {part}={chosen[part]}:", ""]
@@ -80,7 +83,10 @@ def _mean(axis: str, options: Mapping[str, Option]) -> str:
 def _group_options(
     options: Mapping[str, Option], axes: Mapping[str, str]
 ) -> Iterator[list[Option]]:
-    """The verb's own options, then those of each dataclass inside it; axes and dataclasses themselves are left out."""
+    """The verb's own options, then those of each dataclass inside it.
+
+    Axes and dataclasses themselves are left out.
+    """
     groups: dict[str, list[Option]] = {"": []}
     for name, option in options.items():
         if name in axes or is_dataclass(option.hint):

@@ -1,7 +1,8 @@
 """Arguments `key=value` as the options of a dataclass: the one place that reads and refuses them.
 
-Types may be str, int, float, bool, Path, Literal, X | None, tuple[X, ...] (written a,b,c or [a,b,c]) and dict[str, X]
-(written name:value,name:value). A positional tuple takes every argument without a name, paths with their commas.
+Types may be str, int, float, bool, Path, Literal, X | None, tuple[X, ...] (written a,b,c or
+[a,b,c]) and dict[str, X] (written name:value,name:value). A positional tuple takes every argument
+without a name, paths with their commas.
 """
 
 from __future__ import annotations
@@ -66,8 +67,9 @@ def wants_help(arguments: Sequence[str]) -> bool:
 def read_arguments(arguments: Sequence[str], cls: type[T]) -> T:
     """Make the dataclass `cls` from arguments like `episodes=100`.
 
-    Arguments without `=` fill the positional options in order. Raises ConfigError for unknown, repeated, missing and
-    superfluous arguments, for values of a wrong type, and for names that an option had before.
+    Arguments without `=` fill the positional options in order. Raises ConfigError for unknown,
+    repeated, missing and superfluous arguments, for values of a wrong type, and for names that an
+    option had before.
     """
     options = read_options(cls)
     values: dict[str, Any] = {}
@@ -87,24 +89,28 @@ def read_arguments(arguments: Sequence[str], cls: type[T]) -> T:
 
 
 def _read_texts(name: str, texts: Sequence[str], option: Option) -> Any:
-    """The value of an option from its argument, or from the several that a positional tuple takes."""
+    """The value of an option from its arguments; a positional tuple takes several."""
     if option.positional and option.hint == tuple[Path, ...]:
         return tuple(Path(text) for text in texts)
     return read_value(name, ",".join(texts), option.hint)
 
 
 def name_arguments(arguments: Sequence[str], options: Mapping[str, Option]) -> list[Argument]:
-    """The arguments with their names; ConfigError for flags, old names, repeated and superfluous ones."""
+    """The arguments with their names.
+
+    ConfigError for flags, old names, repeated and superfluous ones.
+    """
     refuse_renamed(arguments)
     free = [option for option in options.values() if option.positional]
     named: list[Argument] = []
     for given in arguments:
-        name, equals, text = given.partition("=")
+        name = given.partition("=")[0]
+        text = given.removeprefix(f"{name}=")
         if given.startswith("-"):
             raise ConfigError(
                 f"{given!r} is not understood; options are written key=value, and --help lists them"
             )
-        bare = not (equals and KEY.fullmatch(name))
+        bare = name == given or not KEY.fullmatch(name)
         if bare and not free:
             raise ConfigError(
                 f"{given!r} is one argument too many; options are written key=value, "
@@ -179,8 +185,9 @@ def _read_pairs(name: str, text: str, hint: Any) -> dict[str, Any]:
     """All name:value of a dict, each name once."""
     pairs: dict[str, Any] = {}
     for part in filter(None, text.split(",")):
-        key, colon, value = part.partition(":")
-        if not (key and colon and value):
+        key = part.partition(":")[0]
+        value = part.partition(":")[2]
+        if not (key and value):
             raise ConfigError(f"{name} has {part!r}; it is written {name}=name:value,name:value")
         if key in pairs:
             raise ConfigError(f"{name} names {key!r} twice: only one could be kept")

@@ -35,9 +35,10 @@ BENCHMARKS = {"experts": "demonstrators"}
 def refuse_renamed(arguments: Sequence[str]) -> None:
     """Raise ConfigError naming the new form of the first argument with an old name."""
     for argument in arguments:
-        name, equals, text = argument.partition("=")
-        if not equals:
+        name = argument.partition("=")[0]
+        if name == argument:
             continue
+        text = argument.removeprefix(f"{name}=")
         for value in text.split(","):  # several of a --multirun
             old = f"{name}={value}"
             if old in VALUES:

@@ -164,7 +164,7 @@ class Demo(Learning):
 
 @dataclass
 class Info:
-    """Print what a data set holds: episodes, steps, hours, and every key with shape, dtype, range."""
+    """Print what a data set holds: episodes, steps, hours; each key's shape, dtype and range."""
 
     path: Path = option(REQUIRED, "the data set's folder", positional=True)
 
@@ -298,7 +298,7 @@ class Compare:
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb of the command line: what it does, and its options, or those of each of its actions."""
+    """A verb: what it does, and its options, or those of each of its actions."""
 
     summary: str
     options: type | None = None

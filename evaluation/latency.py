@@ -1,4 +1,6 @@
-"""What a plan is charged with in simulation: nothing, a constant time, or times that were measured on a machine."""
+"""What a plan is charged with in simulation: nothing, a constant time, or times that were measured
+on a machine.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ SURE = 0.95
 
 @dataclass(frozen=True)
 class LatencyModel:
-    """The seconds that plans take: `cold_s` are those of a row's first plan, `warm_s` of the later ones."""
+    """The seconds that plans take: `cold_s` are those of a row's first plan, `warm_s` of the later
+    ones.
+    """
 
     cold_s: Sequence[float]
     warm_s: Sequence[float]
@@ -49,26 +53,25 @@ class LatencyModel:
 
 @dataclass(frozen=True)
 class PlannerTiming:
-    """How a controller asks: what plans are charged with, and with how many actions left the next one is asked for."""
+    """How a controller asks: what plans are charged with, and with how many actions left the next
+    one is asked for.
+    """
 
     latency_model: LatencyModel | None
     replan_at: int
 
     @classmethod
     def of(cls, config: Mapping[str, Any], sampler: str, rate_hz: float) -> PlannerTiming:
-        """From the keys latency, profile and planner of an evaluation of `way` (as `rti-2`)."""
+        """From the keys latency, profile and planner of an evaluation by `sampler` (as `rti-2`)."""
         if config["planner"] not in PLANNERS:
             raise ConfigError(
                 f"planner is {config['planner']!r}; choose one of {', '.join(PLANNERS)}"
             )
         latency_model = parse(config["latency"], config["profile"], sampler)
-        early = latency_model is not None and config["planner"] == "async"
-        return cls(
-            latency_model,
-            int(np.ceil(latency_model.expected_s * rate_hz - 1e-9))
-            if early and latency_model
-            else 0,
-        )
+        replan_at = 0
+        if latency_model is not None and config["planner"] == "async":
+            replan_at = int(np.ceil(latency_model.expected_s * rate_hz - 1e-9))
+        return cls(latency_model, replan_at)
 
     def planner(self, policy: Policy, seeds: Sequence[int]) -> ImmediatePlanner | DelayedPlanner:
         """A planner for one episode in each row."""
@@ -80,7 +83,9 @@ class PlannerTiming:
 
 
 def parse(latency: str, profile: str, sampler: str) -> LatencyModel | None:
-    """`none`, a time as `0.1s` or `100ms`, or `profile`: measured times of `way`, read from the file `profile`."""
+    """`none`, a time as `0.1s` or `100ms`, or `profile`: measured times of `sampler`, read from the
+    file `profile`.
+    """
     if latency == "none":
         return None
     if latency == "profile":
@@ -95,27 +100,26 @@ def parse(latency: str, profile: str, sampler: str) -> LatencyModel | None:
 
 
 def read_profile(path: Path, sampler: str) -> LatencyModel:
-    """The times of a way from a file that `hotstart bench call_time CHECKPOINT out=FILE` wrote."""
-    wanted = f"`hotstart bench call_time CHECKPOINT samplers={sampler.replace('-', ':')} out={path}` measures one"
+    """The times of a sampler from a file that `hotstart bench call_time` wrote."""
+    asked = sampler.replace("-", ":")
+    wanted = f"`hotstart bench call_time CHECKPOINT samplers={asked} out={path}` measures one"
     if not path.is_file():
         raise DataError(f"there is no latency profile {path}: {wanted}")
     try:
         found = read_json(path, DataError)
     except DataError as error:
         raise DataError(f"{path} is no latency profile ({error}): {wanted}") from None
+    measured = None
     if isinstance(found, dict):
         measured = found.get("seconds")
-    else:
-        measured = None
     if not isinstance(measured, dict):
         raise DataError(f"{path} is no latency profile: {wanted}")
     if sampler not in measured:
         raise DataError(
             f"{path} holds no times of {sampler}, only of {cut(', '.join(measured))}: {wanted}"
         )
-    if isinstance(measured[sampler], dict):
-        times = measured[sampler]
-    else:
+    times = measured[sampler]
+    if not isinstance(times, dict):
         times = {}
     return LatencyModel(_read_times(times, "cold", path), _read_times(times, "warm", path))
 
@@ -129,6 +133,7 @@ def _read_times(times: Mapping[str, Any], part: str, path: Path) -> list[float]:
         )
     if not all(0 <= seconds <= LONGEST_S for seconds in found):
         raise DataError(
-            f"{path} holds times of {part} plans that are none: {shorten(found)}; 0 to {LONGEST_S} s are possible"
+            f"{path} holds times of {part} plans that are none: {shorten(found)}; "
+            f"0 to {LONGEST_S} s are possible"
         )
     return found

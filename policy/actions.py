@@ -51,6 +51,13 @@ class Representation:
         pose: Sequence[str] = ("eef_pos", "eef_quat_site"),
         discrete_size: float = 1.0,
     ) -> None:
+        """Build it with these options.
+
+        rotation: vector (rotation vectors as they are) or rotation_6d (two columns of the matrix)
+        frame: world (poses as they are) or hand (relative to the newest observed pose)
+        pose: observations that hold the hand's position and quaternion (xyzw)
+        discrete_size: the network sees numbers of two values as plus and minus this
+        """
         _check(rotation, frame)
         if not 0 < discrete_size <= 1:
             raise ConfigError(

@@ -1,7 +1,9 @@
-"""Options of verbs, parts and environments: name, type, default, meaning and unit, read from where they are declared.
+"""Options of verbs, parts and environments: name, type, default, meaning and unit, read from where
+they are declared.
 
-A dataclass declares its options by `spec.option`. A constructor declares them by its signature and by lines
-`NAME: MEANING` in its docstring, units in brackets; a meaning goes on in lines that are indented.
+A dataclass declares its options by `spec.option`. A constructor declares them by its signature and
+by lines `NAME: MEANING` in its docstring, units in brackets; a meaning ends at the next
+name or an empty line.
 """
 
 from __future__ import annotations
@@ -16,13 +18,16 @@ from typing import Any
 from ..spec import REQUIRED
 from .plugins import hints_of
 
-MEANING = re.compile(r"^(\w+): (.+(?:\n[ ]+\S.*)*)", re.MULTILINE)
-"""`NAME: MEANING` in a docstring, with the indented lines after it."""
+MEANING = re.compile(r"^(\w+): (.+(?:\n(?!\w+: ).+)*)", re.MULTILINE)
+"""`NAME: MEANING` in a docstring, with the lines up to the next name or an empty line."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """An option: `default` is REQUIRED where it must be given; a `positional` one may be given without its name."""
+    """An option: `default` is REQUIRED where it must be given.
+
+    A `positional` one may be given without its name.
+    """
 
     name: str
     hint: Any

@@ -2,14 +2,19 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hotstart.cli import main
+from hotstart.commands import bench
 from hotstart.configs import compose
+from hotstart.configs.reader import read_arguments
 from hotstart.configs.schema import VERBS
-from hotstart.spec import ConfigError
+from hotstart.spec import REQUIRED, ConfigError
+from hotstart.system.options import read_options
 
 COMPOSED = [name for name, verb in VERBS.items() if verb.composed]
 
@@ -90,6 +95,13 @@ def test_every_option_of_every_verb_has_a_meaning():
             assert [name for name, option in options.items() if not option.meaning] == []
 
 
+@pytest.mark.parametrize("axis", compose.TARGETS)
+def test_every_option_of_every_part_has_a_meaning(axis):
+    for target in compose.TARGETS[axis]:
+        for option in read_options(compose.find_target(target)).values():
+            assert option.meaning or option.default is REQUIRED, f"{target}: {option.name}"
+
+
 @pytest.mark.parametrize("group", compose.list_groups())
 def test_every_choice_of_every_axis_has_a_meaning(group):
     assert [name for name, text in compose.describe_group(group).items() if not text] == []
@@ -120,7 +132,7 @@ def test_help_is_quick():
 def test_help_lists_the_options_of_a_part(capsys):
     assert main(["train", "--help", "denoiser=transformer"]) == 0
     shown = capsys.readouterr().out
-    assert "  denoiser.heads=  " in shown
+    assert "  denoiser.heads=        attention heads (whole number; default 4)\n" in shown
     assert "denoiser.channels=" not in shown
     assert "did you mean 'unet'" in refuse(capsys, "train", "--help", "denoiser=unett")
 
@@ -215,6 +227,27 @@ def test_mistakes_are_explained(arguments, expected, capsys):
     assert expected in refuse(capsys, *arguments)
 
 
+def list_readme_commands():
+    """The command lines of the README's code blocks."""
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    return re.findall(r"^hotstart (.+)$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", list_readme_commands())
+def test_commands_of_the_readme_are_understood(line):
+    verb, *arguments = shlex.split(line, comments=True)
+    if VERBS[verb].composed:
+        given = [argument for argument in arguments if argument != "--multirun"]
+        for run in compose.sweep(verb, given):
+            assert compose.compose_config(verb, run)
+    elif verb == "bench":
+        assert read_arguments(arguments[1:], bench._import(arguments[0]).Options)
+    elif VERBS[verb].actions:
+        assert read_arguments(arguments[1:], VERBS[verb].actions[arguments[0]])
+    else:
+        assert read_arguments(arguments, VERBS[verb].options)
+
+
 def test_a_sweep_is_every_combination_each_with_its_own_output():
     runs = compose.sweep(
         "evaluate", ["runs/x", "inference=ddim,dpmpp", "seed=range(1,3)", "out=o/r.json"]
@@ -235,6 +268,12 @@ def test_a_sweep_leaves_names_alone_that_differ_already():
         "s3.json",
         "s4.json",
     ]
+
+
+def test_a_sweep_takes_solvers():
+    runs = compose.sweep("evaluate", ["x", "solver@inference.solver=ddpm,dpmpp"])
+    solvers = [compose.compose_config("evaluate", run)["inference"]["solver"] for run in runs]
+    assert [solver["_target_"].rpartition(".")[2] for solver in solvers] == ["DDIM", "DPMSolverPP"]
 
 
 def test_a_sweep_of_trainings_gives_each_its_own_run():

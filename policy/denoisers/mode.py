@@ -150,6 +150,23 @@ class ModeTransformer(Network[ModeContext, ModeModulation]):
         shared: float = 1.0,
         level_width: int = 64,
     ) -> None:
+        """Build it with these options.
+
+        embed: width of a token
+        layers: layers
+        heads: attention heads
+        experts: expert networks in each layer
+        top: experts that work on a token
+        hidden: hidden numbers of an expert; 0: four times embed
+        steps: longest plan that the positions reach [ticks]
+        causal: whether later actions are hidden from earlier ones
+        stochastic_routing: whether experts are drawn at random in training instead of the likeliest
+        balance: weight of the loss that spreads the work over the experts
+        router_z: weight of the loss on large router logits
+        prior: weight of the loss that gives near noise levels the same experts
+        shared: share of a token's channels that its layers read, a window of its noise level
+        level_width: numbers of the noise level's embedding
+        """
         super().__init__()
         check_heads(embed, heads)
         check_routing(experts, top)

@@ -141,6 +141,15 @@ class PublishedUnet(Network[PublishedContext, tuple[Tensor, ...]]):
         scaled: bool = True,
         indices: int = 100,
     ) -> None:
+        """Build it with these options.
+
+        channels: channels per resolution, finest first
+        kernel: action steps that a convolution sees
+        groups: groups of GroupNorm
+        step_width: numbers of the noise index's embedding
+        scaled: whether FiLM scales as well as shifts
+        indices: noise indices that it was trained with
+        """
         super().__init__()
         self.width, self.channels = width, tuple(channels)
         self.step_width = step_width

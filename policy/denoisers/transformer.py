@@ -149,6 +149,16 @@ class DiffusionTransformer(Network[TransformerContext, TokenModulation]):
         kernel: int = 3,
         level_width: int = 64,
     ) -> None:
+        """Build it with these options.
+
+        embed: width of a token
+        layers: layers
+        heads: attention heads
+        steps: longest plan that the positions reach [ticks]
+        causal: whether later actions are hidden from earlier ones
+        kernel: neighbouring action steps that the MLP's convolution sees; 1: only its own
+        level_width: numbers of the noise level's embedding
+        """
         super().__init__()
         check_heads(embed, heads)
         if kernel < 1 or kernel % 2 == 0:

@@ -94,6 +94,13 @@ class ConditionalUnet(Network[UnetContext, tuple[Tensor, ...]]):
         groups: int = 8,
         level_width: int = 64,
     ) -> None:
+        """Build it with these options.
+
+        channels: channels per resolution, finest first
+        kernel: action steps that a convolution sees
+        groups: groups of GroupNorm; they divide every number of channels
+        level_width: numbers of the noise level's embedding
+        """
         super().__init__()
         self.width, self.channels = width, tuple(channels)
         if any(count % groups for count in self.channels):

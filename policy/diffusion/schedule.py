@@ -70,6 +70,10 @@ class VPCosine:
     """Cosine schedule of Improved DDPM (2102.09672, eq. 17), as in Diffusion Policy; continuous."""
 
     def __init__(self, offset: float = 0.008) -> None:
+        """Build it with these options.
+
+        offset: offset of the cosine near time 0
+        """
         if not 0 <= offset < 1:
             raise ConfigError(f"schedule.offset is {offset}; it must lie in [0, 1)")
         self.offset = offset
@@ -131,7 +135,14 @@ class LogLogistic:
         scale: float = 0.5,
         logistic: bool = True,
     ) -> None:
-        """`centre` is the median sigma before truncation, `scale` the logistic's, of log sigma."""
+        """`centre` is the median sigma before truncation, `scale` the logistic's, of log sigma.
+
+        sigma_min: least sigma that is trained on
+        sigma_max: largest sigma, at schedule time 1
+        centre: median sigma before the ends are cut off
+        scale: scale of the logistic in log sigma
+        logistic: whether log sigma is drawn logistic; false: uniformly
+        """
         if not 0 < sigma_min < sigma_max or centre <= 0 or scale <= 0:
             raise ConfigError(
                 f"schedule.sigma_min is {sigma_min}, sigma_max {sigma_max}, centre {centre} and "
@@ -175,6 +186,10 @@ class IndexTable:
     """
 
     def __init__(self, indices: int = 100) -> None:
+        """Build it with these options.
+
+        indices: noise indices of the imported network
+        """
         if indices < 2:
             raise ConfigError(
                 f"schedule.indices is {indices}; at least two noise indices are needed"

@@ -74,7 +74,12 @@ class DDIM:
     order = 1
 
     def __init__(self, eta: float = 0.0, min_std: float = 0.0) -> None:
-        """`min_std` is in normalised units, see the module's text; 0 adds no noise."""
+        """`min_std` is in normalised units, see the module's text; 0 adds no noise.
+
+        eta: noise that a step adds: 0 none (DDIM), 1 ancestral (DDPM)
+        min_std: least standard deviation of the noise that a step adds [normalised units]; 0: as
+            the solver says
+        """
         if not 0 <= eta <= 1:
             raise ConfigError(f"inference.solver.eta is {eta}; it must lie in [0, 1]")
         self.eta = eta
@@ -109,7 +114,12 @@ class DPMSolverPP:
     """
 
     def __init__(self, order: int = 2, min_std: float = 0.0) -> None:
-        """`min_std` is in normalised units, see the module's text; 0 adds no noise."""
+        """`min_std` is in normalised units, see the module's text; 0 adds no noise.
+
+        order: estimates that a step uses: 1 or 2
+        min_std: least standard deviation of the noise that a step adds [normalised units]; 0: as
+            the solver says
+        """
         if order not in (1, 2):
             raise ConfigError(
                 f"inference.solver.order is {order}; DPM-Solver++ is here in order 1 and 2"
@@ -170,7 +180,12 @@ class PLMS:
     """
 
     def __init__(self, order: int = 4, min_std: float = 0.0) -> None:
-        """`min_std` is in normalised units, see the module's text; 0 adds no noise."""
+        """`min_std` is in normalised units, see the module's text; 0 adds no noise.
+
+        order: noise estimates that a step uses: 1 to 4
+        min_std: least standard deviation of the noise that a step adds [normalised units]; 0: as
+            the solver says
+        """
         if order not in (1, 2, 3, 4):
             raise ConfigError(f"inference.solver.order is {order}; PLMS is here in orders 1 to 4")
         self.order = order

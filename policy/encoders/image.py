@@ -42,6 +42,20 @@ class ImageEncoder(nn.Module):
         jitter: float = 0.0,
         shared: bool = False,
     ) -> None:
+        """Build it with these options.
+
+        token_width: numbers of the token of an observed step
+        backbone: network for each camera: resnet (ResNet-18), vit, or efficientnet (frozen)
+        channels: channels of the ResNet's first stage; 64 is ResNet-18
+        stages: stages of the ResNet
+        keypoints: points of the ResNet's spatial softmax
+        embed: width of the vision transformer
+        layers: layers of the vision transformer
+        heads: attention heads of the vision transformer
+        crop: share of each side that a random crop keeps in training; the middle in evaluation
+        jitter: strength of random changes of colour in training; 0: none
+        shared: whether all cameras go through one network
+        """
         super().__init__()
         images = {name: key for name, key in obs_spec.keys.items() if key.kind == "image"}
         if not images:

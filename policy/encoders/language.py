@@ -65,6 +65,13 @@ class InstructionEncoder(nn.Module):
         buckets: int = 4096,
         condition_dropout: float = 0.0,
     ) -> None:
+        """Build it with these options.
+
+        base: configuration of the encoder of the other observations; none: states
+        text_encoder: learned (word vectors trained with the policy) or sentences (frozen, an extra)
+        buckets: learned word vectors; words find theirs by a checksum
+        condition_dropout: share of training rows whose instruction is left out
+        """
         super().__init__()
         _check(text_encoder, condition_dropout)
         self.name = _language_key(obs_spec)

@@ -107,6 +107,17 @@ class PublishedEncoder(nn.Module):
         image_mean: Sequence[float] = (),
         image_std: Sequence[float] = (),
     ) -> None:
+        """Build it with these options.
+
+        backbone: the cameras' ResNet, as torchvision names it
+        keypoints: points of the spatial softmax
+        grouped: whether GroupNorm replaces BatchNorm
+        separate: whether each camera has a network of its own
+        crop: height and width of the crop [px]; empty: none
+        resize: height and width before the crop [px]; empty: as they come
+        image_mean: mean of each colour in [0, 1], three numbers per camera
+        image_std: standard deviation of each colour, three numbers per camera
+        """
         super().__init__()
         if backbone not in STAGES:
             raise ConfigError(

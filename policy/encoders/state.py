@@ -14,6 +14,10 @@ class StateEncoder(nn.Module):
     """All state keys of one observed step -> one token of `token_width` numbers."""
 
     def __init__(self, obs_spec: ObsSpec, observed: int, token_width: int = 64) -> None:
+        """Build it with these options.
+
+        token_width: numbers of the token of an observed step
+        """
         super().__init__()
         wrong = [name for name, key in obs_spec.keys.items() if key.kind != "state"]
         if wrong:

@@ -24,6 +24,13 @@ class Anchored(Sampler):
         solver: Solver | None = None,
         clip: float | None = 1.0,
     ) -> None:
+        """Build it with these options.
+
+        steps: denoiser evaluations of a plan
+        start: schedule time in (0, 1] to begin at
+        solver: step from one noise level to the next
+        clip: estimates are clipped to this in each number [normalised units]; none: never
+        """
         if not 0 < start <= 1:
             raise ConfigError(
                 f"inference.start is {start}; it is a schedule time above 0 and at most 1"

@@ -39,6 +39,16 @@ class BidirectionalDecoding(Sampler):
         solver: Solver | None = None,
         clip: float | None = 1.0,
     ) -> None:
+        """Build it with these options.
+
+        samples: plans that are sampled
+        kept: plans nearest to the previous one that are compared
+        steps: denoiser evaluations of each plan
+        weak_steps: denoiser evaluations of the weaker plans; 0: without them
+        decay: factor of a step's weight for each step that it lies ahead
+        solver: step from one noise level to the next
+        clip: estimates are clipped to this in each number [normalised units]; none: never
+        """
         if not 1 <= kept <= samples:
             raise ConfigError(
                 f"inference.kept is {kept} of {samples} samples; keep at least one and at most all"

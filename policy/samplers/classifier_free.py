@@ -27,6 +27,15 @@ class ClassifierFreeGuidance(Sampler):
         solver: Solver | None = None,
         clip: float | None = 1.0,
     ) -> None:
+        """Build it with these options.
+
+        steps: steps of a plan, of one or two denoiser evaluations
+        weight: strength of the guidance; 1: none
+        agree: distance of both estimates below which the second one is left out [normalised units];
+            none: never
+        solver: step from one noise level to the next
+        clip: estimates are clipped to this in each number [normalised units]; none: never
+        """
         if agree is not None and agree < 0:
             raise ConfigError(
                 f"inference.agree is {agree}; it is a distance of 0 or more in normalised units, "

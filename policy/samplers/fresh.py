@@ -26,6 +26,13 @@ class Fresh(Sampler):
         clip: float | None = 1.0,
         start_noise: float = 1.0,
     ) -> None:
+        """Build it with these options.
+
+        steps: denoiser evaluations of a plan
+        solver: step from one noise level to the next
+        clip: estimates are clipped to this in each number [normalised units]; none: never
+        start_noise: factor of the noise that a plan begins with; 0: one plan for one observation
+        """
         self.steps = check_steps(steps)
         self.solver = solver or DDIM()
         self.clip = clip

@@ -47,6 +47,16 @@ class RealTimeChunking(Sampler):
         solver: Solver | None = None,
         clip: float | None = 1.0,
     ) -> None:
+        """Build it with these options.
+
+        steps: denoiser evaluations of a plan
+        mode: full (guided as in the paper), identity (cheaper, holds nearer) or trained (clean
+            prefix)
+        beta: largest weight of the guidance
+        fade: how the weight falls behind the frozen prefix: exp, linear or hard
+        solver: step from one noise level to the next
+        clip: estimates are clipped to this in each number [normalised units]; none: never
+        """
         for name, value, choices in (
             ("mode", mode, get_args(Mode)),
             ("fade", fade, get_args(Fade)),

@@ -49,6 +49,14 @@ class Streaming(Sampler):
         solver: Solver | None = None,
         clip: float | None = 1.0,
     ) -> None:
+        """Build it with these options.
+
+        steps: denoiser evaluations of a call, which take every block down one stair
+        cold: denoiser evaluations of a row's first plan
+        primer: how a first plan is made: denoise, zero or constant
+        solver: step from one noise level to the next
+        clip: estimates are clipped to this in each number [normalised units]; none: never
+        """
         if primer not in get_args(Primer):
             raise ConfigError(
                 f"inference.primer is {primer!r}; choose one of {', '.join(get_args(Primer))}"

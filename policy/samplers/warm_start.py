@@ -66,6 +66,22 @@ class WarmStart(Sampler):
         min_start: float | None = None,
         start_noise: float = 1.0,
     ) -> None:
+        """Build it with these options.
+
+        steps: denoiser evaluations of a warm-started plan
+        start: schedule time in (0, 1] to begin at; none: min_start, or higher for a gripper
+        cold: denoiser evaluations of a row's first plan
+        solver: step from one noise level to the next
+        renoise: whether the shifted plan gets the noise of the start level
+        neutral: whether numbers of two values begin at 0, from where they can flip
+        fallback: distance of the first estimate from the shifted plan above which a row is sampled
+            afresh [normalised units]; none: never
+        clip: estimates are clipped to this in each number [normalised units]; none: never
+        ramp: whether the start rises to pure noise behind the chunk; none: where staircases were
+            trained
+        min_start: least start where none is given; none: the checkpoint's calibration, else 0.3
+        start_noise: factor of the noise that the shifted plan gets
+        """
         _check_start(start, "start")
         _check_start(min_start, "min_start")
         if fallback is not None and fallback <= 0:

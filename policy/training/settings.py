@@ -55,10 +55,10 @@ class TrainingSettings:
     batch: int = option(128, "windows in a step, of all processes together")
     learning_rate: float = option(3e-4, "highest learning rate (AdamW)")
     warmup: int | None = option(
-        None, "steps until the learning rate is reached; null: 250, but at most a tenth of steps"
+        None, "steps until the learning rate is reached; none: 250, but at most a tenth of steps"
     )
     weight_decay: float = option(1e-4, "weight decay of AdamW")
-    clip_norm: float = option(1.0, "gradients longer than this are shortened to it; .inf: never")
+    clip_norm: float = option(1.0, "gradients longer than this are shortened to it; inf: never")
     ema_power: float = option(
         0.75, "the averaged weights that are kept follow by 1 - (1 + step)^-ema_power"
     )

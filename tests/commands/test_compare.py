@@ -7,7 +7,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from hotstart.cli import run_verb
-from hotstart.commands import compare, plots
+from hotstart.commands import plots
+from hotstart.commands.entries import name_results
 from hotstart.control import RowLog
 from hotstart.evaluation import results
 from hotstart.spec import ActionSpec, ConfigError, DataError
@@ -24,7 +25,10 @@ def _save(
     latency_s=0.0,
     planner="sync",
 ):
-    """A result whose episode i succeeds when wins[i]; moves are a straight line, calls take 10 ms."""
+    """A result whose episode i succeeds when wins[i].
+
+    Moves are a straight line, calls take 10 ms.
+    """
     line, ticks = [np.array([t / 24]) for t in range(24)], [1.0] * 24
     logs = [
         RowLog(
@@ -252,9 +256,9 @@ def test_names_grow_until_they_differ(tmp_path):
         {"inference": "ddim", "task": "lift", "checkpoint": "x"},
         {"inference": "rti", "task": "lift", "checkpoint": "x"},
     ]
-    assert compare.names(plain, files) == ["ddim", "rti"]
-    assert compare.names([plain[0], plain[0] | {"checkpoint": "y"}], files) == ["ddim x", "ddim y"]
-    assert compare.names([plain[0], plain[0]], files) == ["ddim a", "ddim b"]
+    assert name_results(plain, files) == ["ddim", "rti"]
+    assert name_results([plain[0], plain[0] | {"checkpoint": "y"}], files) == ["ddim x", "ddim y"]
+    assert name_results([plain[0], plain[0]], files) == ["ddim a", "ddim b"]
 
 
 def test_names_say_which_settings_differ(tmp_path):
@@ -271,7 +275,7 @@ def test_names_say_which_settings_differ(tmp_path):
         for start, eta in ((0.2, 1.0), (0.5, 1.0), (0.5, 0.0))
     ]
     starts = [plain | {"sampler_settings": own} for own in settings]
-    assert compare.names(starts, files[:3]) == [
+    assert name_results(starts, files[:3]) == [
         "rti-2 start=0.2 solver.eta=1.0",
         "rti-2 start=0.5 solver.eta=1.0",
         "rti-2 start=0.5 solver.eta=0.0",
@@ -282,21 +286,21 @@ def test_names_say_which_settings_differ(tmp_path):
         starts[0] | {"inference": "rti-1"},
         starts[0] | {"inference": "ddim-2"},
     ]
-    assert compare.names(forms, files) == [
+    assert name_results(forms, files) == [
         "rti-2 precision=fp32",
         "rti-2 precision=bf16",
         "rti-1 precision=fp32",
         "ddim-2",
     ]
     old = {key: value for key, value in plain.items() if key not in ("executed", "precision")}
-    assert compare.names([plain, old, starts[0]], files[:3]) == [
+    assert name_results([plain, old, starts[0]], files[:3]) == [
         "rti-2 0",
         "rti-2 1",
         "rti-2 2",
     ]  # an old result says less
 
 
-def test_wrong_words(tmp_path, capsys):
+def test_wrong_arguments(tmp_path, capsys):
     path = _save(tmp_path / "a.json", "ddim-10", [1])
     for words, wanted in (
         ([], "files must be given"),

@@ -1,4 +1,6 @@
-"""What a chunk costs, counted where operators are dispatched, against what the sizes of a network say."""
+"""What a chunk costs, counted where operators are dispatched, against what the sizes of a network
+say.
+"""
 
 import pytest
 import torch

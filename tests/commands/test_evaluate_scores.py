@@ -1,4 +1,6 @@
-"""What an environment says of its episodes reaches the result: scores below zero, success that is not reported."""
+"""What an environment says of its episodes reaches the result: scores below zero, success that is
+not reported.
+"""
 
 import json
 

@@ -1,4 +1,6 @@
-"""`evaluate` takes a checkpoint's word for its task only as far as that reaches no module and no file."""
+"""`evaluate` takes a checkpoint's word for its task only as far as that reaches no module and no
+file.
+"""
 
 import sys
 

@@ -1,4 +1,6 @@
-"""The fuzzing benchmark: its good files are read, its damage is found out, and faults are counted as what they are."""
+"""The fuzzing benchmark: its good files are read, its damage is found out, and faults are counted
+as what they are.
+"""
 
 import numpy as np
 import pytest

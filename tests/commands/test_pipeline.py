@@ -85,7 +85,9 @@ def expanded(word):
 
 
 def check_printed(page):
-    """The commands that a page advises, as words: composed, with a checkpoint that is there, or run where that is quick."""
+    """The commands that a page advises, as words: composed, with a checkpoint that is there, or run
+    where that is quick.
+    """
     commands = [
         shlex.split(unescape(text)) for text in re.findall(r"<pre><code>(.*?)</code></pre>", page)
     ]
@@ -122,7 +124,9 @@ def test_training_again_has_nothing_left_to_do(pusht_run):
 def test_a_task_of_another_rate_than_the_data_is_refused_or_run_at_its_own(
     pusht_run, tmp_path, capsys
 ):
-    """Time counts by the robot's clock: the same commands have the same jerk, whatever the data's rate was."""
+    """Time counts by the robot's clock: the same commands have the same jerk, whatever the data's
+    rate was.
+    """
     run, _ = pusht_run
     few = (
         "episodes=2",

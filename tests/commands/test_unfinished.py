@@ -1,4 +1,6 @@
-"""The file of an evaluation that goes on: what is kept, what a kill leaves of it, and for which evaluation it counts."""
+"""The file of an evaluation that goes on: what is kept, what a kill leaves of it, and for which
+evaluation it counts.
+"""
 
 import json
 from dataclasses import asdict
