@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,7 +88,7 @@ def find_circles(arrows: set[Arrow]) -> list[list[str]]:
     return found
 
 
-def find_upward(arrows: set[Arrow], floors: dict[str, float]) -> list[str]:
+def find_upward(arrows: set[Arrow], floors: Mapping[str, float]) -> list[str]:
     """Imports from a top folder or root file to another one on the same or a higher floor."""
     found = []
     for mine, target in sorted(arrows):

@@ -20,7 +20,7 @@ from ..spec import (
 from .base import Observations, TaskEnv
 from .snapshots import RowSnapshot
 
-FEEDBACK = {
+FEEDBACK: dict[str, type] = {
     "terminated": bool,
     "truncated": bool,
     "reward": np.float64,
@@ -151,7 +151,9 @@ class VectorEnv:
         self._observation: dict[str, NDArray[Any]] = {}
         for name, key in self.obs_spec.keys.items():
             self._observation[name] = np.zeros((self.rows, *key.shape), key.dtype)
-        self._feedback = {name: np.zeros(self.rows, dtype) for name, dtype in FEEDBACK.items()}
+        self._feedback: dict[str, NDArray[Any]] = {}
+        for name, dtype in FEEDBACK.items():
+            self._feedback[name] = np.zeros(self.rows, dtype)
         self._feedback["terminated"][:] = True
         for row in self._frames:
             self._frames[row] = []

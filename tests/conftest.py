@@ -127,7 +127,8 @@ class ScriptedRobot:
 
     def __init__(self, rows: int, ends: Sequence[int] = (), fails_at: int | None = None) -> None:
         self.rows, self.action_spec, self.substeps = rows, ACTION_SPEC, 1
-        self.rate_hz, self.servo_hz = RATE_HZ, None
+        self.rate_hz = RATE_HZ
+        self.servo_hz: float | None = None
         self.obs_spec = ObsSpec({"tick": ObsKey((1,), "float64")})
         self.ends, self.fails_at = np.array([*ends, *[10**9] * (rows - len(ends))]), fails_at
         self.commands: list[np.ndarray] = []

@@ -84,7 +84,7 @@ class Foreign:
     def reset(self):
         self.left = []
 
-    def submit(self, state, ask):
+    def submit(self, state, query):
         self.left = list(self.answers)
 
     def poll(self, now_s):

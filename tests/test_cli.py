@@ -69,7 +69,9 @@ def test_help_of_composed_verbs_shows_every_choice_and_every_option_once(verb, c
     listed = list_options(shown)
     assert len(listed) == len(set(listed))
     parts = {"horizon", "training", "training.regimes"}
-    assert set(compose.flatten_options(VERBS[verb].options)) - parts <= set(listed)
+    options = VERBS[verb].options
+    assert options is not None
+    assert set(compose.flatten_options(options)) - parts <= set(listed)
     for axis in compose.default_choices(verb):
         for choice, meaning in compose.describe_group(axis).items():
             assert re.search(rf"^ +{choice} +{re.escape(meaning)}$", shown, re.MULTILINE)

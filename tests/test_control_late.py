@@ -3,6 +3,7 @@
 import gc
 import threading
 import time
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -158,25 +159,24 @@ def test_the_state_of_the_answer_is_adopted_into_the_newer_one(scripted):
 # --- time below the tick
 
 
-class Fine:
-    """Makes a scripted robot of ten substeps a period; keeps how long each command lasted."""
+def make_fine(scripted: Any, rows: int = 1) -> Any:
+    """A scripted robot of ten substeps a period; keeps how long each command lasted."""
 
-    def __new__(cls, scripted, rows=1):
-        class Robot(scripted.Robot):
-            def __init__(self):
-                super().__init__(rows)
-                self.substeps, self.lasted = 10, []
+    class Robot(scripted.Robot):
+        def __init__(self):
+            super().__init__(rows)
+            self.substeps, self.lasted = 10, []
 
-            def act(self, actions, substeps=None, timed=None):
-                self.lasted.append(substeps.copy())
-                return super().act(actions, substeps)
+        def act(self, actions, substeps=None, timed=None):
+            self.lasted.append(substeps.copy())
+            return super().act(actions, substeps)
 
-        return Robot()
+    return Robot()
 
 
 def test_a_plan_is_used_at_the_substep_it_comes(scripted):
     """37 ms are four substeps of 10 ms: the hold is cut there, and the chunk's periods are counted from there on."""
-    robot, policy = Fine(scripted), scripted.Policy()
+    robot, policy = make_fine(scripted), scripted.Policy()
     (log,) = run(robot, policy, late_with(policy, 0.037), VirtualClock(), [0], LoopSettings(11))
     lasted = [int(one[0]) for one in robot.lasted]
     assert lasted[:10] == [4, 10, 10, 10, 10, 4, 10, 10, 10, 10]
@@ -190,7 +190,7 @@ def test_a_plan_is_used_at_the_substep_it_comes(scripted):
 
 
 def test_a_late_row_has_a_clock_of_its_own(scripted):
-    robot, policy = Fine(scripted, 2), scripted.Policy()
+    robot, policy = make_fine(scripted, 2), scripted.Policy()
     planner = DelayedPlanner(policy, lambda row, number: 0.25 * row, 0.0)
     logs = run(robot, policy, planner, VirtualClock(), [0, 1], LoopSettings(10))
     assert [log.starved_ticks for log in logs] == [0.0, 5.0]
@@ -220,6 +220,7 @@ def test_a_turn_shorter_than_a_period_is_no_further_entry_of_the_history(tiny_mo
             return {"state": np.stack((self.ms, self.ms), -1).astype(np.float32)}
 
         def act(self, actions, substeps=None, timed=None):
+            assert substeps is not None
             self.ms = self.ms + 10 * substeps
             return super().act(actions)
 
@@ -448,7 +449,7 @@ def test_a_closed_planner_takes_no_questions(scripted):
     planner.close()
     planner.close()
     with pytest.raises(ConfigError, match="closed"):
-        planner.submit(None, None)
+        planner.submit(None, cast(Any, None))
 
 
 def test_nothing_of_an_episode_before_reaches_the_next_one(scripted):

@@ -80,7 +80,7 @@ class Arm:
         while self.time_s + 1 / SERVO_HZ <= self.clock.now_s() + 1e-9:
             self.time_s += 1 / SERVO_HZ
             if len(self.plan) > 0:
-                wanted = np.interp(self.time_s, self.plan.times_s, self.plan.actions)
+                wanted = float(np.interp(self.time_s, self.plan.times_s, self.plan.actions))
                 velocity = (wanted - self.position) * SERVO_HZ
                 self.position += velocity / SERVO_HZ
             self.trace.append((self.time_s - self.start_s, self.position))
@@ -91,7 +91,8 @@ class Follower:
 
     def __init__(self, seconds: float = 0.0, steps: int = 12) -> None:
         self.horizon = Horizon(observed=1, planned=steps, executed=steps)
-        self.obs_spec, self.action_spec, self.rate_hz = OBS_SPEC, ACTION_SPEC, RATE_HZ
+        self.obs_spec, self.action_spec = OBS_SPEC, ACTION_SPEC
+        self.rate_hz: float | None = RATE_HZ
         self.seconds = seconds
         self.asked: list[tuple[int, int]] = []  # (executed, frozen)
 

@@ -2,6 +2,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,7 +69,8 @@ def test_verify_returns_1_for_errors(npz, tmp_path, capsys):
         "data",
         ["convert", str(npz), str(tmp_path / "data"), "fps=20", "keys=action:action,state:obs"],
     )
-    Store.open(tmp_path / "data")._group["data/state"][2, 1] = np.nan
+    state: Any = Store.open(tmp_path / "data")._group["data/state"]
+    state[2, 1] = np.nan
     assert run_verb("data", ["verify", f"path={tmp_path / 'data'}"]) == 1
     assert "error: state[2, 1] is NaN" in capsys.readouterr().out
 

@@ -23,7 +23,7 @@ def log(seed):
         score=float(np.float64(1) / 3),
         steps=3,
         commands=commands,
-        durations=[1.0, np.float64(0.1), 1.0],
+        durations=[1.0, float(np.float64(0.1)), 1.0],
         nfe=[10, int(np.int64(2))],
         starved_ticks=0.3,
         reactions=[(0.1, 0.30000000000000004, 2)],

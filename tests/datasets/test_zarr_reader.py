@@ -4,6 +4,7 @@ import pickle
 import time
 import zipfile
 from pathlib import Path
+from typing import Any, Literal
 
 import numcodecs
 import numpy as np
@@ -34,7 +35,14 @@ V3 = {
 CODECS = [(2, name) for name in V2] + [(3, name) for name in V3]
 
 
-def write(path, zarr_format=2, codec="raw", values=VALUES, chunks=(4, 5, 2), **options):
+def write(
+    path: Path,
+    zarr_format: Literal[2, 3] = 2,
+    codec: str = "raw",
+    values: np.ndarray = VALUES,
+    chunks: tuple[int, ...] = (4, 5, 2),
+    **options: Any,
+) -> Path:
     """An array `a` in a group, written by zarr."""
     group = zarr.open_group(str(path), mode="w", zarr_format=zarr_format)
     packed = (V2 if zarr_format == 2 else V3)[codec]
@@ -79,7 +87,7 @@ def test_reads_what_zarr_wrote(tmp_path, zarr_format, codec):
 )
 def test_orders_names_and_filters_mean_what_zarr_means(tmp_path, zarr_format, options):
     array = write(tmp_path / "g", zarr_format, "zstd", **options)
-    wanted = zarr.open_array(str(array), mode="r")[:]
+    wanted = np.asarray(zarr.open_array(str(array), mode="r")[:])
     np.testing.assert_allclose(wanted, VALUES, atol=1e-3)
     np.testing.assert_array_equal(read(array)[0:23], wanted)
 

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 from hotstart.envs.demonstrators.demonstrate import DEMONSTRATORS, demonstrate, make_demonstrator
-from hotstart.envs.demonstrators.hand import nearest_turn
+from hotstart.envs.demonstrators.hand import Hand, nearest_turn
 from hotstart.envs.demonstrators.pick_place import MOST_STRAIN_RAD, Scene, SquareDemonstrator
 from hotstart.envs.demonstrators.play import PlayDemonstrator, RandomDemonstrator
 from hotstart.envs.registry import make
 from hotstart.seeds import Purpose, numpy_generator
 from hotstart.spec import ConfigError
+from scipy.spatial.transform import Rotation
 
 ROBOSUITE = [name for name in DEMONSTRATORS if name not in ("metaworld", "lift")]
 
@@ -47,6 +48,10 @@ def test_a_can_that_is_knocked_out_of_the_hand_is_fetched_again():
     assert "reach" in phases
 
 
+def hand_at(heading_rad: float) -> Hand:
+    return Hand(np.zeros(3), Rotation.from_euler("z", heading_rad).as_matrix())
+
+
 def test_the_nut_is_turned_without_straining_the_wrist():
     """Whatever the nut's heading, grasp and place stay within what the wrist can do, and the nut ends where it fits."""
     for nut_rad in np.linspace(-np.pi, np.pi, 25):
@@ -54,11 +59,9 @@ def test_the_nut_is_turned_without_straining_the_wrist():
         demonstrator._preferred_rad = 1.6
         turns = [nearest_turn(nut_rad, np.pi + side) for side in (-np.pi / 2, 0.0, np.pi / 2)]
         scene = Scene(np.zeros(3), [nut_rad + np.pi / 2, nut_rad - np.pi / 2], np.zeros(3), turns)
-        hand = type("Hand", (), {"heading_rad": 1.6})()
-        grasp = demonstrator._grasp_turn(hand, scene)
+        grasp = demonstrator._grasp_turn(hand_at(1.6), scene)
         assert abs(grasp) < np.pi / 2 + 1e-9
-        hand.heading_rad = 1.6 + grasp
-        place = demonstrator._place_turn(hand, scene)
+        place = demonstrator._place_turn(hand_at(1.6 + grasp), scene)
         assert abs(grasp + place) < MOST_STRAIN_RAD
         final = nut_rad + place
         assert abs(nearest_turn(final, 0.0, np.pi / 2)) < 1e-9  # the hole fits

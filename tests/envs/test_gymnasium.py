@@ -1,6 +1,7 @@
 """Any registered environment: Gymnasium's own, gymnasium-robotics' and the user's."""
 
 from importlib import import_module
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -74,7 +75,7 @@ class Nested(gymnasium.Env):
 
 @pytest.fixture
 def nested():
-    gymnasium.register("HotstartNested-v0", entry_point=Nested)
+    gymnasium.register("HotstartNested-v0", entry_point=cast(Any, Nested))
     yield GymnasiumEnv("HotstartNested-v0", max_steps=10, score="success")
     del gymnasium.registry["HotstartNested-v0"]
 
@@ -155,7 +156,7 @@ class Kitchen(gymnasium.Env):
 
 @pytest.mark.parametrize("removes", [True, False])
 def test_a_kitchen_succeeds_with_its_named_tasks_and_scores_their_share(removes):
-    gymnasium.register("HotstartKitchen-v0", entry_point=Kitchen)
+    gymnasium.register("HotstartKitchen-v0", entry_point=cast(Any, Kitchen))
     try:
         env = GymnasiumEnv("HotstartKitchen-v0", 9, "tasks", remove_task_when_completed=removes)
     finally:
@@ -242,7 +243,7 @@ def seen():
     """Makes an environment that observes a value of a space."""
 
     def register(space, value=None):
-        gymnasium.register("HotstartSeen-v0", entry_point=lambda: Seen(space, value))
+        gymnasium.register("HotstartSeen-v0", entry_point=lambda **_: Seen(space, value))
         return "HotstartSeen-v0"
 
     yield register

@@ -3,6 +3,7 @@
 import os
 import warnings
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -348,7 +349,7 @@ def test_picture_shows_block_agent_goal_and_target():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: pusht.PushTEnv(obs="pixels"), "'pixels'.*keypoints, state"),
+        (lambda: pusht.PushTEnv(obs=cast(Any, "pixels")), "'pixels'.*keypoints, state"),
         (lambda: pusht.PushTEnv(goal=(1.0, 2.0)), "goal.*x, y, angle"),
         (lambda: pusht.PushTEnv(max_steps=0), "max_steps is 0"),
         (lambda: pusht.PushTEnv(render_size=2), "render_size is 2"),
@@ -356,7 +357,7 @@ def test_picture_shows_block_agent_goal_and_target():
         (lambda: pusht.PushTEnv().restart_from([1, 2, 3]), "state is.*block x, block y, angle"),
         (lambda: pusht.PushTEnv().reset(options={"start": 1}), "'start'.*valid: state"),
         (
-            lambda: pusht.observations_from_states(np.zeros((2, 5)), "video"),
+            lambda: pusht.observations_from_states(np.zeros((2, 5)), cast(Any, "video")),
             "'video'.*keypoints, state",
         ),
     ],

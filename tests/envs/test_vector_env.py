@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -282,7 +283,13 @@ def test_frames_of_recorded_rows(walk, workers):
 
 
 def test_wrong_counts_are_refused(walk):
-    for wrong in ({"rows": 0}, {"workers": -1}, {"frame_every": 0}, {"record_rows": [1]}):
+    wrongs: list[dict[str, Any]] = [
+        {"rows": 0},
+        {"workers": -1},
+        {"frame_every": 0},
+        {"record_rows": [1]},
+    ]
+    for wrong in wrongs:
         with pytest.raises(ConfigError, match=next(iter(wrong))):
             SimulatedRobot("walk", **wrong)
     with SimulatedRobot("walk", rows=2) as robot:

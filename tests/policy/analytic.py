@@ -135,4 +135,6 @@ def request(
         executed=torch.as_tensor(executed).expand(rows),
         frozen=torch.as_tensor(0 if frozen is None else frozen).expand(rows),
     )
-    return PlanRequest(known, RowNoise(np.arange(seed, seed + rows), np.zeros(rows)), before)
+    return PlanRequest(
+        known, RowNoise(np.arange(seed, seed + rows), np.zeros(rows, np.int64)), before
+    )

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from hotstart.policy.training.ema import EMA
 from hotstart.spec import ConfigError
 
 WIDTH, TOKENS, TOKEN_WIDTH, STEPS = 3, 2, 5, 16
-SIZES = {"width": WIDTH, "tokens": TOKENS, "token_width": TOKEN_WIDTH}
+SIZES: dict[str, Any] = {"width": WIDTH, "tokens": TOKENS, "token_width": TOKEN_WIDTH}
 
 
 def make(kind: str, seed: int = 0, **options):
@@ -291,7 +292,7 @@ def test_a_network_moved_or_filled_with_other_tensors_knows_none_of_its_tables(n
 # --- U-Net
 
 
-def ordinary_unet(net: ConditionalUnet, x, tokens, level):
+def ordinary_unet(net: Any, x, tokens, level):
     """Diffusion Policy's U-Net (2303.04137) in plain functions: one level per row, one joint FiLM vector per block."""
 
     def embed(k):  # (B,) -> (B, E)
@@ -349,6 +350,7 @@ def test_with_one_level_the_unet_is_the_ordinary_one(dtype, most):
 def test_coarser_scales_see_the_mean_of_the_levels_below_them():
     """Levels that change places within a pair are nothing to the coarser scales, within four to the coarsest; else they are."""
     net = make("unet")
+    assert isinstance(net, ConditionalUnet)
     level = torch.rand(1, STEPS, generator=torch.Generator().manual_seed(0))
     pairs, fours = torch.arange(STEPS) ^ 1, torch.arange(STEPS) ^ 2
     scales = [scale for scale, _ in net._list_blocks()]

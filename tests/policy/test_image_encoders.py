@@ -1,5 +1,7 @@
 """Encoders of pictures: shapes, cropping and colours, cameras joined, and a policy trained and resumed from pictures."""
 
+from typing import Any, cast
+
 import numpy as np
 import pytest
 import torch
@@ -71,6 +73,7 @@ def test_resnet18_has_its_size_and_no_batch_statistics():
 def test_spatial_softmax_says_where():
     layer = SpatialSoftmax(1, 1)
     torch.nn.init.constant_(layer.maps.weight, 1.0)
+    assert layer.maps.bias is not None
     torch.nn.init.zeros_(layer.maps.bias)
     h = torch.zeros(2, 1, 5, 9)
     h[0, 0, 4, 0] = 50.0
@@ -112,7 +115,7 @@ def test_mistakes_name_the_mend():
     with pytest.raises(ConfigError, match=r"encoder\.crop"):
         ImageEncoder(SPEC, 2, crop=1.2)
     with pytest.raises(ConfigError, match="resnet, vit, efficientnet"):
-        ImageEncoder(SPEC, 2, backbone="mlp")
+        ImageEncoder(SPEC, 2, backbone=cast(Any, "mlp"))
     with pytest.raises(ConfigError, match="state keys only"):
         StateEncoder(SPEC, 2)
 
@@ -190,14 +193,15 @@ def test_a_frozen_network_is_used_as_it_comes():
     encoder = ImageEncoder(
         seen_by, 2, token_width=16, backbone="efficientnet", shared=True, keypoints=4
     ).train()
-    frozen = encoder.networks[0].body
+    network: Any = encoder.networks[0]
+    frozen = network.body
     before = {name: value.clone() for name, value in frozen.state_dict().items()}
     encoder(
         {"front": torch.randint(0, 256, (2, 2, 80, 96, 3), dtype=torch.uint8)}
     ).square().sum().backward()
     assert all(torch.equal(value, before[name]) for name, value in frozen.state_dict().items())
     assert not any(p.requires_grad for p in frozen.parameters())
-    assert encoder.networks[0].head.maps.weight.grad.abs().max() > 0
+    assert network.head.maps.weight.grad.abs().max() > 0
     shown = torch.zeros(1, 3, 96, 96)
     shown[..., :48] = 1.0  # an edge is a feature to a network that has seen pictures
     assert (

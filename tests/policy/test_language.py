@@ -1,5 +1,7 @@
 """Words of a task: as bytes and back, as a token, and several tasks in one policy."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -111,7 +113,8 @@ def test_a_frozen_encoder_puts_like_meanings_together():
             3,
             encoder.token_width,
         )
-    door, other, puck = (encoder.text_encoder._known[text] for text in texts)
+    known: Any = encoder.text_encoder._known
+    door, other, puck = (known[text] for text in texts)
     near, far = (torch.nn.functional.cosine_similarity(door, each, dim=0) for each in (other, puck))
     assert near > far + 0.3
     assert not any(

@@ -1,5 +1,8 @@
 """MoDE: routes of levels, stacked experts, balance, and what each must be equal to."""
 
+import math
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,14 +13,14 @@ from hotstart.policy.denoisers.balance import (
     router_z_loss,
 )
 from hotstart.policy.denoisers.experts import Experts, Routes, plan_dispatch, select_experts
-from hotstart.policy.denoisers.mode import ModeTransformer
+from hotstart.policy.denoisers.mode import ModeModulation, ModeTransformer
 from hotstart.policy.diffusion.objective import staircase_times
 from hotstart.policy.diffusion.schedule import VPCosine
 from hotstart.spec import ConfigError, Horizon
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-SIZES = {"width": 3, "tokens": 2, "token_width": 5}
+SIZES: dict[str, Any] = {"width": 3, "tokens": 2, "token_width": 5}
 STEPS, ROWS = 24, [1, 2, 7]
 UNIFORM = torch.full((STEPS,), 0.4)
 STAIRS = VPCosine().level(staircase_times(Horizon(1, STEPS, 8), torch.tensor([0.3]))[0])
@@ -30,7 +33,7 @@ def make(seed: int = 0, **options) -> ModeTransformer:
         **SIZES, **{"embed": 32, "layers": 3, "heads": 4, "level_width": 16, **options}
     ).eval()
     for block in net.blocks:  # routers that have an opinion
-        torch.nn.init.normal_(block.router.layers[2].weight, std=1.0)
+        torch.nn.init.normal_(block.router.get_parameter("layers.2.weight"), std=1.0)
     return net
 
 
@@ -136,10 +139,12 @@ def test_the_order_of_experts_means_nothing():
                 block.experts.up_projection,
                 block.experts.bias,
                 block.experts.down_projection,
-                block.router.layers[2].weight,
+                block.router.get_parameter("layers.2.weight"),
             ):
                 weight.copy_(weight[order])
-            block.router.layers[2].bias.copy_(block.router.layers[2].bias[order])
+            block.router.get_parameter("layers.2.bias").copy_(
+                block.router.get_parameter("layers.2.bias")[order]
+            )
         x, tokens = inputs(3)
         level = STAIRS.expand(3, -1)
         torch.testing.assert_close(
@@ -172,6 +177,7 @@ def test_a_grid_of_uniform_levels_runs_the_chosen_experts_only():
     table = net.prepare(torch.tensor([0.9, 0.5, 0.1]), STEPS)
     for step in range(3):
         for plan in table.at(step).routing:
+            assert isinstance(plan, tuple)
             assert len(plan) == net.top
             assert all(s.spans == ((0, STEPS),) for s in plan)
             assert sum(float(s.weight) for s in plan) == pytest.approx(1)
@@ -184,7 +190,7 @@ def test_the_condition_tokens_routes_follow_the_weights():
         before = net.encode_context(tokens)
         unchanged = net.encode_context(tokens)
         for block in net.blocks:
-            block.router.layers[2].weight.neg_()  # other experts come first
+            block.router.get_parameter("layers.2.weight").neg_()  # other experts come first
         after = net.encode_context(tokens)
         anew = make()
         anew.load_state_dict(net.state_dict())
@@ -217,6 +223,7 @@ def test_in_training_tokens_of_a_row_that_share_a_level_share_their_experts():
     level = torch.stack([STAIRS, UNIFORM, STAIRS, UNIFORM])
     torch.manual_seed(0)
     for routes in net._modulate_rows(level).routing:
+        assert isinstance(routes, Routes)
         for row in range(4):
             for block in level[row].unique():
                 assert len(routes.expert[row][level[row] == block].unique(dim=0)) == 1
@@ -229,14 +236,21 @@ def test_in_training_tokens_of_a_row_that_share_a_level_share_their_experts():
         )
 
 
+def read_spans(entry: ModeModulation) -> list[list[tuple[int, Any]]]:
+    """For each layer the experts that run, each with its steps."""
+    layers = []
+    for plan in entry.routing:
+        assert isinstance(plan, tuple)
+        layers.append([(dispatch.expert, dispatch.spans) for dispatch in plan])
+    return layers
+
+
 def test_half_precision_keeps_the_routes_and_stays_near():
     net, half = make(), make().set_precision(torch.bfloat16)
     x, tokens = inputs(2)
     level = STAIRS.unsqueeze(0)
     table, other = net.prepare(level, STEPS).at(0), half.prepare(level, STEPS).at(0)
-    assert [[(s.expert, s.spans) for s in plan] for plan in table.routing] == [
-        [(s.expert, s.spans) for s in plan] for plan in other.routing
-    ]
+    assert read_spans(table) == read_spans(other)
     with torch.no_grad():
         exact = net(x, level.expand(2, -1), net.encode_context(tokens), table)
         rough = half(x, level.expand(2, -1), half.encode_context(tokens), other)
@@ -262,9 +276,9 @@ def test_the_balance_loss_spreads_a_collapsed_router():
     torch.manual_seed(0)
     net = make(balance=1.0).train()
     for block in net.blocks:
-        torch.nn.init.normal_(block.router.layers[2].weight, std=0.02)
+        torch.nn.init.normal_(block.router.get_parameter("layers.2.weight"), std=0.02)
         with torch.no_grad():
-            block.router.layers[2].bias[0] = 4.0
+            block.router.get_parameter("layers.2.bias")[0] = 4.0
     level, optimizer = torch.rand(64, STEPS), torch.optim.Adam(net.parameters(), 1e-2)
     before = float(net.losses(level)["balance"].detach())
     for _ in range(60):
@@ -296,9 +310,7 @@ def test_jensen_shannon_is_nothing_for_equals_and_ln_2_for_strangers():
     p = torch.rand(5, 8).softmax(-1)
     assert float(jensen_shannon(p, p).abs().max()) < 1e-6
     one, other = torch.eye(4)[:2], torch.eye(4)[2:]
-    torch.testing.assert_close(
-        jensen_shannon(one, other), torch.full((2,), torch.log(torch.tensor(2.0)))
-    )
+    torch.testing.assert_close(jensen_shannon(one, other), torch.full((2,), math.log(2.0)))
 
 
 def test_the_prior_teaches_far_levels_to_take_other_experts():
@@ -351,13 +363,13 @@ def test_layers_read_the_channels_of_the_window_only_and_the_others_pass_by():
 def test_a_collapsed_router_is_reported_with_the_mend():
     net = make(experts=4, top=1)
     for block in net.blocks:
-        torch.nn.init.normal_(block.router.layers[2].weight, std=20.0)
-        torch.nn.init.normal_(block.router.layers[0].weight, std=2.0)
+        torch.nn.init.normal_(block.router.get_parameter("layers.2.weight"), std=20.0)
+        torch.nn.init.normal_(block.router.get_parameter("layers.0.weight"), std=2.0)
     assert set(net.health().numbers) == {
         f"experts/layer{i}/{e}" for i in (1, 2, 3) for e in (1, 2, 3, 4)
     }
     with torch.no_grad():
-        net.blocks[1].router.layers[2].bias[2] = 1e4  # this one is always first
+        net.get_parameter("blocks.1.router.layers.2.bias")[2] = 1e4  # this one is always first
     warning = net.health().warning
     assert warning is not None
     assert "layer 2 uses 1 of 4" in warning

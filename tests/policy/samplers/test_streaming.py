@@ -1,5 +1,7 @@
 """Streaming: the stairs that are met are those that were trained, and labels say the noise that is there."""
 
+from typing import Any, cast
+
 import numpy as np
 import pytest
 import torch
@@ -103,7 +105,7 @@ def test_the_noise_of_every_step_is_what_its_label_says(executed):
     }
     steps = np.tile(np.broadcast_to(np.asarray(executed), (rows,)), many)
     Streaming(2, 4, solver=DDIM(1.0))(
-        request(watching, rows * many, wide, executed=steps, seed=7, **previous)
+        request(watching, rows * many, wide, executed=steps.tolist(), seed=7, **previous)
     )
     x, sigma = seen[0]
     alpha = (1 - sigma**2).sqrt()
@@ -165,7 +167,7 @@ def test_what_it_refuses():
     with pytest.raises(
         ConfigError, match=r"primer is 'ones'; choose one of denoise, zero, constant"
     ):
-        Streaming(primer="ones")
+        Streaming(primer=cast(Any, "ones"))
     with pytest.raises(ConfigError, match="steps is 0"):
         Streaming(0)
 
