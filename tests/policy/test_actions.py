@@ -43,7 +43,11 @@ def poses(count, steps, arms=1, seed=0):
     rng = np.random.default_rng(seed)
     parts = []
     for _ in range(arms):
-        rotations = Rotation.random(count * steps, rng=seed).as_rotvec().reshape(count, steps, 3)
+        rotations = (
+            Rotation.random(count * steps, rng=np.random.default_rng(seed))
+            .as_rotvec()
+            .reshape(count, steps, 3)
+        )
         rotations[0, 0] = [np.pi, 0, 0]
         rotations[0, 1] = 0
         parts += [
@@ -100,7 +104,7 @@ def test_relative_trajectories_round_trip_and_do_not_see_where_the_hand_is():
     encoded = view.encode(actions, seen)
     same_actions(view.decode(encoded, seen), actions)
     # Move the whole scene: everything relative stays.
-    turn, shift = Rotation.random(rng=3), np.array([0.3, -2.0, 1.0])
+    turn, shift = Rotation.random(rng=np.random.default_rng(3)), np.array([0.3, -2.0, 1.0])
     moved_actions = actions.clone().double().numpy()
     flat = moved_actions.reshape(-1, 7)
     flat[:, :3] = turn.apply(flat[:, :3]) + shift
@@ -120,7 +124,7 @@ def test_relative_trajectories_round_trip_and_do_not_see_where_the_hand_is():
 
 
 def test_rotations_agree_with_scipy():
-    rotations = Rotation.random(200, rng=5)
+    rotations = Rotation.random(200, rng=np.random.default_rng(5))
     matrices = torch.as_tensor(rotations.as_matrix())
     torch.testing.assert_close(
         matrix_of_vector(torch.as_tensor(rotations.as_rotvec())), matrices, atol=1e-12, rtol=0
@@ -203,7 +207,7 @@ def test_a_warm_start_goes_on_from_the_same_poses_though_the_hand_has_moved(tmp_
     episodes = [
         {
             "eef_pos": np.random.default_rng(seed).normal(size=(30, 3)),
-            "eef_quat_site": Rotation.random(30, rng=seed).as_quat(),
+            "eef_quat_site": Rotation.random(30, rng=np.random.default_rng(seed)).as_quat(),
             "action": poses(1, 30, seed=seed)[0].numpy().astype(np.float32),
         }
         for seed in range(3)
@@ -267,7 +271,7 @@ def test_a_policy_answers_in_the_robots_own_units(tmp_path, options):
     episodes = []
     for seed in range(3):
         actions = poses(1, 30, seed=seed)[0].numpy().astype(np.float32)
-        quat = Rotation.random(30, rng=seed).as_quat()
+        quat = Rotation.random(30, rng=np.random.default_rng(seed)).as_quat()
         episodes.append(
             {"eef_pos": rng.normal(size=(30, 3)), "eef_quat_site": quat, "action": actions}
         )

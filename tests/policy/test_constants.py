@@ -62,7 +62,7 @@ def record(seed: int) -> dict[str, np.ndarray]:
     action[:, 7] = np.sign(action[:, 7])
     for number, value in CONSTANTS.items():
         action[:, number] = value
-    quat = Rotation.random(30, rng=seed).as_quat()
+    quat = Rotation.random(30, rng=np.random.default_rng(seed)).as_quat()
     return {"eef_pos": rng.normal(size=(30, 3)), "eef_quat_site": quat, "action": action}
 
 
@@ -105,7 +105,7 @@ def test_constants_are_commanded_exactly(name: str, form: dict[str, Any], run_of
     rng = np.random.default_rng(5)
     state = policy.initial_state([3, 4])
     for _ in range(3):
-        quat = Rotation.random(2, rng=1).as_quat()
+        quat = Rotation.random(2, rng=np.random.default_rng(1)).as_quat()
         state = policy.observe(state, {"eef_pos": rng.normal(size=(2, 3)), "eef_quat_site": quat})
         planned = policy.plan(state, np.arange(2), np.full(2, 3), np.full(2, 1))
         for number, value in CONSTANTS.items():
