@@ -67,7 +67,9 @@ def describe_inputs(kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
         return inputs, statistics
     inputs[IMAGE] = PolicyFeature(FeatureType.VISUAL, (3, 96, 96))
     own = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.25], "min": [0.0] * 3, "max": [1.0] * 3}
-    statistics[IMAGE] = {name: np.reshape(value, (3, 1, 1)).tolist() for name, value in own.items()}
+    statistics[IMAGE] = {}
+    for name, value in own.items():
+        statistics[IMAGE][name] = np.reshape(value, (3, 1, 1)).tolist()
     return inputs, statistics
 
 
@@ -92,9 +94,11 @@ def build(kind: str, channels: tuple[int, ...]) -> tuple[Any, tuple[Any, Any]]:
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    tensors = {}
+    tensors: dict[str, dict[str, Any]] = {}
     for name, own in statistics.items():
-        tensors[name] = {k: torch.tensor(v) for k, v in own.items()}
+        tensors[name] = {}
+        for measure, value in own.items():
+            tensors[name][measure] = torch.tensor(value)
     return policy, make_diffusion_pre_post_processors(config, tensors)
 
 

@@ -218,7 +218,7 @@ def _find_import_lines(source: Source) -> set[int]:
 
 def _list_annotations(node: ast.AST) -> list[ast.expr]:
     found = [getattr(node, "annotation", None), getattr(node, "returns", None)]
-    return [annotation for annotation in found if annotation is not None]
+    return list(filter(None, found))
 
 
 def _find_wide_assignments(source: Source) -> Iterator[Place]:

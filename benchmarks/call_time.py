@@ -54,8 +54,8 @@ def run(options: Options) -> None:
             print(f"{sampler:<12}{rows:>6}" + _columns(cold) + _columns(warm))
             if rows == 1:
                 profile[sampler.replace(":", "-")] = {
-                    "cold": [t for t, _ in cold],
-                    "warm": [t for t, _ in warm],
+                    "cold": _list_seconds(cold),
+                    "warm": _list_seconds(warm),
                 }
     if options.out:
         kept = {
@@ -85,8 +85,12 @@ def _time_in_turns(
     return found
 
 
+def _list_seconds(calls: Calls) -> list[float]:
+    return [seconds for seconds, _ in calls]
+
+
 def _columns(calls: Calls) -> str:
-    p50, p95 = np.percentile([seconds for seconds, _ in calls], (50, 95)) * 1e3
+    p50, p95 = np.percentile(_list_seconds(calls), (50, 95)) * 1e3
     return f"{calls[0][1]:>8}{p50:>10.1f}{p95:>10.1f}"
 
 

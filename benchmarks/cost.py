@@ -6,6 +6,7 @@ Parameters, multiplications, bytes of weights read, and milliseconds.
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,15 +64,16 @@ def run(options: Options) -> None:
         model = _load_with_precision(path, precision)
         if model is not None:
             policies[path, precision] = DiffusionPolicy(model, Fresh(options.steps))
-    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in policies}
+    seconds: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     for turn in range(options.calls + 1):
         for key, policy in policies.items():
             warm = two_calls(policy, 1, turn)[1]
             if turn:
                 seconds[key].append(warm[0])
-    width = max(len(Path(path).name) for path in options.checkpoints) + 2
-    names = ("M weights", "M active", "M MAC/eval", "MB/eval", "M MAC/chunk", "p50 ms", "p95 ms")
-    head = "".join(f"{name:>12}" for name in names)
+    names = [Path(path).name for path in options.checkpoints]
+    width = len(max(names, key=len)) + 2
+    columns = ("M weights", "M active", "M MAC/eval", "MB/eval", "M MAC/chunk", "p50 ms", "p95 ms")
+    head = "".join(f"{name:>12}" for name in columns)
     print(f"{'':<{width}}{'':<6}{head}")
     for (path, form), policy in policies.items():
         cost = cost_of(policy)

@@ -165,7 +165,9 @@ def find_places(sources: list[Source]) -> list[Place]:
         found += _source.find_packed(source)
         found += _source.find_participles(source)
         found += _source.find_any(source)
-    found += [place for length, place in find_longest(sources) if length > LONG_FUNCTION]
+    for length, place in find_longest(sources):
+        if length > LONG_FUNCTION:
+            found.append(place)
     return sorted(found)
 
 
@@ -175,7 +177,8 @@ def _add_file(counts: Counts, source: Source) -> None:
     for node in source.nodes:
         counts.comprehensions += isinstance(node, _source.COMPREHENSIONS)
         counts.conditionals += isinstance(node, ast.IfExp)
-    counts.long_lines += sum(len(line) > COLUMNS for line in source.lines)
+    for line in source.lines:
+        counts.long_lines += len(line) > COLUMNS
     counts.participles += len(_source.find_participles(source))
     counts.any_uses += len(_source.find_any(source))
     counts.packed += len(_source.find_packed(source))
@@ -183,7 +186,7 @@ def _add_file(counts: Counts, source: Source) -> None:
 
 
 def _print_table(figures: dict[str, dict[str, float]]) -> None:
-    width = max(len(folder) for folder in figures) + 1
+    width = len(max(figures, key=len)) + 1
     names = list(figures["total"])
     print(" " * width + "".join(f"{name:>11}" for name in names))
     for folder, row in figures.items():

@@ -89,10 +89,15 @@ def run(options: Options) -> None:
         Path(options.out).write_text(
             json.dumps([asdict(outcome) for outcome in outcomes], indent=2)
         )
-    survivors = [outcome for outcome in outcomes if outcome.survived]
+    survivors: list[Outcome] = []
+    unexplained: list[str] = []
+    for outcome in outcomes:
+        if outcome.survived:
+            survivors.append(outcome)
+            if not outcome.reason:
+                unexplained.append(outcome.name)
     noticed = len(outcomes) - len(survivors)
     print(f"{len(outcomes)} edits: {noticed} noticed, {len(survivors)} survived")
-    unexplained = [outcome.name for outcome in survivors if not outcome.reason]
     if unexplained:
         raise HotstartError(f"no test notices {', '.join(unexplained)}: write one for each")
 
@@ -106,7 +111,11 @@ def choose_mutants(only: Sequence[str], mutants: Sequence[Mutant]) -> list[Mutan
                 f"there is no edit {beginning!r}{nearest(beginning, names)}; "
                 f"valid are {', '.join(names)}"
             )
-    return [mutant for mutant in mutants if not only or mutant.name.startswith(tuple(only))]
+    chosen: list[Mutant] = []
+    for mutant in mutants:
+        if not only or mutant.name.startswith(tuple(only)):
+            chosen.append(mutant)
+    return chosen
 
 
 def check_texts(mutants: Sequence[Mutant], root: Path) -> None:
@@ -185,7 +194,11 @@ def copy_tree(root: Path, target: Path) -> Path:
 
 def check_unedited(mutants: Sequence[Mutant], copies: SimpleQueue[Path], limit_s: float) -> None:
     """Raise HotstartError unless all the tests that the edits name pass without an edit."""
-    tests = list(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
+    tests: list[str] = []
+    for mutant in mutants:
+        for test in mutant.tests:
+            if test not in tests:
+                tests.append(test)
     copy = copies.get()
     print(f"{len(tests)} test files without an edit ...", flush=True)
     status, output = run_tests(copy, tests, limit_s * len(tests))
