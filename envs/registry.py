@@ -65,7 +65,10 @@ def options_of(task: Mapping[str, Any]) -> dict[str, Any]:
     """What a task's environment is built with: its options, and its number of steps unless that is
     0.
     """
-    return {**task["options"], **({"max_steps": task["max_steps"]} if task["max_steps"] else {})}
+    options = dict(task["options"])
+    if task["max_steps"]:
+        options["max_steps"] = task["max_steps"]
+    return options
 
 
 def list_options(name: str) -> dict[str, Option]:

@@ -59,23 +59,24 @@ def pose_spec(arms: int = 1, control: Control = "delta") -> ActionSpec:
     """The hand's position and rotation vector, or their changes, and the gripper, for each arm in
     turn: 7 numbers an arm.
     """
-    return ActionSpec(
-        tuple(
-            dim for prefix in arm_prefixes(arms) for dim in _arm_dims(prefix, control == "absolute")
-        )
-    )
+    dims: list[ActionDim] = []
+    for prefix in arm_prefixes(arms):
+        dims += _arm_dims(prefix, control == "absolute")
+    return ActionSpec(tuple(dims))
 
 
 def _arm_dims(prefix: str, absolute: bool) -> list[ActionDim]:
+    """The seven numbers of an arm: poses, or changes of the pose in parts of a full step."""
+    stem, metres, radians = f"{prefix}eef_d", f"{STEP_M} m", f"{STEP_RAD} rad"
     if absolute:
-        name, units = ("", ("m", "rad"))
-    else:
-        name, units = ("d", (f"{STEP_M} m", f"{STEP_RAD} rad"))
-    return [
-        *(ActionDim(f"{prefix}eef_{name}{axis}", units[0], absolute=absolute) for axis in "xyz"),
-        *(ActionDim(f"{prefix}eef_rot_{axis}", units[1], "rotation", absolute) for axis in "xyz"),
-        ActionDim(f"{prefix}gripper", "-1 open, 1 close", "discrete"),
-    ]
+        stem, metres, radians = f"{prefix}eef_", "m", "rad"
+    dims = []
+    for axis in "xyz":
+        dims.append(ActionDim(f"{stem}{axis}", metres, absolute=absolute))
+    for axis in "xyz":
+        dims.append(ActionDim(f"{prefix}eef_rot_{axis}", radians, "rotation", absolute))
+    dims.append(ActionDim(f"{prefix}gripper", "-1 open, 1 close", "discrete"))
+    return dims
 
 
 def canonical_quat(quat: NDArray[Any], reference: tuple[float, ...]) -> NDArray[Any]:
@@ -149,39 +150,23 @@ class RobosuiteEnv(TaskEnv):
         rotation: how the turns of objects are observed: quaternion or rotation_6d (six numbers that
         never jump)
         """
-        if control not in get_args(Control):
-            raise ConfigError(
-                f"control is {control!r}; choose one of {', '.join(get_args(Control))}"
-            )
-        if rotation not in get_args(RotationForm):
-            raise ConfigError(
-                f"rotation is {rotation!r}; choose one of {', '.join(get_args(RotationForm))}"
-            )
-        if robot not in FINGERS:
-            raise ConfigError(f"robot is {robot!r}; choose one of {', '.join(FINGERS)}")
-        own = {"eef_pos": 3, "eef_quat": 4, "eef_quat_site": 4, "gripper_qpos": FINGERS[robot]}
+        _check_choice("control", control, get_args(Control))
+        _check_choice("rotation", rotation, get_args(RotationForm))
+        _check_choice("robot", robot, tuple(FINGERS))
+        low, high = WORKSPACE
         if control == "delta":
-            low, high = ([-1.0] * 7, [1.0] * 7)
-        else:
-            low, high = WORKSPACE
-        keys = {
-            prefix + name: size for prefix in arm_prefixes(self.arms) for name, size in own.items()
-        }
+            low, high = [-1.0] * 7, [1.0] * 7
+        if max_steps is None:
+            max_steps = self.default_steps
         self.rotation = rotation
-        quaternions = sum(_is_turn(name) for name in self.objects)
-        keys["object"] = sum(self.objects.values()) + (
-            2 * quaternions if rotation == "rotation_6d" else 0
-        )
         self.cameras = Cameras.of(cameras)
         super().__init__(
-            obs_spec=ObsSpec(
-                {**{name: ObsKey((size,)) for name, size in keys.items()}, **self.cameras.keys}
-            ),
+            obs_spec=ObsSpec({**self._state_keys(robot), **self.cameras.keys}),
             action_spec=pose_spec(self.arms, control),
             action_low=low * self.arms,
             action_high=high * self.arms,
             rate_hz=RATE_HZ,
-            max_steps=self.default_steps if max_steps is None else max_steps,
+            max_steps=max_steps,
         )
         self.robot = robot
         self.render_size = render_size
@@ -191,6 +176,19 @@ class RobosuiteEnv(TaskEnv):
         self._picture: Picture | None = None
         self._seen: Mapping[str, NDArray[Any]] = {}
         self._reward, self._built_from = 0.0, -1
+
+    def _state_keys(self, robot: str) -> dict[str, ObsKey]:
+        """The observed states: four of each arm, and the objects as one."""
+        sizes = {"eef_pos": 3, "eef_quat": 4, "eef_quat_site": 4, "gripper_qpos": FINGERS[robot]}
+        keys = {}
+        for prefix in arm_prefixes(self.arms):
+            for name, size in sizes.items():
+                keys[prefix + name] = ObsKey((size,))
+        width = sum(self.objects.values())
+        if self.rotation == "rotation_6d":
+            width += 2 * len(list(filter(_is_turn, self.objects)))
+        keys["object"] = ObsKey((width,))
+        return keys
 
     @property
     def simulation(self) -> Any:
@@ -235,10 +233,11 @@ class RobosuiteEnv(TaskEnv):
         """
         if self.control == "delta":
             return np.zeros(self.action_spec.width)
-        hands = [self._hand(arm) for arm in range(self.arms)]
-        return np.concatenate(
-            [[*at, *Rotation.from_matrix(turned).as_rotvec(), 0.0] for at, turned in hands]
-        )
+        actions = []
+        for arm in range(self.arms):
+            at, orientation = self._hand(arm)
+            actions += [*at, *Rotation.from_matrix(orientation).as_rotvec(), 0.0]
+        return np.array(actions)
 
     def _hand(self, arm: int) -> tuple[FloatArray, FloatArray]:
         """Position (3,) [m] and orientation (3, 3) of the frame that is controlled."""
@@ -288,19 +287,18 @@ class RobosuiteEnv(TaskEnv):
         return np.array([*position_m, *Rotation.from_matrix(turned).as_rotvec(), change[6]])
 
     def _observe(self) -> Observations:
-        parts = {
-            "object": np.concatenate([np.atleast_1d(self._object(name)) for name in self.objects])
-        }
+        states: Observations = {}
         for number, prefix in enumerate(arm_prefixes(self.arms)):
-            names = ("eef_pos", "eef_quat", "eef_quat_site", "gripper_qpos")
-            own = {name: self._seen[f"robot{number}_{name}"] for name in names}
-            own |= {
-                name: canonical_quat(own[name], HAND_DOWN) for name in ("eef_quat", "eef_quat_site")
-            }
-            parts |= {prefix + name: value for name, value in own.items()}
-        states = {name: part.astype(np.float32) for name, part in parts.items()}
-        seen = {**states, **(self._pictures() if self.cameras else {})}
-        return {name: seen[name] for name in self.obs_spec.keys}
+            for name in ("eef_pos", "eef_quat", "eef_quat_site", "gripper_qpos"):
+                value = self._seen[f"robot{number}_{name}"]
+                if name.startswith("eef_quat"):
+                    value = canonical_quat(value, HAND_DOWN)
+                states[prefix + name] = value.astype(np.float32)
+        objects = list(map(np.atleast_1d, map(self._object, self.objects)))
+        states["object"] = np.concatenate(objects).astype(np.float32)
+        if self.cameras:
+            states |= self._pictures()
+        return states
 
     def _object(self, name: str) -> NDArray[Any]:
         value = self._seen[name]
@@ -365,3 +363,9 @@ class RobosuiteEnv(TaskEnv):
 
 def _is_turn(name: str) -> bool:
     return name.endswith("_quat")
+
+
+def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise ConfigError for a value that is not among the choices."""
+    if value not in choices:
+        raise ConfigError(f"{option} is {value!r}; choose one of {', '.join(choices)}")

@@ -53,9 +53,10 @@ def check_mujoco(version: str) -> None:
     """Raise ConfigError for a MuJoCo that robosuite cannot work with: it imports, and then every
     task fails in its own way.
     """
-    release = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    release = tuple(map(int, re.findall(r"\d+", version)[:2]))
     if not OLDEST_MUJOCO <= release < FIRST_BROKEN_MUJOCO:
-        oldest, broken = (".".join(map(str, pair)) for pair in (OLDEST_MUJOCO, FIRST_BROKEN_MUJOCO))
+        oldest = ".".join(map(str, OLDEST_MUJOCO))
+        broken = ".".join(map(str, FIRST_BROKEN_MUJOCO))
         raise ConfigError(
             f"robosuite does not work with mujoco {version}: it needs {oldest} or newer, below "
             f"{broken}. Mend it by "

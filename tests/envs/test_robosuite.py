@@ -177,6 +177,9 @@ def test_every_task_resets_steps_and_repeats(name):
         assert info["instruction"]
         for action in np.random.default_rng(0).uniform(-1, 1, (4, task.action_spec.width)):
             observation, *_ = task.step(action)
+            quaternions = [part for key, part in observation.items() if "eef_quat" in key]
+            assert len(quaternions) == 2 * task.arms
+            assert np.min(quaternions @ np.array(HAND_DOWN)) >= 0  # never the other sign
         ends.append(list(observation.values()))
     task.close()
     assert same(ends[0], ends[1])
