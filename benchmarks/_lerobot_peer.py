@@ -133,7 +133,8 @@ def main() -> None:
     kind = sys.argv[2]
     calls = int(sys.argv[3])
     channels = tuple(map(int, sys.argv[4:]))
-    policy, (before, after) = build(kind, channels)
+    policy, processors = build(kind, channels)
+    before, after = processors
     for part in (policy, before, after):
         part.save_pretrained(folder)
     observation = draw_observations(kind)
