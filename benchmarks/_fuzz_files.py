@@ -132,7 +132,7 @@ def _write_native(folder: Path) -> None:
         horizon=Horizon(2, 12, 4),
     )
     ranges = {name: (np.zeros(2), np.ones(2)) for name in ("state", ACTION)}
-    model = PolicyModel(config, Normalizer.of_ranges(ranges, {"state": (2,), ACTION: (2,)}))
+    model = PolicyModel(config, Normalizer.from_ranges(ranges, {"state": (2,), ACTION: (2,)}))
     options = {"control": "absolute", "cameras": {"agentview": 84}}
     task = {
         "name": "lift",

@@ -416,22 +416,22 @@ TRAINED = (
     Mutant(
         "actions_are_not_scaled_back",
         "policy/normalizer.py",
-        "return value * half + centre",
+        "return value * scale + centre",
         "return value + centre",
         ("policy/test_normalizer.py",),
     ),
     Mutant(
         "constants_are_not_pinned",
         "policy/normalizer.py",
-        "torch.where(half == 0, centre.to(value.dtype), value)",
+        "torch.where(scale == 0, centre.to(value.dtype), value)",
         "value",
         ("policy/test_constants.py", "policy/test_normalizer.py"),
     ),
     Mutant(
         "relative_rotations_are_not_turned_back",
         ACTIONS,
-        "matrices = [axes.unsqueeze(1) @ m for m in matrices]",
-        "matrices = [axes.transpose(-1, -2).unsqueeze(1) @ m for m in matrices]",
+        "return self.origin + position @ inverse, self.axes.unsqueeze(1) @ matrix",
+        "return self.origin + position @ inverse, inverse.unsqueeze(1) @ matrix",
         ("policy/test_actions.py",),
     ),
     Mutant(

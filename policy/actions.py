@@ -1,8 +1,10 @@
-"""How the network sees actions: as the robot takes them, with rotations as matrices, or as a trajectory relative to the hand.
+"""How the network sees actions: as the robot takes them, or in another form.
 
-`encode` comes before statistics and normalisation, `decode` after the plan is sampled; a round trip changes nothing. A rotation
-vector jumps where its angle passes pi, which is where a hand that points down works; six numbers of the matrix never jump
-(Zhou et al., 1812.07035). Trajectories relative to the newest pose of the hand are UMI's (2402.10329, section 3.3).
+Rotations may be six numbers of the matrix, and poses relative to the hand. `encode` comes before
+statistics and normalisation, `decode` after the plan is sampled; a round trip changes nothing. A
+rotation vector jumps where its angle passes pi, which is where a hand that points down works; six
+numbers of the matrix never jump (Zhou et al., 1812.07035). Trajectories relative to the newest pose
+of the hand are UMI's (2402.10329, section 3.3). The rotation functions have pytorch3d's names.
 """
 
 from __future__ import annotations
@@ -21,25 +23,53 @@ from ..datasets.statistics import Statistics
 from ..spec import ActionDim, ActionSpec, BoolArray, ConfigError, ObsSpec, shorten
 
 MATRIX_UNIT = "of the rotation matrix"
-"""Unit of the six numbers that stand for a rotation; their range is known, so they are not scaled."""
+"""Unit of the six numbers of a rotation; their range is known, so they are not scaled."""
 
 
 @dataclass(frozen=True)
 class PoseGroup:
-    """Where the numbers of one hand's pose lie in an action: its rotation vector, and its position where it has one."""
+    """Where the numbers of one hand's pose lie in an action: its position, then its rotation.
 
+    The position is an empty slice where the action holds a rotation only.
+    """
+
+    position: slice
     rotation: slice
-    position: slice | None
+
+    @property
+    def has_position(self) -> bool:
+        """Whether the action holds the position too."""
+        return self.position.start < self.position.stop
+
+
+@dataclass(frozen=True)
+class HandFrame:
+    """The newest observed pose of the hand: a frame to express other poses in."""
+
+    origin: Tensor  # (B, 1, 3)
+    axes: Tensor  # (B, 3, 3), columns
+
+    def express(self, position: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
+        """Poses (B, T, 3) and (B, T, 3, 3) of the world, relative to the hand."""
+        inverse = self.axes.transpose(-1, -2)
+        return (position - self.origin) @ self.axes, inverse.unsqueeze(1) @ matrix
+
+    def restore(self, position: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
+        """Poses relative to the hand as poses of the world: the inverse of `express`."""
+        inverse = self.axes.transpose(-1, -2)
+        return self.origin + position @ inverse, self.axes.unsqueeze(1) @ matrix
 
 
 class Representation:
-    """Actions (B, T, A) of a robot <-> actions (B, T, A') of the network; `spec` says what the A' numbers are.
+    """Actions (B, T, A) of a robot <-> actions (B, T, A') of the network.
 
-    `rotation`: `vector` leaves rotation vectors as they are, `rotation_6d` writes the first two columns of the matrix instead.
-    `frame`: `world` leaves poses as they are, `hand` takes them relative to the newest observed pose, whose position and
-    quaternion (xyzw) are the observations `pose`; it needs absolute poses, and rotations as matrices.
-    `discrete_size`: the network sees numbers that take two values only as plus and minus this; small ones (0.1 to 0.2) let a
-    warm start at low levels decide anew (RTI-DP's scaled gripper, 2508.05396, section III).
+    `spec` says what the A' numbers are. `rotation`: `vector` leaves rotation vectors as they are,
+    `rotation_6d` writes the first two columns of the matrix instead. `frame`: `world` leaves poses
+    as they are, `hand` takes them relative to the newest observed pose. Its position and quaternion
+    (xyzw) are the observations `pose`; `hand` needs absolute poses and rotations as matrices.
+    `discrete_size`: the network sees numbers that take two values only as plus and minus this.
+    Small ones (0.1 to 0.2) let a warm start at low levels decide anew (RTI-DP's scaled gripper,
+    2508.05396, section III).
     """
 
     def __init__(
@@ -58,22 +88,20 @@ class Representation:
         pose: observations that hold the hand's position and quaternion (xyzw)
         discrete_size: the network sees numbers of two values as plus and minus this
         """
-        _check(rotation, frame)
+        _check_choices(rotation, frame)
         if not 0 < discrete_size <= 1:
             raise ConfigError(
                 f"actions.discrete_size is {discrete_size}; it must be above 0 and at most 1"
             )
-        self.robot_spec, self.rotation, self.frame, self.pose = (
-            action_spec,
-            rotation,
-            frame,
-            tuple(pose),
-        )
-        self.groups = pose_groups(action_spec)
+        self.robot_spec = action_spec
+        self.rotation = rotation
+        self.frame = frame
+        self.pose = tuple(pose)
+        self.groups = find_pose_groups(action_spec)
         if frame == "hand":
             _check_relative(self, obs_spec)
         if rotation == "rotation_6d":
-            self.spec = _encoded_spec(action_spec, self.groups)
+            self.spec = _encode_spec(action_spec, self.groups)
         else:
             self.spec = action_spec
         self.discrete_size = discrete_size
@@ -92,111 +120,121 @@ class Representation:
         return self.rotation == "rotation_6d" and bool(self.groups)
 
     def encode(self, actions: Tensor, observation: Mapping[str, Tensor]) -> Tensor:
-        """The robot's actions (B, T, A), with the observation (B, To, ...) they belong to, as the network's (B, T, A')."""
+        """The robot's actions (B, T, A) as the network's (B, T, A').
+
+        The observation, key -> (B, To, ...), is the one that they belong to.
+        """
         if not self.changes:
             return actions
-        positions, matrices = self._split(actions)
-        if self.frame == "hand":
-            origin, axes = self._hand(observation)
-            positions = [None if p is None else (p - origin) @ axes for p in positions]
-            matrices = [axes.transpose(-1, -2).unsqueeze(1) @ m for m in matrices]
-        return self._joined(actions, self.groups, positions, [six_of_matrix(m) for m in matrices])
+        hand = self._read_hand(observation)
+        poses = []
+        for group in self.groups:
+            position = actions[..., group.position]
+            matrix = axis_angle_to_matrix(actions[..., group.rotation])
+            if hand is not None:
+                position, matrix = hand.express(position, matrix)
+            poses.append((position, matrix_to_rotation_6d(matrix)))
+        return _replace_poses(actions, self.groups, poses)
 
     def decode(self, plan: Tensor, observation: Mapping[str, Tensor]) -> Tensor:
         """The network's actions (B, T, A') as the robot's (B, T, A): the inverse of `encode`."""
         if not self.changes:
             return plan
-        groups = _encoded_groups(self.groups)
-        positions = [None if g.position is None else plan[..., g.position] for g in groups]
-        matrices = [matrix_of_six(plan[..., g.rotation]) for g in groups]
-        if self.frame == "hand":
-            origin, axes = self._hand(observation)
-            positions = [
-                None if p is None else origin + p @ axes.transpose(-1, -2) for p in positions
-            ]
-            matrices = [axes.unsqueeze(1) @ m for m in matrices]
-        return self._joined(plan, groups, positions, [vector_of_matrix(m) for m in matrices])
+        hand = self._read_hand(observation)
+        groups = _shift_groups(self.groups)
+        poses = []
+        for group in groups:
+            position = plan[..., group.position]
+            matrix = rotation_6d_to_matrix(plan[..., group.rotation])
+            if hand is not None:
+                position, matrix = hand.restore(position, matrix)
+            poses.append((position, matrix_to_axis_angle(matrix)))
+        return _replace_poses(plan, groups, poses)
 
     def rebase(
         self, plan: Tensor, before: Mapping[str, Tensor], now: Mapping[str, Tensor]
     ) -> Tensor:
-        """A plan (B, T, A') made at the observation `before`, said again from `now`: the robot is meant to do the same."""
+        """A plan (B, T, A') made at the observation `before`, as seen from `now`.
+
+        It asks the robot to do the same.
+        """
         if self.reads:
             return self.encode(self.decode(plan, before), now)
         return plan
 
-    def known_range(self, found: Statistics) -> Statistics:
-        """Statistics of encoded actions with the ranges that are known by nature: [-1, 1] of matrix entries, and a range so
-        wide that the two values of a discrete number lie at plus and minus `discrete_size` of it.
+    def set_known_ranges(self, found: Statistics) -> Statistics:
+        """Statistics of encoded actions, with the ranges that are known by nature.
+
+        Entries of a matrix lie in [-1, 1]. The range of a discrete number is so wide that its two
+        values lie at plus and minus `discrete_size` of it.
         """
         entries = np.array([dim.unit == MATRIX_UNIT for dim in self.spec.dims])
-        low, high = np.where(entries, -1.0, found["min"]), np.where(entries, 1.0, found["max"])
+        low = np.where(entries, -1.0, found["min"])
+        high = np.where(entries, 1.0, found["max"])
         wider = np.where(self.discrete, (high - low) / 2 * (1 / self.discrete_size - 1), 0.0)
         return {**found, "min": low - wider, "max": high + wider}
 
-    def _split(self, actions: Tensor) -> tuple[list[Tensor | None], list[Tensor]]:
-        positions = [None if g.position is None else actions[..., g.position] for g in self.groups]
-        return positions, [matrix_of_vector(actions[..., g.rotation]) for g in self.groups]
-
-    def _hand(self, observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Newest position (B, 1, 3) and axes (B, 3, 3) of the hand."""
-        position, quaternion = (observation[name][:, -1].float() for name in self.pose)
-        return position.unsqueeze(1), matrix_of_quaternion(quaternion)
-
-    @staticmethod
-    def _joined(
-        source: Tensor,
-        groups: Sequence[PoseGroup],
-        positions: Sequence[Tensor | None],
-        rotations: Sequence[Tensor],
-    ) -> Tensor:
-        """`source` with its groups' positions and rotations replaced; everything between them stays."""
-        parts, place = [], 0
-        for group, position, rotation in zip(groups, positions, rotations, strict=True):
-            if group.position is None:
-                first = group.rotation.start
-            else:
-                first = group.position.start
-            parts += [source[..., place:first], *([] if position is None else [position]), rotation]
-            place = group.rotation.stop
-        return torch.cat([*parts, source[..., place:]], -1)
+    def _read_hand(self, observation: Mapping[str, Tensor]) -> HandFrame | None:
+        """The newest pose of the hand; None where poses stay in the world."""
+        if self.frame == "world":
+            return None
+        position, quaternion = self.pose
+        origin = observation[position][:, -1].float()
+        axes = quaternion_to_matrix(observation[quaternion][:, -1].float())
+        return HandFrame(origin.unsqueeze(1), axes)
 
 
-def pose_groups(spec: ActionSpec) -> list[PoseGroup]:
-    """The rotation vectors of an action (three rotation numbers each), with the three numbers before each as its position."""
-    groups, place = [], 0
+def _replace_poses(
+    source: Tensor, groups: Sequence[PoseGroup], poses: Sequence[tuple[Tensor, Tensor]]
+) -> Tensor:
+    """`source` (..., A) with the poses of its groups replaced; everything between them stays.
+
+    A pose is a position (..., 3) or (..., 0), and a rotation (..., 3) or (..., 6).
+    """
+    parts = []
+    place = 0
+    for group, pose in zip(groups, poses, strict=True):
+        parts += [source[..., place : group.position.start], *pose]
+        place = group.rotation.stop
+    return torch.cat([*parts, source[..., place:]], -1)
+
+
+def find_pose_groups(spec: ActionSpec) -> list[PoseGroup]:
+    """The rotation vectors of an action: three rotation numbers each.
+
+    The three continuous numbers before a rotation are its position. Raises ConfigError for a
+    rotation of fewer than three numbers.
+    """
+    groups = []
+    place = 0
     kinds = [dim.kind for dim in spec.dims]
     while place < len(kinds):
         if kinds[place] != "rotation":
             place += 1
             continue
         if kinds[place : place + 3] != ["rotation"] * 3:
-            raise ConfigError(
-                f"action {shorten(spec.dims[place].name)} begins a rotation of fewer than three numbers"
-            )
-        free = place >= 3 and kinds[place - 3 : place] == ["continuous"] * 3
-        groups.append(PoseGroup(slice(place, place + 3), slice(place - 3, place) if free else None))
+            name = shorten(spec.dims[place].name)
+            raise ConfigError(f"action {name} begins a rotation of fewer than three numbers")
+        begin = place
+        if place >= 3 and kinds[place - 3 : place] == ["continuous"] * 3:
+            begin = place - 3
+        groups.append(PoseGroup(slice(begin, place), slice(place, place + 3)))
         place += 3
     return groups
 
 
-def _encoded_groups(groups: Sequence[PoseGroup]) -> list[PoseGroup]:
+def _shift_groups(groups: Sequence[PoseGroup]) -> list[PoseGroup]:
     """Where the groups lie once each rotation takes six numbers."""
-    shifted = []
+    moved = []
     for number, group in enumerate(groups):
-        grown = 3 * number
-        position = group.position and slice(
-            group.position.start + grown, group.position.stop + grown
-        )
-        shifted.append(
-            PoseGroup(
-                slice(group.rotation.start + grown, group.rotation.stop + grown + 3), position
-            )
-        )
-    return shifted
+        begin = group.position.start + 3 * number
+        place = group.rotation.start + 3 * number
+        moved.append(PoseGroup(slice(begin, place), slice(place, place + 6)))
+    return moved
 
 
-def _encoded_spec(spec: ActionSpec, groups: Sequence[PoseGroup]) -> ActionSpec:
+def _encode_spec(spec: ActionSpec, groups: Sequence[PoseGroup]) -> ActionSpec:
+    """The actions' specification with six entries of a matrix for each rotation vector."""
     dims = list(spec.dims)
     for group in reversed(groups):
         first = dims[group.rotation.start]
@@ -207,76 +245,93 @@ def _encoded_spec(spec: ActionSpec, groups: Sequence[PoseGroup]) -> ActionSpec:
     return ActionSpec(tuple(dims))
 
 
-def _check(rotation: str, frame: str) -> None:
+def _check_choices(rotation: str, frame: str) -> None:
     if rotation not in ("vector", "rotation_6d"):
         raise ConfigError(f"actions.rotation is {shorten(rotation)}; choose vector or rotation_6d")
     if frame not in ("world", "hand"):
         raise ConfigError(f"actions.frame is {shorten(frame)}; choose world or hand")
     if frame == "hand" and rotation != "rotation_6d":
         raise ConfigError(
-            "actions.frame=hand needs actions.rotation=rotation_6d: relative rotation vectors would jump"
+            "actions.frame=hand needs actions.rotation=rotation_6d: "
+            "relative rotation vectors would jump"
         )
 
 
 def _check_relative(representation: Representation, obs_spec: ObsSpec) -> None:
-    dims, pose = representation.robot_spec.dims, representation.pose
-    if len(representation.groups) != 1 or representation.groups[0].position is None:
+    groups = representation.groups
+    if len(groups) != 1 or not groups[0].has_position:
         raise ConfigError("actions.frame=hand needs actions with one position and one rotation")
-    group = representation.groups[0]
-    if not all(dim.absolute for dim in dims[: group.rotation.stop]):
-        raise ConfigError(
-            "actions.frame=hand needs absolute poses (robosuite: task.options.control=absolute); these are changes"
-        )
-    missing = []
-    for name in pose:
+    for dim in representation.robot_spec.dims[: groups[0].rotation.stop]:
+        if not dim.absolute:
+            raise ConfigError(
+                "actions.frame=hand needs absolute poses "
+                "(robosuite: task.options.control=absolute); these are changes"
+            )
+    names = list(representation.pose)
+    for name in names:
         if name not in obs_spec.keys:
-            missing.append(name)
-    if missing:
-        raise ConfigError(
-            f"actions.frame=hand reads the hand's pose from {shorten(list(pose), 400)}; {shorten(missing[0])} is not in "
-            "task.obs_keys"
-        )
+            raise ConfigError(
+                f"actions.frame=hand reads the hand's pose from {shorten(names, 400)}; "
+                f"{shorten(name)} is not in task.obs_keys"
+            )
 
 
-def matrix_of_vector(vector: Tensor) -> Tensor:
-    """Rotation matrices (..., 3, 3) of rotation vectors (..., 3) [rad], by Rodrigues' formula, exact at zero too."""
+def axis_angle_to_matrix(vector: Tensor) -> Tensor:
+    """Rotation matrices (..., 3, 3) of rotation vectors (..., 3) [rad].
+
+    Rodrigues' formula, exact at zero too.
+    """
     angle = vector.norm(dim=-1)[..., None, None]
-    x, y, z = vector.unbind(-1)
+    x = vector[..., 0]
+    y = vector[..., 1]
+    z = vector[..., 2]
     zero = torch.zeros_like(x)
     cross = torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), -1).unflatten(-1, (3, 3))
-    first, second = torch.sinc(angle / torch.pi), 0.5 * torch.sinc(angle / (2 * torch.pi)) ** 2
-    return (
-        torch.eye(3, dtype=vector.dtype, device=vector.device)
-        + first * cross
-        + second * (cross @ cross)
-    )
+    sine = torch.sinc(angle / torch.pi)
+    cosine = 0.5 * torch.sinc(angle / (2 * torch.pi)) ** 2
+    identity = torch.eye(3, dtype=vector.dtype, device=vector.device)
+    return identity + sine * cross + cosine * (cross @ cross)
 
 
-def vector_of_matrix(matrix: Tensor) -> Tensor:
+def matrix_to_axis_angle(matrix: Tensor) -> Tensor:
     """Rotation vectors (..., 3) [rad], angle at most pi, of rotation matrices (..., 3, 3)."""
     flat = matrix.detach().reshape(-1, 3, 3).cpu().double().numpy()
     vectors = torch.as_tensor(Rotation.from_matrix(flat).as_rotvec(), dtype=matrix.dtype)
     return vectors.reshape(*matrix.shape[:-2], 3).to(matrix.device)
 
 
-def six_of_matrix(matrix: Tensor) -> Tensor:
-    """The first two columns (..., 6) of rotation matrices (..., 3, 3)."""
+def matrix_to_rotation_6d(matrix: Tensor) -> Tensor:
+    """The first two columns (..., 6) of rotation matrices (..., 3, 3) (Zhou et al., 1812.07035).
+
+    pytorch3d takes the first two rows.
+    """
     return matrix[..., :2].transpose(-1, -2).flatten(-2)
 
 
-def matrix_of_six(six: Tensor) -> Tensor:
-    """The rotation matrices (..., 3, 3) nearest, by Gram and Schmidt, to two columns (..., 6) that need not be orthogonal."""
-    first = normalize(six[..., :3], dim=-1)
-    second = normalize(six[..., 3:] - (first * six[..., 3:]).sum(-1, keepdim=True) * first, dim=-1)
+def rotation_6d_to_matrix(columns: Tensor) -> Tensor:
+    """The rotation matrices (..., 3, 3) nearest to two columns (..., 6), by Gram and Schmidt.
+
+    The columns need not be orthogonal or of length 1.
+    """
+    first = normalize(columns[..., :3], dim=-1)
+    second = columns[..., 3:]
+    second = normalize(second - (first * second).sum(-1, keepdim=True) * first, dim=-1)
     return torch.stack((first, second, torch.linalg.cross(first, second)), -1)
 
 
-def matrix_of_quaternion(quaternion: Tensor) -> Tensor:
-    """Rotation matrices (..., 3, 3) of quaternions (..., 4), xyzw, of any length but zero."""
-    x, y, z, w = normalize(quaternion, dim=-1).unbind(-1)
-    rows = (
+def quaternion_to_matrix(quaternion: Tensor) -> Tensor:
+    """Rotation matrices (..., 3, 3) of quaternions (..., 4), xyzw, of any length but zero.
+
+    pytorch3d's quaternions are wxyz.
+    """
+    unit = normalize(quaternion, dim=-1)
+    x = unit[..., 0]
+    y = unit[..., 1]
+    z = unit[..., 2]
+    w = unit[..., 3]
+    entries = (
         *(1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)),
         *(2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)),
         *(2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)),
     )
-    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+    return torch.stack(entries, -1).unflatten(-1, (3, 3))

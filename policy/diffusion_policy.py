@@ -127,8 +127,8 @@ class DiffusionPolicy:
         """New plans for `rows` (R,), and their Ta actions (R, Ta, A) in the robot's units.
 
         The first action belongs to the newest observation; `executed` and `frozen` (R,): see
-        `spec.PlanQuery`. Raises ConfigError for a row that has observed nothing, and for a plan that is
-        not finite.
+        `spec.PlanQuery`. Raises ConfigError for a row that has observed nothing, and for a plan
+        that is not finite.
         """
         if bool((state.seen[rows] == 0).any()):
             raise ConfigError(

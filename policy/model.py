@@ -14,7 +14,7 @@ from .actions import Representation
 from .diffusion.contract import Denoiser, Preconditioner
 from .diffusion.objective import LearnedLossWeighting, denoising_loss
 from .diffusion.schedule import Schedule
-from .normalizer import ACTION, COMMAND, Normalizer, expected_shapes
+from .normalizer import ACTION, COMMAND, Normalizer, collect_shapes
 from .registry import build
 from .samplers.base import Capabilities
 
@@ -63,17 +63,17 @@ class Anchors(nn.Module):
             nn.Linear(tokens * token_width, hidden), nn.SiLU(), nn.Linear(hidden, count)
         )
 
-    def scores(self, tokens: Tensor) -> Tensor:
+    def score(self, tokens: Tensor) -> Tensor:
         """Logits (B, K) of the anchors from condition tokens (B, N, E)."""
         return self.head(tokens.flatten(1))
 
-    def nearest(self, plans: Tensor) -> Tensor:
+    def find_nearest(self, plans: Tensor) -> Tensor:
         """Which anchor (B,) lies nearest to each of plans (B, T, A)."""
         return torch.cdist(plans.flatten(1), self.plans.flatten(1)).argmin(1)
 
     def choose(self, tokens: Tensor) -> Tensor:
         """The anchor (B, T, A) that the head puts first."""
-        return self.plans[self.scores(tokens).argmax(1)]
+        return self.plans[self.score(tokens).argmax(1)]
 
 
 class PolicyModel(nn.Module):
@@ -102,7 +102,7 @@ class PolicyModel(nn.Module):
         if self.actions.changes:
             commands = config.action_spec
         self.normalizer = normalizer or Normalizer(
-            expected_shapes(config.obs_spec, self.actions.spec, commands)
+            collect_shapes(config.obs_spec, self.actions.spec, commands)
         )
         self.denoiser = Denoiser(self.network, Preconditioner(config.prediction))
         self.learned_weighting: LearnedLossWeighting | None = None
@@ -171,7 +171,7 @@ class PolicyModel(nn.Module):
 
     def encode(self, observation: Mapping[str, Tensor]) -> Any:
         """Context for the denoiser from an observation in its own units, key -> (B, To, ...)."""
-        return self.network.encode_context(self.tokens(observation))
+        return self.network.encode_context(self.encode_tokens(observation))
 
     @property
     def trained(self) -> Capabilities:
@@ -190,7 +190,7 @@ class PolicyModel(nn.Module):
         """Whether it was trained to do without the instruction."""
         return getattr(self.encoder, "condition_dropout", 0.0) > 0
 
-    def tokens(self, observation: Mapping[str, Tensor], conditional: bool = True) -> Tensor:
+    def encode_tokens(self, observation: Mapping[str, Tensor], conditional: bool = True) -> Tensor:
         """Condition tokens (B, K, E) of an observation in its own units, key -> (B, To, ...).
 
         Without `conditional` the instruction is left out. Raises CheckpointError for missing keys.

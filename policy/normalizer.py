@@ -1,7 +1,8 @@
-"""Normalisation: actions and states between their own units and [-1, 1]; the statistics live in the checkpoint.
+"""Normalisation: actions and states between their own units and [-1, 1].
 
-There is no silent identity: a key without statistics, or with statistics of another shape, is an error. A number that never
-changes in the data has the scale 0: it is centred, noise leaves it alone, and it reads back as exactly its one value.
+The statistics live in the checkpoint. There is no silent identity: a key without statistics, or
+with statistics of another shape, is an error. A number that never changes in the data has the scale
+0: it is centred, noise leaves it alone, and it reads back as exactly its one value.
 """
 
 from __future__ import annotations
@@ -18,29 +19,35 @@ from .training.processes import draw_rows
 
 ACTION = "action"
 COMMAND = "command"
-"""Statistics of the robot's own actions, where the network sees them in another form: only what never changes is used."""
+"""Statistics of the robot's own actions, where the network sees them in another form.
+
+Only what never changes is used.
+"""
 
 
-def expected_shapes(
+def collect_shapes(
     obs_spec: ObsSpec, action_spec: ActionSpec, command_spec: ActionSpec | None = None
 ) -> dict[str, tuple[int, ...]]:
-    """Key -> shape of its statistics: the action's, and those of every state (images have a fixed range).
+    """Key -> shape of its statistics: of every state, and of the actions.
 
-    `action_spec` is of the network's actions; `command_spec` of the robot's, where these are others.
+    Images have a fixed range. `action_spec` is of the network's actions, `command_spec` of the
+    robot's where these are others.
     """
-    states = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for name, key in obs_spec.keys.items():
         if key.kind == "state":
-            states[name] = tuple(key.shape)
-    if command_spec is None:
-        commands = {}
-    else:
-        commands = {COMMAND: (command_spec.width,)}
-    return {**states, ACTION: (action_spec.width,), **commands}
+            shapes[name] = tuple(key.shape)
+    shapes[ACTION] = (action_spec.width,)
+    if command_spec is not None:
+        shapes[COMMAND] = (command_spec.width,)
+    return shapes
 
 
-def _buffer(key: str, part: str) -> str:
-    """Name of a key's buffer: torch allows no dots, which LeRobot's keys have, and no key has a slash."""
+def _name_buffer(key: str, part: str) -> str:
+    """Name of a key's buffer: torch allows no dots, which LeRobot's keys have.
+
+    No key has a slash.
+    """
     return f"{key.replace('.', '/')}__{part}"
 
 
@@ -51,94 +58,122 @@ class Normalizer(nn.Module):
         super().__init__()
         self.shapes = dict(shapes)
         for key, shape in self.shapes.items():
-            self.register_buffer(_buffer(key, "centre"), torch.full(shape, torch.nan))
-            self.register_buffer(_buffer(key, "scale"), torch.full(shape, torch.nan))
+            for part in ("centre", "scale"):
+                self.register_buffer(_name_buffer(key, part), torch.full(shape, torch.nan))
 
     @classmethod
     def fit(
         cls, statistics: Mapping[str, Statistics], shapes: Mapping[str, tuple[int, ...]]
     ) -> Normalizer:
-        """A normaliser from the data set's statistics; raises ConfigError for a key that has none or has another shape."""
+        """A normaliser from the data set's statistics.
+
+        Raises ConfigError for a key that has none, or some of another shape.
+        """
         normalizer = cls(shapes)
         for key, shape in shapes.items():
             if key not in statistics:
                 raise ConfigError(
-                    f"there are no statistics for {shorten(key)}; there are some for {shorten(sorted(statistics), 400)}"
+                    f"there are no statistics for {shorten(key)}; "
+                    f"there are some for {shorten(sorted(statistics), 400)}"
                 )
-            low, high = np.asarray(statistics[key]["min"]), np.asarray(statistics[key]["max"])
+            low = np.asarray(statistics[key]["min"])
+            high = np.asarray(statistics[key]["max"])
             if low.shape != shape:
                 raise ConfigError(
-                    f"statistics of {shorten(key)} have shape {low.shape}; its specification says {shape}"
+                    f"statistics of {shorten(key)} have shape {low.shape}; "
+                    f"its specification says {shape}"
                 )
-            normalizer._set(key, low, high)
+            normalizer.set_range(key, low, high)
         return normalizer
 
     @classmethod
-    def of_ranges(
+    def from_ranges(
         cls,
         ranges: Mapping[str, tuple[np.ndarray, np.ndarray]],
         shapes: Mapping[str, tuple[int, ...]],
     ) -> Normalizer:
-        """A normaliser by somebody else's rule: key -> (centre, scale), taken as they are; scale 0 is a constant.
+        """A normaliser by somebody else's rule: key -> (centre, scale), taken as they are.
 
-        Raises CheckpointError for numbers that are not finite and normalised units below 0.
+        Scale 0 is a constant. Raises CheckpointError for numbers that are not finite, and for
+        scales below 0.
         """
         normalizer = cls(shapes)
         for key in shapes:
-            for part, values in zip(("centre", "scale"), ranges[key], strict=True):
-                normalizer.get_buffer(_buffer(key, part)).copy_(torch.as_tensor(values))
+            centre, scale = ranges[key]
+            normalizer._write(key, centre, scale)
         normalizer.check()
         return normalizer
 
-    def _set(self, key: str, low: np.ndarray, high: np.ndarray) -> None:
-        centre = (high + low) / 2
-        half = (high - low) / 2
+    def set_range(self, key: str, low: np.ndarray, high: np.ndarray) -> None:
+        """Map [low, high], both (*shape), onto [-1, 1]; numbers that never change are constants."""
         constant = find_constants(low, high, commanded=key in (ACTION, COMMAND))
-        self.get_buffer(_buffer(key, "centre")).copy_(torch.as_tensor(centre))
-        self.get_buffer(_buffer(key, "scale")).copy_(torch.as_tensor(np.where(constant, 0.0, half)))
+        scale = np.where(constant, 0.0, (high - low) / 2)
+        self._write(key, (high + low) / 2, scale)
 
     def check(self) -> None:
         """Raise CheckpointError naming the first key whose statistics are missing or impossible."""
         for key in self.shapes:
-            centre, half = self._pair(key)
-            if not bool((torch.isfinite(half) & (half >= 0) & torch.isfinite(centre)).all()):
+            centre, scale = self._read(key)
+            possible = torch.isfinite(scale) & (scale >= 0) & torch.isfinite(centre)
+            if not bool(possible.all()):
                 raise CheckpointError(
-                    f"the statistics of {shorten(key)} are missing or impossible: centre {centre}, scale {half}"
+                    f"the statistics of {shorten(key)} are missing or impossible: "
+                    f"centre {centre}, scale {scale}"
                 )
 
-    def _pair(self, key: str) -> tuple[Tensor, Tensor]:
+    def _write(self, key: str, centre: np.ndarray, scale: np.ndarray) -> None:
+        self.get_buffer(_name_buffer(key, "centre")).copy_(torch.as_tensor(centre))
+        self.get_buffer(_name_buffer(key, "scale")).copy_(torch.as_tensor(scale))
+
+    def _read(self, key: str) -> tuple[Tensor, Tensor]:
+        """Centre and scale of a key, both (*shape)."""
         if key not in self.shapes:
             raise ConfigError(
-                f"no statistics for {shorten(key)}; there are some for {shorten(sorted(self.shapes), 400)}"
+                f"no statistics for {shorten(key)}; "
+                f"there are some for {shorten(sorted(self.shapes), 400)}"
             )
-        return self.get_buffer(_buffer(key, "centre")), self.get_buffer(_buffer(key, "scale"))
+        centre = self.get_buffer(_name_buffer(key, "centre"))
+        return centre, self.get_buffer(_name_buffer(key, "scale"))
 
     def normalize(self, key: str, value: Tensor) -> Tensor:
-        """From the key's own units to [-1, 1] on the data; value (..., *shape). A constant keeps its unit."""
-        centre, half = self._pair(key)
-        return (value - centre) / torch.where(half == 0, 1.0, half)
+        """From the key's own units to [-1, 1] on the data; value (..., *shape).
+
+        A constant keeps its unit.
+        """
+        centre, scale = self._read(key)
+        return (value - centre) / torch.where(scale == 0, 1.0, scale)
 
     def denormalize(self, key: str, value: Tensor) -> Tensor:
-        """Back to the key's own units; value (..., *shape). A constant is its one value, whatever `value` says."""
-        centre, half = self._pair(key)
-        return value * half + centre
+        """Back to the key's own units; value (..., *shape).
+
+        A constant is its one value, whatever `value` says.
+        """
+        centre, scale = self._read(key)
+        return value * scale + centre
 
     def pin_constants(self, key: str, value: Tensor) -> Tensor:
-        """Values (..., *shape) in the key's own units, with its constants put back to their one value."""
-        centre, half = self._pair(key)
-        return torch.where(half == 0, centre.to(value.dtype), value)
+        """Values (..., *shape) in the key's own units, with its constants at their one value."""
+        centre, scale = self._read(key)
+        return torch.where(scale == 0, centre.to(value.dtype), value)
 
     def augment_with_noise(
         self, values: Mapping[str, Tensor], share: float, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Values in their own units, key -> (..., *shape), with noise of `share` normalised units; keys without statistics stay."""
+        """Values in their own units, key -> (B, ..., *shape), with noise added.
 
-        def noisy(key: str, value: Tensor) -> Tensor:
-            noise = draw_rows(
-                lambda rows: torch.randn(rows, *value.shape[1:], generator=generator), len(value)
-            )
-            return value + share * self._pair(key)[1] * noise.to(value.device)
+        The noise is `share` in normalised units. Keys without statistics stay as they are.
+        """
+        noisy = {}
+        for key, value in values.items():
+            noisy[key] = value
+            if key in self.shapes:
+                _, scale = self._read(key)
+                noise = _draw_noise(value, generator)
+                noisy[key] = value + share * scale * noise.to(value.device)
+        return noisy
 
-        return {
-            key: noisy(key, value) if key in self.shapes else value for key, value in values.items()
-        }
+
+def _draw_noise(value: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal noise of the shape of `value` (B, ...): this process's rows of the batch."""
+    shape = value.shape[1:]
+    return draw_rows(lambda rows: torch.randn(rows, *shape, generator=generator), len(value))

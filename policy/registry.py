@@ -54,7 +54,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
 """Axis of the configuration -> the classes that it may name. A new one is one line here."""
 
 
-def targets(axis: str) -> tuple[str, ...]:
+def list_targets(axis: str) -> tuple[str, ...]:
     """Dotted names that the axis may hold, ours first, then those of installed packages."""
     if axis not in TARGETS:
         raise ConfigError(f"unknown axis {shorten(axis)}; there are {', '.join(TARGETS)}")
@@ -76,10 +76,10 @@ def build(axis: str, node: Mapping[str, Any], **given: Any) -> Any:
         )
     target = node.get("_target_")
     # Ours first: looking through the installed packages takes tens of milliseconds.
-    if target not in TARGETS.get(axis, ()) and target not in targets(axis):
+    if target not in TARGETS.get(axis, ()) and target not in list_targets(axis):
         raise ConfigError(
             f"the configuration's {axis} names the target {shorten(target)}, which is not one of "
-            f"hotstart's: {', '.join(targets(axis))}. Nothing was imported."
+            f"hotstart's: {', '.join(list_targets(axis))}. Nothing was imported."
         )
     factory = _import(str(target))
     chosen = dict(node)
@@ -88,13 +88,13 @@ def build(axis: str, node: Mapping[str, Any], **given: Any) -> Any:
     return factory(**chosen, **given)
 
 
-def with_defaults(axis: str, node: Mapping[str, Any]) -> dict[str, Any]:
+def fill_defaults(axis: str, node: Mapping[str, Any]) -> dict[str, Any]:
     """`node` with its constructor's plain defaults for keys that it leaves out.
 
     It comes back as it is where the target is foreign.
     """
     whole: dict[str, Any] = {}
-    if node.get("_target_") in targets(axis):
+    if node.get("_target_") in list_targets(axis):
         for parameter in inspect.signature(_import(node["_target_"])).parameters.values():
             if isinstance(parameter.default, PLAIN):
                 whole[parameter.name] = parameter.default
@@ -103,7 +103,7 @@ def with_defaults(axis: str, node: Mapping[str, Any]) -> dict[str, Any]:
 
 def _import(target: str) -> Any:
     """What a dotted name of a registered target means."""
-    module, _, name = target.rpartition(".")
+    module, name = target.rsplit(".", 1)
     return getattr(import_module(module), name)
 
 

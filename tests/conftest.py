@@ -84,7 +84,7 @@ def make_model(kind: str = "unet", seed: int = 0, dataset: Any = None, **changes
     import torch
     from hotstart.datasets.statistics import dataset_statistics
     from hotstart.policy.model import PolicyModel
-    from hotstart.policy.normalizer import Normalizer, expected_shapes
+    from hotstart.policy.normalizer import Normalizer, collect_shapes
 
     torch.set_num_threads(
         1
@@ -92,7 +92,7 @@ def make_model(kind: str = "unet", seed: int = 0, dataset: Any = None, **changes
     dataset = dataset or make_dataset()
     config = make_config(kind, dataset, **changes)
     normalizer = Normalizer.fit(
-        dataset_statistics(dataset), expected_shapes(config.obs_spec, config.action_spec)
+        dataset_statistics(dataset), collect_shapes(config.obs_spec, config.action_spec)
     )
     torch.manual_seed(seed)
     return PolicyModel(config, normalizer).eval().requires_grad_(False)

@@ -10,7 +10,7 @@ import yaml
 
 from ...spec import ActionSpec, CheckpointError, Horizon, ObsSpec, shorten
 from ..model import AS_GIVEN, ModelConfig
-from ..registry import with_defaults
+from ..registry import fill_defaults
 from .files import CONFIG, check_kinds
 
 PARTS = ("encoder", "denoiser", "schedule", "actions")
@@ -83,5 +83,5 @@ def _comparable(config: ModelConfig) -> dict[str, Any]:
     plain = config_to_plain(config)
     plain["obs_spec"] = list(plain["obs_spec"].items())
     for part in PARTS:
-        plain[part] = with_defaults(part, plain[part])
+        plain[part] = fill_defaults(part, plain[part])
     return yaml.safe_load(yaml.safe_dump(plain))

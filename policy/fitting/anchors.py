@@ -92,7 +92,7 @@ def _windows(
     batches = WindowBatches(dataset, model.config, index, batch, 0, device)
     tokens, plans = [], []
     for observation, commands in batches.all(batches.names):
-        tokens.append(model.tokens(observation))
+        tokens.append(model.encode_tokens(observation))
         actions = model.actions.encode(commands, observation)
         plans.append(model.normalizer.normalize(ACTION, actions))
     return torch.cat(tokens), torch.cat(plans)
@@ -102,12 +102,12 @@ def _train_head(
     anchors: Anchors, tokens: Tensor, plans: Tensor, steps: int, batch: int, seed: int
 ) -> None:
     generator = torch.Generator().manual_seed(torch_seed(seed, Purpose.ANCHORS, 1))
-    wanted = anchors.nearest(plans)
+    wanted = anchors.find_nearest(plans)
     optimizer = torch.optim.AdamW(anchors.head.parameters(), 1e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         rows = torch.randint(len(plans), (batch,), generator=generator).to(plans.device)
-        loss = nn.functional.cross_entropy(anchors.scores(tokens[rows]), wanted[rows])
+        loss = nn.functional.cross_entropy(anchors.score(tokens[rows]), wanted[rows])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -116,7 +116,7 @@ def _train_head(
 
 @torch.no_grad()
 def _judge(anchors: Anchors, tokens: Tensor, plans: Tensor) -> AnchorReport:
-    nearest, first = anchors.nearest(plans), anchors.scores(tokens).argmax(1)
+    nearest, first = anchors.find_nearest(plans), anchors.score(tokens).argmax(1)
     distance = (plans - anchors.plans[nearest]).square().mean().sqrt()
     chosen = (plans - anchors.plans[first]).square().mean().sqrt()
     hits = (first == nearest).float().mean()

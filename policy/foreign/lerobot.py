@@ -353,7 +353,7 @@ def assemble(
     """
     given = _rename(tensors)
     outline = build_outline(config, {name: tuple(tensor.shape) for name, tensor in given.items()})
-    normalizer = Normalizer.of_ranges(ranges, outline.normalizer.shapes)
+    normalizer = Normalizer.from_ranges(ranges, outline.normalizer.shapes)
     given |= {f"normalizer.{name}": tensor for name, tensor in normalizer.state_dict().items()}
     wanted = outline.state_dict()
     missing, extra = sorted(set(wanted) - set(given)), sorted(set(given) - set(wanted))

@@ -54,7 +54,7 @@ class ConditionedModel:
 
     def unconditional(self) -> ConditionedModel:
         """The same rows, encoded without the instruction."""
-        tokens = self.model.tokens(self.observed, conditional=False)
+        tokens = self.model.encode_tokens(self.observed, conditional=False)
         context = take_rows(self.model.network.encode_context(tokens), self.rows)
         return replace(self, tokens=tokens, context=context)
 
@@ -72,7 +72,7 @@ def condition(
     model: PolicyModel, observed: Mapping[str, Tensor], horizon: Horizon | None = None
 ) -> ConditionedModel:
     """Encode observations, key -> (R, To, ...) in their own units; `horizon` None: the model's."""
-    tokens = model.tokens(observed)
+    tokens = model.encode_tokens(observed)
     context = model.network.encode_context(tokens)
     rows = torch.arange(len(tokens), device=tokens.device)
     return ConditionedModel(model, horizon or model.config.horizon, observed, tokens, rows, context)

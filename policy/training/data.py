@@ -76,7 +76,7 @@ def fit_normalizer(model: PolicyModel, data: TrainingData) -> None:
         found[COMMAND] = found[ACTION]
         found[ACTION] = statistics(np.concatenate(encoded))
     if ACTION in found:
-        found[ACTION] = model.actions.known_range(found[ACTION])
+        found[ACTION] = model.actions.set_known_ranges(found[ACTION])
     model.normalizer.load_state_dict(Normalizer.fit(found, model.normalizer.shapes).state_dict())
 
 

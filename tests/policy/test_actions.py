@@ -1,4 +1,6 @@
-"""Representations of actions: round trips, scipy's rotations as oracle, and a policy trained and run through each."""
+"""Representations of actions: round trips, scipy's rotations as oracle, and a policy trained
+and run through each.
+"""
 
 from typing import Any, cast
 
@@ -9,12 +11,12 @@ from hotstart.datasets.arrays import Arrays
 from hotstart.policy.actions import (
     MATRIX_UNIT,
     Representation,
-    matrix_of_quaternion,
-    matrix_of_six,
-    matrix_of_vector,
-    pose_groups,
-    six_of_matrix,
-    vector_of_matrix,
+    axis_angle_to_matrix,
+    find_pose_groups,
+    matrix_to_axis_angle,
+    matrix_to_rotation_6d,
+    quaternion_to_matrix,
+    rotation_6d_to_matrix,
 )
 from hotstart.policy.denoisers.unet import ConditionalUnet
 from hotstart.policy.diffusion_policy import DiffusionPolicy
@@ -39,7 +41,9 @@ SEEN = ObsSpec({"eef_pos": ObsKey((3,)), "eef_quat_site": ObsKey((4,))})
 
 
 def poses(count, steps, arms=1, seed=0):
-    """Absolute poses all around, half a turn among them, and a closing gripper: (count, steps, 7 arms)."""
+    """Absolute poses all around, half a turn among them, and a closing gripper: (count, steps,
+    7 arms).
+    """
     rng = np.random.default_rng(seed)
     parts = []
     for _ in range(arms):
@@ -127,23 +131,25 @@ def test_rotations_agree_with_scipy():
     rotations = Rotation.random(200, rng=np.random.default_rng(5))
     matrices = torch.as_tensor(rotations.as_matrix())
     torch.testing.assert_close(
-        matrix_of_vector(torch.as_tensor(rotations.as_rotvec())), matrices, atol=1e-12, rtol=0
+        axis_angle_to_matrix(torch.as_tensor(rotations.as_rotvec())), matrices, atol=1e-12, rtol=0
     )
     torch.testing.assert_close(
-        matrix_of_quaternion(torch.as_tensor(3 * rotations.as_quat())), matrices, atol=1e-12, rtol=0
+        quaternion_to_matrix(torch.as_tensor(3 * rotations.as_quat())), matrices, atol=1e-12, rtol=0
     )
-    torch.testing.assert_close(matrix_of_six(six_of_matrix(matrices)), matrices, atol=1e-12, rtol=0)
     torch.testing.assert_close(
-        vector_of_matrix(matrices), torch.as_tensor(rotations.as_rotvec()), atol=1e-9, rtol=0
+        rotation_6d_to_matrix(matrix_to_rotation_6d(matrices)), matrices, atol=1e-12, rtol=0
+    )
+    torch.testing.assert_close(
+        matrix_to_axis_angle(matrices), torch.as_tensor(rotations.as_rotvec()), atol=1e-9, rtol=0
     )
     tiny = 1e-9 * torch.ones(1, 3, dtype=torch.float64)
     torch.testing.assert_close(
-        matrix_of_vector(tiny)[0], torch.as_tensor(Rotation.from_rotvec(tiny[0]).as_matrix())
+        axis_angle_to_matrix(tiny)[0], torch.as_tensor(Rotation.from_rotvec(tiny[0]).as_matrix())
     )
-    noisy = six_of_matrix(matrices) + 0.2 * torch.randn(
+    noisy = matrix_to_rotation_6d(matrices) + 0.2 * torch.randn(
         200, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
     )
-    repaired = matrix_of_six(noisy)
+    repaired = rotation_6d_to_matrix(noisy)
     torch.testing.assert_close(
         repaired @ repaired.transpose(-1, -2), torch.eye(3, dtype=torch.float64).expand(200, 3, 3)
     )
@@ -156,7 +162,7 @@ def test_matrices_do_not_jump_where_vectors_do():
         Rotation.from_rotvec(angles[:, None] * np.array([1.0, 0, 0])).as_rotvec()
     )
     assert vectors.diff(dim=0).abs().max() > 6
-    assert six_of_matrix(matrix_of_vector(vectors)).diff(dim=0).abs().max() < 0.02
+    assert matrix_to_rotation_6d(axis_angle_to_matrix(vectors)).diff(dim=0).abs().max() < 0.02
 
 
 def test_impossible_choices_name_the_mend():
@@ -172,7 +178,7 @@ def test_impossible_choices_name_the_mend():
     with pytest.raises(ConfigError, match="vector or rotation_6d"):
         Representation(POSE, SEEN, cast(Any, "euler"))
     with pytest.raises(ConfigError, match="fewer than three"):
-        pose_groups(ActionSpec((*POSE.dims[:5], POSE.dims[6])))
+        find_pose_groups(ActionSpec((*POSE.dims[:5], POSE.dims[6])))
     assert not Representation(ActionSpec.plain(3), SEEN, "rotation_6d").changes
 
 
@@ -203,7 +209,9 @@ def test_a_plan_said_again_from_another_pose_means_the_same():
 
 
 def test_a_warm_start_goes_on_from_the_same_poses_though_the_hand_has_moved(tmp_path):
-    """The guess, brought back to the robot's own units, is the plan before; without re-basing it would move with the hand."""
+    """The guess, brought back to the robot's own units, is the plan before; without re-basing
+    it would move with the hand.
+    """
     episodes = [
         {
             "eef_pos": np.random.default_rng(seed).normal(size=(30, 3)),
@@ -249,7 +257,7 @@ def test_a_warm_start_goes_on_from_the_same_poses_though_the_hand_has_moved(tmp_
 def test_discrete_numbers_are_shown_as_small_as_was_asked_and_come_back_whole(tmp_path):
     view = Representation(POSE, SEEN, discrete_size=0.15)
     found = {"min": np.full(7, -1.0), "max": np.full(7, 1.0), "count": np.array(3)}
-    ranged = view.known_range(found)
+    ranged = view.set_known_ranges(found)
     assert ranged["max"][6] == pytest.approx(1 / 0.15)
     assert ranged["min"][6] == pytest.approx(-1 / 0.15)
     assert ranged["max"][:6].tolist() == [1.0] * 6

@@ -1,4 +1,6 @@
-"""Numbers that never change in the data are commanded as exactly what they were, whatever the sampler and the form."""
+"""Numbers that never change in the data are commanded as exactly what they were, whatever the
+sampler and the form.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -118,7 +120,7 @@ def test_constants_are_commanded_exactly(name: str, form: dict[str, Any], run_of
 def test_a_small_true_motion_is_no_constant() -> None:
     normalizer = Normalizer({"action": (3,)})
     low = np.array([-2e-6, 0.5, 4000.0])
-    normalizer._set("action", low, low + np.array([4e-6, 2e-5, 1e-3]))
+    normalizer.set_range("action", low, low + np.array([4e-6, 2e-5, 1e-3]))
     commanded = normalizer.denormalize("action", torch.ones(3)).double().numpy()
     np.testing.assert_allclose(commanded[:2], [2e-6, 0.50002], rtol=1e-6)
     assert commanded[2] == pytest.approx(
@@ -128,7 +130,7 @@ def test_a_small_true_motion_is_no_constant() -> None:
 
 def test_noise_on_observations_leaves_constants_alone() -> None:
     normalizer = Normalizer({"state": (2,)})
-    normalizer._set("state", np.array([-1.0, 0.02]), np.array([1.0, 0.02]))
+    normalizer.set_range("state", np.array([-1.0, 0.02]), np.array([1.0, 0.02]))
     seen = {"state": torch.tensor([[0.0, 0.02]]).repeat(100, 1)}
     noisy = normalizer.augment_with_noise(seen, 0.1, torch.Generator().manual_seed(0))["state"]
     assert (noisy[:, 1] == 0.02).all()

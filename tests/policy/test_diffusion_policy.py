@@ -195,7 +195,7 @@ def test_a_number_of_two_values_takes_the_value_on_its_own_side(
         actions={**AS_GIVEN, "discrete_size": size},
     )
     found = {
-        ACTION: model.actions.known_range(
+        ACTION: model.actions.set_known_ranges(
             statistics(np.concatenate([e["action"] for e in episodes]))
         )
     }

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from hotstart.datasets.statistics import statistics
-from hotstart.policy.normalizer import ACTION, Normalizer, expected_shapes
+from hotstart.policy.normalizer import ACTION, Normalizer, collect_shapes
 from hotstart.spec import ActionSpec, CheckpointError, ConfigError, ObsKey, ObsSpec
 
 OBS_SPEC = ObsSpec(
@@ -32,7 +32,7 @@ def fitted(arrays=None) -> Normalizer:
 
 
 def test_images_need_no_statistics_and_everything_else_does():
-    assert expected_shapes(OBS_SPEC, ACTION_SPEC) == SHAPES
+    assert collect_shapes(OBS_SPEC, ACTION_SPEC) == SHAPES
 
 
 @pytest.mark.parametrize("key", list(SHAPES))
@@ -119,7 +119,7 @@ def test_statistics_travel_in_the_state_dict_under_any_name():
 
 def test_disturbed_states_are_off_by_the_share_asked_for_and_images_by_nothing():
     normalizer = Normalizer({"state": (2,)})
-    normalizer._set("state", np.array([-1.0, 100.0]), np.array([1.0, 500.0]))
+    normalizer.set_range("state", np.array([-1.0, 100.0]), np.array([1.0, 500.0]))
     clean = {"state": torch.zeros(20_000, 2), "image": torch.zeros(2, 3, dtype=torch.uint8)}
     noisy = normalizer.augment_with_noise(clean, 0.05, torch.Generator().manual_seed(0))
     torch.testing.assert_close(noisy["state"].std(0), torch.tensor([0.05, 10.0]), rtol=0.03, atol=0)

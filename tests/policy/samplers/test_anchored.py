@@ -35,7 +35,7 @@ def test_anchors_are_the_datas_plans_and_the_head_finds_them(anchored_model, tin
     plans = model.normalizer.normalize(ACTION, actions)[:, None].expand(
         -1, model.config.horizon.planned, -1
     )
-    apart = (plans - model.anchors.plans[model.anchors.nearest(plans)]).square().mean().sqrt()
+    apart = (plans - model.anchors.plans[model.anchors.find_nearest(plans)]).square().mean().sqrt()
     spread = plans.std()
     assert float(apart) < 0.35 * float(spread)
     states = {
@@ -43,7 +43,7 @@ def test_anchors_are_the_datas_plans_and_the_head_finds_them(anchored_model, tin
         .float()[:, None]
         .expand(-1, 2, -1)
     }
-    chosen = model.anchors.choose(model.tokens(states))
+    chosen = model.anchors.choose(model.encode_tokens(states))
     assert float((chosen - plans).square().mean().sqrt()) < 1.3 * float(apart) + 0.02
     assert found.chosen >= found.distance > 0
     assert 0 <= found.first <= 1
