@@ -247,7 +247,9 @@ def test_commands_of_the_readme_are_understood(line):
     elif VERBS[verb].actions:
         assert read_arguments(arguments[1:], VERBS[verb].actions[arguments[0]])
     else:
-        assert read_arguments(arguments, VERBS[verb].options)
+        options = VERBS[verb].options
+        assert options is not None
+        assert read_arguments(arguments, options)
 
 
 def test_a_sweep_is_every_combination_each_with_its_own_output():

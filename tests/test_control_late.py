@@ -72,6 +72,7 @@ def test_what_will_be_executed_meanwhile_is_told(scripted):
 
     class Noting(scripted.Policy):
         def plan(self, state, rows, executed, frozen=None):
+            assert frozen is not None
             told.append(frozen.tolist())
             return super().plan(state, rows, executed, frozen)
 
@@ -168,6 +169,7 @@ def make_fine(scripted: Any, rows: int = 1) -> Any:
             self.substeps, self.lasted = 10, []
 
         def act(self, actions, substeps=None, timed=None):
+            assert substeps is not None
             self.lasted.append(substeps.copy())
             return super().act(actions, substeps)
 
@@ -256,6 +258,7 @@ def test_a_listening_policy_is_told_the_very_actions_that_the_robot_was_given(sc
             return np.full((3, 4), 0.5)
 
         def act(self, actions, substeps=None, timed=None):
+            assert substeps is not None
             self.given.append((actions.copy(), substeps.copy()))
             return super().act(actions)
 

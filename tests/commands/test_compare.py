@@ -12,6 +12,14 @@ from hotstart.commands.entries import name_results
 from hotstart.control import RowLog
 from hotstart.evaluation import results
 from hotstart.spec import ActionSpec, ConfigError, DataError
+from matplotlib.axes import Axes
+
+
+def _legend(axes: Axes) -> list[str]:
+    """What the legend says, line by line."""
+    legend = axes.get_legend()
+    assert legend is not None
+    return [text.get_text() for text in legend.get_texts()]
 
 
 def _save(
@@ -147,7 +155,7 @@ def test_results_against_the_clock_are_told_apart_and_plotted(tmp_path, capsys):
         assert name in text
     assert {"latency.png", "latency.svg"} <= {file.name for file in (tmp_path / "plots").iterdir()}
     figure = plots.against_latency([results.load(tmp_path / f"{i}.json") for i in range(3)])
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == [
+    assert _legend(figure.axes[0]) == [
         "rti-2 sync",
         "rti-2 async",
     ]
@@ -386,7 +394,7 @@ def test_one_way_in_several_numbers_of_steps_is_one_line(tmp_path):
     (three,) = [x for x in across if len(x) == 3]
     assert three == sorted(found[i]["nfe"]["per_action"] for i in (0, 2, 3))
     assert [text.get_text() for text in axes.texts] == ["2", "4", "10"]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["ddim", "rti-2"]
+    assert _legend(axes) == ["ddim", "rti-2"]
 
 
 def test_learning_curve_takes_records_that_lack_a_loss():

@@ -225,6 +225,7 @@ def test_a_warm_start_goes_on_from_the_same_poses_though_the_hand_has_moved(tmp_
 
     class Watching(WarmStart):
         def guess(self, request):
+            assert request.previous is not None
             guesses.append(request.previous.plan.clone())
             return super().guess(request)
 

@@ -135,7 +135,7 @@ def image_data():
     return Arrays(episodes, fps=10, obs_spec=SPEC)
 
 
-def trained(folder, steps, loaders):
+def trained(folder, steps, loaders) -> Any:
     parts = {
         "denoiser": node(ConditionalUnet, channels=[8, 16], groups=4, level_width=8),
         "encoder": node(ImageEncoder, token_width=8, jitter=0.3, **SMALL["resnet"]),
