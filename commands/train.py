@@ -21,6 +21,7 @@ from ..policy.training.metrics import read_metrics
 from ..policy.training.settings import TrainingSettings
 from ..policy.training.trainer import Trainer
 from ..spec import CheckpointError, DataError, Horizon, HotstartError, ObsSpec, shorten
+from ..system.old_names import convert_task_options
 from . import plots
 
 
@@ -32,7 +33,8 @@ def run(config: Mapping[str, Any]) -> int:
         trainer = build(config, store, folder)
         print(
             f"{folder}: {trainer.model.parameter_count / 1e6:.2f} M parameters, "
-            f"{len(trainer.batches.index)} windows, {trainer.settings.steps} steps on {trainer.device}"
+            f"{len(trainer.batches.index)} windows, "
+            f"{trainer.settings.steps} steps on {trainer.device}"
         )
         if warning := rate_warning(config["task"], store.fps):
             print(warning)
@@ -48,9 +50,7 @@ def run(config: Mapping[str, Any]) -> int:
 def rate_warning(task: Mapping[str, Any], fps: float) -> str:
     """What to tell whoever trains on data of another control rate than the task's.
 
-    Empty where the rates fit.
-
-    Empty too where the task's simulator is not installed.
+    Empty where the rates fit, or where the task's simulator is not installed.
     """
     try:
         from ..envs.registry import make, options_of  # training needs no simulator
@@ -63,13 +63,15 @@ def rate_warning(task: Mapping[str, Any], fps: float) -> str:
         return ""
     return (
         f"Warning: the data run at {fps:g} steps a second, {task['name']} at {env.rate_hz:g}: "
-        "an evaluation will refuse that; train for a task of the data's rate, or convert the data again with the fps that they have"
+        "an evaluation will refuse that; train for a task of the data's rate, "
+        "or convert the data again with the fps that they have"
     )
 
 
 def figures(network: Network, folder: Path) -> dict[str, Figure]:
-    """What a run's network has to show of itself, by heading: of MoDE, which experts work, over
-    noise levels and training.
+    """What a run's network has to show of itself, by heading.
+
+    Of MoDE: which experts work, over noise levels and training.
     """
     if not isinstance(network, ModeTransformer):
         return {}
@@ -121,20 +123,22 @@ LOOKS = ("render_size", "cameras", "max_steps")
 
 
 def check_options(options: Mapping[str, Any], store: Store) -> None:
-    """Raise DataError where the data was collected with other options than the task has: another
-    arm, another control.
+    """Raise DataError where the data was collected with other options than the task has.
+
+    Another arm or another control is one. Options of an earlier version count by today's names.
     """
-    collected = store.attrs.get("options")
+    collected = convert_task_options(store.attrs.get("options"))
     if collected is None:  # not collected here: nobody knows
         return
     for name in sorted({*collected, *options} - set(LOOKS)):
-        have, want = collected.get(name), options.get(name)
-        if have != want:
-            if have is not None:
-                mend = f"task.options.{name}={have}"
-            else:
-                mend = f"the task's own {name}"
-            raise DataError(
-                f"{store.path} was collected with {name} {have or 'as it is'}, "
-                f"the task says {want}: train with {mend}"
-            )
+        have = collected.get(name)
+        want = options.get(name)
+        if have == want:
+            continue
+        mend = f"the task's own {name}"
+        if have is not None:
+            mend = f"task.options.{name}={have}"
+        raise DataError(
+            f"{store.path} was collected with {name} {have or 'as it is'}, "
+            f"the task says {want}: train with {mend}"
+        )
