@@ -24,7 +24,7 @@ from ..envs.registry import check_task
 from ..evaluation import latency
 from ..policy import checkpoint
 from ..policy.foreign.diffusion_policy import import_ckpt
-from ..policy.foreign.lerobot import import_policy, trained_in
+from ..policy.foreign.lerobot import import_policy, read_origin
 from ..spec import HotstartError
 from . import _fuzz_data
 
@@ -42,7 +42,7 @@ def read_native(path: Path) -> None:
 
 def read_lerobot(path: Path) -> None:
     """A folder of LeRobot."""
-    trained_in(path)
+    read_origin(path)
     import_policy(path)
 
 

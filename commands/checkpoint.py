@@ -16,7 +16,7 @@ from ..policy import checkpoint
 from ..policy.fitting.anchors import fit_anchors
 from ..policy.fitting.calibration import STARTS, calibrate
 from ..policy.foreign.diffusion_policy import import_ckpt
-from ..policy.foreign.lerobot import import_policy, trained_in
+from ..policy.foreign.lerobot import import_policy, read_origin
 from ..spec import ConfigError, shorten, unknown
 from ..system.versions import versions
 
@@ -103,7 +103,7 @@ def _find_origin(options: Import) -> tuple[float, str]:
     """
     fps, task = options.fps, options.task
     if options.source.suffix != ".ckpt":
-        said = trained_in(options.source)
+        said = read_origin(options.source)
         if fps is None:
             fps = said[0]
         if task is None and said[1] in registry.names():

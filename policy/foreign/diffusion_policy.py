@@ -1,6 +1,8 @@
-"""Diffusion Policy's own `.ckpt` files (low-dim, U-Net) as checkpoints of ours.
+"""Diffusion Policy's own `.ckpt` files (low-dim, U-Net), read as policies of this package.
 
-Shapes say nearly everything; the rest (T, Ta, what is predicted) is given, by default as its configurations have it.
+The shapes of the weights give the network and the number of observed steps. The caller gives the
+lengths of a plan and the prediction; their defaults are those of Diffusion Policy's
+configurations.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ...spec import ActionDim, ActionSpec, CheckpointError, Horizon, ObsKey, ObsSpec, cut, shorten
+from ...spec import ActionSpec, CheckpointError, Horizon, ObsKey, ObsSpec, cut, shorten
 from ..checkpoint import BROKEN
 from ..denoisers.published_unet import PublishedUnet
 from ..diffusion.schedule import IndexTable
@@ -29,17 +31,24 @@ RENAMED = (
     (r"\.blocks\.1\.block\.", ".conv2.block."),
     (r"\.2\.conv\.", ".2."),
 )
-"""Its names of weights -> LeRobot's, which `PublishedUnet` has."""
+"""Diffusion Policy's names of weights -> LeRobot's, which `PublishedUnet` has."""
+STEP_WEIGHT = "diffusion_step_encoder.1.weight"
+CONDITION_WEIGHT = "down_modules.0.0.cond_encoder.1.weight"
 
 
 def import_ckpt(
     path: Path, name: str = "obs", planned: int = 16, executed: int = 8, prediction: str = "eps"
 ) -> PolicyModel:
-    """The policy in a `.ckpt`; `name` is what its one observation is called here.
+    """The policy in a `.ckpt`, in evaluation mode.
 
-    Raises CheckpointError where the file holds no low-dim U-Net policy, or a damaged one.
+    name: what its one observation, a state (N,), is called here
+    planned: steps of a plan, T
+    executed: steps of a plan that the robot executes, Ta
+    prediction: what its network predicts, one of `diffusion.contract.PREDICTIONS`
+
+    Raises CheckpointError where the file is damaged or holds no low-dim policy with a U-Net.
     """
-    tensors = _policy_tensors(path)
+    tensors = _read_weights(path)
     try:
         return _import(path, tensors, name, Horizon(1, planned, executed), prediction)
     except CheckpointError:
@@ -51,79 +60,94 @@ def import_ckpt(
 def _import(
     path: Path, tensors: Mapping[str, Tensor], name: str, horizon: Horizon, prediction: str
 ) -> PolicyModel:
-    """The policy; `horizon` is its own but for the number of observed steps, which the weights tell."""
-    observation, action = (_range(tensors, key, path) for key in ("obs", "action"))
-    unet = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-    shapes = _shapes(unet, path)
-    width, numbers = len(action[0]), len(observation[0])
-    condition = unet["down_modules.0.0.cond_encoder.1.weight"].shape[1] - shapes["step_width"]
+    """The policy; the number of observed steps comes from the weights and not from `horizon`."""
+    observation = _read_range(tensors, "obs", path)
+    action = _read_range(tensors, ACTION, path)
+    unet: dict[str, Tensor] = {}
+    for key, tensor in tensors.items():
+        if key.startswith("model."):
+            unet[key.removeprefix("model.")] = tensor
+    shapes = _read_shapes(unet, path)
+    numbers = len(observation[0])
+    condition = unet[CONDITION_WEIGHT].shape[1] - shapes["step_width"]
     if condition % numbers or condition == 0:
         raise CheckpointError(
-            f"{path}: {condition} numbers of condition are no whole number of observations of {numbers}"
+            f"{path}: {condition} numbers of condition are no whole number of observations "
+            f"of {numbers}"
         )
     config = ModelConfig(
         encoder=node(PublishedEncoder),
         denoiser=node(PublishedUnet, **shapes),
         schedule=node(IndexTable),
         obs_spec=ObsSpec({name: ObsKey((numbers,))}),
-        action_spec=ActionSpec(tuple(ActionDim(f"action_{i}") for i in range(width))),
+        action_spec=ActionSpec.plain(len(action[0])),
         horizon=Horizon(condition // numbers, horizon.planned, horizon.executed),
         prediction=prediction,
     )
-    renamed = {f"diffusion.unet.{_renamed(k)}": v for k, v in unet.items()}
-    return assemble(config, renamed, {name: observation, ACTION: action})
+    return assemble(config, _rename(unet), {name: observation, ACTION: action})
 
 
-def _policy_tensors(path: Path) -> dict[str, Tensor]:
-    """The averaged weights, or the plain ones where there are no others."""
-    content = read_tensors(path)
-    if isinstance(content, Mapping):
-        found = content.get("state_dicts")
-    else:
-        found = None
-    if isinstance(found, Mapping):
-        states = found
-    else:
-        states = {}
-    averaged = states.get("ema_model")
-    if isinstance(averaged, Mapping) and averaged:
-        chosen = averaged
-    else:
-        chosen = states.get("model")
-    if not isinstance(chosen, Mapping) or "model.diffusion_step_encoder.1.weight" not in chosen:
-        raise CheckpointError(
-            f"{path} is no .ckpt of Diffusion Policy with a U-Net: state_dicts.ema_model.model.* are wanted"
-        )
-    return {name: tensor for name, tensor in chosen.items() if isinstance(tensor, Tensor)}
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    """The averaged weights by their names, or the plain ones where there are no others.
 
-
-def _range(tensors: Mapping[str, Tensor], key: str, path: Path) -> Range:
-    """(centre, scale) of its normaliser, which takes x to scale x + offset; scale 0 is a constant action.
-
-    For a number that never changes its normaliser has scale 1 and puts the constant at 0; `input_stats` says which they are.
+    Raises CheckpointError where the file holds no weights of a U-Net.
     """
-    scale, offset = (
-        _read_numbers(tensors, f"normalizer.params_dict.{key}.{part}", path)
-        for part in ("scale", "offset")
-    )
+    states = _get_mapping(read_tensors(path), "state_dicts")
+    chosen = _get_mapping(states, "ema_model") or _get_mapping(states, "model")
+    if f"model.{STEP_WEIGHT}" not in chosen:
+        raise CheckpointError(
+            f"{path} is no .ckpt of Diffusion Policy with a U-Net: "
+            "state_dicts.ema_model.model.* are wanted"
+        )
+    weights: dict[str, Tensor] = {}
+    for name, value in chosen.items():
+        if isinstance(value, Tensor):
+            weights[name] = value
+    return weights
+
+
+def _get_mapping(content: object, key: str) -> Mapping[str, Any]:
+    """The mapping under `key`; an empty one where `content` has none."""
+    if isinstance(content, Mapping):
+        value = content.get(key)
+        if isinstance(value, Mapping):
+            return value
+    return {}
+
+
+def _read_range(tensors: Mapping[str, Tensor], key: str, path: Path) -> Range:
+    """(centre, scale), each (n,), from a normaliser that takes x to scale x + offset.
+
+    For an action that never changes, this normaliser has scale 1 and puts the constant at 0. Its
+    `input_stats` tell which actions these are; here they get the scale 0, which means constant.
+    Raises CheckpointError for missing or impossible statistics.
+    """
+    prefix = f"normalizer.params_dict.{key}"
+    scale = _read_numbers(tensors, f"{prefix}.scale", path)
+    offset = _read_numbers(tensors, f"{prefix}.offset", path)
     if scale.shape != offset.shape or bool((scale <= 0).any()):
         raise CheckpointError(
-            f"{path}: the scale of {key} is {shorten(scale)}; numbers above 0 are wanted, as many as offsets"
+            f"{path}: the scale of {key} is {shorten(scale)}; "
+            "numbers above 0 are wanted, as many as offsets"
         )
-    centre, half = -offset / scale, 1 / scale
-    ends = [f"normalizer.params_dict.{key}.input_stats.{part}" for part in ("min", "max")]
-    if key != ACTION or not all(name in tensors for name in ends):
+    centre = -offset / scale
+    half = 1 / scale
+    lowest, highest = f"{prefix}.input_stats.min", f"{prefix}.input_stats.max"
+    if key != ACTION or lowest not in tensors or highest not in tensors:
         return centre, half
-    low, high = (_read_numbers(tensors, name, path) for name in ends)
+    low = _read_numbers(tensors, lowest, path)
+    high = _read_numbers(tensors, highest, path)
     if low.shape != scale.shape or high.shape != scale.shape or bool((high < low).any()):
         raise CheckpointError(
-            f"{path}: input_stats of {key} are {shorten(low)} to {shorten(high)}; each min is at most its max"
+            f"{path}: input_stats of {key} are {shorten(low)} to {shorten(high)}; "
+            "each min is at most its max"
         )
-    return np.where(low == high, low, centre), np.where(low == high, 0.0, half)
+    constant = low == high
+    return np.where(constant, low, centre), np.where(constant, 0.0, half)
 
 
 def _read_numbers(tensors: Mapping[str, Tensor], name: str, path: Path) -> np.ndarray:
-    """Finite numbers (n,) of the file."""
+    """Statistics (n,) as float64; raises CheckpointError unless they are finite numbers."""
     if name not in tensors:
         raise CheckpointError(
             f"{path} holds no statistics {shorten(name)}: only low-dim policies can be imported"
@@ -131,35 +155,48 @@ def _read_numbers(tensors: Mapping[str, Tensor], name: str, path: Path) -> np.nd
     tensor = tensors[name]
     if not tensor.is_floating_point() or tensor.ndim != 1 or not bool(tensor.isfinite().all()):
         raise CheckpointError(
-            f"{path}: the statistics {shorten(name)} are {tensor.dtype} {tuple(tensor.shape)}; finite numbers are wanted"
+            f"{path}: the statistics {shorten(name)} are {tensor.dtype} {tuple(tensor.shape)}; "
+            "finite numbers are wanted"
         )
     return tensor.double().numpy()
 
 
-def _shapes(unet: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
-    """What the U-Net is built from, read off its weights."""
+def _read_shapes(unet: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
+    """The options of `PublishedUnet`, from the shapes of its weights.
+
+    Raises CheckpointError where the weights are those of another network.
+    """
     try:
-        stages = 1 + max(
-            int(found[1]) for k in unet if (found := re.match(r"down_modules\.(\d{1,2})\.", k))
-        )
-        firsts = [unet[f"down_modules.{i}.0.blocks.0.block.0.weight"] for i in range(stages)]
-        film = unet["down_modules.0.0.cond_encoder.1.weight"]
-        step_width = unet["diffusion_step_encoder.1.weight"].shape[1]
+        channels: list[int] = []
+        for stage in range(_count_stages(unet)):
+            channels.append(unet[f"down_modules.{stage}.0.blocks.0.block.0.weight"].shape[0])
+        return {
+            "channels": channels,
+            "kernel": unet["down_modules.0.0.blocks.0.block.0.weight"].shape[2],
+            "step_width": unet[STEP_WEIGHT].shape[1],
+            "scaled": unet[CONDITION_WEIGHT].shape[0] == 2 * channels[0],
+        }
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(
             f"{path} holds another network than Diffusion Policy's U-Net: {cut(str(error))}"
         ) from None
-    channels = [weight.shape[0] for weight in firsts]
-    scaled = film.shape[0] == 2 * channels[0]
-    return {
-        "channels": channels,
-        "kernel": firsts[0].shape[2],
-        "step_width": step_width,
-        "scaled": scaled,
-    }
 
 
-def _renamed(name: str) -> str:
-    for pattern, other in RENAMED:
-        name = re.sub(pattern, other, name)
-    return name
+def _count_stages(unet: Mapping[str, Tensor]) -> int:
+    """One more than the largest number of a stage on the way down."""
+    stages = 0
+    for name in unet:
+        found = re.match(r"down_modules\.(\d{1,2})\.", name)
+        if found:
+            stages = max(stages, 1 + int(found[1]))
+    return stages
+
+
+def _rename(unet: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The U-Net's weights by LeRobot's names."""
+    weights: dict[str, Tensor] = {}
+    for name, tensor in unet.items():
+        for pattern, other in RENAMED:
+            name = re.sub(pattern, other, name)
+        weights[f"diffusion.unet.{name}"] = tensor
+    return weights

@@ -1,9 +1,10 @@
 """Tensors out of a file that torch.save wrote, without running anything that is pickled in it.
 
-The pickle's opcodes are read one by one, by a reader of their own: no `pickle.Unpickler` ever sees the file. Only tensors,
-their storages, dictionaries, lists and plain values are built. Whatever else the file names (configurations, workspaces, or
-an attacker's function) becomes an inert placeholder: it is never imported, and calling it does nothing. Time and memory grow
-with the file's size at most: members are stored and not compressed, each storage is read once, and opcodes are counted.
+This module reads the pickle's opcodes one by one; no `pickle.Unpickler` ever sees the file. It
+builds only tensors, their storages, dictionaries, lists and plain values. Whatever else the file
+names (a configuration, a workspace, an attacker's function) becomes an inert placeholder: it is
+never imported, and a call of it does nothing. Time and memory grow at most with the file's size:
+members are stored and not compressed, each storage is read once, and opcodes are counted.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ MEMBERS = 100_000
 DIMENSIONS = 8
 MARKS = 1000
 REPEATED = 2
-"""The tensors of a file may hold this many times the numbers of its storages: some are shared."""
+"""Tensors may share storages: together they hold at most this many times the storages' numbers."""
 WHOLE_KEY = 1 << 31
 DTYPES = {
     "FloatStorage": torch.float32,
@@ -69,31 +70,20 @@ class Storage:
 
 
 class _Archive:
-    """The members of a file of torch.save, each read once and as long as it says."""
+    """The members of a file of torch.save; each is read once, up to the length in its entry."""
 
     def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
-        """`size` is the whole file's [bytes]."""
+        """`size` is the whole file's [bytes].
+
+        Raises CheckpointError for members that torch.save would not have written.
+        """
         self.archive = archive
-        entries = archive.infolist()
-        if len(entries) > MEMBERS:
-            raise CheckpointError(f"it has {len(entries):,} members; at most {MEMBERS:,} are read")
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise CheckpointError("its members are compressed; torch.save writes them as they are")
-        if sum(entry.file_size for entry in entries) > size:
-            raise CheckpointError("its members are longer than the file")
-        roots = [
-            entry.filename.removesuffix("/data.pkl")
-            for entry in entries
-            if entry.filename.endswith("/data.pkl")
-        ]
-        if len(roots) != 1:
-            raise CheckpointError("it holds no data.pkl: a file that torch.save wrote is wanted")
-        self.root = roots[0]
+        self.root = _find_root(archive.infolist(), size)
         self.storages: dict[str, tuple[str, Storage]] = {}
         self.numbers = 0
 
-    def pickled(self) -> bytes:
-        """The pickle, of bounded length."""
+    def read_pickle(self) -> bytes:
+        """The pickle; raises CheckpointError where it has more than `PICKLE_BYTES`."""
         entry = self.archive.getinfo(f"{self.root}/data.pkl")
         if entry.file_size > PICKLE_BYTES:
             raise CheckpointError(
@@ -101,10 +91,10 @@ class _Archive:
             )
         return self.archive.read(entry)
 
-    def storage(self, kind: str, key: str) -> Storage:
-        """The storage `key`; raises CheckpointError where it is asked for as two kinds of numbers."""
+    def read_storage(self, kind: str, key: str) -> Storage:
+        """The storage `key`; raises CheckpointError where the file reads it as two kinds."""
         if key not in self.storages:
-            values = self._numbers(kind, key)
+            values = self._read_numbers(kind, key)
             self.numbers += values.numel()
             self.storages[key] = (kind, Storage(values))
         known, storage = self.storages[key]
@@ -112,7 +102,8 @@ class _Archive:
             raise CheckpointError(f"the storage {shorten(key)} is read as two kinds of numbers")
         return storage
 
-    def _numbers(self, kind: str, key: str) -> Tensor:
+    def _read_numbers(self, kind: str, key: str) -> Tensor:
+        """The numbers (n,) of a storage, of the type that `kind` names."""
         dtype = DTYPES[kind]
         raw = bytearray(self.archive.read(f"{self.root}/data/{key}"))
         if not raw:
@@ -122,8 +113,31 @@ class _Archive:
         return torch.frombuffer(raw, dtype=dtype)
 
 
+def _find_root(entries: list[zipfile.ZipInfo], size: int) -> str:
+    """The folder of data.pkl in a file of `size` bytes.
+
+    Raises CheckpointError for too many members, compressed ones, ones longer together than the
+    file, and where there is not exactly one data.pkl.
+    """
+    if len(entries) > MEMBERS:
+        raise CheckpointError(f"it has {len(entries):,} members; at most {MEMBERS:,} are read")
+    roots: list[str] = []
+    total = 0
+    for entry in entries:
+        if entry.compress_type != zipfile.ZIP_STORED:
+            raise CheckpointError("its members are compressed; torch.save writes them as they are")
+        total += entry.file_size
+        if entry.filename.endswith("/data.pkl"):
+            roots.append(entry.filename.removesuffix("/data.pkl"))
+    if total > size:
+        raise CheckpointError("its members are longer than the file")
+    if len(roots) != 1:
+        raise CheckpointError("it holds no data.pkl: a file that torch.save wrote is wanted")
+    return roots[0]
+
+
 class _Machine:
-    """A pickle's stack, with nothing on it but tensors, storages, names, placeholders and plain values."""
+    """A pickle's stack: it holds tensors, storages, names, placeholders and plain values alone."""
 
     def __init__(self, archive: _Archive) -> None:
         self.archive = archive
@@ -131,10 +145,10 @@ class _Machine:
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
         self.numbers = 0
-        self.steps: dict[str, Callable[[Any], None]] = {
-            "MARK": self._mark,
-            "POP": lambda _: self._drop(),
-            "POP_MARK": lambda _: self._drop_marked(),
+        self.steps: dict[str, Callable[[Any], object]] = {
+            "MARK": self._push_mark,
+            "POP": lambda _: self._pop(),
+            "POP_MARK": lambda _: self._pop_to_mark(),
             "BINPUT": self._remember,
             "LONG_BINPUT": self._remember,
             "MEMOIZE": lambda _: self._remember(len(self.memo)),
@@ -143,26 +157,28 @@ class _Machine:
             "EMPTY_DICT": lambda _: self.stack.append({}),
             "EMPTY_LIST": lambda _: self.stack.append([]),
             "EMPTY_SET": lambda _: self.stack.append(Placeholder()),
-            "TUPLE": lambda _: self.stack.append(tuple(self._marked())),
-            "FROZENSET": lambda _: self._make_placeholder(self._marked()),
-            "APPEND": lambda _: self._extend([self._taken()]),
-            "APPENDS": lambda _: self._extend(self._marked()),
-            "ADDITEMS": lambda _: self._extend(self._marked()),
-            "SETITEM": lambda _: self._put([self._taken(), self._taken()][::-1]),
-            "SETITEMS": lambda _: self._put(self._marked()),
-            "GLOBAL": self._name,
-            "STACK_GLOBAL": self._name_of_stack,
-            "REDUCE": lambda _: self._call(self._taken(), self._taken()),
-            "NEWOBJ": lambda _: self._call(self._taken(), self._taken()),
-            "NEWOBJ_EX": lambda _: self._make_placeholder(
-                [self._taken(), self._taken(), self._taken()]
-            ),
-            "BUILD": lambda _: self._build(self._taken()),
-            "BINPERSID": lambda _: self._load_storage(self._taken()),
+            "TUPLE": lambda _: self.stack.append(tuple(self._pop_to_mark())),
+            "FROZENSET": lambda _: self._push_placeholder(self._pop_to_mark()),
+            "APPEND": lambda _: self._extend(self._pop_many(1)),
+            "APPENDS": lambda _: self._extend(self._pop_to_mark()),
+            "ADDITEMS": lambda _: self._extend(self._pop_to_mark()),
+            "SETITEM": lambda _: self._set_items(self._pop_many(2)),
+            "SETITEMS": lambda _: self._set_items(self._pop_to_mark()),
+            "GLOBAL": self._push_name,
+            "STACK_GLOBAL": lambda _: self._push_name_of_stack(),
+            "REDUCE": lambda _: self._call(*self._pop_many(2)),
+            "NEWOBJ": lambda _: self._call(*self._pop_many(2)),
+            "NEWOBJ_EX": lambda _: self._push_placeholder(self._pop_many(3)),
+            "BUILD": lambda _: self._drop_state(),
+            "BINPERSID": lambda _: self._load_storage(self._pop()),
         }
 
     def run(self, pickled: bytes) -> Any:
-        """What the pickle leaves on the stack; raises CheckpointError for an opcode that is not in the lists above."""
+        """What the pickle leaves on the stack.
+
+        Raises CheckpointError for an opcode that is in none of the lists above, and for a pickle
+        that leaves no value or more than one.
+        """
         for count, (opcode, argument, _) in enumerate(pickletools.genops(pickled)):
             if count >= OPCODES:
                 raise CheckpointError(f"its pickle has more than {OPCODES:,} opcodes")
@@ -177,7 +193,7 @@ class _Machine:
         elif name in ARGUMENTS:
             self.stack.append(argument)
         elif name in TUPLES:
-            self.stack.append(tuple([self._taken() for _ in range(TUPLES[name])][::-1]))
+            self.stack.append(tuple(self._pop_many(TUPLES[name])))
         elif name in self.steps:
             self.steps[name](argument)
         elif name not in IGNORED:
@@ -185,22 +201,34 @@ class _Machine:
                 f"its pickle holds the opcode {name}, which torch.save does not write"
             )
 
-    def _taken(self) -> Any:
-        """The topmost value; one below a mark is out of reach."""
-        if len(self.stack) <= (self.marks[-1] if self.marks else 0):
+    def _pop_many(self, count: int) -> list[Any]:
+        """The topmost `count` values, from below to above; values below a mark are out of reach."""
+        lowest = 0
+        if self.marks:
+            lowest = self.marks[-1]
+        first = len(self.stack) - count
+        if first < lowest:
             raise CheckpointError("its pickle takes more values than it has")
-        return self.stack.pop()
+        values = self.stack[first:]
+        del self.stack[first:]
+        return values
 
-    def _top(self) -> Any:
-        self.stack.append(self._taken())
-        return self.stack[-1]
+    def _pop(self) -> Any:
+        return self._pop_many(1)[0]
 
-    def _mark(self, _: Any) -> None:
+    def _peek(self) -> Any:
+        """The topmost value, which stays on the stack."""
+        value = self._pop()
+        self.stack.append(value)
+        return value
+
+    def _push_mark(self, _: object) -> None:
         if len(self.marks) >= MARKS:
             raise CheckpointError(f"its pickle is nested more than {MARKS} deep")
         self.marks.append(len(self.stack))
 
-    def _marked(self) -> list[Any]:
+    def _pop_to_mark(self) -> list[Any]:
+        """The values above the last mark, from below to above; the mark goes too."""
         if not self.marks:
             raise CheckpointError("its pickle takes more values than it has")
         first = self.marks.pop()
@@ -208,33 +236,31 @@ class _Machine:
         del self.stack[first:]
         return values
 
-    def _drop(self) -> None:
-        self._taken()
-
-    def _drop_marked(self) -> None:
-        self._marked()
-
     def _remember(self, place: int) -> None:
-        self.memo[place] = self._top()
+        self.memo[place] = self._peek()
 
     def _recall(self, place: int) -> None:
         if place not in self.memo:
             raise CheckpointError("its pickle refers to a value that is not there")
         self.stack.append(self.memo[place])
 
-    def _make_placeholder(self, _: list[Any]) -> None:
+    def _push_placeholder(self, _: list[Any]) -> None:
+        """Push what stands for a call or a set of these values."""
         self.stack.append(Placeholder())
 
     def _extend(self, values: list[Any]) -> None:
-        target = self._top()
+        target = self._peek()
         if isinstance(target, list):
             target.extend(values)
         elif not isinstance(target, Placeholder):
             raise CheckpointError("its pickle appends to something that is no list")
 
-    def _put(self, values: list[Any]) -> None:
-        """Key after value into a dictionary; keys other than text and small whole numbers are left out."""
-        target = self._top()
+    def _set_items(self, values: list[Any]) -> None:
+        """Set the items key, value, key, value, ... of the topmost dictionary.
+
+        Items whose key is neither text nor a small whole number are left out.
+        """
+        target = self._peek()
         if isinstance(target, Placeholder):
             return
         if not isinstance(target, dict):
@@ -243,68 +269,69 @@ class _Machine:
             if isinstance(key, str) or (isinstance(key, int) and abs(key) < WHOLE_KEY):
                 target[key] = value
 
-    def _name(self, argument: str) -> None:
-        module, _, name = argument.partition(" ")
+    def _push_name(self, argument: str) -> None:
+        module, name = argument.split(" ", 1)
         self.stack.append(Name(module, name))
 
-    def _name_of_stack(self, _: Any) -> None:
-        name, module = self._taken(), self._taken()
-        self.stack.append(
-            Name(module, name)
-            if isinstance(name, str) and isinstance(module, str)
-            else Placeholder()
-        )
-
-    def _call(self, arguments: Any, function: Any) -> None:
-        """A tensor, a dictionary or a placeholder for what a call would give."""
-        if isinstance(function, Name):
-            named = (function.module, function.name)
-        else:
-            named = None
-        if isinstance(arguments, tuple):
-            first = next(iter(arguments), None)
-        else:
-            first = None
-        if named == ("torch._utils", "_rebuild_tensor_v2"):
-            self.stack.append(self._rebuild(arguments))
-        elif named == ("torch._utils", "_rebuild_parameter") and isinstance(first, Tensor):
-            self.stack.append(first)
-        elif named == ("collections", "OrderedDict") and first is None:
-            self.stack.append({})
+    def _push_name_of_stack(self) -> None:
+        module, name = self._pop_many(2)
+        if isinstance(module, str) and isinstance(name, str):
+            self.stack.append(Name(module, name))
         else:
             self.stack.append(Placeholder())
 
-    def _build(self, _: Any) -> None:
-        """Forget the state of an object that is not built; a dictionary's attributes (torch's `_metadata`) too."""
-        if not isinstance(self._top(), Placeholder | dict):
+    def _call(self, function: object, arguments: object) -> None:
+        """Push a tensor, a dictionary or a placeholder for what the call would give."""
+        first = None
+        if isinstance(arguments, tuple):
+            first = next(iter(arguments), None)
+        match function:
+            case Name("torch._utils", "_rebuild_tensor_v2"):
+                self.stack.append(self._rebuild_tensor(arguments))
+            case Name("torch._utils", "_rebuild_parameter") if isinstance(first, Tensor):
+                self.stack.append(first)
+            case Name("collections", "OrderedDict") if first is None:
+                self.stack.append({})
+            case _:
+                self.stack.append(Placeholder())
+
+    def _drop_state(self) -> None:
+        """Drop the state of a placeholder, or a dictionary's attributes (torch's `_metadata`)."""
+        self._pop()
+        if not isinstance(self._peek(), Placeholder | dict):
             raise CheckpointError("its pickle sets the state of something that has none")
 
-    def _load_storage(self, pid: Any) -> None:
-        """A storage: its bytes lie in a file of their own in the archive."""
+    def _load_storage(self, pid: object) -> None:
+        """Push a storage, whose bytes are a member of their own."""
         match pid:
             case ("storage", Name("torch", kind), str(key), _, _) if kind in DTYPES:
-                self.stack.append(self.archive.storage(kind, key))
+                self.stack.append(self.archive.read_storage(kind, key))
             case _:
                 raise CheckpointError(
                     f"the file refers to something that is no tensor's storage: {shorten(pid)}"
                 )
 
-    def _rebuild(self, arguments: Any) -> Tensor:
-        """A view of a storage that lies wholly inside it."""
+    def _rebuild_tensor(self, arguments: object) -> Tensor:
+        """A view of a storage; raises CheckpointError unless it lies wholly inside the storage."""
         match arguments:
             case (Storage(values), int(offset), tuple(size), tuple(stride), *_):
                 pass
             case _:
                 raise CheckpointError(f"a tensor of the file is described by {shorten(arguments)}")
-        few = len(size) == len(stride) <= DIMENSIONS
-        if not few or not all(isinstance(n, int) and n >= 0 for n in (offset, *size, *stride)):
+        whole = len(size) == len(stride) <= DIMENSIONS
+        for number in (offset, *size, *stride):
+            whole = whole and isinstance(number, int) and number >= 0
+        if not whole:
             raise CheckpointError(
-                f"a tensor of the file has the shape {shorten(size)} and the strides {shorten(stride)}"
+                f"a tensor of the file has the shape {shorten(size)} "
+                f"and the strides {shorten(stride)}"
             )
         count = math.prod(size)
         if count > values.numel():  # a stride of 0 would repeat little into much
             raise CheckpointError("a tensor of the file is larger than its storage")
-        last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
+        last = offset
+        for side, step in zip(size, stride, strict=True):
+            last += (side - 1) * step
         if (count and last >= values.numel()) or offset > values.numel():
             raise CheckpointError("a tensor of the file reaches beyond its storage")
         self._count_numbers(count)
@@ -318,14 +345,16 @@ class _Machine:
 
 
 def read_tensors(path: Path) -> Any:
-    """What torch.save wrote (its zip format): dictionaries, lists, plain values and tensors, with placeholders for the rest.
+    """What torch.save wrote, in its zip format.
 
-    Raises CheckpointError for a file of another kind, a broken one, and one that torch.save would not have written.
+    It is made of dictionaries, lists, plain values and tensors, with placeholders for the rest.
+    Raises CheckpointError for a file of another kind, a broken one, and one that torch.save would
+    not have written.
     """
     try:
         with zipfile.ZipFile(path) as opened:
             archive = _Archive(opened, path.stat().st_size)
-            return _Machine(archive).run(archive.pickled())
+            return _Machine(archive).run(archive.read_pickle())
     except CheckpointError as error:
         raise CheckpointError(f"{path} cannot be read as a file of torch.save: {error}") from error
     except Exception as error:  # a zip file can break in any way

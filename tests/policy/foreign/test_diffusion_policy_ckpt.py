@@ -1,4 +1,4 @@
-"""Diffusion Policy's `.ckpt`, by a fixture made by hand with its documented keys; and pickles that want to do more."""
+"""Diffusion Policy's `.ckpt`: a file made by hand with its documented keys, and hostile pickles."""
 
 import pickle
 import zipfile

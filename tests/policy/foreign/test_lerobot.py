@@ -1,4 +1,7 @@
-"""Policies of LeRobot: the same answers from the same noise as LeRobot's own code, and folders that cannot be taken over."""
+"""Policies of LeRobot: the same noise gives the same actions as LeRobot's own code.
+
+Folders that cannot be run the same way are refused.
+"""
 
 import json
 import os
@@ -122,7 +125,10 @@ def test_the_table_meets_every_index():
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder as LeRobot writes one, by hand: tiny, of random weights, with the statistics beside them as older ones have."""
+    """A tiny folder made by hand as LeRobot writes one, with random weights.
+
+    The statistics lie beside the weights, as in older folders.
+    """
     from hotstart.policy.denoisers.published_unet import PublishedUnet
 
     config = {

@@ -1,4 +1,4 @@
-"""Files of torch.save that are made to kill, to hang, to inflate or to show memory: refused at once."""
+"""Files of torch.save made to kill, to hang, to inflate or to show memory are refused at once."""
 
 import pickle
 import resource
