@@ -1,7 +1,8 @@
 """hotstart: diffusion policies for robots that must move smoothly, now.
 
-The public names are imported when they are first used, so that `import hotstart` costs nothing. It sets the environment of
-torch's threads where torch is not loaded yet and the user has not set it, see `system.threads`.
+The public names are imported when they are first used, so that `import hotstart` costs nothing. It
+sets the environment of torch's threads where torch is not loaded yet and the user has not set it,
+see `system.threads`.
 """
 
 from __future__ import annotations

@@ -134,17 +134,17 @@ def _write_plain(path: Path, value: Any) -> None:
         path.write_text(text)
 
 
-def _list_places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+def list_places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Places of all parts of plain values."""
     for key, part in _fuzz_data.list_parts(value):
         yield (*place, key)
-        yield from _list_places(part, (*place, key))
+        yield from list_places(part, (*place, key))
 
 
 def _change_part(path: Path, rng: np.random.Generator, change: Callable[[Any, Any], None]) -> None:
     """Let `change(container, key)` change one part of a file of plain values."""
     whole = _read_plain(path)
-    places = list(_list_places(whole))
+    places = list(list_places(whole))
     if not places:
         return
     place = places[int(rng.integers(len(places)))]

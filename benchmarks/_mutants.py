@@ -1,4 +1,6 @@
-"""The table of `hotstart bench mutations`: single edits of hotstart's own code that a test must notice."""
+"""The table of `hotstart bench mutations`: single edits of hotstart's own code that a test must
+notice.
+"""
 
 from __future__ import annotations
 

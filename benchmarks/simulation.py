@@ -65,7 +65,9 @@ def run(options: Options) -> None:
 def _drawing(
     ours: Any, plain: Any, options: Options
 ) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """Drawing the same camera in the same size: ours, and robosuite's own with its default flags."""
+    """Drawing the same camera in the same size: ours, and robosuite's own with its default
+    flags.
+    """
     cameras = Cameras.of({options.camera: options.size})
     picture = Picture(ours.simulation.full_xml)
     renderer = SceneRenderer(picture.model, options.camera, cameras.largest(), hidden=[0])

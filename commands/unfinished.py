@@ -77,7 +77,8 @@ class Unfinished:
         else:
             raise ConfigError(
                 f"{path} holds finished episodes of another evaluation "
-                f"({_find_difference(begun, header)}): delete it, choose another out=, or say overwrite=true"
+                f"({_find_difference(begun, header)}): delete it, choose another out=, or say "
+                f"overwrite=true"
             )
 
     def note_ended(self, seeds: Sequence[int], feedback: Feedback) -> None:

@@ -14,5 +14,7 @@ def names() -> list[str]:
 
 
 def make(name: str, **options: object) -> Robot:
-    """Build the robot `name` with its own options; raises ConfigError for an unknown name or option."""
+    """Build the robot `name` with its own options; raises ConfigError for an unknown name or
+    option.
+    """
     return REGISTRY.make(name, **options)

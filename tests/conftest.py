@@ -21,7 +21,8 @@ from hotstart.planners import DelayedPlanner, ImmediatePlanner, constant_latency
 from hotstart.spec import ActionDim, ActionSpec, Feedback, Horizon, ObsKey, ObsSpec, Planned, Policy
 
 if hasattr(signal, "SIGHUP"):
-    # Under nohup it is ignored, here and in every program that a test starts; the tests are of what happens otherwise.
+    # Under nohup it is ignored, here and in every program that a test starts; the tests are of what
+    # happens otherwise.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 HORIZON = Horizon(observed=2, planned=12, executed=4)
@@ -50,7 +51,9 @@ DENOISERS: dict[str, dict[str, Any]] = {
 
 
 def make_dataset(seed: int = 0, episodes: int = 8, steps: int = 14) -> Arrays:
-    """Episodes in which a state (2,) stands still and the right action is `right_action` of it, at every step."""
+    """Episodes in which a state (2,) stands still and the right action is `right_action` of it,
+    at every step.
+    """
     rng = np.random.default_rng(seed)
     states = rng.uniform(-3, 3, (episodes, 1, 2)).astype(np.float32).repeat(steps, 1)
     return Arrays([{"state": state, "action": right_action(state)} for state in states], fps=10.0)
@@ -110,7 +113,9 @@ ACTION_SPEC = ActionSpec(
 
 
 def make_feedback(done, success, score, reports_success=None) -> Feedback:
-    """What a robot reports whose episodes end with success or failure, and which knows no reward; (B,) each."""
+    """What a robot reports whose episodes end with success or failure, and which knows no
+    reward; (B,) each.
+    """
     done, score = np.asarray(done), np.asarray(score, float)
     return Feedback(
         terminated=done,
@@ -123,7 +128,9 @@ def make_feedback(done, success, score, reports_success=None) -> Feedback:
 
 
 class ScriptedRobot:
-    """Observes the number of its ticks; a row is done after `ends[row]` of them and succeeds there."""
+    """Observes the number of its ticks; a row is done after `ends[row]` of them and succeeds
+    there.
+    """
 
     def __init__(self, rows: int, ends: Sequence[int] = (), fails_at: int | None = None) -> None:
         self.rows, self.action_spec, self.substeps = rows, ACTION_SPEC, 1
@@ -160,7 +167,9 @@ class ScriptedRobot:
 
 
 class ScriptedPolicy:
-    """Its action for tick n is n (plus 1000 times the number of the plan in the third number); the state is all it has."""
+    """Its action for tick n is n (plus 1000 times the number of the plan in the third number);
+    the state is all it has.
+    """
 
     def __init__(self, executed: int = 4, nfe: int = 3) -> None:
         self.horizon = Horizon(observed=1, planned=2 * executed, executed=executed)
@@ -224,7 +233,9 @@ def run_episode(
 
 @pytest.fixture(scope="session")
 def scripted() -> Any:
-    """A robot, a policy and a late planner that do what a test can foresee, and one episode with them."""
+    """A robot, a policy and a late planner that do what a test can foresee, and one episode
+    with them.
+    """
     return SimpleNamespace(
         Robot=ScriptedRobot,
         Policy=ScriptedPolicy,
@@ -248,7 +259,9 @@ def tiny_problem() -> Any:
 
 @pytest.fixture(scope="session")
 def fresh_python() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a text in a Python of its own, with the names of this file and the arguments (strings) in `args`."""
+    """Run a text in a Python of its own, with the names of this file and the arguments
+    (strings) in `args`.
+    """
     head = "import runpy, sys\nargs = sys.argv[2:]\nglobals().update(runpy.run_path(sys.argv[1]))\n"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -275,7 +288,9 @@ def tiny_model() -> Any:
 
 @pytest.fixture
 def plugin_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Makes a package as pip would install it: `plugin_package(module, code, {group: [entry points]})`."""
+    """Makes a package as pip would install it: `plugin_package(module, code, {group: [entry
+    points]})`.
+    """
     made: list[str] = []
 
     def install(module: str, code: str, points: dict[str, list[str]]) -> Path:

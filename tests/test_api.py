@@ -1,4 +1,6 @@
-"""What the README promises in Python: train on one's own arrays, act in one's own environment, add one's own encoder."""
+"""What the README promises in Python: train on one's own arrays, act in one's own environment,
+add one's own encoder.
+"""
 
 import subprocess
 import sys
@@ -30,7 +32,9 @@ class LastOnly(nn.Module):
 
 
 def recordings(count=12, steps=30):
-    """Episodes of a rule: the action is three times the state's first number, and minus its second."""
+    """Episodes of a rule: the action is three times the state's first number, and minus its
+    second.
+    """
     rng = np.random.default_rng(0)
     states = [rng.uniform(-1, 1, (steps, 2)).astype(np.float32) for _ in range(count)]
     return [{"state": s, "action": np.stack((3 * s[:, 0], -s[:, 1]), 1)} for s in states]

@@ -1,4 +1,6 @@
-"""The last gate before a robot: what does not fit is refused before it moves, and no plan but a sound one is executed."""
+"""The last gate before a robot: what does not fit is refused before it moves, and no plan but a
+sound one is executed.
+"""
 
 import numpy as np
 import pytest

@@ -86,7 +86,9 @@ def test_fewer_seeds_than_rows_leave_the_rest_idle(scripted):
 
 
 def test_what_a_row_achieved_is_kept(scripted):
-    """Success at any tick counts, and of the scores the newest one; feedback after the end does not."""
+    """Success at any tick counts, and of the scores the newest one; feedback after the end does
+    not.
+    """
 
     class Wavering(scripted.Robot):
         def act(self, actions, substeps=None, timed=None):
@@ -349,7 +351,9 @@ def test_the_loop_keeps_its_rate_on_a_real_clock(scripted):
 
 
 def test_a_real_policy_in_the_loop_is_what_it_plans_by_hand(tiny_model, scripted):
-    """The loop's commands are those of a policy that is fed and asked by hand, row by row, and the same for the same seeds."""
+    """The loop's commands are those of a policy that is fed and asked by hand, row by row, and
+    the same for the same seeds.
+    """
     from hotstart.policy.diffusion.solvers import DDIM
     from hotstart.policy.diffusion_policy import DiffusionPolicy
     from hotstart.policy.samplers.fresh import Fresh

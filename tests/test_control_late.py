@@ -1,4 +1,6 @@
-"""The control loop with planners that answer late: what is dropped, bridged, held and counted; clocks of each row's own."""
+"""The control loop with planners that answer late: what is dropped, bridged, held and counted;
+clocks of each row's own.
+"""
 
 import gc
 import threading
@@ -21,7 +23,9 @@ from hotstart.spec import ConfigError, Horizon, HotstartError, PlanQuery, Silent
 
 @pytest.mark.parametrize("latency", [1, 2, 3])
 def test_a_robot_that_waits_holds_and_then_goes_on_where_it_is(latency, scripted):
-    """Chunks of four, each asked for when the last is used up: nothing was executed meanwhile, so nothing is dropped."""
+    """Chunks of four, each asked for when the last is used up: nothing was executed meanwhile,
+    so nothing is dropped.
+    """
     cycles, length = 3, 4 + latency
     robot, policy, (log,) = scripted.episode(ticks=length * cycles, latency=latency)
     assert log.late_actions == 0
@@ -49,7 +53,9 @@ def test_a_robot_that_waits_holds_and_then_goes_on_where_it_is(latency, scripted
 
 @pytest.mark.parametrize("latency", [1, 2])
 def test_asking_early_bridges_the_latency(latency, scripted):
-    """With as many actions left as the answer takes ticks, nobody starves but at the start; what others did is dropped."""
+    """With as many actions left as the answer takes ticks, nobody starves but at the start;
+    what others did is dropped.
+    """
     robot, policy, (log,) = scripted.episode(
         ticks=30, latency=latency, executed=6, replan_at=latency
     )
@@ -92,7 +98,9 @@ def test_what_will_be_executed_meanwhile_is_told(scripted):
 def test_an_answer_whose_whole_chunk_others_have_executed_is_no_use_and_another_is_asked_for(
     scripted,
 ):
-    """Chunks of two, asked for at once and five ticks late: both actions of the one before were executed meanwhile."""
+    """Chunks of two, asked for at once and five ticks late: both actions of the one before were
+    executed meanwhile.
+    """
     policy = scripted.Policy(2)
     (log,) = run(
         scripted.Robot(1), policy, late_with(policy, 0.5), VirtualClock(), [0], LoopSettings(25, 3)
@@ -137,7 +145,9 @@ def test_an_answer_for_a_row_whose_episode_is_over_counts_for_nothing(scripted):
 
 
 def test_the_state_of_the_answer_is_adopted_into_the_newer_one(scripted):
-    """A policy that is asked two ticks later still knows which plan it made last, and what it has seen since."""
+    """A policy that is asked two ticks later still knows which plan it made last, and what it
+    has seen since.
+    """
     seen = []
 
     class Noting(scripted.Policy):
@@ -177,7 +187,9 @@ def make_fine(scripted: Any, rows: int = 1) -> Any:
 
 
 def test_a_plan_is_used_at_the_substep_it_comes(scripted):
-    """37 ms are four substeps of 10 ms: the hold is cut there, and the chunk's periods are counted from there on."""
+    """37 ms are four substeps of 10 ms: the hold is cut there, and the chunk's periods are
+    counted from there on.
+    """
     robot, policy = make_fine(scripted), scripted.Policy()
     (log,) = run(robot, policy, late_with(policy, 0.037), VirtualClock(), [0], LoopSettings(11))
     lasted = [int(one[0]) for one in robot.lasted]
@@ -200,7 +212,9 @@ def test_a_late_row_has_a_clock_of_its_own(scripted):
 
 
 def test_a_turn_shorter_than_a_period_is_no_further_entry_of_the_history(tiny_model, scripted):
-    """Plans come 30 ms late at 10 Hz in row 1 and at once in row 0; what the policy saw when it was asked, in ms."""
+    """Plans come 30 ms late at 10 Hz in row 1 and at once in row 0; what the policy saw when it
+    was asked, in ms.
+    """
     from hotstart.policy.diffusion_policy import DiffusionPolicy
     from hotstart.policy.samplers.fresh import Fresh
 
@@ -307,7 +321,9 @@ def test_what_is_not_new_takes_the_newest_entrys_place(tiny_model):
 
 @pytest.mark.parametrize("stall", range(2, 14))
 def test_after_lost_time_every_action_still_comes_at_its_own_tick(stall, scripted):
-    """A camera that takes 120 ms at one tick, with a plan under way or without; a plan takes 200 ms."""
+    """A camera that takes 120 ms at one tick, with a plan under way or without; a plan takes
+    200 ms.
+    """
 
     class Stalling(scripted.Robot):
         def observe(self):
@@ -576,7 +592,9 @@ print("the program ends", flush=True)
 
 
 def test_an_unclosed_planner_at_work_ends_with_the_program(fresh_python):
-    """Twice: a thread that comes back from torch into a dying interpreter aborts it more often than not."""
+    """Twice: a thread that comes back from torch into a dying interpreter aborts it more often
+    than not.
+    """
     for _ in range(2):
         ended = fresh_python("from hotstart.spec import PlanQuery\n" + UNCLOSED)
         assert ended.stdout.split("\n")[:2] == [

@@ -157,7 +157,9 @@ class Recording:
         self.score = 0.0
 
     def note(self, tick: Tick) -> None:
-        """Add a turn: the observation, the intended action, the reward and success that followed."""
+        """Add a turn: the observation, the intended action, the reward and success that
+        followed.
+        """
         for name, values in tick.observation.items():
             self.columns[name].append(np.array(values[0]))
         self.columns["action"].append(np.asarray(self.demonstrator.intended, np.float32))

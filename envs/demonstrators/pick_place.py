@@ -69,9 +69,8 @@ class Scene:
         float
     ]  # directions in which the fingers may open there; empty: any
     gap_m: FloatArray  # (3,) from where the object is to where it shall be let go
-    turns_rad: Sequence[
-        float
-    ] = ()  # about the vertical, any of which lets the object fit its place; empty: it fits as it is
+    turns_rad: Sequence[float] = ()
+    """About the vertical: any of them lets the object fit its place; empty: it fits as it is."""
 
 
 class PickPlaceDemonstrator(HandDemonstrator):

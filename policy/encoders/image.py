@@ -120,7 +120,8 @@ def check_channels(images: Mapping[str, ObsKey]) -> None:
         if key.shape[-1] not in (1, 3):
             raise ConfigError(
                 f"picture {shorten(name)} has {key.shape[-1]} channels; this encoder "
-                "reads 1 (gray) or 3 (RGB): store the first three, or, where they are stacked frames, "
+                "reads 1 (gray) or 3 (RGB): store the first three, or, where they are stacked "
+                "frames, "
                 "one frame a step"
             )
 

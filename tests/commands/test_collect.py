@@ -269,8 +269,8 @@ def test_a_signal_says_what_was_kept_and_leaves_nothing(number, status, endless)
     assert process.returncode == status
     kept = len(Store.open(out).episode_ends)
     assert (
-        f"hotstart collect: stopped; {out} keeps {kept} of 100000 episodes; the same command goes on from there"
-        in error
+        f"hotstart collect: stopped; {out} keeps {kept} of 100000 episodes; the same command goes "
+        f"on from there" in error
     )
     assert "Traceback" not in error
     assert is_alone(process.pid)

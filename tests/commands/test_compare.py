@@ -117,8 +117,8 @@ def test_results_whose_episodes_were_solved_at_reset_or_ran_at_another_rate_are_
     assert run_verb("compare", files) == 0
     text = capsys.readouterr().out
     assert (
-        "Note: rti: 1 of 4 episodes were solved at reset; success of the others 0.333 [0.061, 0.792]"
-        in text
+        "Note: rti: 1 of 4 episodes were solved at reset; success of the others 0.333 [0.061, "
+        "0.792]" in text
     )
     assert "Note: sdp ran at 20 Hz, on data of 50 Hz" in text
     assert "ddim-10:" not in text

@@ -26,7 +26,8 @@ def test_an_evaluation_costs_what_the_sizes_say(mode):
     assert cost.chunk_macs > 3 * cost.evaluation_macs
     expert = (2 * 4 * EMBED) * EMBED + 2 * 4 * EMBED + EMBED * 4 * EMBED
     assert cost.weights - cost.active == LAYERS * 2 * expert
-    # Routers, the levels' embedding and the conditions are worked out beforehand; two experts of four are read.
+    # Routers, the levels' embedding and the conditions are worked out beforehand; two experts of
+    # four are read.
     attention = 4 * EMBED**2 + 3 * EMBED + 2 * EMBED + 2 * EMBED // HEADS
     ends = 2 * ACTIONS * EMBED + EMBED + ACTIONS + EMBED + PLANNED * EMBED
     assert cost.evaluation_bytes == 4 * (LAYERS * (attention + 2 * expert) + ends)

@@ -116,8 +116,8 @@ def test_the_page_holds_the_figures(tmp_path):
         page.words
     )  # p50, p95, and 5 ms per plan at 2.5 plans a second
     assert (
-        "ddpm-100 succeeded less often than ddim-10 on the same 50 scenes (difference \u221234 points"
-        in page.text
+        "ddpm-100 succeeded less often than ddim-10 on the same 50 scenes (difference \u221234 "
+        "points" in page.text
     )
     assert (
         "its calls took 10 times as long as those of ddim-10 (10 to 10, medians of 9 and 9 calls)"
@@ -162,7 +162,8 @@ def test_episodes_that_were_solved_at_reset_are_said(tmp_path):
         ),
         (
             [0.010] * 8,
-            "its calls took 0.5 times as long as those of ddim-10 (0.5 to 0.5, medians of 8 and 9 calls)",
+            "its calls took 0.5 times as long as those of ddim-10 (0.5 to 0.5, medians of 8 and 9 "
+            "calls)",
         ),
     ],
 )

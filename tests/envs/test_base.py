@@ -1,4 +1,6 @@
-"""What an environment says of an episode's score: the best state's or the present one's, above zero or below."""
+"""What an environment says of an episode's score: the best state's or the present one's, above
+zero or below.
+"""
 
 import numpy as np
 import pytest

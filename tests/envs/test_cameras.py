@@ -1,4 +1,6 @@
-"""Pictures in the observation: any number and size, the same for the same seed, and mistakes that say what would be right."""
+"""Pictures in the observation: any number and size, the same for the same seed, and mistakes
+that say what would be right.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,6 @@
-"""Scripted demonstrators in the real simulators, each on a seed or two; success over many seeds stands in BENCHMARKS.md."""
+"""Scripted demonstrators in the real simulators, each on a seed or two; success over many seeds
+stands in BENCHMARKS.md.
+"""
 
 import numpy as np
 import pytest
@@ -53,7 +55,9 @@ def hand_at(heading_rad: float) -> Hand:
 
 
 def test_the_nut_is_turned_without_straining_the_wrist():
-    """Whatever the nut's heading, grasp and place stay within what the wrist can do, and the nut ends where it fits."""
+    """Whatever the nut's heading, grasp and place stay within what the wrist can do, and the
+    nut ends where it fits.
+    """
     for nut_rad in np.linspace(-np.pi, np.pi, 25):
         demonstrator = SquareDemonstrator()
         demonstrator._preferred_rad = 1.6
@@ -92,7 +96,9 @@ def test_an_environment_without_an_expert_says_what_to_do():
 
 @pytest.mark.parametrize("robot", ["Panda", "UR5e"])
 def test_the_hand_lifts_as_soon_as_its_fingers_have_come_to_rest(robot):
-    """No clock that an observer does not see: fingers at rest never wait for more than a tick or two."""
+    """No clock that an observer does not see: fingers at rest never wait for more than a tick
+    or two.
+    """
     from hotstart.envs.demonstrators.demonstrate import make_demonstrator
 
     env, demonstrator = make("square", robot=robot), make_demonstrator("square", 0.0)
@@ -117,7 +123,9 @@ def test_the_hand_lifts_as_soon_as_its_fingers_have_come_to_rest(robot):
 
 
 def test_a_demonstration_is_the_plain_loop_written_out():
-    """What the control loop with a demonstrator records is what stepping by hand shows, to the bit."""
+    """What the control loop with a demonstrator records is what stepping by hand shows, to the
+    bit.
+    """
     env, demonstrator = make("lift", max_steps=15), make_demonstrator("lift", 0.3)
     shown = demonstrate(env, demonstrator, seed=8)
     observation, info = env.reset(seed=8)

@@ -39,7 +39,9 @@ def test_pendulum_is_a_task_with_its_return_as_score():
 
 
 class Nested(gymnasium.Env):
-    """Observations of every kind, an end without success, and success as gymnasium-robotics says it."""
+    """Observations of every kind, an end without success, and success as gymnasium-robotics
+    says it.
+    """
 
     observation_space = spaces.Dict(
         {
@@ -112,7 +114,9 @@ def test_fetch():
 
 
 def test_a_goal_that_is_reached_before_the_first_action_is_seen_at_reset():
-    """Of FetchPush's first seeds some begin solved; gymnasium-robotics itself says so only after a step."""
+    """Of FetchPush's first seeds some begin solved; gymnasium-robotics itself says so only
+    after a step.
+    """
     pytest.importorskip("gymnasium_robotics", reason="pip install 'hotstart[gymnasium-robotics]'")
     with SimulatedRobot("gymnasium", {"id": "FetchPush-v4"}, rows=1) as robot:
         found = []

@@ -13,7 +13,9 @@ def env():
 
 
 def episode(env, seed, noise=0.0):
-    """Actions (steps, 7), what the demonstrator meant (steps, 7), cube heights (steps,) and the last info."""
+    """Actions (steps, 7), what the demonstrator meant (steps, 7), cube heights (steps,) and the
+    last info.
+    """
     demonstrator = LiftDemonstrator(noise=noise)
     demonstrator.reset(np.random.default_rng(seed))
     env.reset(seed=seed)

@@ -1,4 +1,6 @@
-"""Rows that are reset by themselves: what reinforcement learning reads at terminations, truncations and snapshots."""
+"""Rows that are reset by themselves: what reinforcement learning reads at terminations,
+truncations and snapshots.
+"""
 
 import numpy as np
 import pytest
@@ -6,7 +8,8 @@ from hotstart.envs.registry import make
 from hotstart.envs.simulated_robot import SimulatedRobot
 from hotstart.spec import ConfigError
 
-# A walk that ends behind a wall (terminated) or after `max_steps` (truncated); its reward is drawn anew at every step.
+# A walk that ends behind a wall (terminated) or after `max_steps` (truncated); its reward is drawn
+# anew at every step.
 TASK = """
 import numpy as np
 from hotstart.envs.base import TaskEnv
@@ -56,7 +59,9 @@ def value(place):
 
 
 def advantages(rewards, places, following, terminated, ended):
-    """GAE (1506.02438, equation 16) of turns in a row; `following` is what was seen after each, before any reset."""
+    """GAE (1506.02438, equation 16) of turns in a row; `following` is what was seen after each,
+    before any reset.
+    """
     found, running = np.zeros(len(rewards)), 0.0
     for turn in reversed(range(len(rewards))):
         next_value = 0.0 if terminated[turn] else value(following[turn])

@@ -78,7 +78,9 @@ def test_score_of_states_is_the_best_of_each_episode():
 
 
 def test_recorded_actions_replay(human):
-    """From the recorded first state (rounded to float32) the recorded actions lead along the recorded states."""
+    """From the recorded first state (rounded to float32) the recorded actions lead along the
+    recorded states.
+    """
     worst, ends = [], human["episode_ends"]
     env = pusht.PushTEnv()
     for episode in range(0, 206, 5):
@@ -89,7 +91,8 @@ def test_recorded_actions_replay(human):
             gaps.append(state_gap(env.state, human["state"][step])[0])
             env.step(human["action"][step])
         worst.append(max(gaps))
-    # Contacts amplify the rounding of the first state, and in 17 of the 206 first states agent and block overlap:
+    # Contacts amplify the rounding of the first state, and in 17 of the 206 first states agent and
+    # block overlap:
     # how hard they were being pushed apart at that moment was not recorded.
     assert np.median(worst) < 1e-3
     assert np.mean(np.array(worst) < 0.01) > 0.75
@@ -97,7 +100,9 @@ def test_recorded_actions_replay(human):
 
 
 def test_same_physics_as_gym_pusht(monkeypatch):
-    """An outside oracle, started from our state: hundreds of contacts later the two agree to rounding."""
+    """An outside oracle, started from our state: hundreds of contacts later the two agree to
+    rounding.
+    """
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     peer = pytest.importorskip(
         "gym_pusht.envs.pusht", reason="gym-pusht is not installed"
@@ -177,7 +182,9 @@ def test_set_state_puts_everything_exactly_there():
 
 
 def test_physical_corners_lie_where_the_outline_says():
-    """The simulated shapes, not just the pose, stand at the asked place: the drawn T is the pushed T."""
+    """The simulated shapes, not just the pose, stand at the asked place: the drawn T is the
+    pushed T.
+    """
     env = pusht.PushTEnv()
     env.set_state((20, 20), (300, 200, 2.0))
     corners = [
@@ -226,7 +233,9 @@ def centres_of_gravity(states):
 
 
 def test_starts_are_drawn_as_in_the_human_data():
-    """Agent in [50, 450)^2; the block's centre of gravity on whole numbers in [100, 400) x [145, 445)."""
+    """Agent in [50, 450)^2; the block's centre of gravity on whole numbers in [100, 400) x
+    [145, 445).
+    """
     env = pusht.PushTEnv()
     states = []
     for seed in range(200):
@@ -292,7 +301,8 @@ def test_goal_option_moves_the_goal():
 def test_coverage_at_the_goal_beside_it_and_far_away():
     assert pusht.coverage(pusht.GOAL_POSE) == pytest.approx(1.0, abs=1e-12)
     assert pusht.coverage((600.0, 600.0, 0.0)) == 0.0
-    # Upright T moved sideways by 30 (the stem's width): the bar keeps 90 x 30 of its 120 x 30, the stem nothing.
+    # Upright T moved sideways by 30 (the stem's width): the bar keeps 90 x 30 of its 120 x 30, the
+    # stem nothing.
     assert pusht.coverage((30, 0, 0), (0, 0, 0)) == pytest.approx(90 * 30 / 6300, abs=1e-12)
 
 

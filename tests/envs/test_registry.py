@@ -41,7 +41,9 @@ class CountEnv(TaskEnv):
 
 @pytest.fixture
 def plugin(plugin_package):
-    """An installed distribution `counting_env` whose entry points add environments, broken ones and one with our name."""
+    """An installed distribution `counting_env` whose entry points add environments, broken ones
+    and one with our name.
+    """
     points = [
         "count = counting_env:CountEnv",
         "lost = counting_env:Gone",
@@ -77,7 +79,8 @@ def test_unknown_option_gives_the_valid_ones():
     pytest.importorskip("pymunk")
     with pytest.raises(
         ConfigError,
-        match=r"'render_siz' \(did you mean 'render_size'\?\); valid: belt_px_s, goal, max_steps, obs, render_size",
+        match=r"'render_siz' \(did you mean 'render_size'\?\); valid: belt_px_s, goal, max_steps, "
+        r"obs, render_size",
     ):
         registry.make("pusht", render_siz=96)
 

@@ -68,8 +68,10 @@ def test_works_when_mujoco_came_first_and_ends_quietly():
     program = (
         "import os, mujoco; os.environ.pop('MUJOCO_GL', None)\n"
         "from hotstart.envs.rendering import SceneRenderer, CameraView\n"
-        "model = mujoco.MjModel.from_xml_string('<mujoco/>'); view = CameraView((0, 0, 0), 1, 0, 0)\n"
-        "print(SceneRenderer(model, view, (8, 8)).frame(mujoco.MjData(model)).shape, os.environ['MUJOCO_GL'])"
+        "model = mujoco.MjModel.from_xml_string('<mujoco/>'); view = CameraView((0, 0, 0), 1, 0, "
+        "0)\n"
+        "print(SceneRenderer(model, view, (8, 8)).frame(mujoco.MjData(model)).shape, "
+        "os.environ['MUJOCO_GL'])"
     )
     environment = {
         key: value

@@ -28,7 +28,9 @@ def cube_size(env):
 
 
 def roll(env, seed, steps=10):
-    """What an episode of fixed random actions shows: cube size, joint positions, observations, scores."""
+    """What an episode of fixed random actions shows: cube size, joint positions, observations,
+    scores.
+    """
     observation, info = env.reset(seed=seed)
     seen = [cube_size(env), np.array(env.simulation.sim.data.qpos)]
     actions = np.random.default_rng(7).uniform(-1, 1, (steps, 7))
@@ -207,7 +209,8 @@ def test_turns_of_objects_as_matrices_are_those_of_the_quaternions_and_never_jum
     assert np.abs(np.diff(half_turn, axis=0)).max() < 0.1
     with pytest.raises(
         ConfigError,
-        match="rotation of environment 'square' is 'euler'; it must be one of quaternion, rotation_6d",
+        match="rotation of environment 'square' is 'euler'; it must be one of quaternion, "
+        "rotation_6d",
     ):
         make("square", rotation="euler")
     quaternions.close()
@@ -229,7 +232,8 @@ def test_absolute_poses_do_what_the_changes_they_stand_for_do():
         seen, *_ = changes.step(change)
         follows, *_ = absolute.step(absolute.command(change))
         for name in seen:
-            # What is observed is 2 ms older than what the controller starts from, so the goals differ by tenths of a mm.
+            # What is observed is 2 ms older than what the controller starts from, so the goals
+            # differ by tenths of a mm.
             np.testing.assert_allclose(follows[name], seen[name], atol=4e-3)
     assert all(dim.absolute for dim in absolute.action_spec.dims)
     assert not changes.action_spec.dims[0].absolute

@@ -1,4 +1,6 @@
-"""Going on from a snapshot gives the same episode, bit for bit: in the same object and in another, after other episodes."""
+"""Going on from a snapshot gives the same episode, bit for bit: in the same object and in
+another, after other episodes.
+"""
 
 import numpy as np
 import pytest
@@ -63,7 +65,9 @@ def test_what_follows_a_snapshot_differs_by_exactly_nothing(name):
 
 
 def test_contacts_and_grasps_are_part_of_it():
-    """In the middle of carrying: the grasp, its friction and the controller's goal go on as they were."""
+    """In the middle of carrying: the grasp, its friction and the controller's goal go on as
+    they were.
+    """
     env, demonstrator = make("can"), make_demonstrator("can", 0.0)
     env.reset(seed=3)
     while demonstrator._phase != "carry" or demonstrator._ticks < 10:

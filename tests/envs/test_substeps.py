@@ -108,7 +108,9 @@ def test_rows_advance_each_by_its_own_substeps():
 
 
 def test_a_row_whose_episode_was_ended_before_the_environments_stands_still():
-    """Two rows with clocks of their own, and a run that is shorter than the task: the first to end waits for the other."""
+    """Two rows with clocks of their own, and a run that is shorter than the task: the first to
+    end waits for the other.
+    """
     pytest.importorskip("pymunk")
     with SimulatedRobot("pusht", {"max_steps": 50}, rows=2) as robot:
         robot.reset([5, 6])
@@ -123,7 +125,9 @@ def test_a_row_whose_episode_was_ended_before_the_environments_stands_still():
 
 
 def test_a_run_that_is_shorter_than_its_task_ends_row_by_row(scripted):
-    """Row 1 waits 30 ms for every plan, so that both rows have other turns; neither episode reaches the task's own end."""
+    """Row 1 waits 30 ms for every plan, so that both rows have other turns; neither episode
+    reaches the task's own end.
+    """
     pytest.importorskip("pymunk")
 
     class Middle(scripted.Policy):

@@ -14,7 +14,8 @@ from hotstart.envs.simulated_robot import SimulatedRobot
 from hotstart.envs.workers import SilentWorkerError, WorkerError
 from hotstart.spec import ConfigError
 
-# A task without a simulator, added the way any package adds one: an action of 1 to 4 breaks it in a way of its own.
+# A task without a simulator, added the way any package adds one: an action of 1 to 4 breaks it in a
+# way of its own.
 TASK = """
 import os, sys, time
 import numpy as np

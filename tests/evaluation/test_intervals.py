@@ -94,7 +94,9 @@ def test_paired_interval_at_its_limits():
 
 
 def test_paired_interval_covers_the_truth():
-    """Of many simulated comparisons about 95 % hold the true difference; binomial sampling of pairs is the oracle."""
+    """Of many simulated comparisons about 95 % hold the true difference; binomial sampling of
+    pairs is the oracle.
+    """
     shares = np.array([0.45, 0.25, 0.10, 0.20])
     drawn = np.random.default_rng(5).multinomial(50, shares, size=1500)
     found = [intervals.mcnemar(*_outcomes(*row)).difference for row in drawn.tolist()]

@@ -1,4 +1,6 @@
-"""Results of format 1: their old names are converted as they are read, and they compare with new ones."""
+"""Results of format 1: their old names are converted as they are read, and they compare with
+new ones.
+"""
 
 import json
 

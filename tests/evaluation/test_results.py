@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hotstart.benchmarks import fuzz
+from hotstart.benchmarks import _fuzz_damage, _fuzz_files
 from hotstart.cli import run_verb
 from hotstart.control import RowLog
 from hotstart.evaluation import intervals, latency, measures, results
@@ -176,7 +176,9 @@ def test_a_success_that_nobody_reports_is_no_failure(tmp_path):
 
 
 def test_the_time_to_react_is_that_of_a_moment_drawn_at_random():
-    """Plans observed at 0, 0.8 and 1.6 s, acted on 0.1 s later: a moment waits 0.4 s for the next look, then 0.1 s."""
+    """Plans observed at 0, 0.8 and 1.6 s, acted on 0.1 s later: a moment waits 0.4 s for the
+    next look, then 0.1 s.
+    """
     steady = RowLog(0, reactions=[(0.0, 0.1, 0), (0.8, 0.9, 8), (1.6, 1.7, 16)])
     assert measures.reaction_s([steady]) == pytest.approx(0.5)
     uneven = RowLog(
@@ -270,10 +272,10 @@ ODD = (None, True, -1, 10**15, 1e300, float("nan"), "", "x" * 10_000, [], {}, [N
 
 def test_no_value_in_a_result_gets_past_as_anything_but_ours(tmp_path):
     """Each value of a good result is replaced by each odd one; what is read can be compared."""
-    good = json.loads(json.dumps(fuzz._result()))
+    good = json.loads(json.dumps(_fuzz_files.RESULT))
     (tmp_path / "good.json").write_text(json.dumps(good))
     refused = 0
-    for place in fuzz._places(good):
+    for place in _fuzz_damage.list_places(good):
         for odd in ODD:
             changed = copy.deepcopy(good)
             container = changed
@@ -307,7 +309,7 @@ def test_no_value_in_a_result_gets_past_as_anything_but_ours(tmp_path):
     ],
 )
 def test_what_is_odd_in_a_result_is_named(changes, words, tmp_path):
-    (tmp_path / "odd.json").write_text(json.dumps({**fuzz._result(), **changes}))
+    (tmp_path / "odd.json").write_text(json.dumps({**_fuzz_files.RESULT, **changes}))
     with pytest.raises(DataError, match=f"is not a result of `hotstart evaluate`: .*{words}"):
         results.load(tmp_path / "odd.json")
 

@@ -67,7 +67,9 @@ def smooth(coupling: float) -> Posterior:
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A `PlanModel` of R rows whose posterior mean is a formula; `context` (R, 1) is what it saw."""
+    """A `PlanModel` of R rows whose posterior mean is a formula; `context` (R, 1) is what it
+    saw.
+    """
 
     denoiser: Denoiser
     context: Tensor
@@ -115,7 +117,9 @@ def request(
     seed: int = 0,
     **model: Any,
 ) -> PlanRequest:
-    """A request for plans; rows have the seeds seed, seed + 1, ...; `model` sets fields of the KnownModel."""
+    """A request for plans; rows have the seeds seed, seed + 1, ...; `model` sets fields of the
+    KnownModel.
+    """
     horizon = horizon or Horizon(2, 24, 8)
     fields = {
         "denoiser": Denoiser(Exact(posterior), Preconditioner("x0")),

@@ -67,7 +67,9 @@ def replan() -> Callable[..., PolicyState]:
 
 @pytest.fixture(scope="session")
 def same_rows() -> Callable[..., bool]:
-    """same_rows(one, other, rows): whether everything two states hold of these rows is bit-equal."""
+    """same_rows(one, other, rows): whether everything two states hold of these rows is
+    bit-equal.
+    """
     return _same_rows
 
 

@@ -93,9 +93,11 @@ def test_a_pickle_is_never_read(folder, tmp_path):
 
 
 def test_no_policy_code_can_read_a_pickle():
-    """torch.load, pickle and yaml's unsafe loaders are called nowhere in policy/, so no checkpoint can reach them.
+    """torch.load, pickle and yaml's unsafe loaders are called nowhere in policy/, so no checkpoint
+    can reach them.
 
-    Other people's files are read opcode by opcode, with `pickletools`, which runs nothing: see foreign/test_pickle_reader.py.
+    Other people's files are read opcode by opcode, with `pickletools`, which runs nothing: see
+    foreign/test_pickle_reader.py.
     """
     forbidden = {
         "torch.load",

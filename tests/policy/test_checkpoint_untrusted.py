@@ -1,4 +1,6 @@
-"""Checkpoints whose files were damaged or made by somebody who means ill: only our errors, in bounded time and memory."""
+"""Checkpoints whose files were damaged or made by somebody who means ill: only our errors, in
+bounded time and memory.
+"""
 
 import copy
 import json

@@ -1,4 +1,6 @@
-"""The contract that training and sampling share: every prediction becomes x0, evaluations are counted."""
+"""The contract that training and sampling share: every prediction becomes x0, evaluations are
+counted.
+"""
 
 import pytest
 import torch
@@ -57,7 +59,9 @@ def test_the_contract_turns_every_prediction_into_x0(prediction):
 
 
 def test_edm_gives_its_network_inputs_of_variance_one():
-    """2206.00364, section 5: c_in makes the input's variance one for data of the assumed standard deviation."""
+    """2206.00364, section 5: c_in makes the input's variance one for data of the assumed
+    standard deviation.
+    """
     generator = torch.Generator().manual_seed(0)
     x0, noise = torch.randn(2, 20_000, 5, 1, generator=generator).unbind(0)
     level = torch.tensor([0.02, 0.2, 0.5, 0.8, 0.99]).expand(20_000, 5)
@@ -85,7 +89,9 @@ def test_evaluations_are_counted_per_row_and_clean_rows_are_free():
 
 @pytest.mark.parametrize("prediction", ["v", "eps", "x0", "edm"])
 def test_the_loss_weighs_the_networks_own_output(prediction):
-    """The error that is trained is that of F itself, so no prediction is blown up at either end of the levels."""
+    """The error that is trained is that of F itself, so no prediction is blown up at either end
+    of the levels.
+    """
     preconditioner = Preconditioner(prediction)
     generator = torch.Generator().manual_seed(0)
     level = torch.tensor([[0.002, 0.1, 0.5, 0.9, 1.0]])

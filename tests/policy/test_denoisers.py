@@ -1,4 +1,6 @@
-"""Both networks under one contract: prepared levels, batches, horizons, causality, and an ordinary U-Net as oracle."""
+"""Both networks under one contract: prepared levels, batches, horizons, causality, and an
+ordinary U-Net as oracle.
+"""
 
 import copy
 import pickle
@@ -86,7 +88,9 @@ def test_everything_it_is_given_matters(network):
 
 
 def test_a_level_works_at_its_own_step(network):
-    """A level changed at one step moves the output there more than anywhere else: levels belong to positions."""
+    """A level changed at one step moves the output there more than anywhere else: levels belong
+    to positions.
+    """
     x, tokens, level = inputs(100)
     changed = level.clone()
     changed[:, 6] = 1 - changed[:, 6]
@@ -242,7 +246,9 @@ def test_a_table_of_an_average_that_moved_on_is_refused(network):
 
 
 def test_a_table_of_another_network_is_refused(network):
-    """Two checkpoints freshly loaded were written to equally often; that does not make them the same."""
+    """Two checkpoints freshly loaded were written to equally often; that does not make them the
+    same.
+    """
     one, other = copy.deepcopy(network), copy.deepcopy(network)
     for net, factor in ((one, 0.9), (other, 1.1)):
         net.load_state_dict(
@@ -293,7 +299,9 @@ def test_a_network_moved_or_filled_with_other_tensors_knows_none_of_its_tables(n
 
 
 def ordinary_unet(net: Any, x, tokens, level):
-    """Diffusion Policy's U-Net (2303.04137) in plain functions: one level per row, one joint FiLM vector per block."""
+    """Diffusion Policy's U-Net (2303.04137) in plain functions: one level per row, one joint
+    FiLM vector per block.
+    """
 
     def embed(k):  # (B,) -> (B, E)
         angle = k[:, None] * net.embedding.frequencies
@@ -337,7 +345,9 @@ def ordinary_unet(net: Any, x, tokens, level):
 
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float64, 1e-13), (torch.float32, 1e-5)])
 def test_with_one_level_the_unet_is_the_ordinary_one(dtype, most):
-    """The two FiLMs are one joint FiLM split in two sums; what is left is the order of additions."""
+    """The two FiLMs are one joint FiLM split in two sums; what is left is the order of
+    additions.
+    """
     net = make("unet").to(dtype)
     x, tokens, level = (tensor.to(dtype) for tensor in inputs(6))
     with torch.no_grad():
@@ -348,7 +358,9 @@ def test_with_one_level_the_unet_is_the_ordinary_one(dtype, most):
 
 
 def test_coarser_scales_see_the_mean_of_the_levels_below_them():
-    """Levels that change places within a pair are nothing to the coarser scales, within four to the coarsest; else they are."""
+    """Levels that change places within a pair are nothing to the coarser scales, within four to
+    the coarsest; else they are.
+    """
     net = make("unet")
     assert isinstance(net, ConditionalUnet)
     level = torch.rand(1, STEPS, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,6 @@
-"""Python and the command line run the same policy, every way refuses checkpoints it cannot use, and training goes on."""
+"""Python and the command line run the same policy, every way refuses checkpoints it cannot use,
+and training goes on.
+"""
 
 import copy
 from dataclasses import replace
@@ -40,7 +42,9 @@ DOORS = {
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory, tiny_model, tiny_dataset):
-    """Where a checkpoint lies that knows every regime, has anchors and was calibrated to begin at 0.45."""
+    """Where a checkpoint lies that knows every regime, has anchors and was calibrated to begin
+    at 0.45.
+    """
     model = tiny_model()
     fit_anchors(model, tiny_dataset, count=3, steps=5)
     model.regimes, model.measured_start = ALL, 0.45
@@ -165,7 +169,9 @@ def test_a_checkpoint_of_staircases_alone_refuses_what_begins_with_one_level(sam
 
 
 def test_what_the_message_offers_is_possible(tiny_model, watched):
-    """The levels that a policy of staircases alone meets, from the first plan on, are a staircase's."""
+    """The levels that a policy of staircases alone meets, from the first plan on, are a
+    staircase's.
+    """
     model = tiny_model()
     model.regimes = STAIRS
     seen: list[torch.Tensor] = []

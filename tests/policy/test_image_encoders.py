@@ -1,4 +1,6 @@
-"""Encoders of pictures: shapes, cropping and colours, cameras joined, and a policy trained and resumed from pictures."""
+"""Encoders of pictures: shapes, cropping and colours, cameras joined, and a policy trained and
+resumed from pictures.
+"""
 
 from typing import Any, cast
 

@@ -21,7 +21,9 @@ INSTRUCTED = {"_target_": "hotstart.policy.encoders.language.InstructionEncoder"
 
 
 def two_tasks(seed: int = 0) -> Arrays:
-    """The same states; the words alone say whether the action is -1 or +1. The second task has a third of the episodes."""
+    """The same states; the words alone say whether the action is -1 or +1. The second task has
+    a third of the episodes.
+    """
     rng, episodes = np.random.default_rng(seed), []
     for number in range(24):
         task = 1 if number % 4 == 0 else 0

@@ -45,7 +45,9 @@ def inputs(rows: int, seed: int = 1) -> tuple[Tensor, Tensor]:
 
 
 def slow(net: ModeTransformer, x: Tensor, level: Tensor, tokens: Tensor) -> Tensor:
-    """The same network, token by token through masks over all experts: nothing prepared, nothing sorted."""
+    """The same network, token by token through masks over all experts: nothing prepared,
+    nothing sorted.
+    """
 
     def experts(block, h, phi):
         n, out = block.norm_experts(h), torch.zeros_like(h)
@@ -184,7 +186,9 @@ def test_a_grid_of_uniform_levels_runs_the_chosen_experts_only():
 
 
 def test_the_condition_tokens_routes_follow_the_weights():
-    """They are kept from call to call; after an update of the routers, and in a copy, they are chosen anew."""
+    """They are kept from call to call; after an update of the routers, and in a copy, they are
+    chosen anew.
+    """
     net, tokens = make(), inputs(2)[1]
     with torch.no_grad():
         before = net.encode_context(tokens)

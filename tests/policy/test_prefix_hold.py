@@ -1,4 +1,6 @@
-"""How far real-time chunking holds what is frozen: for a posterior that is known, and as the benchmark prints it."""
+"""How far real-time chunking holds what is frozen: for a posterior that is known, and as the
+benchmark prints it.
+"""
 
 import numpy as np
 import pytest
@@ -49,7 +51,9 @@ def held(sampler: Sampler, frozen: int = 4) -> Held:
 
 @pytest.mark.parametrize("frozen", [1, 4, 8])
 def test_guidance_holds_half_of_it_or_more_and_a_given_prefix_all(frozen):
-    """In ten evaluations, of data that spread by a tenth of their range: the pull is bounded, and so is what it holds."""
+    """In ten evaluations, of data that spread by a tenth of their range: the pull is bounded,
+    and so is what it holds.
+    """
     fresh = float(held(Fresh(10), frozen).frozen.mean())
     shares = {
         mode: held(RealTimeChunking(10, mode), frozen) for mode in ("full", "identity", "trained")

@@ -90,7 +90,9 @@ def test_flow_interpolation_is_the_vp_variable_up_to_its_norm():
 
 
 def test_flow_weight_turns_an_error_in_v_into_one_in_u():
-    """At one noisy x and two guesses of x0, u = eps - x0 and v = alpha eps - sigma x0 differ by a known factor."""
+    """At one noisy x and two guesses of x0, u = eps - x0 and v = alpha eps - sigma x0 differ by
+    a known factor.
+    """
     level = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
     alpha, sigma = alpha_sigma(level)
     x, guess, truth = (

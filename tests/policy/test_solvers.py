@@ -48,7 +48,9 @@ def walk(solver, x: Tensor, levels: Tensor, denoise=exact, noises=None) -> Tenso
 
 
 def closed_form(x: Tensor, level_from: Tensor, level_to: Tensor) -> Tensor:
-    """Where the probability-flow ODE takes x: the same quantile of the marginal N(alpha m, alpha^2 s^2 + sigma^2)."""
+    """Where the probability-flow ODE takes x: the same quantile of the marginal N(alpha m,
+    alpha^2 s^2 + sigma^2).
+    """
     (alpha, sigma), (alpha_to, sigma_to) = alpha_sigma(level_from), alpha_sigma(level_to)
     z = (x - alpha * MEAN) / torch.sqrt(alpha**2 * STD**2 + sigma**2)
     return alpha_to * MEAN + torch.sqrt(alpha_to**2 * STD**2 + sigma_to**2) * z
@@ -88,7 +90,8 @@ def test_ddim_converges_with_order_1(levels):
     assert np.abs(slopes(DDIM(), levels) - 1).max() < 0.1
 
 
-# Where log-SNR is finite and its steps are small; a grid that ends in clean has first-order steps at its ends.
+# Where log-SNR is finite and its steps are small; a grid that ends in clean has first-order steps
+# at its ends.
 @pytest.mark.parametrize("levels", [times(0.9, 0.1), even_log_snr])
 def test_dpm_solver_converges_with_order_2(levels):
     assert np.abs(slopes(DPMSolverPP(2), levels) - 2).max() < 0.2
@@ -108,7 +111,9 @@ def test_dpm_solver_beats_ddim_on_the_grids_that_are_used(schedule, steps):
 
 @pytest.mark.parametrize("order", [2, 4])
 def test_plms_converges_with_order_2(order):
-    """PNDM's own claim (2202.09778, section 3.3): its transfer takes the noise for even over a step, whatever the weights."""
+    """PNDM's own claim (2202.09778, section 3.3): its transfer takes the noise for even over a
+    step, whatever the weights.
+    """
     assert np.abs(slopes(PLMS(order), times(0.9, 0.1)) - 2).max() < 0.3
 
 
@@ -119,7 +124,9 @@ def test_plms_of_order_1_is_ddim_to_the_bit():
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
 def test_adams_and_bashforth_are_exact_for_polynomials(order):
-    """The weights integrate polynomials below their order over the next step, from values at 0, -1, -2, -3."""
+    """The weights integrate polynomials below their order over the next step, from values at 0,
+    -1, -2, -3.
+    """
     for power in range(order):
         values = [(-k) ** power for k in range(order)]
         assert np.dot(ADAMS_BASHFORTH[order - 1], values) == pytest.approx(1 / (power + 1))
@@ -138,7 +145,9 @@ def test_plms_beats_ddim_on_the_grid_that_is_used(steps):
 @pytest.mark.parametrize("eta", [0.3, 1.0])
 @pytest.mark.parametrize("schedule", [VPCosine(), Flow()])
 def test_ancestral_sampling_converges_to_mean_and_variance(eta, schedule):
-    """The exact denoiser is affine, so each step maps mean and variance in closed form: no sampling is needed."""
+    """The exact denoiser is affine, so each step maps mean and variance in closed form: no
+    sampling is needed.
+    """
 
     def moments(steps: int) -> tuple[float, float]:
         mean, variance = torch.zeros(()).double(), torch.ones(()).double()
@@ -244,7 +253,9 @@ def test_the_sampling_loop_is_the_loop_written_out(solver):
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_row_draws_the_same_noise_whatever_the_levels_beside_it(solver):
-    """One row begins at once, one joins late, one is over early: each is bit-equal to itself alone."""
+    """One row begins at once, one joins late, one is over early: each is bit-equal to itself
+    alone.
+    """
     falling = grid(VPCosine(), 6)
     rows = torch.stack(
         (falling, falling[[3, 3, 3, 3, 4, 5, 6]], falling[[2, 4, 6, 6, 6, 6, 6]])

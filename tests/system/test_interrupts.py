@@ -1,4 +1,6 @@
-"""Signals that ask to stop: what they raise, when, and what stays as it was. Real signals, to this process or another."""
+"""Signals that ask to stop: what they raise, when, and what stays as it was. Real signals, to
+this process or another.
+"""
 
 import os
 import signal

@@ -1,4 +1,6 @@
-"""Where commands write: tried before the work, whole or not at all, never over another file unasked."""
+"""Where commands write: tried before the work, whole or not at all, never over another file
+unasked.
+"""
 
 import os
 import resource
@@ -130,9 +132,12 @@ def test_two_combinations_that_write_to_one_place_are_refused(capsys):
 
 def test_a_sweep_over_paths_writes_beside_and_not_below():
     runs = compose.sweep("evaluate", ["checkpoint=runs/a,runs/b", "video=v"])
-    assert [run[-2:] for run in runs] == [
-        [f"out='result_runs-{name}.json'", f"video='v_runs-{name}'"] for name in "ab"
-    ]
+    for name, run in zip("ab", runs, strict=True):
+        assert sorted(run) == [
+            f"checkpoint=runs/{name}",
+            f"out='result_runs-{name}.json'",
+            f"video='v_runs-{name}'",
+        ]
 
 
 def test_no_combination_starts_where_a_later_one_cannot_be_written(tmp_path, capsys):

@@ -50,7 +50,9 @@ def test_nothing_is_set_once_torch_is_loaded():
 
 
 def test_torch_loads_the_library_that_the_spin_is_set_for():
-    """torch's own OpenMP reports the spin that it read: GOMP_SPINCOUNT belongs to GNU's, KMP_BLOCKTIME to the others."""
+    """torch's own OpenMP reports the spin that it read: GOMP_SPINCOUNT belongs to GNU's,
+    KMP_BLOCKTIME to the others.
+    """
     program = "import hotstart, torch; print('read')"
     done = subprocess.run(
         [sys.executable, "-c", program],

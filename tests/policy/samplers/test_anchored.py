@@ -1,4 +1,6 @@
-"""Anchored starts: anchors are the data's plans, the head chooses by the observation, and a checkpoint keeps them."""
+"""Anchored starts: anchors are the data's plans, the head chooses by the observation, and a
+checkpoint keeps them.
+"""
 
 from dataclasses import replace
 
@@ -29,7 +31,9 @@ def anchored_model(tiny_model, tiny_dataset):
 
 
 def test_anchors_are_the_datas_plans_and_the_head_finds_them(anchored_model, tiny_dataset):
-    """Each of the eight episodes holds one action, and one episode is held out: seven anchors leave little."""
+    """Each of the eight episodes holds one action, and one episode is held out: seven anchors
+    leave little.
+    """
     model, found = anchored_model
     actions = torch.as_tensor(np.asarray(tiny_dataset.array(ACTION)))
     plans = model.normalizer.normalize(ACTION, actions)[:, None].expand(

@@ -1,4 +1,6 @@
-"""Bidirectional decoding: one sample is plain sampling, a plan keeps its mode, and the others' agreement decides."""
+"""Bidirectional decoding: one sample is plain sampling, a plan keeps its mode, and the others'
+agreement decides.
+"""
 
 import pytest
 import torch
@@ -47,7 +49,9 @@ def test_a_row_without_a_plan_takes_what_all_samples_agree_on():
 
 
 def test_the_weaker_plans_that_it_leads_away_from_are_drawn_apart_from_the_others():
-    """Written out: mean distance to the others less that to weaker plans from further noise streams."""
+    """Written out: mean distance to the others less that to weaker plans from further noise
+    streams.
+    """
     sampler = BidirectionalDecoding(samples=9, kept=2, steps=3, weak_steps=1)
     asked = request(smooth(0.3), rows=8)
     strong = Fresh(3)(asked.branches(9)).plan.unflatten(0, (8, 9)).flatten(2)

@@ -1,4 +1,6 @@
-"""Classifier-free guidance: closed forms, what weight 1 is, and what adaptive guidance saves, row by row."""
+"""Classifier-free guidance: closed forms, what weight 1 is, and what adaptive guidance saves,
+row by row.
+"""
 
 import numpy as np
 import pytest

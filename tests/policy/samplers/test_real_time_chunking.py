@@ -1,4 +1,6 @@
-"""Real-time chunking: what is frozen stays, nothing wanted changes nothing, the Jacobian is the right one."""
+"""Real-time chunking: what is frozen stays, nothing wanted changes nothing, the Jacobian is the
+right one.
+"""
 
 from typing import Any, cast
 
@@ -96,7 +98,9 @@ def test_the_full_jacobian_is_that_of_finite_differences():
 
 
 def test_for_gaussian_data_the_full_pull_is_the_exact_posterior():
-    """With beta out of the way, and r^2 = sigma^2, x0' = x0 + J W (y - x0) / alpha: worked out by hand for N(0, s^2)."""
+    """With beta out of the way, and r^2 = sigma^2, x0' = x0 + J W (y - x0) / alpha: worked out
+    by hand for N(0, s^2).
+    """
     spread, level = 0.5, torch.full((1, 24), 0.3)
     alpha, sigma = (float(v) for v in alpha_sigma(torch.tensor(0.3)))
     bound = request(gaussian(0.0, spread), rows=1).model.bind(None, None)

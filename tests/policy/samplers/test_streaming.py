@@ -1,4 +1,6 @@
-"""Streaming: the stairs that are met are those that were trained, and labels say the noise that is there."""
+"""Streaming: the stairs that are met are those that were trained, and labels say the noise that
+is there.
+"""
 
 from typing import Any, cast
 
@@ -54,7 +56,9 @@ def run(
 
 
 def is_trained(level: torch.Tensor, horizon: Horizon) -> bool:
-    """Whether levels (T,) are a staircase that training draws: block c at time (c + 1 - u) / h with one u."""
+    """Whether levels (T,) are a staircase that training draws: block c at time (c + 1 - u) / h
+    with one u.
+    """
     times = VPCosine().time(level.double())
     progress = 1 - float(times[horizon.past]) * horizon.blocks
     wanted = staircase_times(horizon, torch.tensor([progress], dtype=torch.float64))[0]
@@ -85,7 +89,9 @@ def test_a_call_costs_the_same_number_of_evaluations_every_time(primer):
 
 @pytest.mark.parametrize("executed", [8, 5, [8, 3, 1]])
 def test_the_noise_of_every_step_is_what_its_label_says(executed):
-    """Data of a single value: what is left after alpha times it has the standard deviation sigma of the label."""
+    """Data of a single value: what is left after alpha times it has the standard deviation
+    sigma of the label.
+    """
     rows, horizon = 3, HORIZONS[0]
     wide = Horizon(horizon.observed, horizon.planned, horizon.executed)
     done = run(Streaming(2, 4, solver=DDIM(1.0)), wide, 3, executed, gaussian(0.3, 1e-4), rows)
@@ -111,7 +117,8 @@ def test_the_noise_of_every_step_is_what_its_label_says(executed):
     alpha = (1 - sigma**2).sqrt()
     error = x - alpha * 0.3
     for row in range(rows):
-        # A step of the previous plan that is still on its stair keeps the noise it had: it is the same in every repetition.
+        # A step of the previous plan that is still on its stair keeps the noise it had: it is the
+        # same in every repetition.
         drawn = (error[row::rows].std(0) - sigma[0]).abs()
         kept = error[row::rows].std(0) < 1e-5
         assert bool((kept | (drawn < 0.1)).all())

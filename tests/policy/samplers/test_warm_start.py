@@ -1,4 +1,6 @@
-"""Warm starts: how fast an error of the guess shrinks, what a gripper needs, which rows begin fresh."""
+"""Warm starts: how fast an error of the guess shrinks, what a gripper needs, which rows begin
+fresh.
+"""
 
 import numpy as np
 import pytest
@@ -64,7 +66,9 @@ def test_a_spread_that_never_forgets_asks_for_the_whole_way():
 
 
 def flips(size: float, guess: float, neutral: bool, start: float) -> float:
-    """How often a number that takes two values changes from `guess` when 99 of 100 posterior chances say so."""
+    """How often a number that takes two values changes from `guess` when 99 of 100 posterior
+    chances say so.
+    """
     previous = torch.full((4000, 4, 1), guess)
     sampler = WarmStart(3, start, solver=DDIM(1.0), renoise=False, neutral=neutral)
     tiny = Horizon(1, 4, 4)
@@ -203,7 +207,9 @@ def test_a_row_whose_guess_is_wrong_falls_back_alone():
     ("discrete", "spent"), [([False, True], [2, 7, 2]), ([True, True], [2, 2, 2])]
 )
 def test_a_number_of_two_values_never_makes_a_row_fall_back(discrete, spent):
-    """It begins at the neutral value and ends at one of the two, as far from its guess as can be."""
+    """It begins at the neutral value and ends at one of the two, as far from its guess as can
+    be.
+    """
 
     def posterior(x, alpha, sigma):
         still, grips = gaussian(0.0, 0.02)(x, alpha, sigma), two_points(1.0, 0.99)(x, alpha, sigma)
