@@ -5,7 +5,7 @@ new ones.
 import json
 
 import pytest
-from hotstart.benchmarks import fuzz
+from hotstart.benchmarks import _fuzz_files
 from hotstart.commands import compare
 from hotstart.evaluation import results
 from hotstart.evaluation.old_results import convert_result
@@ -15,7 +15,7 @@ TARGET = "hotstart.policy.samplers.warm_start.WarmStart"
 OLD_SOLVER = {"_target_": "hotstart.policy.diffusion.solvers.DDIM", "eta": 1.0}
 SOLVER = {**OLD_SOLVER, "min_std": 0.0}
 NOW = {
-    **fuzz._result(),
+    **_fuzz_files.RESULT,
     "precision": "bf16",
     "sampler_settings": {"_target_": TARGET, "ramp": True, "min_start": 0.3, "solver": SOLVER},
     "task_options": {"control": "delta", "rotation": "rotation_6d"},

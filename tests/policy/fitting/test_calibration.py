@@ -74,7 +74,7 @@ def test_drift_and_gains_of_a_known_posterior_are_found(tiny_model):
     model = tiny_model(dataset=data)
     model.network = Drifting(model.config.horizon)
     model.denoiser = Denoiser(model.network, Preconditioner("x0"))
-    model.tokens = lambda observation: observation["state"][:, -1, :1]
+    model.encode_tokens = lambda observation: observation["state"][:, -1, :1]
     found = calibrate(model, data, windows=4, samples=128)
     assert found.drift == pytest.approx(
         0.1, rel=0.1
