@@ -7,6 +7,7 @@ import json
 import pytest
 from hotstart.benchmarks import _fuzz_files
 from hotstart.commands import compare
+from hotstart.commands.entries import read_entries
 from hotstart.evaluation import results
 from hotstart.evaluation.old_results import convert_result
 from hotstart.spec import DataError
@@ -49,13 +50,13 @@ def test_an_old_result_loads_as_if_it_were_new(old, tmp_path):
 
 def test_an_old_and_a_new_result_are_paired_without_a_warning(tmp_path):
     files = [write(tmp_path / "old.json", THEN), write(tmp_path / "new.json", NOW)]
-    entries = compare.read(files)
-    text = compare.comparison(entries, entries[0])
+    entries = read_entries(files)
+    text = compare.describe_comparison(entries, entries[0])
     assert "same seeds" in text
     assert "Note" not in text
     other = {**THEN, "sampler_settings": {**THEN["sampler_settings"], "least_start": 0.6}}
-    entries = compare.read([write(tmp_path / "other.json", other), files[1]])
-    assert "different settings: min_start" in compare.comparison(entries, entries[0])
+    entries = read_entries([write(tmp_path / "other.json", other), files[1]])
+    assert "different settings: min_start" in compare.describe_comparison(entries, entries[0])
 
 
 def test_other_peoples_samplers_keep_their_place():
