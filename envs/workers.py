@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import socket
 import struct
 import subprocess
@@ -174,7 +175,9 @@ class ProcessWorker:
 
     def _send(self, message: Any) -> None:
         try:
-            self._connection.send(message)
+            # From plain bytes: `Connection.send` sends a view of a BytesIO, which an error's
+            # traceback keeps, and Python 3.12 crashes where both are collected at its end.
+            self._connection.send_bytes(pickle.dumps(message))
         except BlockingIOError as error:
             raise self._silence() from error
         except OSError as error:
