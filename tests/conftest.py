@@ -89,9 +89,8 @@ def make_model(kind: str = "unet", seed: int = 0, dataset: Any = None, **changes
     from hotstart.policy.model import PolicyModel
     from hotstart.policy.normalizer import Normalizer, collect_shapes
 
-    torch.set_num_threads(
-        1
-    )  # nets this small gain nothing from threads, and those of two test workers wait for each other
+    # Nets this small gain nothing from threads, and those of two test workers wait for each other.
+    torch.set_num_threads(1)
     dataset = dataset or make_dataset()
     config = make_config(kind, dataset, **changes)
     normalizer = Normalizer.fit(
@@ -314,7 +313,10 @@ def plugin_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture
 def hold_elsewhere():
     """A function that lets another process hold the lock on a target until the test ends."""
-    program = "import sys, time; from hotstart.datasets.locks import hold; held = hold(sys.argv[1]); print(); time.sleep(60)"
+    program = (
+        "import sys, time; from hotstart.datasets.locks import hold; "
+        "held = hold(sys.argv[1]); print(); time.sleep(60)"
+    )
     running = []
 
     def begin(target):

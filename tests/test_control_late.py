@@ -575,7 +575,8 @@ class Busy(ScriptedPolicy):
     def plan(self, state, rows, executed, frozen=None):
         weight = torch.randn(64, 64)
         until = time.monotonic() + 0.4
-        while time.monotonic() < until:  # thousands of calls that give the lock away and take it again
+        # Thousands of calls that give the lock away and take it again.
+        while time.monotonic() < until:
             weight = torch.tanh(weight @ weight)
         return super().plan(state, rows, executed, frozen)
 
@@ -584,7 +585,8 @@ atexit.register(lambda: print(len(policy.asked), flush=True))
 planner = ThreadedPlanner(policy)
 state = policy.observe(policy.initial_state([0]), {"tick": np.zeros((1, 1))})
 for _ in range(50):
-    planner.submit(state, PlanQuery(np.zeros(1, int), np.zeros(1, int), np.zeros(1, int), np.zeros(1)))
+    one = np.zeros(1, int)
+    planner.submit(state, PlanQuery(one, one, one, np.zeros(1)))
 time.sleep(0.1)
 print("the program ends", flush=True)
 """

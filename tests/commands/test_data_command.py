@@ -58,7 +58,10 @@ def test_a_stopped_conversion_says_that_it_begins_anew(npz, tmp_path, capsys, mo
         Store, "create", lambda *args, **options: signal.raise_signal(signal.SIGTERM)
     )
     assert main(words) == 143
-    said = f"hotstart data: stopped; {tmp_path / 'data'} was not made, a data set is kept when it is whole"
+    said = (
+        f"hotstart data: stopped; {tmp_path / 'data'} was not made, "
+        "a data set is kept when it is whole"
+    )
     assert said in capsys.readouterr().err
     monkeypatch.setattr(Store, "create", whole)
     assert main(words) == 0

@@ -264,7 +264,10 @@ def test_a_stopped_evaluation_says_what_is_kept(number, status, begun, tmp_path)
     assert process.returncode == status
     kept = tmp_path / "r.json.unfinished"
     batches = kept.read_text().count('{"batch"')
-    said = rf"hotstart evaluate: stopped; {kept} keeps \d of 8 episodes; the same command goes on after the first {2 * batches}"
+    said = (
+        rf"hotstart evaluate: stopped; {kept} keeps \d of 8 episodes; "
+        rf"the same command goes on after the first {2 * batches}"
+    )
     assert re.search(said, error), error
     assert not out.exists()
 

@@ -19,8 +19,9 @@ class Walled(TaskEnv):
     keeps_best = False
 
     def __init__(self, max_steps: int = 7):
-        super().__init__(obs_spec=ObsSpec({"place": ObsKey((1,), "float64")}), action_spec=ActionSpec.plain(1),
-                         action_low=-9, action_high=9, rate_hz=5, max_steps=max_steps)
+        obs_spec = ObsSpec({"place": ObsKey((1,), "float64")})
+        super().__init__(obs_spec=obs_spec, action_spec=ActionSpec.plain(1), action_low=-9,
+                         action_high=9, rate_hz=5, max_steps=max_steps)
 
     def _begin(self, options):
         self.place, self.gain = self.np_random.standard_normal(1), 0.0

@@ -19,7 +19,8 @@ class CountEnv(TaskEnv):
     def __init__(self, limit: int = 3) -> None:
         spec = ObsSpec({"count": ObsKey((1,), "int64")})
         super().__init__(
-            obs_spec=spec, action_spec=ActionSpec.plain(1), action_low=-1, action_high=1, rate_hz=5, max_steps=limit
+            obs_spec=spec, action_spec=ActionSpec.plain(1), action_low=-1, action_high=1,
+            rate_hz=5, max_steps=limit
         )
 
     def _begin(self, options):

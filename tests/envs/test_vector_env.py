@@ -25,8 +25,8 @@ from hotstart.spec import ActionSpec, ObsKey, ObsSpec
 class Walk(TaskEnv):
     def __init__(self, max_steps: int = 6):
         keys = {"place": ObsKey((2,), "float64"), "facts": ObsKey((3,), "float64")}
-        super().__init__(obs_spec=ObsSpec(keys), action_spec=ActionSpec.plain(1), action_low=-9, action_high=9,
-                         rate_hz=5, max_steps=max_steps)
+        super().__init__(obs_spec=ObsSpec(keys), action_spec=ActionSpec.plain(1), action_low=-9,
+                         action_high=9, rate_hz=5, max_steps=max_steps)
 
     def _begin(self, options):
         self.place = self.np_random.standard_normal(2)
@@ -39,7 +39,8 @@ class Walk(TaskEnv):
         self.place = self.place + action[0] * self.np_random.standard_normal(2)
 
     def _observe(self):
-        facts = np.array(["torch" in sys.modules, os.environ.get("OMP_NUM_THREADS") == "1", os.getpid()], float)
+        one_thread = os.environ.get("OMP_NUM_THREADS") == "1"
+        facts = np.array(["torch" in sys.modules, one_thread, os.getpid()], float)
         return {"place": self.place.copy(), "facts": facts}
 
     def _judge(self):
@@ -238,7 +239,10 @@ def test_a_stopped_worker_is_named_and_ended(walk):
         robot._workers[1].allow(0.3)
         os.kill(process, signal.SIGSTOP)
         began = time.monotonic()
-        said = rf"rows 1 \(process {process}\) has not answered for 0.3 s: a signal or a debugger has stopped it"
+        said = (
+            rf"rows 1 \(process {process}\) has not answered for 0.3 s: "
+            "a signal or a debugger has stopped it"
+        )
         with pytest.raises(SilentWorkerError, match=said):
             robot.act(np.zeros((2, 1)))
         assert time.monotonic() - began < 5

@@ -42,6 +42,7 @@ def test_a_foreign_target_is_refused_and_nothing_is_imported(
 ):
     (tmp_path / "evil_module_of_a_stranger.py").write_text("raise SystemExit('imported')")
     monkeypatch.syspath_prepend(tmp_path)
+    checkpoint.load(folder)  # what torch imports for itself when a first model is built
     edit_config(
         folder,
         lambda plain: plain.update(
@@ -161,7 +162,8 @@ from pathlib import Path
 from hotstart.policy import checkpoint
 from hotstart.spec import CheckpointError
 
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing past the limit is then an error of the write, as on a full disk
+# Writing past the limit is then an error of the write, as on a full disk.
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 folder, model = Path(args[0]), make_model()
 checkpoint.save(folder, model, {"step": 1})
 size = (folder / "model.safetensors").stat().st_size
@@ -240,18 +242,26 @@ EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtr
 
 
 def killed_save(folder, fatal):
-    \"\"\"A child that saves and is killed right before its `fatal`-th touch of the disk; False when it came through.\"\"\"
+    \"\"\"A child that saves and is killed right before its `fatal`-th touch of the disk.
+
+    False when it came through.
+    \"\"\"
     child = os.fork()
     if child == 0:
         count = itertools.count()
-        sys.addaudithook(lambda event, _: event in EVENTS and next(count) == fatal and os.kill(os.getpid(), signal.SIGKILL))
+        def die(event, _):
+            if event in EVENTS and next(count) == fatal:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(die)
         checkpoint.save(folder, model, {"step": 2}, {"a": next(model.parameters())}, {})
         os._exit(0)
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
 checkpoint.save(base / "old" / "last", model, {"step": 1})
-shutil.copytree(base / "old", base / "torn")  # what a kill between the two renames of an earlier save left
+# What a kill between the two renames of an earlier save left.
+shutil.copytree(base / "old", base / "torn")
 (base / "torn" / "last").rename(base / "torn" / "last.before")
 shutil.copytree(base / "old" / "last", base / "torn" / "last.writing")
 for start in ("old", "torn"):

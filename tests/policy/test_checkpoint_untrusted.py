@@ -171,11 +171,11 @@ def test_nets_larger_than_their_weights_are_refused_before_memory_is_taken(folde
         plain = put(plain, place.split("."), value)
     (folder / CONFIG).write_text(yaml.safe_dump(plain, sort_keys=False))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.process_time()
+    started = time.monotonic()
     with pytest.raises(CheckpointError) as caught:
         checkpoint.load(folder)
     assert len(str(caught.value)) < 1000
-    assert time.process_time() - started < 10
+    assert time.monotonic() - started < 10
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
 
 

@@ -163,7 +163,10 @@ COLD = [
 def test_a_checkpoint_of_staircases_alone_refuses_what_begins_with_one_level(sampler, tiny_model):
     model = tiny_model()
     model.regimes = STAIRS
-    wanted = "not trained for .constant; it knows staircase.: take inference=sdp inference.primer=zero, or train with"
+    wanted = (
+        "not trained for .constant; it knows staircase.: "
+        "take inference=sdp inference.primer=zero, or train with"
+    )
     with pytest.raises(ConfigError, match=wanted):
         DiffusionPolicy(model, sampler)
 

@@ -68,8 +68,9 @@ def test_pipes_and_devices_are_written_into_and_stay_what_they_are(tmp_path):
 
 
 def test_a_redirected_stdout_is_no_file_to_replace(tmp_path):
-    text = "from pathlib import Path; from hotstart.system import outputs; print('first', flush=True); "
-    text += "outputs.check_file(Path('/dev/stdout'), False); outputs.write_text(Path('/dev/stdout'), 'second')"
+    text = "from pathlib import Path; from hotstart.system import outputs; "
+    text += "print('first', flush=True); outputs.check_file(Path('/dev/stdout'), False); "
+    text += "outputs.write_text(Path('/dev/stdout'), 'second')"
     with (tmp_path / "out.txt").open("w") as file:
         subprocess.run([sys.executable, "-c", text], stdout=file, check=True, timeout=60)
     assert (tmp_path / "out.txt").read_text() == "first\nsecond"

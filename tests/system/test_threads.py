@@ -117,8 +117,14 @@ def test_a_container_gets_no_more_threads_than_its_quota(tmp_path, monkeypatch):
 
 def test_idle_cpus_are_counted_and_low_priorities_give_way(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
-    before = "cpu 0 0 0 0\ncpu0 10 0 0 100 0 0 0 0 0 0\ncpu1 10 0 0 100 0 0 0 0 0 0\ncpu2 0 5 0 0 0 0 0 0\ncpu3 9 9 9 9 9 9 9 9\n"
-    after = "cpu 0 0 0 0\ncpu0 20 0 0 100 0 0 0 0 0 0\ncpu1 15 0 0 105 0 0 0 0 0 0\ncpu2 0 15 0 0 0 0 0 0\ncpu3 9 9 9 9 9 9 9 9\n"
+    before = (
+        "cpu 0 0 0 0\ncpu0 10 0 0 100 0 0 0 0 0 0\ncpu1 10 0 0 100 0 0 0 0 0 0\n"
+        "cpu2 0 5 0 0 0 0 0 0\ncpu3 9 9 9 9 9 9 9 9\n"
+    )
+    after = (
+        "cpu 0 0 0 0\ncpu0 20 0 0 100 0 0 0 0 0 0\ncpu1 15 0 0 105 0 0 0 0 0 0\n"
+        "cpu2 0 15 0 0 0 0 0 0\ncpu3 9 9 9 9 9 9 9 9\n"
+    )
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/stat").write_text(before)
     monkeypatch.setattr(threads.time, "sleep", lambda _: (tmp_path / "proc/stat").write_text(after))

@@ -86,10 +86,10 @@ MERGED = "a0: &a0 {k: 1}\n" + "".join(
     ],
 )
 def test_what_is_wrong_with_yaml_is_our_error_at_once(text, words):
-    begun = time.process_time()
+    begun = time.monotonic()
     with pytest.raises(CheckpointError, match=words):
         parse_yaml(text, "it", CheckpointError)
-    assert time.process_time() - begun < 5
+    assert time.monotonic() - begun < 5
 
 
 def test_only_ordinary_files_are_opened(tmp_path):
@@ -141,10 +141,10 @@ def test_small_values_stand_in_a_message_as_they_are():
     ids=lambda value: type(value).__name__,
 )
 def test_no_value_makes_a_message_long_or_slow(value):
-    begun = time.process_time()
+    begun = time.monotonic()
     assert len(shorten(value)) <= 120
     assert len(shorten([value] * 9)) <= 120
-    assert time.process_time() - begun < 0.5
+    assert time.monotonic() - begun < 0.5
 
 
 def test_shared_and_endless_values_are_described_at_once():
@@ -153,16 +153,16 @@ def test_shared_and_endless_values_are_described_at_once():
         shared = [shared] * 10
     endless = []
     endless.append(endless)
-    begun = time.process_time()
+    begun = time.monotonic()
     assert len(shorten(shared)) <= 120
     assert shorten(endless) == "[[[[...]]]]"
-    assert time.process_time() - begun < 0.5
+    assert time.monotonic() - begun < 0.5
 
 
 def test_an_unknown_word_of_any_length_makes_a_short_message_at_once():
-    begun = time.process_time()
+    begun = time.monotonic()
     assert len(unknown("key", "a" * 10**6, ["ab", "b"])) < 200
-    assert time.process_time() - begun < 0.5
+    assert time.monotonic() - begun < 0.5
 
 
 def test_json_at_hand_is_read_as_a_files(tmp_path):
