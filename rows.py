@@ -1,16 +1,18 @@
 """Values with rows: dataclasses, mappings and tuples of arrays whose first axis is the row.
 
-Some rows are taken out of such a value or put into it. Every array in it is reached, so that no
-field that is added later is forgotten. Knows only `spec` (numpy only); tensors are arrays too.
+Some rows are taken out of such a value or put into it, or parts are joined. Every array in it is
+reached, so that no field that is added later is forgotten. Knows only `spec` (numpy only); tensors
+are arrays too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .spec import ConfigError, IntArray
@@ -42,6 +44,19 @@ def put_rows(value: Value, rows: IntArray, part: Value) -> Value:
         return changed
 
     return _map_arrays(put, value, part)
+
+
+def join_rows(parts: Sequence[Value], rows: Sequence[IntArray]) -> Value:
+    """One value of all rows from `parts`, which hold `rows` (R,) each; every row is in one part."""
+    count = sum(map(len, rows))
+
+    def join(*arrays: Array) -> Array:
+        whole = np.empty((count, *arrays[0].shape[1:]), arrays[0].dtype)
+        for own, array in zip(rows, arrays, strict=True):
+            whole[own] = array
+        return whole
+
+    return _map_arrays(join, *parts)
 
 
 def _map_arrays(function: Callable[..., Any], value: Any, *others: Any) -> Any:

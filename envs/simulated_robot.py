@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..rows import join_rows
 from ..spec import (
     ConfigError,
     Feedback,
@@ -19,7 +20,7 @@ from ..spec import (
     TimedActions,
 )
 from .snapshots import RowSnapshot
-from .vector_env import FEEDBACK, check_count
+from .vector_env import check_count
 from .worker import Job, Report, Specs
 from .workers import ANSWER_S, EnvWorker, LocalWorker, ProcessWorker, SilentWorkerError
 
@@ -71,7 +72,7 @@ class SimulatedRobot:
         self.max_steps = specs.max_steps
         self.substeps = specs.substeps
         self.servo_hz: float | None = None  # a simulation applies actions at once
-        self._observation: dict[str, NDArray[Any]] | None = None
+        self._observation: Observation | None = None
 
     def _job(self, task: str, options: Mapping[str, Any], own: IntArray, frame_every: int) -> Job:
         recorded = []
@@ -207,7 +208,7 @@ class SimulatedRobot:
         """The actions (B, A) that keep every row where it is now."""
         for worker in self._workers:
             worker.submit("hold_position")
-        return self._merge(self._receive())
+        return join_rows(self._receive(), self._rows_of)
 
     def frames(self, row: int) -> list[NDArray[np.uint8]]:
         """The pictures (H, W, 3) of a recorded row since its reset: the first state, every n-th
@@ -249,14 +250,9 @@ class SimulatedRobot:
         for worker, question in zip(self._workers, questions, strict=True):
             worker.submit(*question)
         reports: list[Report] = self._receive()
-        observation = {}
-        for name in self.obs_spec.keys:
-            observation[name] = self._merge([report.observation[name] for report in reports])
-        self._observation = observation
-        merged = {}
-        for name in FEEDBACK:
-            merged[name] = self._merge([getattr(report.feedback, name) for report in reports])
-        return Feedback(**merged)
+        whole = join_rows(reports, self._rows_of)
+        self._observation = whole.observation
+        return whole.feedback
 
     def _receive(self) -> list[Any]:
         """The answers of all workers.
@@ -276,13 +272,6 @@ class SimulatedRobot:
         if errors:
             raise errors[0]
         return answers
-
-    def _merge(self, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
-        """(B, ...) from the parts of the workers."""
-        whole = np.empty((self.rows, *parts[0].shape[1:]), parts[0].dtype)
-        for own, part in zip(self._rows_of, parts, strict=True):
-            whole[own] = part
-        return whole
 
 
 def _check_counts(rows: int, workers: int, record_rows: Sequence[int], frame_every: int) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spec import FloatArray
+from ..spec import Feedback, FloatArray
 from .rendering import load_mujoco
 
 Fields = dict[str, Any]
@@ -42,7 +42,7 @@ class RowSnapshot:
     """One row of a vector environment: its environment, and what was last said of it."""
 
     env: Snapshot
-    feedback: Mapping[str, Any]  # name of `Feedback` -> the row's value
+    feedback: Feedback  # (1,) each
 
 
 def is_plain(value: Any) -> bool:

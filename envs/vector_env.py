@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..rows import put_rows, take_rows
 from ..spec import (
     BoolArray,
     ConfigError,
@@ -19,16 +20,6 @@ from ..spec import (
 )
 from .base import Observations, TaskEnv
 from .snapshots import RowSnapshot
-
-FEEDBACK: dict[str, type] = {
-    "terminated": bool,
-    "truncated": bool,
-    "reward": np.float64,
-    "success": bool,
-    "score": np.float64,
-    "reports_success": bool,
-}
-"""What is kept of every row, as in `Feedback`."""
 
 
 class VectorEnv:
@@ -44,6 +35,7 @@ class VectorEnv:
         """`recorded` rows are drawn at every `frame_every`-th tick, see `frames`."""
         first = envs[0]
         self.envs, self.rows = list(envs), len(envs)
+        self._all = np.arange(self.rows)
         self.obs_spec, self.action_spec = first.obs_spec, first.action_spec
         self.rate_hz, self.max_steps = first.rate_hz, first.max_steps
         self.substeps = first.substeps
@@ -68,12 +60,12 @@ class VectorEnv:
             observation, info = env.reset(seed=int(seed))
             if row in self._frames:
                 self._frames[row] = []
-            self._write(row, observation, info, reports_success=env.reports_success)
-        return self._report()
+            self._write(row, observation, info)
+        return take_rows(self._feedback, self._all)
 
     def observe(self) -> Observation:
         """The newest observation, key -> (B, ...)."""
-        return {name: values.copy() for name, values in self._observation.items()}
+        return take_rows(self._observation, self._all)
 
     def act(
         self,
@@ -85,25 +77,23 @@ class VectorEnv:
         do not count.
 
         A row with 0 substeps stands still: who acts has ended its episode before the environment
-        did. `timed` is not
-        needed: actions are applied at once.
+        did. `timed` is not needed: actions are applied at once.
         """
         counts = np.full(self.rows, self.substeps)
         if substeps is not None:
             counts = substeps
-        self._feedback["reward"][:] = 0.0
+        self._feedback.reward[:] = 0.0
         for row in np.flatnonzero(~self.done & (counts != 0)):
             observation, reward, terminated, truncated, info = self.envs[row].step(
                 actions[row], int(counts[row])
             )
-            ends = {"terminated": terminated, "truncated": truncated}
-            self._write(row, observation, info, reward=reward, **ends)
-        return self._report()
+            self._write(row, observation, info, reward, terminated, truncated)
+        return take_rows(self._feedback, self._all)
 
     @property
     def done(self) -> BoolArray:
         """(B,): the episode is over."""
-        return self._feedback["terminated"] | self._feedback["truncated"]
+        return self._feedback.done
 
     def hold_position(self) -> FloatArray:
         """The actions (B, A) that keep every row where it is; zeros for rows that are done."""
@@ -116,11 +106,10 @@ class VectorEnv:
         """The present state of `rows` (R,); raises ConfigError where the suite cannot save, or a
         row never began.
         """
-        return [self._snapshot(row) for row in rows.tolist()]
-
-    def _snapshot(self, row: int) -> RowSnapshot:
-        feedback = {name: values[row] for name, values in self._feedback.items()}
-        return RowSnapshot(self.envs[row].snapshot(), feedback)
+        found = []
+        for row in rows.tolist():
+            found.append(RowSnapshot(self.envs[row].snapshot(), take_rows(self._feedback, [row])))
+        return found
 
     def restore(self, rows: IntArray, snapshot: Sequence[RowSnapshot]) -> Feedback:
         """Put `rows` (R,) back into a snapshot of as many rows; what follows is the same to the
@@ -130,9 +119,10 @@ class VectorEnv:
         """
         check_count(rows, snapshot)
         for row, saved in zip(rows.tolist(), snapshot, strict=True):
-            observation, info = self.envs[row].restore(saved.env)
-            self._write(row, observation, info, **saved.feedback)
-        return self._report()
+            observation, _ = self.envs[row].restore(saved.env)
+            self._feedback = put_rows(self._feedback, np.array([row]), saved.feedback)
+            self._show(row, observation)
+        return take_rows(self._feedback, self._all)
 
     def frames(self, row: int) -> list[NDArray[np.uint8]]:
         """The pictures of a recorded row's episode so far."""
@@ -151,33 +141,38 @@ class VectorEnv:
         self._observation: dict[str, NDArray[Any]] = {}
         for name, key in self.obs_spec.keys.items():
             self._observation[name] = np.zeros((self.rows, *key.shape), key.dtype)
-        self._feedback: dict[str, NDArray[Any]] = {}
-        for name, dtype in FEEDBACK.items():
-            self._feedback[name] = np.zeros(self.rows, dtype)
-        self._feedback["terminated"][:] = True
+        self._feedback = Feedback.silent(self.rows)
+        self._feedback.terminated[:] = True
         for row in self._frames:
             self._frames[row] = []
 
     def _write(
-        self, row: int, observation: Observations, info: Mapping[str, Any], **feedback: Any
+        self,
+        row: int,
+        observation: Observations,
+        info: Mapping[str, Any],
+        reward: float = 0.0,
+        terminated: bool = False,
+        truncated: bool = False,
     ) -> None:
-        """Keep what an environment says, and a picture of a recorded row."""
+        """Keep what an environment says."""
+        kept = self._feedback
+        kept.reward[row] = reward
+        kept.terminated[row] = terminated
+        kept.truncated[row] = truncated
+        kept.success[row] = info["success"]
+        kept.score[row] = info["score"]
+        assert kept.reports_success is not None
+        kept.reports_success[row] = self.envs[row].reports_success
+        self._show(row, observation)
+
+    def _show(self, row: int, observation: Observations) -> None:
+        """Keep the observation, and of a recorded row a picture of every n-th tick and the last."""
         for name, values in self._observation.items():
             values[row] = observation[name]
-        known = {"success": info["success"], "score": info["score"]}
-        fresh = {"terminated": False, "truncated": False, "reward": 0.0}
-        for name, value in {**fresh, **known, **feedback}.items():
-            self._feedback[name][row] = value
-        self._record(row)
-
-    def _record(self, row: int) -> None:
-        """Keep a picture of every n-th tick and of the last one."""
         env = self.envs[row]
         if row in self._frames and (env.steps % self._frame_every == 0 or self.done[row]):
             self._frames[row].append(env.render())
-
-    def _report(self) -> Feedback:
-        return Feedback(**{name: values.copy() for name, values in self._feedback.items()})
 
 
 def check_count(rows: IntArray, snapshot: Sequence[RowSnapshot]) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hotstart.rows import RowArrays, put_rows, take_rows
+from hotstart.rows import RowArrays, join_rows, put_rows, take_rows
 from hotstart.spec import ConfigError
 
 
@@ -47,6 +47,15 @@ def test_rows_are_put_into_every_array_and_the_old_value_stays():
     for array, before in zip(arrays_of(old), arrays_of(value(4)), strict=True):
         np.testing.assert_array_equal(array, before)
     assert changed.inner.pair[0].dtype == np.float32
+
+
+def test_parts_are_joined_row_by_row():
+    rows = [np.array([1, 4]), np.array([3, 0, 2])]
+    whole = join_rows([take_rows(value(5), own) for own in rows], rows)
+    for joined, before in zip(arrays_of(whole), arrays_of(value(5)), strict=True):
+        np.testing.assert_array_equal(joined, before)
+        assert joined.dtype == before.dtype
+    assert whole.nothing is None
 
 
 def test_a_part_of_another_size_is_refused():
