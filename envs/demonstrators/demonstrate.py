@@ -151,7 +151,7 @@ class Recording:
 
     def __init__(self, env: TaskEnv, demonstrator: Demonstrator) -> None:
         self.demonstrator = demonstrator
-        self.reports_success = env.reports_success
+        self.reports_success = False
         names = (*env.obs_spec.keys, "action", "reward", "success")
         self.columns: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
         self.score = 0.0
@@ -166,6 +166,7 @@ class Recording:
         self.columns["reward"].append(np.asarray(tick.feedback.reward[0], np.float32))
         self.columns["success"].append(np.asarray(tick.feedback.success[0], np.bool_))
         self.score = float(tick.feedback.score[0])
+        self.reports_success = tick.feedback.fulfilled(0) is not None
 
     def finish(self) -> Demonstration:
         """The episode, (n, ...) of every key."""

@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from hotstart.envs import workers
-from hotstart.envs.base import TaskEnv
 from hotstart.envs.registry import make
 from hotstart.envs.simulated_robot import SimulatedRobot
-from hotstart.envs.vector_env import VectorEnv
 from hotstart.envs.workers import SilentWorkerError, WorkerError
-from hotstart.spec import ActionSpec, ConfigError, ObsKey, ObsSpec
+from hotstart.spec import ConfigError
 
 # A task without a simulator, added the way any package adds one: an action of 1 to 4 breaks it in a
 # way of its own.
@@ -305,40 +303,3 @@ def test_wrong_counts_are_refused(walk):
         robot.reset([1, 2])
         with pytest.raises(ConfigError, match=r"\(2, 1\)"):
             robot.act(np.zeros((1, 1)))
-
-
-class TellsLate(TaskEnv):
-    """Whether it knows success shows with its first step only, as in some Gymnasium tasks."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            obs_spec=ObsSpec({"place": ObsKey((1,))}),
-            action_spec=ActionSpec.plain(1),
-            action_low=-1,
-            action_high=1,
-            rate_hz=5,
-            max_steps=3,
-        )
-
-    def _begin(self, options):
-        self.reports_success = False
-
-    def _advance(self, action, substeps):
-        self.reports_success = True
-
-    def _observe(self):
-        return {"place": np.zeros(1, np.float32)}
-
-    def _judge(self):
-        return 0.0, False
-
-    def render(self):
-        return np.zeros((4, 4, 3), np.uint8)
-
-
-def test_what_is_reported_of_success_is_asked_at_every_turn():
-    robot = VectorEnv([TellsLate(), TellsLate()])
-    start = robot.reset([1, 2])
-    assert [start.fulfilled(row) for row in range(2)] == [None, None]
-    after = robot.act(np.zeros((2, 1)), np.array([1, 0]))
-    assert [after.fulfilled(row) for row in range(2)] == [False, None]  # the second one stood still
