@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -248,6 +249,28 @@ def scripted() -> Any:
 def tiny_dataset() -> Arrays:
     """The same few episodes for everybody."""
     return make_dataset()
+
+
+@pytest.fixture(scope="session")
+def store_tiny(tiny_dataset: Arrays) -> Callable[[Path, int], None]:
+    """Puts the first episodes of the tiny data set into a store: (path, episodes)."""
+    from hotstart.datasets.store import Store
+
+    def write(path: Path, episodes: int) -> None:
+        store = Store.create(
+            path,
+            fps=10,
+            action_spec=tiny_dataset.action_spec,
+            obs_spec=tiny_dataset.obs_spec,
+        )
+        starts = [0, *tiny_dataset.episode_ends]
+        for first, end in pairwise(starts[: episodes + 1]):
+            arrays = {}
+            for name in ("state", "action"):
+                arrays[name] = np.asarray(tiny_dataset.array(name)[first:end])
+            store.append(arrays)
+
+    return write
 
 
 @pytest.fixture(scope="session")

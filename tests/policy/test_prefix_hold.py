@@ -2,13 +2,11 @@
 benchmark prints it.
 """
 
-import numpy as np
 import pytest
 import torch
 from hotstart.benchmarks._moments import continue_plan
 from hotstart.benchmarks.prefix_hold import Held, agreement
 from hotstart.cli import main
-from hotstart.datasets.store import Store
 from hotstart.policy.samplers.base import Sampler
 from hotstart.policy.samplers.fresh import Fresh
 from hotstart.policy.samplers.real_time_chunking import RealTimeChunking
@@ -88,20 +86,8 @@ def test_the_agreement_of_a_case_worked_out_by_hand():
     assert float(agreement(plan, asked, torch.tensor([True, False])).frozen) == pytest.approx(0.3)
 
 
-def test_the_benchmark_prints_a_row_for_every_way(good, tmp_path, tiny_dataset, capsys):
-    store = Store.create(
-        tmp_path / "d.zarr",
-        fps=10,
-        action_spec=tiny_dataset.action_spec,
-        obs_spec=tiny_dataset.obs_spec,
-    )
-    for first in range(0, 28, 14):
-        store.append(
-            {
-                name: np.asarray(tiny_dataset.array(name)[first : first + 14])
-                for name in ("state", "action")
-            }
-        )
+def test_the_benchmark_prints_a_row_for_every_way(good, tmp_path, store_tiny, capsys):
+    store_tiny(tmp_path / "d.zarr", episodes=2)
     words = [
         "bench",
         "prefix_hold",

@@ -98,27 +98,13 @@ def load_warm_start(run: Path, options: dict[str, Any]) -> WarmStart:
     return sampler
 
 
-def test_the_command_writes_the_start_that_an_open_one_takes(good, tmp_path, tiny_dataset, capsys):
+def test_the_command_writes_the_start_that_an_open_one_takes(good, tmp_path, store_tiny, capsys):
     import shutil
-
-    from hotstart.datasets.store import Store
 
     run = shutil.copytree(good, tmp_path / "last")
     left_open = {**WARM, "start": None, "min_start": None}
     assert load_warm_start(run, left_open).min_start == 0.3
-    store = Store.create(
-        tmp_path / "d.zarr",
-        fps=10,
-        action_spec=tiny_dataset.action_spec,
-        obs_spec=tiny_dataset.obs_spec,
-    )
-    for first in range(0, 28, 14):
-        store.append(
-            {
-                name: np.asarray(tiny_dataset.array(name)[first : first + 14])
-                for name in ("state", "action")
-            }
-        )
+    store_tiny(tmp_path / "d.zarr", episodes=2)
     assert (
         main(
             [

@@ -12,6 +12,7 @@ import hotstart
 import numpy as np
 import pytest
 import torch
+from hotstart.benchmarks._fuzz_files import LEROBOT_CONFIG
 from hotstart.cli import main
 from hotstart.policy import checkpoint
 from hotstart.policy.diffusion.schedule import IndexTable, ddpm_levels, grid
@@ -131,30 +132,8 @@ def folder(tmp_path):
     """
     from hotstart.policy.denoisers.published_unet import PublishedUnet
 
-    config = {
-        "type": "diffusion",
-        "input_features": {"observation.state": {"type": "STATE", "shape": [2]}},
-        "output_features": {"action": {"type": "ACTION", "shape": [2]}},
-        "normalization_mapping": {"VISUAL": "MEAN_STD", "STATE": "MIN_MAX", "ACTION": "MIN_MAX"},
-        "n_obs_steps": 2,
-        "horizon": 8,
-        "n_action_steps": 4,
-        "down_dims": [8, 16],
-        "kernel_size": 3,
-        "n_groups": 4,
-        "diffusion_step_embed_dim": 8,
-        "use_film_scale_modulation": True,
-        "num_train_timesteps": 20,
-        "beta_schedule": "squaredcos_cap_v2",
-        "prediction_type": "epsilon",
-        "vision_backbone": "resnet18",
-        "spatial_softmax_num_keypoints": 4,
-        "use_group_norm": True,
-        "use_separate_rgb_encoder_per_camera": False,
-        "crop_shape": None,
-        "clip_sample": True,
-        "clip_sample_range": 1.0,
-    }
+    mapping = {**LEROBOT_CONFIG["normalization_mapping"], "ACTION": "MIN_MAX"}
+    config = {**LEROBOT_CONFIG, "normalization_mapping": mapping}
     (tmp_path / "config.json").write_text(json.dumps(config))
     unet = PublishedUnet(2, 2, 2, (8, 16), 3, 4, 8, True, 20)
     tensors = {

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from hotstart.cli import main
-from hotstart.datasets.store import Store
 from hotstart.policy import checkpoint
 from hotstart.policy.diffusion.noise import RowNoise
 from hotstart.policy.diffusion.schedule import VPCosine, alpha_sigma
@@ -115,20 +114,8 @@ def test_a_model_that_could_not_begin_from_anchors_gets_none(tiny_model, tiny_da
     assert model.anchors is None
 
 
-def test_the_command_writes_a_checkpoint_beside_the_old_one(good, tmp_path, tiny_dataset, capsys):
-    store = Store.create(
-        tmp_path / "d.zarr",
-        fps=10,
-        action_spec=tiny_dataset.action_spec,
-        obs_spec=tiny_dataset.obs_spec,
-    )
-    for first in range(0, 42, 14):
-        store.append(
-            {
-                name: np.asarray(tiny_dataset.array(name)[first : first + 14])
-                for name in ("state", "action")
-            }
-        )
+def test_the_command_writes_a_checkpoint_beside_the_old_one(good, tmp_path, store_tiny, capsys):
+    store_tiny(tmp_path / "d.zarr", episodes=3)
     words = [f"data={tmp_path / 'd.zarr'}", f"out={tmp_path / 'with'}", "count=2", "steps=20"]
     assert main(["checkpoint", "anchors", str(good), *words]) == 0
     assert "2 anchors" in capsys.readouterr().out
@@ -137,7 +124,7 @@ def test_the_command_writes_a_checkpoint_beside_the_old_one(good, tmp_path, tiny
         DiffusionPolicy.load(good, ANCHORED)
 
 
-def test_a_run_is_never_taken_for_the_place_of_a_checkpoint(good, tmp_path, tiny_dataset, capsys):
+def test_a_run_is_never_taken_for_the_place_of_a_checkpoint(good, tmp_path, store_tiny, capsys):
     run = tmp_path / "run"
     run.mkdir()
     (run / "metrics.jsonl").write_text("{}")

@@ -13,7 +13,6 @@ from hotstart.datasets.arrays import Arrays
 from hotstart.policy import checkpoint
 from hotstart.policy.diffusion.objective import Regimes
 from hotstart.policy.training.metrics import read_metrics
-from hotstart.policy.training.settings import TrainingSettings
 from hotstart.policy.training.trainer import Trainer
 from hotstart.spec import (
     ActionSpec,
@@ -26,20 +25,7 @@ from hotstart.spec import (
 )
 from hotstart.system.interrupts import exit_status
 
-SETTINGS = TrainingSettings(
-    steps=14,
-    batch=16,
-    validation_share=0.2,
-    log_every=1,
-    validate_every=4,
-    save_every=3,
-    threads=1,
-)
-KINDS = ["unet", "transformer", "mode"]
-
-
-def run(dataset, config, settings, folder, **options):
-    return Trainer(dataset, config, settings, folder).run(progress=False, **options)
+from .small import KINDS, SETTINGS, run
 
 
 def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
