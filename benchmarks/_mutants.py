@@ -693,9 +693,9 @@ RUN = (
     ),
     Mutant(
         "rows_of_workers_are_mixed_up",
-        "envs/simulated_robot.py",
-        "whole[own] = part",
-        "whole[own] = part[::-1]",
+        "rows.py",
+        "whole[own] = array",
+        "whole[own] = array[::-1]",
         ("envs/test_vector_env.py::test_workers_change_nothing",),
     ),
     Mutant(

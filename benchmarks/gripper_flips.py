@@ -75,7 +75,7 @@ def run(options: Options) -> None:
         line = f"{name:<24}"
         for start in options.starts:
             sampler = WarmStart(options.steps, start, **settings)
-            plan = sampler.adapt_to(model.trained, horizon)(asked).plan
+            plan = sampler.adapt_to(model.capabilities, horizon)(asked).plan
             line += f"{_agreement(plan, fresh, request):>12.3f}"
         print(line)
     again = Fresh(10)(replace(request, noise=noise_of(len(fresh), plan=1))).plan

@@ -22,7 +22,8 @@ from ..spec import Horizon, option
 
 PRESETS = {"cpu": (6, 256), "paper": (8, 1024)}
 """Layers and width."""
-WIDTH, TOKENS, TOKEN_WIDTH = 7, 4, 64
+WIDTH = 7
+TOKENS, TOKEN_WIDTH = 4, 64
 
 
 @dataclass

@@ -104,7 +104,7 @@ def _samplers(model: PolicyModel, options: Options) -> dict[str, Sampler]:
         samplers[f"rtc identity, beta {beta:g}"] = RealTimeChunking(options.steps, "identity", beta)
     if "prefix" in (model.regimes or ()):
         samplers["rtc trained"] = RealTimeChunking(options.steps, "trained")
-    samplers["rti, 2 evaluations"] = WarmStart().adapt_to(model.trained, model.config.horizon)
+    samplers["rti, 2 evaluations"] = WarmStart().adapt_to(model.capabilities, model.config.horizon)
     return samplers
 
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from itertools import islice
+from functools import partial
 from multiprocessing import forkserver, get_context, parent_process, resource_tracker
+from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
 from ..envs.lifelines import end_with, without_terminal_signals
-from ..envs.workers import WorkerError
+from ..envs.worker import Failure, attempt, send
+from ..envs.workers import WorkerError, error_of
 from ..system.threads import ONE_THREAD, usable_cpus
 
 T = TypeVar("T")
-_work: Callable[..., Any] | None = None
 
 
 def worker_count(workers: int) -> int:
@@ -37,27 +38,91 @@ def ordered(
     The callable is built once per process, `workers` 0 is this one.
 
     Only a few items are under way at a time; a caller that stops listening, or is interrupted, ends
-    them. Raises WorkerError when a worker process dies.
+    them. Raises WorkerError when a worker process dies, and a worker's own error as it was where
+    the user can mend it.
     """
     if workers == 0:
         yield from map(build(*arguments), items)
         return
-    endless = iter(items)
     _start_server()
-    pool = ProcessPoolExecutor(workers, get_context("forkserver"), _prepare, (build, arguments))
+    pool: list[_Worker] = []
     try:
-        waiting: list[Future[Any]] = [
-            pool.submit(_one, item) for item in islice(endless, 2 * workers)
-        ]
-        while waiting:
-            yield waiting.pop(0).result()
-            waiting += [pool.submit(_one, item) for item in islice(endless, 1)]
-    except BrokenProcessPool as error:
-        raise WorkerError(
-            "a worker process died, perhaps for want of memory: give fewer, as workers=1"
-        ) from error
+        for _ in range(workers):
+            pool.append(_Worker(build, arguments))
+        yield from _spread(pool, iter(items))
     finally:
-        _end(pool)
+        for worker in pool:
+            worker.end()
+
+
+def _spread(pool: list[_Worker], items: Iterator[Any]) -> Generator[Any, None, None]:
+    """Hand the items to whoever is free, at most 2 for each worker ahead of the caller."""
+    numbered = enumerate(items)
+    idle = list(pool)
+    busy: dict[Any, _Worker] = {}
+    answers: dict[int, Any] = {}
+    for wanted in itertools.count():
+        while wanted not in answers:
+            room = 2 * len(pool) - len(busy) - len(answers)
+            for number, item in itertools.islice(numbered, min(len(idle), room)):
+                worker = idle.pop()
+                worker.submit(number, item)
+                busy[worker.connection] = worker
+            if not busy:
+                return
+            for ready in wait(list(busy)):
+                worker = busy.pop(ready)
+                number, answer = worker.receive()
+                answers[number] = answer
+                idle.append(worker)
+        answer = answers.pop(wanted)
+        if isinstance(answer, Failure):
+            raise error_of(answer, "a worker process")
+        yield answer
+
+
+class _Worker:
+    """A process with a pipe of its own.
+
+    No queue, lock or pipe is shared with another worker, as those of `concurrent.futures` are: one
+    that is killed in the midst of anything shows as the end of its pipe, and nothing else waits for
+    it (up to Python 3.12.1 such a pool can wait for ever).
+    """
+
+    def __init__(self, build: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        context = get_context("forkserver")
+        self.connection, theirs = context.Pipe()
+        with theirs:
+            self._process = context.Process(target=_serve, args=(theirs, build, arguments))
+            self._process.start()
+
+    def submit(self, number: int, item: Any) -> None:
+        """Send an item; raises WorkerError if the worker is dead."""
+        try:
+            send(self.connection, (number, item))
+        except OSError as error:
+            raise _death() from error
+
+    def receive(self) -> tuple[int, Any]:
+        """The number of an item and its result or `Failure`; raises WorkerError if the worker is
+        dead.
+        """
+        try:
+            return self.connection.recv()
+        except (EOFError, OSError) as error:
+            raise _death() from error
+
+    def end(self) -> None:
+        """End the process at once: what it still does, nobody waits for."""
+        self._process.kill()
+        self._process.join()
+        self.connection.close()
+
+
+def _death() -> WorkerError:
+    return WorkerError(
+        "a worker process died, perhaps for want of memory: give fewer, as workers=1"
+    )
 
 
 def _start_server() -> None:
@@ -69,13 +134,6 @@ def _start_server() -> None:
         resource_tracker.ensure_running()
     with _environment(ONE_THREAD), without_terminal_signals():
         forkserver.ensure_running()
-
-
-def _end(pool: ProcessPoolExecutor) -> None:
-    """End the pool's processes at once: what they still do, nobody waits for."""
-    for process in list((pool._processes or {}).values()):  # only Python 3.14 has a public way
-        process.kill()
-    pool.shutdown(wait=True, cancel_futures=True)
 
 
 @contextmanager
@@ -93,15 +151,21 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _prepare(build: Callable[..., Callable[[Any], Any]], arguments: tuple[Any, ...]) -> None:
-    """A worker's first act."""
-    global _work
+def _serve(
+    connection: Connection, build: Callable[..., Callable[[Any], Any]], arguments: tuple[Any, ...]
+) -> None:
+    """A worker: do every item that comes, until the other side is gone."""
     parent = parent_process()
     assert parent is not None
     end_with(parent.sentinel, grace_s=0.0)
-    _work = build(*arguments)
+    work: list[Callable[[Any], Any]] = []
 
+    def do(item: Any) -> Any:
+        if not work:
+            work.append(build(*arguments))
+        return work[0](item)
 
-def _one(item: Any) -> Any:
-    assert _work is not None
-    return _work(item)
+    with contextlib.suppress(EOFError, ConnectionError):
+        while True:
+            number, item = connection.recv()
+            attempt(connection, number, partial(do, item))

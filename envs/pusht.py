@@ -9,6 +9,7 @@ is (agent x, agent y, block x, block y, block angle).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -282,18 +283,18 @@ class PushTEnv(TaskEnv):
         return (*super()._identity(), self.obs_mode, *self.goal.tolist(), self.belt_px_s)
 
     def _save(self) -> Any:
-        return (
-            self._origin,
-            self._belt,
-            tuple((action.copy(), substeps) for action, substeps in self._since),
-        )
+        return {
+            "origin": self._origin,
+            "belt": self._belt,
+            "since": copy.deepcopy(self._since),
+        }
 
     def _load(self, state: Any) -> None:
         # The space remembers its contacts, and a copy of it forgets part of them: what led here is
         # simulated again.
-        origin, self._belt, since = state
-        self.set_state(origin[:2], origin[2:])
-        for action, substeps in since:
+        self._belt = state["belt"]
+        self.set_state(state["origin"][:2], state["origin"][2:])
+        for action, substeps in state["since"]:
             self._advance(action, substeps)
 
     def _observe(self) -> Observations:

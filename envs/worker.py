@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -91,7 +92,7 @@ def serve(connection: Connection) -> None:
             if method == "close":
                 rows.close()
                 return
-            _attempt(connection, ticket, partial(call, rows, method, arguments))
+            attempt(connection, ticket, partial(call, rows, method, arguments))
     except (EOFError, ConnectionError):
         return  # the parent is gone: nobody is left to report to
 
@@ -104,13 +105,22 @@ def _build(connection: Connection, job: Job) -> VectorEnv | None:
         built.append(build_envs(job))
         return specs_of(built[0])
 
-    _attempt(connection, 0, specs)
+    attempt(connection, 0, specs)
     if built:
         return built[0]
     return None
 
 
-def _attempt(connection: Connection, ticket: int, work: Callable[[], Any]) -> None:
+def send(connection: Connection, message: Any) -> None:
+    """Send a message as plain bytes.
+
+    `Connection.send` sends a view of a BytesIO, which an error's traceback keeps, and Python 3.12
+    crashes where both are collected at its end.
+    """
+    connection.send_bytes(pickle.dumps(message))
+
+
+def attempt(connection: Connection, ticket: int, work: Callable[[], Any]) -> None:
     """Do the work and send its result, or its exception."""
     try:
         answer = work()
@@ -121,7 +131,7 @@ def _attempt(connection: Connection, ticket: int, work: Callable[[], Any]) -> No
             traceback.format_exc(),
             isinstance(error, HotstartError),
         )
-    connection.send((ticket, answer))
+    send(connection, (ticket, answer))
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import socket
 import struct
 import subprocess
@@ -20,7 +19,7 @@ from ..spec import HotstartError, IntArray
 from ..system.threads import ONE_THREAD
 from .lifelines import without_terminal_signals
 from .vector_env import VectorEnv
-from .worker import Failure, Job, build_envs, call, serve, specs_of
+from .worker import Failure, Job, build_envs, call, send, serve, specs_of
 
 PATIENCE_S = 3.0
 """How long a worker may take to close by itself before it is killed."""
@@ -154,14 +153,14 @@ class ProcessWorker:
         while ticket != self._ticket:
             ticket, answer = self._take()
         if isinstance(answer, Failure):
-            raise self._error(answer)
+            raise error_of(answer, self._name)
         return answer
 
     def begin_close(self) -> None:
         """Ask the worker to end, without waiting for it."""
         if not self._connection.closed:
             with contextlib.suppress(OSError):  # it may be dead already
-                self._connection.send((0, "close", ()))
+                send(self._connection, (0, "close", ()))
             self._connection.close()
 
     def close(self) -> None:
@@ -175,9 +174,7 @@ class ProcessWorker:
 
     def _send(self, message: Any) -> None:
         try:
-            # From plain bytes: `Connection.send` sends a view of a BytesIO, which an error's
-            # traceback keeps, and Python 3.12 crashes where both are collected at its end.
-            self._connection.send_bytes(pickle.dumps(message))
+            send(self._connection, message)
         except BlockingIOError as error:
             raise self._silence() from error
         except OSError as error:
@@ -212,15 +209,17 @@ class ProcessWorker:
             hint = ""
         return WorkerError(f"{self._name} died with exit code {code}{hint}")
 
-    def _error(self, failure: Failure) -> Exception:
-        if failure.mendable:
-            kind = getattr(spec, failure.kind, HotstartError)
-            error = kind(failure.message)
-            error.add_note(f"in {self._name}\n{failure.trace}")
-            return error
-        return WorkerError(
-            f"{self._name} failed with {failure.kind}: {failure.message}\n{failure.trace}"
-        )
+
+def error_of(failure: Failure, name: str) -> Exception:
+    """What to raise for a worker's exception: its own kind if the user can mend it, else a
+    WorkerError with its trace; `name` says whose it is.
+    """
+    if failure.mendable:
+        kind = getattr(spec, failure.kind, HotstartError)
+        error = kind(failure.message)
+        error.add_note(f"in {name}\n{failure.trace}")
+        return error
+    return WorkerError(f"{name} failed with {failure.kind}: {failure.message}\n{failure.trace}")
 
 
 def _is_stopped(number: int) -> bool:

@@ -68,7 +68,7 @@ class DiffusionPolicy:
         self.action_spec: ActionSpec = model.config.action_spec
         if sampler is None:
             sampler = Fresh()
-        self.sampler: Sampler = sampler.adapt_to(model.trained, self.horizon)
+        self.sampler: Sampler = sampler.adapt_to(model.capabilities, self.horizon)
 
     @classmethod
     def load(

@@ -174,7 +174,7 @@ class PolicyModel(nn.Module):
         return self.network.encode_context(self.encode_tokens(observation))
 
     @property
-    def trained(self) -> Capabilities:
+    def capabilities(self) -> Capabilities:
         """What samplers ask of it."""
         return Capabilities(
             regimes=self.regimes,

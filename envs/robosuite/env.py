@@ -67,9 +67,12 @@ def pose_spec(arms: int = 1, control: Control = "delta") -> ActionSpec:
 
 def _arm_dims(prefix: str, absolute: bool) -> list[ActionDim]:
     """The seven numbers of an arm: poses, or changes of the pose in parts of a full step."""
-    stem, metres, radians = f"{prefix}eef_d", f"{STEP_M} m", f"{STEP_RAD} rad"
     if absolute:
-        stem, metres, radians = f"{prefix}eef_", "m", "rad"
+        stem = f"{prefix}eef_"
+        metres, radians = "m", "rad"
+    else:
+        stem = f"{prefix}eef_d"
+        metres, radians = f"{STEP_M} m", f"{STEP_RAD} rad"
     dims = []
     for axis in "xyz":
         dims.append(ActionDim(f"{stem}{axis}", metres, absolute=absolute))

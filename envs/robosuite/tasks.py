@@ -8,6 +8,11 @@ from typing import ClassVar
 from .env import HAND_DOWN, UPRIGHT, RobosuiteEnv
 
 
+def _list_pose(name: str) -> dict[str, int]:
+    """The two observations of a pose: position and quaternion."""
+    return {f"{name}_pos": 3, f"{name}_quat": 4}
+
+
 class LiftEnv(RobosuiteEnv):
     """Pick up a cube of 4 to 4.4 cm and raise it 4 cm above the table; `object` is its position,
     orientation and offset.
@@ -15,7 +20,7 @@ class LiftEnv(RobosuiteEnv):
 
     task = "Lift"
     instruction = "lift the cube"
-    objects: ClassVar[Mapping[str, int]] = {"cube_pos": 3, "cube_quat": 4, "gripper_to_cube_pos": 3}
+    objects: ClassVar[Mapping[str, int]] = {**_list_pose("cube"), "gripper_to_cube_pos": 3}
     references: ClassVar[Mapping[str, tuple[float, ...]]] = {"cube_quat": UPRIGHT}
     default_steps = 100
 
@@ -27,10 +32,8 @@ class CanEnv(RobosuiteEnv):
 
     task = "PickPlaceCan"
     objects: ClassVar[Mapping[str, int]] = {
-        "Can_pos": 3,
-        "Can_quat": 4,
-        "Can_to_robot0_eef_pos": 3,
-        "Can_to_robot0_eef_quat": 4,
+        **_list_pose("Can"),
+        **_list_pose("Can_to_robot0_eef"),
     }
     references: ClassVar[Mapping[str, tuple[float, ...]]] = {
         "Can_quat": UPRIGHT,
@@ -47,10 +50,8 @@ class SquareEnv(RobosuiteEnv):
 
     task = "NutAssemblySquare"
     objects: ClassVar[Mapping[str, int]] = {
-        "SquareNut_pos": 3,
-        "SquareNut_quat": 4,
-        "SquareNut_to_robot0_eef_pos": 3,
-        "SquareNut_to_robot0_eef_quat": 4,
+        **_list_pose("SquareNut"),
+        **_list_pose("SquareNut_to_robot0_eef"),
     }
     references: ClassVar[Mapping[str, tuple[float, ...]]] = {
         "SquareNut_quat": UPRIGHT,
@@ -67,10 +68,8 @@ class StackEnv(RobosuiteEnv):
 
     task = "Stack"
     objects: ClassVar[Mapping[str, int]] = {
-        "cubeA_pos": 3,
-        "cubeA_quat": 4,
-        "cubeB_pos": 3,
-        "cubeB_quat": 4,
+        **_list_pose("cubeA"),
+        **_list_pose("cubeB"),
         "cubeA_to_cubeB": 3,
         "gripper_to_cubeA": 3,
         "gripper_to_cubeB": 3,
@@ -104,16 +103,11 @@ class ToolHangEnv(RobosuiteEnv):
 
     task = "ToolHang"
     objects: ClassVar[Mapping[str, int]] = {
-        **{
-            f"{part}_{what}": size
-            for part in ("base", "frame", "tool")
-            for what, size in (("pos", 3), ("quat", 4))
-        },
-        **{
-            f"{part}_to_robot0_eef_{what}": size
-            for part in ("frame", "tool")
-            for what, size in (("pos", 3), ("quat", 4))
-        },
+        **_list_pose("base"),
+        **_list_pose("frame"),
+        **_list_pose("tool"),
+        **_list_pose("frame_to_robot0_eef"),
+        **_list_pose("tool_to_robot0_eef"),
         "frame_is_assembled": 1,
         "tool_on_frame": 1,
     }
@@ -126,8 +120,7 @@ class TwoArmLiftEnv(RobosuiteEnv):
 
     task = "TwoArmLift"
     objects: ClassVar[Mapping[str, int]] = {
-        "pot_pos": 3,
-        "pot_quat": 4,
+        **_list_pose("pot"),
         "handle0_xpos": 3,
         "handle1_xpos": 3,
         "gripper0_to_handle0": 3,

@@ -53,7 +53,7 @@ def fit_anchors(
     The head is trained on cross-entropy for `steps`. Raises ConfigError where the data hold fewer
     different plans than anchors, or where the model's regimes rule the start out.
     """
-    want_regime(model.trained, "constant", "an anchored start")
+    want_regime(model.capabilities, "constant", "an anchored start")
     train, held_out = split_usable_episodes(dataset.episode_ends, HELD_OUT, seed)
     tokens, plans = _windows(model, dataset, train, batch)
     middles = _cluster_plans(plans, count, seed)

@@ -80,7 +80,7 @@ def calibrate(
     is the model's `measured_start`. Raises ConfigError for a model that cannot be warm-started or
     whose actions are relative to the hand, DataError for data without two chunks in a row.
     """
-    want_regime(model.trained, "constant", "calibration")
+    want_regime(model.capabilities, "constant", "calibration")
     if model.actions.reads:
         raise ConfigError(
             "actions relative to the hand cannot be calibrated yet: "
@@ -92,7 +92,7 @@ def calibrate(
     sample = partial(_sample_plans, model, batches)
     warm_starts = []
     for start in STARTS:
-        warm_starts.append(WarmStart(steps, start).adapt_to(model.trained, horizon))
+        warm_starts.append(WarmStart(steps, start).adapt_to(model.capabilities, horizon))
     used = torch.as_tensor(~model.actions.discrete)
     chunk = slice(horizon.past, horizon.past + horizon.executed)
     spreads, drifts = [], []

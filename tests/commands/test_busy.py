@@ -25,7 +25,9 @@ def test_every_cell_is_measured_before_and_after(tmp_path, capsys):
 
 def test_a_cell_that_does_not_finish_is_given_up():
     child = object.__new__(busy._Child)
-    child.setting, child.threads, restarts = "before", 2, []
+    child.setting = "before"
+    child.threads = 2
+    restarts = []
     child.ask = lambda what, seconds, limit_s: None
     child.restart = lambda: restarts.append(1)
     cell = busy._measure(child, "control", 0, busy.Options(limit=7.0))

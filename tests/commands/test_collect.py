@@ -242,8 +242,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="lo
 @needs_proc
 def test_nothing_is_left_of_a_killed_collection(endless):
     process, out = endless
-    files = semaphores(process.pid)
-    assert any(file.exists() for file in files)
+    assert not semaphores(process.pid)  # the files of these would be left
     assert len(session(process.pid)) >= 4  # itself, two workers, and those who look after them
     assert all(
         blocks(member, signal.SIGINT, signal.SIGHUP)
@@ -253,7 +252,6 @@ def test_nothing_is_left_of_a_killed_collection(endless):
     process.kill()
     process.wait()
     assert is_alone(process.pid)
-    assert not [file for file in files if file.exists()]
     kept = len(Store.open(out).episode_ends)
     assert kept >= 2  # three seeds are listed, each before its episode is written
 

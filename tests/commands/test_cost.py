@@ -11,7 +11,11 @@ from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.policy.samplers.fresh import Fresh
 from hotstart.spec import ConfigError
 
-EMBED, LAYERS, PLANNED, ACTIONS, HEADS = 32, 2, 12, 2, 2
+EMBED = 32
+LAYERS = 2
+PLANNED = 12
+ACTIONS = 2
+HEADS = 2
 
 
 @pytest.fixture

@@ -37,7 +37,9 @@ def pusht_run(tmp_path_factory):
     pytest.importorskip("pymunk")
     from hotstart.envs.pusht import PushTEnv
 
-    folder, env, rng = tmp_path_factory.mktemp("pusht"), PushTEnv(), np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("pusht")
+    env = PushTEnv()
+    rng = np.random.default_rng(0)
     store = Store.create(
         folder / "data.zarr",
         fps=10,
@@ -245,9 +247,8 @@ def test_a_killed_evaluation_keeps_what_is_finished_and_goes_on(begun, pusht_run
     result = json.loads(out.read_text())
     whole = evaluated(pusht_run[0], tmp_path / "whole.json", "workers=0", *SHORT)
     assert not kept.exists()
-    scores, expected = (
-        [episode["score"] for episode in found["per_episode"]] for found in (result, whole)
-    )
+    scores = [episode["score"] for episode in result["per_episode"]]
+    expected = [episode["score"] for episode in whole["per_episode"]]
     assert [score % 1 for score in scores] == pytest.approx([score % 1 for score in expected])
     assert [score >= 7 for score in scores] == [True] * 2 * batches + [False] * (8 - 2 * batches)
     assert result["per_episode"][2 * batches :] == whole["per_episode"][2 * batches :]
@@ -361,7 +362,9 @@ def test_a_result_says_all_that_decided_it(pusht_run, tmp_path):
 
 
 def test_a_result_and_videos_are_not_overwritten_unasked(pusht_run, tmp_path, capsys):
-    run, out, folder = str(pusht_run[0]), tmp_path / "r.json", tmp_path / "videos"
+    run = str(pusht_run[0])
+    out = tmp_path / "r.json"
+    folder = tmp_path / "videos"
     words = ["evaluate", run, "task=pusht", "task.max_steps=2", "episodes=1", "workers=0"]
     assert main([*words, f"out={out}", f"video={folder}"]) == 0
     old = out.read_bytes()

@@ -21,7 +21,10 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.open, self.attributes, self.words, self.tags = [], [], [], []
+        self.open = []
+        self.attributes = []
+        self.words = []
+        self.tags = []
         self.feed(text)
         self.close()
         assert self.open == []

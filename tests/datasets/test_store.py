@@ -89,7 +89,9 @@ def test_content_hash_depends_on_numbers_and_ends_only(store, episodes, specs, t
         == Arrays(episodes, 20, **specs).content_hash()
     )
     assert Arrays([episodes[0], *episodes[1:][::-1]], 20, **specs).content_hash() != first
-    joined = {key: np.concatenate([episode[key] for episode in episodes]) for key in episodes[0]}
+    joined = {}
+    for key in episodes[0]:
+        joined[key] = np.concatenate([episode[key] for episode in episodes])
     joined["timestamp"] = store.array("timestamp")
     assert Arrays([joined], 20, **specs).content_hash() != first  # same numbers, other ends
     episodes[2]["state"] = np.nextafter(episodes[2]["state"], 9)

@@ -19,7 +19,10 @@ def episode(env, seed, noise=0.0):
     demonstrator = LiftDemonstrator(noise=noise)
     demonstrator.reset(np.random.default_rng(seed))
     env.reset(seed=seed)
-    actions, intended, heights, over = [], [], [], False
+    actions = []
+    intended = []
+    heights = []
+    over = False
     while not over:
         actions.append(demonstrator.act(env))
         intended.append(demonstrator.intended)

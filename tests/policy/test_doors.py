@@ -115,10 +115,10 @@ def test_a_model_says_itself_what_it_was_trained_and_measured_for(
         steps=1, batch=4, warmup=1, threads=1, regimes=Regimes(0.5, 0.5, 0.0)
     )
     model = Trainer(tiny_dataset, tiny_config(), settings, tmp_path / "run").run(progress=False)
-    assert model.trained.regimes == ("staircase", "constant")
+    assert model.capabilities.regimes == ("staircase", "constant")
     model.measured_start = 0.35
     checkpoint.save(tmp_path / "c", model, {})
-    assert checkpoint.load(tmp_path / "c")[0].trained == model.trained
+    assert checkpoint.load(tmp_path / "c")[0].capabilities == model.capabilities
 
 
 CANNOT_BE = r"warm starts begin at .*calibrate the checkpoint again"
