@@ -4,12 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SHELL := /bin/bash
 
-.PHONY: help setup system demo test lint requirements clean
+.PHONY: help setup system demo test lint docs docs-serve docs-sources requirements clean
 
 help:
 	@echo "make demo   set up, collect, train, evaluate; the report is runs/demo/report.html"
 	@echo "make test   set up and run the tests"
 	@echo "make lint   ruff and pyright"
+	@echo "make docs   the documentation in build/site; make docs-serve shows it while you write"
 	@echo "make requirements   pin every package and its hashes anew (UPGRADE=--upgrade: newer versions)"
 	@echo "PYTHON=...  the interpreter to build $(VENV) with (3.11 or 3.12)"
 
@@ -41,8 +42,23 @@ lint: setup
 	mkdir -p build/import && ln -sfn "$(CURDIR)" build/import/hotstart
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 
+# Nothing is fetched while it is built, and the pages work without a network. The API reference is read
+# from build/docs: the checkout itself holds environments and builds, which are read too slowly.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
+SOURCES := $(filter-out docs examples tests, $(wildcard *.py) $(sort $(patsubst %/,%,$(dir $(wildcard */*.py)))))
+docs: setup docs-sources
+	$(MKDOCS) build --strict --quiet
+
+docs-serve: setup docs-sources
+	$(MKDOCS) serve
+
+docs-sources:
+	@rm -rf build/docs && mkdir -p build/docs/hotstart
+	@cp -r $(SOURCES) build/docs/hotstart/
+	@touch build/docs/hotstart/datasets/__init__.py
+
 # One file for both Pythons. CUDA libraries are left out: they belong to the build of torch, and come with it.
-EXTRAS := pusht metaworld gymnasium-robotics pretrained dev
+EXTRAS := pusht metaworld gymnasium-robotics pretrained docs dev
 CUDA := cuda-bindings cuda-toolkit nvidia-cudnn-cu13 nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvshmem-cu13 triton
 requirements:
 	$(PYTHON) -m venv build/uv

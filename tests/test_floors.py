@@ -58,6 +58,7 @@ ONLY = {
         "scipy",
     },
     "configs": {"spec", "system", "policy", "configs", "hydra", "omegaconf", "numpy"},
+    "__init__": {"system"},
     "__main__": {"cli"},
 }
 """All that these may import besides the standard library."""
