@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from hotstart.commands import plots, report
+from hotstart.commands.page import VIDEO_BYTES
 from hotstart.commands.video import write_video
 from hotstart.control import RowLog
 from hotstart.evaluation import intervals, results
@@ -216,7 +217,7 @@ def test_videos_are_inside_with_how_they_went(tmp_path):
 
 def test_too_large_videos_stay_outside(tmp_path):
     videos = [tmp_path / name for name in ("large.mp4", "small.mp4")]
-    videos[0].write_bytes(bytes(report.VIDEO_BYTES + 1))
+    videos[0].write_bytes(bytes(VIDEO_BYTES + 1))
     videos[1].write_bytes(bytes(10))
     text, page = _write(tmp_path / "report.html", videos=videos)
     assert page.tags.count("video") == 1

@@ -1,0 +1,202 @@
+"""What every HTML page shares: frame, style, and the parts that several pages show.
+
+Text that comes from results, checkpoints and file names is escaped here, or by the page that adds
+it. A page loads nothing, so it can be mailed, archived and read without a network.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from ..evaluation.results import NOT_REPORTED, reports_success, solved_words
+from ..system import outputs
+from . import plots
+
+HERE = Path(__file__).parent
+VIDEO_BYTES = 5_500_000
+"""Videos of one page together.
+
+Base64 makes a third more of them, and the page is to stay below 8 MB.
+"""
+NO_RESULT = "Nothing was evaluated yet, so there is no success rate."
+MARKS = {
+    "success": "\u2713 Success",
+    "failure": "\u2715 Failure",
+    "unreported": "Success not reported",
+}
+Result = Mapping[str, Any]
+
+
+def write_page(path: Path, *, title: str, task: str, sections: Iterable[str], foot: str) -> None:
+    """Write a page in one piece: `title` and `task` as text, `sections` and `foot` as HTML."""
+    page = Template((HERE / "page.html").read_text(encoding="utf-8")).substitute(
+        title=escape(title),
+        task=escape(task),
+        css=(HERE / "page.css").read_text(encoding="utf-8"),
+        sections=join_parts(sections),
+        foot=foot,
+    )
+    outputs.write_text(path, page)
+
+
+def join_parts(parts: Iterable[str]) -> str:
+    """The parts that are not empty, each on lines of its own."""
+    return "\n".join(filter(None, parts))
+
+
+def write_headline(found: Sequence[Result], names: Sequence[str]) -> str:
+    """The success rate in large type, with its interval in words and as a strip."""
+    if not found:
+        return f'<section><p class="note">{NO_RESULT}</p></section>'
+    first = found[0]
+    success, score = first["success"], first["score"]
+    count = first["episodes"]
+    mean = (
+        f"Mean score {score['mean']:.3f}, 95 % interval {score['low']:.3f} to {score['high']:.3f}."
+    )
+    if not reports_success(first):
+        return f"""<section class="hero">
+<div class="rate">{score["mean"]:.3g}</div>
+<div>
+<p class="lead">The mean score of {count} evaluated episodes; success is {NOT_REPORTED}.</p>
+<p class="soft">{mean} Sampler: {escape(names[0])}.</p>
+</div>
+</section>"""
+    low, high = 100 * success["low"], 100 * success["high"]
+    rate = 100 * success["rate"]
+    more = ""
+    if _has_scores(found):
+        more = f'\n<p class="soft">{mean}</p>'
+    solved = solved_words(first)
+    if solved:
+        more += f'\n<p class="soft">{escape(solved)}.</p>'
+    label = f"Success rate {rate:.0f} %, 95 % interval {low:.0f} to {high:.0f} %"
+    return f"""<section class="hero">
+<div class="rate">{rate:.0f}<small>%</small></div>
+<div>
+<p class="lead">of {count} evaluated episodes succeeded, seeds from {first["seed"]} on.</p>
+<p class="soft">95 % interval: {low:.0f} to {high:.0f} %. Sampler: {escape(names[0])}.</p>{more}
+<div class="strip" role="img" aria-label="{label}">
+<i class="all"></i><i class="range" style="left:{low:.1f}%;width:{high - low:.1f}%"></i>
+<i class="point" style="left:{rate:.1f}%"></i>
+<span>0</span><span>100 %</span></div>
+</div>
+</section>"""
+
+
+def _has_scores(found: Sequence[Result]) -> bool:
+    """Whether the score says more than success does."""
+    for result in found:
+        for episode in result["per_episode"]:
+            if episode["score"] != float(bool(episode["success"])):
+                return True
+    return False
+
+
+def write_grid(figures: Sequence[str]) -> str:
+    """Videos beside each other; few of them are shown larger."""
+    kind = "videos"
+    if len(figures) < 4:
+        kind = "videos few"
+    return f'<div class="{kind}">\n{join_parts(figures)}\n</div>'
+
+
+def embed_videos(videos: Sequence[Path]) -> tuple[list[str], list[str]]:
+    """Figures with the videos inside, as many as the page can carry, and a note on those that it
+    cannot.
+    """
+    figures, left_out = [], []
+    room = VIDEO_BYTES
+    for video in videos:
+        data = video.read_bytes()
+        if len(data) > room:
+            left_out.append(video)
+            continue
+        room -= len(data)
+        source = "data:video/mp4;base64," + base64.b64encode(data).decode()
+        tags = "autoplay loop muted playsinline controls"
+        caption = f"<figcaption>{_caption_video(video)}</figcaption>"
+        figures.append(f'<figure><video {tags} src="{source}"></video>{caption}</figure>')
+    if not left_out:
+        return figures, []
+    count = "1 video was"
+    if len(left_out) > 1:
+        count = f"{len(left_out)} videos were"
+    folders = ", ".join(dict.fromkeys(str(video.parent) for video in left_out))
+    return figures, [f"{count} too large for this page; see {folders}."]
+
+
+def _caption_video(video: Path) -> str:
+    """How the episode went, and which it was."""
+    parts = re.fullmatch(r"(.+)_(\d+)_(success|failure|unreported)(?:_(-?[\d.]+))?", video.stem)
+    if not parts:
+        return escape(video.stem)
+    outcome, score = parts[3], parts[4]
+    text = f"seed {parts[2]}, {escape(parts[1])}"
+    if score is not None:
+        text += f", score {score}"
+    return f'<span class="badge {outcome}">{MARKS[outcome]}</span> <span>{text}</span>'
+
+
+def embed_figure(heading: str, figure: Figure) -> str:
+    """A plot under its heading, in the page's colours."""
+    drawing = plots.to_svg(figure, prefix=heading.split()[0].lower() + "-", themed=True)
+    return f'<figure role="img" aria-label="{heading}"><h3>{heading}</h3>{drawing}</figure>'
+
+
+def write_commands(commands: Mapping[str, str]) -> str:
+    """Commands worth trying now."""
+    if not commands:
+        return ""
+    blocks = []
+    for purpose, text in commands.items():
+        blocks.append(f"<p>{escape(purpose)}</p>\n<pre><code>{escape(text)}</code></pre>")
+    head = '<section class="commands">\n<h2>What to try next</h2>'
+    return f"{head}\n{join_parts(blocks)}\n</section>"
+
+
+def write_foot(found: Sequence[Result]) -> str:
+    """Machine, versions, date and checkpoint."""
+    if not found:
+        return "<p>Written by hotstart.</p>"
+    first = found[0]
+    machine = first.get("machine")
+    text = "Machine not recorded"
+    if machine:
+        text = f"{machine['cpu']}, {machine['cores']} cores, inference on {machine['device']}"
+    if first.get("date"):
+        text = f"{str(first['date'])[:10]} \u00b7 {text}"
+    used = ", ".join(f"{name} {number}" for name, number in first["versions"].items())
+    checkpoint = f"Seeds from {first['seed']} \u00b7 checkpoint {first['checkpoint']}"
+    return f"<p>{escape(text)}</p>\n<p>{escape(checkpoint)}</p>\n<p>{escape(used)}</p>"
+
+
+def format_code(text: str) -> str:
+    """Text with `code` set as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+
+
+def format_percent(success: Mapping[str, float | None]) -> str:
+    """A success rate in percent with its interval."""
+    rate = success["rate"]
+    low, high = success["low"], success["high"]
+    if rate is None or low is None or high is None:
+        return NOT_REPORTED
+    return f"{100 * rate:.0f} % <small>[{100 * low:.0f}\u2013{100 * high:.0f}]</small>"
+
+
+def shorten_number(value: float | None) -> str:
+    """Three digits, or a dash for what was not measured."""
+    if value is None:
+        return "\u2013"
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.3g}"
