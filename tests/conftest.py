@@ -25,6 +25,9 @@ if hasattr(signal, "SIGHUP"):
     # Under nohup it is ignored, here and in every program that a test starts; the tests are of what
     # happens otherwise.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # So a shell starts what runs in the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HORIZON = Horizon(observed=2, planned=12, executed=4)
 DENOISERS: dict[str, dict[str, Any]] = {
