@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +30,7 @@ from ..envs.workers import WorkerError
 from ..spec import ConfigError, DataError, FloatArray, ObsSpec, shorten, unknown
 from ..system.interrupts import explain
 from ..system.untrusted import read_json
+from .next_steps import choose_encoder, write_command, write_path
 from .processes import ordered, worker_count
 
 KEEP = ("success", "all")
@@ -54,21 +54,10 @@ def run(config: Mapping[str, Any]) -> int:
 
 def next_command(config: Mapping[str, Any], obs_spec: ObsSpec) -> str:
     """The line that trains on what was collected: the same task, and an encoder that fits."""
-    changed = []
-    for argument in config["arguments"]:
-        if argument.startswith("task."):
-            changed.append(argument)
-    line = ["hotstart", "train", str(config["out"]), f"task={config['choices']['task']}", *changed]
-    used = config["task"]["obs_keys"] or obs_spec.keys
-    kinds = set()
-    for name in used:
-        if name in obs_spec.keys:
-            kinds.add(obs_spec.keys[name].kind)
-    if "image" in kinds:
-        line.append("encoder=image")
-    elif "language" in kinds:
-        line.append("encoder=language")
-    return shlex.join(line)
+    task = f"task={config['choices']['task']}"
+    changed = [argument for argument in config["arguments"] if argument.startswith("task.")]
+    encoder = choose_encoder(obs_spec, config["task"]["obs_keys"])
+    return write_command("train", write_path(config["out"]), task, *changed, *encoder)
 
 
 def collect(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from ..datasets.formats.conversion import LayoutName, convert, is_pusht
 from ..datasets.formats.replay_buffer import ReplayBuffer, read_replay_buffer
 from ..datasets.store import Store
 from ..system.interrupts import explain
+from .next_steps import train_on, write_command, write_path
 
 
 def print_info(options: Info) -> int:
@@ -42,18 +43,21 @@ def convert_buffer(options: Convert) -> int:
         buffer = read_replay_buffer(options.source)
         store = _convert(buffer, options)
     print(f"{options.target}: {_count(store)}")
+    print(f"next: {write_command('data verify', write_path(options.target))}")
     return 0
 
 
 def print_findings(options: Verify) -> int:
     """Print the findings; 1 when there are errors."""
-    findings = verify(Store.open(options.path))
+    store = Store.open(options.path)
+    findings = verify(store)
     for finding in findings:
         print(finding)
     errors = sum(map(is_error, findings))
     print(f"{options.path}: {errors} errors, {len(findings) - errors} warnings")
     if errors:
         return 1
+    print(f"next: {train_on(store)}")
     return 0
 
 
@@ -70,6 +74,7 @@ def fetch(options: Download) -> int:
                 found, target, layout=layout, task=options.name, images=options.images, say=print
             )
     print(f"{target}: {_count(store)}")
+    print(f"next: {train_on(store)}")
     return 0
 
 

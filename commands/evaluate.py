@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import math
-import shlex
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from tqdm import tqdm
 
 from ..configs.compose import list_choices
-from ..control import LoopSettings, RowLog, VirtualClock
-from ..control import run as run_loop
 from ..envs.registry import check_task, defaults, options_of
-from ..envs.simulated_robot import SimulatedRobot
 from ..evaluation import results
 from ..evaluation.latency import PlannerTiming
 from ..policy import checkpoint
@@ -25,18 +17,14 @@ from ..policy.diffusion_policy import DiffusionPolicy, build_sampler
 from ..policy.model import PolicyModel
 from ..policy.normalizer import ACTION
 from ..policy.samplers.base import Sampler
-from ..spec import ConfigError, FloatArray, ObsSpec, Tick, bytes_to_text, unknown
+from ..spec import ConfigError, FloatArray, unknown
 from ..system import outputs
-from . import report
-from .processes import worker_count
-from .unfinished import Measured, Unfinished
-from .video import write_video
+from .gallery import PAGE, write_gallery
+from .next_steps import advise_after_evaluation
+from .rollouts import label, measure, start_robot
+from .unfinished import Unfinished
 
-PAGE = "gallery.html"
-"""The page in the folder of an evaluation's videos that shows them."""
 RATES = ("same", "any")
-OUTCOMES = {True: "success", False: "failure", None: "unreported"}
-"""How a video's name says how its episode went."""
 
 
 def run(config: Mapping[str, Any]) -> int:
@@ -48,7 +36,9 @@ def run(config: Mapping[str, Any]) -> int:
     if config["out"]:
         results.save(result, Path(config["out"]))
     if videos:
-        print(f"to watch: {gallery(config, result, videos)}")
+        print(f"to watch: {write_gallery(config, result, videos)}")
+    for purpose, command in advise_after_evaluation(config, result).items():
+        print(f"{purpose}: {command}")
     return 0
 
 
@@ -62,7 +52,7 @@ def evaluate(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path]]:
     model, meta = checkpoint.load(config["checkpoint"], config["device"])
     task = _choose_task(config, meta)
     begun = Unfinished(_find_unfinished(config), _identify(config, meta, task), config["overwrite"])
-    with begun.told(config["episodes"]), _start_robot(task, config) as robot:
+    with begun.told(config["episodes"]), start_robot(task, config) as robot:
         timing = PlannerTiming.of(config, label(config), robot.rate_hz)
         policy = DiffusionPolicy(
             model.set_precision(config["precision"]),
@@ -189,45 +179,6 @@ def _find_action_scale(model: PolicyModel, meta: Mapping[str, Any]) -> FloatArra
     return model.normalizer.get_buffer(f"{ACTION}__scale").cpu().numpy()
 
 
-def gallery(config: Mapping[str, Any], result: Mapping[str, Any], videos: Sequence[Path]) -> Path:
-    """A page with all videos of an evaluation in a grid, failures first, each marked."""
-    page = Path(config["video"]) / PAGE
-    failures_first = sorted(videos, key=lambda video: ("_failure" not in video.stem, video.stem))
-    filmed = (
-        f"Filmed: the first {len(videos)} of {result['episodes']} evaluated episodes, failures "
-        "first; the figures count all."
-    )
-    report.write_report(
-        page,
-        title=f"{result['task']} by {result['inference']}",
-        task=result["task"],
-        results=[result],
-        metrics=[],
-        videos=failures_first,
-        facts={},
-        notes=[filmed],
-        commands=_suggest_commands(config),
-    )
-    return page
-
-
-def _suggest_commands(config: Mapping[str, Any]) -> dict[str, str]:
-    """What to try after an evaluation: the same with more episodes, and the help."""
-    replaced = ("episodes", "out", "video", "videos", "overwrite")
-    kept = []
-    for argument in config["arguments"]:
-        if argument.partition("=")[0] not in replaced:
-            kept.append(argument)
-    more = max(500, 4 * config["episodes"])
-    out = outputs.free_name(Path(config["out"] or "result.json"))
-    return {
-        "The same with more episodes, for a narrower interval:": shlex.join(
-            ["hotstart", "evaluate", *kept, f"episodes={more}", f"out={out}"]
-        ),
-        "Everything that can be chosen:": "hotstart evaluate --help",
-    }
-
-
 def headline(result: Mapping[str, Any]) -> str:
     """Success and score with their intervals, in one line."""
     success = results.success_words(result["success"])
@@ -241,154 +192,6 @@ def headline(result: Mapping[str, Any]) -> str:
     if solved:
         text += f"; {solved}"
     return text
-
-
-def label(config: Mapping[str, Any]) -> str:
-    """The sampler with its steps, as `ddim-10`."""
-    sampler = config["choices"]["inference"]
-    steps = config["inference"].get("steps")
-    if steps:
-        return f"{sampler}-{steps}"
-    return sampler
-
-
-def _start_robot(task: Mapping[str, Any], config: Mapping[str, Any]) -> SimulatedRobot:
-    """The rows that the episodes run in; the first ones are filmed where videos are wanted."""
-    num_envs = min(config["num_envs"], config["episodes"])
-    filmed = 0
-    if config["video"]:
-        filmed = min(config["videos"], num_envs)
-    return SimulatedRobot(
-        task["env"],
-        options_of(task),
-        num_envs,
-        worker_count(config["workers"]),
-        tuple(range(filmed)),
-        answer_s=float(config["answer_s"]),
-    )
-
-
-def measure(
-    robot: SimulatedRobot,
-    policy: DiffusionPolicy,
-    config: Mapping[str, Any],
-    timing: PlannerTiming,
-    begun: Unfinished,
-) -> Measured:
-    """Run the episodes, all rows in step.
-
-    Seed k always runs in row k % rows, whatever the number of workers.
-
-    What was finished before is taken from `begun`, and what is finished now is kept there.
-    """
-    start = int(config["seed"])
-    seeds = range(start, start + config["episodes"])
-    num_envs = robot.rows
-    waves = -(-len(seeds) // num_envs)
-    measured = Measured()
-    for batch in begun.batches:
-        measured.add(batch)
-    with (
-        torch.no_grad(),  # not inference_mode: guidance differentiates
-        tqdm(total=waves * robot.max_steps, desc=f"evaluating {label(config)}", unit="tick") as bar,
-    ):
-        bar.update(len(begun.batches) * robot.max_steps)
-        for first in range(len(measured.logs), len(seeds), num_envs):
-            began = time.monotonic()
-            batch = Measured()
-            _run_wave(
-                robot,
-                policy,
-                timing,
-                seeds[first : first + num_envs],
-                batch,
-                bar,
-                config["rate"] == "any",
-                begun,
-            )
-            if first == 0 and robot.record_rows:
-                batch.videos = _film(robot, batch.logs, robot.record_rows, config)
-            batch.seconds = time.monotonic() - began
-            begun.note_batch(batch)
-            measured.add(batch)
-            tqdm.write(_describe_progress(measured))
-    return measured
-
-
-def _run_wave(
-    robot: SimulatedRobot,
-    policy: DiffusionPolicy,
-    timing: PlannerTiming,
-    seeds: Sequence[int],
-    measured: Measured,
-    bar: Any,
-    any_rate: bool,
-    begun: Unfinished,
-) -> None:
-    """One episode in every environment.
-
-    A simulation can wait, so a plan may be as old as it likes.
-    """
-    planner = timing.planner(policy, seeds)
-    end = bar.n + robot.max_steps
-    settings = LoopSettings(robot.max_steps, timing.replan_at, math.inf, any_rate)
-    instruction = _find_instruction(robot.obs_spec)
-
-    def show(tick: Tick) -> None:
-        if tick.number == 0 and instruction is not None:
-            texts = tick.observation[instruction][: len(seeds)]
-            measured.tasks += map(bytes_to_text, texts)
-        begun.note_ended(seeds, tick.feedback)
-        bar.update()
-        bar.set_postfix(running=int((~tick.feedback.done).sum()), refresh=False)
-
-    logs = run_loop(robot, policy, planner, VirtualClock(), seeds, settings, [show])
-    measured.logs += logs
-    measured.calls += planner.seconds
-    bar.update(end - bar.n)
-
-
-def _find_instruction(obs_spec: ObsSpec) -> str | None:
-    """The key of the observation that holds the instruction; None where there is none."""
-    for name, key in obs_spec.keys.items():
-        if key.kind == "language":
-            return name
-    return None
-
-
-def _describe_progress(measured: Measured) -> str:
-    rate = results.success_share(measured.logs)["rate"]
-    success = results.NOT_REPORTED
-    if rate is not None:
-        success = f"{rate:.2f}"
-    score = float(np.mean([log.score for log in measured.logs]))
-    return f"  {len(measured.logs)} episodes: success {success}, score {score:.3f}"
-
-
-def _film(
-    robot: SimulatedRobot, logs: Sequence[RowLog], filmed: Sequence[int], config: Mapping[str, Any]
-) -> list[Path]:
-    """Write the videos of the first rows.
-
-    One that cannot be written is said, and the evaluation goes on.
-    """
-    written = []
-    for row in filmed:
-        path = Path(config["video"]) / video_name(label(config), logs[row])
-        try:
-            write_video(
-                path, robot.frames(row), robot.rate_hz, title=f"{path.stem} {config['checkpoint']}"
-            )
-        except OSError as error:
-            tqdm.write(f"  {path} could not be written: {error.strerror}")
-            continue
-        written.append(path)
-    return written
-
-
-def video_name(sampler: str, log: RowLog) -> str:
-    """The file of an episode's video, which says how it went: `ddim-10_100000_success_0.98.mp4`."""
-    return f"{sampler}_{log.seed}_{OUTCOMES[log.success]}_{log.score:.2f}.mp4"
 
 
 def check(config: Mapping[str, Any]) -> None:

@@ -32,6 +32,11 @@ MARKS = {
     "failure": "\u2715 Failure",
     "unreported": "Success not reported",
 }
+VIDEO_NAME = re.compile(
+    r"(?P<sampler>.+)_(?P<seed>\d+)_(?P<outcome>success|failure|unreported)"
+    r"(?:_(?P<score>-?[\d.]+))?"
+)
+"""The name of an episode's video, without its ending."""
 Result = Mapping[str, Any]
 
 
@@ -109,13 +114,14 @@ def write_grid(figures: Sequence[str]) -> str:
     return f'<div class="{kind}">\n{join_parts(figures)}\n</div>'
 
 
-def embed_videos(videos: Sequence[Path]) -> tuple[list[str], list[str]]:
-    """Figures with the videos inside, as many as the page can carry, and a note on those that it
-    cannot.
+def embed_videos(captions: Mapping[Path, str]) -> tuple[list[str], list[str]]:
+    """Videos with their captions (HTML), as many as the page can carry, and a note on those that
+    it cannot.
     """
-    figures, left_out = [], []
+    figures: list[str] = []
+    left_out: list[Path] = []
     room = VIDEO_BYTES
-    for video in videos:
+    for video, caption in captions.items():
         data = video.read_bytes()
         if len(data) > room:
             left_out.append(video)
@@ -123,8 +129,8 @@ def embed_videos(videos: Sequence[Path]) -> tuple[list[str], list[str]]:
         room -= len(data)
         source = "data:video/mp4;base64," + base64.b64encode(data).decode()
         tags = "autoplay loop muted playsinline controls"
-        caption = f"<figcaption>{_caption_video(video)}</figcaption>"
-        figures.append(f'<figure><video {tags} src="{source}"></video>{caption}</figure>')
+        shown = f'<video {tags} src="{source}"></video>'
+        figures.append(f"<figure>{shown}<figcaption>{caption}</figcaption></figure>")
     if not left_out:
         return figures, []
     count = "1 video was"
@@ -134,32 +140,52 @@ def embed_videos(videos: Sequence[Path]) -> tuple[list[str], list[str]]:
     return figures, [f"{count} too large for this page; see {folders}."]
 
 
-def _caption_video(video: Path) -> str:
-    """How the episode went, and which it was."""
-    parts = re.fullmatch(r"(.+)_(\d+)_(success|failure|unreported)(?:_(-?[\d.]+))?", video.stem)
+def caption_video(video: Path) -> str:
+    """How the episode of a video went, and which it was, as the file's name says."""
+    parts = VIDEO_NAME.fullmatch(video.stem)
     if not parts:
         return escape(video.stem)
-    outcome, score = parts[3], parts[4]
-    text = f"seed {parts[2]}, {escape(parts[1])}"
-    if score is not None:
-        text += f", score {score}"
-    return f'<span class="badge {outcome}">{MARKS[outcome]}</span> <span>{text}</span>'
+    text = f"seed {parts['seed']}, {parts['sampler']}"
+    if parts["score"] is not None:
+        text += f", score {parts['score']}"
+    return mark_outcome(parts["outcome"], text)
+
+
+def mark_outcome(outcome: str, text: str) -> str:
+    """A badge for the outcome of an episode, a key of `MARKS`, and a text beside it."""
+    badge = f'<span class="badge {outcome}">{MARKS[outcome]}</span>'
+    return f"{badge} <span>{escape(text)}</span>"
 
 
 def embed_figure(heading: str, figure: Figure) -> str:
     """A plot under its heading, in the page's colours."""
     drawing = plots.to_svg(figure, prefix=heading.split()[0].lower() + "-", themed=True)
-    return f'<figure role="img" aria-label="{heading}"><h3>{heading}</h3>{drawing}</figure>'
+    name = escape(heading)
+    return f'<figure role="img" aria-label="{name}"><h3>{name}</h3>{drawing}</figure>'
 
 
-def write_commands(commands: Mapping[str, str]) -> str:
-    """Commands worth trying now."""
+def write_note(text: str) -> str:
+    """A remark for the reader, with `code` set as code."""
+    return f'<p class="note">{format_code(text)}</p>'
+
+
+def write_facts(heading: str, facts: Mapping[str, str]) -> str:
+    """Short lines by name."""
+    items: list[str] = []
+    for name, text in facts.items():
+        broken = escape(text).replace("/", "/<wbr>")  # a path may go on in the next line
+        items.append(f"<div><dt>{escape(name)}</dt><dd>{broken}</dd></div>")
+    return f"<section>\n<h2>{heading}</h2>\n<dl>\n{join_parts(items)}\n</dl>\n</section>"
+
+
+def write_commands(commands: Mapping[str, str], heading: str = "What to try next") -> str:
+    """Commands for a shell, each under what it is for."""
     if not commands:
         return ""
     blocks = []
     for purpose, text in commands.items():
         blocks.append(f"<p>{escape(purpose)}</p>\n<pre><code>{escape(text)}</code></pre>")
-    head = '<section class="commands">\n<h2>What to try next</h2>'
+    head = f'<section class="commands">\n<h2>{heading}</h2>'
     return f"{head}\n{join_parts(blocks)}\n</section>"
 
 

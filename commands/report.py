@@ -16,16 +16,18 @@ from . import plots
 from .entries import name_results
 from .page import (
     Result,
+    caption_video,
     embed_figure,
     embed_videos,
-    format_code,
     format_percent,
     join_parts,
     shorten_number,
     write_commands,
+    write_facts,
     write_foot,
     write_grid,
     write_headline,
+    write_note,
     write_page,
 )
 
@@ -59,7 +61,7 @@ def write_report(
     end in `_SEED_success`, `_SEED_failure` or `_SEED_unreported`, and the score.
     """
     names = name_results(results, [Path(str(result["checkpoint"])) for result in results])
-    embedded, remarks = embed_videos(videos)
+    embedded, remarks = embed_videos({video: caption_video(video) for video in videos})
     sections = [
         write_headline(results, names),
         _write_videos(embedded, [*notes, *remarks]),
@@ -81,7 +83,7 @@ def _write_videos(figures: Sequence[str], notes: Sequence[str]) -> str:
     shown = ""
     if figures:
         shown = f"<h2>Watch it</h2>\n{write_grid(figures)}"
-    remarks = "\n".join(f'<p class="note">{format_code(note)}</p>' for note in notes)
+    remarks = join_parts(map(write_note, notes))
     if shown or remarks:
         return f"<section>\n{shown}\n{remarks}\n</section>"
     return ""
@@ -97,10 +99,7 @@ def _write_facts(found: Sequence[Result], facts: Mapping[str, str]) -> str:
             lines["everything"] = whole
     if not lines:
         return ""
-    items = []
-    for name, text in lines.items():
-        items.append(f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>")
-    return f"<section>\n<h2>What was done</h2>\n<dl>\n{join_parts(items)}\n</dl>\n</section>"
+    return write_facts("What was done", lines)
 
 
 def _describe_evaluation(found: Sequence[Result]) -> str:

@@ -23,6 +23,7 @@ from ..policy.training.trainer import Trainer
 from ..spec import CheckpointError, DataError, Horizon, HotstartError, ObsSpec, shorten
 from ..system.old_names import convert_task_options
 from . import plots
+from .next_steps import evaluate_run
 
 
 def run(config: Mapping[str, Any]) -> int:
@@ -36,14 +37,21 @@ def run(config: Mapping[str, Any]) -> int:
             f"{len(trainer.batches.index)} windows, "
             f"{trainer.settings.steps} steps on {trainer.device}"
         )
-        if warning := rate_warning(config["task"], store.fps):
+        warning = rate_warning(config["task"], store.fps)
+        if warning:
             print(warning)
         trainer.run()
     for heading, figure in figures(trainer.ema.model.network, trainer.folder).items():
         path = trainer.folder / f"{heading.lower()}.png"
         path.write_bytes(plots.to_png(figure))
         print(f"{heading.lower()}: {path}")
-    print(f"done in {trainer.seconds / 60:.1f} minutes; next: hotstart evaluate {trainer.folder}")
+    print(f"done in {trainer.seconds / 60:.1f} minutes")
+    words: list[str] = []
+    if str(trainer.device) != "cpu":
+        words.append(f"device={trainer.device}")
+    if warning:
+        words.append("rate=any")
+    print(f"next: {evaluate_run(trainer.folder, *words)}")
     return 0
 
 

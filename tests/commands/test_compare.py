@@ -1,6 +1,7 @@
 """`hotstart compare` on results with known differences; the figures as files."""
 
 import re
+import shlex
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -9,6 +10,7 @@ import pytest
 from hotstart.cli import run_verb
 from hotstart.commands import plots
 from hotstart.commands.entries import name_results
+from hotstart.commands.next_steps import compare_files, find_comparable
 from hotstart.control import RowLog
 from hotstart.evaluation import results
 from hotstart.spec import ActionSpec, ConfigError, DataError
@@ -395,6 +397,19 @@ def test_one_way_in_several_numbers_of_steps_is_one_line(tmp_path):
     assert three == sorted(found[i]["nfe"]["per_action"] for i in (0, 2, 3))
     assert [text.get_text() for text in axes.texts] == ["2", "4", "10"]
     assert _legend(axes) == ["ddim", "rti-2"]
+
+
+def test_a_comparison_is_advised_with_results_of_the_same_scenes(tmp_path):
+    out = tmp_path / "new.json"
+    first = _save(tmp_path / "old.json", "ddim-10", [1, 0])
+    _save(out, "rti-2", [1, 0])
+    _save(tmp_path / "task.json", "ddim-10", [1, 0], task="can")
+    _save(tmp_path / "seeds.json", "ddim-10", [1, 0], first_seed=7)
+    _changed(first, tmp_path / "options.json", task_options={"robot": "Sawyer"})
+    (tmp_path / "broken.json").write_text("{")
+    assert find_comparable(out, results.load(out)) == [tmp_path / "old.json"]
+    line = shlex.split(compare_files([tmp_path / "old.json", out]))
+    assert run_verb(line[1], line[2:]) == 0
 
 
 def test_learning_curve_takes_records_that_lack_a_loss():

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from html import unescape
 from pathlib import Path
 
 import av
@@ -87,12 +86,10 @@ def expanded(word):
 
 
 def check_printed(page):
-    """The commands that a page advises, as words: composed, with a checkpoint that is there, or run
+    """The commands that a page shows, as words: composed, with a checkpoint that is there, or run
     where that is quick.
     """
-    commands = [
-        shlex.split(unescape(text)) for text in re.findall(r"<pre><code>(.*?)</code></pre>", page)
-    ]
+    commands = [shlex.split(text) for text in page.commands]
     for _, verb, *words in commands:
         if "--help" in words or verb == "compare":
             files = [path for word in words for path in expanded(word)]
@@ -290,7 +287,7 @@ def test_a_killed_worker_ends_the_evaluation_with_what_is_kept(begun):
     assert "Traceback" not in error
 
 
-def test_videos_and_nfe(pusht_run, tmp_path):
+def test_videos_and_nfe(pusht_run, tmp_path, read_page, capsys):
     run, _ = pusht_run
     words = [
         "episodes=2",
@@ -306,26 +303,26 @@ def test_videos_and_nfe(pusht_run, tmp_path):
     assert result["nfe"]["cold"] == 3
     assert result["nfe"]["per_action"] == pytest.approx(3 / 8)
     (video,) = (tmp_path / "v").glob("*.mp4")
-    page = (tmp_path / "v" / "gallery.html").read_text()
-    assert page.count("<video") == 1
-    assert (
-        "Filmed: the first 1 of 2 evaluated episodes, failures first; the figures count all."
-        in page
-    )
+    page = read_page(tmp_path / "v" / "gallery.html")
+    assert page.tags.count("video") == 1
+    assert "Filmed: the first 1 of 2 evaluated episodes." in page.text
     episode = result["per_episode"][0]
-    assert f"score {episode['score']:.2f}</span>" in page
+    (caption,) = page.blocks["figcaption"]
+    assert f"Failure score {episode['score']:.2f}, seed 100000, 40 steps" in caption
     with av.open(str(video)) as file:
         assert file.metadata["title"].startswith(
             f"dpmpp-3_{episode['seed']}_failure_{episode['score']:.2f}"
         )
-    (more, _) = check_printed(page)
-    shorter = [word for word in more if not word.startswith(("episodes=", "out="))]
-    assert main([*shorter[1:], "episodes=1", f"out={tmp_path / 'more.json'}"]) == 0
-    assert (
-        results.load(tmp_path / "more.json")["task_options"]["max_steps"] == 40
-    )  # the same task, as it was asked for
-    with av.open(str(video)) as file:
         assert sum(1 for _ in file.decode(video=0)) == result["per_episode"][0]["steps"] + 1
+    printed = capsys.readouterr().out
+    made, more, other, compared, _ = page.commands
+    assert f"next: {other}\nthen: {compared}\n" in printed
+    shorter = [word for word in shlex.split(more) if not word.startswith(("episodes=", "out="))]
+    few = ["episodes=1", "out=" + str(tmp_path / "more.json")]
+    for line in (shlex.split(made), shlex.split(other), [*shorter, *few], shlex.split(compared)):
+        assert main(line[1:]) == 0
+    task = results.load(tmp_path / "more.json")["task_options"]
+    assert task["max_steps"] == 40  # the same task, as it was asked for
 
 
 def test_a_result_says_all_that_decided_it(pusht_run, tmp_path):
@@ -492,7 +489,7 @@ def test_collection_goes_on_after_a_kill(tmp_path):
     assert main(["collect", f"out={out}", "episodes=3", "noise=0.2"]) == 2
 
 
-def test_demo_from_nothing_to_a_report(tmp_path):
+def test_demo_from_nothing_to_a_report(tmp_path, read_page):
     words = [
         "demonstrations=2",
         "episodes=2",
@@ -509,9 +506,9 @@ def test_demo_from_nothing_to_a_report(tmp_path):
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    page = (tmp_path / "demo" / "report.html").read_text()
+    page = read_page(tmp_path / "demo" / "report.html")
     assert "report.html is ready" in done.stdout
-    assert "ddim" in page
+    assert "ddim" in page.text
     advised = check_printed(page)
     assert [command[:3] for command in advised[-2:]] == [
         ["hotstart", "demo", "demo_transformer"],

@@ -13,7 +13,7 @@ from hotstart.control import RowLog
 from hotstart.evaluation import intervals, results
 from hotstart.spec import ActionSpec
 
-VOID = {"meta", "link", "br", "img", "hr", "input"}
+VOID = {"wbr", "meta", "link", "br", "img", "hr", "input"}
 LOADING = {"src", "href", "xlink:href", "action", "poster", "data", "srcset"}
 
 

@@ -1,0 +1,205 @@
+"""What to do after a verb: commands that run when they are copied into a shell."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..configs.compose import list_choices, read_task
+from ..configs.reader import KEY
+from ..datasets.store import Store
+from ..evaluation import results
+from ..policy import checkpoint
+from ..spec import HotstartError, ObsSpec
+from ..system import outputs
+
+PLAIN = re.compile(r"[\w./+-]*( [\w./+-]+)*")
+"""Values that the command line reads as they stand; others are quoted."""
+OUTPUTS = ("out", "overwrite", "video", "videos")
+"""Options of an evaluation that say where it writes."""
+FILMED = 4
+"""Episodes of the evaluation that is advised for its videos."""
+LOOKED_AT = 20
+"""Result files beside a new one that are read, the newest first."""
+COMPARED = 7
+"""Result files that one comparison is advised for."""
+
+
+def write_command(verb: str, *words: str) -> str:
+    """A line for a shell; words with spaces or signs are quoted."""
+    return shlex.join(["hotstart", *verb.split(), *words])
+
+
+def write_option(name: str, value: object) -> str:
+    """`name=value`, quoted where Hydra would otherwise read signs of its own in the value."""
+    text = str(value)
+    if PLAIN.fullmatch(text):
+        return f"{name}={text}"
+    escaped = text.replace("'", "\\'")
+    return f"{name}='{escaped}'"
+
+
+def write_path(path: Path | str) -> str:
+    """A path as an argument without a name, also where it looks like an option."""
+    text = str(path)
+    if text.startswith("-") or _name_option(text):
+        return f"./{text}"
+    return text
+
+
+def _name_option(argument: str) -> str:
+    """The option that an argument sets; empty for an argument without a name."""
+    name = argument.partition("=")[0]
+    if name != argument and KEY.fullmatch(name):
+        return name
+    return ""
+
+
+def keep_arguments(arguments: Iterable[str], dropped: Sequence[str]) -> list[str]:
+    """The arguments but those of the options and axes `dropped`."""
+    kept = []
+    for argument in arguments:
+        name = _name_option(argument).lstrip("+~")
+        axis = name.rpartition("@")[2].partition(".")[0]
+        if axis not in dropped:
+            kept.append(argument)
+    return kept
+
+
+def advise_after_evaluation(config: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, str]:
+    """Commands by what they do: compare the result, and watch the episodes."""
+    advised = _advise_comparison(config, result)
+    if not config["video"]:
+        advised["to watch it"] = _film_few(config)
+    return advised
+
+
+def _advise_comparison(config: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, str]:
+    """A comparison with the results beside this one, or the evaluation that makes another one."""
+    out = Path(config["out"])
+    if not config["out"] or outputs.is_device(out):
+        return {}
+    others = find_comparable(out, result)
+    if others:
+        return {"next": compare_files([*others, out])}
+    sampler = _choose_other_sampler(config, result)
+    if not sampler:
+        return {}
+    other = out.with_name(f"{out.stem}_{sampler}{out.suffix}")
+    if other.exists():
+        other = outputs.free_name(other)
+    kept = keep_arguments(config["arguments"], ("inference", *OUTPUTS))
+    words = [*kept, f"inference={sampler}", write_option("out", other)]
+    return {"next": write_command("evaluate", *words), "then": compare_files([out, other])}
+
+
+def compare_files(files: Sequence[Path]) -> str:
+    """The command that compares results, and writes the page beside the last one."""
+    folder = files[-1].parent / "comparison"
+    return write_command("compare", *map(write_path, files), f"out={folder}")
+
+
+def find_comparable(out: Path, result: Mapping[str, Any]) -> list[Path]:
+    """Results in the folder of `out` that are of the same task; the oldest first.
+
+    Only the newest files are looked at, and files that are no results are passed over.
+    """
+    beside = [path for path in out.parent.glob("*.json") if path.name != out.name]
+    beside.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    found: list[Path] = []
+    for path in beside[:LOOKED_AT]:
+        try:
+            other = results.load(path)
+        except (HotstartError, OSError):
+            continue
+        same = ("task", "seed", "task_options")
+        if all(other.get(key) == result.get(key) for key in same):
+            found.append(path)
+    return found[: COMPARED - 1][::-1]
+
+
+def _choose_other_sampler(config: Mapping[str, Any], result: Mapping[str, Any]) -> str:
+    """Warm-started plans after fresh ones, and the other way round.
+
+    Empty where the checkpoint was not trained for it, or where its times were not measured.
+    """
+    if config["latency"] == "profile":
+        return ""
+    regimes = checkpoint.read_meta(checkpoint.find(config["checkpoint"])).get("regimes")
+    if regimes is not None and "constant" not in regimes:
+        return ""
+    if results.family(result)[0] == "rti":
+        return "ddim"
+    return "rti"
+
+
+def _film_few(config: Mapping[str, Any]) -> str:
+    """The same evaluation of a few episodes, with their videos and without a result."""
+    kept = keep_arguments(config["arguments"], (*OUTPUTS, "episodes", "num_envs"))
+    folder = Path(config["out"]).parent / "videos"
+    page = folder / "gallery.html"
+    if page.exists():
+        folder = outputs.free_name(folder)
+    words = [f"episodes={FILMED}", "out=", write_option("video", folder)]
+    return write_command("evaluate", *kept, *words)
+
+
+def more_episodes(config: Mapping[str, Any]) -> str:
+    """The same evaluation with at least four times the episodes, for half the interval."""
+    kept = keep_arguments(config["arguments"], ("episodes", *OUTPUTS))
+    count = max(500, 4 * config["episodes"])
+    out = outputs.free_name(Path(config["out"] or "result.json"))
+    return write_command("evaluate", *kept, f"episodes={count}", write_option("out", out))
+
+
+def evaluate_run(folder: Path, *words: str) -> str:
+    """The evaluation of a run, whose checkpoint knows its task; the result is kept in the run."""
+    out = folder / "result.json"
+    if out.exists():
+        out = outputs.free_name(out)
+    return write_command("evaluate", write_path(folder), *words, write_option("out", out))
+
+
+def train_on(store: Store) -> str:
+    """The training on a store: of its own task where hotstart has it, else of its own keys."""
+    words = [write_path(store.path)]
+    name = str(store.task)
+    if name in list_choices("task"):
+        task = read_task(name)
+        words.append(f"task={name}")
+        words += _write_changed(task["options"], store.attrs.get("options") or {})
+        used = task["obs_keys"]
+    else:
+        used = list(store.obs_spec.keys)
+        words.append(write_option("task.name", store.path.stem))
+        words.append(f"task.obs_keys=[{','.join(used)}]")
+    return write_command("train", *words, *choose_encoder(store.obs_spec, used))
+
+
+def _write_changed(own: Mapping[str, Any], collected: Mapping[str, Any]) -> list[str]:
+    """Options of the environment that the data was collected with, unless they are the task's."""
+    changed = []
+    for key, value in collected.items():
+        if own.get(key) != value:
+            written = value
+            if not isinstance(value, str):
+                written = json.dumps(value, separators=(",", ":"))
+            changed.append(f"task.options.{key}={written}")
+    return changed
+
+
+def choose_encoder(obs_spec: ObsSpec, used: Iterable[str]) -> list[str]:
+    """The argument for an encoder that reads the observations `used`; empty for the usual one."""
+    kinds = set()
+    for name in used or obs_spec.keys:
+        if name in obs_spec.keys:
+            kinds.add(obs_spec.keys[name].kind)
+    if "image" in kinds:
+        return ["encoder=image"]
+    if "language" in kinds:
+        return ["encoder=language"]
+    return []
