@@ -273,12 +273,13 @@ def save(result: Mapping[str, Any], path: Path) -> None:
         outputs.unfinished_path(path).unlink(missing_ok=True)
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path | str) -> dict[str, Any]:
     """Read a result, by the names of today.
 
     Raises DataError that names what is missing or of another type when the file is no result, and
     for one of a newer format.
     """
+    path = Path(path)
     if not path.is_file():
         raise DataError(
             f"there is no result {path}; `hotstart evaluate CHECKPOINT out={path}` writes one"

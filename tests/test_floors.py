@@ -58,7 +58,6 @@ ONLY = {
         "scipy",
     },
     "configs": {"spec", "system", "policy", "configs", "hydra", "omegaconf", "numpy"},
-    "__init__": {"system"},
     "__main__": {"cli"},
 }
 """All that these may import besides the standard library."""
