@@ -86,14 +86,18 @@ class TimedActions:
 
 
 class Robot(Protocol):
-    """B rows of something that observes and acts: B simulated environments, or one arm."""
+    """B rows of something that observes and acts: B simulated environments, or one arm.
 
-    rows: int
+    A driver of one arm may inherit from it: it then has one row, no servo and no substeps unless
+    it says otherwise, and needs no `reset` and no `reset_rows`.
+    """
+
+    rows: int = 1
     rate_hz: float
     """Control periods a second: the rate of the policy's actions."""
-    servo_hz: float | None
+    servo_hz: float | None = None
     """Rate of a servo that follows timed actions; None: actions are applied when handed over."""
-    substeps: int
+    substeps: int = 1
     """Parts of a control period that `act` can tell apart; 1 where it takes whole periods only."""
     obs_spec: ObsSpec
     action_spec: ActionSpec
@@ -105,14 +109,14 @@ class Robot(Protocol):
         how things stand before the first action (a task may be fulfilled already), or None where
         that is not known.
         """
-        ...
+        return None
 
     def reset_rows(self, rows: IntArray, seeds: Sequence[int]) -> Feedback | None:
         """Begin an episode in `rows` (R,) only, with a seed each; the others stay as they are.
 
         Returns how things stand in all B rows, or None where that is not known.
         """
-        ...
+        return None
 
     def observe(self) -> Observation | TimedObservation:
         """The newest observation, key -> (B, ...); with times unless all was made just now."""

@@ -33,6 +33,7 @@ FLOORS = {
     "cli": 9,
     "__main__": 10,
     "__init__": 10,
+    "examples": 11,
 }
 """A file imports from its own folder and from lower floors.
 
@@ -94,6 +95,8 @@ def find_offence(entry: Import) -> str | None:
     mine, top = find_home(entry.file), entry.target[0]
     if mine not in FLOORS:
         return f"{mine} has no floor: add it to FLOORS here and to the design"
+    if mine == "examples":
+        return find_private_name(entry)
     if not entry.relative and top == "hotstart":
         return f"imports {'.'.join(entry.module)}: imports between our folders are relative"
     if entry.relative and top not in FLOORS:
@@ -106,6 +109,15 @@ def find_offence(entry: Import) -> str | None:
         return f"{mine} imports {top}; it may import only {allowed} and the standard library"
     if foreign and top in NEVER_IN.get(mine, set()):
         return f"{mine} imports {top}"
+    return None
+
+
+def find_private_name(entry: Import) -> str | None:
+    """What an example does wrong: it imports hotstart as users do, and its public names alone."""
+    if entry.relative:
+        return "examples import nothing relatively: users have the package installed"
+    if entry.target[0] == "hotstart" and set(entry.target[1:]) - set(dir(hotstart)):
+        return f"imports {'.'.join(entry.target)}: examples use public names of hotstart only"
     return None
 
 
@@ -198,6 +210,9 @@ def test_every_import_keeps_the_floors():
         ("policy/a.py", "if True:\n    import mujoco.viewer", "policy imports mujoco"),
         ("datasets/a.py", "import gymnasium", "datasets imports gymnasium"),
         ("surprise/a.py", "import os", "surprise has no floor"),
+        ("examples/a.py", "from ..spec import Horizon", "examples import nothing relatively"),
+        ("examples/a.py", "from hotstart.spec import Horizon", "imports hotstart.spec"),
+        ("examples/a.py", "from hotstart import spec", "imports hotstart.spec"),
         ("policy/a.py", "from ...above import x", "imports .., which has no floor"),
     ],
 )
@@ -217,6 +232,7 @@ def test_imports_that_may_stand_are_let_be(tmp_path):
         "commands/a.py": "import hydra\nfrom ..finetuning import ppo\nfrom .. import control",
         "benchmarks/a.py": "from ..commands.processes import ordered",
         "tests/a.py": "from hotstart.envs import x",
+        "examples/a.py": "import hotstart\nimport torch\nfrom hotstart import Fresh",
     }
     for file, text in allowed.items():
         (tmp_path / file).parent.mkdir(exist_ok=True)
@@ -235,7 +251,7 @@ def test_every_folder_with_code_is_in_the_distribution():
         tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     )
     folders = {".".join(("hotstart", *source.file.parent.parts)) for source in read_tree(ROOT)}
-    assert folders == listed
+    assert folders - {"hotstart.examples"} == listed  # scripts to copy, not to import
 
 
 POLICY_ALONE = """
