@@ -1,1 +1,1 @@
-"""Measurements behind the figures of BENCHMARKS.md, one file a claim."""
+"""Measurements behind the figures of BENCHMARKS.md and docs/notebook, one file a claim."""

@@ -183,8 +183,8 @@ class Store:
         """The steps of one chunk of a key, (rows, ...), those beyond the end included.
 
         May be asked from several threads. Read and decoded without zarr, whose bookkeeping takes
-        nine times as long as the decoding (BENCHMARKS.md). Raises DataError where the chunk is
-        missing or damaged.
+        most of the time (docs/notebook/2026-11-26-right-results-and-safe-doors.md). Raises
+        DataError where the chunk is missing or damaged.
         """
         array = self._array(f"data/{key}")
         return array.chunk((number, *[0] * (array.ndim - 1)))

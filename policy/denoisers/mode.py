@@ -124,10 +124,11 @@ class ModeTransformer(Network[ModeContext, ModeModulation]):
     token; 1 of 1 is a dense network. `steps` is the longest plan that the positions reach. `causal`
     hides later actions from earlier ones. With `stochastic_routing` experts are drawn by their
     probabilities in training, as in the paper: once for each level of a row, and once a batch for
-    the condition tokens. It costs success (measured: BENCHMARKS.md), and the default takes the
-    likeliest experts, as evaluation does. `balance`, `router_z` and `prior` weigh the auxiliary
-    losses (see balance.py). With `shared` below 1 the layers read that share of a token's channels
-    only, DTR's window of its level, and the others pass by (2310.07138, equation 5).
+    the condition tokens. It costs success (docs/notebook/2026-11-25-mode-ten-tasks.md), and the
+    default takes the likeliest experts, as evaluation does. `balance`, `router_z` and `prior` weigh
+    the auxiliary losses (see balance.py). With `shared` below 1 the layers read that share of a
+    token's channels only, DTR's window of its level, and the others pass by (2310.07138,
+    equation 5).
     """
 
     def __init__(

@@ -34,7 +34,10 @@ from ..training.batches import WindowBatches
 STARTS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8)
 """Schedule times that are tried."""
 MEMORY = 5.0
-"""Most that may be left in the long run, in drifts (chosen on Push-T, see BENCHMARKS.md)."""
+"""Most that may be left in the long run, in drifts.
+
+Chosen on Push-T: docs/notebook/2026-11-25-how-settings-were-chosen.md.
+"""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class Streaming(Sampler):
     (those already executed, the rest of a chunk that was cut short, the tail beyond the last whole
     block) get the noise that their label says. So do steps that will be executed while the plan is
     made: kept clean, with the staircase behind them, they made motion smoother and success rarer
-    (BENCHMARKS.md).
+    (docs/notebook/2026-11-25-charged-latency.md).
 
     A row's first plan is primed: `denoise` samples it whole in `cold` steps and adds noise to the
     later blocks; `zero` puts noise on a plan of zeros, `constant` on the first action that one

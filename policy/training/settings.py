@@ -166,7 +166,8 @@ class TrainingSettings:
     def uses_bf16(self) -> bool:
         """Whether to compute in bfloat16; `auto` does on a GPU that has it.
 
-        On one CPU bf16 is slower than fp32, on another faster (BENCHMARKS.md).
+        On one CPU bf16 is slower than fp32, on another faster
+        (docs/notebook/2026-11-26-a-second-pair-on-pusht.md).
         """
         if self.precision != "auto":
             return self.precision == "bf16"

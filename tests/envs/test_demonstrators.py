@@ -1,5 +1,5 @@
 """Scripted demonstrators in the real simulators, each on a seed or two; success over many seeds
-stands in BENCHMARKS.md.
+stands in docs/notebook/2026-11-25-suites-and-scripted-demonstrators.md.
 """
 
 import numpy as np
