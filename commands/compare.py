@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+from matplotlib.figure import Figure
 
 from ..configs.schema import Compare
 from ..evaluation import results
 from ..evaluation.intervals import Interval
-from ..evaluation.pairing import pair_results
+from ..evaluation.pairing import PairedDifference, pair_results
 from ..spec import ConfigError
 from ..system import outputs
 from . import plots
 from .cautions import explain_unpaired, find_cautions
+from .comparison_page import (
+    PAGE,
+    Comparison,
+    count_seeds,
+    format_p,
+    name_checkpoints,
+    write_comparison_page,
+)
+from .drawing import to_png, to_svg
 from .entries import Entry, read_entries
+from .next_steps import write_command, write_path
 
 COLUMNS = (
     *("name", "task", "n", "success", "score", "NFE cold/warm", "latency", "reaction"),
@@ -27,7 +38,8 @@ LEGEND = """  [ ]       95 % interval
   reaction  mean time from a moment to the first action that has seen it [ms]
   ms        one inference call, which serves so many rows (mean)
   ms per s  a row's share of inference per second of motion
-  jerk      RMS of the commands, in normalised units of the training data's actions
+  jerk      RMS of the commands [normalised units of the training data's actions / s^3];
+            of actions that are speeds already [/ s^2]
   step      largest change from one command to the next, in normalised units"""
 
 
@@ -36,26 +48,26 @@ def run(options: Compare) -> int:
     if options.out:
         outputs.check_folder(options.out)
     entries = read_entries(options.files)
-    base = _find_base(entries, options.baseline)
-    text = describe_comparison(entries, base)
+    comparison = compare(entries, find_base(entries, options.baseline))
+    text = describe_comparison(comparison)
     print(text)
-    if options.out:
-        outputs.write_text(options.out / "comparison.txt", text + "\n")
-        written = write_plots(entries, options.out, options.measure)
-        print(f"\n{options.out}: {', '.join(['comparison.txt', *written])}")
+    if not options.out:
+        print(f"\nnext: {write_call(options, Path('comparison'))}   # plots and a page")
+        return 0
+    outputs.write_text(options.out / "comparison.txt", text + "\n")
+    figures = draw_figures(entries, options.measure)
+    written = write_figures(figures, options.out)
+    page = options.out / PAGE
+    write_comparison_page(page, comparison, figures, write_call(options, options.out))
+    print(f"\n{options.out}: {', '.join(['comparison.txt', PAGE, *written])}")
+    print(f"next: open {page} in a browser")
     return 0
 
 
-def describe_comparison(entries: Sequence[Entry], base: Entry) -> str:
-    """Table, paired differences with `base`, and what forbids or weakens the comparison."""
-    checkpoints = list(dict.fromkeys(_name_checkpoint(entry.result) for entry in entries))
-    if len(checkpoints) == 1:
-        counted = f"checkpoint {checkpoints[0]}"
-    else:
-        counted = f"{len(checkpoints)} checkpoints: {', '.join(checkpoints)}"
-    table = align([COLUMNS, *map(_list_cells, entries)])
-    parts = [f"{len(entries)} results of {counted}", "", table, "", LEGEND]
-    pairs, remarks = [], []
+def compare(entries: Sequence[Entry], base: Entry) -> Comparison:
+    """Every other result paired with the `base`, and what forbids or weakens the comparison."""
+    paired: list[tuple[Entry, PairedDifference]] = []
+    remarks: list[str] = []
     for entry in entries:
         if entry is base:
             continue
@@ -63,26 +75,39 @@ def describe_comparison(entries: Sequence[Entry], base: Entry) -> str:
         if unpaired:
             remarks.append(unpaired)
         else:
-            pairs.append(_list_paired_cells(entry, base))
-    if pairs:
-        head = f"Difference from {base.name}, same seeds (more than 0: better than {base.name})"
-        parts += ["", head, "", align([PAIRED_COLUMNS, *pairs])]
+            paired.append((entry, pair_results(entry.result, base.result)))
     remarks += find_cautions(entries)
-    if remarks:
+    return Comparison(entries, base, paired, remarks)
+
+
+def describe_comparison(comparison: Comparison) -> str:
+    """Table, paired differences with the base, and what forbids or weakens the comparison."""
+    entries, base = comparison.entries, comparison.base
+    table = align([COLUMNS, *map(_list_cells, entries)])
+    parts = [f"{len(entries)} results of {name_checkpoints(entries)}", "", table, "", LEGEND]
+    if comparison.paired:
+        head = f"Difference from {base.name}, same seeds (more than 0: better than {base.name})"
+        pairs = [_list_paired_cells(entry, paired) for entry, paired in comparison.paired]
+        parts += ["", head, "", align([PAIRED_COLUMNS, *pairs])]
+    if comparison.remarks:
         parts.append("")
-    for remark in remarks:
+    for remark in comparison.remarks:
         parts.append(f"Note: {remark}")
     return "\n".join(parts)
 
 
-def write_plots(
-    entries: Sequence[Entry], folder: Path, measure: plots.Measure = "success"
-) -> list[str]:
-    """Success or score against both costs, and smoothness, each as PNG and SVG.
+def write_call(options: Compare, out: Path) -> str:
+    """The command that compares these files into a folder."""
+    words = [*map(write_path, options.files), f"out={out}"]
+    if options.baseline is not None:
+        words.append(f"baseline={options.baseline}")
+    if options.measure != "success":
+        words.append(f"measure={options.measure}")
+    return write_command("compare", *words)
 
-    Returns the file names.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
+
+def draw_figures(entries: Sequence[Entry], measure: plots.Measure) -> dict[str, Figure]:
+    """Success or score against both costs and the latency, and smoothness, by file name."""
     found = [entry.result for entry in entries]
     names = [entry.name for entry in entries]
     figures = {
@@ -91,11 +116,16 @@ def write_plots(
         "smoothness": plots.smoothness_bars(found, names),
     }
     if len({result["latency_s"] for result in found}) > 1:
-        figures["latency"] = plots.against_latency(found, measure)
-    written = []
+        figures["latency"] = plots.against_latency(found, names, measure)
+    return figures
+
+
+def write_figures(figures: Mapping[str, Figure], folder: Path) -> list[str]:
+    """Write each figure as PNG and SVG; returns the file names."""
+    written: list[str] = []
     for name, figure in figures.items():
-        (folder / f"{name}.png").write_bytes(plots.to_png(figure))
-        (folder / f"{name}.svg").write_text(plots.to_svg(figure))
+        (folder / f"{name}.png").write_bytes(to_png(figure))
+        (folder / f"{name}.svg").write_text(to_svg(figure))
         written += [f"{name}.png", f"{name}.svg"]
     return written
 
@@ -114,7 +144,7 @@ def align(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def _find_base(entries: Sequence[Entry], wanted: str | None) -> Entry:
+def find_base(entries: Sequence[Entry], wanted: str | None) -> Entry:
     """The result that the others are compared with: by name, by file, or the first."""
     if wanted is None:
         return entries[0]
@@ -151,29 +181,16 @@ def _list_cells(entry: Entry) -> tuple[str, ...]:
     )
 
 
-def _list_paired_cells(entry: Entry, base: Entry) -> tuple[str, ...]:
+def _list_paired_cells(entry: Entry, paired: PairedDifference) -> tuple[str, ...]:
     """One result's difference from the baseline, over the seeds that both have."""
-    paired = pair_results(entry.result, base.result)
-    count = str(paired.seeds)
-    if paired.seeds < paired.episodes:
-        count = f"{paired.seeds} of {paired.episodes}"
+    count = count_seeds(paired)
     score = _format_interval(paired.score, "+")
     test = paired.success
     if test is None:
         return (entry.name, count, results.NOT_REPORTED, "-", score, "-")
-    p = f"{test.p:.3f}"
-    if test.p < 0.001:
-        p = "< 0.001"
+    p = format_p(test.p)
     success = _format_interval(test.difference, "+")
     return (entry.name, count, success, p, score, f"{test.only_a} / {test.only_b}")
-
-
-def _name_checkpoint(result: dict[str, Any]) -> str:
-    """A result's checkpoint with its step: the same folder may have been trained on."""
-    step = result.get("checkpoint_step")
-    if step is None:
-        return str(result["checkpoint"])
-    return f"{result['checkpoint']} at step {step}"
 
 
 def _format_interval(interval: Interval, sign: str = "") -> str:

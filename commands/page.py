@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from ..evaluation.results import NOT_REPORTED, reports_success, solved_words
 from ..system import outputs
-from . import plots
+from .drawing import to_svg
 
 HERE = Path(__file__).parent
 VIDEO_BYTES = 5_500_000
@@ -159,7 +159,7 @@ def mark_outcome(outcome: str, text: str) -> str:
 
 def embed_figure(heading: str, figure: Figure) -> str:
     """A plot under its heading, in the page's colours."""
-    drawing = plots.to_svg(figure, prefix=heading.split()[0].lower() + "-", themed=True)
+    drawing = to_svg(figure, prefix=heading.split()[0].lower() + "-", themed=True)
     name = escape(heading)
     return f'<figure role="img" aria-label="{name}"><h3>{name}</h3>{drawing}</figure>'
 
@@ -176,6 +176,22 @@ def write_facts(heading: str, facts: Mapping[str, str]) -> str:
         broken = escape(text).replace("/", "/<wbr>")  # a path may go on in the next line
         items.append(f"<div><dt>{escape(name)}</dt><dd>{broken}</dd></div>")
     return f"<section>\n<h2>{heading}</h2>\n<dl>\n{join_parts(items)}\n</dl>\n</section>"
+
+
+def write_table(heads: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
+    """A table with a line for each name; cells are HTML. A narrow page shows a block for each.
+
+    A name may occur once.
+    """
+    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in ("", *heads))
+    lines: list[str] = []
+    for name, cells in rows.items():
+        columns: list[str] = []
+        for text, cell in zip(heads, cells, strict=True):
+            columns.append(f'<td data-label="{escape(text)}"><div>{cell}</div></td>')
+        lines.append(f'<tr><th scope="row">{escape(name)}</th>{join_parts(columns)}</tr>')
+    body = f"<thead><tr>{head}</tr></thead>\n<tbody>\n{join_parts(lines)}\n</tbody>"
+    return f'<div class="scroll"><table class="blocks">\n{body}\n</table></div>'
 
 
 def write_commands(commands: Mapping[str, str], heading: str = "What to try next") -> str:

@@ -1,135 +1,84 @@
-"""Figures of runs and results as SVG text or PNG bytes, in colours for the colour-blind.
-
-Figures are made without pyplot: nothing is shown, nothing is kept.
-"""
+"""Figures of results: success, cost and smoothness; a sampler has one colour in all of them."""
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from ..evaluation.results import NOT_REPORTED, family, latency_words, settings
 from ..spec import FloatArray
+from .drawing import INK, MARKERS, SERIES, STYLE, label_plainly, label_points, make_axes
 
 Measure = Literal["success", "score"]
 Cost = Literal["nfe", "ms"]
 Result = Mapping[str, Any]
 
-INK, PAPER = "#1b1e24", "#ffffff"
-SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's colours, the strongest ones first."""
-MARKERS = "osD^vP"
-STYLE: dict[Any, Any] = {
-    "font.size": 10,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.labelcolor": INK,
-    "axes.edgecolor": INK,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": INK,
-    "grid.alpha": 0.12,
-    "grid.linewidth": 0.6,
-    "text.color": INK,
-    "text.parse_math": False,  # a name with dollars in it is a name
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "legend.frameon": False,
-    "svg.fonttype": "none",  # text stays text: small, searchable, in the page's own letters
-    "svg.hashsalt": "hotstart",
-}
 COSTS: dict[Cost, tuple[str, str, str]] = {
-    "nfe": ("nfe", "per_action", "denoiser evaluations (NFE) per action"),
+    "nfe": ("nfe", "per_action", "denoiser evaluations (NFE) per executed action"),
     "ms": ("inference_ms", "per_second_of_motion", "inference per second of motion [ms]"),
 }
+AXIS: dict[Measure, str] = {
+    "success": "success rate, 95 % interval",
+    "score": "mean score, 95 % interval",
+}
+USUAL = ("ddim", "rti", "sdp", "rtc", "dpmpp", "ddpm")
+"""Samplers that have the same colour on every page."""
 ESTIMATES: dict[Measure, str] = {"success": "rate", "score": "mean"}
 
 
-def learning_curve(metrics: Sequence[Mapping[str, float]]) -> Figure:
-    """Training and validation loss over the steps, on a log axis; records may lack either."""
-    with mpl.rc_context(STYLE):
-        figure, axes = _make_axes("training step", "loss", height=3.7)
-        _draw_loss(axes, metrics, "loss", "training", SERIES[0], 1.2)
-        _draw_loss(axes, metrics, "validation_loss", "validation", SERIES[1], 1.8)
-        axes.set_yscale("log")
-        _label_plainly(axes.yaxis)
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.legend(loc="upper right")
-        return figure
+@dataclass(frozen=True)
+class LineStyle:
+    """How a sampler is drawn, in every plot."""
+
+    color: str
+    marker: str
+
+    def draw(self) -> dict[str, Any]:
+        """Arguments of `Axes.errorbar`."""
+        return {"color": self.color, "marker": self.marker, "capsize": 3, "lw": 1.4, "ms": 6}
 
 
-def _draw_loss(
-    axes: Axes,
-    metrics: Sequence[Mapping[str, float]],
-    key: str,
-    name: str,
-    color: str,
-    width: float,
-) -> None:
-    """One curve; marked where it has so few points that a line alone would be lost."""
-    steps, losses = [], []
-    for record in metrics:
-        if record.get(key, 0) > 0:
-            steps.append(record["step"])
-            losses.append(record[key])
-    marker = None
-    if len(steps) < 3:
-        marker = "o"
-    if steps:
-        axes.plot(steps, losses, color=color, lw=width, label=name, marker=marker, ms=4)
+def choose_styles(results: Sequence[Result], names: Sequence[str]) -> dict[str, LineStyle]:
+    """The style of each result by its name: a colour for each sampler, a marker for each line.
 
-
-def expert_use(
-    use: np.ndarray, levels: np.ndarray, metrics: Sequence[Mapping[str, float]]
-) -> Figure:
-    """Which experts work, a column for each layer: over noise levels on top, over training below.
-
-    `use` (L, N, experts) at `levels` (N,) sums to one over the experts, or less where one alone is
-    chosen; of `metrics` those records count that hold `experts/layer1/1` and so on.
+    Results of one sampler alone are told apart by colour too.
     """
-    layers = len(use)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(max(4.8, 1.9 * layers), 4.2))
-        grid = figure.subplots(2, layers, sharey=True, squeeze=False)
-        for layer in range(layers):
-            axes = grid[0, layer]
-            axes.stackplot(levels, use[layer].T, colors=SERIES, alpha=0.85)
-            axes.set(title=f"layer {layer + 1}", xlabel="noise level", xlim=(0, 1), ylim=(0, 1))
-            _draw_training_use(grid[1, layer], metrics, layer, use.shape[2])
-        grid[0, 0].set_ylabel("share of each expert")
-        grid[1, 0].set_ylabel("... over all levels")
-        figure.tight_layout()
-        return figure
+    lines = families(results, names)
+    colors = _choose_colors([family(results[members[0]])[0] for members in lines.values()])
+    styles: dict[str, LineStyle] = {}
+    for number, members in enumerate(lines.values()):
+        style = LineStyle(colors[number], MARKERS[number % len(MARKERS)])
+        for i in members:
+            styles[names[i]] = style
+    return styles
 
 
-def _draw_training_use(
-    axes: Axes, metrics: Sequence[Mapping[str, float]], layer: int, experts: int
-) -> None:
-    """Shares of a layer's experts over the training steps."""
-    keys = [f"experts/layer{layer + 1}/{expert + 1}" for expert in range(experts)]
-    steps, shares = [], []
-    for record in metrics:
-        if keys[0] in record:
-            steps.append(record["step"])
-            shares.append([record[key] for key in keys])
-    if len(steps) > 1:
-        axes.stackplot(steps, np.array(shares).T, colors=SERIES, alpha=0.85)
-        axes.xaxis.set_major_locator(MaxNLocator(2, integer=True))
-    axes.set(xlabel="training step")
+def _choose_colors(samplers: Sequence[str]) -> list[str]:
+    """A colour for each line by its sampler: the sampler's usual colour, or one that is free."""
+    if len(set(samplers)) == 1:
+        return [SERIES[number % len(SERIES)] for number in range(len(samplers))]
+    chosen: dict[str, str] = {}
+    for sampler, color in zip(USUAL, SERIES, strict=True):
+        if sampler in samplers:
+            chosen[sampler] = color
+    free = [color for color in SERIES if color not in chosen.values()]
+    for sampler in dict.fromkeys(samplers):
+        if sampler not in chosen:
+            chosen[sampler] = SERIES[len(chosen) % len(SERIES)]
+            if free:
+                chosen[sampler] = free.pop(0)
+    return [chosen[sampler] for sampler in samplers]
+
+
+def _choose_bar_colors(results: Sequence[Result], names: Sequence[str]) -> list[str]:
+    styles = choose_styles(results, names)
+    return [styles[name].color for name in names]
 
 
 def success_bars(
@@ -140,8 +89,9 @@ def success_bars(
     figure = _bars(
         names,
         values,
-        f"{measure}, 95 % interval",
+        AXIS[measure],
         lambda value: f"{value:.2f}",
+        _choose_bar_colors(results, names),
         reaches,
         NOT_REPORTED,
     )
@@ -157,14 +107,16 @@ def latency_bars(results: Sequence[Result], names: Sequence[str]) -> Figure:
     p95 = _read_numbers(results, "inference_ms", "p95")
     reaches = np.stack([np.zeros(len(p50)), np.maximum(p95 - p50, 0)])
     label = "inference call, median and 95th percentile [ms]"
-    return _bars(names, p50, label, lambda value: f"{value:.3g} ms", reaches)
+    colors = _choose_bar_colors(results, names)
+    return _bars(names, p50, label, lambda value: f"{value:.3g} ms", colors, reaches)
 
 
 def smoothness_bars(results: Sequence[Result], names: Sequence[str]) -> Figure:
     """Root mean square jerk of each result's commands."""
     jerk = _read_numbers(results, "smoothness", "jerk_rms")
-    label = "jerk of the commands, RMS (less is smoother)"
-    return _bars(names, jerk, label, lambda value: f"{value:.3g}")
+    label = "RMS jerk of the commands [normalised units / s\u00b3]"
+    colors = _choose_bar_colors(results, names)
+    return _bars(names, jerk, label, lambda value: f"{value:.3g}", colors)
 
 
 def tradeoff(
@@ -172,31 +124,27 @@ def tradeoff(
 ) -> Figure:
     """Success or score with its interval against what it costs; up and to the left is better.
 
-    One sampler in several numbers of steps is one line, each point marked with its number.
+    One sampler in several numbers of steps is one line; each point bears its name.
     """
     axis = COSTS[cost]
     values, reaches = _read_estimates(results, measure)
     costs = _read_numbers(results, axis[0], axis[1])
+    styles = choose_styles(results, names)
     with mpl.rc_context(STYLE):
-        figure, axes = _make_axes(axis[2], f"{measure}, 95 % interval")
+        figure, axes = make_axes(axis[2], AXIS[measure], height=3.4)
         shown = np.isfinite(costs) & np.isfinite(values)
-        for number, (name, members) in enumerate(families(results, names).items()):
+        labels: list[tuple[float, float, str]] = []
+        for members in families(results, names).values():
             drawn = np.array(members)[shown[members]]
             drawn = drawn[np.argsort(costs[drawn], kind="stable")]
             if not len(drawn):
                 continue
-            style = _style(number)
-            axes.errorbar(
-                costs[drawn], values[drawn], yerr=reaches[:, drawn], label=name, ms=6, **style
-            )
-            if len(members) > 1:
-                for i in drawn:
-                    point = (costs[i], values[i])
-                    steps = family(results[i])[1]
-                    axes.annotate(steps, point, (5, 4), textcoords="offset points", fontsize=8)
+            style = styles[names[drawn[0]]].draw()
+            axes.errorbar(costs[drawn], values[drawn], yerr=reaches[:, drawn], **style)
+            for i in drawn:
+                labels.append((costs[i], values[i], names[i]))
         _limit_axes(axes, costs)
-        if shown.any():
-            axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.3)
+        label_points(axes, labels)
         return figure
 
 
@@ -205,7 +153,7 @@ def _limit_axes(axes: Axes, costs: FloatArray) -> None:
     known = costs[np.isfinite(costs) & (costs > 0)]
     if known.size and known.max() > 8 * known.min():
         axes.set_xscale("log")
-        _label_plainly(axes.xaxis)
+        label_plainly(axes.xaxis)
     else:
         axes.set_xlim(left=0)
     low, high = axes.get_ylim()
@@ -249,91 +197,34 @@ def _is_family(results: Sequence[Result]) -> bool:
     return len(setups) == 1 and len(steps) == len(results) > 1
 
 
-def against_latency(results: Sequence[Result], measure: Measure = "success") -> Figure:
-    """Success or score with its interval over the latency, a line per sampler and planner."""
+def against_latency(
+    results: Sequence[Result], names: Sequence[str], measure: Measure = "success"
+) -> Figure:
+    """Success or score with its interval over the latency, a line per sampler and planner.
+
+    A controller that asks early (async) is a dashed line.
+    """
     values, reaches = _read_estimates(results, measure)
     latency_ms = 1000 * np.array([result["latency_s"] for result in results])
-    lines: dict[str, list[int]] = {}
+    styles = choose_styles(results, names)
+    lines: dict[tuple[str, str], list[int]] = {}
     for i, result in enumerate(results):
-        lines.setdefault(f"{result['inference']} {result.get('planner', 'sync')}", []).append(i)
+        key = (str(result["inference"]), str(result.get("planner", "sync")))
+        lines.setdefault(key, []).append(i)
     with mpl.rc_context(STYLE):
-        figure, axes = _make_axes("time charged for a plan [ms]", f"{measure}, 95 % interval")
-        for number, (name, members) in enumerate(lines.items()):
+        figure, axes = make_axes("time charged for a plan [ms]", AXIS[measure], height=3.4)
+        labels: list[tuple[float, float, str]] = []
+        for (sampler, planner), members in lines.items():
             drawn = np.array(members)
             drawn = drawn[np.argsort(latency_ms[drawn], kind="stable")]
-            axes.errorbar(
-                latency_ms[drawn],
-                values[drawn],
-                yerr=reaches[:, drawn],
-                label=name,
-                **_style(number),
-            )
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.3)
+            style = styles[names[drawn[0]]].draw()
+            if planner == "async":
+                style["ls"] = "--"
+            axes.errorbar(latency_ms[drawn], values[drawn], yerr=reaches[:, drawn], **style)
+            last = drawn[-1]
+            labels.append((latency_ms[last], values[last], f"{sampler} {planner}"))
+        label_points(axes, labels)
         return figure
-
-
-def _style(number: int) -> dict[str, Any]:
-    """Colour and marker of a line."""
-    return {
-        "color": SERIES[number % len(SERIES)],
-        "marker": MARKERS[number % len(MARKERS)],
-        "capsize": 3,
-        "lw": 1.4,
-    }
-
-
-def to_svg(figure: Figure, prefix: str = "", themed: bool = False) -> str:
-    """The figure as an SVG element for a page; it has no size of its own and fills its place.
-
-    `prefix` keeps the ids of several figures on one page apart. `themed` hands the colours to the
-    page: text and lines take `currentColor`, series take `--series-1` and so on, so that one figure
-    serves light and dark.
-    """
-    buffer = io.StringIO()
-    with mpl.rc_context(STYLE):
-        figure.savefig(
-            buffer, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None}
-        )
-    text = buffer.getvalue()
-    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
-    if prefix:
-        text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}", text)
-    if themed:
-        return _theme(text)
-    return text
-
-
-def to_png(figure: Figure, dpi: int = 160) -> bytes:
-    """The figure as a PNG on white."""
-    buffer = io.BytesIO()
-    with mpl.rc_context(STYLE):
-        figure.savefig(buffer, format="png", dpi=dpi, facecolor=PAPER, bbox_inches="tight")
-    return buffer.getvalue()
-
-
-def _theme(text: str) -> str:
-    """Fixed colours replaced by the page's."""
-    text = text.replace(INK, "currentColor")
-    for i, color in enumerate(SERIES, start=1):
-        text = text.replace(color, f"var(--series-{i}, {color})")
-    return text
-
-
-def _make_axes(x_label: str, y_label: str, height: float = 2.9) -> tuple[Figure, Axes]:
-    """Axes of the one size that all figures share; call within the style."""
-    figure = Figure(figsize=(4.8, height))
-    axes = figure.add_subplot()
-    axes.set(xlabel=x_label, ylabel=y_label)
-    return figure, axes
-
-
-def _label_plainly(axis: Axis) -> None:
-    """Label a log axis 0.1, 0.2, 0.5, 1: our ranges are too narrow for powers of ten."""
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def _bars(
@@ -341,6 +232,7 @@ def _bars(
     values: FloatArray,
     label: str,
     write: Callable[[float], str],
+    colors: Sequence[str],
     whiskers: FloatArray | None = None,
     unknown: str = "not measured",
 ) -> Figure:
@@ -352,9 +244,9 @@ def _bars(
         reaches = np.nan_to_num(whiskers)
     ends = shown + reaches[1]
     with mpl.rc_context(STYLE):
-        figure, axes = _make_axes("", "", height=0.75 + 0.42 * len(values))
+        figure, axes = make_axes("", "", height=0.75 + 0.42 * len(values))
         axes.set_xlabel(label)
-        axes.barh(places, shown, color=SERIES, height=0.58)
+        axes.barh(places, shown, color=colors, height=0.58)
         if whiskers is not None:
             lines = {"fmt": "none", "ecolor": INK, "elinewidth": 1.2, "capsize": 3}
             axes.errorbar(shown, places, xerr=reaches, **lines)

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from ..evaluation.pairing import compare_successes, share_seeds
 from ..evaluation.results import reports_success
 from . import plots
+from .curves import learning_curve
 from .entries import name_results
 from .page import (
     Result,
@@ -177,7 +178,7 @@ def _write_plots(
         left = embed_figure(measure.capitalize(), estimates)
         columns.append(f"<div>{left}\n{embed_figure('Inference time', times)}</div>")
     if any("loss" in record or "validation_loss" in record for record in metrics):
-        curve = plots.learning_curve(metrics)
+        curve = learning_curve(metrics)
         columns.append(f"<div>{embed_figure('Learning curve', curve)}</div>")
     if columns:
         return f'<section class="plots">\n{join_parts(columns)}\n</section>'

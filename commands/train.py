@@ -22,7 +22,8 @@ from ..policy.training.settings import TrainingSettings
 from ..policy.training.trainer import Trainer
 from ..spec import CheckpointError, DataError, Horizon, HotstartError, ObsSpec, shorten
 from ..system.old_names import convert_task_options
-from . import plots
+from .curves import expert_use, learning_curve
+from .drawing import to_png
 from .next_steps import evaluate_run
 
 
@@ -41,9 +42,11 @@ def run(config: Mapping[str, Any]) -> int:
         if warning:
             print(warning)
         trainer.run()
-    for heading, figure in figures(trainer.ema.model.network, trainer.folder).items():
+    shown = {"Loss": learning_curve(read_metrics(trainer.folder))}
+    shown |= figures(trainer.ema.model.network, trainer.folder)
+    for heading, figure in shown.items():
         path = trainer.folder / f"{heading.lower()}.png"
-        path.write_bytes(plots.to_png(figure))
+        path.write_bytes(to_png(figure))
         print(f"{heading.lower()}: {path}")
     print(f"done in {trainer.seconds / 60:.1f} minutes")
     words: list[str] = []
@@ -85,7 +88,7 @@ def figures(network: Network, folder: Path) -> dict[str, Figure]:
         return {}
     levels = torch.linspace(0.005, 0.995, 200)
     use = network.expert_use(levels.to(network.position.device))
-    return {"Experts": plots.expert_use(use.numpy(), levels.numpy(), read_metrics(folder))}
+    return {"Experts": expert_use(use.numpy(), levels.numpy(), read_metrics(folder))}
 
 
 def build(config: Mapping[str, Any], store: Store, folder: Path) -> Trainer:

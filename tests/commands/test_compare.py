@@ -8,20 +8,22 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from hotstart.cli import run_verb
-from hotstart.commands import plots
-from hotstart.commands.entries import name_results
+from hotstart.commands import compare, curves, drawing, plots
+from hotstart.commands.comparison_page import write_comparison_page
+from hotstart.commands.entries import name_results, read_entries
 from hotstart.commands.next_steps import compare_files, find_comparable
+from hotstart.configs.reader import read_arguments
+from hotstart.configs.schema import Compare
 from hotstart.control import RowLog
 from hotstart.evaluation import results
 from hotstart.spec import ActionSpec, ConfigError, DataError
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 
 
-def _legend(axes: Axes) -> list[str]:
-    """What the legend says, line by line."""
-    legend = axes.get_legend()
-    assert legend is not None
-    return [text.get_text() for text in legend.get_texts()]
+def _labels(axes: Axes) -> list[str]:
+    """The texts beside points."""
+    return sorted(text.get_text() for text in axes.texts)
 
 
 def _save(
@@ -145,7 +147,7 @@ def test_baseline_by_name_or_file_turns_the_difference_round(tmp_path, capsys):
         run_verb("compare", [*files, "baseline=sdp"])
 
 
-def test_results_against_the_clock_are_told_apart_and_plotted(tmp_path, capsys):
+def test_results_against_the_clock_are_told_apart_and_plotted(tmp_path, capsys, read_page):
     waits = [(0.0, "sync"), (0.1, "sync"), (0.1, "async")]
     files = [
         _save(tmp_path / f"{i}.json", "rti-2", [1, 0, 1], latency_s=s, planner=how)
@@ -156,11 +158,10 @@ def test_results_against_the_clock_are_told_apart_and_plotted(tmp_path, capsys):
     for name in ("rti-2 0", "rti-2 100", "rti-2 100 async"):
         assert name in text
     assert {"latency.png", "latency.svg"} <= {file.name for file in (tmp_path / "plots").iterdir()}
-    figure = plots.against_latency([results.load(tmp_path / f"{i}.json") for i in range(3)])
-    assert _legend(figure.axes[0]) == [
-        "rti-2 sync",
-        "rti-2 async",
-    ]
+    found = [results.load(tmp_path / f"{i}.json") for i in range(3)]
+    figure = plots.against_latency(found, ["a", "b", "c"])
+    assert _labels(figure.axes[0]) == ["rti-2 async", "rti-2 sync"]
+    assert "Under charged latency" in read_page(tmp_path / "plots" / "comparison.html").text
 
 
 def test_only_shared_seeds_count(tmp_path, capsys):
@@ -327,7 +328,7 @@ def test_wrong_arguments(tmp_path, capsys):
     assert "McNemar" in capsys.readouterr().out
 
 
-def test_out_writes_plots_and_the_table(tmp_path, capsys):
+def test_out_writes_plots_the_table_and_a_page(tmp_path, capsys, read_page):
     files = [
         _save(tmp_path / f"{sampler}.json", sampler, [1, 0, 1]) for sampler in ("ddim-10", "rti")
     ]
@@ -335,15 +336,121 @@ def test_out_writes_plots_and_the_table(tmp_path, capsys):
     written = {path.name: path.read_bytes() for path in (tmp_path / "cmp").iterdir()}
     stems = ("score_nfe", "score_ms", "smoothness")
     assert set(written) == {
+        "comparison.html",
         "comparison.txt",
         *(f"{stem}.{ending}" for stem in stems for ending in ("png", "svg")),
     }
-    assert written["comparison.txt"].decode().strip() in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert written["comparison.txt"].decode().strip() in told
+    assert told.endswith(f"next: open {tmp_path / 'cmp' / 'comparison.html'} in a browser\n")
+    page = read_page(tmp_path / "cmp" / "comparison.html")
+    assert page.tags.count("svg") == len(page.blocks["h3"]) == 3
     for stem in stems:
         assert written[f"{stem}.png"].startswith(b"\x89PNG")
         words = "".join(ElementTree.fromstring(written[f"{stem}.svg"]).itertext())
         assert "ddim-10" in words
         assert "rti" in words
+
+
+@pytest.fixture
+def page_of(tmp_path, read_page):
+    """Compares results and reads the page, which has no plot unless one is asked for."""
+
+    def write(*words, plot=False):
+        options = read_arguments(words, Compare)
+        entries = read_entries(options.files)
+        found = compare.compare(entries, compare.find_base(entries, options.baseline))
+        figures = {}
+        if plot:
+            names = [entry.name for entry in entries]
+            figures["smoothness"] = plots.smoothness_bars([e.result for e in entries], names)
+        page = tmp_path / "comparison.html"
+        write_comparison_page(page, found, figures, compare.write_call(options, page.parent))
+        return read_page(page)
+
+    return write
+
+
+def test_the_page_shows_every_result_and_each_difference_with_its_interval(tmp_path, page_of):
+    base = _save(tmp_path / "a.json", "ddim-10", [1] * 6 + [0] * 14, warm=10)
+    better = _save(tmp_path / "b.json", "rti-2", [1] * 14 + [0] * 6)
+    same = _save(tmp_path / "c.json", "sdp-4", [1] * 5 + [0] * 14 + [1], warm=4)
+    page = page_of(base, better, same)
+    found, differences = page.tables
+    assert [row[0] for row in found[1:]] == ["ddim-10", "rti-2", "sdp-4"]
+    assert [row[4].strip() for row in found[1:]] == ["10", "10 then 2", "10 then 4"]
+    assert found[1][2].strip() == "0.300 [0.145, 0.519]"
+    shown = {row[0]: " ".join(row[2].split()) for row in differences[1:]}
+    assert shown["rti-2"].endswith("] higher")
+    assert shown["rti-2"].startswith("+0.400 [+0.1")
+    assert shown["sdp-4"].endswith("] no difference shown")
+    assert shown["sdp-4"].startswith("+0.000 [\u22120.")
+
+
+def test_the_page_compares_jerk_where_every_episode_has_its_own(tmp_path, page_of):
+    base = _save(tmp_path / "a.json", "ddim-10", [1, 1, 0, 1])
+    known = [10.0, 20.0, None, 30.0]
+    first = _changed(base, tmp_path / "x.json", jerk_per_episode=known)
+    less = [jerk and jerk / 2 for jerk in known]
+    second = _changed(base, tmp_path / "y.json", jerk_per_episode=less, inference="rti-2")
+    found, differences = page_of(first, second).tables
+    assert " ".join(found[1][6].split()) == "20 [10, 30]"
+    assert " ".join(differences[1][5].split()) == "\u221210 [\u221215, \u22125] smoother"
+    _, differences = page_of(base, second).tables
+    assert differences[1][5].strip() == "\u2013"
+
+
+def test_the_page_holds_the_command_that_made_it(tmp_path, page_of):
+    files = []
+    for name, sampler in (("it's a.json", "ddim-10"), ("b=c.json", "rti-2")):
+        files.append(_save(tmp_path / name, sampler, [1, 0, 1]))
+    page = page_of(*files, "baseline=rti-2", "measure=score")
+    assert page.blocks["h2"][1] == "Difference from rti-2"
+    words = shlex.split(page.commands[0])
+    assert words[:2] == ["hotstart", "compare"]
+    assert words[2:] == [*files, f"out={tmp_path}", "baseline=rti-2", "measure=score"]
+
+
+@pytest.mark.parametrize(
+    "hostile", ["<script>alert(1)</script>", 'a" onload="x', "$css ${x} & <b>"]
+)
+def test_the_page_escapes_what_results_say(hostile, tmp_path, page_of):
+    base = _save(tmp_path / "a.json", "ddim-10", [1, 0])
+    told = {"task": hostile, "checkpoint": hostile, "versions": {hostile: hostile}}
+    first = _changed(base, tmp_path / "x.json", inference=hostile, **told)
+    second = _changed(base, tmp_path / "y.json", inference=f"{hostile}2", **told)
+    page = page_of(first, second, plot=True)
+    assert not {"script", "b"} & set(page.tags)
+    assert not {"onload", "src"} & {name for name, _ in page.attributes}
+    assert page.tables[0][1][0] == hostile
+    assert page.blocks["h1"] == [f"{hostile}: 2 results compared"]
+
+
+def test_a_sampler_has_one_colour_in_all_plots(tmp_path):
+    samplers = ("euler-4", "rti-2", "ddim-10", "ddim-2", "bid-4")
+    found = []
+    for sampler in samplers:
+        found.append(results.load(Path(_save(tmp_path / f"{sampler}.json", sampler, [1, 0]))))
+    styles = plots.choose_styles(found, samplers)
+    colors = {name: style.color for name, style in styles.items()}
+    assert colors["ddim-10"] == colors["ddim-2"] == drawing.SERIES[0]
+    assert colors["rti-2"] == drawing.SERIES[1]
+    assert len(set(colors.values())) == 4
+    bars = plots.smoothness_bars(found, samplers).axes[0].patches
+    assert [to_hex(bar.get_facecolor()) for bar in bars] == list(colors.values())
+    lines = plots.tradeoff(found, samplers, "nfe").axes[0].containers
+    drawn = [line[0].get_color() for line in lines]
+    assert drawn == [colors[name] for name in ("euler-4", "rti-2", "ddim-10", "bid-4")]
+
+
+def test_labels_do_not_stand_on_each_other():
+    figure, axes = drawing.make_axes("x", "y")
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    drawing.label_points(axes, [(0.5, 0.5, "one"), (0.5, 0.5, "two"), (0.99, 0.5, "far right")])
+    figure.draw_without_rendering()
+    one, two, far = (text.get_window_extent() for text in axes.texts)
+    assert not one.overlaps(two)
+    assert far.x1 < axes.get_window_extent().x1
 
 
 def test_bars_are_as_long_as_their_values(tmp_path):
@@ -361,7 +468,7 @@ def test_what_was_not_measured_is_not_drawn_as_zero(tmp_path):
     found = results.load(Path(_save(tmp_path / "a.json", "ddim", [1, 0])))
     found["smoothness"]["jerk_rms"] = None
     found["inference_ms"]["per_second_of_motion"] = None
-    assert "not measured" in plots.to_svg(plots.smoothness_bars([found], ["ddim"]))
+    assert "not measured" in drawing.to_svg(plots.smoothness_bars([found], ["ddim"]))
     assert not plots.tradeoff([found], ["ddim"], "ms").axes[0].containers
 
 
@@ -395,8 +502,7 @@ def test_one_way_in_several_numbers_of_steps_is_one_line(tmp_path):
     across = [np.asarray(line.get_xdata()).tolist() for line in axes.lines]
     three = next(x for x in across if len(x) == 3)
     assert three == sorted(found[i]["nfe"]["per_action"] for i in (0, 2, 3))
-    assert [text.get_text() for text in axes.texts] == ["2", "4", "10"]
-    assert _legend(axes) == ["ddim", "rti-2"]
+    assert _labels(axes) == sorted(names)
 
 
 def test_a_comparison_is_advised_with_results_of_the_same_scenes(tmp_path):
@@ -409,7 +515,7 @@ def test_a_comparison_is_advised_with_results_of_the_same_scenes(tmp_path):
     (tmp_path / "broken.json").write_text("{")
     assert find_comparable(out, results.load(out)) == [tmp_path / "old.json"]
     line = shlex.split(compare_files([tmp_path / "old.json", out]))
-    assert run_verb(line[1], line[2:]) == 0
+    assert read_arguments(line[2:], Compare).files == (tmp_path / "old.json", out)
 
 
 def test_learning_curve_takes_records_that_lack_a_loss():
@@ -418,27 +524,27 @@ def test_learning_curve_takes_records_that_lack_a_loss():
         {"step": 20, "loss": 0.5, "validation_loss": 0.7},
         {"step": 30, "loss": 0.0},
     ]
-    lines = plots.learning_curve(metrics).axes[0].lines
+    lines = curves.learning_curve(metrics).axes[0].lines
     assert [line.get_xydata().tolist() for line in lines] == [[[10, 1.0], [20, 0.5]], [[20, 0.7]]]
 
 
 def test_svgs_of_one_page_do_not_get_in_each_others_way():
-    figure = plots.learning_curve([{"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5}])
-    first, second = (plots.to_svg(figure, prefix=prefix, themed=True) for prefix in ("a-", "b-"))
+    figure = curves.learning_curve([{"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5}])
+    first, second = (drawing.to_svg(figure, prefix=prefix, themed=True) for prefix in ("a-", "b-"))
     ids, others = (set(re.findall(r'\bid="([^"]+)"', text)) for text in (first, second))
     assert ids
     assert not ids & others
     used = set(re.findall(r'href="#([^"]+)"', first)) | set(re.findall(r"url\(#([^)]+)\)", first))
     assert used <= ids
     assert "currentColor" in first
-    assert plots.INK not in first
+    assert drawing.INK not in first
 
 
 def test_the_use_of_experts_is_drawn_over_levels_and_over_training():
     levels = np.linspace(0, 1, 20)
     use = np.stack([np.stack([levels, 1 - levels], 1)] * 3)  # (3 layers, 20, 2 experts)
     record = {f"experts/layer{layer}/{expert}": 0.5 for layer in (1, 2, 3) for expert in (1, 2)}
-    figure = plots.expert_use(
+    figure = curves.expert_use(
         use, levels, [{"step": 1}, {"step": 2, **record}, {"step": 4, **record}]
     )
     assert [axes.get_title(loc="left") for axes in figure.axes[:3]] == [
@@ -447,6 +553,6 @@ def test_the_use_of_experts_is_drawn_over_levels_and_over_training():
         "layer 3",
     ]
     assert all(len(axes.collections) == 2 for axes in figure.axes)
-    once = plots.expert_use(use, levels, [{"step": 2, **record}])  # nothing to draw over one step
+    once = curves.expert_use(use, levels, [{"step": 2, **record}])  # nothing to draw over one step
     assert not once.axes[-1].collections
-    assert plots.to_png(figure).startswith(b"\x89PNG")
+    assert drawing.to_png(figure).startswith(b"\x89PNG")

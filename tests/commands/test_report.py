@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from hotstart.commands import plots, report
+from hotstart.commands import curves, report
 from hotstart.commands.page import VIDEO_BYTES
 from hotstart.commands.video import write_video
 from hotstart.control import RowLog
@@ -97,7 +97,7 @@ def _write(path, **changes):
 
 def test_further_plots_stand_under_their_headings(tmp_path):
     use = np.full((2, 5, 4), 0.25)
-    figure = plots.expert_use(use, np.linspace(0, 1, 5), [])
+    figure = curves.expert_use(use, np.linspace(0, 1, 5), [])
     text, page = _write(tmp_path / "report.html", figures={"Experts": figure})
     assert "Experts" in page.text
     assert 'aria-label="Experts"' in text

@@ -1,0 +1,102 @@
+"""Figures of a training: the loss, and which experts work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from .drawing import SERIES, STYLE, label_plainly, label_points, make_axes
+
+
+def learning_curve(metrics: Sequence[Mapping[str, float]]) -> Figure:
+    """Training and validation loss over the steps, on a log axis; records may lack either."""
+    with mpl.rc_context(STYLE):
+        figure, axes = make_axes("training step", "loss [squared normalised units]", height=3.4)
+        _draw_loss(axes, metrics, "loss", "training", SERIES[0], 1.2)
+        _draw_loss(axes, metrics, "validation_loss", "validation", SERIES[1], 1.8)
+        axes.set_yscale("log")
+        label_plainly(axes.yaxis)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        labels: list[tuple[float, float, str]] = []
+        for line in axes.lines:
+            steps, losses = line.get_data()
+            labels.append((float(steps[-1]), float(losses[-1]), str(line.get_label())))
+        label_points(axes, labels)
+        return figure
+
+
+def _draw_loss(
+    axes: Axes,
+    metrics: Sequence[Mapping[str, float]],
+    key: str,
+    name: str,
+    color: str,
+    width: float,
+) -> None:
+    """One curve; marked where it has so few points that a line alone would be lost."""
+    steps, losses = [], []
+    for record in metrics:
+        if record.get(key, 0) > 0:
+            steps.append(record["step"])
+            losses.append(record[key])
+    marker = None
+    if len(steps) < 3:
+        marker = "o"
+    if steps:
+        axes.plot(steps, losses, color=color, lw=width, label=name, marker=marker, ms=4)
+
+
+def expert_use(
+    use: np.ndarray, levels: np.ndarray, metrics: Sequence[Mapping[str, float]]
+) -> Figure:
+    """Which experts work, a column for each layer: over noise levels on top, over training below.
+
+    `use` (L, N, experts) at `levels` (N,) sums to one over the experts, or less where one alone is
+    chosen; of `metrics` those records count that hold `experts/layer1/1` and so on.
+    """
+    layers = len(use)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(max(4.8, 1.9 * layers), 4.2))
+        grid = figure.subplots(2, layers, sharey=True, squeeze=False)
+        for layer in range(layers):
+            axes = grid[0, layer]
+            axes.stackplot(levels, use[layer].T, colors=SERIES, alpha=0.85)
+            _name_experts(axes, levels, use[layer])
+            axes.set(title=f"layer {layer + 1}", xlabel="noise level", xlim=(0, 1), ylim=(0, 1))
+            _draw_training_use(grid[1, layer], metrics, layer, use.shape[2])
+        grid[0, 0].set_ylabel("share of each expert")
+        grid[1, 0].set_ylabel("share over all levels")
+        figure.tight_layout()
+        return figure
+
+
+def _name_experts(axes: Axes, levels: np.ndarray, use: np.ndarray) -> None:
+    """Numbers in the bands of the experts, where each is widest; `use` is (N, experts)."""
+    tops = np.cumsum(use, axis=1)
+    for expert in range(use.shape[1]):
+        widest = int(np.argmax(use[:, expert]))
+        if use[widest, expert] > 0.08:
+            middle = tops[widest, expert] - use[widest, expert] / 2
+            at = float(np.clip(levels[widest], 0.06, 0.94))
+            axes.text(at, middle, str(expert + 1), ha="center", va="center", fontsize=8)
+
+
+def _draw_training_use(
+    axes: Axes, metrics: Sequence[Mapping[str, float]], layer: int, experts: int
+) -> None:
+    """Shares of a layer's experts over the training steps."""
+    keys = [f"experts/layer{layer + 1}/{expert + 1}" for expert in range(experts)]
+    steps, shares = [], []
+    for record in metrics:
+        if keys[0] in record:
+            steps.append(record["step"])
+            shares.append([record[key] for key in keys])
+    if len(steps) > 1:
+        axes.stackplot(steps, np.array(shares).T, colors=SERIES, alpha=0.85)
+        axes.xaxis.set_major_locator(MaxNLocator(2, integer=True))
+    axes.set(xlabel="training step")
