@@ -11,8 +11,6 @@ from ._source import read_tree
 from ._svg import Drawing
 
 PLACES = {
-    "__main__": 1.8,
-    "__init__": -0.6,
     "cli": 1.8,
     "benchmarks": 3.4,
     "commands": 3.4,
@@ -39,10 +37,10 @@ Edge = tuple[str, str]
 
 
 def read_edges(root: Path) -> set[Edge]:
-    """Imports from one top folder or root file to another one."""
+    """Imports from one top folder or root file to another one, but for `__init__` and `__main__`"""
     edges = set()
     for mine, target in find_arrows(read_tree(root), root.name):
-        if mine[0] != target[0]:
+        if mine[0] != target[0] and not mine[0].startswith("__"):
             edges.add((mine[0], target[0]))
     return edges
 
@@ -61,7 +59,7 @@ def draw_house(root: Path) -> str:
     floors = read_floors(root)
     edges = leave_out_implied(read_edges(root))
     points = place_rooms({name for edge in edges for name in edge}, floors)
-    drawing = Drawing(650, 42 + DOWN * len({floors[name] for name in points}))
+    drawing = Drawing(560, 42 + DOWN * len({floors[name] for name in points}))
     for start, end in sorted(edges):
         above, below = points[start], points[end]
         drawing.arrow((above[0], above[1] + HIGH), (below[0], below[1] - 1))
@@ -78,7 +76,7 @@ def place_rooms(names: set[str], floors: Mapping[str, float]) -> dict[str, tuple
     for name in sorted(names):
         if name not in PLACES:
             raise ConfigError(f"{name} has no place in the picture: add it to PLACES in {__file__}")
-        points[name] = (ACROSS * (PLACES[name] + 1.1), 20.0 + DOWN * levels.index(floors[name]))
+        points[name] = (ACROSS * PLACES[name] + 30, 20.0 + DOWN * levels.index(floors[name]))
     return points
 
 

@@ -148,7 +148,8 @@ def draw_panel(
     drawing.text(left, top - 10, title)
     if executed:
         drawing.box(begin, top, BAR * HORIZON.executed, HIGH, "chunk")
-        drawing.text(begin + 46, floor + 14, executed, "small chunk-text")
+        behind = begin + 2 + 44 * (frozen > 0)
+        drawing.text(behind, floor + 14, executed, "small chunk-text")
     if frozen:
         drawing.box(begin, top, BAR * frozen, HIGH, "frozen")
         drawing.text(begin + 2, floor + 14, "frozen", "small frozen-text")

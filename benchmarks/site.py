@@ -98,7 +98,7 @@ def make_block(words: str) -> str:
 
     Raises ConfigError for anything else.
     """
-    kind, _, name = words.partition(" ")
+    kind, name = split_words(words)
     if kind == "options":
         return make_part_table(name)
     if kind == "environment":
@@ -110,6 +110,12 @@ def make_block(words: str) -> str:
     raise ConfigError(
         f"a page asks for {words!r}; options, environment, choices and verb can be made"
     )
+
+
+def split_words(words: str) -> tuple[str, str]:
+    """The first word and the others; these are empty where there is one only."""
+    first = words.split(" ")[0]
+    return first, words[len(first) + 1 :]
 
 
 def make_part_table(words: str) -> str:
@@ -124,7 +130,7 @@ def make_part_table(words: str) -> str:
 
 def make_verb_table(words: str) -> str:
     """The options of a verb or of one of its actions, as `data convert`."""
-    name, _, action = words.partition(" ")
+    name, action = split_words(words)
     verb = VERBS[name]
     cls = verb.options
     if action:
