@@ -35,6 +35,8 @@ class Purpose(IntEnum):
     LATENCY = 10  # how long a plan takes in simulation
     ANCHORS = 11  # k-means, and the training of the head that chooses an anchor
     CALIBRATION = 12  # the moments of the data that a warm start is measured at
+    FINETUNING_STARTS = 13  # which episodes a rollout of fine-tuning begins
+    FINETUNING = 14  # a critic's first weights, and the order of denoising steps in an update
 
 
 def seed_sequence(seed: int, purpose: Purpose, step: int = 0) -> np.random.SeedSequence:

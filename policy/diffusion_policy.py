@@ -36,6 +36,7 @@ from .registry import build
 from .samplers.base import PlanOutcome, PlanRequest, PreviousPlan, Sampler, check_finite
 from .samplers.conditioning import condition
 from .samplers.fresh import Fresh
+from .samplers.loop import Transition
 from .state import Plan, PolicyState, adopt_plans, create_state, push_observation
 
 
@@ -122,12 +123,18 @@ class DiffusionPolicy:
 
     @torch.no_grad()
     def plan(
-        self, state: PolicyState, rows: IntArray, executed: IntArray, frozen: IntArray | None = None
+        self,
+        state: PolicyState,
+        rows: IntArray,
+        executed: IntArray,
+        frozen: IntArray | None = None,
+        trace: list[Transition] | None = None,
     ) -> Planned:
         """New plans for `rows` (R,), and their Ta actions (R, Ta, A) in the robot's units.
 
         The first action belongs to the newest observation; `executed` and `frozen` (R,): see
-        `spec.PlanQuery`. Raises ConfigError for a row that has observed nothing, and for a plan
+        `spec.PlanQuery`. `trace` gets the transitions of every sampling loop, see `PlanRequest`.
+        Raises ConfigError for a row that has observed nothing, and for a plan
         that is not finite.
         """
         if bool((state.seen[rows] == 0).any()):
@@ -147,7 +154,7 @@ class DiffusionPolicy:
             frozen=torch.as_tensor(frozen).to(device),
         )
         noise = RowNoise(state.seeds[rows], state.plan.count[rows], device)
-        request = PlanRequest(condition(self.model, observed, self.horizon), noise, previous)
+        request = PlanRequest(condition(self.model, observed, self.horizon), noise, previous, trace)
         outcome = self.sampler(request)
         check_finite(outcome.plan)
         chunk = self._decode(outcome.plan[:, self._executable_steps(outcome)], observed)

@@ -28,6 +28,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
         f"{_HERE}.denoisers.transformer.DiffusionTransformer",
         f"{_HERE}.denoisers.mode.ModeTransformer",
         f"{_HERE}.denoisers.published_unet.PublishedUnet",
+        f"{_HERE}.denoisers.split.SplitNetwork",
     ),
     "schedule": (
         f"{_HERE}.diffusion.schedule.VPCosine",

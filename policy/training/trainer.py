@@ -34,6 +34,7 @@ from .batches import Prefetcher, WindowBatches
 from .data import TrainingData, check_specs, fit_normalizer, prepare_data
 from .ema import EMA
 from .metrics import MetricsLog
+from .optimizer_state import load_optimizer, pack_optimizer, select_tensors
 from .processes import current_share, draw_rows, synchronize
 from .settings import TrainingSettings
 from .slow_steps import SlowSteps
@@ -321,10 +322,7 @@ class Trainer:
         tensors: dict[str, Tensor] = {}
         for name, weight in self.model.state_dict().items():
             tensors[f"model.{name}"] = weight
-        for number, moments in self.optimizer.state_dict()["state"].items():
-            for name, moment in moments.items():
-                tensors[f"optimizer.{number}.{name}"] = torch.as_tensor(moment)
-        return tensors
+        return tensors | pack_optimizer(self.optimizer, "optimizer")
 
     def _resume(self) -> None:
         """Go on from `checkpoints/last`, if it is there.
@@ -351,8 +349,8 @@ class Trainer:
     ) -> None:
         """Go on from weights, optimiser and counters, as `_tensors` and `_save` wrote them."""
         self.ema.model.load_state_dict(saved.state_dict())
-        self.model.load_state_dict(_select(tensors, "model."))
-        self._load_optimizer(_select(tensors, "optimizer."))
+        self.model.load_state_dict(select_tensors(tensors, "model."))
+        load_optimizer(self.optimizer, tensors, "optimizer")
         self._take_threads(int(state.get("threads", 0)))
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
         self.best = math.inf
@@ -376,15 +374,6 @@ class Trainer:
         if before and not self.settings.threads and before <= torch.get_num_threads():
             torch.set_num_threads(before)
 
-    def _load_optimizer(self, moments: Mapping[str, Tensor]) -> None:
-        """Load moments, `NUMBER.NAME`, into the optimiser."""
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, moment in moments.items():
-            number, name = key.split(".", 1)
-            state.setdefault(int(number), {})[name] = moment
-        whole = self.optimizer.state_dict()
-        self.optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
-
     def _check_same_run(self, meta: Mapping[str, Any], config: ModelConfig, folder: Path) -> None:
         """Raise CheckpointError for a checkpoint of other data, another model or other settings."""
         mend = f"choose another run name, or delete {self.folder} to begin anew"
@@ -405,15 +394,6 @@ class Trainer:
             )
         if other:
             raise CheckpointError(f"{folder} was trained with another training.{other}: {mend}")
-
-
-def _select(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with `prefix`, without it."""
-    chosen = {}
-    for name, tensor in tensors.items():
-        if name.startswith(prefix):
-            chosen[name.removeprefix(prefix)] = tensor
-    return chosen
 
 
 def _make_optimizer(model: PolicyModel, settings: TrainingSettings) -> torch.optim.AdamW:

@@ -1,0 +1,1 @@
+"""Fine-tuning of diffusion policies with reinforcement learning, from any source of rollouts."""

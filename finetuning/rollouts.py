@@ -1,0 +1,166 @@
+"""Rollouts of a policy whose denoising steps are recorded.
+
+Letters: N chunks, B rows, F features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..policy.diffusion_policy import DiffusionPolicy
+from ..policy.samplers.loop import Transition
+from ..policy.state import PolicyState
+from ..spec import BoolArray, FloatArray, IntArray
+from .chains import Transitions, keep_trained
+from .critic import Critic, describe_rows
+from .sources import RolloutSource, Turn
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """N chunks in B rows, and the denoising steps that made them.
+
+    Plan n * B + b is chunk n of row b.
+    """
+
+    steps: Transitions | None  # None: no step can be trained
+    tokens: Tensor  # (N B, K, E)
+    features: Tensor  # (N B, F)
+    value: FloatArray  # (N, B)
+    next_value: FloatArray  # (N, B) of what the chunk led to, final observations included
+    reward: FloatArray  # (N, B)
+    terminated: BoolArray  # (N, B)
+    done: BoolArray  # (N, B)
+    success: BoolArray  # (N, B)
+    periods: IntArray  # (N, B) control periods that were run
+
+    def count_episodes(self) -> tuple[int, int]:
+        """Episodes that came to their end, and how many of them succeeded."""
+        ended = self.done & (self.periods > 0)
+        return int(ended.sum()), int((ended & self.success).sum())
+
+
+@dataclass
+class _Rows:
+    """What the rows are at before a chunk."""
+
+    state: PolicyState
+    elapsed: FloatArray  # (B,)
+    has_plan: BoolArray  # (B,)
+
+
+class Collector:
+    """Runs a policy in a source and records what an update needs."""
+
+    def __init__(
+        self, policy: DiffusionPolicy, source: RolloutSource, critic: Critic, below: float
+    ) -> None:
+        """`policy` has an exploring sampler; steps at levels up to `below` are recorded."""
+        self.policy, self.source = policy, source
+        self.critic = critic
+        self.below = below
+
+    @torch.no_grad()
+    def collect(self, chunks: int, seeds: IntArray) -> Rollout:
+        """`chunks` (N) chunks in all rows, from new episodes on.
+
+        seeds (N + 1, B): of the first episodes, and of one that begins after each chunk
+        """
+        everyone = np.arange(self.source.rows)
+        observation = self.source.begin(everyone, seeds[0].tolist())
+        state = self.policy.observe(self.policy.initial_state(seeds[0].tolist()), observation)
+        rows = _Rows(state, np.zeros(len(everyone)), np.zeros(len(everyone), bool))
+        steps: list[Transitions] = []
+        described: list[tuple[Tensor, Tensor]] = []
+        turns: list[Turn] = []
+        next_values: list[NDArray[np.float64]] = []
+        for number in range(chunks):
+            tokens, features = self._describe(rows)
+            actions, recorded = self._plan(rows, number * len(everyone))
+            turn = self.source.step(actions)
+            self._push(rows, turn)
+            described.append((tokens, features))
+            turns.append(turn)
+            steps += recorded
+            next_values.append(self._evaluate(self._describe(rows)[1]))
+            self._begin_anew(rows, np.flatnonzero(turn.done), seeds[number + 1])
+        features = torch.cat([each for _, each in described])
+        joined = None
+        if steps:
+            joined = Transitions.join(steps)
+        return Rollout(
+            steps=joined,
+            tokens=torch.cat([each for each, _ in described]),
+            features=features,
+            value=self._evaluate(features).reshape(chunks, -1),
+            next_value=np.stack(next_values),
+            reward=np.stack([turn.reward for turn in turns]),
+            terminated=np.stack([turn.terminated for turn in turns]),
+            done=np.stack([turn.done for turn in turns]),
+            success=np.stack([turn.success for turn in turns]),
+            periods=np.stack([turn.steps for turn in turns]),
+        )
+
+    def _plan(self, rows: _Rows, first: int) -> tuple[FloatArray, list[Transitions]]:
+        """Actions (B, Ta, A) of all rows, and the denoising steps; their plans count from `first`.
+
+        Rows with a plan and rows without are planned apart, so that every recorded loop has the
+        rows that were asked for.
+        """
+        horizon = self.policy.horizon
+        width = self.policy.action_spec.width
+        actions = np.zeros((len(rows.has_plan), horizon.executed, width))
+        recorded: list[Transitions] = []
+        for chosen in (np.flatnonzero(rows.has_plan), np.flatnonzero(~rows.has_plan)):
+            if len(chosen) == 0:
+                continue
+            trace: list[Transition] = []
+            executed = np.full(len(chosen), horizon.executed)
+            planned = self.policy.plan(rows.state, chosen, executed, trace=trace)
+            rows.state = self.policy.adopt(rows.state, planned)
+            actions[chosen] = planned.actions
+            level = torch.as_tensor(planned.plan.level)
+            chunk = torch.as_tensor(first + chosen)
+            kept = keep_trained(trace, level, chunk, horizon, self.below)
+            if kept is not None:
+                recorded.append(kept)
+        rows.has_plan[:] = True
+        return actions, recorded
+
+    def _push(self, rows: _Rows, turn: Turn) -> None:
+        """Observe every frame of a turn; a row whose episode was over has nothing new."""
+        for place, frame in enumerate(turn.frames):
+            new = turn.steps > place
+            rows.state = self.policy.observe(rows.state, frame, new=new)
+        rows.elapsed = turn.elapsed.copy()
+
+    def _begin_anew(self, rows: _Rows, over: IntArray, seeds: IntArray) -> None:
+        """Begin new episodes in the rows `over` (R,); seeds (B,)."""
+        if len(over) == 0:
+            return
+        chosen = seeds[over].tolist()
+        observation = self.source.begin(over, chosen)
+        rows.state = self.policy.reset_rows(rows.state, over, chosen)
+        nothing_new = np.zeros(len(rows.has_plan), bool)
+        rows.state = self.policy.observe(rows.state, observation, new=nothing_new)
+        rows.elapsed[over] = 0.0
+        rows.has_plan[over] = False
+
+    def _describe(self, rows: _Rows) -> tuple[Tensor, Tensor]:
+        """Condition tokens (B, K, E) and the critic's features (B, F)."""
+        model = self.policy.model
+        observed = {name: torch.as_tensor(each) for name, each in rows.state.history.items()}
+        tokens = model.encode_tokens(observed)
+        features = describe_rows(
+            model, self.policy.sampler, rows.state, observed, tokens, rows.elapsed
+        )
+        return tokens, features
+
+    def _evaluate(self, features: Tensor) -> NDArray[np.float64]:
+        """Values (M,) of features (M, F)."""
+        return self.critic(features).double().numpy()

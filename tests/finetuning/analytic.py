@@ -1,0 +1,49 @@
+"""A task whose best action is known, whatever the state."""
+
+import numpy as np
+from hotstart.finetuning.sources import Turn
+from hotstart.spec import ActionSpec, ObsKey, ObsSpec
+
+OBS = ObsSpec({"state": ObsKey((2,))})
+ACTIONS = ActionSpec.plain(2)
+BEST = np.array([0.4, -0.3])
+
+
+class TargetSource:
+    """Reward of a chunk: minus the mean squared distance of its actions from `BEST`.
+
+    Episodes last `length` chunks and are truncated.
+    """
+
+    real = True
+    rate_hz = 10.0
+
+    def __init__(self, rows=16, length=2):
+        self.rows, self.length = rows, length
+        self.obs_spec, self.action_spec = OBS, ACTIONS
+        self.state = np.zeros((rows, 2), np.float32)
+        self.count = np.zeros(rows, int)
+
+    def begin(self, rows, seeds):
+        for row, seed in zip(rows, seeds, strict=True):
+            self.state[row] = np.random.default_rng(seed).uniform(-1, 1, 2)
+            self.count[row] = 0
+        return {"state": self.state.copy()}
+
+    def step(self, actions):
+        error = np.square(actions - BEST).mean((1, 2))
+        self.count += 1
+        nothing = np.zeros(self.rows, bool)
+        over = self.count >= self.length
+        return Turn(
+            frames=[{"state": self.state.copy()}] * actions.shape[1],
+            reward=-error,
+            terminated=nothing,
+            truncated=over,
+            success=error < 0.02,
+            steps=np.full(self.rows, actions.shape[1]),
+            elapsed=self.count / self.length,
+        )
+
+    def close(self):
+        pass
