@@ -51,6 +51,22 @@ def _draw_loss(
         axes.plot(steps, losses, color=color, lw=width, label=name, marker=marker, ms=4)
 
 
+def tuning_curve(metrics: Sequence[Mapping[str, float]]) -> Figure:
+    """Success of the exploring policy's rollouts over the real steps that fine-tuning has taken."""
+    with mpl.rc_context(STYLE):
+        figure, axes = make_axes(
+            "real control periods [thousands]", "success of rollouts, with exploration", height=3.4
+        )
+        steps, shares = [], []
+        for record in metrics:
+            if "training_steps" in record and "success" in record:
+                steps.append(record["training_steps"] / 1000)
+                shares.append(record["success"])
+        axes.plot(steps, shares, color=SERIES[0], lw=1.4, marker="o", ms=3)
+        axes.set_ylim(0, 1)
+        return figure
+
+
 def expert_use(
     use: np.ndarray, levels: np.ndarray, metrics: Sequence[Mapping[str, float]]
 ) -> Figure:

@@ -50,7 +50,7 @@ def evaluate(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path]]:
     """
     check(config)
     model, meta = checkpoint.load(config["checkpoint"], config["device"])
-    task = _choose_task(config, meta)
+    task = choose_task(config, meta)
     begun = Unfinished(_find_unfinished(config), _identify(config, meta, task), config["overwrite"])
     with begun.told(config["episodes"]), start_robot(task, config) as robot:
         timing = PlannerTiming.of(config, label(config), robot.rate_hz)
@@ -152,7 +152,7 @@ def _list_settings(node: Mapping[str, Any], sampler: Sampler) -> dict[str, Any]:
     return found
 
 
-def _choose_task(config: Mapping[str, Any], meta: Mapping[str, Any]) -> Mapping[str, Any]:
+def choose_task(config: Mapping[str, Any], meta: Mapping[str, Any]) -> Mapping[str, Any]:
     """The task that was given, or the one that the checkpoint was trained on.
 
     Raises ConfigError where there is neither.

@@ -18,6 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ..finetuning.registry import METHODS
 from ..policy.registry import TARGETS
 from ..policy.training.settings import TrainingSettings
 from ..spec import ConfigError, Horizon, nearest, shorten, unknown
@@ -28,7 +29,13 @@ from .reader import explain_unknown, name_arguments, read_value
 from .schema import MOST, VERBS
 
 MODULE = __name__.rsplit(".", 1)[0]
-OUTPUT = {"collect": ("out",), "train": ("name",), "evaluate": ("out", "video"), "demo": ("name",)}
+OUTPUT = {
+    "collect": ("out",),
+    "train": ("name",),
+    "evaluate": ("out", "video"),
+    "demo": ("name",),
+    "finetune": ("name",),
+}
 """Verb -> the options that say where it writes."""
 ENVIRONMENT = "task.options."
 """Options below this belong to the environment: a task's file need not name all of them."""
@@ -339,7 +346,7 @@ def _register() -> None:
     for name, verb in VERBS.items():
         if verb.composed and verb.options:
             store.store(name=f"schema_{name}", node=make_node(verb.options))
-    for axis, targets in TARGETS.items():
+    for axis, targets in {**TARGETS, **METHODS}.items():
         for target in targets:
             name = target.rsplit(".", 1)[1]
             _store_target(store, axis, target, f"schema_{name}")

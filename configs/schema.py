@@ -145,6 +145,31 @@ class Evaluate:
 
 
 @dataclass
+class Finetune:
+    """Tune a checkpoint with reinforcement learning in simulation, for the sampler it is run with.
+
+    The same command goes on with a run that was stopped. At the end base and tuned policy are
+    evaluated on the same fresh seeds and compared, and results say every real step that was spent.
+
+      hotstart finetune runs/push task=metaworld task.options.task=push-v3 inference=rti
+    """
+
+    checkpoint: str = option(REQUIRED, "the base: a checkpoint or a run", positional=True)
+    inference: Any = option(MISSING, "sampler that is tuned for, and deployed with")
+    method: Any = option(MISSING, "how to tune")
+    task: TaskConfig | None = option(None, "another task than the checkpoint's own")
+    name: str = option("", "the run's name; empty: the base's and the method's")
+    runs: str = option("runs", "folder of all runs")
+    executed: int | None = option(
+        None, "actions of each chunk to execute instead of the checkpoint's own Ta", "ticks"
+    )
+    episodes: int = option(200, "episodes of the comparison with the base; 0: none")
+    seed: int = option(100000, "seed of its first episode; fine-tuning takes others")
+    num_envs: int = option(50, "environments of the comparison that run in step")
+    workers: int = option(-1, WORKERS)
+
+
+@dataclass
 class Demo(Learning):
     """Collect, train and evaluate robosuite Lift, and write the report: runs/demo/report.html."""
 
@@ -319,6 +344,9 @@ VERBS: dict[str, Verb] = {
         actions={"info": Info, "convert": Convert, "verify": Verify, "download": Download},
     ),
     "train": Verb("train a policy on a data set", Train, composed=True),
+    "finetune": Verb(
+        "tune a checkpoint with reinforcement learning in simulation", Finetune, composed=True
+    ),
     "evaluate": Verb("run a checkpoint in simulation and measure it", Evaluate, composed=True),
     "checkpoint": Verb(
         "import a policy that was trained elsewhere; fit what warm and anchored starts need",

@@ -58,7 +58,16 @@ ONLY = {
         "numpy",
         "scipy",
     },
-    "configs": {"spec", "system", "policy", "configs", "hydra", "omegaconf", "numpy"},
+    "configs": {
+        "spec",
+        "system",
+        "policy",
+        "finetuning",
+        "configs",
+        "hydra",
+        "omegaconf",
+        "numpy",
+    },
     "__main__": {"cli"},
 }
 """All that these may import besides the standard library."""

@@ -1,0 +1,55 @@
+import json
+
+import pytest
+from hotstart.cli import main
+from hotstart.policy import checkpoint
+from hotstart.policy.denoisers.split import SplitNetwork
+
+from .test_pipeline import pusht_run  # noqa: F401  the same tiny run
+
+WORDS = [
+    *("task.max_steps=24", "inference.steps=2", "method.rows=2", "method.chunks=2"),
+    *("method.iterations=2", "method.trained_steps=1", "method.reward=score", "workers=0"),
+    *("episodes=2", "num_envs=2"),
+]
+
+
+@pytest.fixture(scope="module")
+def tuned(pusht_run, tmp_path_factory):  # noqa: F811
+    folder = tmp_path_factory.mktemp("tuned")
+    words = [str(pusht_run[0]), "task=pusht", f"runs={folder}", "name=t", *WORDS]
+    assert main(["finetune", *words]) == 0
+    return folder / "t", words
+
+
+def test_base_and_tuned_policy_are_compared_on_the_same_seeds(tuned):
+    folder, _ = tuned
+    base = json.loads((folder / "base.json").read_text())
+    after = json.loads((folder / "tuned.json").read_text())
+    assert [each["seed"] for each in base["per_episode"]] == [100000, 100001]
+    assert [each["seed"] for each in after["per_episode"]] == [100000, 100001]
+    assert base["sampler_settings"] == after["sampler_settings"]
+    assert base["weights_hash"] != after["weights_hash"]
+    spent = sum(each["steps"] for each in base["per_episode"] + after["per_episode"])
+    assert after["ledger"]["evaluation"] == spent
+    # two iterations of two chunks of eight ticks in two rows
+    assert after["ledger"]["training"] == 2 * 2 * 8 * 2
+    assert list((folder / "comparison").glob("*.html"))
+    assert (folder / "success.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_tuned_policy_is_a_checkpoint_like_any_other(tuned, tmp_path, capsys):
+    folder, words = tuned
+    model, meta = checkpoint.load(folder)
+    assert isinstance(model.network, SplitNetwork)
+    assert meta["finetuned_iterations"] == 2
+    assert meta["tuned_from"] == words[0]
+    given = ["task=pusht", "task.max_steps=8", "inference=rti", "episodes=1", "workers=0"]
+    assert main(["evaluate", str(folder), *given, f"out={tmp_path / 'r.json'}"]) == 0
+    # The same command is done at once, and another setting is refused.
+    capsys.readouterr()
+    assert main(["finetune", *words, "episodes=0"]) == 2
+    assert "'episodes' is given twice" in capsys.readouterr().err
+    rest = [word for word in words if not word.startswith("episodes")]
+    assert main(["finetune", *rest, "episodes=0", "method.rate=0.5"]) == 2
+    assert "tuned with another rate" in capsys.readouterr().err
