@@ -46,6 +46,7 @@ def find_anchors(text: str) -> set[str]:
             anchor = f"{base}-{number}"
         anchors.add(anchor)
         anchors.add(re.sub(r"[-\s]+", "-", words).strip("-"))
+    anchors.update(re.findall(r"^::: ([\w.]+)$", plain, re.MULTILINE))  # of the API reference
     anchors.update(re.findall(r"\{ *#([\w.-]+)", plain))
     anchors.update(re.findall(r"\b(?:id|name)=\"([^\"]+)\"", plain))
     return anchors
@@ -74,11 +75,12 @@ def test_every_link_leads_somewhere(page):
 
 def test_broken_links_are_found(tmp_path):
     (tmp_path / "other.md").write_text(
-        "# A [title](x.md), twice\n\n# A title, twice\n## By { #hand }\n"
+        "# A [title](x.md), twice\n# A title, twice\n## By { #hand }\n::: a.B\n"
     )
     page = tmp_path / "page.md"
     page.write_text(
-        "# Here\n[a](#here) [b](other.md#a-title-twice-1) [c](other.md#hand) [d](https://x.y)\n"
+        "# Here\n[a](#here) [b](other.md#a-title-twice-1) [c](other.md#hand) [d](other.md#a.B)\n"
+        "[d](https://x.y)\n"
         '[e](#gone) [f](other.md#gone) ![g](gone.png) <a href="gone">h</a>\n'
         "`[code](no)`\n```\n[code](no)\n# no\n```\n[i](#no)\n"
     )
