@@ -14,6 +14,7 @@ from .system.threads import set_up_environment
 
 if TYPE_CHECKING:  # the same names as in _PUBLIC, for type checkers and editors
     from .checks import check_fit as check_fit
+    from .commands.checkpoint import import_checkpoint as import_checkpoint
     from .control import LoopSettings as LoopSettings
     from .control import RealClock as RealClock
     from .control import RowLog as RowLog
@@ -108,6 +109,7 @@ set_up_environment()  # before anything imports torch
 
 _PUBLIC = {
     "check_fit": "checks",
+    "import_checkpoint": "commands.checkpoint",
     "LoopSettings": "control",
     "RealClock": "control",
     "RowLog": "control",

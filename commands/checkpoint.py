@@ -5,8 +5,9 @@ Give a policy what warm starts and anchored starts need.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from ..configs.schema import Anchors, Calibrate, Import
@@ -17,6 +18,7 @@ from ..policy.fitting.anchors import fit_anchors
 from ..policy.fitting.calibration import STARTS, calibrate
 from ..policy.foreign.diffusion_policy import import_ckpt
 from ..policy.foreign.lerobot import import_policy, read_origin
+from ..policy.model import PolicyModel
 from ..spec import ConfigError, shorten, unknown
 from ..system.versions import versions
 
@@ -61,8 +63,52 @@ def add_anchors(options: Anchors) -> int:
     return 0
 
 
-def import_checkpoint(options: Import) -> int:
-    """Write a checkpoint of a policy that was trained elsewhere."""
+def import_checkpoint(
+    source: Path | str,
+    out: Path | str,
+    *,
+    fps: float | None = None,
+    task: str | None = None,
+    names: Mapping[str, str] | None = None,
+) -> Path:
+    """Take over a policy that was trained elsewhere, as `hotstart checkpoint import` does.
+
+    Args:
+        source: a folder that LeRobot's save_pretrained wrote, or a low-dim .ckpt of Diffusion
+            Policy, of which only tensors are read
+        out: folder of the checkpoint to write; it is returned
+        fps: control rate that it was trained at [Hz]; None: what the folder says
+        task: environment that `evaluate` takes unless told otherwise; None: what the folder says
+        names: what its observations are called here, as {"observation.state": "agent_pos"}
+
+    Raises:
+        CheckpointError: for a policy that cannot be read, or would run differently here
+        ConfigError: where neither the folder nor the arguments say rate and task
+
+    Example:
+        run = hotstart.import_checkpoint("pretrained_model", "runs/imported", fps=10, task="pusht")
+        agent = hotstart.load(run, hotstart.WarmStart(steps=2))
+    """
+    pairs = tuple(f"{theirs}:{ours}" for theirs, ours in (names or {}).items())
+    _take_over(Import(Path(source), Path(out), fps, task, pairs))
+    return Path(out)
+
+
+def run_import(options: Import) -> int:
+    """Write a checkpoint of a policy that was trained elsewhere, and say what it is."""
+    model = _take_over(options)
+    horizon = model.config.horizon
+    parameters = sum(p.numel() for p in model.parameters())
+    print(
+        f"{options.out}: {parameters:,} parameters, "
+        f"To {horizon.observed}, T {horizon.planned}, Ta {horizon.executed}, "
+        f"observes {', '.join(model.config.obs_spec.keys)}"
+    )
+    return 0
+
+
+def _take_over(options: Import) -> PolicyModel:
+    """Write a checkpoint of a policy that was trained elsewhere; returns the model."""
     checkpoint.check_target(options.out)
     names = _read_names(options.names)
     fps, task = _find_origin(options)
@@ -86,14 +132,7 @@ def import_checkpoint(options: Import) -> int:
         },
     }
     checkpoint.save(options.out, model, meta)
-    horizon = model.config.horizon
-    parameters = sum(p.numel() for p in model.parameters())
-    print(
-        f"{options.out}: {parameters:,} parameters, "
-        f"To {horizon.observed}, T {horizon.planned}, Ta {horizon.executed}, "
-        f"observes {', '.join(model.config.obs_spec.keys)}"
-    )
-    return 0
+    return model
 
 
 def _find_origin(options: Import) -> tuple[float, str]:
@@ -140,7 +179,7 @@ def _read_names(pairs: Sequence[str]) -> dict[str, str]:
 
 
 ACTIONS: dict[str, Callable[[Any], int]] = {
-    "import": import_checkpoint,
+    "import": run_import,
     "calibrate": calibrate_start,
     "anchors": add_anchors,
 }

@@ -162,6 +162,16 @@ def test_a_folder_by_hand_is_taken_over_with_the_statistics_beside_the_weights(f
     assert model.regimes == ("constant",)
 
 
+def test_a_folder_is_imported_in_python_and_acts(folder, tmp_path):
+    names = {"observation.state": "agent_pos"}
+    with pytest.raises(ConfigError, match=r"give fps=RATE_HZ and task=NAME"):
+        hotstart.import_checkpoint(folder, tmp_path / "run", names=names)
+    run = hotstart.import_checkpoint(folder, tmp_path / "run", fps=10, task="pusht", names=names)
+    agent = hotstart.load(run, hotstart.WarmStart(steps=2))
+    assert agent.rate_hz == 10
+    assert np.isfinite(agent.act({"agent_pos": np.zeros(2)})).all()
+
+
 @pytest.mark.parametrize(
     ("keys", "match"),
     [
