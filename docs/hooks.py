@@ -1,7 +1,8 @@
-"""BENCHMARKS.md lies at the root of the checkout and is a page of the documentation too."""
+"""BENCHMARKS.md and the scripts of examples/ lie outside of docs/ and are pages of the site too."""
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from typing import Any
@@ -9,17 +10,33 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
-ABOVE = re.compile(r"\]\(\.\./((?:\.\./)*BENCHMARKS\.md)")
-"""A link from a page of docs/ to it, as it stands in the checkout."""
+FIGURES = re.compile(r"\]\(\.\./((?:\.\./)*BENCHMARKS\.md)")
+EXAMPLE = re.compile(r"\]\(\.\./((?:\.\./)*)examples/(\w+)\.py\)")
+"""Links from pages of docs/ to them, as they stand in the checkout."""
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the page, its links into docs/ as they are on the site."""
+    """Add both pages; links into docs/ become those of the site."""
     text = (ROOT / "BENCHMARKS.md").read_text(encoding="utf-8").replace("](docs/", "](")
     files.append(File.generated(config, "BENCHMARKS.md", content=text))
+    files.append(File.generated(config, "examples.md", content=write_examples()))
     return files
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Links to it, as they are on the site."""
-    return ABOVE.sub(r"](\1", markdown)
+    """Links to both pages, as they are on the site."""
+    markdown = FIGURES.sub(r"](\1", markdown)
+    return EXAMPLE.sub(r"](\1examples.md#\2)", markdown)
+
+
+def write_examples() -> str:
+    """A page with every script of examples/, each a section with its first line as the lead."""
+    parts = [
+        "# Examples",
+        "Whole scripts, each run by a test. They lie in the folder `examples` of the checkout.",
+    ]
+    for path in sorted((ROOT / "examples").glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        lead = (ast.get_docstring(ast.parse(text)) or "").split("\n")[0]
+        parts += [f"## {path.name} {{ #{path.stem} }}", lead, f"```python\n{text}```"]
+    return "\n\n".join(parts) + "\n"
