@@ -15,6 +15,8 @@ PLACES = {
     "benchmarks": 3.4,
     "commands": 3.4,
     "configs": 1.8,
+    "finetuning": 2.5,
+    "world_model": 0.6,
     "policy": 1.8,
     "envs": 3.2,
     "real_robot": 0.6,

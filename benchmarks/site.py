@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, is_dataclass, replace
@@ -120,30 +121,31 @@ def split_words(words: str) -> tuple[str, str]:
 
 def make_part_table(words: str) -> str:
     """The options of a choice, as `inference=rti`."""
-    axis = words.partition("=")[0]
-    verb = "train"
-    if axis not in default_choices(verb):
-        verb = "evaluate"
-    (node,) = compose_parts(verb, [axis], [words]).values()
-    return make_table("", list_part(axis, node))
+    axis = words.split("=")[0]
+    for verb in ("train", "evaluate", "finetune"):
+        if axis in default_choices(verb):
+            (node,) = compose_parts(verb, [axis], [words]).values()
+            return make_table("", list_part(axis, node))
+    raise ConfigError(f"a page asks for the options of {words}; no verb has such an axis")
 
 
 def make_verb_table(words: str) -> str:
-    """The options of a verb or of one of its actions, as `data convert`."""
+    """What a verb or one of its actions does, as `data convert`, and its options."""
     name, action = split_words(words)
     verb = VERBS[name]
     cls = verb.options
     if action:
         cls = verb.actions[action]
     assert cls is not None
+    meaning = inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0] + "\n\n"
     if not verb.composed:
-        return make_table("", read_options(cls).values())
+        return meaning + make_table("", read_options(cls).values())
     axes = default_choices(name)
     options = []
     for key, value in flatten_options(cls).items():
         if key not in axes and not key.startswith("task.") and not is_dataclass(value.hint):
             options.append(replace(value, name=key))
-    return make_table("", options)
+    return meaning + make_table("", options)
 
 
 def make_table(prefix: str, options: Iterable[Option]) -> str:

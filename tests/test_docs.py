@@ -7,6 +7,7 @@ import hotstart
 import pytest
 from hotstart.benchmarks import _house, site
 from hotstart.configs.compose import list_choices
+from hotstart.configs.schema import VERBS
 from hotstart.spec import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -49,6 +50,15 @@ def test_every_sampler_has_a_page_with_its_options():
     fresh = {"ddpm", "dpmpp", "plms", "euler"}  # the page of ddim
     for choice in set(list_choices("inference")) - fresh:
         assert f"options inference={choice} -->" in pages
+
+
+def test_every_verb_and_action_is_among_the_commands():
+    text = (DOCS / "commands.md").read_text()
+    for name, verb in VERBS.items():
+        for action in verb.actions:
+            assert f"## {name} {action}\n" in text
+        if not verb.actions:
+            assert f"## {name}\n" in text
 
 
 def list_sampler_pages():
