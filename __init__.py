@@ -14,7 +14,11 @@ from .system.threads import set_up_environment
 
 if TYPE_CHECKING:  # the same names as in _PUBLIC, for type checkers and editors
     from .checks import check_fit as check_fit
+    from .commands.api import collect as collect
+    from .commands.api import compare as compare
+    from .commands.api import evaluate as evaluate
     from .commands.checkpoint import import_checkpoint as import_checkpoint
+    from .commands.comparison_page import Comparison as Comparison
     from .control import LoopSettings as LoopSettings
     from .control import RealClock as RealClock
     from .control import RowLog as RowLog
@@ -46,6 +50,7 @@ if TYPE_CHECKING:  # the same names as in _PUBLIC, for type checkers and editors
     from .policy.denoisers.published_unet import PublishedUnet as PublishedUnet
     from .policy.denoisers.transformer import DiffusionTransformer as DiffusionTransformer
     from .policy.denoisers.unet import ConditionalUnet as ConditionalUnet
+    from .policy.describing import node as node
     from .policy.diffusion.regimes import Regimes as Regimes
     from .policy.diffusion.schedule import Flow as Flow
     from .policy.diffusion.schedule import IndexTable as IndexTable
@@ -65,6 +70,7 @@ if TYPE_CHECKING:  # the same names as in _PUBLIC, for type checkers and editors
     from .policy.encoders.state import StateEncoder as StateEncoder
     from .policy.model import ModelConfig as ModelConfig
     from .policy.model import PolicyModel as PolicyModel
+    from .policy.registry import register as register
     from .policy.samplers.anchored import Anchored as Anchored
     from .policy.samplers.base import PlanOutcome as PlanOutcome
     from .policy.samplers.base import PlanRequest as PlanRequest
@@ -75,7 +81,6 @@ if TYPE_CHECKING:  # the same names as in _PUBLIC, for type checkers and editors
     from .policy.samplers.real_time_chunking import RealTimeChunking as RealTimeChunking
     from .policy.samplers.streaming import Streaming as Streaming
     from .policy.samplers.warm_start import WarmStart as WarmStart
-    from .policy.training.api import node as node
     from .policy.training.api import train as train
     from .policy.training.settings import TrainingSettings as TrainingSettings
     from .real_robot import make_robot as make_robot
@@ -109,7 +114,11 @@ set_up_environment()  # before anything imports torch
 
 _PUBLIC = {
     "check_fit": "checks",
+    "collect": "commands.api",
+    "compare": "commands.api",
+    "evaluate": "commands.api",
     "import_checkpoint": "commands.checkpoint",
+    "Comparison": "commands.comparison_page",
     "LoopSettings": "control",
     "RealClock": "control",
     "RowLog": "control",
@@ -141,6 +150,7 @@ _PUBLIC = {
     "PublishedUnet": "policy.denoisers.published_unet",
     "DiffusionTransformer": "policy.denoisers.transformer",
     "ConditionalUnet": "policy.denoisers.unet",
+    "node": "policy.describing",
     "Regimes": "policy.diffusion.regimes",
     "Flow": "policy.diffusion.schedule",
     "IndexTable": "policy.diffusion.schedule",
@@ -160,6 +170,7 @@ _PUBLIC = {
     "StateEncoder": "policy.encoders.state",
     "ModelConfig": "policy.model",
     "PolicyModel": "policy.model",
+    "register": "policy.registry",
     "Anchored": "policy.samplers.anchored",
     "PlanOutcome": "policy.samplers.base",
     "PlanRequest": "policy.samplers.base",
@@ -170,7 +181,6 @@ _PUBLIC = {
     "RealTimeChunking": "policy.samplers.real_time_chunking",
     "Streaming": "policy.samplers.streaming",
     "WarmStart": "policy.samplers.warm_start",
-    "node": "policy.training.api",
     "train": "policy.training.api",
     "TrainingSettings": "policy.training.settings",
     "make_robot": "real_robot",

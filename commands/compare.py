@@ -49,19 +49,23 @@ def run(options: Compare) -> int:
         outputs.check_folder(options.out)
     entries = read_entries(options.files)
     comparison = compare(entries, find_base(entries, options.baseline))
-    text = describe_comparison(comparison)
-    print(text)
+    print(describe_comparison(comparison))
     if not options.out:
         print(f"\nnext: {write_call(options, Path('comparison'))}   # plots and a page")
         return 0
-    outputs.write_text(options.out / "comparison.txt", text + "\n")
-    figures = draw_figures(entries, options.measure)
-    written = write_figures(figures, options.out)
-    page = options.out / PAGE
-    write_comparison_page(page, comparison, figures, write_call(options, options.out))
-    print(f"\n{options.out}: {', '.join(['comparison.txt', PAGE, *written])}")
-    print(f"next: open {page} in a browser")
+    written = write_files(comparison, options, options.out)
+    print(f"\n{options.out}: {', '.join(written)}")
+    print(f"next: open {options.out / PAGE} in a browser")
     return 0
+
+
+def write_files(comparison: Comparison, options: Compare, folder: Path) -> list[str]:
+    """The table, a page and the plots of a comparison, in `folder`; returns the file names."""
+    outputs.write_text(folder / "comparison.txt", describe_comparison(comparison) + "\n")
+    figures = draw_figures(comparison.entries, options.measure)
+    written = write_figures(figures, folder)
+    write_comparison_page(folder / PAGE, comparison, figures, write_call(options, folder))
+    return ["comparison.txt", PAGE, *written]
 
 
 def compare(entries: Sequence[Entry], base: Entry) -> Comparison:

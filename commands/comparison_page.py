@@ -59,6 +59,16 @@ class Comparison:
     base: Entry
     paired: Sequence[tuple[Entry, PairedDifference]]
     remarks: Sequence[str]
+    text: str = ""
+    """The tables as `hotstart compare` prints them; only `hotstart.compare` fills it."""
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def differences(self) -> dict[str, PairedDifference]:
+        """The difference of each paired result from the base, by the result's name."""
+        return {entry.name: paired for entry, paired in self.paired}
 
 
 def write_comparison_page(

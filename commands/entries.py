@@ -17,14 +17,18 @@ class Entry:
 
     name: str
     path: Path
-    result: dict[str, Any]
+    result: Mapping[str, Any]
 
 
 def read_entries(files: Sequence[Path]) -> list[Entry]:
     """Load results and name them; raises ConfigError for a file that is given twice."""
     if len({file.resolve() for file in files}) < len(files):
         raise ConfigError("a result file is given twice; give each once")
-    loaded = list(map(results.load, files))
+    return make_entries(list(map(results.load, files)), files)
+
+
+def make_entries(loaded: Sequence[Mapping[str, Any]], files: Sequence[Path]) -> list[Entry]:
+    """Results with names that tell them apart; `files` names them where nothing else does."""
     entries = []
     for name, file, result in zip(name_results(loaded, files), files, loaded, strict=True):
         entries.append(Entry(name, file, result))

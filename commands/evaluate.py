@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,22 +33,40 @@ def run(config: Mapping[str, Any]) -> int:
     for instruction, share in result.get("tasks", {}).items():
         print(f"  {results.success_words(share)} of {share['episodes']:>3}: {instruction}")
     print(f"{result['task']}, {result['inference']}: {headline(result)}", flush=True)
-    if config["out"]:
-        results.save(result, Path(config["out"]))
-    if videos:
-        print(f"to watch: {write_gallery(config, result, videos)}")
+    page = write_files(config, result, videos)
+    if page is not None:
+        print(f"to watch: {page}")
     for purpose, command in advise_after_evaluation(config, result).items():
         print(f"{purpose}: {command}")
     return 0
 
 
-def evaluate(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path]]:
+def write_files(
+    config: Mapping[str, Any], result: Mapping[str, Any], videos: Sequence[Path]
+) -> Path | None:
+    """Write the result where one is wanted, and the page that shows the videos; returns the page.
+
+    None where there are no videos.
+    """
+    if config["out"]:
+        results.save(result, Path(config["out"]))
+    if videos:
+        return write_gallery(config, result, videos)
+    return None
+
+
+def evaluate(
+    config: Mapping[str, Any], sampler: Sampler | None = None
+) -> tuple[dict[str, Any], list[Path]]:
     """The result of a composed configuration, and the videos that were asked for.
 
-    Nothing but videos is written, and what is finished while it goes on, see `unfinished`. Raises
-    ConfigError as `check` does, and WorkerError where a worker process dies or does not answer.
+    `sampler` is used in place of the one that the configuration describes. Nothing but videos is
+    written, and what is finished while it goes on, see `unfinished`. Raises ConfigError as `check`
+    does, and WorkerError where a worker process dies or does not answer.
     """
     check(config)
+    if sampler is None:
+        sampler = build_sampler(config["inference"])
     model, meta = checkpoint.load(config["checkpoint"], config["device"])
     task = choose_task(config, meta)
     begun = Unfinished(_find_unfinished(config), _identify(config, meta, task), config["overwrite"])
@@ -56,7 +74,7 @@ def evaluate(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Path]]:
         timing = PlannerTiming.of(config, label(config), robot.rate_hz)
         policy = DiffusionPolicy(
             model.set_precision(config["precision"]),
-            build_sampler(config["inference"]),
+            sampler,
             config["executed"],
             timing.replan_at,
         )

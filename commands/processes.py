@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import forkserver, get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
+from types import ModuleType
 from typing import Any, TypeVar
 
 from ..envs.lifelines import end_with, without_terminal_signals
@@ -94,7 +96,8 @@ class _Worker:
         self.connection, theirs = context.Pipe()
         with theirs:
             self._process = context.Process(target=_serve, args=(theirs, build, arguments))
-            self._process.start()
+            with _without_main():
+                self._process.start()
 
     def submit(self, number: int, item: Any) -> None:
         """Send an item; raises WorkerError if the worker is dead."""
@@ -132,8 +135,22 @@ def _start_server() -> None:
     with without_terminal_signals():
         # It lets Ctrl-C through again, so the server is started apart from it.
         resource_tracker.ensure_running()
-    with _environment(ONE_THREAD), without_terminal_signals():
+    with _environment(ONE_THREAD), without_terminal_signals(), _without_main():
         forkserver.ensure_running()
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Within it a new process does not import the caller's script.
+
+    It needs nothing of it, and one without `if __name__ == "__main__"` would run once more.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @contextmanager

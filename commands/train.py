@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from ..checks import rates_differ
 from ..configs.compose import fill
+from ..datasets.check import find_faults
 from ..datasets.locks import hold
 from ..datasets.store import Store
 from ..policy.denoisers.base import Network
@@ -30,6 +31,8 @@ from .next_steps import evaluate_run
 def run(config: Mapping[str, Any]) -> int:
     """Train as the configuration says, or go on where the run of that name stopped."""
     store = Store.open(config["data"])
+    for fault in find_faults(store):
+        print(f"Warning: {fault}")
     folder = Path(config["runs"]) / config["name"]
     with hold(folder, CheckpointError, shared=True):
         trainer = build(config, store, folder)

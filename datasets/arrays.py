@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spec import ActionSpec, DataError, IntArray, ObsKey, ObsSpec
+from ..spec import TEXT_KEY, ActionSpec, DataError, IntArray, ObsKey, ObsSpec
 from .episodes import (
     ACTION,
     EXTRAS,
@@ -23,17 +23,31 @@ from .kinds import decide_key
 
 
 class Arrays:
-    """Episodes given as dicts of arrays (n, ...).
+    """Episodes given as dicts of arrays (n, ...): a data set to train on.
 
-    An episode holds an `action` of shape (n, A), observations, and perhaps the extras. `fps` is
-    the steps per second. Specifications that are not given are deduced from the first episode:
-    actions get plain names, `kinds.decide_key` tells pictures from states. A warning says where a
-    picture's axes or type of numbers change. Raises DataError as `Store.append` and `decide_key`.
+    An episode holds an `action` of shape (n, A), observations, and perhaps the extras. Observations
+    are states (n, ...), pictures (n, height, width, channels) as uint8, and an instruction as one
+    text. Specifications that are not given are deduced from the first episode: actions get plain
+    names, `kinds.decide_key` tells pictures from states. A warning says where a picture's axes or
+    type of numbers change.
+
+    Args:
+        episodes: the episodes, at least one
+        fps: steps per second [Hz]
+        action_spec: names, units and kinds of the A numbers of an action; None: plain names
+        obs_spec: shape, dtype and kind of every observation; None: as the arrays say
+
+    Raises:
+        DataError: for keys that are missing, of different lengths, or not finite, and for arrays
+            that could be states or pictures
+
+    Example:
+        data = hotstart.Arrays([{"state": states, "action": actions}], fps=20)
     """
 
     def __init__(
         self,
-        episodes: Sequence[Mapping[str, NDArray[Any]]],
+        episodes: Sequence[Mapping[str, NDArray[Any] | str]],
         fps: float,
         action_spec: ActionSpec | None = None,
         obs_spec: ObsSpec | None = None,
@@ -93,7 +107,7 @@ def check_fps(fps: float) -> float:
     return float(fps)
 
 
-def deduce_action_spec(episode: Mapping[str, NDArray[Any]]) -> ActionSpec:
+def deduce_action_spec(episode: Mapping[str, NDArray[Any] | str]) -> ActionSpec:
     """Plain names for the A numbers of the episode's actions (n, A); DataError when there are
     none.
     """
@@ -105,12 +119,12 @@ def deduce_action_spec(episode: Mapping[str, NDArray[Any]]) -> ActionSpec:
     return ActionSpec.plain(shape[1])
 
 
-def deduce_obs_spec(episode: Mapping[str, NDArray[Any]]) -> ObsSpec:
+def deduce_obs_spec(episode: Mapping[str, NDArray[Any] | str]) -> ObsSpec:
     """What each key of an episode is, see `kinds.decide_key`."""
     keys: dict[str, ObsKey] = {}
     for name, array in episode.items():
         if name != ACTION and name not in EXTRAS:
-            keys[name] = _deduce_key(name, np.asarray(array))
+            keys[name] = _deduce_key(name, array)
     if not keys:
         raise DataError(
             f"the first episode has no observation, only {list(episode)}; add at least one key, "
@@ -119,8 +133,11 @@ def deduce_obs_spec(episode: Mapping[str, NDArray[Any]]) -> ObsSpec:
     return ObsSpec(keys)
 
 
-def _deduce_key(name: str, array: NDArray[Any]) -> ObsKey:
-    """What kind of observation an array (n, ...) holds."""
+def _deduce_key(name: str, values: NDArray[Any] | str) -> ObsKey:
+    """What kind of observation an array (n, ...) holds, or a text."""
+    if isinstance(values, str):
+        return TEXT_KEY
+    array = np.asarray(values)
     if array.ndim == 0:
         raise DataError(
             f"{name!r} is one {array.dtype} in episode 0; observations are numbers of shape "

@@ -21,6 +21,8 @@ ERROR, WARNING = "error: ", "warning: "
 OUTLIER_RANGES = 10.0  # a number this many times the 1 % to 99 % range away from it
 FROZEN_SHARE = 0.2  # of the steps of an episode in which nothing at all changes
 RATE_SHARE = 0.05
+MOST_SHOWN = 8
+"""So many findings are shown before a training."""
 TINY = 1e-3
 """A state whose scale is below this share of its size, or of 1, is blown up by the normaliser."""
 
@@ -43,6 +45,27 @@ def verify(dataset: Dataset) -> list[str]:
         if not any(map(is_error, findings)):
             findings += _check_episodes(dataset)
     return sorted(findings, key=lambda text: not is_error(text))
+
+
+def find_faults(dataset: Dataset) -> list[str]:
+    """What deserves a look before a training, in plain words and at most MOST_SHOWN lines.
+
+    Raises DataError where the data set cannot be trained on.
+    """
+    findings = verify(dataset)
+    errors = [finding for finding in findings if is_error(finding)]
+    if errors:
+        said = "; ".join(finding.removeprefix(ERROR) for finding in _shorten_findings(errors))
+        raise DataError(f"the data set cannot be trained on: {said}")
+    return [finding.removeprefix(WARNING) for finding in _shorten_findings(findings)]
+
+
+def _shorten_findings(findings: list[str]) -> list[str]:
+    """The first findings, and how many more there are."""
+    if len(findings) <= MOST_SHOWN:
+        return findings
+    more = len(findings) - MOST_SHOWN
+    return [*findings[:MOST_SHOWN], f"and {more} more findings: `hotstart data verify` lists them"]
 
 
 def is_error(finding: str) -> bool:

@@ -10,7 +10,17 @@ from typing import Any, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spec import ActionSpec, DataError, IntArray, ObsKey, ObsKind, ObsSpec, cut, shorten
+from ..spec import (
+    ActionSpec,
+    DataError,
+    IntArray,
+    ObsKey,
+    ObsKind,
+    ObsSpec,
+    cut,
+    shorten,
+    text_to_bytes,
+)
 from .kinds import check_image_key, explain_key, read_key
 
 ACTION = "action"
@@ -79,9 +89,11 @@ def list_arrays(action_spec: ActionSpec, obs_spec: ObsSpec) -> dict[str, ObsKey]
 
 
 def check_episode(
-    episode: Mapping[str, NDArray[Any]], wanted: Mapping[str, ObsKey], number: int, fps: float
+    episode: Mapping[str, NDArray[Any] | str], wanted: Mapping[str, ObsKey], number: int, fps: float
 ) -> dict[str, NDArray[Any]]:
     """The episode with the dtypes of the specification and with timestamps [s], checked.
+
+    An instruction may be one text, which then holds at every step.
 
     `number` is the episode's place in the data set, for messages. Timestamps that are not given
     become frame / fps. Raises DataError on missing or unknown keys, wrong shapes, lengths or
@@ -94,7 +106,11 @@ def check_episode(
             keys[name] = extra_key(name)
     checked: dict[str, NDArray[Any]] = {}
     for name, key in keys.items():
-        checked[name] = _check_array(name, np.asarray(episode[name]), key, number)
+        values = episode[name]
+        if key.kind == "language" and isinstance(values, str):
+            steps = np.shape(episode[ACTION])[:1]
+            values = np.tile(text_to_bytes(values), (*steps, 1))
+        checked[name] = _check_array(name, np.asarray(values), key, number)
     length = _check_length(checked, number)
     checked.setdefault(TIMESTAMP, np.arange(length, dtype=np.float64) / fps)
     return checked

@@ -201,15 +201,15 @@ class Store:
         """Hex digest of every array and of the episode ends; it is written into checkpoints."""
         return content_hash(self)
 
-    def append(self, episode: Mapping[str, NDArray[Any]]) -> None:
+    def append(self, episode: Mapping[str, NDArray[Any] | str]) -> None:
         """Add one episode: the observation's keys and `action`, each (n, ...).
 
-        It may hold `reward`, `success` and `timestamp` [s] too. Raises DataError, before anything
-        is written, when the episode does not fit the specifications.
+        An instruction may be one text. The episode may hold `reward`, `success` and `timestamp` [s]
+        too. Raises DataError, before anything is written, when it does not fit the specifications.
         """
         self.extend([episode])
 
-    def extend(self, episodes: Sequence[Mapping[str, NDArray[Any]]]) -> None:
+    def extend(self, episodes: Sequence[Mapping[str, NDArray[Any] | str]]) -> None:
         """Add several episodes at once, which is faster than one by one.
 
         After a kill all of them are there or none. Raises DataError as `append` does.

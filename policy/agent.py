@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..rows import Array
-from ..spec import ConfigError, FloatArray, Observation, ObsKey
+from ..spec import ConfigError, FloatArray, Observation, ObsKey, text_to_bytes
 from .diffusion_policy import DiffusionPolicy
 from .samplers.base import Sampler
 from .state import read_observation
@@ -42,9 +42,16 @@ class Agent:
     def act(self, observation: Mapping[str, ArrayLike]) -> FloatArray:
         """The action (A,) for this control period, in the robot's units.
 
-        The observation maps keys to arrays without a batch axis, even where there is one key only.
-        Raises ConfigError for anything else, and names the key that is missing or of another shape
-        or dtype.
+        Args:
+            observation: key -> array without a batch axis, even where there is one key only: states
+                in the units of the training data, pictures (height, width, channels) as uint8, an
+                instruction as a text
+
+        Raises:
+            ConfigError: for a key that is missing or of another shape or dtype, and names it
+
+        Example:
+            action = agent.act({"state": state, "image": frame, "instruction": "open the drawer"})
         """
         self._state = self.policy.observe(self._state, self._add_row_axis(observation))
         if not self._queue:
@@ -79,6 +86,8 @@ class Agent:
 def _read_one(name: str, value: ArrayLike, key: ObsKey) -> Array:
     """The observation (*shape) of one key; ConfigError where it has another shape or dtype."""
     shape = tuple(key.shape)
+    if key.kind == "language" and isinstance(value, str):
+        return text_to_bytes(value)
     try:
         array = np.asarray(value)
     except ValueError as error:
@@ -96,8 +105,20 @@ def _read_one(name: str, value: ArrayLike, key: ObsKey) -> Array:
 def load(
     path: Path | str, inference: Sampler | Mapping[str, Any] | None = None, device: str = "cpu"
 ) -> Agent:
-    """An agent from a checkpoint or a run, with a sampler or the configuration of one.
+    """An agent from a checkpoint or a run, to act in one's own environment.
 
-    None is DDIM in 10 steps. Raises CheckpointError and ConfigError, see `DiffusionPolicy.load`.
+    Args:
+        path: folder of a checkpoint or of a run
+        inference: the sampler, or the configuration of one; None is DDIM in 10 steps
+        device: torch device of the network, as "cpu" or "cuda"
+
+    Raises:
+        CheckpointError: where the checkpoint cannot be read
+        ConfigError: where the checkpoint was not trained for the sampler
+
+    Example:
+        agent = hotstart.load("runs/mine", hotstart.WarmStart(steps=2))
+        agent.reset(seed=0)
+        action = agent.act(observation)  # once per control period
     """
     return Agent(DiffusionPolicy.load(path, inference, device))

@@ -7,9 +7,9 @@ an installed package (entry-point group `hotstart.encoders`) is refused before a
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from ..spec import ConfigError, cut, shorten
 from ..system.plugins import added, fits, hints_of, words_of
@@ -53,13 +53,39 @@ TARGETS: dict[str, tuple[str, ...]] = {
     ),
 }
 """Axis of the configuration -> the classes that it may name. A new one is one line here."""
+Axis = Literal["encoder", "denoiser", "schedule", "solver", "actions", "inference"]
+Class = TypeVar("Class", bound=type)
+_OWN: dict[str, dict[str, type]] = {}
+"""Axis -> dotted name -> class, of those that this program has registered."""
+
+
+def register(axis: Axis) -> Callable[[Class], Class]:
+    """A class decorator: from now on this program may build the class, from checkpoints too.
+
+    Whoever loads the checkpoint must import the module that registers the class. A package names
+    its encoders in the entry-point group `hotstart.encoders` instead, and every program finds them.
+
+    Raises ConfigError for an axis that does not exist.
+
+    Example:
+        @hotstart.register("encoder")
+        class MyEncoder(torch.nn.Module): ...
+    """
+    if axis not in TARGETS:
+        raise ConfigError(f"unknown axis {shorten(axis)}; there are {', '.join(TARGETS)}")
+
+    def add(own: Class) -> Class:
+        _OWN.setdefault(axis, {})[f"{own.__module__}.{own.__qualname__}"] = own
+        return own
+
+    return add
 
 
 def list_targets(axis: str) -> tuple[str, ...]:
     """Dotted names that the axis may hold, ours first, then those of installed packages."""
     if axis not in TARGETS:
         raise ConfigError(f"unknown axis {shorten(axis)}; there are {', '.join(TARGETS)}")
-    found = list(TARGETS[axis])
+    found = [*TARGETS[axis], *_OWN.get(axis, {})]
     for entry in added(f"hotstart.{axis}s").values():
         found.append(entry.target.replace(":", "."))
     return tuple(found)
@@ -80,9 +106,10 @@ def build(axis: str, node: Mapping[str, Any], **given: Any) -> Any:
     if target not in TARGETS.get(axis, ()) and target not in list_targets(axis):
         raise ConfigError(
             f"the configuration's {axis} names the target {shorten(target)}, which is not one of "
-            f"hotstart's: {', '.join(list_targets(axis))}. Nothing was imported."
+            f"hotstart's: {', '.join(list_targets(axis))}. Nothing was imported; "
+            f"a class of your own is added by hotstart.register({axis!r})"
         )
-    factory = _import(str(target))
+    factory = _find_class(axis, str(target))
     chosen = dict(node)
     del chosen["_target_"]
     _check_keys(axis, factory, {**chosen, **given})
@@ -96,14 +123,17 @@ def fill_defaults(axis: str, node: Mapping[str, Any]) -> dict[str, Any]:
     """
     whole: dict[str, Any] = {}
     if node.get("_target_") in list_targets(axis):
-        for parameter in inspect.signature(_import(node["_target_"])).parameters.values():
+        for parameter in inspect.signature(_find_class(axis, node["_target_"])).parameters.values():
             if isinstance(parameter.default, PLAIN):
                 whole[parameter.name] = parameter.default
     return {**whole, **node}
 
 
-def _import(target: str) -> Any:
+def _find_class(axis: str, target: str) -> Any:
     """What a dotted name of a registered target means."""
+    own = _OWN.get(axis, {})
+    if target in own:
+        return own[target]
     module, name = target.rsplit(".", 1)
     return getattr(import_module(module), name)
 

@@ -2,17 +2,28 @@
 add one's own encoder.
 """
 
+import inspect
+import json
 import subprocess
 import sys
+from functools import partial
 
 import hotstart
 import numpy as np
 import pytest
 import torch
-from hotstart.policy.registry import build
-from hotstart.spec import ConfigError
+from hotstart.cli import main
+from hotstart.configs.naming import name_sampler
+from hotstart.configs.schema import VERBS
+from hotstart.policy import registry
+from hotstart.policy.describing import describe_part
+from hotstart.policy.diffusion_policy import build_sampler
+from hotstart.policy.registry import TARGETS, build
+from hotstart.spec import ConfigError, DataError
+from hotstart.system.options import read_options
 
 TINY_UNET = {"channels": (8, 16), "groups": 4, "level_width": 8}
+UNET = partial(hotstart.ConditionalUnet, **TINY_UNET)
 ENCODER = '''
 from torch import nn
 
@@ -43,7 +54,7 @@ def recordings(count=12, steps=30):
 def train(folder, **parts):
     data = hotstart.Arrays(recordings(), fps=20)
     settings = hotstart.TrainingSettings(steps=4, batch=8, warmup=1)
-    parts = {"denoiser": hotstart.node(hotstart.ConditionalUnet, **TINY_UNET), **parts}
+    parts = {"denoiser": UNET, **parts}
     return hotstart.train(data, folder, settings, progress=False, **parts)
 
 
@@ -124,3 +135,211 @@ def test_foreign_targets_are_refused_before_anything_is_imported():
         build("encoder", {"_target_": "os.system", "command": "true"})
     with pytest.raises(ConfigError, match=r"denoiser.chanels is unknown; ConditionalUnet takes"):
         build("denoiser", hotstart.node(hotstart.ConditionalUnet, chanels=(8,)))
+
+
+def make_own_encoder():
+    """A class as a script has it: no package names it."""
+
+    class Newest(torch.nn.Module):
+        def __init__(self, obs_spec, observed, width=6):
+            super().__init__()
+            self.tokens, self.token_width = 1, width
+            self.layer = torch.nn.Linear(2, width)
+
+        def forward(self, observation):
+            return self.layer(observation["state"][:, -1:])
+
+    return Newest
+
+
+def test_an_encoder_of_a_script_is_trained_and_loaded_once_it_is_registered(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "_OWN", {})
+    own = make_own_encoder()
+    encoder = partial(own, width=5)
+    with pytest.raises(ConfigError, match=r"hotstart.register\('encoder'\)"):
+        train(tmp_path / "run", encoder=encoder)
+    hotstart.register("encoder")(own)
+    train(tmp_path / "run", encoder=encoder)
+    agent = hotstart.load(tmp_path / "run", hotstart.Fresh(steps=1))
+    assert agent.policy.model.encoder.layer.out_features == 5
+    with pytest.raises(ConfigError, match="unknown axis 'encoders'"):
+        hotstart.register("encoders")  # pyright: ignore[reportArgumentType]
+
+
+def test_pictures_and_instructions_are_trained_on_and_acted_by(tmp_path):
+    rng = np.random.default_rng(0)
+    episodes = []
+    for text in ("push the block", "open the drawer"):
+        episode = {
+            "state": rng.normal(size=(12, 2)),
+            "image": rng.integers(0, 255, (12, 16, 16, 3), dtype=np.uint8),
+            "instruction": text,
+            "action": rng.normal(size=(12, 2)),
+        }
+        episodes.append(episode)
+    data = hotstart.Arrays(episodes, fps=10)
+    kinds = [key.kind for key in data.obs_spec.keys.values()]
+    assert kinds == ["state", "image", "language"]
+    camera = partial(hotstart.ImageEncoder, channels=8, stages=1, keypoints=4, token_width=8)
+    hotstart.train(
+        data,
+        tmp_path / "run",
+        hotstart.TrainingSettings(steps=2, batch=4),
+        encoder=partial(hotstart.InstructionEncoder, base=camera, buckets=16),
+        denoiser=UNET,
+        horizon=hotstart.Horizon(2, 12, 4),
+        progress=False,
+    )
+    agent = hotstart.load(tmp_path / "run", hotstart.Fresh(steps=1))
+    seen = {"state": np.zeros(2), "image": np.zeros((16, 16, 3), np.uint8)}
+    actions = []
+    for text in ("push the block", "push the block", "open the drawer"):
+        agent.reset(seed=0)
+        actions.append(agent.act({**seen, "instruction": text}))
+    np.testing.assert_array_equal(actions[0], actions[1])
+    assert np.abs(actions[0] - actions[2]).max() > 1e-4
+
+
+def test_what_would_spoil_a_training_is_said_before_it(tmp_path):
+    episodes = recordings()
+    for episode in episodes:
+        episode["action"][:, 1] = 0.5
+    settings = hotstart.TrainingSettings(steps=1, batch=2)
+    data = hotstart.Arrays(episodes, fps=20)
+    with pytest.warns(UserWarning, match=r"is always 0.5; a policy will command exactly this"):
+        hotstart.train(data, tmp_path / "run", settings, denoiser=UNET, progress=False)
+    short = hotstart.Arrays([{"state": np.zeros((1, 2)), "action": np.zeros((1, 2))}], fps=20)
+    with pytest.raises(DataError, match=r"cannot be trained on: no episode has 2 steps"):
+        hotstart.train(short, tmp_path / "other", settings, progress=False)
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.fixture(scope="module")
+def pushed(tmp_path_factory):
+    """A store of random pushing with one episode twice, and a folder for runs."""
+    pytest.importorskip("pymunk")
+    folder = tmp_path_factory.mktemp("pushed")
+    store = hotstart.collect(
+        folder / "pusht.zarr",
+        "pusht",
+        demonstrator="random",
+        keep="all",
+        episodes=2,
+        max_steps=20,
+        workers=0,
+    )
+    store.append(store.episode(0))
+    return store, folder
+
+
+@pytest.fixture(scope="module")
+def mine(pushed):
+    """A run on it that was trained in Python."""
+    store, folder = pushed
+    settings = hotstart.TrainingSettings(steps=2, batch=4)
+    hotstart.train(store.path, folder / "mine", settings, denoiser=UNET, progress=False)
+    return folder / "mine"
+
+
+TINY_CLI = [
+    "denoiser.channels=[8,16]",
+    "denoiser.groups=4",
+    "denoiser.level_width=8",
+    "training.steps=2",
+    "training.batch=4",
+]
+EPISODES = {"task": "pusht", "episodes": 2, "num_envs": 2, "workers": 0, "max_steps": 10}
+
+
+def test_a_run_trained_in_python_is_evaluated_by_the_command_line_with_the_same_result(
+    mine, tmp_path
+):
+    out = tmp_path / "rti.json"
+    words = ["episodes=2", "num_envs=2", "workers=0", "task=pusht", "task.max_steps=10"]
+    words += ["inference=rti", "inference.steps=1", "inference.cold=2"]
+    assert main(["evaluate", str(mine), f"out={out}", *words]) == 0
+    commanded = hotstart.read_result(out)
+    sampler = hotstart.WarmStart(steps=1, cold=2)
+    found = hotstart.evaluate(mine, sampler, out=tmp_path / "python.json", **EPISODES)
+    assert json.dumps(found) == json.dumps(hotstart.read_result(tmp_path / "python.json"))
+    for key in ("inference", "sampler_settings", "task_options", "per_episode", "weights_hash"):
+        assert found[key] == commanded[key]
+    compared = hotstart.compare(out, tmp_path / "python.json")
+    assert [paired.score.mean for paired in compared.differences.values()] == [0]
+    assert "Difference from rti-1" in str(compared)
+    assert hotstart.compare(commanded, found).base.name == "rti-1 result1"
+    with pytest.raises(ConfigError, match="does not say which task it was trained for"):
+        hotstart.evaluate(mine)
+
+
+def test_a_run_of_the_command_line_is_evaluated_in_python_and_its_data_looked_through(
+    pushed, capsys
+):
+    store, folder = pushed
+    words = [str(store.path), "task=pusht", "task.max_steps=10", f"runs={folder}", "name=cli"]
+    assert main(["train", *words, *TINY_CLI]) == 0
+    assert "Warning: episode 2 is the same as episode 0" in capsys.readouterr().out
+    sampler = hotstart.Fresh(steps=1)
+    found = hotstart.evaluate(folder / "cli", sampler, episodes=2, num_envs=2, workers=0)
+    assert (found["task"], found["inference"], found["episodes"]) == ("pusht", "ddim-1", 2)
+
+
+class Still(hotstart.Sampler):
+    """A sampler as a script has it: plans of zeros."""
+
+    def __init__(self, steps: int = 3) -> None:
+        self.steps = steps
+
+    def __call__(self, request):
+        plan = torch.zeros_like(request.draw())
+        return hotstart.PlanOutcome(plan, torch.zeros(len(plan), dtype=torch.int64))
+
+
+def test_a_sampler_of_a_script_is_evaluated(mine):
+    found = hotstart.evaluate(mine, Still(), **EPISODES)
+    assert found["inference"] == "Still-3"
+    assert found["nfe"]["cold"] == 0
+
+
+NAMES = {
+    "Fresh": "ddim",
+    "WarmStart": "rti",
+    "Streaming": "sdp",
+    "RealTimeChunking": "rtc",
+    "BidirectionalDecoding": "bid",
+    "Anchored": "anchored",
+    "ClassifierFreeGuidance": "cfg",
+}
+
+
+@pytest.mark.parametrize("target", TARGETS["inference"])
+def test_every_sampler_says_how_it_was_made_and_what_the_command_line_calls_it(target):
+    name = target.rpartition(".")[2]
+    made = getattr(hotstart, name)(solver=hotstart.DPMSolverPP(order=1), steps=3)
+    node = describe_part(made)
+    assert node["solver"]["order"] == 1
+    again = build_sampler(node)
+    assert describe_part(again) == node
+    default = describe_part(getattr(hotstart, name)())
+    assert name_sampler(default) == NAMES[name]
+
+
+def test_samplers_of_one_class_are_called_by_their_solver():
+    named = {}
+    for solver in (hotstart.DDIM(1.0), hotstart.DPMSolverPP(), hotstart.PLMS()):
+        named[type(solver).__name__] = name_sampler(describe_part(hotstart.Fresh(solver=solver)))
+    assert named == {"DDIM": "ddpm", "DPMSolverPP": "dpmpp", "PLMS": "plms"}
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "collect"])
+def test_functions_have_the_options_and_defaults_of_the_command_line(verb):
+    schema = VERBS[verb].options
+    assert schema is not None
+    options = read_options(schema)
+    parameters = dict(inspect.signature(getattr(hotstart, verb)).parameters)
+    for name in ("task", "task_options", "max_steps"):
+        del parameters[name]
+    assert set(parameters) == set(options) - {"task"}
+    for name, parameter in parameters.items():
+        if name not in ("checkpoint", "inference", "out", "video"):
+            assert parameter.default == options[name].default

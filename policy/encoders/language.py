@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from ...spec import ConfigError, ObsSpec, bytes_to_text, shorten
+from ..describing import node
 from ..registry import build
 from ..training.processes import draw_rows
+from .base import Encoder
 from .sentences import SentenceEmbedding
 from .state import StateEncoder
 
 TextEncoderName = Literal["learned", "sentences"]
-STATES = {"_target_": f"{StateEncoder.__module__}.{StateEncoder.__qualname__}"}
 
 
 class WordEmbedding(nn.Module):
@@ -50,7 +51,8 @@ class WordEmbedding(nn.Module):
 class InstructionEncoder(nn.Module):
     """The tokens of the encoder `base`, and one more for the observation's key of kind `language`.
 
-    `base` is the configuration of another encoder; None takes StateEncoder. `text_encoder`: the
+    `base` is another encoder, as a class, a `functools.partial` of it or its configuration; None
+    takes StateEncoder. `text_encoder`: the
     instruction is read by word vectors that are `learned` with the policy, or as `sentences` by a
     frozen encoder (an extra). In training a learned unconditional token replaces the instruction
     in a share `condition_dropout` of the rows, as classifier-free guidance needs (2207.12598).
@@ -60,7 +62,7 @@ class InstructionEncoder(nn.Module):
         self,
         obs_spec: ObsSpec,
         observed: int,
-        base: Mapping[str, Any] | None = None,
+        base: Callable[..., Encoder] | Mapping[str, Any] | None = None,
         text_encoder: TextEncoderName = "learned",
         buckets: int = 4096,
         condition_dropout: float = 0.0,
@@ -78,7 +80,9 @@ class InstructionEncoder(nn.Module):
         self.condition_dropout = condition_dropout
         others = dict(obs_spec.keys)
         del others[self.name]
-        self.base = build("encoder", base or STATES, obs_spec=ObsSpec(others), observed=observed)
+        self.base = build(
+            "encoder", node(base or StateEncoder), obs_spec=ObsSpec(others), observed=observed
+        )
         self.token_width, self.tokens = self.base.token_width, self.base.tokens + 1
         if text_encoder == "learned":
             self.text_encoder = WordEmbedding(self.token_width, buckets)

@@ -62,8 +62,11 @@ class BidirectionalDecoding(Sampler):
         self.samples = samples
         self.kept = kept
         self.steps = steps
+        self.weak_steps = weak_steps
         self.decay = decay
-        self.strong = Fresh(steps, solver or DDIM(), clip)
+        self.solver = solver or DDIM()
+        self.clip = clip
+        self.strong = Fresh(steps, self.solver, clip)
         self.weak: Fresh | None = None
         if weak_steps:
             self.weak = Fresh(weak_steps, DDIM(), clip)

@@ -99,6 +99,7 @@ class WarmStart(Sampler):
             )
         self.steps = check_steps(steps)
         self.start = start
+        self.cold = check_steps(cold, "cold")
         self.min_start = min_start
         self.solver = solver or DDIM(1.0)
         self.renoise = renoise
@@ -107,7 +108,7 @@ class WarmStart(Sampler):
         self.clip = clip
         self.ramp = ramp
         self.start_noise = check_start_noise(start_noise)
-        self.fresh = Fresh(check_steps(cold, "cold"), DDIM(), clip)
+        self.fresh = Fresh(cold, DDIM(), clip)
 
     def adapt_to(self, capabilities: Capabilities, horizon: Horizon) -> Self:
         """A copy with the ramp and the least start of the checkpoint, where they are left open."""

@@ -2,42 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from ...datasets.check import find_faults
 from ...datasets.episodes import Dataset
+from ...datasets.store import Store
 from ...spec import Horizon
+from ..actions import Representation
+from ..denoisers.base import Network
 from ..denoisers.unet import ConditionalUnet
-from ..diffusion.schedule import VPCosine
+from ..describing import node
+from ..diffusion.schedule import Schedule, VPCosine
+from ..encoders.base import Encoder
 from ..encoders.state import StateEncoder
-from ..model import AS_GIVEN, ModelConfig, PolicyModel
+from ..model import ModelConfig, PolicyModel
 from .settings import TrainingSettings
 from .trainer import Trainer
 
-
-def node(factory: type, **options: Any) -> dict[str, Any]:
-    """The configuration of a part: its class and the options that differ from the class's own."""
-    return {"_target_": f"{factory.__module__}.{factory.__qualname__}", **options}
+Config = Mapping[str, Any]
+"""The configuration of a part: its class as `_target_`, and options."""
 
 
 def default_config(
     dataset: Dataset,
     *,
-    denoiser: Mapping[str, Any] | None = None,
-    encoder: Mapping[str, Any] | None = None,
-    actions: Mapping[str, Any] | None = None,
+    encoder: Callable[..., Encoder] | Config = StateEncoder,
+    denoiser: Callable[..., Network[Any, Any]] | Config = ConditionalUnet,
+    schedule: Callable[..., Schedule] | Config = VPCosine,
+    actions: Callable[..., Representation] | Config = Representation,
+    prediction: Literal["v", "eps", "x0", "edm"] = "v",
     horizon: Horizon | None = None,
 ) -> ModelConfig:
-    """The configuration of a model for the data set.
-
-    State encoder, U-Net, cosine schedule, v-prediction, unless something else is given.
-    """
+    """The configuration of a model for the data set; the parts are those of `train`."""
     return ModelConfig(
-        encoder=encoder or node(StateEncoder),
-        denoiser=denoiser or node(ConditionalUnet),
-        schedule=node(VPCosine),
-        actions=actions or AS_GIVEN,
+        encoder=node(encoder),
+        denoiser=node(denoiser),
+        schedule=node(schedule),
+        actions=node(actions),
+        prediction=prediction,
         obs_spec=dataset.obs_spec,
         action_spec=dataset.action_spec,
         horizon=horizon or Horizon(),
@@ -45,19 +50,61 @@ def default_config(
 
 
 def train(
-    dataset: Dataset,
+    dataset: Dataset | Path | str,
     folder: Path | str,
     settings: TrainingSettings | None = None,
     *,
+    encoder: Callable[..., Encoder] | Config = StateEncoder,
+    denoiser: Callable[..., Network[Any, Any]] | Config = ConditionalUnet,
+    schedule: Callable[..., Schedule] | Config = VPCosine,
+    actions: Callable[..., Representation] | Config = Representation,
+    prediction: Literal["v", "eps", "x0", "edm"] = "v",
+    horizon: Horizon | None = None,
     progress: bool = True,
-    **parts: Any,
 ) -> PolicyModel:
-    """Train a policy on a data set (`Arrays` or a `Store`) and return the EMA model.
+    """Train a policy and return the EMA model; `hotstart evaluate FOLDER task=...` takes the run.
 
-    The run lives in `folder`. The same call goes on with a run that was stopped, and more `steps`
-    go on with one that is done. `parts` as in `default_config`.
+    The data set is looked through first, as `hotstart data verify` does: what deserves a look is a
+    warning. The same call goes on with a run that was stopped, and more `steps` go on with one that
+    is done.
+
+    A part is given as its class, or with options as `functools.partial(Class, option=value)`, which
+    a type checker looks through. Classes of one's own must be registered, see `hotstart.register`.
+
+    Args:
+        dataset: `hotstart.Arrays`, a `hotstart.Store`, or the folder of a store
+        folder: the run's folder, as "runs/mine"
+        settings: how to train; None is `TrainingSettings()`
+        encoder: observations to condition tokens (B, K, E)
+        denoiser: the network, on plans (B, T, A)
+        schedule: noise levels over the schedule time
+        actions: form in which the network sees actions
+        prediction: what the network predicts
+        horizon: steps that the policy observes, plans and executes (To, T, Ta) [ticks]
+        progress: whether to show a progress bar
+
+    Raises:
+        DataError: where the data set cannot be trained on, before anything is trained
+        ConfigError: where data set, parts and settings do not fit each other
+        CheckpointError: where another process trains in the folder, or the run in it is another one
+
+    Example:
+        data = hotstart.Arrays(episodes, fps=20)
+        unet = functools.partial(hotstart.ConditionalUnet, channels=(64, 128))
+        hotstart.train(data, "runs/mine", hotstart.TrainingSettings(steps=5000), denoiser=unet)
     """
-    config = default_config(dataset, **parts)
-    return Trainer(dataset, config, settings or TrainingSettings(), Path(folder)).run(
-        progress=progress
+    if isinstance(dataset, Path | str):
+        dataset = Store.open(dataset)
+    for fault in find_faults(dataset):
+        warnings.warn(fault, stacklevel=2)
+    config = default_config(
+        dataset,
+        encoder=encoder,
+        denoiser=denoiser,
+        schedule=schedule,
+        actions=actions,
+        prediction=prediction,
+        horizon=horizon,
     )
+    trainer = Trainer(dataset, config, settings or TrainingSettings(), Path(folder))
+    return trainer.run(progress=progress)

@@ -51,12 +51,13 @@ def test_an_old_result_loads_as_if_it_were_new(old, tmp_path):
 def test_an_old_and_a_new_result_are_paired_without_a_warning(tmp_path):
     files = [write(tmp_path / "old.json", THEN), write(tmp_path / "new.json", NOW)]
     entries = read_entries(files)
-    text = compare.describe_comparison(entries, entries[0])
+    text = compare.describe_comparison(compare.compare(entries, entries[0]))
     assert "same seeds" in text
     assert "Note" not in text
     other = {**THEN, "sampler_settings": {**THEN["sampler_settings"], "least_start": 0.6}}
     entries = read_entries([write(tmp_path / "other.json", other), files[1]])
-    assert "different settings: min_start" in compare.describe_comparison(entries, entries[0])
+    text = compare.describe_comparison(compare.compare(entries, entries[0]))
+    assert "different settings: min_start" in text
 
 
 def test_other_peoples_samplers_keep_their_place():
