@@ -8,17 +8,32 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..configs.compose import compose_config
 from ..datasets.store import Store
-from ..evaluation import results
 from ..policy.training.metrics import read_metrics
 from ..policy.training.trainer import Trainer
-from . import collect, evaluate, report, train
+from . import collect, train
+from .demo_film import Film, choose_pair, film_pair
+from .demo_page import DemoReport, write_demo
+from .demo_rows import DemoRow, Result, evaluate_rows, list_rows
+
+OWN_TASK = {
+    "Your own task: collect demonstrations of another one, ...": (
+        "hotstart collect task=stack episodes=200 noise=0.2"
+    ),
+    "... train on them, ...": "hotstart train data/stack.zarr task=stack denoiser=unet_small",
+    "... and see how often it succeeds:": "hotstart evaluate runs/stack inference=rti video=videos",
+    "Your own recordings, as a Diffusion Policy replay buffer:": (
+        "hotstart data convert my_replay_buffer.zarr.zip data/mine.zarr fps=10"
+    ),
+    "Every choice and option, with its meaning:": "hotstart train --help",
+}
+"""What to try on one's own task."""
 
 
 def run(config: Mapping[str, Any]) -> int:
-    """Collect, train, evaluate by every sampler, and write the report."""
+    """Collect, train, evaluate by every sampler, film two of them, and write the report."""
     began, folder = time.monotonic(), Path(config["runs"]) / config["name"]
+    rows = list_rows(config)
     film, notes = _can_film()
     for note in notes:
         print(note)
@@ -28,17 +43,18 @@ def run(config: Mapping[str, Any]) -> int:
     _say(2, "training a small diffusion policy")
     trainer = train.build(config, Store.open(folder / "demonstrations.zarr"), folder)
     trainer.run()
-    found, videos = [], []
-    for name in config["inferences"]:
-        _say(3, f"evaluating on {config['episodes']} fresh seeds: {name}")
-        result, filmed = evaluate.evaluate(_evaluation(config, folder, name, film and not found))
-        print(f"    {evaluate.headline(result)}", flush=True)
-        results.save(result, _result_file(folder, name))
-        found.append(result)
-        videos += filmed
-    _say(4, "writing the report")
+    _say(3, f"evaluating {len(rows)} ways of running it, on the same fresh seeds")
+    found = evaluate_rows(config, folder)
+    _say(4, "filming and writing the report")
+    shown = None
+    pair = choose_pair(rows)
+    if film and len(pair) == 2:
+        shown = film_pair(pair, found, config, folder)
+        print(f"    {shown.video} and {shown.gif.name}: {shown.caption}")
     page = folder / "report.html"
-    _write(page, config, collected, trainer, found, videos, notes, time.monotonic() - began)
+    facts = _list_facts(config, collected, trainer, found)
+    facts["everything"] = f"{(time.monotonic() - began) / 60:.1f} minutes"
+    _write(page, config, trainer, found, shown, facts, notes)
     minutes = (time.monotonic() - began) / 60
     print(f"\n{page} is ready after {minutes:.1f} minutes: open it in a browser")
     return 0
@@ -70,76 +86,57 @@ def _collect(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return collect.collect(own)
 
 
-def _evaluation(config: Mapping[str, Any], folder: Path, name: str, film: bool) -> dict[str, Any]:
-    """The configuration that `hotstart evaluate` would compose for this run."""
-    arguments = [
-        f"inference={name}",
-        f"out='{_result_file(folder, name)}'",
-        "overwrite=true",
-        f"workers={config['workers']}",
-    ]
-    arguments += [f"episodes={config['episodes']}", f"seed={config['seed']}"]
-    if film:
-        arguments.append(f"video='{folder / 'videos'}'")
-    return compose_config("evaluate", [str(folder / "checkpoints" / "last"), *arguments])
-
-
-def _result_file(folder: Path, name: str) -> Path:
-    """Where the result of a sampler is kept; a demo that is called again overwrites its own."""
-    return folder / f"result_{name}.json"
+def _list_facts(
+    config: Mapping[str, Any],
+    collected: Mapping[str, Any],
+    trainer: Trainer,
+    found: Mapping[DemoRow, Result],
+) -> dict[str, str]:
+    """What was done, in short lines by name."""
+    episodes, seconds = 0, 0.0
+    for result in found.values():
+        episodes += result["episodes"]
+        seconds += result["wall_seconds"] or 0.0
+    denoiser = config["choices"]["denoiser"]
+    return {
+        "demonstrations": f"{collected['episodes']} scripted episodes, {collected['steps']} steps",
+        "network": f"{denoiser}, {trainer.model.parameter_count / 1e6:.2f} M parameters",
+        "training": f"{trainer.step} steps, {trainer.seconds / 60:.1f} minutes",
+        "evaluation": f"{episodes} episodes, {len(found)} rows, {seconds / 60:.1f} minutes",
+    }
 
 
 def _write(
     page: Path,
     config: Mapping[str, Any],
-    collected: Mapping[str, Any],
     trainer: Trainer,
-    found: Sequence[Mapping[str, Any]],
-    videos: Sequence[Path],
+    found: Mapping[DemoRow, Result],
+    film: Film | None,
+    facts: Mapping[str, str],
     notes: Sequence[str],
-    seconds: float,
 ) -> None:
-    denoiser = config["choices"]["denoiser"]
-    facts = {
-        "demonstrations": f"{collected['episodes']} scripted episodes, {collected['steps']} steps",
-        "network": f"{denoiser}, {trainer.model.parameter_count / 1e6:.2f} M parameters",
-        "training": f"{trainer.step} steps, {trainer.seconds / 60:.1f} minutes",
-        "everything": f"{seconds / 60:.1f} minutes",
-    }
-    task = config["task"]["name"]
-    episodes = collected["episodes"]
-    title = f"{task.capitalize()}: a diffusion policy from {episodes} demonstrations"
-    folder = page.parent
-    metrics = read_metrics(folder)
-    report.write_report(
-        page,
-        title=title,
+    """The page from what was done."""
+    folder, task = page.parent, config["task"]["name"]
+    episodes = config["demonstrations"]
+    report = DemoReport(
+        title=f"{task.capitalize()}: a diffusion policy from {episodes} demonstrations",
         task=task,
-        results=found,
-        metrics=metrics,
-        videos=videos,
+        found=found,
+        evaluation_ms=config["evaluation_ms"],
+        metrics=read_metrics(folder),
+        film=film,
         facts=facts,
+        commands=_suggest_commands(config, folder),
         notes=notes,
         figures=train.figures(trainer.ema.model.network, folder),
-        commands=_commands(config, folder, len(found), bool(videos)),
     )
+    write_demo(page, report)
 
 
-def _commands(
-    config: Mapping[str, Any], folder: Path, results_count: int, film: bool
-) -> dict[str, str]:
+def _suggest_commands(config: Mapping[str, Any], folder: Path) -> dict[str, str]:
     """What to try after the demo, as commands that run."""
-    checkpoint, own = str(folder / "checkpoints" / "last"), shlex.quote(str(folder))
-    few = [
-        "evaluate",
-        checkpoint,
-        "inference=ddim",
-        "inference.steps=4",
-        "episodes=500",
-        f"out={folder / 'ddim4.json'}",
-    ]
-    if film:
-        few.append(f"video={folder / 'videos4'}")
+    own = shlex.quote(str(folder))
+    few = ["inference=rti", "episodes=500", f"out={folder / 'rti_500.json'}"]
     other = "transformer"
     if config["choices"]["denoiser"] == "transformer":
         other = "unet"
@@ -147,13 +144,13 @@ def _commands(
     for argument in config["arguments"]:
         if "=" in argument and not argument.startswith(("name=", "denoiser")):
             kept.append(argument)
-    again = ["demo", f"{config['name']}_{other}", f"denoiser={other}", *kept]
-    commands = {"A narrower interval, with fewer steps per plan:": shlex.join(["hotstart", *few])}
-    if results_count > 1:
-        compared = f"hotstart compare {own}/result_*.json out={own}/comparison"
-        commands["Results side by side, paired by seed, with plots:"] = compared
-    commands["The same with another network, in a run of its own:"] = shlex.join(
-        ["hotstart", *again]
-    )
-    commands["Everything that can be chosen:"] = "hotstart train --help"
-    return commands
+    again = ["hotstart", "demo", f"{config['name']}_{other}", f"denoiser={other}", *kept]
+    compared = f"hotstart compare {own}/result_*.json out={own}/comparison"
+    return {
+        "A narrower interval for the warm start:": shlex.join(
+            ["hotstart", "evaluate", str(folder), *few]
+        ),
+        "Results side by side, paired by seed, with plots:": compared,
+        "The same with another network, in a run of its own:": shlex.join(again),
+        **OWN_TASK,
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from ..configs.compose import list_choices
 from ..envs.registry import check_task, defaults, options_of
+from ..envs.simulated_robot import SimulatedRobot
 from ..evaluation import results
 from ..evaluation.latency import PlannerTiming
 from ..policy import checkpoint
@@ -56,11 +58,14 @@ def write_files(
 
 
 def evaluate(
-    config: Mapping[str, Any], sampler: Sampler | None = None
+    config: Mapping[str, Any],
+    sampler: Sampler | None = None,
+    shared: SimulatedRobot | None = None,
 ) -> tuple[dict[str, Any], list[Path]]:
     """The result of a composed configuration, and the videos that were asked for.
 
-    `sampler` is used in place of the one that the configuration describes. Nothing but videos is
+    `sampler` is used in place of the one that the configuration describes. A robot that several
+    evaluations share stays open; its rows count in place of `num_envs`. Nothing but videos is
     written, and what is finished while it goes on, see `unfinished`. Raises ConfigError as `check`
     does, and WorkerError where a worker process dies or does not answer.
     """
@@ -70,7 +75,7 @@ def evaluate(
     model, meta = checkpoint.load(config["checkpoint"], config["device"])
     task = choose_task(config, meta)
     begun = Unfinished(_find_unfinished(config), _identify(config, meta, task), config["overwrite"])
-    with begun.told(config["episodes"]), start_robot(task, config) as robot:
+    with begun.told(config["episodes"]), _open_robot(task, config, shared) as robot:
         timing = PlannerTiming.of(config, label(config), robot.rate_hz)
         policy = DiffusionPolicy(
             model.set_precision(config["precision"]),
@@ -101,6 +106,15 @@ def evaluate(
     return result | _list_origins(config, meta, task, policy), measured.videos
 
 
+def _open_robot(
+    task: Mapping[str, Any], config: Mapping[str, Any], shared: SimulatedRobot | None
+) -> AbstractContextManager[SimulatedRobot]:
+    """The shared robot, which is left open, or one for this evaluation alone."""
+    if shared is not None:
+        return nullcontext(shared)
+    return start_robot(task, config)
+
+
 def _list_origins(
     config: Mapping[str, Any],
     meta: Mapping[str, Any],
@@ -112,7 +126,7 @@ def _list_origins(
         "env": task["env"],
         "task_options": results.plain({**defaults(task["env"]), **options_of(task)}),
         "checkpoint_step": meta.get("step"),
-        "weights_hash": _weights_hash(meta),
+        "weights_hash": find_weights_hash(meta),
         "data_rate_hz": float(meta["rate_hz"]),
         "precision": config["precision"],
         "sampler_settings": results.plain(_list_settings(config["inference"], policy.sampler)),
@@ -133,13 +147,13 @@ def _identify(
             chosen[key] = value
     held = {
         "checkpoint_step": meta.get("step"),
-        "weights_hash": _weights_hash(meta),
+        "weights_hash": find_weights_hash(meta),
         "warm_start": meta.get("warm_start"),
     }
     return {**chosen, "task": task, **held}
 
 
-def _weights_hash(meta: Mapping[str, Any]) -> str | None:
+def find_weights_hash(meta: Mapping[str, Any]) -> str | None:
     """SHA-256 of a checkpoint's weights; None for one that holds none."""
     hashes = meta.get(checkpoint.HASHES)
     if isinstance(hashes, Mapping):

@@ -91,7 +91,7 @@ def measure(
                 config["rate"] == "any",
                 begun,
             )
-            if first == 0 and robot.record_rows:
+            if first == 0 and config["video"]:
                 batch.videos = _film(robot, batch.logs, robot.record_rows, config)
             batch.seconds = time.monotonic() - began
             begun.note_batch(batch)

@@ -1,4 +1,4 @@
-"""Videos of rollouts."""
+"""Videos of rollouts: MP4 for pages, GIF for a README."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 from numpy.typing import NDArray
+from PIL import Image
 
 
 def write_video(
@@ -48,3 +49,28 @@ def _encode(path: Path, frames: Sequence[NDArray[np.uint8]], fps: float, title: 
                 )
             )
         file.mux(stream.encode())
+
+
+def write_gif(path: Path, frames: Sequence[NDArray[np.uint8]], fps: float, width: int) -> None:
+    """Frames (H, W, 3) as a GIF that repeats for ever, at most `width` pixels wide.
+
+    All frames share one palette of 255 colours without dithering: what stands still costs nothing.
+    """
+    pictures = [_shrink(frame, width) for frame in frames]
+    sample = np.concatenate(
+        [np.asarray(picture) for picture in pictures[:: len(pictures) // 8 + 1]]
+    )
+    palette = Image.fromarray(sample).quantize(255, Image.Quantize.MEDIANCUT)
+    mapped = []
+    for picture in pictures:
+        mapped.append(picture.quantize(palette=palette, dither=Image.Dither.NONE))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shown_ms = round(100 / fps) * 10  # GIF counts in hundredths of a second
+    mapped[0].save(path, save_all=True, append_images=mapped[1:], duration=shown_ms, loop=0)
+
+
+def _shrink(frame: NDArray[np.uint8], width: int) -> Image.Image:
+    """A picture of at most this width, in its own proportions."""
+    picture = Image.fromarray(frame)
+    picture.thumbnail((width, picture.height), Image.Resampling.LANCZOS)
+    return picture

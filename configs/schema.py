@@ -17,6 +17,7 @@ MOST = {
     "demonstrations": 10**6,
     "num_envs": 10_000,
     "workers": 1024,
+    "charged_episodes": 10**6,
     "videos": 10_000,
     "seed": 2**62,
     "max_steps": LONGEST_EPISODE,
@@ -184,7 +185,27 @@ class Demo(Learning):
     episodes: int = option(100, "episodes of each evaluation")
     seed: int = option(100000, "seed of the first evaluation episode")
     workers: int = option(-1, WORKERS)
-    inferences: list[str] = option(["ddim", "dpmpp", "ddpm"], "samplers to evaluate")
+    inferences: list[str] = option(
+        ["ddim-10", "ddim-2", "rti-2", "sdp-4"],
+        "samplers with their steps, to evaluate where plans take no time",
+    )
+    charged: list[str] = option(
+        [
+            "ddim-10:sync",
+            "ddim-10:async",
+            "rti-2:sync",
+            "rti-2:async",
+            "sdp-4:async",
+            "rtc-4:async",
+        ],
+        "samplers with their planners, to evaluate where every evaluation takes evaluation_ms",
+    )
+    evaluation_ms: float = option(
+        50.0, "time that a plan is charged with for each of its denoiser evaluations", "ms"
+    )
+    charged_episodes: int = option(
+        50, "episodes of each evaluation with charged time, the first ones of the others"
+    )
 
 
 @dataclass

@@ -49,6 +49,21 @@ def smoothness(
     return found
 
 
+def measure_jerks(
+    commands: Sequence[ArrayLike],
+    rate_hz: float,
+    scale: FloatArray,
+    continuous: BoolArray,
+    absolute: BoolArray,
+) -> list[float | None]:
+    """The root mean square jerk of every episode alone, as `smoothness` measures it."""
+    jerks: list[float | None] = []
+    for episode in commands:
+        found = smoothness([episode], rate_hz, scale, continuous, absolute)
+        jerks.append(found["jerk_rms"])
+    return jerks
+
+
 def at_ticks(log: RowLog) -> FloatArray:
     """The command in force at every control period of an episode, (n, A).
 

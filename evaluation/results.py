@@ -21,7 +21,15 @@ from ..system.plugins import fits, words_of
 from ..system.untrusted import read_json
 from ..system.versions import versions
 from .intervals import bootstrap_mean, wilson
-from .measures import actions_per_plan, at_ticks, count_nfe, measure_calls, reaction_s, smoothness
+from .measures import (
+    actions_per_plan,
+    at_ticks,
+    count_nfe,
+    measure_calls,
+    measure_jerks,
+    reaction_s,
+    smoothness,
+)
 from .old_results import convert_result
 
 FORMAT = 2
@@ -126,6 +134,7 @@ def summarise(
         "planner": setting.planner,
         "reaction_s": reaction_s(logs),
         "smoothness": smoothness(commands, setting.rate_hz, scale, continuous, absolute),
+        "jerk_per_episode": measure_jerks(commands, setting.rate_hz, scale, continuous, absolute),
         "per_episode": [_episode(log) for log in logs],
         "versions": versions(),
         "wall_seconds": setting.wall_seconds,

@@ -16,11 +16,13 @@ import av
 import numpy as np
 import pytest
 from hotstart.cli import main
-from hotstart.commands import evaluate, train
+from hotstart.commands import demo_film, demo_rows, evaluate, side_by_side, train
+from hotstart.commands.demo import OWN_TASK
 from hotstart.configs import compose
 from hotstart.datasets.store import Store
 from hotstart.evaluation import results
 from hotstart.policy import checkpoint
+from PIL import Image
 
 TINY = [
     "denoiser.channels=[8,16]",
@@ -85,11 +87,12 @@ def expanded(word):
     return [str(path) for path in place.parent.glob(place.name)] if "*" in word else [word]
 
 
-def check_printed(page):
-    """The commands that a page shows, as words: composed, with a checkpoint that is there, or run
-    where that is quick.
+def check_printed(page, others=()):
+    """The commands that a page shows but for `others`, as words: composed, with a checkpoint that
+    is there, or run where that is quick.
     """
-    commands = [shlex.split(text) for text in page.commands]
+    shown = [text for text in page.commands if text.startswith("hotstart ")]
+    commands = [shlex.split(text) for text in shown if text not in others]
     for _, verb, *words in commands:
         if "--help" in words or verb == "compare":
             files = [path for word in words for path in expanded(word)]
@@ -489,34 +492,75 @@ def test_collection_goes_on_after_a_kill(tmp_path):
     assert main(["collect", f"out={out}", "episodes=3", "noise=0.2"]) == 2
 
 
-def test_demo_from_nothing_to_a_report(tmp_path, read_page):
+def test_demo_from_nothing_to_a_report(tmp_path, capsys, monkeypatch, read_page):
+    monkeypatch.setenv("MUJOCO_GL", "off")
     words = [
-        "demonstrations=2",
-        "episodes=2",
+        "demonstrations=1",
+        "task.max_steps=60",
+        "episodes=1",
+        "charged_episodes=1",
         "workers=0",
-        "inferences=[ddim]",
-        "training.steps=4",
+        "inferences=[ddim-1]",
+        "charged=[rti-1:sync]",
+        "training.steps=2",
         "training.batch=8",
+        "training.validation_share=0",
         f"runs={tmp_path}",
     ]
-    done = subprocess.run(
-        [sys.executable, "-m", "hotstart", "demo", *words, *TINY],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    page = read_page(tmp_path / "demo" / "report.html")
-    assert "report.html is ready" in done.stdout
-    assert "ddim" in page.text
-    advised = check_printed(page)
-    assert [command[:3] for command in advised[-2:]] == [
-        ["hotstart", "demo", "demo_transformer"],
-        ["hotstart", "train", "--help"],
-    ]
-    assert "demonstrations=2" in advised[-2]  # the words of this demo
-    result = json.loads((tmp_path / "demo" / "result_ddim.json").read_text())
-    assert len(result["per_episode"]) == 2
+    assert main(["demo", *words, *TINY]) == 0
+    folder = tmp_path / "demo"
+    page = read_page(folder / "report.html")
+    assert "report.html is ready" in capsys.readouterr().out
+    assert "RTI-1 that waits for its plan" in page.text
+    assert "There will be no video: no OpenGL library" in page.text
+    result = results.load(folder / "result_rti-1_sync.json")
+    assert result["latency_s"] == pytest.approx(0.05)
+    advised = check_printed(page, list(OWN_TASK.values()))
+    assert [command[1:3] for command in advised[-1:]] == [["demo", "demo_transformer"]]
+    assert "demonstrations=1" in advised[-1]  # the words of this demo
+    assert page.commands[-len(OWN_TASK) :] == list(OWN_TASK.values())
+    for command in OWN_TASK.values():
+        _, verb, *rest = shlex.split(command)
+        if verb in ("collect", "train") and "--help" not in rest:
+            assert compose.compose_config(verb, rest)["task"]["name"] == "stack"
+
+
+def test_rows_of_the_demo_are_kept_and_filmed(pusht_run, tmp_path, capsys):
+    run = tmp_path / "demo"
+    shutil.copytree(pusht_run[0], run)
+    words = ["task=pusht", "task.max_steps=10", "episodes=2", "charged_episodes=1", "workers=0"]
+    rows = ["inferences=[rti-2]", "charged=[ddim-4:sync,rti-2:sync]", "evaluation_ms=50"]
+    config = compose.compose_config("demo", [*words, *rows])
+    found = demo_rows.evaluate_rows(config, run)
+    charged = {row.file_name: result["latency_s"] for row, result in found.items()}
+    assert charged == {
+        "result_rti-2.json": 0,
+        "result_ddim-4_sync.json": pytest.approx(0.2),
+        "result_rti-2_sync.json": pytest.approx(0.1),
+    }
+    charges = json.loads((run / "latency.json").read_text())["seconds"]
+    assert charges["rti-2"]["cold"] == [pytest.approx(0.5)]  # the first plan is sampled whole
+    capsys.readouterr()
+    assert demo_rows.evaluate_rows(config, run) == found
+    assert capsys.readouterr().out.count("done before") == 3
+    demo_rows.evaluate_rows({**config, "evaluation_ms": 40.0}, run)
+    assert capsys.readouterr().out.count("done before") == 1  # the one without charged time
+    film = demo_film.film_pair(demo_film.choose_pair(list(found)), found, config, run)
+    assert "the first one; on all 1 both end alike" in film.caption
+    with av.open(str(film.video)) as file:
+        pictures = list(file.decode(video=0))
+    assert len(pictures) == 11 + round(side_by_side.HOLD_S * 10)
+    assert pictures[0].width == 2 * demo_film.PANEL_PX + side_by_side.GAP
+    with Image.open(film.gif) as gif:
+        assert gif.width == demo_film.GIF_PX
+
+
+@pytest.mark.parametrize(
+    "word", ["inferences=[ddim]", "charged=[rti-2]", "charged=[rti:sync]", "charged_episodes=200"]
+)
+def test_rows_that_cannot_be_are_refused(word, capsys):
+    assert main(["demo", word]) == 2
+    assert word.partition("=")[2].strip("[]").rpartition(":")[0] in capsys.readouterr().err
 
 
 def test_benchmarks_print_their_tables(pusht_run, capsys):
