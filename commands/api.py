@@ -91,9 +91,9 @@ def evaluate(
             fit each other
         CheckpointError: where the checkpoint cannot be read
 
-    Example:
-        result = hotstart.evaluate("runs/pusht", hotstart.WarmStart(steps=2), episodes=500)
-        print(result["success"])  # {"rate": ..., "low": ..., "high": ...}
+    Examples:
+        >>> result = hotstart.evaluate("runs/pusht", hotstart.WarmStart(steps=2), episodes=500)
+        >>> print(result["success"])  # {"rate": ..., "low": ..., "high": ...}
     """
     given = _name_options(locals())
     del given["inference"]
@@ -139,9 +139,9 @@ def collect(
         ConfigError: for an unknown task, option or demonstrator
         DataError: where `out` holds other data, and where no episode would be kept
 
-    Example:
-        store = hotstart.collect("data/lift.zarr", "lift", episodes=50, noise=0.2)
-        hotstart.train(store, "runs/lift")
+    Examples:
+        >>> store = hotstart.collect("data/lift.zarr", "lift", episodes=50, noise=0.2)
+        >>> hotstart.train(store, "runs/lift")
     """
     config = _compose("collect", _name_options(locals()))
     collecting.collect(config)
@@ -166,10 +166,10 @@ def compare(
         ConfigError: for a file that is given twice, and for an unknown baseline
         DataError: for a file that is no result
 
-    Example:
-        found = hotstart.compare("ddim.json", "rti.json")
-        print(found)  # the table
-        print(found.differences["rti-2"].success)  # McNemar's test
+    Examples:
+        >>> found = hotstart.compare("ddim.json", "rti.json")
+        >>> print(found)  # the table
+        >>> print(found.differences["rti-2"].success)  # McNemar's test
     """
     files: list[Path] = []
     held: list[Mapping[str, Any]] = []

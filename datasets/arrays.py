@@ -41,8 +41,8 @@ class Arrays:
         DataError: for keys that are missing, of different lengths, or not finite, and for arrays
             that could be states or pictures
 
-    Example:
-        data = hotstart.Arrays([{"state": states, "action": actions}], fps=20)
+    Examples:
+        >>> data = hotstart.Arrays([{"state": states, "action": actions}], fps=20)
     """
 
     def __init__(

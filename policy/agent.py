@@ -50,8 +50,8 @@ class Agent:
         Raises:
             ConfigError: for a key that is missing or of another shape or dtype, and names it
 
-        Example:
-            action = agent.act({"state": state, "image": frame, "instruction": "open the drawer"})
+        Examples:
+            >>> action = agent.act({"state": state, "image": frame, "instruction": "open it"})
         """
         self._state = self.policy.observe(self._state, self._add_row_axis(observation))
         if not self._queue:
@@ -116,9 +116,9 @@ def load(
         CheckpointError: where the checkpoint cannot be read
         ConfigError: where the checkpoint was not trained for the sampler
 
-    Example:
-        agent = hotstart.load("runs/mine", hotstart.WarmStart(steps=2))
-        agent.reset(seed=0)
-        action = agent.act(observation)  # once per control period
+    Examples:
+        >>> agent = hotstart.load("runs/mine", hotstart.WarmStart(steps=2))
+        >>> agent.reset(seed=0)
+        >>> action = agent.act(observation)  # once per control period
     """
     return Agent(DiffusionPolicy.load(path, inference, device))

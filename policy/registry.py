@@ -67,9 +67,9 @@ def register(axis: Axis) -> Callable[[Class], Class]:
 
     Raises ConfigError for an axis that does not exist.
 
-    Example:
-        @hotstart.register("encoder")
-        class MyEncoder(torch.nn.Module): ...
+    Examples:
+        >>> @hotstart.register("encoder")
+        ... class MyEncoder(torch.nn.Module): ...
     """
     if axis not in TARGETS:
         raise ConfigError(f"unknown axis {shorten(axis)}; there are {', '.join(TARGETS)}")

@@ -88,10 +88,10 @@ def train(
         ConfigError: where data set, parts and settings do not fit each other
         CheckpointError: where another process trains in the folder, or the run in it is another one
 
-    Example:
-        data = hotstart.Arrays(episodes, fps=20)
-        unet = functools.partial(hotstart.ConditionalUnet, channels=(64, 128))
-        hotstart.train(data, "runs/mine", hotstart.TrainingSettings(steps=5000), denoiser=unet)
+    Examples:
+        >>> data = hotstart.Arrays(episodes, fps=20)
+        >>> unet = functools.partial(hotstart.ConditionalUnet, channels=(64, 128))
+        >>> hotstart.train(data, "runs/mine", hotstart.TrainingSettings(steps=5000), denoiser=unet)
     """
     if isinstance(dataset, Path | str):
         dataset = Store.open(dataset)
