@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
+from .configs.examples import START, write_example
 from .configs.help import describe_verb
 from .configs.reader import HELP, read_arguments, wants_help
 from .configs.schema import VERBS
@@ -45,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return 141  # as a shell says of a program whose reader left
     except HotstartError as error:
-        print(f"{_name(verb)}: {error}", file=sys.stderr)
+        print(f"{_name(verb, rest)}: {error}", file=sys.stderr)
+        _print_example(verb, rest)
         if os.environ.get("HOTSTART_TRACEBACK"):
             raise
         return 2
@@ -61,11 +63,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return exit_status(interrupt)
 
 
-def _name(verb: str) -> str:
+def _name(verb: str, rest: Sequence[str] = ()) -> str:
     """How messages begin."""
-    if verb in VERBS:
-        return f"hotstart {verb}"
-    return "hotstart"
+    if verb not in VERBS:
+        return "hotstart"
+    return " ".join(["hotstart", verb, *_find_action(verb, rest)])
+
+
+def _find_action(verb: str, rest: Sequence[str]) -> list[str]:
+    """The action of a verb that has actions; empty where none is named."""
+    return [name for name in rest[:1] if name in VERBS[verb].actions]
+
+
+def _print_example(verb: str, rest: Sequence[str]) -> None:
+    """After an error, where nothing was given beside the verb: a command that works."""
+    if verb not in VERBS:
+        return
+    action = _find_action(verb, rest)
+    if len(rest) == len(action):
+        example = write_example([verb, *action])
+        if example:
+            print(example, file=sys.stderr)
 
 
 def _explain_system(error: OSError) -> str:
@@ -122,14 +140,15 @@ def _import_command(verb: str) -> Any:
 
 
 def _run_action(verb: str, arguments: list[str]) -> int:
-    """Run one action of a verb; without one, describe them all."""
+    """Run one action of a verb; without one, list them."""
     actions = VERBS[verb].actions
-    if not arguments or arguments[0] in HELP:
+    if not arguments:
+        print(_list_actions(verb))
+        return 2
+    if arguments[0] in HELP:
         texts = [describe_verb(f"hotstart {verb} {name}", cls) for name, cls in actions.items()]
         print("\n\n".join(texts))
-        if arguments:
-            return 0
-        return 2
+        return 0
     name, rest = arguments[0], arguments[1:]
     if name not in actions:
         raise ConfigError(
@@ -181,9 +200,19 @@ def _help_composed(verb: str, asked: Sequence[str]) -> None:
             print(import_module(".commands.task_options", __package__).describe_task(task))
 
 
+def _list_actions(verb: str) -> str:
+    """The actions of a verb, a line each, and an example."""
+    lines = [f"hotstart {verb} ACTION ...", ""]
+    for name, options in VERBS[verb].actions.items():
+        lines.append(f"  hotstart {verb} {name:<10} {(options.__doc__ or '').splitlines()[0]}")
+    lines += ["", write_example([verb]), f"`hotstart {verb} ACTION --help` lists its options."]
+    return "\n".join(lines)
+
+
 def _describe_verbs() -> str:
-    lines = ["hotstart VERB [argument] [key=value ...]", ""]
+    """Where to begin, and every verb on a line."""
+    lines = [START, "", "hotstart VERB [argument] [key=value ...]"]
     for name, verb in VERBS.items():
         lines.append(f"  {name:<10} {verb.summary}")
-    lines += ["", "`hotstart VERB --help` lists every choice and option with its default."]
+    lines += ["`hotstart VERB --help` lists every choice and option with its default."]
     return "\n".join(lines)

@@ -24,8 +24,9 @@ def learning_curve(metrics: Sequence[Mapping[str, float]]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         labels: list[tuple[float, float, str]] = []
         for line in axes.lines:
-            steps, losses = line.get_data()
-            labels.append((float(steps[-1]), float(losses[-1]), str(line.get_label())))
+            steps = np.asarray(line.get_xdata(), np.float64)
+            losses = np.asarray(line.get_ydata(), np.float64)
+            labels.append((steps[-1], losses[-1], str(line.get_label())))
         label_points(axes, labels)
         return figure
 

@@ -139,9 +139,9 @@ def tradeoff(
             drawn = drawn[np.argsort(costs[drawn], kind="stable")]
             if not len(drawn):
                 continue
-            style = styles[names[drawn[0]]].draw()
+            style = styles[names[members[0]]].draw()
             axes.errorbar(costs[drawn], values[drawn], yerr=reaches[:, drawn], **style)
-            for i in drawn:
+            for i in map(int, drawn):
                 labels.append((costs[i], values[i], names[i]))
         _limit_axes(axes, costs)
         label_points(axes, labels)
@@ -217,11 +217,11 @@ def against_latency(
         for (sampler, planner), members in lines.items():
             drawn = np.array(members)
             drawn = drawn[np.argsort(latency_ms[drawn], kind="stable")]
-            style = styles[names[drawn[0]]].draw()
+            style = styles[names[members[0]]].draw()
             if planner == "async":
                 style["ls"] = "--"
             axes.errorbar(latency_ms[drawn], values[drawn], yerr=reaches[:, drawn], **style)
-            last = drawn[-1]
+            last = int(drawn[-1])
             labels.append((latency_ms[last], values[last], f"{sampler} {planner}"))
         label_points(axes, labels)
         return figure

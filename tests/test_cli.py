@@ -11,6 +11,7 @@ import pytest
 from hotstart.cli import main
 from hotstart.commands import bench
 from hotstart.configs import compose
+from hotstart.configs.examples import EXAMPLES, START
 from hotstart.configs.reader import read_arguments
 from hotstart.configs.schema import VERBS
 from hotstart.spec import REQUIRED, ConfigError
@@ -39,6 +40,46 @@ def test_without_arguments_it_says_what_there_is(capsys):
     shown = capsys.readouterr().out
     for verb in ("demo", "collect", "data", "train", "evaluate", "compare", "bench"):
         assert f"  {verb}" in shown
+
+
+def test_it_says_where_to_begin_in_commands_that_are_understood():
+    assert len(START.splitlines()) <= 15
+    joined = START.replace("\\\n", " ")
+    commands = re.findall(r"hotstart ((?:demo|data|train)\b.*)", joined)
+    assert [line.split()[0] for line in commands] == ["demo", "data", "train"]
+    for line in commands:
+        verb, *words = shlex.split(line)
+        if VERBS[verb].composed:
+            assert compose.compose_config(verb, words)
+        else:
+            assert read_arguments(words[1:], VERBS[verb].actions[words[0]])
+
+
+@pytest.mark.parametrize("words", [words.split() for words in EXAMPLES])
+def test_a_verb_without_its_argument_says_what_is_missing_and_gives_an_example(
+    words, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    told = capsys.readouterr()
+    lines = (told.err + told.out).splitlines()
+    (example,) = [line for line in lines if line.startswith(("for example: ", "there is none"))]
+    _, verb, *rest = shlex.split(example.split(": ", 1)[1].split("   ")[0])
+    if VERBS[verb].composed:
+        assert compose.compose_config(verb, rest)
+    else:
+        assert read_arguments(rest[1:], VERBS[verb].actions[rest[0]])
+
+
+def test_an_example_takes_what_lies_in_the_folder(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "my run" / "checkpoints").mkdir(parents=True)
+    assert "for example: hotstart evaluate 'runs/my run'\n" in refuse(capsys, "evaluate")
+    (tmp_path / "data" / "own.zarr").mkdir(parents=True)
+    told = refuse(capsys, "data", "verify")
+    assert told.startswith("hotstart data verify: path must be given")
+    assert "for example: hotstart data verify data/own.zarr\n" in told
+    assert "for example" not in refuse(capsys, "data", "verify", "nowhere.zarr")
 
 
 def test_a_reader_that_leaves_ends_the_command_quietly():
