@@ -44,7 +44,7 @@ def draw_candidates(samples: int = 15, kept: int = 5) -> str:
     drawing.text(20, 18, "the plan before", "chunk-text")
     drawing.text(130, 18, f"{samples} samples")
     drawing.text(215, 18, f"{kept} nearest to it", "name")
-    drawing.text(330, 18, "the one they agree on", "pull-text")
+    drawing.text(320, 18, "the one they agree on", "pull-text")
     return drawing.finish()
 
 

@@ -28,6 +28,8 @@ from ._levels import draw_levels, weigh_prefix
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(<!-- made by hotstart bench site: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 """A part of a page that is made anew: what it shows, and everything up to its end."""
+LEARNING = ("training.", "horizon.", "prediction")
+"""Options that every verb that trains has; they are listed with `train` alone."""
 NOTHING = "nothing is remembered"
 FROZEN = 3
 PICTURES: dict[str, Callable[[], str]] = {
@@ -142,8 +144,11 @@ def make_verb_table(words: str) -> str:
         return meaning + make_table("", read_options(cls).values())
     axes = default_choices(name)
     options = []
+    elsewhere = ("task.",)
+    if name != "train":
+        elsewhere = ("task.", *LEARNING)
     for key, value in flatten_options(cls).items():
-        if key not in axes and not key.startswith("task.") and not is_dataclass(value.hint):
+        if key not in axes and not key.startswith(elsewhere) and not is_dataclass(value.hint):
             options.append(replace(value, name=key))
     return meaning + make_table("", options)
 

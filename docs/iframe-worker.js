@@ -1,13 +1,13 @@
 // Browsers refuse workers to pages that are opened as files. Search then runs in a hidden frame.
 if (location.protocol === "file:") {
-  window.Worker = class extends EventTarget {
+  // The search script looks for this name to find its own folder.
+  window.IFrameWorker = window.Worker = class extends EventTarget {
     constructor(url) {
       super()
       const frame = document.createElement("iframe")
       frame.hidden = true
       document.body.appendChild(frame)
       this.inside = frame.contentWindow
-      this.ready = new Promise(resolve => this.inside.addEventListener("load", resolve))
       const page = this.inside.document
       page.open()
       page.write(`<body><script>
@@ -21,6 +21,7 @@ if (location.protocol === "file:") {
           })), Promise.resolve())
       <\/script><script src="${url}"><\/script></body>`)
       page.close()
+      this.ready = new Promise(resolve => this.inside.addEventListener("load", resolve))
       addEventListener("message", event => {
         if (event.source === this.inside) {
           const told = new MessageEvent("message", {data: event.data})
