@@ -38,12 +38,13 @@ class Measure:
     read: Read
     noun: str
     unit: str
+    digits: int
     more: str
     less: str
 
 
-SECONDS = Measure(read_seconds, "time to the end", " s", "takes longer", "is done earlier")
-JERK = Measure(read_jerks, "jerk", " / s\u00b2", "is less smooth", "is smoother")
+SECONDS = Measure(read_seconds, "time to the end", " s", 1, "takes longer", "is done earlier")
+JERK = Measure(read_jerks, "jerk", " / s\u00b2", 0, "is less smooth", "is smoother")
 
 
 def estimate(result: Result, read: Read) -> Interval | None:
@@ -89,7 +90,7 @@ def describe_number(
     if difference is None:
         return ""
     count = len(measure.read(result).keys() & measure.read(base).keys())
-    shown = f"({write_interval(difference, 1, measure.unit)}; n = {count})"
+    shown = f"({write_interval(difference, measure.digits, measure.unit)}; n = {count})"
     judged = _judge(difference, measure.more, measure.less)
     if judged is None:
         return f"{name} and {base_name}: no difference in {measure.noun} shown {shown}."

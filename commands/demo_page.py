@@ -24,7 +24,7 @@ from .demo_claims import (
     subtract_success,
 )
 from .demo_film import Film
-from .demo_plots import CONTROLLERS, draw_charged, draw_evaluations
+from .demo_plots import draw_charged, draw_evaluations, name_row
 from .demo_rows import DemoRow, Result
 from .page import (
     embed_figure,
@@ -46,8 +46,8 @@ HEADS = (
     "NFE of a plan",
     "charged for it",
     "success",
-    "difference [points]",
-    "time to the end [s]",
+    "difference",
+    "time to end [s]",
     "jerk [1/s\u00b2]",
     "n",
 )
@@ -95,13 +95,6 @@ def find_base(row: DemoRow, found: Mapping[DemoRow, Result]) -> DemoRow | None:
     if base == row or base not in found:
         return None
     return base
-
-
-def name_row(row: DemoRow) -> str:
-    """A row in words."""
-    if row.planner:
-        return f"{row.sampler.upper()} that {CONTROLLERS[row.planner]}"
-    return row.sampler.upper()
 
 
 def _write_headline(report: DemoReport) -> str:
@@ -160,10 +153,11 @@ def _write_table(report: DemoReport) -> str:
 <h2>One checkpoint, every sampler</h2>
 {write_table(HEADS, rows)}
 <p class="remark">In brackets: 95 % intervals (Wilson for success, Newcombe for paired differences,
-bootstrap for means). Differences are to DDIM-10 on the same seeds; with charged time, to DDIM-10
-that waits. NFE: denoiser evaluations. An episode ends at success or at its last tick. Jerk: root
-mean square over an episode, in normalised units of the training data's actions; less is
-smoother.</p>
+bootstrap for means). Differences in success are in percentage points to DDIM-10 on the same seeds;
+with charged time, to DDIM-10 (waits). A controller that waits holds while its plan is made; one
+that asks early executes the plan before. NFE: denoiser evaluations. An episode ends at success or
+at its last tick. Jerk: root mean square over an episode, in normalised units of the training
+data's actions; less is smoother.</p>
 </section>"""
 
 

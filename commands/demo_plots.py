@@ -16,14 +16,15 @@ SIZE = (4.8, 3.6)
 DODGE = 0.16
 """Evaluations by which points of the same cost stand apart."""
 SUCCESS_LABEL = "success [%], 95 % interval"
-CONTROLLERS = {"sync": "waits for its plan", "async": "asks early"}
+CONTROLLERS = {"sync": "waits", "async": "asks early"}
+"""A controller holds while its plan is made, or executes the plan before meanwhile."""
 
 
 def draw_evaluations(found: Mapping[DemoRow, Result]) -> Figure:
     """Success over the denoiser evaluations of a plan; plans take no time."""
     rows = [row for row in found if not row.planner]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=SIZE)
+        figure = Figure(figsize=SIZE, layout="constrained")
         axes = figure.add_subplot()
         axes.set(xlabel="denoiser evaluations (NFE) of a later plan", ylabel=SUCCESS_LABEL)
         used: list[float] = []
@@ -48,20 +49,26 @@ def draw_charged(found: Mapping[DemoRow, Result]) -> Figure:
     """
     rows = [row for row in found if row.planner]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(SIZE[0], 0.9 + 0.45 * len(rows)))
+        figure = Figure(figsize=(SIZE[0], 0.9 + 0.45 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
         for place, row in enumerate(rows):
             rate, reach = _read_percent(found[row])
             axes.errorbar([rate], [place], xerr=reach, **_style(row, found))
             _mark_free(axes, place, row, found)
-        names = [f"{row.sampler.upper()} {CONTROLLERS[row.planner]}" for row in rows]
-        axes.set_yticks(range(len(rows)), names)
+        axes.set_yticks(range(len(rows)), list(map(name_row, rows)))
         axes.tick_params(axis="y", length=0)
         axes.grid(False, axis="y")
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlim(0, 103)
-        axes.set_xlabel(f"{SUCCESS_LABEL}; hollow: plans take no time")
+        axes.set_xlabel(f"{SUCCESS_LABEL}\n(hollow: plans take no time)")
         return figure
+
+
+def name_row(row: DemoRow) -> str:
+    """A row in words."""
+    if row.planner:
+        return f"{row.sampler.upper()} ({CONTROLLERS[row.planner]})"
+    return row.sampler.upper()
 
 
 def _mark_free(axes: Axes, place: int, row: DemoRow, found: Mapping[DemoRow, Result]) -> None:

@@ -55,24 +55,23 @@ def _draw_tick(panels: Sequence[Panel], tick: int, rate_hz: float) -> Frame:
 
 
 def _draw_panel(panel: Panel, tick: int, rate_hz: float) -> Frame:
-    """A rollout's frame at a tick, with two lines above it and one below."""
+    """A rollout's frame at a tick under three lines: players cover what stands below."""
     last = len(panel.frames) - 1
     frame = panel.frames[min(tick, last)]
     height, width = frame.shape[:2]
     line = width // 11
     picture = Image.new("RGB", (width, height + 4 * line), PAPER)
-    picture.paste(Image.fromarray(frame), (0, int(2.6 * line)))
+    picture.paste(Image.fromarray(frame), (0, 4 * line))
     draw = ImageDraw.Draw(picture)
     draw.text((line // 3, line // 5), panel.title, INK, load_font(int(0.9 * line), "bold"))
     draw.text((line // 3, int(1.35 * line)), panel.subtitle, SOFT, load_font(int(0.72 * line)))
     text, colour = _describe_state(panel, tick, last, rate_hz)
-    below = height + int(2.8 * line)
-    draw.text((line // 3, below), text, colour, load_font(int(0.85 * line), "bold"))
+    draw.text((line // 3, int(2.5 * line)), text, colour, load_font(int(0.85 * line), "bold"))
     return np.asarray(picture)
 
 
 def _describe_state(panel: Panel, tick: int, last: int, rate_hz: float) -> tuple[str, Colour]:
-    """The line below a panel: the time, and the outcome once there is one."""
+    """The third line: the time, and the outcome once there is one."""
     seconds = f"{min(tick, last) / rate_hz:.1f} s"
     if tick < last:
         return seconds, INK

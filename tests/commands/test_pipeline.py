@@ -511,7 +511,7 @@ def test_demo_from_nothing_to_a_report(tmp_path, capsys, monkeypatch, read_page)
     folder = tmp_path / "demo"
     page = read_page(folder / "report.html")
     assert "report.html is ready" in capsys.readouterr().out
-    assert "RTI-1 that waits for its plan" in page.text
+    assert "RTI-1 (waits)" in page.text
     assert "There will be no video: no OpenGL library" in page.text
     result = results.load(folder / "result_rti-1_sync.json")
     assert result["latency_s"] == pytest.approx(0.05)
