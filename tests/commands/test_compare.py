@@ -374,7 +374,7 @@ def page_of(tmp_path, read_page):
 def test_the_page_shows_every_result_and_each_difference_with_its_interval(tmp_path, page_of):
     base = _save(tmp_path / "a.json", "ddim-10", [1] * 6 + [0] * 14, warm=10)
     better = _save(tmp_path / "b.json", "rti-2", [1] * 14 + [0] * 6)
-    same = _save(tmp_path / "c.json", "sdp-4", [1] * 5 + [0] * 14 + [1], warm=4)
+    same = _save(tmp_path / "c.json", "sdp-4", [1] * 5 + [0] * 13 + [1] * 2, warm=4)
     page = page_of(base, better, same)
     found, differences = page.tables
     assert [row[0] for row in found[1:]] == ["ddim-10", "rti-2", "sdp-4"]
@@ -384,7 +384,7 @@ def test_the_page_shows_every_result_and_each_difference_with_its_interval(tmp_p
     assert shown["rti-2"].endswith("] higher")
     assert shown["rti-2"].startswith("+0.400 [+0.1")
     assert shown["sdp-4"].endswith("] no difference shown")
-    assert shown["sdp-4"].startswith("+0.000 [\u22120.")
+    assert shown["sdp-4"].startswith("+0.050 [\u22120.")
 
 
 def test_the_page_compares_jerk_where_every_episode_has_its_own(tmp_path, page_of):
