@@ -396,7 +396,8 @@ def test_the_page_compares_jerk_where_every_episode_has_its_own(tmp_path, page_o
     found, differences = page_of(first, second).tables
     assert " ".join(found[1][6].split()) == "20 [10, 30]"
     assert " ".join(differences[1][5].split()) == "\u221210 [\u221215, \u22125] smoother"
-    _, differences = page_of(base, second).tables
+    older = _changed(base, tmp_path / "z.json", jerk_per_episode=[])
+    _, differences = page_of(older, second).tables
     assert differences[1][5].strip() == "\u2013"
 
 
