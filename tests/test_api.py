@@ -58,9 +58,9 @@ def train(folder, **parts):
     return hotstart.train(data, folder, settings, progress=False, **parts)
 
 
-def test_every_public_name_is_there_and_others_are_not():
-    for name in dir(hotstart):
-        assert getattr(hotstart, name) is not None
+def test_every_public_name_is_there_with_a_description_and_others_are_not():
+    for name in hotstart.__all__:
+        assert inspect.getdoc(getattr(hotstart, name)), f"{name} says nothing of itself"
     with pytest.raises(AttributeError, match=r"hotstart has no 'lod'"):
         hotstart.lod  # noqa: B018
 

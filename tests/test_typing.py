@@ -1,7 +1,6 @@
 """What a type checker sees of the public names."""
 
 import ast
-import inspect
 import json
 import subprocess
 import sys
@@ -74,12 +73,6 @@ def test_the_typed_names_are_the_public_ones():
     assert typed == hotstart._PUBLIC
     assert list(typed) == hotstart.__all__
     assert (ROOT / "py.typed").exists()
-
-
-def test_every_public_name_is_described():
-    for name, module in hotstart._PUBLIC.items():
-        public = getattr(hotstart, name)
-        assert inspect.getdoc(public), f"{module}.{name} says nothing of itself"
 
 
 def run_pyright(folder: Path) -> dict[str, set[int]]:

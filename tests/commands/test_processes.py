@@ -1,6 +1,8 @@
 import itertools
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -82,3 +84,17 @@ def test_a_worker_killed_while_it_sends_is_noticed_at_once():
         for _ in range(9):
             next(results)
     assert time.monotonic() - began < 10
+
+
+def test_a_script_without_an_if_main_guard_runs_once(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import operator\n"
+        "from hotstart.commands.processes import ordered\n"
+        "print('runs', flush=True)\n"
+        "print(list(ordered(operator.attrgetter, ('real',), [1, 2, 3], 1)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout == "runs\n[1, 2, 3]\n", done.stderr
