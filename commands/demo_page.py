@@ -51,6 +51,7 @@ HEADS = (
     "jerk [1/s\u00b2]",
     "n",
 )
+CALLS = "Planning call for all running episodes at once, on this machine"
 NO_VIDEO = "There is no video: filming needs a GL library (`libegl1` or `libosmesa6` on Debian)."
 
 
@@ -194,10 +195,11 @@ def _write_mean(value: Interval | None, digits: int, sign: str = "") -> str:
 def _write_details(report: DemoReport) -> str:
     """What differs beside success, and the plots of speed and learning."""
     lines = _compare_details(report)
-    results = list(report.found.values())
-    names = [name_row(row) for row in report.found]
-    times = plots.latency_bars(results, names)
-    columns = [f"<div>{embed_figure('Time of a planning call on this machine', times)}</div>"]
+    free = [row for row in report.found if not row.planner]
+    columns: list[str] = []
+    if free:
+        times = plots.latency_bars([report.found[row] for row in free], list(map(name_row, free)))
+        columns.append(f"<div>{embed_figure(CALLS, times)}</div>")
     if any("loss" in record or "validation_loss" in record for record in report.metrics):
         curve = learning_curve(report.metrics)
         columns.append(f"<div>{embed_figure('Learning curve', curve)}</div>")
