@@ -72,6 +72,7 @@ class TaskEnv(gymnasium.Env[Any, Any]):
     action_spec: ActionSpec
     rate_hz: float
     max_steps: int
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012  as in gymnasium.Env
     substeps: int = 1
     """Equal parts of a control period that `step` can tell apart."""
     instruction: str = ""

@@ -9,25 +9,28 @@ gripper. It prints the distance to the square before and after. It takes a minut
 """
 
 import sys
+from functools import partial
 
 import hotstart
 import numpy as np
 
+rng = np.random.default_rng(0)
+
 
 def observe(hand: np.ndarray, square: np.ndarray) -> dict[str, np.ndarray]:
     """The gripper's position (2,) [m], and a picture (32, 32, 3) of the square."""
-    camera = np.zeros((32, 32, 3), np.uint8)
+    camera = rng.integers(0, 30, (32, 32, 3), np.uint8)  # a dark scene with a camera's noise
     row, column = (14 + 12 * square).astype(int)
     camera[row : row + 4, column : column + 4] = 255
     return {"hand": hand.astype(np.float32), "camera": camera}
 
 
-def record(rng: np.random.Generator) -> dict[str, np.ndarray]:
+def record() -> dict[str, np.ndarray]:
     """A demonstration of 24 control periods; an action (2,) is a change of position [m]."""
     hand, square = rng.uniform(-1, 1, (2, 2))
     episode: dict[str, list[np.ndarray]] = {"hand": [], "camera": [], "action": []}
     for _ in range(24):
-        action = np.clip(square - hand, -0.2, 0.2)
+        action = 0.2 * (square - hand)
         for key, value in {**observe(hand, square), "action": action}.items():
             episode[key].append(value)
         hand = hand + action
@@ -35,10 +38,9 @@ def record(rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 
 (steps,) = [int(word) for word in sys.argv[1:]] or [600]
-rng = np.random.default_rng(0)
-data = hotstart.Arrays([record(rng) for _ in range(100)], fps=10)
-camera = hotstart.node(hotstart.ImageEncoder, channels=16, stages=2)
-network = hotstart.node(hotstart.ConditionalUnet, channels=(32, 64))
+data = hotstart.Arrays([record() for _ in range(100)], fps=10)
+camera = partial(hotstart.ImageEncoder, channels=16, stages=2)
+network = partial(hotstart.ConditionalUnet, channels=(32, 64))
 settings = hotstart.TrainingSettings(steps=steps, batch=64)
 hotstart.train(data, "runs/own_data", settings, encoder=camera, denoiser=network)
 

@@ -10,6 +10,7 @@ its actions change from one to the next. It takes a minute on two cores.
 """
 
 import sys
+from functools import partial
 
 import hotstart
 import numpy as np
@@ -42,7 +43,7 @@ for number in range(200):
     velocity = arc + rng.normal(0, 0.1, arc.shape)
     episodes.append({"position": np.cumsum(velocity, 0) - velocity, "action": velocity})
 data = hotstart.Arrays(episodes, fps=10)
-network = hotstart.node(hotstart.ConditionalUnet, channels=(32, 64))
+network = partial(hotstart.ConditionalUnet, channels=(32, 64))
 settings = hotstart.TrainingSettings(steps=steps, batch=64)
 hotstart.train(data, "runs/own_sampler", settings, denoiser=network)
 for sampler in (hotstart.Fresh(steps=4), Smoothest(plans=8, steps=4)):

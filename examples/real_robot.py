@@ -39,7 +39,7 @@ class Arm(hotstart.Robot):
         print("joints", self.joints.round(2), flush=True)
         return hotstart.Feedback.silent(1)
 
-    def hold_position(self) -> np.ndarray:  # the action that keeps the arm where it is
+    def hold_position(self) -> np.ndarray:  # the action that keeps it where it is
         return self.joints[None]
 
     def stop(self) -> None:  # safe at any time
@@ -48,8 +48,8 @@ class Arm(hotstart.Robot):
 
 
 steps, seconds = [int(word) for word in sys.argv[1:]] or [500, 10]
-swing = np.sin(np.arange(60)[:, None] * 0.1 + [0, np.pi / 2])
-data = hotstart.Arrays([{"joints": swing[:-1], "action": swing[1:]}] * 20, fps=10)
+swings = np.sin(np.arange(60)[:, None] * 0.1 + np.arange(20)[:, None, None] + [0, np.pi / 2])
+data = hotstart.Arrays([{"joints": each[:-1], "action": each[1:]} for each in swings], fps=10)
 hotstart.train(data, "runs/real_robot", hotstart.TrainingSettings(steps=steps, batch=32))
 arm, policy = Arm(), hotstart.load("runs/real_robot", hotstart.WarmStart()).policy
 threading.Thread(target=arm.follow, daemon=True).start()
