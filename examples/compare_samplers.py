@@ -6,7 +6,7 @@ RUN is any run of a simulated task, say of `hotstart train data/pusht.zarr task=
 is made the simulation goes on: here each evaluation of the network is charged with 10 ms. The
 script prints a table with 95 % intervals, then the difference of the scores, paired by seed. It
 writes results/*.json, which `hotstart compare` reads, and plots into results/. 100 episodes of
-Push-T take MINUTES on two cores; take 500 or more for a claim.
+Push-T take some minutes on two cores; take 500 or more for a claim.
 """
 
 import sys

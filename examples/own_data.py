@@ -17,6 +17,12 @@ import numpy as np
 rng = np.random.default_rng(0)
 
 
+def draw_square() -> np.ndarray:
+    """The position (2,) [m] of a square on a circle around the gripper."""
+    angle = rng.uniform(-np.pi, np.pi)
+    return 1.2 * np.array([np.cos(angle), np.sin(angle)])
+
+
 def observe(hand: np.ndarray, square: np.ndarray) -> dict[str, np.ndarray]:
     """The gripper's position (2,) [m], and a picture (32, 32, 3) of the square."""
     camera = rng.integers(0, 30, (32, 32, 3), np.uint8)  # a dark scene with a camera's noise
@@ -27,17 +33,13 @@ def observe(hand: np.ndarray, square: np.ndarray) -> dict[str, np.ndarray]:
 
 def record() -> dict[str, np.ndarray]:
     """A demonstration of 24 control periods; an action (2,) is a change of position [m]."""
-    hand, square = rng.uniform(-1, 1, (2, 2))
-    episode: dict[str, list[np.ndarray]] = {"hand": [], "camera": [], "action": []}
-    for _ in range(24):
-        action = 0.2 * (square - hand)
-        for key, value in {**observe(hand, square), "action": action}.items():
-            episode[key].append(value)
-        hand = hand + action
-    return {key: np.stack(values) for key, values in episode.items()}
+    square = draw_square()
+    hands = np.linspace(0, square, 25)
+    cameras = [observe(hand, square)["camera"] for hand in hands[:-1]]
+    return {"hand": hands[:-1], "camera": np.stack(cameras), "action": np.diff(hands, axis=0)}
 
 
-(steps,) = [int(word) for word in sys.argv[1:]] or [600]
+(steps,) = [int(word) for word in sys.argv[1:]] or [400]
 data = hotstart.Arrays([record() for _ in range(100)], fps=10)
 camera = partial(hotstart.ImageEncoder, channels=16, stages=2)
 network = partial(hotstart.ConditionalUnet, channels=(32, 64))
@@ -46,7 +48,7 @@ hotstart.train(data, "runs/own_data", settings, encoder=camera, denoiser=network
 
 agent = hotstart.load("runs/own_data", hotstart.Fresh(steps=4))
 for seed in range(5):
-    hand, square = rng.uniform(-1, 1, (2, 2))
+    hand, square = np.zeros(2), draw_square()
     before = np.linalg.norm(hand - square)
     agent.reset(seed)
     for _ in range(24):

@@ -52,9 +52,9 @@ def test_own_environment(call):
 
 def test_instructions(call):
     lines = call("instructions", 1).splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 6
     assert lines[-1].startswith("ClassifierFreeGuidance: ")
-    assert lines[-1].endswith(" of 20, go to the blue square")
+    assert lines[-1].endswith(" of 20, go up")
 
 
 @pytest.fixture(scope="module")
