@@ -299,7 +299,7 @@ TRAINED = (
     Mutant(
         "optimiser_is_not_resumed",
         TRAINING,
-        '        self._load_optimizer(_select(tensors, "optimizer."))\n',
+        '        load_optimizer(self.optimizer, tensors, "optimizer")\n',
         "",
         RESUMES,
     ),
