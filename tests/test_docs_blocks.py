@@ -159,3 +159,10 @@ def test_what_does_not_run_is_noticed(tmp_path):
         run_block(Block("bash", "rm x"), {})
     with pytest.raises(AttributeError):
         run_block(Block("python", "import hotstart\nhotstart.lod()"), {})
+
+
+def test_no_sentence_of_the_readme_is_long():
+    text = re.sub(r"```.*?```|^\|.*?$", "", (ROOT / "README.md").read_text(), flags=re.M | re.S)
+    sentences = re.split(r"(?<=[.:!?])\s+|\n\n|\n- ", text)
+    assert len(sentences) > 40
+    assert [each for each in sentences if len(each.split()) > 25] == []
