@@ -219,10 +219,10 @@ def test_a_turn_shorter_than_a_period_is_no_further_entry_of_the_history(tiny_mo
     from hotstart.policy.samplers.fresh import Fresh
 
     class Noting(DiffusionPolicy):
-        def plan(self, state, rows, executed, frozen=None):
+        def plan(self, state, rows, executed, frozen=None, trace=None):
             for row in rows:
                 seen[row].append(state.history["state"][row, :, 0].round().astype(int).tolist())
-            return super().plan(state, rows, executed, frozen)
+            return super().plan(state, rows, executed, frozen, trace)
 
     policy = Noting(tiny_model(horizon=Horizon(3, 14, 1)), Fresh(1))
 
