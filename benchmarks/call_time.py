@@ -25,7 +25,8 @@ class Options:
 
     checkpoint: str = option(REQUIRED, "a checkpoint or a run", positional=True)
     samplers: tuple[str, ...] = option(
-        ("ddim:10", "ddim:3", "dpmpp:10", "ddpm:100"), "samplers, each as name or name:steps"
+        ("ddim:10", "ddim:3", "dpmpp:10", "ddpm:100"),
+        "inference= of each, as name or name:steps; rti:2 is a warm start",
     )
     rows: tuple[int, ...] = option((1, 16), "rows per call")
     calls: int = option(30, "calls per sampler and number of rows")

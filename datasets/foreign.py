@@ -9,9 +9,10 @@ from ..system.untrusted import read_json
 
 HDF5_HEAD = b"\x89HDF\r\n\x1a\n"
 HDF5_NAMES = (".hdf5", ".h5")
+_LEROBOT = "A LeRobot data set"
 _MEND = (
     "give each episode's arrays to hotstart.Arrays, or to Store.create and append "
-    "(README, 'Your own data')"
+    "(docs/data.md, '{}')"
 )
 
 
@@ -30,7 +31,7 @@ def refuse_foreign(path: Path) -> None:
     elif path.suffix == ".parquet":
         raise DataError(
             f"{path} is a Parquet file: it cannot be converted yet; "
-            f"read it with pyarrow and {_MEND}"
+            f"read it with pyarrow and {_MEND.format(_LEROBOT)}"
         )
 
 
@@ -38,7 +39,7 @@ def _explain_hdf5(path: Path) -> str:
     return (
         "HDF5 cannot be converted yet; read it with h5py "
         f"(robomimic's: h5py.File('{path.name}')['data/demo_0/actions'][:], "
-        f"ACT's: ['action'][:]) and {_MEND}"
+        f"ACT's: ['action'][:]) and {_MEND.format('Arrays in memory')}"
     )
 
 
@@ -50,7 +51,7 @@ def _refuse_lerobot(path: Path) -> None:
     if isinstance(found, dict) and "codebase_version" in found:
         raise DataError(
             f"{path} is a LeRobot data set ({shorten(found['codebase_version'])}): it cannot be "
-            f"converted yet; read it with lerobot and {_MEND}. "
+            f"converted yet; read its Parquet files with pyarrow and {_MEND.format(_LEROBOT)}. "
             "LeRobot's trained policies can be used today: hotstart checkpoint import"
         )
 

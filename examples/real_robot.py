@@ -20,7 +20,7 @@ class Arm(hotstart.Robot):
 
     rate_hz, servo_hz = 10.0, 100.0
     obs_spec = hotstart.ObsSpec({"joints": hotstart.ObsKey((2,))})
-    action_spec = hotstart.ActionSpec.plain(2)
+    action_spec = hotstart.ActionSpec.plain(2)  # name units, else none are compared
     joints, plan = np.zeros(2), hotstart.TimedActions.none(2)
 
     def follow(self) -> None:  # the servo, in a thread: go to the newest action that is due
@@ -31,7 +31,7 @@ class Arm(hotstart.Robot):
                 self.joints = self.joints + np.clip(target - self.joints, -0.03, 0.03)
 
     def observe(self) -> dict[str, np.ndarray]:
-        time.sleep(0.002)  # the bus
+        time.sleep(0.002)  # the bus; give yours a time limit and raise: a hang stops nothing
         return {"joints": self.joints[None].astype(np.float32)}
 
     def act(self, actions: Any, substeps: Any = None, timed: Any = None) -> hotstart.Feedback:

@@ -2,12 +2,12 @@
 
     python examples/warm_start_lerobot.py FOLDER [EPISODES]
 
-FOLDER is what LeRobot's save_pretrained wrote of a diffusion policy on Push-T (config.json and
-model.safetensors). The script imports it and evaluates it with DDIM in 10 steps and with RTI, which
-begins from the plan before, in 2. For each it prints the score with its 95 % interval, the
-evaluations of a later plan (NFE) and the milliseconds of a plan; then the difference, paired by
-seed. It takes minutes to an hour on two cores, as the network is large; take 500 episodes or more
-for a claim.
+FOLDER is what LeRobot's save_pretrained wrote of a diffusion policy on Push-T from pictures
+(config.json and model.safetensors). For keypoints, change `names` and the tasks as docs/data.md
+says. The script imports it and evaluates it with DDIM in 10 steps and with RTI, which begins from
+the plan before, in 2. For each it prints the score with its 95 % interval, the evaluations of a
+later plan (NFE) and the milliseconds of a plan; then the difference, paired by seed. It takes
+minutes to an hour on two cores, as the network is large; take 500 episodes or more for a claim.
 """
 
 import sys
