@@ -105,7 +105,9 @@ def make_block(words: str) -> str:
     if kind == "options":
         return make_part_table(name)
     if kind == "environment":
-        return make_table("task.options.", registry.list_options(name).values())
+        options = registry.list_options(name)
+        options.pop("max_steps", None)  # said as task.max_steps, as on the command line
+        return make_table("task.options.", options.values())
     if kind == "choices":
         return make_choices(describe_group(name))
     if kind == "verb":

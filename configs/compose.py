@@ -25,7 +25,7 @@ from ..spec import ConfigError, Horizon, nearest, shorten, unknown
 from ..system.options import Option, read_options
 from ..system.plugins import added
 from .parts import make_node
-from .reader import explain_unknown, name_arguments, read_value
+from .reader import Argument, explain_unknown, name_arguments, read_value
 from .schema import MOST, VERBS
 
 MODULE = __name__.rsplit(".", 1)[0]
@@ -122,7 +122,8 @@ def compose_config(verb: str, arguments: Sequence[str]) -> dict[str, Any]:
             OmegaConf.resolve(config)
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(_explain(error, verb, overrides)) from error
-    missing = sorted(OmegaConf.missing_keys(config))
+    # A name follows from an option, as task.name from task.options.id: the deepest key is asked.
+    missing = sorted(OmegaConf.missing_keys(config), key=lambda key: -key.count("."))
     if missing:
         raise ConfigError(f"{missing[0]} must be given: hotstart {verb} {_usage(verb, missing[0])}")
     plain: Any = OmegaConf.to_container(config)
@@ -238,8 +239,10 @@ def _make_overrides(verb: str, arguments: Sequence[str]) -> list[str]:
     """
     options = _read_verb(verb)
     axes = set(default_choices(verb))
+    named = name_arguments(arguments, options)
+    _check_task(verb, named)
     overrides = []
-    for argument in name_arguments(arguments, options):
+    for argument in named:
         name, text = argument.name, argument.quoted
         if name in options and name not in axes:
             text = _check_value(name, text, options[name].hint)
@@ -249,6 +252,26 @@ def _make_overrides(verb: str, arguments: Sequence[str]) -> list[str]:
             name = f"++{name}"
         overrides.append(f"{name}={text}")
     return overrides
+
+
+def _check_task(verb: str, named: Sequence[Argument]) -> None:
+    """Raise ConfigError for options of a task that is not given, and for two lengths of an episode.
+
+    A verb whose task is `none` takes the checkpoint's own, as it is.
+    """
+    names = [argument.name for argument in named]
+    if "task.options.max_steps" in names:
+        raise ConfigError(
+            "the length of an episode is task.max_steps= here, not task.options.max_steps="
+        )
+    if default_choices(verb).get("task") != "none" or "task" in names:
+        return
+    for argument in named:
+        if argument.name.startswith("task."):
+            raise ConfigError(
+                f"{argument.name} needs its task beside it, as task=pusht "
+                f"{argument.name}=...; tasks are {', '.join(list_choices('task'))}"
+            )
 
 
 def _check_value(name: str, text: str, hint: Any) -> str:
@@ -334,7 +357,8 @@ def _check_training(config: Mapping[str, Any]) -> None:
 
 
 def _usage(verb: str, name: str) -> str:
-    if _read_verb(verb)[name].positional:
+    option = _read_verb(verb).get(name)
+    if option and option.positional:
         return name.upper()
     return f"{name}=..."
 
@@ -379,6 +403,13 @@ def _explain(error: Exception, verb: str, overrides: Sequence[str]) -> str:
         return explain_unknown(path, _list_siblings(verb, path, overrides))
     if full:
         return f"{text.splitlines()[0]} (at {full[1]})"
+    several = re.search(r"Ambiguous value for argument '\+*([\w.]+)=([^']*)'", text)
+    if several:
+        name, values = several.groups()
+        return (
+            f"{name}={values} is several values: write a list in brackets and quotes, "
+            f"as '{name}=[{values}]', or add --multirun to run one after the other"
+        )
     return text.splitlines()[0]
 
 

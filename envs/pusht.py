@@ -163,7 +163,7 @@ class PushTEnv(TaskEnv):
         """Make the task with these options.
 
         obs: what is observed: keypoints, state (the block's pose) or image (96 x 96 pixels)
-        goal: pose that the block is to have: x [px], y [px], angle [rad]
+        goal: pose that the block is to have, as [200,300,1.0]: x [px], y [px], angle [rad]
         max_steps: length of an episode [ticks of 0.1 s]
         render_size: side of the pictures of a video [px]
         belt_px_s: speed of a belt that carries the block, in a direction of its own every episode

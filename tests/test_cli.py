@@ -258,6 +258,17 @@ def test_unknown_verb_names_the_nearest(capsys):
             ["collect", "task=pusht", "out=/tmp/never.zarr"],
             "unknown scripted demonstrator for environment 'pusht'",
         ),
+        (
+            ["evaluate", "x", "task.options.goal=[1,2,3]"],
+            "task.options.goal needs its task beside it, as task=pusht task.options.goal=",
+        ),
+        (
+            ["evaluate", "x", "task=pusht", "task.options.goal=1,2,3"],
+            "write a list in brackets and quotes, as 'task.options.goal=[1,2,3]'",
+        ),
+        (["evaluate", "x", "task=pusht", "task.options.max_steps=5"], "is task.max_steps= here"),
+        (["evaluate", "x", "task=gymnasium"], "task.options.id must be given"),
+        (["collect", "task=pusht", "out=/tmp/never.zarr"], "hotstart data download pusht"),
         (["bench", "nothing"], "there is no benchmark"),
         (["evaluate", "x", "rate=sam"], "rate=sam is not possible (did you mean 'same'?)"),
         (["evaluate", "x", "seed=1", "seed=2"], "'seed' is given twice"),

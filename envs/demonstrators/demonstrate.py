@@ -69,7 +69,10 @@ def make_demonstrator(env: str, noise: float, kind: Kind = "scripted") -> Demons
         return RandomDemonstrator()
     if env not in DEMONSTRATORS:
         known = unknown("scripted demonstrator for environment", env, sorted(DEMONSTRATORS))
-        raise ConfigError(f"{known}; or use demonstrator=random, or the checkpoint of a policy")
+        raise ConfigError(
+            f"{known}; or use demonstrator=random, or the checkpoint of a policy; "
+            "human demonstrations of Push-T: hotstart data download pusht"
+        )
     module, name = DEMONSTRATORS[env].split(":")
     scripted = getattr(import_module(module), name)(noise=noise)
     if kind == "scripted":

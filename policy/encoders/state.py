@@ -23,7 +23,8 @@ class StateEncoder(nn.Module):
         if wrong:
             raise ConfigError(
                 f"the state encoder reads state keys only, {wrong} are not: leave them out of "
-                "task.obs_keys, or take encoder=image for pictures and encoder=language for words"
+                "task.obs_keys, or take encoder=image for pictures and encoder=language for words; "
+                "in Python encoder=hotstart.ImageEncoder or hotstart.InstructionEncoder"
             )
         self.names = tuple(obs_spec.keys)
         self.tokens, self.token_width = observed, token_width

@@ -118,7 +118,7 @@ def test_mistakes_name_the_mend():
         ImageEncoder(SPEC, 2, crop=1.2)
     with pytest.raises(ConfigError, match="resnet, vit, efficientnet"):
         ImageEncoder(SPEC, 2, backbone=cast(Any, "mlp"))
-    with pytest.raises(ConfigError, match="state keys only"):
+    with pytest.raises(ConfigError, match=r"state keys only.*=hotstart\.ImageEncoder"):
         StateEncoder(SPEC, 2)
 
 
