@@ -281,14 +281,23 @@ def test_mistakes_are_explained(arguments, expected, capsys):
     assert expected in refuse(capsys, *arguments)
 
 
-def list_readme_commands():
-    """The command lines of the README's code blocks."""
-    text = (Path(__file__).parents[1] / "README.md").read_text()
-    return re.findall(r"^hotstart (.+)$", text, re.MULTILINE)
+def list_documented_commands():
+    """The command lines of the README and the documentation, those included that no test runs."""
+    root = Path(__file__).parents[1]
+    lines = []
+    for page in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
+        for block in re.findall(r"^```bash\n(.*?)^```", page.read_text(), re.M | re.S):
+            found = re.findall(r"^hotstart +(\w.*)$", block, re.M)
+            lines += [line for line in found if "--help" not in line]
+    return sorted(set(lines))
 
 
-@pytest.mark.parametrize("line", list_readme_commands())
-def test_commands_of_the_readme_are_understood(line):
+def test_commands_are_found():
+    assert len(list_documented_commands()) > 10
+
+
+@pytest.mark.parametrize("line", list_documented_commands())
+def test_documented_commands_are_understood(line):
     verb, *arguments = shlex.split(line, comments=True)
     if VERBS[verb].composed:
         given = [argument for argument in arguments if argument != "--multirun"]
