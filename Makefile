@@ -34,7 +34,7 @@ demo: setup
 	$(BIN)/hotstart demo
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=25
 
 lint: setup
 	$(BIN)/ruff check .

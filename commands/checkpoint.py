@@ -21,6 +21,7 @@ from ..policy.foreign.lerobot import import_policy, read_origin
 from ..policy.model import PolicyModel
 from ..spec import ConfigError, shorten, unknown
 from ..system.versions import versions
+from .next_steps import evaluate_run
 
 
 def calibrate_start(options: Calibrate) -> int:
@@ -104,6 +105,7 @@ def run_import(options: Import) -> int:
         f"To {horizon.observed}, T {horizon.planned}, Ta {horizon.executed}, "
         f"observes {', '.join(model.config.obs_spec.keys)}"
     )
+    print(f"next: {evaluate_run(options.out, 'inference=rti')}")
     return 0
 
 
