@@ -50,7 +50,6 @@ if TYPE_CHECKING:  # the same names as in _PUBLIC, for type checkers and editors
     from .policy.denoisers.published_unet import PublishedUnet as PublishedUnet
     from .policy.denoisers.transformer import DiffusionTransformer as DiffusionTransformer
     from .policy.denoisers.unet import ConditionalUnet as ConditionalUnet
-    from .policy.describing import node as node
     from .policy.diffusion.regimes import Regimes as Regimes
     from .policy.diffusion.schedule import Flow as Flow
     from .policy.diffusion.schedule import IndexTable as IndexTable
@@ -70,6 +69,7 @@ if TYPE_CHECKING:  # the same names as in _PUBLIC, for type checkers and editors
     from .policy.encoders.state import StateEncoder as StateEncoder
     from .policy.model import ModelConfig as ModelConfig
     from .policy.model import PolicyModel as PolicyModel
+    from .policy.registry import node as node
     from .policy.registry import register as register
     from .policy.samplers.anchored import Anchored as Anchored
     from .policy.samplers.base import PlanOutcome as PlanOutcome
@@ -150,7 +150,7 @@ _PUBLIC = {
     "PublishedUnet": "policy.denoisers.published_unet",
     "DiffusionTransformer": "policy.denoisers.transformer",
     "ConditionalUnet": "policy.denoisers.unet",
-    "node": "policy.describing",
+    "node": "policy.registry",
     "Regimes": "policy.diffusion.regimes",
     "Flow": "policy.diffusion.schedule",
     "IndexTable": "policy.diffusion.schedule",

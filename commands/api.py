@@ -16,7 +16,7 @@ from ..configs.naming import name_sampler
 from ..configs.reader import Argument
 from ..configs.schema import VERBS, Compare
 from ..datasets.store import Store
-from ..policy.describing import describe_part
+from ..policy.registry import describe_part
 from ..policy.samplers.base import Sampler
 from ..spec import ConfigError
 from ..system.options import read_options

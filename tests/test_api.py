@@ -16,9 +16,8 @@ from hotstart.cli import main
 from hotstart.configs.naming import name_sampler
 from hotstart.configs.schema import VERBS
 from hotstart.policy import registry
-from hotstart.policy.describing import describe_part
 from hotstart.policy.diffusion_policy import build_sampler
-from hotstart.policy.registry import TARGETS, build
+from hotstart.policy.registry import TARGETS, build, describe_part
 from hotstart.spec import ConfigError, DataError
 from hotstart.system.options import read_options
 

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from ...spec import ConfigError, ObsSpec, bytes_to_text, shorten
-from ..describing import node
-from ..registry import build
+from ..registry import build, node
 from ..training.processes import draw_rows
 from .base import Encoder
 from .sentences import SentenceEmbedding

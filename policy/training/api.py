@@ -14,11 +14,11 @@ from ...spec import Horizon
 from ..actions import Representation
 from ..denoisers.base import Network
 from ..denoisers.unet import ConditionalUnet
-from ..describing import node
 from ..diffusion.schedule import Schedule, VPCosine
 from ..encoders.base import Encoder
 from ..encoders.state import StateEncoder
 from ..model import ModelConfig, PolicyModel
+from ..registry import node
 from .settings import TrainingSettings
 from .trainer import Trainer
 
