@@ -73,7 +73,7 @@ def test_the_nut_is_turned_without_straining_the_wrist():
 
 
 def test_play_and_random_stay_within_bounds_and_repeat_with_their_seed():
-    env = make("lift", max_steps=60)
+    env = make("lift", max_steps=40)
     for demonstrator in (
         RandomDemonstrator(),
         PlayDemonstrator(make_demonstrator("lift", 0.1)),
