@@ -21,8 +21,8 @@ from ..policy.normalizer import ACTION
 from ..policy.samplers.base import Sampler
 from ..spec import ConfigError, FloatArray, unknown
 from ..system import outputs
+from .after_evaluation import advise_after_evaluation
 from .gallery import PAGE, write_gallery
-from .next_steps import advise_after_evaluation
 from .rollouts import label, measure, start_robot
 from .unfinished import Unfinished
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation import results
-from . import next_steps
+from . import after_evaluation, next_steps
 from .page import (
     VIDEO_NAME,
     embed_videos,
@@ -126,7 +126,7 @@ def _list_next(config: Mapping[str, Any], result: Result) -> dict[str, str]:
     commands = {
         "The same with more episodes, for a narrower interval:": next_steps.more_episodes(config)
     }
-    advised = next_steps.advise_after_evaluation(config, result)
+    advised = after_evaluation.advise_after_evaluation(config, result)
     if "then" in advised:
         commands["Another sampler with the same checkpoint and seeds:"] = advised["next"]
         commands["Then both side by side, paired by seed:"] = advised["then"]

@@ -311,3 +311,10 @@ def test_an_environment_that_never_says_success_is_not_tried_forty_times(tmp_pat
         in capsys.readouterr().err
     )
     assert main(["collect", str(tmp_path / "b.zarr"), *words, "keep=all"]) == 0
+
+
+def test_collecting_loads_no_torch():
+    """Every worker would load it, too: two seconds and 200 MB each."""
+    code = "import sys, hotstart.commands.collect; print({'torch', 'scipy'} & set(sys.modules))"
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "set()\n"

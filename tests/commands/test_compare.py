@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from hotstart.cli import run_verb
 from hotstart.commands import compare, curves, drawing, plots
+from hotstart.commands.after_evaluation import find_comparable
 from hotstart.commands.comparison_page import write_comparison_page
 from hotstart.commands.entries import name_results, read_entries
-from hotstart.commands.next_steps import compare_files, find_comparable
+from hotstart.commands.next_steps import compare_files
 from hotstart.configs.reader import read_arguments
 from hotstart.configs.schema import Compare
 from hotstart.control import RowLog
