@@ -26,6 +26,7 @@ from .comparison_page import (
 from .drawing import to_png, to_svg
 from .entries import Entry, read_entries
 from .next_steps import write_command, write_path
+from .page import shorten_number
 
 COLUMNS = (
     *("name", "task", "n", "success", "score", "NFE cold/warm", "latency", "reaction"),
@@ -202,9 +203,4 @@ def _format_interval(interval: Interval, sign: str = "") -> str:
 
 
 def _shorten(value: float | None) -> str:
-    """Three digits, or a dash for what was not measured."""
-    if value is None:
-        return "-"
-    if abs(value) >= 100:
-        return f"{value:.0f}"
-    return f"{value:.3g}"
+    return shorten_number(value, "-")

@@ -10,8 +10,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ..evaluation.intervals import Interval, bootstrap_mean, paired_bootstrap
-from ..evaluation.pairing import PairedDifference, share_seeds
+from ..evaluation.intervals import Interval, bootstrap_mean
+from ..evaluation.pairing import PairedDifference, pair_numbers, read_jerks
 from ..evaluation.results import NOT_REPORTED
 from .entries import Entry
 from .page import (
@@ -125,19 +125,6 @@ def format_p(p: float) -> str:
     return f"{p:.3f}"
 
 
-def read_jerks(result: Result) -> dict[int, float]:
-    """The RMS jerk of each episode by seed; empty for a result that holds only that of all."""
-    episodes = result["per_episode"]
-    jerks = result.get("jerk_per_episode") or []
-    found: dict[int, float] = {}
-    if len(jerks) != len(episodes):
-        return found
-    for episode, jerk in zip(episodes, jerks, strict=True):
-        if jerk is not None:
-            found[episode["seed"]] = jerk
-    return found
-
-
 def _write_results(entries: Sequence[Entry]) -> str:
     """The table of all results."""
     rows = {entry.name: _list_cells(entry.result) for entry in entries}
@@ -213,13 +200,10 @@ def _list_paired_cells(result: Result, base: Result, paired: PairedDifference) -
 
 def _compare_jerk(result: Result, base: Result) -> str:
     """The paired difference of the episodes' jerk; a dash where it is not known per episode."""
-    ours, theirs = read_jerks(result), read_jerks(base)
-    seeds = [seed for seed in share_seeds(result, base) if seed in ours and seed in theirs]
-    if not seeds:
+    difference = pair_numbers(read_jerks(result), read_jerks(base))
+    if difference is None:
         return "\u2013"
-    first = [ours[seed] for seed in seeds]
-    second = [theirs[seed] for seed in seeds]
-    return _judge(paired_bootstrap(first, second), ("less smooth", "smoother"), ".3g")
+    return _judge(difference, ("less smooth", "smoother"), ".3g")
 
 
 def _judge(difference: Interval, words: tuple[str, str], digits: str = ".3f") -> str:

@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..evaluation.intervals import Interval, bootstrap_mean, paired_bootstrap
-from ..evaluation.pairing import compare_successes, list_episodes, share_seeds
+from ..evaluation.intervals import Interval, bootstrap_mean
+from ..evaluation.pairing import (
+    compare_successes,
+    list_episodes,
+    pair_numbers,
+    read_jerks,
+    share_seeds,
+)
 from .demo_rows import Result
 
 Read = Callable[[Result], dict[int, float]]
@@ -19,15 +25,6 @@ def read_seconds(result: Result) -> dict[int, float]:
     found: dict[int, float] = {}
     for episode in result["per_episode"]:
         found[episode["seed"]] = episode["steps"] / result["rate_hz"]
-    return found
-
-
-def read_jerks(result: Result) -> dict[int, float]:
-    """The RMS jerk of each episode's commands; too short episodes have none."""
-    found: dict[int, float] = {}
-    for episode, jerk in zip(result["per_episode"], result["jerk_per_episode"], strict=True):
-        if jerk is not None:
-            found[episode["seed"]] = jerk
     return found
 
 
@@ -57,11 +54,7 @@ def estimate(result: Result, read: Read) -> Interval | None:
 
 def subtract(result: Result, base: Result, read: Read) -> Interval | None:
     """The mean difference of a number on the seeds that both results have it for."""
-    ours, theirs = read(result), read(base)
-    seeds = sorted(ours.keys() & theirs.keys())
-    if not seeds:
-        return None
-    return paired_bootstrap([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
+    return pair_numbers(read(result), read(base))
 
 
 def subtract_success(result: Result, base: Result) -> Interval:

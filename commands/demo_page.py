@@ -10,6 +10,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ..evaluation.intervals import Interval
+from ..evaluation.pairing import read_jerks
 from . import plots
 from .curves import learning_curve
 from .demo_claims import (
@@ -19,7 +20,6 @@ from .demo_claims import (
     describe_number,
     describe_success,
     estimate,
-    read_jerks,
     read_seconds,
     subtract_success,
 )

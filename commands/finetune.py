@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..configs.compose import compose_config
 from ..configs.schema import Compare
 from ..datasets.locks import hold
@@ -22,12 +20,11 @@ from ..policy import checkpoint
 from ..policy.diffusion_policy import build_sampler
 from ..policy.training.metrics import read_metrics
 from ..spec import CheckpointError
-from ..system import outputs
 from . import compare
 from .curves import tuning_curve
 from .drawing import to_png
 from .evaluate import choose_task, evaluate
-from .next_steps import keep_arguments, write_command, write_path
+from .next_steps import keep_arguments, write_command, write_option, write_path
 from .processes import worker_count
 
 OWN = (
@@ -104,17 +101,16 @@ def compare_with_base(config: Mapping[str, Any], folder: Path, ledger: Ledger) -
     files: list[Path] = []
     for name, place in (("base", Path(config["checkpoint"])), ("tuned", folder)):
         out = folder / f"{name}.json"
-        words = [write_path(place), *_keep(config), f"out={out}", "overwrite=true"]
+        words = [write_path(place), *_keep(config), write_option("out", out), "overwrite=true"]
         for key in ("episodes", "seed", "num_envs", "workers"):
             words.append(f"{key}={config[key]}")
         if config["executed"] is not None:
             words.append(f"executed={config['executed']}")
         result, _ = evaluate(compose_config("evaluate", words))
-        spent = int(np.sum([episode["steps"] for episode in result["per_episode"]]))
+        spent = sum(int(episode["steps"]) for episode in result["per_episode"])
         ledger = ledger.add("evaluation", spent)
         results.save({**result, "ledger": ledger.to_json()}, out)
         files.append(out)
-    outputs.check_folder(folder)
     compare.run(Compare(files=tuple(files), out=folder / "comparison"))
 
 

@@ -235,10 +235,10 @@ def format_percent(success: Mapping[str, float | None]) -> str:
     return f"{100 * rate:.0f} % <small>[{100 * low:.0f}\u2013{100 * high:.0f}]</small>"
 
 
-def shorten_number(value: float | None) -> str:
-    """Three digits, or a dash for what was not measured."""
+def shorten_number(value: float | None, missing: str = "\u2013") -> str:
+    """Three digits, or `missing`, a dash, for what was not measured."""
     if value is None:
-        return "\u2013"
+        return missing
     if abs(value) >= 100:
         return f"{value:.0f}"
     return f"{value:.3g}"

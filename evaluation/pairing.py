@@ -45,6 +45,27 @@ def compare_successes(result: Mapping[str, Any], base: Mapping[str, Any]) -> McN
     return mcnemar(*_pair_values(result, base, "success"))
 
 
+def pair_numbers(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Interval | None:
+    """The mean difference of a number by seed, on the seeds that both have; None without any."""
+    seeds = sorted(ours.keys() & theirs.keys())
+    if not seeds:
+        return None
+    return paired_bootstrap([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
+
+
+def read_jerks(result: Mapping[str, Any]) -> dict[int, float]:
+    """The RMS jerk of each episode by seed; empty for a result that holds only that of all."""
+    episodes = result["per_episode"]
+    jerks = result.get("jerk_per_episode") or []
+    found: dict[int, float] = {}
+    if len(jerks) != len(episodes):
+        return found
+    for episode, jerk in zip(episodes, jerks, strict=True):
+        if jerk is not None:
+            found[episode["seed"]] = jerk
+    return found
+
+
 def share_seeds(result: Mapping[str, Any], base: Mapping[str, Any]) -> list[int]:
     """Seeds that both results have, in order."""
     return sorted(list_episodes(result).keys() & list_episodes(base).keys())

@@ -79,16 +79,19 @@ class Collector:
         described: list[tuple[Tensor, Tensor]] = []
         turns: list[Turn] = []
         next_values: list[NDArray[np.float64]] = []
+        here = self._describe(rows)
         for number in range(chunks):
-            tokens, features = self._describe(rows)
             actions, recorded = self._plan(rows, number * len(everyone))
             turn = self.source.step(actions)
             self._push(rows, turn)
-            described.append((tokens, features))
+            described.append(here)
             turns.append(turn)
             steps += recorded
-            next_values.append(self._evaluate(self._describe(rows)[1]))
-            self._begin_anew(rows, np.flatnonzero(turn.done), seeds[number + 1])
+            here = self._describe(rows)
+            next_values.append(self._evaluate(here[1]))
+            if turn.done.any():
+                self._begin_anew(rows, np.flatnonzero(turn.done), seeds[number + 1])
+                here = self._describe(rows)
         features = torch.cat([each for _, each in described])
         joined = None
         if steps:
@@ -141,8 +144,6 @@ class Collector:
 
     def _begin_anew(self, rows: _Rows, over: IntArray, seeds: IntArray) -> None:
         """Begin new episodes in the rows `over` (R,); seeds (B,)."""
-        if len(over) == 0:
-            return
         chosen = seeds[over].tolist()
         observation = self.source.begin(over, chosen)
         rows.state = self.policy.reset_rows(rows.state, over, chosen)

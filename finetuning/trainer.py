@@ -90,10 +90,6 @@ class FineTuner:
         self.iteration = 0
         self.seconds = 0.0
 
-    def deploy(self) -> DiffusionPolicy:
-        """The tuned policy as it is deployed: the sampler as it was given."""
-        return DiffusionPolicy(self.model, self.sampler, self.executed)
-
     def run(self, progress: bool = True) -> PolicyModel:
         """Tune to `settings.iterations`, saving to and going on from `folder`/checkpoints/last.
 
