@@ -125,7 +125,8 @@ def explore(sampler: Sampler, min_std: float) -> Sampler:
         raise ConfigError(_cannot_explore(sampler))
     noisy.solver = solver
     if isinstance(noisy, WarmStart | Streaming):
-        noisy.fresh = Fresh(noisy.fresh.steps, solver, noisy.fresh.clip)
+        fresh = noisy.fresh
+        noisy.fresh = Fresh(fresh.steps, solver, fresh.clip, fresh.start_noise)
     return noisy
 
 

@@ -20,7 +20,7 @@ from .base import (
     run_sampler,
     want_regime,
 )
-from .fresh import Fresh
+from .fresh import Fresh, check_start_noise
 
 Primer = Literal["denoise", "zero", "constant"]
 
@@ -48,6 +48,7 @@ class Streaming(Sampler):
         primer: Primer = "denoise",
         solver: Solver | None = None,
         clip: float | None = 1.0,
+        start_noise: float = 1.0,
     ) -> None:
         """Build it with these options.
 
@@ -56,6 +57,7 @@ class Streaming(Sampler):
         primer: how a first plan is made: denoise, zero or constant
         solver: step from one noise level to the next
         clip: estimates are clipped to this in each number [normalised units]; none: never
+        start_noise: factor of the noise that puts plans on their stairs, and of a first plan's
         """
         if primer not in get_args(Primer):
             raise ConfigError(
@@ -66,7 +68,8 @@ class Streaming(Sampler):
         self.primer = primer
         self.solver = solver or DDIM()
         self.clip = clip
-        self.fresh = Fresh(cold, DDIM(), clip)
+        self.start_noise = check_start_noise(start_noise)
+        self.fresh = Fresh(cold, DDIM(), clip, start_noise)
 
     def adapt_to(self, capabilities: Capabilities, horizon: Horizon) -> Self:
         """The staircase met must be the one trained: its regime, and blocks of the same length."""
@@ -100,12 +103,12 @@ class Streaming(Sampler):
         """A whole plan, then noise on the later blocks."""
         outcome = self.fresh(request)
         level = self._levels(request)[-1].expand(outcome.plan.shape[:2])
-        x = raise_noise(outcome.plan, request.draw(), torch.zeros_like(level), level)
+        x = raise_noise(outcome.plan, self._draw(request), torch.zeros_like(level), level)
         return PlanOutcome(x, outcome.nfe, level)
 
     def _prime(self, request: PlanRequest) -> PlanOutcome:
         """A plan of zeros, or of one action repeated, put on the stairs; then one call."""
-        noise = request.draw()
+        noise = self._draw(request)
         clean = torch.zeros_like(noise)
         if self.primer == "zero":
             return self._descend(request, clean, torch.zeros_like(clean[..., 0]), noise)
@@ -118,7 +121,11 @@ class Streaming(Sampler):
     def _roll(self, request: PlanRequest) -> PlanOutcome:
         """The shifted plan, every step back on its stair, taken down one."""
         before = request.shift_plan()
-        return self._descend(request, before.plan, before.level, request.draw())
+        return self._descend(request, before.plan, before.level, self._draw(request))
+
+    def _draw(self, request: PlanRequest) -> Tensor:
+        """Noise (R, T, A) that is added to plans."""
+        return self.start_noise * request.draw()
 
     def _descend(
         self, request: PlanRequest, plan: Tensor, level: Tensor, noise: Tensor

@@ -181,3 +181,26 @@ def test_what_it_refuses():
 
 def test_the_first_block_holds_the_past_and_the_last_one_the_tail():
     assert block_index(Horizon(2, 24, 8)).tolist() == [0] * 9 + [1] * 15
+
+
+@pytest.mark.parametrize("primer", PRIMERS)
+def test_the_noise_of_the_stairs_can_be_scaled_and_left_out(primer):
+    def plan(share: float, seed: int) -> torch.Tensor:
+        sampler = Streaming(2, cold=3, primer=primer, clip=None, start_noise=share)
+        first = request(gaussian(0.3, 0.2), 4, HORIZONS[0], seed=seed)
+        outcome = sampler(first)
+        following = request(
+            gaussian(0.3, 0.2),
+            4,
+            HORIZONS[0],
+            previous=outcome.plan,
+            previous_level=outcome.level,
+            executed=HORIZONS[0].executed,
+            seed=seed + 100,
+        )
+        return sampler(following).plan
+
+    assert torch.equal(plan(0.0, 0), plan(0.0, 7))  # no noise: whatever the seed
+    assert float(plan(0.5, 0).std()) < float(plan(1.0, 0).std())
+    whole = Streaming(primer=primer)._draw(request(gaussian(0.3, 0.2), 4))
+    assert torch.equal(whole, request(gaussian(0.3, 0.2), 4).draw())  # 1: not a bit is changed

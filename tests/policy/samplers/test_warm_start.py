@@ -9,6 +9,7 @@ from hotstart.policy.diffusion.schedule import VPCosine, alpha_sigma
 from hotstart.policy.diffusion.solvers import DDIM
 from hotstart.policy.samplers.base import Capabilities, shift
 from hotstart.policy.samplers.fresh import Fresh
+from hotstart.policy.samplers.streaming import Streaming
 from hotstart.policy.samplers.warm_start import WarmStart, behind_chunk, choose_start, gain
 from hotstart.spec import ConfigError, Horizon
 
@@ -108,7 +109,7 @@ def test_a_warm_start_without_noise_forgets_its_guess_as_fast_and_scatters_less(
     assert float(plans[0.0].mean()) == pytest.approx(float(plans[1.0].mean()), abs=0.01)
 
 
-@pytest.mark.parametrize("make", [Fresh, WarmStart])
+@pytest.mark.parametrize("make", [Fresh, WarmStart, Streaming])
 @pytest.mark.parametrize("share", [-0.1, float("inf"), float("nan")])
 def test_a_start_noise_that_is_no_share_is_refused(make, share):
     with pytest.raises(ConfigError, match="start_noise is"):
