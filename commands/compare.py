@@ -87,18 +87,25 @@ def compare(entries: Sequence[Entry], base: Entry) -> Comparison:
 
 def describe_comparison(comparison: Comparison) -> str:
     """Table, paired differences with the base, and what forbids or weakens the comparison."""
-    entries, base = comparison.entries, comparison.base
+    entries = comparison.entries
     table = align([COLUMNS, *map(_list_cells, entries)])
     parts = [f"{len(entries)} results of {name_checkpoints(entries)}", "", table, "", LEGEND]
-    if comparison.paired:
-        head = f"Difference from {base.name}, same seeds (more than 0: better than {base.name})"
-        pairs = [_list_paired_cells(entry, paired) for entry, paired in comparison.paired]
-        parts += ["", head, "", align([PAIRED_COLUMNS, *pairs])]
+    for each in (comparison, *comparison.contrasts):
+        if each.paired:
+            parts += ["", describe_paired(each)]
     if comparison.remarks:
         parts.append("")
     for remark in comparison.remarks:
         parts.append(f"Note: {remark}")
     return "\n".join(parts)
+
+
+def describe_paired(comparison: Comparison) -> str:
+    """Paired differences from the base."""
+    base = comparison.base
+    head = f"Difference from {base.name}, same seeds (more than 0: better than {base.name})"
+    pairs = [_list_paired_cells(entry, paired) for entry, paired in comparison.paired]
+    return "\n".join([head, "", align([PAIRED_COLUMNS, *pairs])])
 
 
 def write_call(options: Compare, out: Path) -> str:

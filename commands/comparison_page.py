@@ -59,6 +59,8 @@ class Comparison:
     base: Entry
     paired: Sequence[tuple[Entry, PairedDifference]]
     remarks: Sequence[str]
+    contrasts: Sequence[Comparison] = ()
+    """Some of the entries paired with another base; their remarks are not shown."""
     text: str = ""
     """The tables as `hotstart compare` prints them; only `hotstart.compare` fills it."""
 
@@ -82,7 +84,7 @@ def write_comparison_page(
         plots.append(f"<div>{embed_figure(HEADINGS[name], figure)}</div>")
     sections = [
         _write_results(comparison.entries),
-        _write_paired(comparison),
+        *map(_write_paired, [comparison, *comparison.contrasts]),
         f'<section class="plots">\n{join_parts(plots)}\n</section>',
         _write_remarks(comparison.remarks),
         write_commands({"The same files give the same page:": command}, "How it was made"),

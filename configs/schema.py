@@ -167,6 +167,9 @@ class Finetune:
     episodes: int = option(200, "episodes of the comparison with the base; 0: none")
     seed: int = option(100000, "seed of its first episode; fine-tuning takes others")
     num_envs: int = option(50, "environments of the comparison that run in step")
+    controls: bool = option(
+        True, "whether the base is compared with less starting noise too: none, and half of it"
+    )
     workers: int = option(-1, WORKERS)
 
 

@@ -2,6 +2,7 @@ import json
 
 import pytest
 from hotstart.cli import main
+from hotstart.commands.after_finetuning import choose_noise
 from hotstart.policy import checkpoint
 from hotstart.policy.denoisers.split import SplitNetwork
 
@@ -30,12 +31,44 @@ def test_base_and_tuned_policy_are_compared_on_the_same_seeds(tuned):
     assert [each["seed"] for each in after["per_episode"]] == [100000, 100001]
     assert base["sampler_settings"] == after["sampler_settings"]
     assert base["weights_hash"] != after["weights_hash"]
-    spent = sum(each["steps"] for each in base["per_episode"] + after["per_episode"])
+    spent = 0
+    for name in ("base", "base_zero_start", "base_half_start", "tuned"):
+        result = json.loads((folder / f"{name}.json").read_text())
+        spent += sum(each["steps"] for each in result["per_episode"])
     assert after["ledger"]["evaluation"] == spent
     # two iterations of two chunks of eight ticks in two rows
     assert after["ledger"]["training"] == 2 * 2 * 8 * 2
     assert list((folder / "comparison").glob("*.html"))
     assert (folder / "success.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_base_with_less_starting_noise_stands_beside_every_gain(tuned):
+    folder, _ = tuned
+    for name, noise in (("base_zero_start", 0.0), ("base_half_start", 0.5)):
+        control = json.loads((folder / f"{name}.json").read_text())
+        assert control["sampler_settings"]["start_noise"] == noise
+        assert [each["seed"] for each in control["per_episode"]] == [100000, 100001]
+    text = (folder / "comparison" / "comparison.txt").read_text()
+    page = (folder / "comparison" / "comparison.html").read_text()
+    for base in ("base", "base zero start", "base half start"):
+        assert f"Difference from {base}, same seeds" in text
+        assert f"<h2>Difference from {base}</h2>" in page
+    after = text.split("Difference from base half start")[1]
+    assert after.split("\n")[4].split()[0] == "tuned"
+
+
+@pytest.mark.parametrize(
+    ("inference", "noise"),
+    [
+        ({"start_noise": 1.0}, [0.0, 0.5]),
+        ({"start_noise": 0.5, "renoise": True}, [0.0, 0.25]),
+        ({"start_noise": 0.0}, []),
+        ({"start_noise": 1.0, "renoise": False}, []),
+        ({}, []),
+    ],
+)
+def test_controls_have_less_noise_than_the_sampler_that_was_tuned_for(inference, noise):
+    assert list(choose_noise(inference).values()) == noise
 
 
 def test_the_tuned_policy_is_a_checkpoint_like_any_other(tuned, tmp_path, capsys):
