@@ -57,7 +57,7 @@ def keep_arguments(arguments: Iterable[str], dropped: Sequence[str]) -> list[str
     for argument in arguments:
         name = _name_option(argument).lstrip("+~")
         axis = name.rpartition("@")[2].partition(".")[0]
-        if axis not in dropped:
+        if name not in dropped and axis not in dropped:
             kept.append(argument)
     return kept
 
@@ -82,6 +82,18 @@ def evaluate_run(folder: Path, *words: str) -> str:
     if out.exists():
         out = outputs.free_name(out)
     return write_command("evaluate", write_path(folder), *words, write_option("out", out))
+
+
+def go_on_training(config: Mapping[str, Any]) -> str:
+    """The same training with twice the steps, which goes on with the run."""
+    kept = keep_arguments(config["arguments"], ("training.steps",))
+    return write_command("train", *kept, f"training.steps={2 * config['training']['steps']}")
+
+
+def train_another(config: Mapping[str, Any], folder: Path) -> str:
+    """The same training as a run of its own, beside the one in `folder`."""
+    kept = keep_arguments(config["arguments"], ("name",))
+    return write_command("train", *kept, write_option("name", outputs.free_name(folder).name))
 
 
 def train_on(store: Store) -> str:

@@ -19,21 +19,29 @@ from ..policy.denoisers.base import Network
 from ..policy.denoisers.mode import ModeTransformer
 from ..policy.model import ModelConfig
 from ..policy.training.metrics import read_metrics
+from ..policy.training.same_run import find_last, load_finished
 from ..policy.training.settings import TrainingSettings
 from ..policy.training.trainer import Trainer
 from ..spec import CheckpointError, DataError, Horizon, HotstartError, ObsSpec, shorten
 from ..system.old_names import convert_task_options
 from .curves import expert_use, learning_curve
 from .drawing import to_png
-from .next_steps import evaluate_run
+from .next_steps import evaluate_run, go_on_training, train_another
 
 
 def run(config: Mapping[str, Any]) -> int:
     """Train as the configuration says, or go on where the run of that name stopped."""
     store = Store.open(config["data"])
-    for fault in find_faults(store):
-        print(f"Warning: {fault}")
     folder = Path(config["runs"]) / config["name"]
+    settings = fill(TrainingSettings, config["training"])
+    finished = load_finished(folder, store, model_config(config, store), settings)
+    if finished is not None:
+        print_finished(config, folder, finished[1])
+        print_next(folder, settings.choose_device(), rate_warning(config["task"], store.fps))
+        return 0
+    if find_last(folder) is None:  # a run that goes on was looked through when it began
+        for fault in find_faults(store):
+            print(f"Warning: {fault}")
     with hold(folder, CheckpointError, shared=True):
         trainer = build(config, store, folder)
         print(
@@ -52,13 +60,26 @@ def run(config: Mapping[str, Any]) -> int:
         path.write_bytes(to_png(figure))
         print(f"{heading.lower()}: {path}")
     print(f"done in {trainer.seconds / 60:.1f} minutes")
+    print_next(folder, trainer.device, warning)
+    return 0
+
+
+def print_next(folder: Path, device: str, warning: str) -> None:
+    """The evaluation to run next, where the network was trained and at the data's rate."""
     words: list[str] = []
-    if str(trainer.device) != "cpu":
-        words.append(f"device={trainer.device}")
+    if device != "cpu":
+        words.append(f"device={device}")
     if warning:
         words.append("rate=any")
-    print(f"next: {evaluate_run(trainer.folder, *words)}")
-    return 0
+    print(f"next: {evaluate_run(folder, *words)}")
+
+
+def print_finished(config: Mapping[str, Any], folder: Path, step: int) -> None:
+    """Say that nothing is left to train, where the checkpoint lies, and how to go on."""
+    print(f"{folder} is finished, step {step} of {config['training']['steps']}: nothing to train")
+    print(f"checkpoint: {folder / 'checkpoints' / 'last'}")
+    print(f"to train longer: {go_on_training(config)}")
+    print(f"to begin another run: {train_another(config, folder)}")
 
 
 def rate_warning(task: Mapping[str, Any], fps: float) -> str:

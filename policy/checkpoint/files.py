@@ -48,6 +48,7 @@ META_KINDS = {
     "action_scale": list,
     "warm_start": dict,
     "dataset_hash": str,
+    "numbers_hash": str,
     "training": dict,
     "versions": dict,
     "validation_loss": float | None,

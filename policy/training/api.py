@@ -19,6 +19,7 @@ from ..encoders.base import Encoder
 from ..encoders.state import StateEncoder
 from ..model import ModelConfig, PolicyModel
 from ..registry import node
+from .same_run import find_last, load_finished
 from .settings import TrainingSettings
 from .trainer import Trainer
 
@@ -65,8 +66,8 @@ def train(
     """Train a policy and return the EMA model; `hotstart evaluate FOLDER task=...` takes the run.
 
     The data set is looked through first, as `hotstart data verify` does: what deserves a look is a
-    warning. The same call goes on with a run that was stopped, and more `steps` go on with one that
-    is done.
+    warning. The same call goes on with a run that was stopped, or loads one that is finished; more
+    `steps` go on with that.
 
     A part is given as its class, or with options as `functools.partial(Class, option=value)`, which
     a type checker looks through. Classes of one's own must be registered, see `hotstart.register`.
@@ -95,8 +96,8 @@ def train(
     """
     if isinstance(dataset, Path | str):
         dataset = Store.open(dataset)
-    for fault in find_faults(dataset):
-        warnings.warn(fault, stacklevel=2)
+    folder = Path(folder)
+    settings = settings or TrainingSettings()
     config = default_config(
         dataset,
         encoder=encoder,
@@ -106,5 +107,10 @@ def train(
         prediction=prediction,
         horizon=horizon,
     )
-    trainer = Trainer(dataset, config, settings or TrainingSettings(), Path(folder))
-    return trainer.run(progress=progress)
+    finished = load_finished(folder, dataset, config, settings)
+    if finished is not None:
+        return finished[0]
+    if find_last(folder) is None:  # a run that goes on was looked through when it began
+        for fault in find_faults(dataset):
+            warnings.warn(fault, stacklevel=2)
+    return Trainer(dataset, config, settings, folder).run(progress=progress)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ...datasets.episodes import Dataset
+from ...datasets.episodes import Dataset, content_hash
 from ...datasets.locks import hold
 from ...seeds import Purpose, torch_seed
 from ...spec import CheckpointError, ConfigError, DataError, shorten
@@ -36,6 +36,7 @@ from .ema import EMA
 from .metrics import MetricsLog
 from .optimizer_state import load_optimizer, pack_optimizer, select_tensors
 from .processes import current_share, draw_rows, synchronize
+from .same_run import check_same_run
 from .settings import TrainingSettings
 from .slow_steps import SlowSteps
 
@@ -95,6 +96,7 @@ class Trainer:
         actions = data.statistics[ACTION]
         return {
             "dataset_hash": dataset.content_hash(),
+            "numbers_hash": content_hash(dataset, images=False),
             "rate_hz": dataset.fps,
             "action_scale": ((actions["max"] - actions["min"]) / 2).tolist(),
             "regimes": self.settings.regimes.names(),
@@ -334,7 +336,8 @@ class Trainer:
             return
         saved, meta = checkpoint.load(folder, self.device)
         try:
-            self._check_same_run(meta, saved.config, folder)
+            same_data = meta["dataset_hash"] == self.meta["dataset_hash"]
+            check_same_run(folder, meta, saved.config, same_data, self.model.config, self.settings)
             self._take_state(saved, *checkpoint.load_training_state(folder))
             self._say_extended(int(meta["training"]["steps"]))
         except CheckpointError:
@@ -373,27 +376,6 @@ class Trainer:
         """
         if before and not self.settings.threads and before <= torch.get_num_threads():
             torch.set_num_threads(before)
-
-    def _check_same_run(self, meta: Mapping[str, Any], config: ModelConfig, folder: Path) -> None:
-        """Raise CheckpointError for a checkpoint of other data, another model or other settings."""
-        mend = f"choose another run name, or delete {self.folder} to begin anew"
-        if meta["dataset_hash"] != self.meta["dataset_hash"]:
-            raise CheckpointError(f"{folder} was trained on other data: {mend}")
-        mine = self.model.config
-        # Learned weighting is a setting of the training: where it differs, that is said below.
-        part = checkpoint.find_difference(
-            mine, replace(config, learned_weighting=mine.learned_weighting)
-        )
-        if part:
-            raise CheckpointError(f"{folder} was trained with another {part}: {mend}")
-        other = self.settings.find_difference(meta["training"])
-        if other == "steps":
-            steps = meta["training"]["steps"]
-            raise CheckpointError(
-                f"{folder} was trained with training.steps={steps}: give as many or more, or {mend}"
-            )
-        if other:
-            raise CheckpointError(f"{folder} was trained with another training.{other}: {mend}")
 
 
 def _make_optimizer(model: PolicyModel, settings: TrainingSettings) -> torch.optim.AdamW:
