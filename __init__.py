@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # the same names as in _PUBLIC, for type checkers and editors
     from .policy.agent import Agent as Agent
     from .policy.agent import load as load
     from .policy.denoisers.base import Network as Network
+    from .policy.denoisers.mlp import DiffusionMLP as DiffusionMLP
     from .policy.denoisers.mode import ModeTransformer as ModeTransformer
     from .policy.denoisers.published_unet import PublishedUnet as PublishedUnet
     from .policy.denoisers.transformer import DiffusionTransformer as DiffusionTransformer
@@ -146,6 +147,7 @@ _PUBLIC = {
     "Agent": "policy.agent",
     "load": "policy.agent",
     "Network": "policy.denoisers.base",
+    "DiffusionMLP": "policy.denoisers.mlp",
     "ModeTransformer": "policy.denoisers.mode",
     "PublishedUnet": "policy.denoisers.published_unet",
     "DiffusionTransformer": "policy.denoisers.transformer",

@@ -31,6 +31,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
         f"{_HERE}.denoisers.unet.ConditionalUnet",
         f"{_HERE}.denoisers.transformer.DiffusionTransformer",
         f"{_HERE}.denoisers.mode.ModeTransformer",
+        f"{_HERE}.denoisers.mlp.DiffusionMLP",
         f"{_HERE}.denoisers.published_unet.PublishedUnet",
         f"{_HERE}.denoisers.split.SplitNetwork",
     ),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from hotstart.policy.denoisers.mlp import DiffusionMLP
 from hotstart.policy.denoisers.mode import ModeTransformer
 from hotstart.policy.denoisers.published_unet import PublishedUnet
 from hotstart.policy.denoisers.transformer import DiffusionTransformer, TemporalLinear
@@ -29,6 +30,8 @@ def make(kind: str, seed: int = 0, **options):
         return ConditionalUnet(
             **SIZES, **{"channels": (8, 16, 24), "groups": 4, "level_width": 16, **options}
         ).eval()
+    if kind == "mlp":
+        return DiffusionMLP(**SIZES, **{"hidden": 32, "steps": STEPS, **options}).eval()
     made = ModeTransformer if kind == "mode" else DiffusionTransformer
     return made(
         **SIZES, **{"embed": 32, "layers": 2, "heads": 4, "level_width": 16, **options}
@@ -40,6 +43,7 @@ VARIANTS = {
     "transformer": ("transformer", {}),
     "causal": ("transformer", {"causal": True}),
     "without convolution": ("transformer", {"kernel": 1}),
+    "mlp": ("mlp", {}),
     "mode": ("mode", {}),
     "mode, sees everything": ("mode", {"causal": False}),
     "mode, one expert a token": ("mode", {"top": 1}),
@@ -92,6 +96,8 @@ def test_a_level_works_at_its_own_step(network):
     """A level changed at one step moves the output there more than anywhere else: levels belong
     to positions.
     """
+    if isinstance(network, DiffusionMLP):
+        pytest.skip("an MLP sees a plan as a whole")
     x, tokens, level = inputs(100)
     changed = level.clone()
     changed[:, 6] = 1 - changed[:, 6]
@@ -120,6 +126,10 @@ def test_permuting_rows_permutes_answers(network):
 
 
 def test_the_horizon_is_not_baked_into_the_weights(network):
+    if isinstance(network, DiffusionMLP):
+        with pytest.raises(ConfigError, match=r"give denoiser\.steps=24"):
+            answer(network, *inputs(2, 24))
+        return
     answers = [answer(network, *inputs(2, steps)) for steps in (16, 24, 32)]
     assert [tuple(a.shape) for a in answers] == [(2, steps, WIDTH) for steps in (16, 24, 32)]
     assert all(torch.isfinite(a).all() for a in answers)
