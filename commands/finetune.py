@@ -9,9 +9,9 @@ from typing import Any
 from ..datasets.locks import hold
 from ..envs.registry import options_of
 from ..envs.simulated_robot import SimulatedRobot
-from ..finetuning.settings import PPOSettings
+from ..finetuning.registry import read_settings
 from ..finetuning.sources import SimulatorSource
-from ..finetuning.trainer import FineTuner
+from ..finetuning.tuner import Setup, Tuner
 from ..policy import checkpoint
 from ..policy.diffusion_policy import build_sampler
 from ..policy.training.metrics import read_metrics
@@ -48,30 +48,21 @@ def find_folder(config: Mapping[str, Any]) -> Path:
     return Path(config["runs"]) / name
 
 
-def tune(config: Mapping[str, Any], folder: Path) -> FineTuner:
+def tune(config: Mapping[str, Any], folder: Path) -> Tuner:
     """Run the fine-tuning to its end, with rollouts in the simulator."""
     base, meta = checkpoint.load(config["checkpoint"])
     task = choose_task(config, meta)
     settings = read_settings(config["method"])
     workers = worker_count(config["workers"])
     with SimulatedRobot(task["env"], options_of(task), settings.rows, workers) as robot:
-        source = SimulatorSource(robot, robot.max_steps, settings.reward)
-        sampler = build_sampler(config["inference"])
-        tuner = FineTuner(
+        setup = Setup(
             base,
-            sampler,
-            source,
-            settings,
+            build_sampler(config["inference"]),
+            SimulatorSource(robot, robot.max_steps, settings.reward),
             folder,
             {**meta, "task": dict(task), "tuned_from": str(config["checkpoint"])},
             config["executed"],
         )
+        tuner = settings.make_tuner(setup)
         tuner.run()
     return tuner
-
-
-def read_settings(node: Mapping[str, Any]) -> PPOSettings:
-    """The method's settings from its part of the configuration."""
-    options = dict(node)
-    options.pop("_target_")
-    return PPOSettings(**options)

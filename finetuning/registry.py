@@ -2,6 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from .settings import MethodSettings
+
 _HERE = __name__.rsplit(".", 1)[0]
 METHODS: dict[str, tuple[str, ...]] = {"method": (f"{_HERE}.settings.PPOSettings",)}
 """Axis of the configuration -> the settings that it may name. A new method is one line here."""
+
+
+def read_settings(node: Mapping[str, Any]) -> MethodSettings:
+    """The settings that a composed configuration's part names in `_target_`."""
+    options = dict(node)
+    target = str(options.pop("_target_"))
+    module, name = target.rsplit(".", 1)
+    settings: type[MethodSettings] = getattr(importlib.import_module(module), name)
+    return settings(**options)

@@ -1,21 +1,76 @@
-"""How a policy is fine-tuned."""
+"""How a policy is fine-tuned: what all methods share, and the options of PPO."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..spec import ConfigError, option
 from .sources import Reward
 
+if TYPE_CHECKING:
+    from .tuner import Setup, Tuner
+
+MAY_CHANGE = ("iterations", "save_every")
+"""Settings in which a run may differ from the one that it goes on with."""
+
 
 @dataclass(frozen=True)
-class PPOSettings:
-    """PPO over the last denoising steps (DPPO, 2409.00588)."""
+class MethodSettings(ABC):
+    """What all methods share: rounds of episodes, what they are paid, seeds."""
 
     iterations: int = option(60, "rollouts, each followed by an update")
     rows: int = option(64, "episodes side by side in a rollout")
     chunks: int = option(40, "action chunks of each row in a rollout")
+    reward: Reward = option(
+        "success", "success (1 when first fulfilled), environment, or score (how much it rises)"
+    )
+    seed: int = option(0, "seed of all that is random")
+    save_every: int = option(5, "iterations between checkpoints")
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for settings that cannot be."""
+        self.check_least(1, ("iterations", "rows", "chunks", "save_every"))
+
+    @abstractmethod
+    def make_tuner(self, setup: Setup) -> Tuner:
+        """The tuner of this method; raises ConfigError for a sampler that it cannot tune."""
+
+    def find_difference(self, other: Mapping[str, Any]) -> str | None:
+        """The first setting in which a run before differs; more iterations are no difference."""
+        for each in fields(self):
+            if each.name in MAY_CHANGE:
+                continue
+            if other.get(each.name) != getattr(self, each.name):
+                return each.name
+        return None
+
+    def check_least(self, least: int, names: Sequence[str]) -> None:
+        """Raise ConfigError for a whole number below `least`."""
+        for name in names:
+            if getattr(self, name) < least:
+                value = getattr(self, name)
+                raise ConfigError(f"method.{name} is {value}; it must be {least} or more")
+
+    def check_positive(self, names: Sequence[str]) -> None:
+        """Raise ConfigError for a number that is not above 0."""
+        for name in names:
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"method.{name} is {getattr(self, name)}; it must be above 0")
+
+    def check_shares(self, names: Sequence[str]) -> None:
+        """Raise ConfigError for a number outside [0, 1]."""
+        for name in names:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"method.{name} is {getattr(self, name)}; it must lie in [0, 1]")
+
+
+@dataclass(frozen=True)
+class PPOSettings(MethodSettings):
+    """PPO over the last denoising steps (DPPO, 2409.00588)."""
+
     trained_steps: int = option(5, "last denoising steps of a fresh plan that are trained")
     min_std: float = option(
         0.1, "least noise of a denoising step while it is tuned", "normalised units"
@@ -35,35 +90,23 @@ class PPOSettings:
     divergence: float = option(0.05, "weight of the KL divergence to the base; 0: none")
     stop_divergence: float = option(1.0, "KL to the policy before the update that ends it")
     clip_norm: float = option(1.0, "largest norm of a gradient")
-    reward: Reward = option(
-        "success", "success (1 when first fulfilled), environment, or score (how much it rises)"
-    )
-    seed: int = option(0, "seed of all that is random")
-    save_every: int = option(5, "iterations between checkpoints")
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "rows", "chunks", "epochs", "batch", "critic_hidden"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"method.{name} is {getattr(self, name)}; it must be 1 or more")
-        for name in ("rate", "critic_rate", "clip", "clip_first", "min_std", "share", "clip_norm"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"method.{name} is {getattr(self, name)}; it must be above 0")
-        for name in ("discount", "trace", "denoising_discount", "share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"method.{name} is {getattr(self, name)}; it must lie in [0, 1]")
+        super().__post_init__()
+        self.check_least(1, ("epochs", "batch", "critic_hidden"))
+        self.check_least(0, ("trained_steps", "warm_up"))
+        self.check_positive(
+            ("rate", "critic_rate", "clip", "clip_first", "min_std", "share", "clip_norm")
+        )
+        self.check_shares(("discount", "trace", "denoising_discount", "share"))
         if self.clip_first > self.clip:
             raise ConfigError(
                 f"method.clip_first is {self.clip_first}; it must be at most method.clip, "
                 f"{self.clip}: noisy steps are held tighter"
             )
-        if self.trained_steps < 0 or self.warm_up < 0:
-            raise ConfigError("method.trained_steps and method.warm_up must be 0 or more")
 
-    def find_difference(self, other: dict[str, Any]) -> str | None:
-        """The first setting in which a run before differs; more iterations are no difference."""
-        for each in fields(self):
-            if each.name in ("iterations", "save_every"):
-                continue
-            if other.get(each.name) != getattr(self, each.name):
-                return each.name
-        return None
+    def make_tuner(self, setup: Setup) -> Tuner:
+        """A `FineTuner`."""
+        from .trainer import FineTuner  # torch, which whoever reads settings does not need
+
+        return FineTuner(self, setup)

@@ -12,6 +12,7 @@ from hotstart.finetuning.ppo import compute_losses, limit_ratio
 from hotstart.finetuning.rollouts import Collector
 from hotstart.finetuning.settings import PPOSettings
 from hotstart.finetuning.trainer import FineTuner
+from hotstart.finetuning.tuner import Setup
 from hotstart.policy import checkpoint
 from hotstart.policy.denoisers.unet import ConditionalUnet
 from hotstart.policy.diffusion.schedule import VPCosine
@@ -61,7 +62,7 @@ def base():
 
 
 def tuner_of(base, folder, sampler=None, settings=TINY):
-    return FineTuner(base, sampler or Fresh(5), TargetSource(), settings, folder)
+    return FineTuner(settings, Setup(base, sampler or Fresh(5), TargetSource(), folder))
 
 
 def plans_of(model, sampler, count=3):
@@ -90,7 +91,7 @@ def test_ratios_are_one_before_the_first_update(name, base, tmp_path):
     noisy = explore(tuner.sampler, 0.1)
     policy = DiffusionPolicy(tuner.model, noisy)
     collector = Collector(policy, tuner.source, tuner.critic, tuner.below)
-    rollout = collector.collect(3, tuner._draw_seeds())
+    rollout = collector.collect(3, tuner.draw_seeds(3))
     experience = tuner._prepare(rollout, noisy)
     scored = experience.scored
     assert scored is not None
@@ -162,7 +163,7 @@ def test_rows_whose_episode_is_over_are_valued_by_their_final_observation(base, 
     tuner = tuner_of(base, tmp_path)
     policy = DiffusionPolicy(tuner.model, explore(Fresh(5), 0.1))
     rollout = Collector(policy, tuner.source, tuner.critic, tuner.below).collect(
-        4, tuner._draw_seeds()
+        4, tuner.draw_seeds(4)
     )
     assert rollout.done[1].all()
     assert rollout.done[3].all()
@@ -194,7 +195,7 @@ def test_a_known_optimum_is_found(name, base, tmp_path):
         divergence=0.0,
     )
     sampler = {"one step": Fresh(1), "warm start": WarmStart(2, 0.4, cold=2)}[name]
-    tuner = FineTuner(plain, sampler, TargetSource(32), settings, tmp_path)
+    tuner = FineTuner(settings, Setup(plain, sampler, TargetSource(32), tmp_path))
     rewards = [tuner.advance()["reward"] / 2 for _ in range(settings.iterations)]
     assert rewards[0] == pytest.approx(-0.135, abs=0.01)
     assert rewards[-1] > -0.06

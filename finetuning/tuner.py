@@ -1,0 +1,197 @@
+"""What every method of fine-tuning shares: rounds, checkpoints, and going on.
+
+Every round begins new episodes and draws from the seed and its own number. So a run that was
+stopped goes on as if it had never stopped, bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..datasets.locks import hold
+from ..policy import checkpoint
+from ..policy.model import PolicyModel
+from ..policy.samplers.base import Sampler
+from ..policy.training.metrics import MetricsLog
+from ..policy.training.optimizer_state import load_optimizer, pack_optimizer, select_tensors
+from ..seeds import Purpose, numpy_generator, torch_seed
+from ..spec import CheckpointError, IntArray, shorten
+from ..system.interrupts import Interrupted, stop_flag
+from ..system.versions import versions
+from .ledger import Ledger
+from .settings import MethodSettings
+from .sources import RolloutSource
+
+FIRST_SEED = 10**6
+"""Episodes of fine-tuning have seeds from here on: those below are for evaluation and for data."""
+LAST_SEED = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is tuned, for which sampler, on which episodes, and where it is kept."""
+
+    base: PolicyModel
+    sampler: Sampler
+    source: RolloutSource
+    folder: Path
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    """Of the base's checkpoint; its ledger goes on."""
+    executed: int | None = None
+    """Ta, where it is not the checkpoint's own."""
+
+
+class Tuner(ABC):
+    """A policy that is tuned in rounds. A method says what a round is and which parts it trains."""
+
+    model: PolicyModel
+    """What is tuned, in the form in which it is saved and deployed."""
+
+    def __init__(self, settings: MethodSettings, setup: Setup) -> None:
+        self.options = settings
+        self.source = setup.source
+        self.sampler = setup.sampler
+        self.executed = setup.executed
+        self.folder = Path(setup.folder)
+        self.meta = dict(setup.meta)
+        self.ledger = Ledger.from_json(self.meta.get("ledger", {}))
+        self.iteration = 0
+        self.seconds = 0.0
+
+    @abstractmethod
+    def advance_round(self) -> dict[str, float]:
+        """One round; returns numbers to log, `success` of the round's episodes among them."""
+
+    @abstractmethod
+    def parts(self) -> dict[str, nn.Module]:
+        """Networks beside the model that a run needs to go on, by name."""
+
+    @abstractmethod
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Optimisers, by name."""
+
+    def run(self, progress: bool = True) -> PolicyModel:
+        """Tune to `settings.iterations`, saving to and going on from `folder`/checkpoints/last.
+
+        SIGINT, SIGTERM and SIGHUP save first, then stop the run with `Interrupted`. Raises
+        CheckpointError where another process writes there, or what is there is another run.
+        """
+        with hold(self.folder, CheckpointError, shared=True):
+            self._resume()
+            bar = tqdm(
+                total=self.options.iterations,
+                initial=self.iteration,
+                desc="fine-tuning",
+                unit="iteration",
+                disable=not progress,
+            )
+            with stop_flag() as asked, MetricsLog(self.folder, self.iteration) as log, bar:
+                while self.iteration < self.options.iterations:
+                    numbers = self.advance()
+                    log.write(self.iteration, numbers)
+                    bar.set_postfix(success=f"{numbers['success']:.3f}", refresh=False)
+                    bar.update()
+                    if self._is_due() or asked():
+                        self.save()
+                    if asked():
+                        raise Interrupted(self._say_stopped(), asked())
+        return self.model
+
+    def advance(self) -> dict[str, float]:
+        """One round; returns numbers to log, real steps and seconds so far among them."""
+        began = time.monotonic()
+        numbers = self.advance_round()
+        self.iteration += 1
+        self.seconds += time.monotonic() - began
+        return {
+            **numbers,
+            "training_steps": float(self.ledger.training),
+            "seconds": self.seconds,
+        }
+
+    def count_training(self, periods: int) -> None:
+        """Put control periods of the source into the ledger, unless they were imagined."""
+        if self.source.real:
+            self.ledger = self.ledger.add("training", periods)
+
+    def draw_seeds(self, chunks: int) -> IntArray:
+        """Seeds (chunks + 1, B) of the round's episodes."""
+        generator = numpy_generator(self.options.seed, Purpose.FINETUNING_STARTS, self.iteration)
+        return generator.integers(FIRST_SEED, LAST_SEED, (chunks + 1, self.source.rows))
+
+    def make_generator(self) -> torch.Generator:
+        """What the round's update draws from."""
+        generator = torch.Generator()
+        generator.manual_seed(torch_seed(self.options.seed, Purpose.FINETUNING, 1 + self.iteration))
+        return generator
+
+    def save(self) -> None:
+        """Write `checkpoints/last`, with what is needed to go on."""
+        tensors: dict[str, Tensor] = {}
+        for name, part in self.parts().items():
+            for key, weight in part.state_dict().items():
+                tensors[f"{name}.{key}"] = weight
+        for name, optimizer in self.optimizers().items():
+            tensors |= pack_optimizer(optimizer, name)
+        state = {
+            "step": self.iteration,
+            "seconds": self.seconds,
+            "best": None,
+            "threads": torch.get_num_threads(),
+        }
+        meta = {
+            **self.meta,
+            "ledger": self.ledger.to_json(),
+            "finetuning": asdict(self.options),
+            "finetuned_iterations": self.iteration,
+            "versions": versions(),
+        }
+        checkpoint.save(self.folder / "checkpoints" / "last", self.model, meta, tensors, state)
+
+    def _is_due(self) -> bool:
+        last = self.iteration == self.options.iterations
+        return last or self.iteration % self.options.save_every == 0
+
+    def _say_stopped(self) -> str:
+        last = self.folder / "checkpoints" / "last"
+        return (
+            f"stopped; {last} holds iteration {self.iteration} of {self.options.iterations}; "
+            "the same command goes on from there"
+        )
+
+    def _resume(self) -> None:
+        """Go on from `checkpoints/last`, if it is there; raises CheckpointError for another run."""
+        folder = checkpoint.recover(self.folder / "checkpoints" / "last")
+        if not folder.exists():
+            return
+        saved, meta = checkpoint.load(folder)
+        mend = f"choose another run name, or delete {self.folder} to begin anew"
+        before = meta.get("finetuning")
+        if not isinstance(before, dict):
+            raise CheckpointError(f"{folder} is no fine-tuning run: {mend}")
+        other = self.options.find_difference(before)
+        part = checkpoint.find_difference(self.model.config, saved.config)
+        if other or part:
+            raise CheckpointError(f"{folder} was tuned with another {other or part}: {mend}")
+        tensors, state = checkpoint.load_training_state(folder)
+        try:
+            self.model.load_state_dict(saved.state_dict())
+            for name, network in self.parts().items():
+                network.load_state_dict(select_tensors(tensors, f"{name}."))
+            for name, optimizer in self.optimizers().items():
+                load_optimizer(optimizer, tensors, name)
+        except checkpoint.BROKEN as error:
+            raise CheckpointError(
+                f"{folder} holds no state to go on from: {shorten(error)}"
+            ) from error
+        self.iteration, self.seconds = int(state["step"]), float(state["seconds"])
+        self.ledger = Ledger.from_json(meta.get("ledger", {}))
