@@ -10,7 +10,6 @@ from typing import Any
 from ..configs.compose import compose_config
 from ..configs.schema import Compare
 from ..evaluation import results
-from ..finetuning.ledger import Ledger
 from . import compare
 from .comparison_page import PAGE, Comparison
 from .entries import Entry
@@ -43,19 +42,18 @@ class Contender:
         return f"{self.name.replace(' ', '_')}.json"
 
 
-def compare_with_base(config: Mapping[str, Any], folder: Path, ledger: Ledger) -> Ledger:
+def compare_with_base(config: Mapping[str, Any], folder: Path) -> None:
     """Evaluate base, controls and tuned policy on the same seeds, and compare them.
 
-    The results lie in the run's folder; each holds the ledger of real steps, which is returned.
+    The results lie in the run's folder; each holds the ledger of what its policy has spent.
     """
-    entries, ledger = evaluate_all(list_contenders(config, folder), config, folder, ledger)
+    entries = evaluate_all(list_contenders(config, folder), config, folder)
     comparison = compare_entries(entries)
     print(compare.describe_comparison(comparison))
     place = folder / "comparison"
     options = Compare(files=tuple(entry.path for entry in entries), out=place)
     compare.write_files(comparison, options, place)
     print(f"comparison: {place / PAGE}")
-    return ledger
 
 
 def list_contenders(config: Mapping[str, Any], folder: Path) -> list[Contender]:
@@ -85,19 +83,16 @@ def keep_words(config: Mapping[str, Any]) -> list[str]:
 
 
 def evaluate_all(
-    contenders: Sequence[Contender], config: Mapping[str, Any], folder: Path, ledger: Ledger
-) -> tuple[list[Entry], Ledger]:
-    """Results by name, written into the folder, and the ledger with what they have spent."""
+    contenders: Sequence[Contender], config: Mapping[str, Any], folder: Path
+) -> list[Entry]:
+    """The contenders' results, which are written into the folder."""
     entries: list[Entry] = []
     for contender in contenders:
         out = folder / contender.file_name
         result, _ = evaluate(compose_config("evaluate", write_words(contender, config, out)))
-        spent = sum(int(episode["steps"]) for episode in result["per_episode"])
-        ledger = ledger.add("evaluation", spent)
-        result = {**result, "ledger": ledger.to_json()}
         results.save(result, out)
         entries.append(Entry(contender.name, out, result))
-    return entries, ledger
+    return entries
 
 
 def write_words(contender: Contender, config: Mapping[str, Any], out: Path) -> list[str]:

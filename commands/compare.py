@@ -11,6 +11,7 @@ from ..configs.schema import Compare
 from ..evaluation import results
 from ..evaluation.intervals import Interval
 from ..evaluation.pairing import PairedDifference, pair_results
+from ..finetuning.ledger import PURPOSES, Ledger
 from ..spec import ConfigError
 from ..system import outputs
 from . import plots
@@ -24,7 +25,7 @@ from .comparison_page import (
     write_comparison_page,
 )
 from .drawing import to_png, to_svg
-from .entries import Entry, read_entries
+from .entries import Entry, read_entries, read_ledgers
 from .next_steps import write_command, write_path
 from .page import shorten_number
 
@@ -93,6 +94,9 @@ def describe_comparison(comparison: Comparison) -> str:
     for each in (comparison, *comparison.contrasts):
         if each.paired:
             parts += ["", describe_paired(each)]
+    ledgers = read_ledgers(entries)
+    if ledgers:
+        parts += ["", describe_ledgers(ledgers)]
     if comparison.remarks:
         parts.append("")
     for remark in comparison.remarks:
@@ -106,6 +110,13 @@ def describe_paired(comparison: Comparison) -> str:
     head = f"Difference from {base.name}, same seeds (more than 0: better than {base.name})"
     pairs = [_list_paired_cells(entry, paired) for entry, paired in comparison.paired]
     return "\n".join([head, "", align([PAIRED_COLUMNS, *pairs])])
+
+
+def describe_ledgers(ledgers: Mapping[str, Ledger]) -> str:
+    """Real control periods by what they were spent on, a line for each policy."""
+    rows = [[name, *ledger.describe()] for name, ledger in ledgers.items()]
+    table = align([["name", *PURPOSES], *rows])
+    return f"Real control periods that each policy has spent\n\n{table}"
 
 
 def write_call(options: Compare, out: Path) -> str:

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from ..evaluation.intervals import Interval, bootstrap_mean
 from ..evaluation.pairing import PairedDifference, pair_numbers, read_jerks
 from ..evaluation.results import NOT_REPORTED
-from .entries import Entry
+from ..finetuning.ledger import PURPOSES, Ledger
+from .entries import Entry, read_ledgers
 from .page import (
     Result,
     embed_figure,
@@ -48,6 +49,10 @@ PAIRED_NOTE = (
     "Only seeds that both results have count. In brackets: 95 % intervals (Newcombe for success, "
     "bootstrap for score and jerk). Where 0 lies inside an interval, no difference is shown. "
     "p: McNemar's exact test. A dash: not recorded."
+)
+LEDGER_NOTE = (
+    "What each policy has cost: control periods of the real task, by what they were spent on. "
+    "Demonstrations are all frames of the data set that the base was trained on."
 )
 
 
@@ -85,6 +90,7 @@ def write_comparison_page(
     sections = [
         _write_results(comparison.entries),
         *map(_write_paired, [comparison, *comparison.contrasts]),
+        write_ledgers(read_ledgers(comparison.entries)),
         f'<section class="plots">\n{join_parts(plots)}\n</section>',
         _write_remarks(comparison.remarks),
         write_commands({"The same files give the same page:": command}, "How it was made"),
@@ -125,6 +131,15 @@ def format_p(p: float) -> str:
     if p < 0.001:
         return "< 0.001"
     return f"{p:.3f}"
+
+
+def write_ledgers(ledgers: Mapping[str, Ledger]) -> str:
+    """The table of real control periods, a line for each policy; empty without policies."""
+    if not ledgers:
+        return ""
+    table = write_table(PURPOSES, {name: each.describe() for name, each in ledgers.items()})
+    note = f'<p class="remark">{LEDGER_NOTE}</p>'
+    return f"<section>\n<h2>Real control periods</h2>\n{table}\n{note}\n</section>"
 
 
 def _write_results(entries: Sequence[Entry]) -> str:

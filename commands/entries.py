@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation import results
+from ..finetuning.ledger import Ledger
 from ..spec import ConfigError
 
 
@@ -33,6 +34,17 @@ def make_entries(loaded: Sequence[Mapping[str, Any]], files: Sequence[Path]) -> 
     for name, file, result in zip(name_results(loaded, files), files, loaded, strict=True):
         entries.append(Entry(name, file, result))
     return entries
+
+
+def read_ledgers(entries: Sequence[Entry]) -> dict[str, Ledger]:
+    """What each result's policy has spent, by name; empty where none of them was tuned.
+
+    Raises CheckpointError where a result's ledger holds anything but counts.
+    """
+    found = {entry.name: Ledger.from_json(entry.result.get("ledger", {})) for entry in entries}
+    if any(ledger.was_tuned for ledger in found.values()):
+        return found
+    return {}
 
 
 def name_results(loaded: Sequence[Mapping[str, Any]], files: Sequence[Path]) -> list[str]:

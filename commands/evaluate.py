@@ -14,6 +14,7 @@ from ..envs.registry import check_task, defaults, options_of
 from ..envs.simulated_robot import SimulatedRobot
 from ..evaluation import results
 from ..evaluation.latency import PlannerTiming
+from ..finetuning.ledger import Ledger
 from ..policy import checkpoint
 from ..policy.diffusion_policy import DiffusionPolicy, build_sampler
 from ..policy.model import PolicyModel
@@ -103,7 +104,14 @@ def evaluate(
     result = results.summarise(measured.logs, measured.calls, setting, policy.action_spec, scale)
     if measured.tasks:
         result |= results.by_task(measured.logs, measured.tasks)
+    result |= {"ledger": _note_spent(result, meta)}
     return result | _list_origins(config, meta, task, policy), measured.videos
+
+
+def _note_spent(result: Mapping[str, Any], meta: Mapping[str, Any]) -> dict[str, int]:
+    """The checkpoint's ledger of real control periods, and those of this evaluation."""
+    spent = sum(int(episode["steps"]) for episode in result["per_episode"])
+    return Ledger.from_json(meta.get("ledger", {})).add("evaluation", spent).to_json()
 
 
 def _open_robot(

@@ -33,7 +33,7 @@ def run(config: Mapping[str, Any]) -> int:
         curve.write_bytes(to_png(tuning_curve(read_metrics(folder))))
         print(f"{folder}: {tuner.ledger.training} real steps of training; curve: {curve}")
         if config["episodes"]:
-            compare_with_base(config, folder, tuner.ledger)
+            compare_with_base(config, folder)
     words = [write_path(folder), *keep_words(config), "video=videos"]
     print(f"next: {write_command('evaluate', *words)}")
     return 0

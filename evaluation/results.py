@@ -61,7 +61,7 @@ KINDS: dict[str, Any] = {
     **dict.fromkeys(NUMBERS, float | None),
     "latency_s": float,
     "planner": str | None,
-    **dict.fromkeys(("versions", "sampler_settings", "task_options"), dict),
+    **dict.fromkeys(("versions", "sampler_settings", "task_options", "ledger"), dict),
     "machine": dict | None,
     "checkpoint_step": int | None,
     "precision": str | None,

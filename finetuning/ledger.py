@@ -9,6 +9,8 @@ from typing import Any, Literal, Self, get_args
 from ..spec import CheckpointError, shorten
 
 Spent = Literal["demonstrations", "play", "training", "selection", "evaluation"]
+PURPOSES: tuple[Spent, ...] = get_args(Spent)
+"""The parts of a ledger, in the order in which they are spent."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,18 @@ class Ledger:
         """The ledger with `steps` more under `spent`."""
         return replace(self, **{spent: getattr(self, spent) + int(steps)})
 
+    @property
+    def was_tuned(self) -> bool:
+        """Whether more was spent than demonstrations and evaluations."""
+        return self.play + self.training + self.selection > 0
+
+    def describe(self) -> list[str]:
+        """The counts of `PURPOSES` as text; bases from before ledgers know no demonstrations."""
+        counts = [f"{getattr(self, purpose):,}" for purpose in PURPOSES]
+        if not self.demonstrations:
+            counts[0] = "not recorded"
+        return counts
+
     def to_json(self) -> dict[str, int]:
         """Plain values, as they stand in results and checkpoints."""
         return asdict(self)
@@ -32,8 +46,10 @@ class Ledger:
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
         """Read what `to_json` wrote; raises CheckpointError for anything but counts."""
+        if not isinstance(plain, Mapping):
+            raise CheckpointError(f"the ledger is {shorten(plain)}; counts by name are wanted")
         counts: dict[str, int] = {}
-        for name in get_args(Spent):
+        for name in PURPOSES:
             count = plain.get(name, 0)
             if isinstance(count, bool) or not isinstance(count, int) or count < 0:
                 raise CheckpointError(f"the ledger's {name} is {shorten(count)}; a count is wanted")

@@ -97,6 +97,7 @@ class Trainer:
         return {
             "dataset_hash": dataset.content_hash(),
             "numbers_hash": content_hash(dataset, images=False),
+            "ledger": {"demonstrations": int(dataset.episode_ends[-1])},  # held out ones too
             "rate_hz": dataset.fps,
             "action_scale": ((actions["max"] - actions["min"]) / 2).tolist(),
             "regimes": self.settings.regimes.names(),
