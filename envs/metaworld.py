@@ -306,4 +306,21 @@ def _build(task: str) -> Any:
     del (
         sim.sawyer_observation_space
     )  # cached with no room for the goal, and observations are clipped to it
+    sim.touching_object = functools.partial(_feel_object, sim)
     return sim
+
+
+def _feel_object(sim: Any, object_geom_id: int) -> bool:
+    """Whether both fingers press on an object: what Meta-World's own `touching_object` says.
+
+    That one makes a Python object of every contact, twice: a fifth of the time of a step.
+    """
+    data = sim.data
+    geoms = data.contact.geom  # (contacts, 2)
+    on_object = (geoms == object_geom_id).any(1)
+    for pad in ("leftpad_geom", "rightpad_geom"):
+        on_pad = (geoms == data.geom(pad).id).any(1)
+        force = data.efc_force[data.contact.efc_address[on_object & on_pad]].sum()
+        if not force > 0:
+            return False
+    return True

@@ -40,9 +40,13 @@ class Rollout:
     periods: IntArray  # (N, B) control periods that were run
 
     def count_episodes(self) -> tuple[int, int]:
-        """Episodes that came to their end, and how many of them succeeded."""
-        ended = self.done & (self.periods > 0)
-        return int(ended.sum()), int((ended & self.success).sum())
+        """The first episode of every row, and how many of them succeeded.
+
+        Later episodes are left out: those that succeed end early, so they would count more often.
+        """
+        before = np.cumsum(self.done, 0) - self.done
+        first = before == 0
+        return self.done.shape[1], int((first & self.success).any(0).sum())
 
 
 @dataclass

@@ -82,3 +82,18 @@ def test_gymnasium_accepts_it():
 def test_an_unknown_task_is_refused_with_the_nearest():
     with pytest.raises(ConfigError, match="did you mean 'reach-v3'"):
         MetaWorldEnv("reach-v2")
+
+
+def test_what_the_fingers_feel_is_what_meta_world_says():
+    env = MetaWorldEnv("push-v3", max_steps=100)
+    env.reset(seed=0)
+    expert = load_metaworld("policies").ENV_POLICY_MAP["push-v3"]()
+    sim = env.simulation
+    felt = []
+    for _ in range(70):
+        env.step(np.clip(expert.get_action(env.state), -1.0, 1.0))
+        target = sim._get_id_main_object()
+        felt.append((sim.touching_object(target), type(sim).touching_object(sim, target)))
+    ours, theirs = zip(*felt, strict=True)
+    assert ours == theirs
+    assert len(set(ours)) == 2  # both answers came up

@@ -173,6 +173,21 @@ def test_rows_whose_episode_is_over_are_valued_by_their_final_observation(base, 
     assert not np.isclose(rollout.next_value[1], rollout.value[2]).any()
 
 
+def test_early_successes_do_not_count_more_often(base, tmp_path):
+    tuner = tuner_of(base, tmp_path)
+    policy = DiffusionPolicy(tuner.model, explore(Fresh(5), 0.1))
+    rollout = Collector(policy, tuner.source, tuner.critic, tuner.below).collect(
+        4, tuner.draw_seeds(4)
+    )
+    done = np.zeros((4, 3), bool)
+    done[1:, 0] = True  # three episodes that succeed at once
+    done[3, 1] = True  # one that fails
+    success = done & (np.arange(3) == 0)
+    success[0, 2] = True  # and one that is over at the first turn
+    done[0, 2] = True
+    assert replace(rollout, done=done, success=success).count_episodes() == (3, 2)
+
+
 @pytest.mark.parametrize("name", ["one step", "warm start"])
 def test_a_known_optimum_is_found(name, base, tmp_path):
     """From a base that says 0 with noise of 0.1: rewards begin at -0.135, the best is -0.01."""
