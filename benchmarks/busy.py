@@ -24,6 +24,7 @@ import numpy as np
 
 from ..evaluation.results import machine
 from ..spec import HotstartError, option
+from ..system import outputs
 from ..system.threads import COUNTS, WAITING
 from ..system.versions import versions
 
@@ -58,6 +59,7 @@ class Options:
     threads: int = option(0, "threads; 0 leaves torch's own choice")
     total: float = option(330.0, "seconds after which no cell is begun any more")
     out: str = option("", "file for all figures; empty: none")
+    overwrite: bool = option(False, "whether that file may be replaced by the new one")
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ class Cell:
 
 def run(options: Options) -> None:
     """Print p50 and p99 of everything that is timed, by the number of busy programs."""
+    if options.out:
+        outputs.check_file(Path(options.out), options.overwrite)
     for what in options.whats:
         if what not in WHATS:
             raise HotstartError(f"whats names {what!r}; valid are {', '.join(WHATS)}")
@@ -108,9 +112,8 @@ def run(options: Options) -> None:
             "threads": children["after"].threads,
             "whats": WHATS,
         }
-        Path(options.out).write_text(
-            json.dumps(kept | {"machine": machine(), "versions": versions()}, indent=1)
-        )
+        kept |= {"machine": machine(), "versions": versions()}
+        outputs.write_text(Path(options.out), json.dumps(kept, indent=1))
 
 
 def _measure(child: _Child, what: str, programs: int, options: Options) -> Cell:

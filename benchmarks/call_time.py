@@ -16,6 +16,7 @@ from ..evaluation.results import machine
 from ..policy import checkpoint
 from ..policy.diffusion_policy import DiffusionPolicy, build_sampler
 from ..spec import REQUIRED, option
+from ..system import outputs
 from ..system.versions import versions
 
 
@@ -35,10 +36,13 @@ class Options:
         "",
         "file for the times of one row, which `evaluate latency=profile` draws from; empty: none",
     )
+    overwrite: bool = option(False, "whether that file may be replaced by the new one")
 
 
 def run(options: Options) -> None:
     """Print evaluations, p50 and p95 of a row's first plan (cold) and of later ones (warm)."""
+    if options.out:
+        outputs.check_file(Path(options.out), options.overwrite)
     if options.threads:
         torch.set_num_threads(options.threads)
     model, _ = checkpoint.load(options.checkpoint)
@@ -65,7 +69,7 @@ def run(options: Options) -> None:
             "versions": versions(),
             "threads": torch.get_num_threads(),
         }
-        Path(options.out).write_text(json.dumps(kept))
+        outputs.write_text(Path(options.out), json.dumps(kept))
 
 
 Calls = list[tuple[float, int]]

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ..spec import ConfigError, option
+from ..system import outputs
 from . import _imports, _source
 from ._source import Place, Source
 
@@ -32,6 +33,7 @@ class Options:
     places: bool = option(False, "print the lines behind the counts too")
     allowed: bool = option(False, "print only what tests/density_allowed.json must hold")
     out: str = option("", "result file; empty: not written")
+    overwrite: bool = option(False, "whether that file may be replaced by the new one")
 
 
 @dataclass
@@ -61,6 +63,8 @@ class Graph:
 
 def run(options: Options) -> None:
     """Print the table, or the allowances alone."""
+    if options.out:
+        outputs.check_file(Path(options.out), options.overwrite)
     sources = _source.read_tree(options.root, options.tests)
     if not sources:
         raise ConfigError(
@@ -83,7 +87,7 @@ def run(options: Options) -> None:
             print(place)
     if options.out:
         result = {"folders": figures, "graph": asdict(graph), "longest": longest}
-        Path(options.out).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        outputs.write_text(Path(options.out), json.dumps(result, indent=2) + "\n")
 
 
 def count_packed(sources: list[Source]) -> dict[str, int]:

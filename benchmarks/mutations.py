@@ -17,6 +17,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from ..spec import ConfigError, HotstartError, nearest, option
+from ..system import outputs
 from ._mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[1]
@@ -57,6 +58,7 @@ class Options:
     )
     check: bool = option(False, "only check that every edit's old text and tests are there")
     out: str = option("", "result file; empty: not written")
+    overwrite: bool = option(False, "whether that file may be replaced by the new one")
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ def run(options: Options) -> None:
 
     Raises HotstartError where an edit survives that must not, ConfigError for a stale edit.
     """
+    if options.out:
+        outputs.check_file(Path(options.out), options.overwrite)
     mutants = choose_mutants(options.only, MUTANTS)
     check_texts(mutants, ROOT)
     check_tests(mutants, ROOT)
@@ -86,8 +90,8 @@ def run(options: Options) -> None:
     with tempfile.TemporaryDirectory(prefix="mutations_") as folder:
         outcomes = try_all(mutants, ROOT, Path(folder), options.at_once, options.limit_s)
     if options.out:
-        Path(options.out).write_text(
-            json.dumps([asdict(outcome) for outcome in outcomes], indent=2)
+        outputs.write_text(
+            Path(options.out), json.dumps([asdict(outcome) for outcome in outcomes], indent=2)
         )
     survivors: list[Outcome] = []
     unexplained: list[str] = []

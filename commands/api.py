@@ -20,7 +20,6 @@ from ..policy.registry import describe_part
 from ..policy.samplers.base import Sampler
 from ..spec import ConfigError
 from ..system.options import read_options
-from ..system.outputs import check_folder
 from . import collect as collecting
 from . import compare as comparing
 from . import evaluate as evaluating
@@ -153,6 +152,7 @@ def compare(
     baseline: str | None = None,
     out: Path | str | None = None,
     measure: Literal["success", "score"] = "success",
+    overwrite: bool = False,
 ) -> Comparison:
     """Compare results of evaluations, paired by seed, as `hotstart compare` does.
 
@@ -161,9 +161,11 @@ def compare(
         baseline: name or file of the result that the others are compared with; None: the first
         out: folder for plots (PNG and SVG) and the table; None writes none
         measure: what the plots show
+        overwrite: whether a comparison in `out` may be replaced
 
     Raises:
-        ConfigError: for a file that is given twice, and for an unknown baseline
+        ConfigError: for a file that is given twice, for an unknown baseline, and for a folder that
+            shows a comparison already
         DataError: for a file that is no result
 
     Examples:
@@ -186,7 +188,7 @@ def compare(
         files = [Path(f"result{number}") for number in range(1, 1 + len(held))]
         entries = make_entries(held, files)
     if out is not None:
-        check_folder(Path(out))
+        comparing.check_place(Path(out), overwrite)
     found = comparing.compare(entries, comparing.find_base(entries, baseline))
     if out is not None:
         options = Compare(tuple(files), Path(out), baseline, measure)

@@ -52,7 +52,7 @@ def calibrate_start(options: Calibrate) -> int:
 
 def add_anchors(options: Anchors) -> int:
     """Write a copy of a checkpoint with anchors, and print how well they are chosen."""
-    checkpoint.check_target(options.out)
+    checkpoint.check_target(options.out, options.overwrite)
     model, meta = checkpoint.load(options.run)
     found = fit_anchors(model, Store.open(options.data), options.count, options.steps)
     checkpoint.save(options.out, model, {**meta, "anchors": asdict(found)})
@@ -71,6 +71,7 @@ def import_checkpoint(
     fps: float | None = None,
     task: str | None = None,
     names: Mapping[str, str] | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Take over a policy that was trained elsewhere, as `hotstart checkpoint import` does.
 
@@ -81,17 +82,19 @@ def import_checkpoint(
         fps: control rate that it was trained at [Hz]; None: what the folder says
         task: environment that `evaluate` takes unless told otherwise; None: what the folder says
         names: what its observations are called here, as {"observation.state": "agent_pos"}
+        overwrite: whether a checkpoint at `out` may be replaced
 
     Raises:
         CheckpointError: for a policy that cannot be read, or would run differently here
-        ConfigError: where neither the folder nor the arguments say rate and task
+        ConfigError: where neither the folder nor the arguments say rate and task, and where `out`
+            is there already
 
     Example:
         run = hotstart.import_checkpoint("pretrained_model", "runs/imported", fps=10, task="pusht")
         agent = hotstart.load(run, hotstart.WarmStart(steps=2))
     """
     pairs = tuple(f"{theirs}:{ours}" for theirs, ours in (names or {}).items())
-    _take_over(Import(Path(source), Path(out), fps, task, pairs))
+    _take_over(Import(Path(source), Path(out), fps, task, pairs, overwrite=overwrite))
     return Path(out)
 
 
@@ -111,7 +114,7 @@ def run_import(options: Import) -> int:
 
 def _take_over(options: Import) -> PolicyModel:
     """Write a checkpoint of a policy that was trained elsewhere; returns the model."""
-    checkpoint.check_target(options.out)
+    checkpoint.check_target(options.out, options.overwrite)
     names = _read_names(options.names)
     fps, task = _find_origin(options)
     if options.source.suffix == ".ckpt":

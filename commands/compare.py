@@ -48,12 +48,13 @@ LEGEND = """  [ ]       95 % interval
 def run(options: Compare) -> int:
     """Print the comparison; returns the exit status. Raises DataError for wrong files."""
     if options.out:
-        outputs.check_folder(options.out)
+        check_place(options.out, options.overwrite)
     entries = read_entries(options.files)
     comparison = compare(entries, find_base(entries, options.baseline))
     print(describe_comparison(comparison))
     if not options.out:
-        print(f"\nnext: {write_call(options, Path('comparison'))}   # plots and a page")
+        place = outputs.choose_name(Path("comparison"))
+        print(f"\nnext: {write_call(options, place)}   # plots and a page")
         return 0
     written = write_files(comparison, options, options.out)
     print(f"\n{options.out}: {', '.join(written)}")
@@ -61,12 +62,19 @@ def run(options: Compare) -> int:
     return 0
 
 
+def check_place(folder: Path, overwrite: bool) -> None:
+    """Raise ConfigError for a folder that cannot be written, or shows a comparison already."""
+    outputs.check_folder(folder)
+    outputs.check_free(folder / PAGE, overwrite, folder)
+
+
 def write_files(comparison: Comparison, options: Compare, folder: Path) -> list[str]:
     """The table, a page and the plots of a comparison, in `folder`; returns the file names."""
     outputs.write_text(folder / "comparison.txt", describe_comparison(comparison) + "\n")
     figures = draw_figures(comparison.entries, options.measure)
     written = write_figures(figures, folder)
-    write_comparison_page(folder / PAGE, comparison, figures, write_call(options, folder))
+    call = f"{write_call(options, folder)} overwrite=true"
+    write_comparison_page(folder / PAGE, comparison, figures, call)
     return ["comparison.txt", PAGE, *written]
 
 

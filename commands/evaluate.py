@@ -246,8 +246,4 @@ def check(config: Mapping[str, Any]) -> None:
     if config["video"]:
         page = Path(config["video"]) / PAGE
         outputs.check_folder(page.parent, "video")
-        if page.exists() and not config["overwrite"]:
-            raise ConfigError(
-                f"{page} shows another evaluation's videos already: choose another folder, as "
-                f"video={outputs.free_name(page.parent)}, or say overwrite=true"
-            )
+        outputs.check_free(page, config["overwrite"], page.parent, "video")

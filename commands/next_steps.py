@@ -64,7 +64,7 @@ def keep_arguments(arguments: Iterable[str], dropped: Sequence[str]) -> list[str
 
 def compare_files(files: Sequence[Path]) -> str:
     """The command that compares results, and writes the page beside the last one."""
-    folder = files[-1].parent / "comparison"
+    folder = outputs.choose_name(files[-1].parent / "comparison")
     return write_command("compare", *map(write_path, files), f"out={folder}")
 
 
@@ -78,9 +78,7 @@ def more_episodes(config: Mapping[str, Any]) -> str:
 
 def evaluate_run(folder: Path, *words: str) -> str:
     """The evaluation of a run, whose checkpoint knows its task; the result is kept in the run."""
-    out = folder / "result.json"
-    if out.exists():
-        out = outputs.free_name(out)
+    out = outputs.choose_name(folder / "result.json")
     return write_command("evaluate", write_path(folder), *words, write_option("out", out))
 
 

@@ -293,6 +293,7 @@ class Import:
     )
     planned: int = option(16, "T of a .ckpt, which does not say it plainly", "ticks")
     executed: int = option(8, "Ta of a .ckpt", "ticks")
+    overwrite: bool = option(False, "whether a checkpoint at out may be replaced by the new one")
 
 
 @dataclass
@@ -321,6 +322,7 @@ class Anchors:
     out: Path = option(Path("runs/anchored"), "checkpoint to write: the same weights, with anchors")
     count: int = option(64, "how many anchors")
     steps: int = option(2000, "optimiser steps of the head")
+    overwrite: bool = option(False, "whether a checkpoint at out may be replaced by the new one")
 
 
 @dataclass
@@ -343,6 +345,7 @@ class Compare:
         None, "file or name of the result to compare with; none: the first file"
     )
     measure: Literal["success", "score"] = option("success", "what the plots show")
+    overwrite: bool = option(False, "whether a comparison at out may be replaced by the new one")
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ for sampler in (hotstart.Fresh(steps=10), hotstart.WarmStart(steps=2)):
         overwrite=True,
     )
     files.append(file)
-comparison = hotstart.compare(*files, out="results")
+comparison = hotstart.compare(*files, out="results", overwrite=True)
 print(comparison)
 for name, difference in comparison.differences.items():
     score = difference.score

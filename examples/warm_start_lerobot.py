@@ -15,8 +15,14 @@ import sys
 import hotstart
 
 folder, episodes = sys.argv[1], int((*sys.argv, "100")[2])
-names = {"observation.state": "agent_pos"}
-run = hotstart.import_checkpoint(folder, "runs/lerobot", fps=10, task="pusht", names=names)
+run = hotstart.import_checkpoint(
+    folder,
+    "runs/lerobot",
+    fps=10,
+    task="pusht",
+    names={"observation.state": "agent_pos"},
+    overwrite=True,
+)
 results = []
 for sampler in (hotstart.Fresh(steps=10), hotstart.WarmStart(steps=2)):
     result = hotstart.evaluate(run, sampler, task="pusht_image", episodes=episodes)

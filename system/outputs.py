@@ -22,12 +22,20 @@ def check_file(path: Path, overwrite: bool, word: str = "out") -> None:
         raise ConfigError(
             f"{word}={path} is a folder; name a file in it, as {word}={path / 'result.json'}"
         )
+    check_free(path, overwrite, path, word)
+    _try(path.resolve(), f"{word}={path}")
+
+
+def check_free(path: Path, overwrite: bool, place: Path, word: str = "out") -> None:
+    """Raise ConfigError for a file or folder that is there already, unless it may be overwritten.
+
+    `place` is what the key `word` named: the path itself, or a folder that holds it.
+    """
     if path.exists() and not overwrite:
         raise ConfigError(
             f"{path} is there already and is not overwritten unasked: choose another name, "
-            f"as {word}={free_name(path)}, or say overwrite=true"
+            f"as {word}={free_name(place)}, or say overwrite=true"
         )
-    _try(path.resolve(), f"{word}={path}")
 
 
 def check_folder(folder: Path, word: str = "out") -> None:
@@ -86,6 +94,13 @@ def free_name(path: Path) -> Path:
     while (numbered := path.with_name(f"{path.stem}_{number}{path.suffix}")).exists():
         number += 1
     return numbered
+
+
+def choose_name(path: Path) -> Path:
+    """The path itself, or where it is taken the first free name after it."""
+    if path.exists():
+        return free_name(path)
+    return path
 
 
 def _half(path: Path) -> Path:

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ...spec import CheckpointError, ConfigError
+from ...system import outputs
 from ..model import PolicyModel
 from .config import config_to_plain
 from .files import (
@@ -32,13 +33,17 @@ from .files import (
 )
 
 
-def check_target(folder: Path) -> None:
-    """Raise ConfigError where a new checkpoint would replace something else, a run for instance."""
+def check_target(folder: Path, overwrite: bool) -> None:
+    """Raise ConfigError where a new checkpoint would replace something else, a run for instance.
+
+    Another checkpoint is replaced where it may be overwritten.
+    """
     if folder.exists() and not (folder / META).is_file():
         raise ConfigError(
             f"{folder} is there already and is no checkpoint: choose another out=, "
-            f"as out={folder}_new"
+            f"as out={outputs.free_name(folder)}"
         )
+    outputs.check_free(folder, overwrite, folder)
 
 
 def save(

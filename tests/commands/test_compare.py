@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 from xml.etree import ElementTree
 
+import hotstart
 import numpy as np
 import pytest
 from hotstart.cli import run_verb
@@ -400,6 +401,24 @@ def test_the_page_compares_jerk_where_every_episode_has_its_own(tmp_path, page_o
     older = _changed(base, tmp_path / "z.json", jerk_per_episode=[])
     _, differences = page_of(older, second).tables
     assert differences[1][5].strip() == "\u2013"
+
+
+def test_a_comparison_is_not_overwritten_unasked(tmp_path, read_page):
+    files = []
+    for sampler in ("ddim-10", "rti-2"):
+        files.append(_save(tmp_path / f"{sampler}.json", sampler, [1, 0, 1]))
+    out = tmp_path / "cmp"
+    words = [*files, f"out={out}"]
+    assert run_verb("compare", words) == 0
+    with pytest.raises(ConfigError, match=rf"as out={out}_2, or say overwrite=true"):
+        run_verb("compare", [files[0], f"out={out}"])
+    with pytest.raises(ConfigError, match="not overwritten unasked"):
+        hotstart.compare(*files, out=out)
+    made = shlex.split(read_page(out / "comparison.html").commands[0])
+    assert made[2:] == [*words, "overwrite=true"]
+    assert compare_files([Path(files[0]), Path(files[1])]).endswith(f"out={tmp_path}/comparison")
+    (tmp_path / "comparison").mkdir()
+    assert compare_files([Path(files[0])]).endswith(f"out={tmp_path}/comparison_2")
 
 
 def test_the_page_holds_the_command_that_made_it(tmp_path, page_of):

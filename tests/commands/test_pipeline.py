@@ -459,6 +459,8 @@ def test_measured_times_are_drawn_the_same_again(pusht_run, tmp_path):
         )
         == 0
     )
+    again = ["bench", "call_time", str(run), f"out={profile}"]
+    assert main(again) == 2  # the measured times are not overwritten unasked
     words = [
         "inference=ddim",
         "inference.steps=1",

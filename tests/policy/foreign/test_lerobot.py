@@ -172,6 +172,19 @@ def test_a_folder_is_imported_in_python_and_acts(folder, tmp_path):
     assert np.isfinite(agent.act({"agent_pos": np.zeros(2)})).all()
 
 
+def test_an_import_replaces_no_checkpoint_unasked(folder, tmp_path, capsys):
+    out = tmp_path / "run"
+    words = ["checkpoint", "import", str(folder), f"out={out}", "task=pusht"]
+    assert main([*words, "fps=10"]) == 0
+    assert main([*words, "fps=20"]) == 2
+    said = capsys.readouterr().err
+    assert f"{out} is there already and is not overwritten unasked" in said
+    assert f"as out={out}_2, or say overwrite=true" in said
+    assert checkpoint.read_meta(out)["rate_hz"] == 10
+    assert main([*words, "fps=20", "overwrite=true"]) == 0
+    assert checkpoint.read_meta(out)["rate_hz"] == 20
+
+
 @pytest.mark.parametrize(
     ("keys", "match"),
     [

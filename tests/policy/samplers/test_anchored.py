@@ -122,6 +122,10 @@ def test_the_command_writes_a_checkpoint_beside_the_old_one(good, tmp_path, stor
     assert DiffusionPolicy.load(tmp_path / "with", ANCHORED).model.anchors is not None
     with pytest.raises(ConfigError, match="has none"):
         DiffusionPolicy.load(good, ANCHORED)
+    weights = (tmp_path / "with" / "model.safetensors").read_bytes()
+    assert main(["checkpoint", "anchors", str(good), *words]) == 2
+    assert "is not overwritten unasked" in capsys.readouterr().err
+    assert (tmp_path / "with" / "model.safetensors").read_bytes() == weights
 
 
 def test_a_run_is_never_taken_for_the_place_of_a_checkpoint(good, tmp_path, store_tiny, capsys):
