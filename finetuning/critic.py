@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..policy.diffusion_policy import DiffusionPolicy
 from ..policy.model import PolicyModel
 from ..policy.samplers.base import Sampler
 from ..policy.samplers.fresh import Fresh
@@ -63,3 +64,12 @@ def describe_rows(
         parts.append(torch.nan_to_num(carried).flatten(1).clamp(-WIDEST, WIDEST))
         parts.append(torch.as_tensor(state.plan.level))
     return torch.cat([part.float() for part in parts], 1)
+
+
+def count_features(model: PolicyModel, sampler: Sampler, executed: int | None) -> int:
+    """F: what `describe_rows` gives for one row."""
+    policy = DiffusionPolicy(model, sampler, executed)
+    state = policy.initial_state([0])
+    observed = {name: torch.as_tensor(each) for name, each in state.history.items()}
+    tokens = model.encode_tokens(observed)
+    return describe_rows(model, sampler, state, observed, tokens, np.zeros(1)).shape[1]

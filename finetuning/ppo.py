@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ..policy.denoisers.base import Network
+from .advantages import estimate_advantages
 from .chains import StepModel, Transitions, divergence
 from .critic import Critic
-from .settings import PPOSettings
+from .rollouts import Rollout
+from .settings import CriticSettings, StepSettings, UpdateSettings
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,30 @@ class Experience:
     usable: Tensor  # (P,) bool: plans that were executed
 
 
+def weigh_rollout(rollout: Rollout, settings: CriticSettings) -> Experience:
+    """A rollout with advantages by the value, without denoising steps."""
+    advantage = estimate_advantages(
+        rollout.reward,
+        rollout.value,
+        rollout.next_value,
+        rollout.terminated,
+        rollout.done,
+        settings.discount,
+        settings.trace,
+    )
+    returns = advantage + rollout.value
+    return Experience(
+        scored=None,
+        tokens=rollout.tokens,
+        features=rollout.features,
+        advantage=torch.as_tensor(advantage.reshape(-1), dtype=torch.float32),
+        returns=torch.as_tensor(returns.reshape(-1), dtype=torch.float32),
+        usable=rollout.usable,
+    )
+
+
 class Losses(NamedTuple):
-    """What a batch of denoising steps says."""
+    """What a batch of samples says."""
 
     policy: Tensor
     divergence: Tensor  # to the base
@@ -45,7 +71,7 @@ class Losses(NamedTuple):
     clipped: Tensor  # share of ratios that were clipped
 
 
-def limit_ratio(settings: PPOSettings, later: Tensor, total: Tensor) -> Tensor:
+def limit_ratio(settings: StepSettings, later: Tensor, total: Tensor) -> Tensor:
     """PPO's clip (M,) of each step: `clip_first` at the noisiest, rising exponentially to `clip`.
 
     A call with one trained step has `clip`.
@@ -56,23 +82,32 @@ def limit_ratio(settings: PPOSettings, later: Tensor, total: Tensor) -> Tensor:
     return settings.clip_first + (settings.clip - settings.clip_first) * share
 
 
+def normalise(advantage: Tensor) -> Tensor:
+    """Advantages (M,) with mean 0 and standard deviation 1."""
+    return (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
+
+
+def clip_objective(ratio: Tensor, advantage: Tensor, limit: Tensor) -> Tensor:
+    """PPO's loss: -min(r A, clip(r) A), r held in [1 - limit, 1 + limit]; all are (M,)."""
+    held = torch.maximum(torch.minimum(ratio, 1 + limit), 1 - limit)
+    return -torch.minimum(ratio * advantage, held * advantage).mean()
+
+
 def compute_losses(
     model: StepModel,
     experience: Experience,
     scored: ScoredSteps,
+    settings: StepSettings,
     index: Tensor,
-    settings: PPOSettings,
 ) -> Losses:
     """The clipped objective on the steps `index` (M',), advantages normalised within them."""
     steps = scored.steps.take(index)
     log_prob, taken = model.log_prob(steps, experience.tokens[steps.chunk])
-    advantage = experience.advantage[steps.chunk]
-    advantage = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
+    advantage = normalise(experience.advantage[steps.chunk])
     advantage = advantage * settings.denoising_discount**steps.later
     ratio = torch.exp(log_prob - scored.old_log_prob[index])
     limit = limit_ratio(settings, steps.later, steps.total)
-    held = torch.maximum(torch.minimum(ratio, 1 + limit), 1 - limit)
-    policy = -torch.minimum(ratio * advantage, held * advantage).mean()
+    policy = clip_objective(ratio, advantage, limit)
     to_base = divergence(taken, scored.base_mean[index], steps.counts).mean()
     moved = divergence(taken, scored.old_mean[index], steps.counts).mean()
     clipped = ((ratio - 1).abs() > limit).float().mean()
@@ -98,7 +133,7 @@ def update_critic(
     critic: Critic,
     optimizer: torch.optim.Optimizer,
     experience: Experience,
-    settings: PPOSettings,
+    settings: UpdateSettings,
     generator: torch.Generator,
 ) -> float:
     """`epochs` passes of regression onto the returns; the mean loss of the last pass."""
@@ -110,30 +145,31 @@ def update_critic(
         for index in order.split(settings.batch):
             error = critic(experience.features[index]) - experience.returns[index]
             loss = 0.5 * error.square().mean()
-            _take_step(loss, critic, optimizer, settings)
+            take_step(loss, critic, optimizer, settings.clip_norm)
             losses.append(float(loss.detach()))
     return sum(losses) / max(1, len(losses))
 
 
 def update_policy(
-    model: StepModel,
+    compute: Callable[[Tensor], Losses],
+    module: nn.Module,
     optimizer: torch.optim.Optimizer,
-    experience: Experience,
-    scored: ScoredSteps,
-    settings: PPOSettings,
+    samples: Tensor,
+    settings: UpdateSettings,
     generator: torch.Generator,
+    share: float = 1.0,
 ) -> dict[str, float]:
-    """`epochs` passes over a share of the steps; numbers to log, of the last batch of each pass.
+    """`epochs` passes over a share of `samples` (M,); numbers to log, of each pass's last batch.
 
-    Ends early where the policy has moved by more than `stop_divergence`.
+    `compute` gives the losses of some samples. Ends early where the policy has moved by more than
+    `stop_divergence`.
     """
-    count = len(scored.steps)
-    taken = max(1, math.ceil(settings.share * count))
+    taken = max(1, math.ceil(share * len(samples)))
     numbers: dict[str, float] = {}
     for _ in range(settings.epochs):
-        order = torch.randperm(count, generator=generator)[:taken]
-        for index in order.split(settings.batch):
-            losses = compute_losses(model, experience, scored, index, settings)
+        order = torch.randperm(len(samples), generator=generator)[:taken]
+        for index in samples[order].split(settings.batch):
+            losses = compute(index)
             loss = losses.policy + settings.divergence * losses.divergence
             numbers = {
                 "policy_loss": float(losses.policy.detach()),
@@ -143,17 +179,18 @@ def update_policy(
             }
             if numbers["moved"] > settings.stop_divergence:
                 return numbers
-            numbers["gradient_norm"] = _take_step(loss, model.network, optimizer, settings)
-            model.network.note_written()
+            numbers["gradient_norm"] = take_step(loss, module, optimizer, settings.clip_norm)
     return numbers
 
 
-def _take_step(
-    loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer, settings: PPOSettings
+def take_step(
+    loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer, clip_norm: float
 ) -> float:
     """One optimiser step; returns the gradient's norm before clipping."""
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(module.parameters(), settings.clip_norm)
+    norm = torch.nn.utils.clip_grad_norm_(module.parameters(), clip_norm)
     optimizer.step()
+    if isinstance(module, Network):
+        module.note_written()
     return float(norm)

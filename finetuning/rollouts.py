@@ -5,6 +5,7 @@ Letters: N chunks, B rows, F features.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,11 @@ class Rollout:
     success: BoolArray  # (N, B)
     periods: IntArray  # (N, B) control periods that were run
 
+    @property
+    def usable(self) -> Tensor:
+        """(N B,) bool: plans that were executed."""
+        return torch.as_tensor((self.periods > 0).reshape(-1))
+
     def count_episodes(self) -> tuple[int, int]:
         """The first episode of every row, and how many of them succeeded.
 
@@ -47,6 +53,15 @@ class Rollout:
         before = np.cumsum(self.done, 0) - self.done
         first = before == 0
         return self.done.shape[1], int((first & self.success).any(0).sum())
+
+    def describe(self) -> dict[str, float]:
+        """Success, number and reward of its episodes, to log."""
+        episodes, successes = self.count_episodes()
+        return {
+            "success": successes / max(1, episodes),
+            "episodes": float(episodes),
+            "reward": float(self.reward.sum() / max(1, episodes)),
+        }
 
 
 @dataclass
@@ -113,6 +128,12 @@ class Collector:
             periods=np.stack([turn.steps for turn in turns]),
         )
 
+    def keep(
+        self, trace: Sequence[Transition], level_after: Tensor, chunk: Tensor
+    ) -> Transitions | None:
+        """What an update needs of one planning call; see `keep_trained`."""
+        return keep_trained(trace, level_after, chunk, self.policy.horizon, self.below)
+
     def _plan(self, rows: _Rows, first: int) -> tuple[FloatArray, list[Transitions]]:
         """Actions (B, Ta, A) of all rows, and the denoising steps; their plans count from `first`.
 
@@ -132,8 +153,7 @@ class Collector:
             rows.state = self.policy.adopt(rows.state, planned)
             actions[chosen] = planned.actions
             level = torch.as_tensor(planned.plan.level)
-            chunk = torch.as_tensor(first + chosen)
-            kept = keep_trained(trace, level, chunk, horizon, self.below)
+            kept = self.keep(trace, level, torch.as_tensor(first + chosen))
             if kept is not None:
                 recorded.append(kept)
         rows.has_plan[:] = True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -15,10 +17,17 @@ from ..policy.samplers.fresh import Fresh
 from ..policy.samplers.streaming import Streaming
 from ..policy.samplers.warm_start import WarmStart
 from ..seeds import Purpose, torch_seed
-from .advantages import estimate_advantages
 from .chains import StepModel, Transitions, explore, split_model, trained_level
-from .critic import Critic, describe_rows
-from .ppo import Experience, ScoredSteps, evaluate_steps, update_critic, update_policy
+from .critic import Critic, count_features
+from .ppo import (
+    Experience,
+    ScoredSteps,
+    compute_losses,
+    evaluate_steps,
+    update_critic,
+    update_policy,
+    weigh_rollout,
+)
 from .rollouts import Collector, Rollout
 from .settings import PPOSettings
 from .tuner import Setup, Tuner
@@ -42,7 +51,8 @@ class FineTuner(Tuner):
         self.network = network
         self.network.tuned.requires_grad_(settings.trained_steps > 0)
         torch.manual_seed(torch_seed(settings.seed, Purpose.FINETUNING))
-        self.critic = Critic(self._count_features(), settings.critic_hidden)
+        features = count_features(self.model, sampler, self.executed)
+        self.critic = Critic(features, settings.critic_hidden)
         self.optimizer = torch.optim.AdamW(
             self.network.tuned.parameters(), settings.rate, weight_decay=0.0
         )
@@ -57,14 +67,7 @@ class FineTuner(Tuner):
         collector = Collector(policy, self.source, self.critic, self.below)
         rollout = collector.collect(self.settings.chunks, self.draw_seeds(self.settings.chunks))
         self.count_training(int(rollout.periods.sum()))
-        numbers = self._learn(rollout, noisy)
-        episodes, successes = rollout.count_episodes()
-        return {
-            "success": successes / max(1, episodes),
-            "episodes": float(episodes),
-            "reward": float(rollout.reward.sum() / max(1, episodes)),
-            **numbers,
-        }
+        return {**rollout.describe(), **self._learn(rollout, noisy)}
 
     def parts(self) -> dict[str, nn.Module]:
         """The critic."""
@@ -86,7 +89,13 @@ class FineTuner(Tuner):
         tuned = self._step_model(self.network.tuned, noisy)
         tuned.network.train()
         numbers |= update_policy(
-            tuned, self.optimizer, experience, experience.scored, settings, generator
+            partial(compute_losses, tuned, experience, experience.scored, settings),
+            tuned.network,
+            self.optimizer,
+            torch.arange(len(experience.scored.steps)),
+            settings,
+            generator,
+            settings.share,
         )
         tuned.network.eval()
         self.network.note_written()
@@ -94,32 +103,14 @@ class FineTuner(Tuner):
 
     def _prepare(self, rollout: Rollout, noisy: Sampler) -> Experience:
         """Advantages, and the steps' probabilities before the update."""
-        settings = self.settings
-        advantage = estimate_advantages(
-            rollout.reward,
-            rollout.value,
-            rollout.next_value,
-            rollout.terminated,
-            rollout.done,
-            settings.discount,
-            settings.trace,
-        )
-        returns = advantage + rollout.value
-        usable = torch.as_tensor((rollout.periods > 0).reshape(-1))
-        scored = None
-        if rollout.steps is not None:
-            steps = rollout.steps.take(torch.nonzero(usable[rollout.steps.chunk]).flatten())
-            log_prob, mean = self._score(self.network.tuned, noisy, steps, rollout)
-            _, base_mean = self._score(self.network.base, noisy, steps, rollout)
-            scored = ScoredSteps(steps, log_prob, mean, base_mean)
-        return Experience(
-            scored=scored,
-            tokens=rollout.tokens,
-            features=rollout.features,
-            advantage=torch.as_tensor(advantage.reshape(-1), dtype=torch.float32),
-            returns=torch.as_tensor(returns.reshape(-1), dtype=torch.float32),
-            usable=usable,
-        )
+        experience = weigh_rollout(rollout, self.settings)
+        if rollout.steps is None:
+            return experience
+        usable = experience.usable[rollout.steps.chunk]
+        steps = rollout.steps.take(torch.nonzero(usable).flatten())
+        log_prob, mean = self._score(self.network.tuned, noisy, steps, rollout)
+        _, base_mean = self._score(self.network.base, noisy, steps, rollout)
+        return replace(experience, scored=ScoredSteps(steps, log_prob, mean, base_mean))
 
     def _score(
         self, network: Network, noisy: Sampler, steps: Transitions, rollout: Rollout
@@ -133,12 +124,3 @@ class FineTuner(Tuner):
         assert isinstance(noisy, Fresh | WarmStart | Streaming)
         assert isinstance(noisy.solver, DDIM)
         return StepModel(self.model, network, noisy.solver, noisy.clip)
-
-    def _count_features(self) -> int:
-        """F of the critic: what `describe_rows` gives for one row."""
-        policy = DiffusionPolicy(self.model, self.sampler, self.executed)
-        state = policy.initial_state([0])
-        observed = {name: torch.as_tensor(each) for name, each in state.history.items()}
-        tokens = self.model.encode_tokens(observed)
-        features = describe_rows(self.model, self.sampler, state, observed, tokens, np.zeros(1))
-        return features.shape[1]

@@ -98,7 +98,7 @@ def test_ratios_are_one_before_the_first_update(name, base, tmp_path):
     everything = torch.arange(len(scored.steps))
     model = tuner._step_model(tuner.network.tuned, noisy)
     with torch.no_grad():
-        losses = compute_losses(model, experience, scored, everything, tuner.settings)
+        losses = compute_losses(model, experience, scored, tuner.settings, everything)
     assert float(losses.clipped) == 0
     assert float(losses.moved) < 1e-9
     assert float(losses.divergence) < 1e-9
