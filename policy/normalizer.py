@@ -121,6 +121,15 @@ class Normalizer(nn.Module):
                     f"centre {centre}, scale {scale}"
                 )
 
+    def list_unscaled(self) -> list[str]:
+        """Keys whose numbers the network sees as they are: centre 0 and scale 1 throughout."""
+        found: list[str] = []
+        for key in self.shapes:
+            centre, scale = self._read(key)
+            if bool((centre == 0).all()) and bool((scale == 1).all()):
+                found.append(key)
+        return found
+
     def _write(self, key: str, centre: np.ndarray, scale: np.ndarray) -> None:
         self.get_buffer(_name_buffer(key, "centre")).copy_(torch.as_tensor(centre))
         self.get_buffer(_name_buffer(key, "scale")).copy_(torch.as_tensor(scale))

@@ -185,6 +185,16 @@ def test_an_import_replaces_no_checkpoint_unasked(folder, tmp_path, capsys):
     assert checkpoint.read_meta(out)["rate_hz"] == 20
 
 
+def test_states_that_were_not_normalised_are_named(folder, tmp_path, capsys):
+    words = [str(folder), f"out={tmp_path / 'run'}", "fps=10", "task=pusht"]
+    assert main(["checkpoint", "import", *words]) == 0
+    assert "was not normalised" not in capsys.readouterr().err
+    change(folder, normalization_mapping={"ACTION": "MIN_MAX"})
+    words[1] = f"out={tmp_path / 'again'}"
+    assert main(["checkpoint", "import", *words]) == 0
+    assert "note: state was not normalised" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("keys", "match"),
     [
