@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..checks import check_fit
 from ..configs.compose import compose_config
 from ..configs.schema import Compare
+from ..envs.registry import make, options_of
 from ..evaluation import results
+from ..policy import checkpoint
+from ..policy.diffusion_policy import DiffusionPolicy, build_sampler
 from . import compare
 from .comparison_page import PAGE, Comparison
 from .entries import Entry
-from .evaluate import evaluate
+from .evaluate import choose_task, evaluate, identify
 from .next_steps import keep_arguments, write_option, write_path
 
 OWN = (
     *("name", "runs", "method", "episodes", "seed", "num_envs", "executed", "workers"),
-    *("checkpoint", "controls"),
+    *("checkpoint", "controls", "others", "other_tasks"),
 )
 """Options of this verb that an evaluation gets from here, or not at all."""
 START = "inference.start_noise="
@@ -30,42 +37,91 @@ CONTROLS = {"base zero start": 0.0, "base half start": 0.5}
 
 @dataclass(frozen=True)
 class Contender:
-    """A policy in the comparison: a checkpoint, and the words that choose its sampler and task."""
+    """A policy in the comparison, and the composed configuration of its evaluation."""
 
     name: str
-    checkpoint: Path
-    words: tuple[str, ...]
+    config: Mapping[str, Any]
 
     @property
-    def file_name(self) -> str:
-        """Its result, in the folder of the run."""
-        return f"{self.name.replace(' ', '_')}.json"
+    def out(self) -> Path:
+        """Its result."""
+        return Path(self.config["out"])
 
 
-def compare_with_base(config: Mapping[str, Any], folder: Path) -> None:
-    """Evaluate base, controls and tuned policy on the same seeds, and compare them.
+@dataclass(frozen=True)
+class Contest:
+    """All that is evaluated after a fine-tuning."""
 
-    The results lie in the run's folder; each holds the ledger of what its policy has spent.
+    own: Sequence[Contender]  # base, controls, tuned: with the sampler that was tuned for
+    others: Mapping[str, Sequence[Contender]]  # base and tuned, by another sampler or task
+
+
+def plan_contest(config: Mapping[str, Any], folder: Path) -> Contest:
+    """What is to be evaluated, as the configuration of the fine-tuning says.
+
+    The sampler that was tuned for is no other one. Raises ConfigError for a name that is none.
     """
-    entries = evaluate_all(list_contenders(config, folder), config, folder)
-    comparison = compare_entries(entries)
-    print(compare.describe_comparison(comparison))
-    place = folder / "comparison"
-    options = Compare(files=tuple(entry.path for entry in entries), out=place)
-    compare.write_files(comparison, options, place)
-    print(f"comparison: {place / PAGE}")
-
-
-def list_contenders(config: Mapping[str, Any], folder: Path) -> list[Contender]:
-    """The base, its controls, and the tuned policy, with the sampler that was tuned for."""
-    base = Path(config["checkpoint"])
     words = keep_words(config)
-    found = [Contender(BASE, base, tuple(words))]
+    others: dict[str, list[Contender]] = {}
+    for name in config["others"]:
+        chosen = [*keep_arguments(words, ("inference",)), *choose_sampler(name)]
+        pair = _compose_pair(name, chosen, config, folder)
+        if pair[0].config["inference"] != config["inference"]:
+            others[name] = pair
+    for name in config["other_tasks"]:
+        chosen = [*keep_arguments(words, ("task",)), *f"task={name}".split()]
+        others[name] = _compose_pair(name, chosen, config, folder)
+    return Contest(_list_own(words, config, folder), others)
+
+
+def _list_own(words: Sequence[str], config: Mapping[str, Any], folder: Path) -> list[Contender]:
+    """The base, its controls, and the tuned policy."""
+    base, tuned = _compose_pair("", words, config, folder)
+    controls: list[Contender] = []
     if config["controls"]:
+        kept = [word for word in words if not word.startswith(START)]
+        place = write_path(config["checkpoint"])
         for name, noise in choose_noise(config["inference"]).items():
-            kept = [word for word in words if not word.startswith(START)]
-            found.append(Contender(name, base, (*kept, f"inference.start_noise={noise}")))
-    return [*found, Contender(TUNED, folder, tuple(words))]
+            narrowed = [place, *kept, f"{START}{noise}"]
+            controls.append(_compose(name, narrowed, config, folder))
+    return [base, *controls, tuned]
+
+
+def _compose_pair(
+    name: str, words: Sequence[str], config: Mapping[str, Any], folder: Path
+) -> list[Contender]:
+    """The base and the tuned policy with the same words."""
+    pair: list[Contender] = []
+    for who, place in ((BASE, config["checkpoint"]), (TUNED, folder)):
+        chosen = [write_path(place), *words]
+        pair.append(_compose(f"{who} {name}".strip(), chosen, config, folder))
+    return pair
+
+
+def _compose(name: str, words: Sequence[str], config: Mapping[str, Any], folder: Path) -> Contender:
+    """A contender from its checkpoint and the words that choose its sampler and task."""
+    file = f"{re.sub(r'[^A-Za-z0-9.-]+', '_', name)}.json"
+    chosen = [*words, write_option("out", folder / file), "overwrite=true"]
+    for key in ("episodes", "seed", "num_envs", "workers"):
+        chosen.append(f"{key}={config[key]}")
+    if config["executed"] is not None:
+        chosen.append(f"executed={config['executed']}")
+    return Contender(name, compose_config("evaluate", chosen))
+
+
+def check_contest(contest: Contest, config: Mapping[str, Any]) -> None:
+    """Raise ConfigError, before anything is tuned, where the base cannot be evaluated so."""
+    model, meta = checkpoint.load(config["checkpoint"])
+    for name, group in {"": contest.own, **contest.others}.items():
+        for contender in group[:-1]:
+            sampler = build_sampler(contender.config["inference"])
+            policy = DiffusionPolicy(model, sampler, config["executed"])
+            policy.rate_hz = float(meta["rate_hz"])
+            if name in config["other_tasks"]:
+                task = choose_task(contender.config, meta)
+                env = make(task["env"], **options_of(task))
+                check_fit(env, policy)
+                env.close()
 
 
 def choose_noise(inference: Mapping[str, Any]) -> dict[str, float]:
@@ -76,34 +132,64 @@ def choose_noise(inference: Mapping[str, Any]) -> dict[str, float]:
     return {name: factor * own for name, factor in CONTROLS.items()}
 
 
+def choose_sampler(name: str) -> list[str]:
+    """The words for a sampler, as `rti`, or with its steps, as `rti-2`."""
+    parts = re.fullmatch(r"(.+)-(\d+)", name)
+    if parts is None:
+        return [f"inference={name}"]
+    return [f"inference={parts[1]}", f"inference.steps={parts[2]}"]
+
+
 def keep_words(config: Mapping[str, Any]) -> list[str]:
     """The arguments that say which sampler and which task: an evaluation takes the same."""
     named = [argument for argument in config["arguments"] if argument != config["checkpoint"]]
     return keep_arguments(named, OWN)
 
 
-def evaluate_all(
-    contenders: Sequence[Contender], config: Mapping[str, Any], folder: Path
-) -> list[Entry]:
-    """The contenders' results, which are written into the folder."""
+def evaluate_all(contenders: Sequence[Contender]) -> list[Entry]:
+    """The contenders' results, which are written.
+
+    A result that is there already is kept where it is of the same weights, settings and episodes.
+    """
     entries: list[Entry] = []
     for contender in contenders:
-        out = folder / contender.file_name
-        result, _ = evaluate(compose_config("evaluate", write_words(contender, config, out)))
-        results.save(result, out)
-        entries.append(Entry(contender.name, out, result))
+        identity = _hash_evaluation(contender.config)
+        result = _read_kept(contender.out, identity)
+        if result is None:
+            result, _ = evaluate(contender.config)
+            result["identity"] = identity
+            results.save(result, contender.out)
+        entries.append(Entry(contender.name, contender.out, result))
     return entries
 
 
-def write_words(contender: Contender, config: Mapping[str, Any], out: Path) -> list[str]:
-    """The arguments of an evaluation."""
-    words = [write_path(contender.checkpoint), *contender.words]
-    words += [write_option("out", out), "overwrite=true"]
-    for key in ("episodes", "seed", "num_envs", "workers"):
-        words.append(f"{key}={config[key]}")
-    if config["executed"] is not None:
-        words.append(f"executed={config['executed']}")
-    return words
+def _hash_evaluation(composed: Mapping[str, Any]) -> str:
+    """SHA-256 of all that decides the episodes of an evaluation."""
+    meta = checkpoint.read_meta(checkpoint.find(composed["checkpoint"]))
+    decides = identify(composed, meta, choose_task(composed, meta))
+    return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _read_kept(out: Path, identity: str) -> dict[str, Any] | None:
+    """The saved result of an evaluation; None where there is none, or that of another one."""
+    if not out.is_file():
+        return None
+    result = results.load(out)
+    if result.get("identity") != identity:
+        return None
+    print(f"{out}: evaluated before")
+    return result
+
+
+def write_comparison(entries: Sequence[Entry], folder: Path) -> Comparison:
+    """Write the comparison of base, controls and tuned policy into the folder of the run."""
+    comparison = compare_entries(entries)
+    place = folder / "comparison"
+    options = Compare(files=tuple(entry.path for entry in entries), out=place)
+    compare.write_files(comparison, options, place)
+    print(compare.describe_comparison(comparison))
+    print(f"comparison: {place / PAGE}")
+    return comparison
 
 
 def compare_entries(entries: Sequence[Entry]) -> Comparison:

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .drawing import SERIES, STYLE, label_plainly, label_points, make_axes
+from ..finetuning.progress import CurvePoint
+from .drawing import INK, SERIES, STYLE, label_plainly, label_points, make_axes
 
 
 def learning_curve(metrics: Sequence[Mapping[str, float]]) -> Figure:
@@ -52,20 +53,41 @@ def _draw_loss(
         axes.plot(steps, losses, color=color, lw=width, label=name, marker=marker, ms=4)
 
 
-def tuning_curve(metrics: Sequence[Mapping[str, float]]) -> Figure:
-    """Success of the exploring policy's rollouts over the real steps that fine-tuning has taken."""
+def tuning_curve(
+    curve: Sequence[CurvePoint],
+    base: float | None = None,
+    gains: Mapping[str, int | None] | None = None,
+) -> Figure:
+    """Success of a fine-tuning's rollouts over its real steps, with exploration.
+
+    base: success of the base without exploration, a line
+    gains: real steps until the running mean lay so many percentage points above it, as marks
+    """
     with mpl.rc_context(STYLE):
         figure, axes = make_axes(
             "real control periods [thousands]", "success of rollouts, with exploration", height=3.4
         )
-        steps, shares = [], []
-        for record in metrics:
-            if "training_steps" in record and "success" in record:
-                steps.append(record["training_steps"] / 1000)
-                shares.append(record["success"])
-        axes.plot(steps, shares, color=SERIES[0], lw=1.4, marker="o", ms=3)
+        steps = np.array([point["steps"] / 1000 for point in curve])
+        shares = [point["success"] for point in curve]
+        axes.plot(steps, shares, color=SERIES[0], lw=0.6, marker="o", ms=3, alpha=0.6)
+        means = np.array([point["mean"] for point in curve], np.float64)  # None becomes NaN
+        axes.plot(steps, means, color=SERIES[0], lw=1.8)
         axes.set_ylim(0, 1)
+        if base is not None:
+            _mark_gains(axes, base, gains or {})
         return figure
+
+
+def _mark_gains(axes: Axes, base: float, gains: Mapping[str, int | None]) -> None:
+    """The base as a line, and a mark where the running mean lay so many points above it."""
+    axes.axhline(base, color=INK, lw=1.0, ls="--")
+    labels = [(axes.get_xlim()[0], base, "base")]
+    for points, steps in gains.items():
+        if steps is not None:
+            place = (steps / 1000, base + int(points) / 100)
+            axes.plot(*place, color=SERIES[1], marker="D", ms=6, ls="none")
+            labels.append((*place, f"+{points} points"))
+    label_points(axes, labels)
 
 
 def expert_use(

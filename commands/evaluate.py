@@ -75,7 +75,7 @@ def evaluate(
         sampler = build_sampler(config["inference"])
     model, meta = checkpoint.load(config["checkpoint"], config["device"])
     task = choose_task(config, meta)
-    begun = Unfinished(_find_unfinished(config), _identify(config, meta, task), config["overwrite"])
+    begun = Unfinished(_find_unfinished(config), identify(config, meta, task), config["overwrite"])
     with begun.told(config["episodes"]), _open_robot(task, config, shared) as robot:
         timing = PlannerTiming.of(config, label(config), robot.rate_hz)
         policy = DiffusionPolicy(
@@ -145,7 +145,7 @@ FREE = ("workers", "answer_s", "out", "overwrite", "video", "videos", "arguments
 """Keys of an evaluation that its episodes do not depend on."""
 
 
-def _identify(
+def identify(
     config: Mapping[str, Any], meta: Mapping[str, Any], task: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What decides the episodes of an evaluation; only those of the same one are put together."""

@@ -14,28 +14,28 @@ from ..finetuning.sources import SimulatorSource
 from ..finetuning.tuner import Setup, Tuner
 from ..policy import checkpoint
 from ..policy.diffusion_policy import build_sampler
-from ..policy.training.metrics import read_metrics
 from ..spec import CheckpointError
-from .after_finetuning import compare_with_base, keep_words
-from .curves import tuning_curve
-from .drawing import to_png
+from .after_finetuning import check_contest, plan_contest
 from .evaluate import choose_task
-from .next_steps import write_command, write_path
+from .finetuned import draw_curve, evaluate_tuned, list_next
 from .processes import worker_count
 
 
 def run(config: Mapping[str, Any]) -> int:
     """Fine-tune as the configuration says, or go on; then compare with the base on fresh seeds."""
     folder = find_folder(config)
+    contest = None
+    if config["episodes"]:
+        contest = plan_contest(config, folder)
+        check_contest(contest, config)
     with hold(folder, CheckpointError, shared=True):
         tuner = tune(config, folder)
-        curve = folder / "success.png"
-        curve.write_bytes(to_png(tuning_curve(read_metrics(folder))))
+        curve = draw_curve(folder)
         print(f"{folder}: {tuner.ledger.training} real steps of training; curve: {curve}")
-        if config["episodes"]:
-            compare_with_base(config, folder)
-    words = [write_path(folder), *keep_words(config), "video=videos"]
-    print(f"next: {write_command('evaluate', *words)}")
+        if contest is not None:
+            evaluate_tuned(config, folder, contest)
+    for purpose, command in list_next(config, folder).items():
+        print(f"{purpose} {command}")
     return 0
 
 

@@ -170,6 +170,12 @@ class Finetune:
     controls: bool = option(
         True, "whether the base is compared with less starting noise too: none, and half of it"
     )
+    others: list[str] = option(
+        [], "other samplers that base and tuned policy are compared under too, as [ddim,rti-2,sdp]"
+    )
+    other_tasks: list[str] = option(
+        [], "other tasks that they are compared on too, each as the words behind task=, as [mt10]"
+    )
     workers: int = option(-1, WORKERS)
 
 

@@ -4,15 +4,18 @@ import pytest
 from hotstart.cli import main
 from hotstart.commands.after_finetuning import choose_noise
 from hotstart.finetuning.ledger import PURPOSES
+from hotstart.finetuning.outcome import load_finetuned
 from hotstart.policy import checkpoint
 from hotstart.policy.denoisers.split import SplitNetwork
+from hotstart.spec import DataError
 
 from .test_pipeline import pusht_run  # noqa: F401  the same tiny run
 
 WORDS = [
     *("task.max_steps=24", "inference.steps=2", "method.rows=2", "method.chunks=2"),
     *("method.iterations=2", "method.trained_steps=1", "method.reward=score", "workers=0"),
-    *("episodes=2", "num_envs=2"),
+    *("episodes=2", "num_envs=2", "others=[ddim-2,rti-2]"),
+    "other_tasks=['pusht_belt task.max_steps=24']",
 ]
 
 
@@ -38,6 +41,44 @@ def test_base_and_tuned_policy_are_compared_on_the_same_seeds(tuned):
     # two iterations of two chunks of eight ticks in two rows
     assert after["ledger"]["training"] == 2 * 2 * 8 * 2
     assert (folder / "success.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_outcome_says_what_was_gained_what_was_forgotten_and_what_it_cost(tuned):
+    folder, words = tuned
+    outcome = load_finetuned(folder)
+    assert outcome["method"] == "dppo"
+    assert outcome["settings"]["chunks"] == 2
+    assert outcome["base"]["checkpoint"] == words[0]
+    assert list(outcome["gains"]) == ["base", *outcome["controls"]]
+    assert list(outcome["controls"]) == ["base zero start", "base half start"]
+    # ddim-2 is what was tuned for
+    belt = "pusht_belt task.max_steps=24"
+    assert list(outcome["others"]) == ["rti-2", belt]
+    names = [kept["tuned"]["inference"] for kept in outcome["others"].values()]
+    assert names == ["rti-2", "ddim-2"]
+    assert outcome["others"][belt]["base"]["task"] == "pusht_belt"
+    assert outcome["others"]["rti-2"]["gain"]["seeds"] == 2
+    spent = 0
+    for file in folder.glob("*.json"):
+        for episode in json.loads(file.read_text()).get("per_episode", []):
+            spent += episode["steps"]
+    ledger = outcome["ledger"]
+    assert ledger["evaluation"] == spent
+    assert (ledger["demonstrations"], ledger["training"]) == (120, 64)
+    assert [point["steps"] for point in outcome["curve"]] == [32, 64]
+    assert outcome["steps_to_gain"] == {"10": None, "20": None}
+    assert outcome["seconds"] > 0
+    assert set(outcome["curve"][0]) == {"steps", "success", "episodes", "mean"}
+    with pytest.raises(DataError, match="is not what `hotstart finetune` writes"):
+        load_finetuned(folder / "base.json")
+
+
+def test_the_page_tells_the_outcome(tuned):
+    page = (tuned[0] / "page.html").read_text()
+    for heading in ("Before, after, and controls", "What was forgotten", "Real control periods"):
+        assert f"<h2>{heading}</h2>" in page
+    assert "on 2 fresh seeds" in page
+    assert "Against the base zero start" in page
 
 
 def test_the_base_with_less_starting_noise_stands_beside_every_gain(tuned):
@@ -89,3 +130,9 @@ def test_the_tuned_policy_is_a_checkpoint_like_any_other(tuned, tmp_path, capsys
     rest = [word for word in words if not word.startswith("episodes")]
     assert main(["finetune", *rest, "episodes=0", "method.rate=0.5"]) == 2
     assert "tuned with another rate" in capsys.readouterr().err
+    # What the base cannot be evaluated on is refused before anything is tuned.
+    small = [word for word in rest if not word.startswith(("other", "name"))]
+    for wrong, said in (("others=[no]", "no"), ("other_tasks=[pusht_state]", "do not fit")):
+        assert main(["finetune", *small, wrong, "episodes=1", "name=new"]) == 2
+        assert said in capsys.readouterr().err
+    assert not (folder.parent / "new").exists()

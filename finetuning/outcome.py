@@ -1,0 +1,150 @@
+"""What came of a fine-tuning, as `finetuned.json` in the folder of its run holds it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict, cast
+
+from ..evaluation.intervals import Interval
+from ..evaluation.pairing import pair_results, share_seeds
+from ..spec import DataError
+from ..system import outputs
+from ..system.untrusted import read_json
+from .progress import CurvePoint
+
+FILE = "finetuned.json"
+FORMAT = 1
+
+
+class Share(TypedDict):
+    """A success rate with its 95 % interval; None for each where it is not reported."""
+
+    rate: float | None
+    low: float | None
+    high: float | None
+
+
+class Estimate(TypedDict):
+    """A mean with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Shown(TypedDict):
+    """What one evaluation showed."""
+
+    file: str  # its result, in the folder of the run
+    checkpoint: str
+    inference: str
+    task: str
+    seed: int
+    episodes: int
+    success: Share
+    score: Estimate
+    tasks: NotRequired[dict[str, Any]]  # success by instruction, where there are several
+
+
+class SuccessGain(Estimate):
+    """A paired difference of success."""
+
+    p: float  # McNemar's exact test
+    only_tuned: int  # episodes that the tuned policy alone solved
+    only_other: int
+
+
+class Gain(TypedDict):
+    """The tuned policy less another one, paired by seed."""
+
+    seeds: int
+    success: SuccessGain | None  # None where it is not reported
+    score: Estimate
+
+
+class Kept(TypedDict):
+    """Base and tuned policy on what was not tuned for."""
+
+    base: Shown
+    tuned: Shown
+    gain: Gain | None  # None where they share no seed
+
+
+class Finetuned(TypedDict):
+    """A fine-tuning, what it showed, and what it cost."""
+
+    format: int
+    method: str
+    settings: dict[str, Any]  # of the method
+    task: str
+    inference: str
+    base: Shown
+    controls: dict[str, Shown]
+    tuned: Shown
+    gains: dict[str, Gain]  # over the base and over each control, by name
+    others: dict[str, Kept]  # by sampler or task
+    ledger: dict[str, int]
+    seconds: float  # wall time of the tuning
+    evaluation_seconds: float
+    curve: list[CurvePoint]
+    steps_to_gain: dict[str, int | None]  # real steps, by percentage points above the base
+    date: str
+
+
+def describe_result(result: Mapping[str, Any], file: str) -> Shown:
+    """What a result of `hotstart evaluate` showed."""
+    shown: dict[str, Any] = {"file": file}
+    for key in ("checkpoint", "inference", "task", "seed", "episodes", "success", "score"):
+        shown[key] = result[key]
+    if len(result.get("tasks", {})) > 1:
+        shown["tasks"] = result["tasks"]
+    return cast(Shown, shown)
+
+
+def describe_gain(tuned: Mapping[str, Any], other: Mapping[str, Any]) -> Gain | None:
+    """The tuned policy's result less another one; None where they share no seed."""
+    if not share_seeds(tuned, other):
+        return None
+    paired = pair_results(tuned, other)
+    success = None
+    if paired.success is not None:
+        test = paired.success
+        success = SuccessGain(
+            **_describe_interval(test.difference),
+            p=test.p,
+            only_tuned=test.only_a,
+            only_other=test.only_b,
+        )
+    return Gain(seeds=paired.seeds, success=success, score=_describe_interval(paired.score))
+
+
+def _describe_interval(interval: Interval) -> Estimate:
+    return Estimate(mean=interval.mean, low=interval.low, high=interval.high)
+
+
+def save_finetuned(outcome: Finetuned, folder: Path) -> Path:
+    """Write what came of a fine-tuning into the folder of its run; returns the file."""
+    path = folder / FILE
+    outputs.write_text(path, json.dumps(outcome, indent=2, allow_nan=False) + "\n")
+    return path
+
+
+def load_finetuned(path: Path | str) -> Finetuned:
+    """What came of a fine-tuning, from its file or the folder of its run.
+
+    Raises DataError for a file that holds something else, or another format.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / FILE
+    if not path.is_file():
+        raise DataError(f"there is no {path}; `hotstart finetune CHECKPOINT` writes one")
+    found = read_json(path, DataError)
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise DataError(f"{path} is not what `hotstart finetune` writes in format {FORMAT}")
+    missing = sorted(Finetuned.__required_keys__ - found.keys())
+    if missing:
+        raise DataError(f"{path} lacks {', '.join(missing)}")
+    return cast(Finetuned, found)
