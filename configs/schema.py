@@ -31,6 +31,9 @@ class TaskConfig:
     """A task: the environment that simulates it and what the policy sees of it."""
 
     name: str = option(MISSING, "the task's name; data and runs are named after it")
+    data: str = option(
+        "${.name}", "name of the data set that is trained on, data/NAME.zarr; tasks may share it"
+    )
     env: str = option(
         MISSING, "the environment that simulates it, as pusht, lift, metaworld or gymnasium"
     )
@@ -88,7 +91,7 @@ class Train(Learning):
     is done; the learning rate then follows the longer cosine.
     """
 
-    data: str = option("data/${task.name}.zarr", "the store to learn from", positional=True)
+    data: str = option("data/${task.data}.zarr", "the store to learn from", positional=True)
     name: str = option("${task.name}", "the run's name")
     runs: str = option("runs", "folder of all runs")
 
