@@ -62,6 +62,10 @@ class ZeroModel:
         """See PlanModel."""
         return torch.zeros(1, self.horizon.planned, 1)
 
+    def steer_noise(self, noise: Tensor) -> Tensor:
+        """See PlanModel."""
+        return noise
+
     def take(self, rows: Tensor) -> ZeroModel:
         """See PlanModel."""
         return self

@@ -9,7 +9,9 @@ from typing import Any
 from .settings import MethodSettings
 
 _HERE = __name__.rsplit(".", 1)[0]
-METHODS: dict[str, tuple[str, ...]] = {"method": (f"{_HERE}.settings.PPOSettings",)}
+METHODS: dict[str, tuple[str, ...]] = {
+    "method": (f"{_HERE}.settings.PPOSettings", f"{_HERE}.noise.NoiseSettings"),
+}
 """Axis of the configuration -> the settings that it may name. A new method is one line here."""
 
 

@@ -14,6 +14,7 @@ from .actions import Representation
 from .diffusion.contract import Denoiser, Preconditioner
 from .diffusion.objective import LearnedLossWeighting, denoising_loss
 from .diffusion.schedule import Schedule
+from .noise_policy import NoisePolicy
 from .normalizer import ACTION, COMMAND, Normalizer, collect_shapes
 from .registry import build
 from .samplers.base import Capabilities
@@ -44,6 +45,8 @@ class ModelConfig:
     """Whether the weight of each noise level in the loss is learned (`LearnedLossWeighting`)."""
     anchors: int = 0
     """Number of anchors that a checkpoint was given after its training (see fitting/anchors.py)."""
+    noise_policy: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the policy over the starting noise; empty: there is none."""
 
 
 class Anchors(nn.Module):
@@ -111,6 +114,9 @@ class PolicyModel(nn.Module):
         self.anchors: Anchors | None = None
         if config.anchors:
             self.add_anchors(config.anchors)
+        self.noise_policy: NoisePolicy | None = None
+        if config.noise_policy:
+            self.add_noise_policy(config.noise_policy)
         self.regimes: tuple[str, ...] | None = None
         """Regimes of levels that the weights were trained with; None where that is unknown."""
         self.measured_start: float | None = None
@@ -140,6 +146,16 @@ class PolicyModel(nn.Module):
         self.anchors = (
             Anchors(count, *sizes).to(next(self.network.parameters()).device).train(self.training)
         )
+
+    def add_noise_policy(self, options: Mapping[str, Any]) -> None:
+        """Put a policy over the starting noise before the denoiser, which fine-tuning trains."""
+        self.config = replace(self.config, noise_policy=dict(options))
+        self.noise_policy = NoisePolicy(
+            features=self.encoder.tokens * self.encoder.token_width,
+            width=self.actions.spec.width,
+            planned=self.config.horizon.planned,
+            **options,
+        ).train(self.training)
 
     def forward(
         self,

@@ -21,6 +21,7 @@ CONFIG_KINDS = {
     "prediction": str,
     "learned_weighting": bool,
     "anchors": int,
+    "noise_policy": dict,
 }
 """Types of the values of config.yaml; other keys may stand beside them."""
 
@@ -38,6 +39,7 @@ def config_to_plain(config: ModelConfig) -> dict[str, Any]:
         "action_spec": config.action_spec.to_json(),
         "learned_weighting": config.learned_weighting,
         "anchors": config.anchors,
+        "noise_policy": dict(config.noise_policy),
     }
 
 
@@ -59,6 +61,7 @@ def config_from_plain(plain: Mapping[str, Any]) -> ModelConfig:
             action_spec=ActionSpec.from_json(plain["action_spec"]),
             learned_weighting=plain.get("learned_weighting", False),
             anchors=plain.get("anchors", 0),
+            noise_policy=plain.get("noise_policy", {}),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(

@@ -68,6 +68,10 @@ class PlanModel(Protocol):
         """(R, T, A): the plan that the checkpoint's anchors hold for each row."""
         ...
 
+    def steer_noise(self, noise: Tensor) -> Tensor:
+        """Starting noise (R, T, A) by the checkpoint's noise policy; without one as it is."""
+        ...
+
     def take(self, rows: Tensor) -> PlanModel:
         """The model of some rows alone; rows (R',) counts within these and may name a row twice."""
         ...
@@ -116,6 +120,13 @@ class PlanRequest:
     def draw(self) -> Tensor:
         """The rows' next standard normal noise for a whole plan, (R, T, A)."""
         return self.noise.normal(self.model.horizon.planned, self.model.width)
+
+    def draw_start(self, share: float = 1.0) -> Tensor:
+        """The noise (R, T, A) that plans begin with where nothing else is known of them.
+
+        share: factor of its standard deviation; at 0 the mean of a noise policy, or zeros
+        """
+        return self.model.steer_noise(share * self.draw())
 
     def grid(self, steps: int, start: float = 1.0) -> Tensor:
         """Levels (S + 1, T) from schedule time `start` down to clean, constant along T."""

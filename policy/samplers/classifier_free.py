@@ -60,7 +60,7 @@ class ClassifierFreeGuidance(Sampler):
 
     def __call__(self, request: PlanRequest) -> PlanOutcome:
         """Plans (R, T, A) for every row."""
-        x, levels = request.draw(), request.grid(self.steps)
+        x, levels = request.draw_start(), request.grid(self.steps)
         if self.weight == 1:
             return run_sampler(request, x, levels, self.solver, self.clip)
         unconditional = request.model.unconditional().bind(levels, None)

@@ -63,6 +63,12 @@ class ConditionedModel:
         assert self.model.anchors is not None, "the sampler asks for anchors that were not fitted"
         return self.model.anchors.choose(self.tokens)[self.rows]
 
+    def steer_noise(self, noise: Tensor) -> Tensor:
+        """The starting noise (R, T, A) that the model's noise policy makes of `noise`."""
+        if self.model.noise_policy is None:
+            return noise
+        return self.model.noise_policy.steer(self.tokens[self.rows], noise)
+
     def take(self, rows: Tensor) -> ConditionedModel:
         """Some rows (R',) alone; nothing is encoded again."""
         return replace(self, rows=self.rows[rows], context=take_rows(self.context, rows))

@@ -45,7 +45,7 @@ class Fresh(Sampler):
 
     def __call__(self, request: PlanRequest) -> PlanOutcome:
         """Plans (R, T, A) for every row."""
-        x = self.start_noise * request.draw()
+        x = request.draw_start(self.start_noise)
         return run_sampler(request, x, request.grid(self.steps), self.solver, self.clip)
 
 

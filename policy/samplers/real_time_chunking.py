@@ -106,7 +106,7 @@ class RealTimeChunking(Sampler):
         def guide(denoise: BoundDenoiser) -> PrefixGuidance:
             return PrefixGuidance(denoise, before.plan, weight, self.beta, jacobian, self.clip)
 
-        x, levels = request.draw(), request.grid(self.steps)
+        x, levels = request.draw_start(), request.grid(self.steps)
         return run_sampler(request, x, levels, self.solver, None, guide)
 
     def _continue_prefix(self, request: PlanRequest) -> PlanOutcome:

@@ -2,6 +2,7 @@
 
 import numpy as np
 from hotstart.finetuning.sources import Turn
+from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.spec import ActionSpec, ObsKey, ObsSpec
 
 OBS = ObsSpec({"state": ObsKey((2,))})
@@ -47,3 +48,17 @@ class TargetSource:
 
     def close(self):
         pass
+
+
+def plans_of(model, sampler, count=3):
+    """Actions (3, count, Ta, A) of three plans, one after the other."""
+    policy = DiffusionPolicy(model, sampler)
+    rows = np.arange(count)
+    seen = {"state": np.linspace(-1, 1, 2 * count, dtype=np.float32).reshape(count, 2)}
+    state = policy.observe(policy.initial_state(rows.tolist()), seen)
+    found = []
+    for _ in range(3):
+        planned = policy.plan(state, rows, np.full(count, policy.horizon.executed))
+        state = policy.observe(policy.adopt(state, planned), seen)
+        found.append(planned.actions)
+    return np.stack(found)

@@ -14,19 +14,14 @@ from hotstart.finetuning.settings import PPOSettings
 from hotstart.finetuning.trainer import FineTuner
 from hotstart.finetuning.tuner import Setup
 from hotstart.policy import checkpoint
-from hotstart.policy.denoisers.unet import ConditionalUnet
-from hotstart.policy.diffusion.schedule import VPCosine
 from hotstart.policy.diffusion_policy import DiffusionPolicy
-from hotstart.policy.encoders.state import StateEncoder
-from hotstart.policy.model import ModelConfig, PolicyModel
 from hotstart.policy.samplers.bidirectional import BidirectionalDecoding
 from hotstart.policy.samplers.fresh import Fresh
 from hotstart.policy.samplers.streaming import Streaming
 from hotstart.policy.samplers.warm_start import WarmStart
-from hotstart.policy.training.api import node
-from hotstart.spec import CheckpointError, ConfigError, Horizon
+from hotstart.spec import CheckpointError, ConfigError
 
-from .analytic import ACTIONS, OBS, TargetSource
+from .analytic import TargetSource, plans_of
 
 TINY = PPOSettings(iterations=2, rows=16, chunks=4, trained_steps=3, warm_up=0, batch=64)
 SAMPLERS = {
@@ -37,45 +32,8 @@ SAMPLERS = {
 }
 
 
-@pytest.fixture(scope="module")
-def base():
-    torch.manual_seed(0)
-    model = PolicyModel(
-        ModelConfig(
-            encoder=node(StateEncoder, token_width=8),
-            denoiser=node(ConditionalUnet, channels=[8, 16], groups=4, level_width=8),
-            schedule=node(VPCosine),
-            obs_spec=OBS,
-            action_spec=ACTIONS,
-            horizon=Horizon(observed=2, planned=12, executed=4),
-            prediction="x0",
-        )
-    )
-    model.normalizer.load_state_dict(
-        {
-            name: torch.ones_like(value) if name.endswith("scale") else torch.zeros_like(value)
-            for name, value in model.normalizer.state_dict().items()
-        }
-    )
-    model.regimes = ("staircase", "constant")
-    return model.eval().requires_grad_(False)
-
-
 def tuner_of(base, folder, sampler=None, settings=TINY):
     return FineTuner(settings, Setup(base, sampler or Fresh(5), TargetSource(), folder))
-
-
-def plans_of(model, sampler, count=3):
-    policy = DiffusionPolicy(model, sampler)
-    rows = np.arange(count)
-    seen = {"state": np.linspace(-1, 1, 2 * count, dtype=np.float32).reshape(count, 2)}
-    state = policy.observe(policy.initial_state(rows.tolist()), seen)
-    found = []
-    for _ in range(3):
-        planned = policy.plan(state, rows, np.full(count, policy.horizon.executed))
-        state = policy.observe(policy.adopt(state, planned), seen)
-        found.append(planned.actions)
-    return np.stack(found)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

@@ -99,6 +99,9 @@ class KnownModel:
         assert self.start is not None
         return self.start
 
+    def steer_noise(self, noise: Tensor) -> Tensor:
+        return noise
+
     def take(self, rows: Tensor) -> "KnownModel":
         untold = None if self.untold is None else self.untold[rows]
         return replace(self, context=self.context[rows], untold=untold)
