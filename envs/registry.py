@@ -36,6 +36,7 @@ REGISTRY = Registry(
         "metaworld": Entry(
             f"{PACKAGE}.envs.metaworld:MetaWorldEnv", f'pip install "{PACKAGE}[metaworld]"'
         ),
+        "gate": Entry(f"{PACKAGE}.envs.gate:GateEnv", f'pip install "{PACKAGE}"'),
         "gymnasium": Entry(f"{PACKAGE}.envs.gymnasium:GymnasiumEnv", f'pip install "{PACKAGE}"'),
     },
 )

@@ -42,6 +42,7 @@ DEMONSTRATORS = {
     "square": f"{_HERE}.pick_place:SquareDemonstrator",
     "stack": f"{_HERE}.pick_place:StackDemonstrator",
     "door": f"{_HERE}.door:DoorDemonstrator",
+    "gate": f"{_HERE}.gate:GateDemonstrator",
     "metaworld": f"{_HERE}.metaworld:MetaWorldDemonstrator",
 }
 """Environment -> the demonstrator for it, "module:Class"."""

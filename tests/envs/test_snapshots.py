@@ -15,6 +15,7 @@ CASES = {
     "door": {"robot": "UR5e"},
     "two_arm_lift": {},
     "pusht": {},
+    "gate": {"width": 2.0},
     "metaworld": {"task": "pick-place-v3"},
 }
 
