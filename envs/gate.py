@@ -1,7 +1,7 @@
 """A point that must pass a narrow gate: a task of arithmetic alone, for tests and first trials.
 
-20,000 steps a second on one core, no simulator. It has what makes manipulation hard for imitation:
-a moment that asks for accuracy, and an error that ends the episode.
+No simulator: tens of thousands of steps a second on one core. It has what makes manipulation hard
+for imitation: a moment that asks for accuracy, and an error that ends the episode.
 """
 
 from __future__ import annotations
@@ -58,9 +58,10 @@ class GateEnv(TaskEnv):
         self.crashed = False
 
     def _begin(self, options: dict[str, Any]) -> None:
-        start, self.gate, self.goal = self.np_random.uniform(-0.6, 0.6, 3)
+        heights = self.np_random.uniform(-0.6, 0.6, 3)
+        self.gate, self.goal = heights[1:].tolist()
         self.drift = DRIFT_M * self.np_random.standard_normal()
-        self.point = np.array([START_X, start])
+        self.point = np.array([START_X, heights[0]])
         self.crashed = False
 
     def _advance(self, action: FloatArray, substeps: int) -> None:
@@ -92,12 +93,20 @@ class GateEnv(TaskEnv):
         return (*super()._identity(), self.width)
 
     def _save(self) -> Any:
-        return (self.point.copy(), self.gate, self.goal, self.drift, self.crashed)
+        return {
+            "point": self.point.copy(),
+            "gate": self.gate,
+            "goal": self.goal,
+            "drift": self.drift,
+            "crashed": self.crashed,
+        }
 
     def _load(self, state: Any) -> None:
-        point, self.gate, *rest = state
-        self.point = point.copy()
-        self.goal, self.drift, self.crashed = rest
+        self.point = state["point"].copy()
+        self.gate = state["gate"]
+        self.goal = state["goal"]
+        self.drift = state["drift"]
+        self.crashed = state["crashed"]
 
     def render(self) -> NDArray[np.uint8]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The scene from above, (128, 128, 3)."""
