@@ -306,8 +306,8 @@ TRAINED = (
     Mutant(
         "validation_sees_the_raw_weights",
         TRAINING,
-        "self._compute_loss(self.ema.model, self.held_out, step)",
-        "self._compute_loss(self.model, self.held_out, step)",
+        "self.learner.compute_loss(self.ema.model, batch, step)",
+        "self.learner.compute_loss(self.model, batch, step)",
         TRAINS,
     ),
     Mutant(
@@ -319,9 +319,9 @@ TRAINED = (
     ),
     Mutant(
         "observation_noise_is_left_out",
-        TRAINING,
-        "self.synchronized, self.prefetcher, self.step, self.settings.observation_noise",
-        "self.synchronized, self.prefetcher, self.step",
+        "policy/training/learner.py",
+        "self.compute_loss(self.synchronized, batch, step, noise)",
+        "self.compute_loss(self.synchronized, batch, step)",
         (*SEEDS, *TRAINS),
     ),
     Mutant(

@@ -79,7 +79,8 @@ def test_what_a_training_step_draws_comes_from_streams_of_its_own(
         drawn.append(purpose)
         return torch_seed(seed, purpose, step)
 
-    monkeypatch.setattr("hotstart.policy.training.trainer.torch_seed", remember)
+    for module in ("trainer", "learner"):
+        monkeypatch.setattr(f"hotstart.policy.training.{module}.torch_seed", remember)
     train_one(3, tmp_path, observation_noise=0.1)
     own = [
         Purpose.INITIALISATION,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from ...datasets.episodes import Dataset, content_hash
@@ -26,16 +26,14 @@ from ...system.interrupts import Interrupted, stop_flag
 from ...system.threads import choose_threads
 from ...system.versions import versions
 from .. import checkpoint
-from ..denoisers.base import layer_weights
-from ..diffusion.objective import draw_times
 from ..model import ModelConfig, PolicyModel
 from ..normalizer import ACTION
-from .batches import Prefetcher, WindowBatches
+from .batches import Prefetcher
 from .data import TrainingData, check_specs, fit_normalizer, prepare_data
-from .ema import EMA
+from .learner import Learner
 from .metrics import MetricsLog
 from .optimizer_state import load_optimizer, pack_optimizer, select_tensors
-from .processes import current_share, draw_rows, synchronize
+from .processes import current_share
 from .same_run import check_same_run
 from .settings import TrainingSettings
 from .slow_steps import SlowSteps
@@ -83,9 +81,8 @@ class Trainer:
         self.prefetcher = Prefetcher(self.batches, loaders)
         self.model = model.to(self.device)
         self.model.regimes = tuple(settings.regimes.names())
-        self.synchronized = synchronize(self.model)
-        self.ema = EMA(self.model, settings.ema_power)
-        self.optimizer = _make_optimizer(self.model, settings)
+        self.learner = Learner(self.model, settings)
+        self.ema, self.optimizer = self.learner.ema, self.learner.optimizer
         self.meta = {**(meta or {}), **self._describe(dataset, data)}
         self.step, self.seconds = 0, 0.0
         self.best, self.warned = math.inf, False
@@ -167,57 +164,8 @@ class Trainer:
         return numbers
 
     def _train_step(self) -> dict[str, Tensor]:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.rate(self.step)
-        self.model.train()
-        loss, numbers = self._compute_loss(
-            self.synchronized, self.prefetcher, self.step, self.settings.observation_noise
-        )
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
-        self.optimizer.step()
-        self.model.network.note_written()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.ema.update(self.model, self.step)
-        return {**numbers, "gradient_norm": norm}
-
-    def _compute_loss(
-        self,
-        model: nn.Module,
-        batches: WindowBatches | Prefetcher,
-        step: int,
-        observation_noise: float = 0.0,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """`PolicyModel.forward` on the batch of `step`; levels and noise come from seed and step.
-
-        `model` is the trainer's model, its average, or its DistributedDataParallel.
-        """
-        settings = self.settings
-        observation, commands = batches.at(step)
-        actions = self.model.actions.encode(commands, observation)  # (B, T, A')
-        times = draw_times(
-            settings.regimes,
-            self.model.config.horizon,
-            settings.batch,
-            self._generator(Purpose.LEVELS, step),
-            settings.stratified,
-        ).to(self.device)  # (G, T), of the batch of all processes
-        generator = self._generator(Purpose.NOISE, step)
-        noise = draw_rows(
-            lambda rows: torch.randn(rows, *actions.shape[1:], generator=generator), len(actions)
-        ).to(self.device)
-        torch.manual_seed(torch_seed(settings.seed, Purpose.LAYERS, step))
-        if observation_noise:
-            generator = self._generator(Purpose.OBSERVATIONS, step)
-            observation = self.model.normalizer.augment_with_noise(
-                observation, observation_noise, generator
-            )
-        with torch.autocast(self.device, torch.bfloat16, enabled=settings.uses_bf16()):
-            return model(observation, actions, self.share.cut(times), noise, times)
-
-    def _generator(self, purpose: Purpose, step: int) -> torch.Generator:
-        """A generator on the CPU at the beginning of a step's stream."""
-        return torch.Generator().manual_seed(torch_seed(self.settings.seed, purpose, step))
+        batch = self.prefetcher.at(self.step)
+        return self.learner.take_step(batch, self.step, self.settings.rate(self.step))
 
     @torch.no_grad()
     def validate(self) -> float | None:
@@ -229,7 +177,8 @@ class Trainer:
             return None
         losses = []
         for step in range(VALIDATION_BATCHES):
-            _, numbers = self._compute_loss(self.ema.model, self.held_out, step)
+            batch = self.held_out.at(step)
+            _, numbers = self.learner.compute_loss(self.ema.model, batch, step)
             losses.append(numbers["loss"])
         return float(torch.stack(losses).mean())
 
@@ -377,22 +326,3 @@ class Trainer:
         """
         if before and not self.settings.threads and before <= torch.get_num_threads():
             torch.set_num_threads(before)
-
-
-def _make_optimizer(model: PolicyModel, settings: TrainingSettings) -> torch.optim.AdamW:
-    """AdamW (1711.05101), without weight decay for what neither layers nor the network name.
-
-    Matrices of linear layers and convolutions decay; biases, norms and tables do not.
-    """
-    chosen = {id(p) for p in (*layer_weights(model), *model.network.decayed_parameters())}
-    decayed, kept = [], []
-    for parameter in model.parameters():
-        if id(parameter) in chosen:
-            decayed.append(parameter)
-        else:
-            kept.append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": settings.weight_decay},
-        {"params": kept, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.99), fused=True)
