@@ -10,7 +10,11 @@ from .settings import MethodSettings
 
 _HERE = __name__.rsplit(".", 1)[0]
 METHODS: dict[str, tuple[str, ...]] = {
-    "method": (f"{_HERE}.settings.PPOSettings", f"{_HERE}.noise.NoiseSettings"),
+    "method": (
+        f"{_HERE}.settings.PPOSettings",
+        f"{_HERE}.noise.NoiseSettings",
+        f"{_HERE}.cloning.CloningSettings",
+    ),
 }
 """Axis of the configuration -> the settings that it may name. A new method is one line here."""
 

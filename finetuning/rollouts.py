@@ -77,9 +77,16 @@ class Collector:
     """Runs a policy in a source and records what an update needs."""
 
     def __init__(
-        self, policy: DiffusionPolicy, source: RolloutSource, critic: Critic, below: float
+        self,
+        policy: DiffusionPolicy,
+        source: RolloutSource,
+        critic: Critic | None = None,
+        below: float = 0.0,
     ) -> None:
-        """`policy` has an exploring sampler; steps at levels up to `below` are recorded."""
+        """Steps at levels up to `below` are recorded; where there are any, the sampler explores.
+
+        Without a critic nothing is described and every value is 0.
+        """
         self.policy, self.source = policy, source
         self.critic = critic
         self.below = below
@@ -147,11 +154,15 @@ class Collector:
         for chosen in (np.flatnonzero(rows.has_plan), np.flatnonzero(~rows.has_plan)):
             if len(chosen) == 0:
                 continue
-            trace: list[Transition] = []
+            trace: list[Transition] | None = None
+            if self.below > 0:
+                trace = []
             executed = np.full(len(chosen), horizon.executed)
             planned = self.policy.plan(rows.state, chosen, executed, trace=trace)
             rows.state = self.policy.adopt(rows.state, planned)
             actions[chosen] = planned.actions
+            if trace is None:
+                continue
             level = torch.as_tensor(planned.plan.level)
             kept = self.keep(trace, level, torch.as_tensor(first + chosen))
             if kept is not None:
@@ -178,6 +189,9 @@ class Collector:
 
     def _describe(self, rows: _Rows) -> tuple[Tensor, Tensor]:
         """Condition tokens (B, K, E) and the critic's features (B, F)."""
+        if self.critic is None:
+            nothing = torch.zeros(len(rows.has_plan), 0)
+            return nothing, nothing
         model = self.policy.model
         observed = {name: torch.as_tensor(each) for name, each in rows.state.history.items()}
         tokens = model.encode_tokens(observed)
@@ -188,4 +202,6 @@ class Collector:
 
     def _evaluate(self, features: Tensor) -> NDArray[np.float64]:
         """Values (M,) of features (M, F)."""
+        if self.critic is None:
+            return np.zeros(len(features))
         return self.critic(features).double().numpy()

@@ -34,6 +34,8 @@ from .sources import RolloutSource
 FIRST_SEED = 10**6
 """Episodes of fine-tuning have seeds from here on: those below are for evaluation and for data."""
 LAST_SEED = 2**31 - 1
+KEPT = "kept"
+"""Beginning of the names of what `Tuner.tensors` gives, in a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,15 @@ class Tuner(ABC):
     @abstractmethod
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Optimisers, by name."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What else a run needs to go on, as the episodes that it keeps; nothing by default."""
+        return {}
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `tensors` gave; raises CheckpointError for what is not known."""
+        if tensors:
+            raise CheckpointError(f"the method knows nothing of {shorten(list(tensors))}")
 
     def run(self, progress: bool = True) -> PolicyModel:
         """Tune to `settings.iterations`, saving to and going on from `folder`/checkpoints/last.
@@ -142,6 +153,8 @@ class Tuner(ABC):
                 tensors[f"{name}.{key}"] = weight
         for name, optimizer in self.optimizers().items():
             tensors |= pack_optimizer(optimizer, name)
+        for name, tensor in self.tensors().items():
+            tensors[f"{KEPT}.{name}"] = tensor
         state = {
             "step": self.iteration,
             "seconds": self.seconds,
@@ -189,6 +202,7 @@ class Tuner(ABC):
                 network.load_state_dict(select_tensors(tensors, f"{name}."))
             for name, optimizer in self.optimizers().items():
                 load_optimizer(optimizer, tensors, name)
+            self.load_tensors(select_tensors(tensors, f"{KEPT}."))
         except checkpoint.BROKEN as error:
             raise CheckpointError(
                 f"{folder} holds no state to go on from: {shorten(error)}"

@@ -1,8 +1,15 @@
-"""A task whose best action is known, whatever the state."""
+"""A task whose best action is known, whatever the state, and what a policy plans in it."""
+
+import copy
+from dataclasses import replace
 
 import numpy as np
+import torch
 from hotstart.finetuning.sources import Turn
+from hotstart.policy.denoisers.mlp import DiffusionMLP
 from hotstart.policy.diffusion_policy import DiffusionPolicy
+from hotstart.policy.model import PolicyModel
+from hotstart.policy.training.api import node
 from hotstart.spec import ActionSpec, ObsKey, ObsSpec
 
 OBS = ObsSpec({"state": ObsKey((2,))})
@@ -13,14 +20,14 @@ BEST = np.array([0.4, -0.3])
 class TargetSource:
     """Reward of a chunk: minus the mean squared distance of its actions from `BEST`.
 
-    Episodes last `length` chunks and are truncated.
+    Episodes last `length` chunks and are truncated. A chunk nearer than `tolerance` is a success.
     """
 
     real = True
     rate_hz = 10.0
 
-    def __init__(self, rows=16, length=2):
-        self.rows, self.length = rows, length
+    def __init__(self, rows=16, length=2, tolerance=0.02):
+        self.rows, self.length, self.tolerance = rows, length, tolerance
         self.obs_spec, self.action_spec = OBS, ACTIONS
         self.state = np.zeros((rows, 2), np.float32)
         self.count = np.zeros(rows, int)
@@ -41,7 +48,7 @@ class TargetSource:
             reward=-error,
             terminated=nothing,
             truncated=over,
-            success=error < 0.02,
+            success=error < self.tolerance,
             steps=np.full(self.rows, actions.shape[1]),
             elapsed=self.count / self.length,
         )
@@ -62,3 +69,14 @@ def plans_of(model, sampler, count=3):
         state = policy.observe(policy.adopt(state, planned), seen)
         found.append(planned.actions)
     return np.stack(found)
+
+
+def make_base_that_says_nothing(base):
+    """A small MLP in place of the base's network, whose estimate of every plan is 0."""
+    steps = base.config.horizon.planned
+    denoiser = node(DiffusionMLP, steps=steps, hidden=16, layers=1, level_width=4)
+    model = PolicyModel(replace(base.config, denoiser=denoiser), copy.deepcopy(base.normalizer))
+    model.regimes = base.regimes
+    torch.nn.init.zeros_(model.network.out[-1].weight)
+    torch.nn.init.zeros_(model.network.out[-1].bias)
+    return model.eval().requires_grad_(False)
