@@ -209,9 +209,9 @@ def _list_paired_cells(result: Result, base: Result, paired: PairedDifference) -
     """Differences with their intervals and what they show, as HTML."""
     success, p = NOT_REPORTED, "\u2013"
     if paired.success is not None:
-        success = _judge(paired.success.difference, ("higher", "lower"))
+        success = judge(paired.success.difference, ("higher", "lower"))
         p = escape(format_p(paired.success.p))
-    score = _judge(paired.score, ("higher", "lower"))
+    score = judge(paired.score, ("higher", "lower"))
     return [count_seeds(paired), success, p, score, _compare_jerk(result, base)]
 
 
@@ -220,10 +220,10 @@ def _compare_jerk(result: Result, base: Result) -> str:
     difference = pair_numbers(read_jerks(result), read_jerks(base))
     if difference is None:
         return "\u2013"
-    return _judge(difference, ("less smooth", "smoother"), ".3g")
+    return judge(difference, ("less smooth", "smoother"), ".3g")
 
 
-def _judge(difference: Interval, words: tuple[str, str], digits: str = ".3f") -> str:
+def judge(difference: Interval, words: tuple[str, str], digits: str = ".3f") -> str:
     """A difference with its interval and a word for it: more, less, or that none is shown."""
     verdict, kind = NO_DIFFERENCE, "none"
     if difference.low > 0:

@@ -84,9 +84,10 @@ def _mark_gains(axes: Axes, base: float, gains: Mapping[str, int | None]) -> Non
     labels = [(axes.get_xlim()[0], base, "base")]
     for points, steps in gains.items():
         if steps is not None:
-            place = (steps / 1000, base + int(points) / 100)
-            axes.plot(*place, color=SERIES[1], marker="D", ms=6, ls="none")
-            labels.append((*place, f"+{points} points"))
+            across, height = steps / 1000, base + int(points) / 100
+            axes.vlines(across, 0, height, color=SERIES[1], lw=1.0, ls=":")
+            axes.plot(across, height, color=SERIES[1], marker="D", ms=6, ls="none")
+            labels.append((across, 0.02, f"+{points} points"))
     label_points(axes, labels)
 
 

@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from ..evaluation.intervals import Interval
 from ..finetuning.ledger import PURPOSES, Ledger
-from ..finetuning.outcome import Finetuned, Kept, Shown
+from ..finetuning.outcome import Finetuned, Gain, Kept, Shown
+from .comparison_page import format_p, judge
 from .curves import tuning_curve
 from .finetuned_words import (
     describe_controls,
-    describe_gain,
     describe_headline,
     describe_rate,
     describe_steps,
+    read_difference,
 )
 from .page import (
     Result,
@@ -83,10 +85,9 @@ def _write_gains(outcome: Finetuned) -> str:
     """The table of base, controls and tuned policy, with what the tuned one gains over each."""
     rows: dict[str, list[str]] = {}
     for name, shown in {"base": outcome["base"], **outcome["controls"]}.items():
-        difference = describe_gain(outcome["gains"].get(name))
-        rows[name] = [*_list_cells(shown), escape(difference)]
-    rows["tuned"] = [*_list_cells(outcome["tuned"]), "\u2013"]
-    table = write_table(("episodes", "success", "score", "tuned less this"), rows)
+        rows[name] = [*_list_cells(shown), *_judge_gain(outcome["gains"].get(name))]
+    rows["tuned"] = [*_list_cells(outcome["tuned"]), "\u2013", "\u2013"]
+    table = write_table(("episodes", "success", "score", "tuned less this", "p"), rows)
     note = f'<p class="remark">{GAINS_NOTE}</p>'
     return f"<section>\n<h2>Before, after, and controls</h2>\n{table}\n{note}\n</section>"
 
@@ -95,8 +96,20 @@ def _list_cells(shown: Shown) -> list[str]:
     """Episodes, success and score of an evaluation."""
     score = shown["score"]
     interval = f"<small>[{score['low']:.3f}, {score['high']:.3f}]</small>"
-    success = format_percent(dict(shown["success"]))
+    success = format_percent(shown["success"])
     return [str(shown["episodes"]), success, f"{score['mean']:.3f} {interval}"]
+
+
+def _judge_gain(gain: Gain | None) -> list[str]:
+    """A paired difference with its interval and a word for it, and p, as HTML."""
+    if gain is None:
+        return ["not paired", "\u2013"]
+    p = "\u2013"
+    if gain["success"] is not None:
+        p = escape(format_p(gain["success"]["p"]))
+    shown = read_difference(gain)
+    difference = Interval(shown["mean"], shown["low"], shown["high"])
+    return [judge(difference, ("higher", "lower")), p]
 
 
 def _write_curve(outcome: Finetuned) -> str:
@@ -114,9 +127,9 @@ def _write_kept(others: Mapping[str, Kept]) -> str:
         return ""
     rows: dict[str, list[str]] = {}
     for name, kept in others.items():
-        cells = [describe_rate(kept["base"]), describe_rate(kept["tuned"])]
-        rows[name] = [escape(cell) for cell in (*cells, describe_gain(kept["gain"]))]
-    table = write_table(("base", "tuned", "difference"), rows)
+        before, after = describe_rate(kept["base"]), describe_rate(kept["tuned"])
+        rows[name] = [before, after, *_judge_gain(kept["gain"])]
+    table = write_table(("base", "tuned", "difference", "p"), rows)
     note = f'<p class="remark">{KEPT_NOTE}</p>'
     return f"<section>\n<h2>What was forgotten</h2>\n{table}\n{note}\n</section>"
 

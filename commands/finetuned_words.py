@@ -30,9 +30,9 @@ def describe_headline(outcome: Finetuned) -> str:
         measure = "success"
     gain = outcome["gains"].get("base")
     verb = "went"
-    if gain is not None and _read_difference(gain)["low"] > 0:
+    if gain is not None and read_difference(gain)["low"] > 0:
         verb = "rose"
-    if gain is not None and _read_difference(gain)["high"] < 0:
+    if gain is not None and read_difference(gain)["high"] < 0:
         verb = "fell"
     return (
         f"{measure.capitalize()} {verb} from {describe_rate(base)} to {describe_rate(tuned)} on "
@@ -61,7 +61,7 @@ def describe_gain(gain: Gain | None) -> str:
     """A paired difference with its interval, and p where it is one of success."""
     if gain is None:
         return "not paired"
-    difference = _read_difference(gain)
+    difference = read_difference(gain)
     interval = f"[{difference['low']:+.3f}, {difference['high']:+.3f}]"
     text = f"{difference['mean']:+.3f} {interval}"
     if gain["success"] is not None:
@@ -78,7 +78,7 @@ def _write_p(p: float) -> str:
     return f"= {text}"
 
 
-def _read_difference(gain: Gain) -> Estimate:
+def read_difference(gain: Gain) -> Estimate:
     """The difference of success; of the score where success is not reported."""
     return gain["success"] or gain["score"]
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, get_args
 from ..spec import CheckpointError, shorten
 
 Spent = Literal["demonstrations", "play", "training", "selection", "evaluation"]
-PURPOSES: tuple[Spent, ...] = get_args(Spent)
+PURPOSES: tuple[str, ...] = get_args(Spent)
 """The parts of a ledger, in the order in which they are spent."""
 
 

@@ -18,14 +18,6 @@ FILE = "finetuned.json"
 FORMAT = 1
 
 
-class Share(TypedDict):
-    """A success rate with its 95 % interval; None for each where it is not reported."""
-
-    rate: float | None
-    low: float | None
-    high: float | None
-
-
 class Estimate(TypedDict):
     """A mean with its 95 % interval."""
 
@@ -43,7 +35,7 @@ class Shown(TypedDict):
     task: str
     seed: int
     episodes: int
-    success: Share
+    success: dict[str, float | None]  # rate, low, high; None where it is not reported
     score: Estimate
     tasks: NotRequired[dict[str, Any]]  # success by instruction, where there are several
 

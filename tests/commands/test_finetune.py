@@ -57,7 +57,9 @@ def test_the_outcome_says_what_was_gained_what_was_forgotten_and_what_it_cost(tu
     names = [kept["tuned"]["inference"] for kept in outcome["others"].values()]
     assert names == ["rti-2", "ddim-2"]
     assert outcome["others"][belt]["base"]["task"] == "pusht_belt"
-    assert outcome["others"]["rti-2"]["gain"]["seeds"] == 2
+    gain = outcome["others"]["rti-2"]["gain"]
+    assert gain is not None
+    assert gain["seeds"] == 2
     spent = 0
     for file in folder.glob("*.json"):
         for episode in json.loads(file.read_text()).get("per_episode", []):
@@ -130,8 +132,13 @@ def test_the_tuned_policy_is_a_checkpoint_like_any_other(tuned, tmp_path, capsys
     rest = [word for word in words if not word.startswith("episodes")]
     assert main(["finetune", *rest, "episodes=0", "method.rate=0.5"]) == 2
     assert "tuned with another rate" in capsys.readouterr().err
-    # What the base cannot be evaluated on is refused before anything is tuned.
     small = [word for word in rest if not word.startswith(("other", "name"))]
+    # What was evaluated before is kept.
+    assert main(["finetune", *small, "controls=false", "episodes=2", "name=t"]) == 0
+    said = capsys.readouterr().out
+    assert f"{folder / 'base.json'}: evaluated before" in said
+    assert f"{folder / 'tuned.json'}: evaluated before" in said
+    # What the base cannot be evaluated on is refused before anything is tuned.
     for wrong, said in (("others=[no]", "no"), ("other_tasks=[pusht_state]", "do not fit")):
         assert main(["finetune", *small, wrong, "episodes=1", "name=new"]) == 2
         assert said in capsys.readouterr().err
