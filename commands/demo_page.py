@@ -98,6 +98,18 @@ def find_base(row: DemoRow, found: Mapping[DemoRow, Result]) -> DemoRow | None:
     return base
 
 
+def find_fresh(row: DemoRow, found: Mapping[DemoRow, Result]) -> DemoRow | None:
+    """DDIM with the steps and the controller of a warm start: the simplest row at its cost.
+
+    None for other rows, and where it was not evaluated.
+    """
+    name, _, steps = row.sampler.rpartition("-")
+    fresh = DemoRow(f"ddim-{steps}", row.planner)
+    if name == "rti" and fresh in found:
+        return fresh
+    return None
+
+
 def _write_headline(report: DemoReport) -> str:
     """Both figures, each with the sentences that its differences bear out."""
     parts = []
@@ -117,10 +129,10 @@ def _write_column(figure: str, rows: Mapping[DemoRow, Result], report: DemoRepor
     """A figure with its sentences."""
     lines = []
     for row, result in rows.items():
-        base = find_base(row, report.found)
-        if base is not None:
-            against = report.found[base]
-            lines.append(describe_success(result, name_row(row), against, name_row(base)))
+        for other in (find_base(row, report.found), find_fresh(row, report.found)):
+            if other is not None:
+                against = report.found[other]
+                lines.append(describe_success(result, name_row(row), against, name_row(other)))
     return f"<div>{figure}\n{_write_list(lines)}</div>"
 
 

@@ -207,6 +207,7 @@ class Demo(Learning):
             "ddim-10:async",
             "rti-2:sync",
             "rti-2:async",
+            "ddim-2:sync",
             "sdp-4:async",
             "rtc-4:async",
         ],

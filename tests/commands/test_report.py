@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from hotstart.commands import demo_page
 from hotstart.commands.demo_claims import describe_success, read_seconds, subtract
-from hotstart.commands.demo_film import Film
+from hotstart.commands.demo_film import Film, choose_pair
 from hotstart.commands.demo_rows import DemoRow
 from hotstart.commands.video import write_gif, write_video
+from hotstart.configs.schema import Demo
 from hotstart.control import RowLog
 from hotstart.evaluation import results
 from hotstart.evaluation.intervals import mcnemar
 from hotstart.spec import ActionSpec
+from hotstart.system.options import read_options
 
 INTERVAL = re.compile(r"\[[+\u2212][\d.]+, [+\u2212][\d.]+\]")
 COMPARES = ("more often", "less often", "longer", "earlier", "smoother", "less smooth", "shown")
@@ -67,6 +69,20 @@ def test_every_sentence_that_compares_has_its_interval_and_its_count(write):
     assert sentences[1].startswith(
         "RTI-2 (waits) succeeds more often than DDIM-10 (waits) (85 % against 20 %; +65 points ["
     )
+
+
+def test_a_warm_start_is_compared_with_fresh_plans_at_its_cost_too(write):
+    row = DemoRow("ddim-2", "sync")
+    sentences = write({**FOUND, row: _result("ddim-2", [1] * 5 + [0] * 15, 50, 0.1)}).blocks["li"]
+    (fresh,) = [each for each in sentences if "than DDIM-2" in each]
+    assert fresh.startswith("RTI-2 (waits) succeeds more often than DDIM-2 (waits) (85 % against")
+
+
+def test_the_demo_charges_fresh_plans_at_the_cost_of_the_warm_start_and_films_the_same_pair():
+    charged = list(read_options(Demo)["charged"].default)
+    assert {"rti-2:sync", "ddim-2:sync"} <= set(charged)
+    rows = [DemoRow(*word.split(":")) for word in charged]
+    assert choose_pair(rows) == [DemoRow("ddim-10", "sync"), DemoRow("rti-2", "sync")]
 
 
 @pytest.mark.parametrize(("wins", "said"), [(6, "more often"), (5, "no difference")])
