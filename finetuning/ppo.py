@@ -15,7 +15,7 @@ from .advantages import estimate_advantages
 from .chains import StepModel, Transitions, divergence
 from .critic import Critic
 from .rollouts import Rollout
-from .settings import CriticSettings, StepSettings, UpdateSettings
+from .settings import CriticSettings, LadderSettings, UpdateSettings
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class ScoredSteps:
     steps: Transitions  # M
     old_log_prob: Tensor  # (M,)
     old_mean: Tensor  # (M, T, A) of the policy before the update
+    base_log_prob: Tensor  # (M,)
     base_mean: Tensor  # (M, T, A) of the base
 
 
@@ -37,7 +38,8 @@ class Experience:
     features: Tensor  # (P, F)
     advantage: Tensor  # (P,)
     returns: Tensor  # (P,)
-    usable: Tensor  # (P,) bool: plans that were executed
+    usable: Tensor  # (P,) bool: plans that can be learned from
+    normalised: bool = False  # whether advantages have their scale already
 
 
 def weigh_rollout(rollout: Rollout, settings: CriticSettings) -> Experience:
@@ -71,7 +73,7 @@ class Losses(NamedTuple):
     clipped: Tensor  # share of ratios that were clipped
 
 
-def limit_ratio(settings: StepSettings, later: Tensor, total: Tensor) -> Tensor:
+def limit_ratio(settings: LadderSettings, later: Tensor, total: Tensor) -> Tensor:
     """PPO's clip (M,) of each step: `clip_first` at the noisiest, rising exponentially to `clip`.
 
     A call with one trained step has `clip`.
@@ -97,13 +99,18 @@ def compute_losses(
     model: StepModel,
     experience: Experience,
     scored: ScoredSteps,
-    settings: StepSettings,
+    settings: LadderSettings,
     index: Tensor,
 ) -> Losses:
-    """The clipped objective on the steps `index` (M',), advantages normalised within them."""
+    """The clipped objective on the steps `index` (M',).
+
+    Advantages are normalised within them unless they have their scale already.
+    """
     steps = scored.steps.take(index)
     log_prob, taken = model.log_prob(steps, experience.tokens[steps.chunk])
-    advantage = normalise(experience.advantage[steps.chunk])
+    advantage = experience.advantage[steps.chunk]
+    if not experience.normalised:
+        advantage = normalise(advantage)
     advantage = advantage * settings.denoising_discount**steps.later
     ratio = torch.exp(log_prob - scored.old_log_prob[index])
     limit = limit_ratio(settings, steps.later, steps.total)

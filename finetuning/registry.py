@@ -14,6 +14,7 @@ METHODS: dict[str, tuple[str, ...]] = {
         f"{_HERE}.settings.PPOSettings",
         f"{_HERE}.noise.NoiseSettings",
         f"{_HERE}.cloning.CloningSettings",
+        f"{_HERE}.branch.BranchSettings",
     ),
 }
 """Axis of the configuration -> the settings that it may name. A new method is one line here."""

@@ -85,7 +85,7 @@ class Collector:
     ) -> None:
         """Steps at levels up to `below` are recorded; where there are any, the sampler explores.
 
-        Without a critic nothing is described and every value is 0.
+        Without a critic every value is 0, and rows are described for the recorded steps alone.
         """
         self.policy, self.source = policy, source
         self.critic = critic
@@ -97,9 +97,20 @@ class Collector:
 
         seeds (N + 1, B): of the first episodes, and of one that begins after each chunk
         """
+        return self._collect(chunks, seeds, seeds[0])
+
+    def collect_groups(self, chunks: int, starts: IntArray, noise: IntArray) -> Rollout:
+        """At most `chunks` chunks (N) of one episode in each row.
+
+        Rows of the same seed in `starts` (B,) begin alike; `noise` (B,) are seeds of the policy.
+        """
+        return self._collect(chunks, starts[None], noise)
+
+    def _collect(self, chunks: int, seeds: IntArray, noise: IntArray) -> Rollout:
+        """Episodes in all rows; a row goes on with a new one where `seeds` hold another."""
         everyone = np.arange(self.source.rows)
         observation = self.source.begin(everyone, seeds[0].tolist())
-        state = self.policy.observe(self.policy.initial_state(seeds[0].tolist()), observation)
+        state = self.policy.observe(self.policy.initial_state(noise.tolist()), observation)
         rows = _Rows(state, np.zeros(len(everyone)), np.zeros(len(everyone), bool))
         steps: list[Transitions] = []
         described: list[tuple[Tensor, Tensor]] = []
@@ -115,7 +126,10 @@ class Collector:
             steps += recorded
             here = self._describe(rows)
             next_values.append(self._evaluate(here[1]))
-            if turn.done.any():
+            if len(seeds) == 1:
+                if turn.done.all():
+                    break
+            elif turn.done.any():
                 self._begin_anew(rows, np.flatnonzero(turn.done), seeds[number + 1])
                 here = self._describe(rows)
         features = torch.cat([each for _, each in described])
@@ -126,7 +140,7 @@ class Collector:
             steps=joined,
             tokens=torch.cat([each for each, _ in described]),
             features=features,
-            value=self._evaluate(features).reshape(chunks, -1),
+            value=self._evaluate(features).reshape(len(turns), -1),
             next_value=np.stack(next_values),
             reward=np.stack([turn.reward for turn in turns]),
             terminated=np.stack([turn.terminated for turn in turns]),
@@ -189,7 +203,7 @@ class Collector:
 
     def _describe(self, rows: _Rows) -> tuple[Tensor, Tensor]:
         """Condition tokens (B, K, E) and the critic's features (B, F)."""
-        if self.critic is None:
+        if self.critic is None and self.below <= 0:
             nothing = torch.zeros(len(rows.has_plan), 0)
             return nothing, nothing
         model = self.policy.model

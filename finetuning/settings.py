@@ -105,21 +105,32 @@ class CriticSettings(MethodSettings):
 
 @dataclass(frozen=True)
 class StepSettings(UpdateSettings):
-    """Updates of the last denoising steps (DPPO, 2409.00588, section 4)."""
+    """Updates of the last denoising steps."""
 
     trained_steps: int = option(5, "last denoising steps of a fresh plan that are trained")
     min_std: float = option(
         0.1, "least noise of a denoising step while it is tuned", "normalised units"
     )
     share: float = option(0.5, "share of a rollout's denoising steps that a pass takes")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_least(0, ("trained_steps",))
+        self.check_positive(("min_std", "share"))
+        self.check_shares(("share",))
+
+
+@dataclass(frozen=True)
+class LadderSettings(StepSettings):
+    """Updates that hold noisy denoising steps tighter (DPPO, 2409.00588, section 4)."""
+
     clip_first: float = option(0.003, "PPO's clip at the noisiest trained step")
     denoising_discount: float = option(0.95, "discount of advantages per denoising step")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_least(0, ("trained_steps",))
-        self.check_positive(("clip_first", "min_std", "share"))
-        self.check_shares(("denoising_discount", "share"))
+        self.check_positive(("clip_first",))
+        self.check_shares(("denoising_discount",))
         if self.clip_first > self.clip:
             raise ConfigError(
                 f"method.clip_first is {self.clip_first}; it must be at most method.clip, "
@@ -128,7 +139,7 @@ class StepSettings(UpdateSettings):
 
 
 @dataclass(frozen=True)
-class PPOSettings(CriticSettings, StepSettings):
+class PPOSettings(CriticSettings, LadderSettings):
     """PPO over the last denoising steps (DPPO, 2409.00588)."""
 
     def make_tuner(self, setup: Setup) -> Tuner:

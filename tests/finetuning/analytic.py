@@ -20,7 +20,8 @@ BEST = np.array([0.4, -0.3])
 class TargetSource:
     """Reward of a chunk: minus the mean squared distance of its actions from `BEST`.
 
-    Episodes last `length` chunks and are truncated. A chunk nearer than `tolerance` is a success.
+    Episodes last `length` chunks and are truncated; a row that is over stands still. A chunk nearer
+    than `tolerance` is a success.
     """
 
     real = True
@@ -40,16 +41,17 @@ class TargetSource:
 
     def step(self, actions):
         error = np.square(actions - BEST).mean((1, 2))
-        self.count += 1
+        runs = self.count < self.length
+        self.count += runs
         nothing = np.zeros(self.rows, bool)
         over = self.count >= self.length
         return Turn(
             frames=[{"state": self.state.copy()}] * actions.shape[1],
-            reward=-error,
+            reward=np.where(runs, -error, 0.0),
             terminated=nothing,
             truncated=over,
-            success=error < self.tolerance,
-            steps=np.full(self.rows, actions.shape[1]),
+            success=runs & (error < self.tolerance),
+            steps=np.where(runs, actions.shape[1], 0),
             elapsed=self.count / self.length,
         )
 

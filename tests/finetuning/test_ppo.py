@@ -54,7 +54,7 @@ def test_ratios_are_one_before_the_first_update(name, base, tmp_path):
     scored = experience.scored
     assert scored is not None
     everything = torch.arange(len(scored.steps))
-    model = tuner._step_model(tuner.network.tuned, noisy)
+    model = tuner.make_step_model(tuner.network.tuned, noisy)
     with torch.no_grad():
         losses = compute_losses(model, experience, scored, tuner.settings, everything)
     assert float(losses.clipped) == 0
