@@ -17,7 +17,7 @@ from .base import Observations, TaskEnv
 RATE_HZ = 10.0
 STEP_M = 0.08
 """What an action of 1 moves the point by."""
-DRIFT_M = 0.02
+DRIFT_M = 0.008
 """Standard deviation of a push across the way that lasts for an episode."""
 START_X, GOAL_X = -1.0, 1.0
 NEAR_M = 0.1
