@@ -103,7 +103,7 @@ def find_fresh(row: DemoRow, found: Mapping[DemoRow, Result]) -> DemoRow | None:
 
     None for other rows, and where it was not evaluated.
     """
-    name, _, steps = row.sampler.rpartition("-")
+    name, steps = row.sampler.rsplit("-", 1)
     fresh = DemoRow(f"ddim-{steps}", row.planner)
     if name == "rti" and fresh in found:
         return fresh
