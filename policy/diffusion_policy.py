@@ -154,12 +154,22 @@ class DiffusionPolicy:
             frozen=torch.as_tensor(frozen).to(device),
         )
         noise = RowNoise(state.seeds[rows], state.plan.count[rows], device)
-        request = PlanRequest(condition(self.model, observed, self.horizon), noise, previous, trace)
-        outcome = self.sampler(request)
+        conditioned = condition(self.model, observed, self.horizon)
+        outcome = self.sampler(PlanRequest(conditioned, noise, previous, trace))
         check_finite(outcome.plan)
-        chunk = self._decode(outcome.plan[:, self._executable_steps(outcome)], observed)
+        corrected = self.correct_plan(outcome.plan, conditioned.tokens)
+        chunk = self._decode(corrected[:, self._executable_steps(outcome)], observed)
         made = self._remember(state, rows, outcome)
         return Planned(rows, chunk.cpu().numpy(), made, outcome.nfe.cpu().numpy())
+
+    def correct_plan(self, plan: Tensor, tokens: Tensor) -> Tensor:
+        """The normalised plan (R, T, A') to execute, by condition tokens (R, K, E).
+
+        A residual corrects it; the plan that the state carries on stays as it was.
+        """
+        if self.model.residual is None:
+            return plan
+        return self.model.residual.correct(tokens, plan)
 
     def _remember(self, state: PolicyState, rows: IntArray, outcome: PlanOutcome) -> Plan:
         """What the next plan of `rows` (R,) continues from."""

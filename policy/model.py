@@ -17,6 +17,7 @@ from .diffusion.schedule import Schedule
 from .noise_policy import NoisePolicy
 from .normalizer import ACTION, COMMAND, Normalizer, collect_shapes
 from .registry import build
+from .residual import Residual
 from .samplers.base import Capabilities
 
 AS_GIVEN = {"_target_": f"{Representation.__module__}.{Representation.__qualname__}"}
@@ -47,6 +48,8 @@ class ModelConfig:
     """Number of anchors that a checkpoint was given after its training (see fitting/anchors.py)."""
     noise_policy: Mapping[str, Any] = field(default_factory=dict)
     """Options of the policy over the starting noise; empty: there is none."""
+    residual: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the network that corrects chunks; empty: there is none."""
 
 
 class Anchors(nn.Module):
@@ -117,6 +120,9 @@ class PolicyModel(nn.Module):
         self.noise_policy: NoisePolicy | None = None
         if config.noise_policy:
             self.add_noise_policy(config.noise_policy)
+        self.residual: Residual | None = None
+        if config.residual:
+            self.add_residual(config.residual)
         self.regimes: tuple[str, ...] | None = None
         """Regimes of levels that the weights were trained with; None where that is unknown."""
         self.measured_start: float | None = None
@@ -150,12 +156,20 @@ class PolicyModel(nn.Module):
     def add_noise_policy(self, options: Mapping[str, Any]) -> None:
         """Put a policy over the starting noise before the denoiser, which fine-tuning trains."""
         self.config = replace(self.config, noise_policy=dict(options))
-        self.noise_policy = NoisePolicy(
-            features=self.encoder.tokens * self.encoder.token_width,
-            width=self.actions.spec.width,
-            planned=self.config.horizon.planned,
-            **options,
-        ).train(self.training)
+        self.noise_policy = NoisePolicy(**self._small_sizes(), **options).train(self.training)
+
+    def add_residual(self, options: Mapping[str, Any]) -> None:
+        """Put a network that corrects chunks behind the sampler, which fine-tuning trains."""
+        self.config = replace(self.config, residual=dict(options))
+        self.residual = Residual(**self._small_sizes(), **options).train(self.training)
+
+    def _small_sizes(self) -> dict[str, int]:
+        """Sizes of the networks before and behind the sampler, which fine-tuning adds."""
+        return {
+            "features": self.encoder.tokens * self.encoder.token_width,
+            "width": self.actions.spec.width,
+            "planned": self.config.horizon.planned,
+        }
 
     def forward(
         self,

@@ -22,6 +22,7 @@ CONFIG_KINDS = {
     "learned_weighting": bool,
     "anchors": int,
     "noise_policy": dict,
+    "residual": dict,
 }
 """Types of the values of config.yaml; other keys may stand beside them."""
 
@@ -40,6 +41,7 @@ def config_to_plain(config: ModelConfig) -> dict[str, Any]:
         "learned_weighting": config.learned_weighting,
         "anchors": config.anchors,
         "noise_policy": dict(config.noise_policy),
+        "residual": dict(config.residual),
     }
 
 
@@ -62,6 +64,7 @@ def config_from_plain(plain: Mapping[str, Any]) -> ModelConfig:
             learned_weighting=plain.get("learned_weighting", False),
             anchors=plain.get("anchors", 0),
             noise_policy=plain.get("noise_policy", {}),
+            residual=plain.get("residual", {}),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(

@@ -70,7 +70,7 @@ def build_outline(config: ModelConfig, shapes: Shapes) -> PolicyModel:
 
 def check_sizes(config: ModelConfig) -> None:
     """Raise CheckpointError for numbers in a configuration that no model of ours has."""
-    for axis in ("encoder", "denoiser", "schedule", "actions", "noise_policy"):
+    for axis in ("encoder", "denoiser", "schedule", "actions", "noise_policy", "residual"):
         _check_numbers(getattr(config, axis), axis)
     for name, key in config.obs_spec.keys.items():
         count = config.horizon.observed
