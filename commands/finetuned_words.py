@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..evaluation.results import success_words
-from ..finetuning.ledger import PURPOSES, Ledger
+from ..finetuning.ledger import Ledger
 from ..finetuning.outcome import Estimate, Finetuned, Gain, Shown
 from .comparison_page import NO_DIFFERENCE, format_p
 
@@ -16,9 +16,8 @@ def describe_outcome(outcome: Finetuned) -> str:
         lines.append(f"{name}: {before} before, {after} after: {describe_gain(kept['gain'])}")
     for points, steps in outcome["steps_to_gain"].items():
         lines.append(f"Real steps to +{points} points: {describe_steps(steps)}.")
-    spent = zip(PURPOSES, Ledger.from_json(outcome["ledger"]).describe(), strict=True)
-    counts = ", ".join(f"{purpose} {count}" for purpose, count in spent)
-    lines.append(f"Real control periods in all: {counts}.")
+    spent = Ledger.from_json(outcome["ledger"])
+    lines.append(f"Real control periods in all: {spent.in_words()}.")
     return "\n".join(lines)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation import results
+from ..finetuning.ledger import Ledger
 from . import after_evaluation, next_steps
 from .page import (
     VIDEO_NAME,
@@ -102,7 +103,7 @@ def _list_facts(config: Mapping[str, Any], result: Result) -> dict[str, str]:
         plans += f", {shorten_number(nfe['warm'])} in later ones"
     rows = calls.get("rows") or 1
     jerk = shorten_number(result["smoothness"]["jerk_rms"])
-    return {
+    facts = {
         "task": " ".join([str(result["task"]), *given]),
         "checkpoint": f"{result['checkpoint']}{step}",
         "sampler": f"{result['inference']}: {plans}",
@@ -112,6 +113,10 @@ def _list_facts(config: Mapping[str, Any], result: Result) -> dict[str, str]:
         "latency charged": f"{results.latency_words(result)} ms",
         "jerk of the commands": f"{jerk} normalised units / s\u00b3 (RMS)",
     }
+    ledger = Ledger.from_json(result.get("ledger", {}))
+    if ledger.was_tuned:
+        facts["real control periods spent"] = ledger.in_words()
+    return facts
 
 
 def _list_made(config: Mapping[str, Any]) -> dict[str, str]:

@@ -39,6 +39,11 @@ class Ledger:
             counts[0] = "not recorded"
         return counts
 
+    def in_words(self) -> str:
+        """The counts with what they were spent on, in one line."""
+        spent = zip(PURPOSES, self.describe(), strict=True)
+        return ", ".join(f"{purpose} {count}" for purpose, count in spent)
+
     def to_json(self) -> dict[str, int]:
         """Plain values, as they stand in results and checkpoints."""
         return asdict(self)

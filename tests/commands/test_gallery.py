@@ -100,3 +100,13 @@ def test_text_of_results_and_names_is_escaped(hostile, write):
     assert "onload" not in [name for name, _ in page.attributes]
     assert page.text.count(" ".join(hostile.split())) >= 10
     assert page.facts["checkpoint"] == hostile
+
+
+SPENT = "demonstrations 1,200, play 0, training 64, selection 0, evaluation 0"
+
+
+@pytest.mark.parametrize(("training", "told"), [(64, SPENT), (0, None)])
+def test_the_page_of_a_tuned_policy_says_what_it_has_spent(write, training, told):
+    result = make_result("runs/a") | {"ledger": {"demonstrations": 1200, "training": training}}
+    page, _ = write(result, "runs/a")
+    assert page.facts.get("real control periods spent") == told
