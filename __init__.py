@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # the same names as in _PUBLIC, for type checkers and editors
     from .evaluation import read_result as read_result
     from .evaluation.pairing import PairedDifference as PairedDifference
     from .evaluation.pairing import pair_results as pair_results
+    from .evaluation.result_types import EvaluationResult as EvaluationResult
     from .planners import DelayedPlanner as DelayedPlanner
     from .planners import ImmediatePlanner as ImmediatePlanner
     from .planners import ThreadedPlanner as ThreadedPlanner
@@ -138,6 +139,7 @@ _PUBLIC = {
     "read_result": "evaluation",
     "PairedDifference": "evaluation.pairing",
     "pair_results": "evaluation.pairing",
+    "EvaluationResult": "evaluation.result_types",
     "DelayedPlanner": "planners",
     "ImmediatePlanner": "planners",
     "ThreadedPlanner": "planners",

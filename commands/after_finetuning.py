@@ -170,7 +170,7 @@ def _hash_evaluation(composed: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _read_kept(out: Path, identity: str) -> dict[str, Any] | None:
+def _read_kept(out: Path, identity: str) -> Mapping[str, Any] | None:
     """The saved result of an evaluation; None where there is none, or that of another one."""
     if not out.is_file():
         return None

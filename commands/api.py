@@ -9,13 +9,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from ..configs.compose import compose_config
 from ..configs.naming import name_sampler
 from ..configs.reader import Argument
 from ..configs.schema import VERBS, Compare
 from ..datasets.store import Store
+from ..evaluation.result_types import EvaluationResult
 from ..policy.registry import describe_part
 from ..policy.samplers.base import Sampler
 from ..spec import ConfigError
@@ -55,7 +56,7 @@ def evaluate(
     overwrite: bool = False,
     video: Path | str | None = None,
     videos: int = 4,
-) -> dict[str, Any]:
+) -> EvaluationResult:
     """Run a checkpoint in simulation, as `hotstart evaluate` does, and return its result.
 
     The result holds success with Wilson's 95 % interval, score with a bootstrap interval, cost,
@@ -102,7 +103,7 @@ def evaluate(
         config["choices"]["inference"] = name_sampler(config["inference"])
     result, filmed = evaluating.evaluate(config, inference)
     evaluating.write_files(config, result, filmed)
-    return result
+    return cast("EvaluationResult", result)
 
 
 def collect(
@@ -148,7 +149,7 @@ def collect(
 
 
 def compare(
-    *results: Path | str | Mapping[str, Any],
+    *results: Path | str | Mapping[str, Any] | EvaluationResult,
     baseline: str | None = None,
     out: Path | str | None = None,
     measure: Literal["success", "score"] = "success",

@@ -24,7 +24,7 @@ CHARGES = "latency.json"
 """The profile of what the plans of each sampler are charged with."""
 OWN_WORDS = {"rtc": ["inference.mode=identity"]}
 """Further words for a sampler; this mode of RTC takes one evaluation a step."""
-Result = dict[str, Any]
+Result = Mapping[str, Any]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from .measures import (
     smoothness,
 )
 from .old_results import convert_result
+from .result_types import EvaluationResult
 
 FORMAT = 2
 """What is written; results of format 1 say no format, and are converted as they are read."""
@@ -282,7 +283,7 @@ def save(result: Mapping[str, Any], path: Path) -> None:
         outputs.unfinished_path(path).unlink(missing_ok=True)
 
 
-def load(path: Path | str) -> dict[str, Any]:
+def load(path: Path | str) -> EvaluationResult:
     """Read a result, by the names of today.
 
     Raises DataError that names what is missing or of another type when the file is no result, and
@@ -294,7 +295,7 @@ def load(path: Path | str) -> dict[str, Any]:
             f"there is no result {path}; `hotstart evaluate CHECKPOINT out={path}` writes one"
         )
     try:
-        return _check(read_json(path, DataError))
+        return cast("EvaluationResult", _check(read_json(path, DataError)))
     except DataError as error:
         raise DataError(f"{path} is not a result of `hotstart evaluate`: {error}") from None
 

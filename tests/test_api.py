@@ -15,6 +15,7 @@ import torch
 from hotstart.cli import main
 from hotstart.configs.naming import name_sampler
 from hotstart.configs.schema import VERBS
+from hotstart.evaluation.result_types import CallTimes, Episode
 from hotstart.policy import registry
 from hotstart.policy.diffusion_policy import build_sampler
 from hotstart.policy.registry import TARGETS, build, describe_part
@@ -263,6 +264,10 @@ def test_a_run_trained_in_python_is_evaluated_by_the_command_line_with_the_same_
     assert json.dumps(found) == json.dumps(hotstart.read_result(tmp_path / "python.json"))
     for key in ("inference", "sampler_settings", "task_options", "per_episode", "weights_hash"):
         assert found[key] == commanded[key]
+    typed = hotstart.EvaluationResult
+    assert typed.__required_keys__ <= set(found) <= set(typed.__annotations__)
+    assert set(found["inference_ms"]) == set(CallTimes.__annotations__)
+    assert Episode.__required_keys__ <= set(found["per_episode"][0]) <= set(Episode.__annotations__)
     compared = hotstart.compare(out, tmp_path / "python.json")
     assert [paired.score.mean for paired in compared.differences.values()] == [0]
     assert "Difference from rti-1" in str(compared)

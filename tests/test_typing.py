@@ -35,6 +35,8 @@ store = hotstart.collect("data/lift.zarr", "lift", episodes=10, keep="success")
 result = hotstart.evaluate("runs/mine", chunking, task="lift", episodes=10)
 found = hotstart.compare("ddim.json", "rti.json", measure="score")
 print(found.differences["rti-2"].score.mean, store.lengths.max(), result["success"])
+loaded = hotstart.read_result("rti.json")
+print(loaded["success"]["rate"])
 robot = hotstart.SimulatedRobot("pusht", rows=2)
 loop = hotstart.LoopSettings(max_ticks=300, replan_at=4)
 with hotstart.ThreadedPlanner(agent.policy) as planner:
@@ -50,6 +52,7 @@ MISTAKES = {
     'episodes=10, keep="success"': 'episodes="10", keep="success"',
     '"runs/mine", chunking, task': '"runs/mine", sampler=chunking, task',
     '"ddim.json", "rti.json"': '["ddim.json", "rti.json"]',
+    'loaded["success"]["rate"]': 'loaded["succes"]["rate"]',
     "RealClock(), [0, 1], loop": 'RealClock(), "01", loop',
 }
 """What a user meant -> what was typed instead; each is on a line of its own."""
@@ -99,14 +102,14 @@ def run_pyright(folder: Path) -> dict[str, set[int]]:
     return found
 
 
-def test_pyright_finds_ten_planted_mistakes_and_nothing_in_the_right_script(tmp_path):
+def test_pyright_finds_planted_mistakes_and_nothing_in_the_right_script(tmp_path):
     wrong = RIGHT
     planted: dict[int, str] = {}
     for meant, typed in MISTAKES.items():
         assert RIGHT.count(meant) == 1
         planted[RIGHT[: RIGHT.index(meant)].count("\n")] = typed
         wrong = wrong.replace(meant, typed)
-    assert len(planted) == 10
+    assert len(planted) == 11
     (tmp_path / "right.py").write_text(RIGHT)
     (tmp_path / "wrong.py").write_text(wrong)
     found = run_pyright(tmp_path)
