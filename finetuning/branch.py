@@ -22,7 +22,7 @@ from ..policy.samplers.warm_start import WarmStart
 from ..spec import ConfigError, FloatArray, option
 from .chains import StepModel, explore, trained_level
 from .ppo import Experience, Losses, compute_losses
-from .rollouts import Collector, Rollout
+from .rollouts import Collector, Rollout, group_seeds
 from .settings import LadderSettings
 from .step_tuner import StepTuner
 from .tuner import Setup, Tuner
@@ -79,10 +79,7 @@ class BranchTuner(StepTuner):
         policy = DiffusionPolicy(self.model, noisy, self.executed)
         below = trained_level(self.model, self.sampler, steps)
         collector = Collector(policy, self.source, None, below)
-        starts = self.draw_seeds(0)[0, :: settings.branches]
-        branch = np.tile(np.arange(settings.branches), len(starts))
-        starts = np.repeat(starts, settings.branches)
-        noise = starts * settings.branches + branch
+        starts, noise = group_seeds(self.draw_seeds(0)[0], settings.branches)
         rollout = collector.collect_groups(settings.chunks, starts, noise)
         self.count_training(int(rollout.periods.sum()))
         return {

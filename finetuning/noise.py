@@ -48,6 +48,7 @@ class NoiseSettings(CriticSettings, UpdateSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_least(1, ("hidden",))
+        self.check_positive(("clip",))
 
     def make_tuner(self, setup: Setup) -> Tuner:
         """A `NoiseTuner`."""

@@ -219,3 +219,13 @@ class Collector:
         if self.critic is None:
             return np.zeros(len(features))
         return self.critic(features).double().numpy()
+
+
+def group_seeds(seeds: IntArray, branches: int) -> tuple[IntArray, IntArray]:
+    """Seeds (B,) of the episodes of groups of rows, alike within a group, and of their policies.
+
+    A group has the seed that its first row has in `seeds` (B,). Seeds of its policies are
+    neighbours, from a multiple of `branches` on.
+    """
+    starts = np.repeat(seeds[::branches], branches)
+    return starts, starts * branches + np.arange(len(starts)) % branches

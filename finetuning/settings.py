@@ -69,12 +69,11 @@ class MethodSettings(ABC):
 
 @dataclass(frozen=True)
 class UpdateSettings(MethodSettings):
-    """Updates of a policy by the clipped objective of PPO (1707.06347)."""
+    """Updates of a policy: passes over a rollout, held near the base and near what it was."""
 
     rate: float = option(1e-4, "learning rate of the policy")
     epochs: int = option(4, "passes over a rollout")
     batch: int = option(2048, "samples in a batch: denoising steps, or plans where they are one")
-    clip: float = option(0.03, "PPO's clip; of several denoising steps that of the last one")
     divergence: float = option(0.05, "weight of the KL divergence to the base; 0: none")
     stop_divergence: float = option(1.0, "KL to the policy before the update that ends it")
     clip_norm: float = option(1.0, "largest norm of a gradient")
@@ -82,7 +81,7 @@ class UpdateSettings(MethodSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_least(1, ("epochs", "batch"))
-        self.check_positive(("rate", "clip", "clip_norm"))
+        self.check_positive(("rate", "clip_norm"))
 
 
 @dataclass(frozen=True)
@@ -124,12 +123,13 @@ class StepSettings(UpdateSettings):
 class LadderSettings(StepSettings):
     """Updates that hold noisy denoising steps tighter (DPPO, 2409.00588, section 4)."""
 
+    clip: float = option(0.03, "PPO's clip at the last denoising step")
     clip_first: float = option(0.003, "PPO's clip at the noisiest trained step")
     denoising_discount: float = option(0.95, "discount of advantages per denoising step")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_positive(("clip_first",))
+        self.check_positive(("clip", "clip_first"))
         self.check_shares(("denoising_discount",))
         if self.clip_first > self.clip:
             raise ConfigError(
