@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -136,11 +136,30 @@ def evaluate_steps(
     return torch.cat(log_probs), torch.cat(means)
 
 
+class Passes(Protocol):
+    """How a critic passes over a rollout."""
+
+    @property
+    def epochs(self) -> int:
+        """Passes."""
+        ...
+
+    @property
+    def batch(self) -> int:
+        """Plans in an optimiser step."""
+        ...
+
+    @property
+    def clip_norm(self) -> float:
+        """Largest norm of a gradient."""
+        ...
+
+
 def update_critic(
     critic: Critic,
     optimizer: torch.optim.Optimizer,
     experience: Experience,
-    settings: UpdateSettings,
+    settings: Passes,
     generator: torch.Generator,
 ) -> float:
     """`epochs` passes of regression onto the returns; the mean loss of the last pass."""

@@ -14,6 +14,7 @@ METHODS: dict[str, tuple[str, ...]] = {
         f"{_HERE}.settings.PPOSettings",
         f"{_HERE}.noise.NoiseSettings",
         f"{_HERE}.cloning.CloningSettings",
+        f"{_HERE}.weighting.WeightingSettings",
         f"{_HERE}.residual.ResidualSettings",
         f"{_HERE}.branch.BranchSettings",
         f"{_HERE}.preferences.PreferenceSettings",

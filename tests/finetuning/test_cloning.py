@@ -102,8 +102,8 @@ def test_the_base_acts_unless_the_tuned_policy_is_asked_for(base, tmp_path):
         tuner.advance()
         tuner.iteration = 0  # the same episodes again
         tuner.advance()
-        actions = tuner.kept.join("action")
-        kept[actor] = np.array_equal(*np.split(actions, 2))
+        first, again = np.split(tuner.kept.join("action"), 2)
+        kept[actor] = np.array_equal(first, again)
     assert kept == {"base": True, "tuned": False}
 
 

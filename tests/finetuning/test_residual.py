@@ -33,6 +33,15 @@ def tuner_of(base, folder, settings=TINY, sampler=None):
     return ResidualTuner(settings, Setup(base, sampler or Fresh(2), source, folder))
 
 
+def chunks_of(tuner):
+    assert tuner.chunks is not None
+    return tuner.chunks
+
+
+def correct_by_the_scale(model):
+    torch.nn.init.constant_(model.residual.head.bias, 5.0)
+
+
 def carried_of(model, sampler):
     """The plans that a policy carries from one call to the next, and the actions of the last."""
     policy = DiffusionPolicy(model, sampler)
@@ -56,7 +65,7 @@ def test_before_the_first_update_the_policy_is_its_base_to_the_bit(name, base):
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_the_plan_that_is_carried_on_stays_the_bases(name, base):
     model = add_residual(base, TINY, None)
-    torch.nn.init.constant_(model.residual.head.bias, 5.0)  # the largest correction everywhere
+    correct_by_the_scale(model)
     carried, actions = carried_of(base, SAMPLERS[name])
     same, corrected = carried_of(model, SAMPLERS[name])
     assert np.array_equal(carried, same)
@@ -65,7 +74,7 @@ def test_the_plan_that_is_carried_on_stays_the_bases(name, base):
 
 def test_steps_behind_the_chunk_stay_the_bases(base):
     model = add_residual(base, TINY, None)
-    torch.nn.init.constant_(model.residual.head.bias, 5.0)
+    correct_by_the_scale(model)
     chunks = []
     for each in (base, model):
         policy = DiffusionPolicy(each, Fresh(2), delay=3)
@@ -82,8 +91,8 @@ def test_the_base_is_never_changed_and_corrections_stay_within_the_scale(base, t
     for name, weight in base.state_dict().items():
         assert torch.equal(weights[name], weight), name
     assert weights["residual.head.weight"].abs().sum() > 0
-    assert tuner.chunks.correction.abs().max() <= TINY.scale
-    assert tuner.chunks.correction.std() > 0
+    assert chunks_of(tuner).correction.abs().max() <= TINY.scale
+    assert chunks_of(tuner).correction.std() > 0
     assert tuner.ledger.training == 4 * 3 * 4
 
 
@@ -106,7 +115,7 @@ def test_returns_are_those_of_a_brute_force_sum():
     done = rng.random((7, 5)) < 0.3
     terminated = done & (rng.random((7, 5)) < 0.5)
     names = torch.arange(35.0).reshape(7, 5, 1)
-    recorded = dict.fromkeys(("tokens", "base", "correction"), names)
+    recorded = {"tokens": names, "base": names, "correction": names}
     found = link_chunks(recorded, make_rollout(reward, terminated, done), 0.9, 3)
     wanted = []
     for first in range(7):
@@ -133,7 +142,7 @@ def test_returns_are_those_of_a_brute_force_sum():
 def test_nothing_follows_a_termination(base, tmp_path):
     tuner = tuner_of(base, tmp_path)
     tuner.advance()
-    batch = tuner.chunks.take(slice(0, 4))
+    batch = chunks_of(tuner).take(slice(0, 4))
     over = replace(batch, discount=torch.zeros(4))
     assert torch.equal(tuner.compute_target(over, torch.Generator()), batch.reward)
     assert not torch.equal(tuner.compute_target(batch, torch.Generator()), batch.reward)
@@ -160,8 +169,8 @@ def test_a_stopped_run_ends_with_the_weights_it_would_have_had(base, tmp_path):
     tuner_of(base, tmp_path / "part", replace(settings, iterations=1)).run(progress=False)
     rest = tuner_of(base, tmp_path / "part", settings)
     rest.run(progress=False)
-    assert len(rest.chunks) == 6
-    assert torch.equal(rest.chunks.reward, whole.chunks.reward)
+    assert len(chunks_of(rest)) == 6
+    assert torch.equal(chunks_of(rest).reward, chunks_of(whole).reward)
     one, _ = checkpoint.load(tmp_path / "whole")
     other, _ = checkpoint.load(tmp_path / "part")
     for name, weight in one.state_dict().items():
