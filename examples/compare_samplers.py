@@ -13,7 +13,8 @@ import sys
 
 import hotstart
 
-run, episodes = sys.argv[1], int((*sys.argv, "100")[2])
+run = sys.argv[1]
+episodes = int(sys.argv[2]) if len(sys.argv) > 2 else 100
 files = []
 for sampler in (hotstart.Fresh(steps=10), hotstart.WarmStart(steps=2)):
     file = f"results/{type(sampler).__name__}.json"

@@ -17,7 +17,7 @@ import numpy as np
 GOALS = {"go to the left": (-1.2, 0), "go to the right": (1.2, 0), "go up": (0, 1.2)}  # [m]
 
 rng = np.random.default_rng(0)
-(steps,) = [int(word) for word in sys.argv[1:]] or [500]
+steps = int(sys.argv[1]) if len(sys.argv) > 1 else 500
 episodes = []
 for instruction in [*GOALS] * 60:
     hands = np.linspace(rng.uniform(-0.2, 0.2, 2), GOALS[instruction], 25)

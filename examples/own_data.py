@@ -39,8 +39,9 @@ def record() -> dict[str, np.ndarray]:
     return {"hand": hands[:-1], "camera": np.stack(cameras), "action": np.diff(hands, axis=0)}
 
 
-(steps,) = [int(word) for word in sys.argv[1:]] or [400]
-data = hotstart.Arrays([record() for _ in range(100)], fps=10)
+steps = int(sys.argv[1]) if len(sys.argv) > 1 else 400
+episodes = [record() for _ in range(100)]
+data = hotstart.Arrays(episodes, fps=10)
 camera = partial(hotstart.ImageEncoder, channels=16, stages=2)
 network = partial(hotstart.ConditionalUnet, channels=(32, 64))
 settings = hotstart.TrainingSettings(steps=steps, batch=64)
@@ -48,7 +49,8 @@ hotstart.train(data, "runs/own_data", settings, encoder=camera, denoiser=network
 
 agent = hotstart.load("runs/own_data", hotstart.Fresh(steps=4))
 for seed in range(5):
-    hand, square = np.zeros(2), draw_square()
+    hand = np.zeros(2)
+    square = draw_square()
     before = np.linalg.norm(hand - square)
     agent.reset(seed)
     for _ in range(24):

@@ -42,7 +42,7 @@ class Waves(torch.nn.Module):
         return self.out(torch.relu(self.hidden(waves.flatten(2))))
 
 
-(steps,) = [int(word) for word in sys.argv[1:]] or [500]
+steps = int(sys.argv[1]) if len(sys.argv) > 1 else 500
 positions = np.random.default_rng(0).uniform(-1, 1, (500, 1, 1)) + np.linspace(0, 1e-3, 24)[:, None]
 episodes = [{"position": each, "action": np.sin(8 * np.pi * each)} for each in positions]
 data = hotstart.Arrays(episodes, fps=10)

@@ -21,7 +21,8 @@ class Smoothest(hotstart.Sampler):
     """Of several fresh plans for each row, the one whose actions change least."""
 
     def __init__(self, plans: int = 8, steps: int = 4) -> None:
-        self.plans, self.steps = plans, steps
+        self.plans = plans
+        self.steps = steps
         self.fresh = hotstart.Fresh(steps)
 
     def __call__(self, request: hotstart.PlanRequest) -> hotstart.PlanOutcome:
@@ -34,7 +35,7 @@ class Smoothest(hotstart.Sampler):
         return hotstart.PlanOutcome(best, nfe)
 
 
-(steps,) = [int(word) for word in sys.argv[1:]] or [500]
+steps = int(sys.argv[1]) if len(sys.argv) > 1 else 500
 rng = np.random.default_rng(0)
 episodes = []
 for number in range(200):

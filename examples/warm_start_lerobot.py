@@ -14,7 +14,8 @@ import sys
 
 import hotstart
 
-folder, episodes = sys.argv[1], int((*sys.argv, "100")[2])
+folder = sys.argv[1]
+episodes = int(sys.argv[2]) if len(sys.argv) > 2 else 100
 run = hotstart.import_checkpoint(
     folder,
     "runs/lerobot",
@@ -26,7 +27,8 @@ run = hotstart.import_checkpoint(
 results = []
 for sampler in (hotstart.Fresh(steps=10), hotstart.WarmStart(steps=2)):
     result = hotstart.evaluate(run, sampler, task="pusht_image", episodes=episodes)
-    score, ms = result["score"], result["inference_ms"]["p50"]
+    score = result["score"]
+    ms = result["inference_ms"]["p50"]
     interval = f"{score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
     print(f"{result['inference']}: score {interval}, {result['nfe']['warm']:g} NFE, {ms:.1f} ms")
     results.append(result)
