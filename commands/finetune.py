@@ -9,6 +9,7 @@ from typing import Any
 from ..datasets.locks import hold
 from ..envs.registry import options_of
 from ..envs.simulated_robot import SimulatedRobot
+from ..finetuning.choices import ChoicesWanted
 from ..finetuning.registry import read_settings
 from ..finetuning.sources import SimulatorSource
 from ..finetuning.tuner import Setup, Tuner
@@ -16,6 +17,7 @@ from ..policy import checkpoint
 from ..policy.diffusion_policy import build_sampler
 from ..spec import CheckpointError
 from .after_finetuning import check_contest, plan_contest
+from .choices_page import list_filmed_rows, write_choices
 from .evaluate import choose_task
 from .finetuned import draw_curve, evaluate_tuned, list_next
 from .processes import worker_count
@@ -54,7 +56,8 @@ def tune(config: Mapping[str, Any], folder: Path) -> Tuner:
     task = choose_task(config, meta)
     settings = read_settings(config["method"])
     workers = worker_count(config["workers"])
-    with SimulatedRobot(task["env"], options_of(task), settings.rows, workers) as robot:
+    filmed = list_filmed_rows(settings)
+    with SimulatedRobot(task["env"], options_of(task), settings.rows, workers, filmed) as robot:
         setup = Setup(
             base,
             build_sampler(config["inference"]),
@@ -64,5 +67,9 @@ def tune(config: Mapping[str, Any], folder: Path) -> Tuner:
             config["executed"],
         )
         tuner = settings.make_tuner(setup)
-        tuner.run()
+        try:
+            tuner.run()
+        except ChoicesWanted as wanted:
+            print(f"page: {write_choices(wanted, robot, task['name'])}")
+            raise
     return tuner

@@ -1,5 +1,6 @@
 import json
 
+import av
 import pytest
 from hotstart.cli import main
 from hotstart.commands.after_finetuning import choose_noise
@@ -143,3 +144,23 @@ def test_the_tuned_policy_is_a_checkpoint_like_any_other(tuned, tmp_path, capsys
         assert main(["finetune", *small, wrong, "episodes=1", "name=new"]) == 2
         assert said in capsys.readouterr().err
     assert not (folder.parent / "new").exists()
+
+
+def test_a_person_chooses_between_two_videos_of_each_pair(pusht_run, tmp_path, capsys):  # noqa: F811
+    words = [str(pusht_run[0]), "task=pusht", f"runs={tmp_path}", "name=t", "method=d3po"]
+    words += ["task.max_steps=8", "inference.steps=2", "method.rows=4", "method.chunks=1"]
+    words += ["method.iterations=1", "method.trained_steps=1", "method.by=file", "workers=0"]
+    assert main(["finetune", *words, "episodes=0"]) == 2
+    told = capsys.readouterr()
+    folder = tmp_path / "t" / "choices" / "000"
+    assert f"page: {folder / 'choose.html'}" in told.out
+    assert "choices.json: choose between the 2 pairs" in told.err
+    page = (folder / "choose.html").read_text()
+    for name in ("000_left.mp4", "000_right.mp4", "001_left.mp4", "001_right.mp4"):
+        assert f'src="{name}"' in page
+        with av.open(str(folder / name)) as video:
+            assert sum(1 for _ in video.decode(video=0)) == 9  # the start, and 8 ticks
+    (folder / "choices.json").write_text('{"0": "left"}')
+    assert main(["finetune", *words, "episodes=0"]) == 0
+    (line,) = (tmp_path / "t" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line)["differ"] == 0.5
