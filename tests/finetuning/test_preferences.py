@@ -62,6 +62,7 @@ def test_the_same_steps_of_both_episodes_are_matched_while_both_run(base, tmp_pa
         [True, True, True, True, False, False, False, False],
     ]
     scored = tuner.score_steps(rollout, explore(tuner.sampler, 0.1), usable)
+    assert scored is not None
     pairs = match_steps(scored.steps, better)
     assert len(pairs) == 5 * 2  # plans of a row, and two trained steps of each
     chunk, later = scored.steps.chunk[pairs], scored.steps.later[pairs]
@@ -77,6 +78,7 @@ def test_the_loss_is_dpos_by_a_closed_form(base, tmp_path):
     better = np.ones(4, np.int64)
     noisy = explore(tuner.sampler, 0.1)
     scored = tuner.score_steps(rollout, noisy, find_usable(rollout, better))
+    assert scored is not None
     pairs = match_steps(scored.steps, better)
     model = tuner.make_step_model(tuner.network.tuned, noisy)
     weight = torch.ones(len(pairs))
