@@ -95,3 +95,15 @@ def test_the_notebook_lists_its_pages():
     notebook = ROOT / "docs/notebook"
     listed = set(find_links((notebook / "index.md").read_text()))
     assert listed == {page.name for page in notebook.glob("*.md")} - {"index.md"}
+
+
+def test_figures_of_the_samplers_pages_are_those_of_the_record():
+    """Each, with its interval, stands in BENCHMARKS.md or in the notebook, which it is of."""
+    record = (ROOT / "BENCHMARKS.md").read_text()
+    for page in (ROOT / "docs" / "notebook").glob("*.md"):
+        record += page.read_text()
+    figures = []
+    for page in (ROOT / "docs" / "samplers").glob("*.md"):
+        figures += re.findall(r"[+-]?\d+\.\d+ \[[-+\d., ]+\]", page.read_text())
+    assert len(figures) > 50
+    assert [figure for figure in figures if figure not in record] == []
