@@ -52,9 +52,9 @@ def link_chunks(
     """The chunks of a rollout with `steps`-step returns.
 
     `recorded` holds tokens (N, B, F), base (N, B, C) and correction (N, B, C). Returns end early at
-    a termination, and at the last chunk before a time limit or the rollout's end, whose value
-    stands for the rest. Where a chunk was cut off like that, what it led to was never planned for,
-    so the chunk itself is left out.
+    a termination, after which nothing counts. They end early too at the last chunk before a time
+    limit or the rollout's end, whose value stands for the rest. Where a chunk was cut off like
+    that, what it led to was never planned for, so the chunk itself is left out.
     """
     count, width = rollout.done.shape
     place = np.tile(np.arange(count)[:, None], (1, width))  # (N, B) the chunk to add next
@@ -71,7 +71,6 @@ def link_chunks(
         follows = np.where(rollout.terminated[at], 0.0, discount)
         factor *= np.where(goes_on, follows, 1.0)
         place += goes_on
-        goes_on &= factor > 0
     here = np.nonzero(usable)
     there = (np.minimum(place, count - 1)[here], here[1])
     return Chunks(

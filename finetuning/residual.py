@@ -44,6 +44,9 @@ class ResidualSettings(MethodSettings):
     rate: float = option(3e-4, "learning rate")
     batch: int = option(256, "chunks in an optimiser step")
     update_ratio: float = option(1.0, "optimiser steps for each chunk of a rollout")
+    penalty: float = option(
+        0.01, "weight of the mean square of corrections, as shares of the scale, beside the value"
+    )
     warm_up: int = option(1, "iterations in which the critics alone learn")
     delay: int = option(2, "optimiser steps of the critics for each one of the residual")
     discount: float = option(0.99, "discount of rewards per chunk")
@@ -54,7 +57,7 @@ class ResidualSettings(MethodSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_least(1, ("hidden", "batch", "delay", "steps", "capacity"))
-        self.check_least(0, ("noise", "warm_up"))
+        self.check_least(0, ("noise", "penalty", "warm_up"))
         self.check_positive(("scale", "rate", "update_ratio"))
         self.check_shares(("discount", "follow"))
 
@@ -188,13 +191,13 @@ class ResidualTuner(Tuner):
         return batch.reward + batch.discount * torch.minimum(*values)
 
     def _update_residual(self, batch: Chunks) -> float:
-        """Raise what the first critic says of the corrections; their mean value."""
+        """Raise what the first critic says of the corrections, less their size; the mean value."""
         self.critics.requires_grad_(False)
-        value = self.critics(batch.tokens, batch.base, self._correct(self.residual, batch))[
-            0
-        ].mean()
+        correction = self._correct(self.residual, batch)
+        value = self.critics(batch.tokens, batch.base, correction)[0].mean()
+        size = (correction / self.settings.scale).square().mean()
         self.optimizer.zero_grad(set_to_none=True)
-        (-value).backward()
+        (self.settings.penalty * size - value).backward()
         self.optimizer.step()
         self.critics.requires_grad_(True)
         return float(value.detach())

@@ -85,7 +85,7 @@ def test_steps_behind_the_chunk_stay_the_bases(base):
 
 
 def test_the_base_is_never_changed_and_corrections_stay_within_the_scale(base, tmp_path):
-    tuner = tuner_of(base, tmp_path, replace(TINY, rate=0.1))
+    tuner = tuner_of(base, tmp_path, replace(TINY, rate=0.1, noise=3.0))
     tuner.advance()
     weights = tuner.model.state_dict()
     for name, weight in base.state_dict().items():
@@ -102,6 +102,14 @@ def test_the_critics_learn_alone_at_first(base, tmp_path):
     assert numbers["correction"] == 0
     assert "value" not in numbers
     assert tuner.advance()["correction"] > 0
+
+
+def test_a_penalty_keeps_corrections_small(base, tmp_path):
+    sizes = []
+    for penalty in (0.0, 100.0):
+        settings = replace(TINY, rate=0.03, penalty=penalty, update_ratio=2.0)
+        sizes.append(tuner_of(base, tmp_path, settings).advance()["correction"])
+    assert sizes[1] < 0.5 * sizes[0]
 
 
 def make_rollout(reward, terminated, done):

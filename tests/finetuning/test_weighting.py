@@ -19,7 +19,7 @@ from hotstart.policy.samplers.fresh import Fresh
 from .analytic import TargetSource, make_base_that_says_nothing, plans_of
 
 TINY = WeightingSettings(
-    iterations=3, rows=4, chunks=2, warm_up=1, updates=2, batch=16, critic_hidden=8
+    iterations=3, rows=4, chunks=2, warm_up=1, updates=2, batch=16, critic_hidden=8, critic_rate=0.1
 )
 
 
