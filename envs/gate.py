@@ -15,12 +15,12 @@ from ..spec import ActionDim, ActionSpec, FloatArray, ObsKey, ObsSpec
 from .base import Observations, TaskEnv
 
 RATE_HZ = 10.0
-STEP_M = 0.08
+STEP_M = 0.05
 """What an action of 1 moves the point by."""
 DRIFT_M = 0.008
 """Standard deviation of a push across the way that lasts for an episode."""
-START_X, GOAL_X = -1.0, 1.0
-NEAR_M = 0.1
+START_X, GOAL_X = -0.4, 0.4
+NEAR_M = 0.08
 """How near to the goal the task is fulfilled."""
 PICTURE_PX = 128
 
@@ -29,12 +29,12 @@ class GateEnv(TaskEnv):
     """Move the point from the left through the gate at x = 0 to the goal on the right.
 
     Observes `state` (4,): the point x, y, the gate's y, the goal's y [m]. Actions (2,): the step in
-    x and y, as shares of 0.08 m. Whoever crosses x = 0 beside the gate has lost the episode.
+    x and y, as shares of 0.05 m. Whoever crosses x = 0 beside the gate has lost the episode.
     """
 
     instruction = "go through the gate to the goal"
 
-    def __init__(self, width: float = 0.14, max_steps: int = 60) -> None:
+    def __init__(self, width: float = 0.1, max_steps: int = 40) -> None:
         """Make the task with these options.
 
         width: the gate's width [m]
@@ -58,7 +58,7 @@ class GateEnv(TaskEnv):
         self.crashed = False
 
     def _begin(self, options: dict[str, Any]) -> None:
-        heights = self.np_random.uniform(-0.6, 0.6, 3)
+        heights = self.np_random.uniform(-0.3, 0.3, 3)
         self.gate, self.goal = heights[1:].tolist()
         self.drift = DRIFT_M * self.np_random.standard_normal()
         self.point = np.array([START_X, heights[0]])
@@ -69,7 +69,7 @@ class GateEnv(TaskEnv):
             return
         before = self.point
         self.point = before + STEP_M * np.clip(action, -1.0, 1.0) + [0.0, self.drift]
-        self.point = np.clip(self.point, -1.2, 1.2)
+        self.point = np.clip(self.point, -0.6, 0.6)
         if (before[0] < 0) == (self.point[0] < 0):
             return
         share = before[0] / (before[0] - self.point[0])
@@ -110,10 +110,10 @@ class GateEnv(TaskEnv):
 
     def render(self) -> NDArray[np.uint8]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The scene from above, (128, 128, 3)."""
-        y, x = np.mgrid[1.2 : -1.2 : PICTURE_PX * 1j, -1.2 : 1.2 : PICTURE_PX * 1j]
+        y, x = np.mgrid[0.6 : -0.6 : PICTURE_PX * 1j, -0.6 : 0.6 : PICTURE_PX * 1j]
         picture = np.full((PICTURE_PX, PICTURE_PX, 3), 255, np.uint8)
-        wall = (np.abs(x) < 0.02) & (np.abs(y - self.gate) > self.width / 2)
+        wall = (np.abs(x) < 0.01) & (np.abs(y - self.gate) > self.width / 2)
         picture[wall] = (60, 60, 60)
         picture[np.hypot(x - GOAL_X, y - self.goal) < NEAR_M] = (120, 190, 120)
-        picture[np.hypot(x - self.point[0], y - self.point[1]) < 0.05] = (200, 60, 40)
+        picture[np.hypot(x - self.point[0], y - self.point[1]) < 0.03] = (200, 60, 40)
         return picture

@@ -8,7 +8,7 @@ from ...spec import FloatArray
 from ..gate import GOAL_X, STEP_M, GateEnv
 from .push import Push
 
-APPROACH_M = 0.16
+APPROACH_M = 0.1
 """How far before the gate the point is brought onto the gate's height."""
 
 

@@ -12,7 +12,7 @@ def cross(height):
     env = GateEnv(width=0.2)
     env.reset(seed=0)
     env.drift = 0.0
-    env.point = np.array([-0.04, env.gate + height])
+    env.point = np.array([-0.025, env.gate + height])
     _, _, over, _, info = env.step([1.0, 0.0])
     return over, info["success"], env.point[0]
 
@@ -22,7 +22,7 @@ def test_whoever_misses_the_gate_has_lost(height, lost):
     over, success, x = cross(height)
     assert over == lost
     assert not success
-    assert x == pytest.approx(0.04)
+    assert x == pytest.approx(0.025)
 
 
 def test_the_way_is_measured_where_the_line_is_crossed():
