@@ -13,7 +13,7 @@ from hotstart.seeds import Purpose, numpy_generator
 from hotstart.spec import ConfigError
 from scipy.spatial.transform import Rotation
 
-ROBOSUITE = [name for name in DEMONSTRATORS if name not in ("metaworld", "lift")]
+ROBOSUITE = [name for name in DEMONSTRATORS if name not in ("metaworld", "lift", "gate")]
 
 
 @pytest.mark.parametrize("robot", ["Panda", "UR5e"])
