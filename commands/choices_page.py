@@ -9,7 +9,7 @@ from string import Template
 from ..envs.simulated_robot import SimulatedRobot
 from ..finetuning.choices import ChoicesWanted
 from ..finetuning.preferences import PreferenceSettings
-from ..finetuning.settings import MethodSettings
+from ..finetuning.tuner import MethodSettings
 from ..system import outputs
 from .page import HERE, join_parts
 from .video import write_video

@@ -29,8 +29,7 @@ from .chains import explore
 from .critic import Critic
 from .episodes import Episode, EpisodeBuffer, RecordingSource
 from .rollouts import Collector, Rollout
-from .settings import MethodSettings
-from .tuner import Setup, Tuner
+from .tuner import MethodSettings, Setup, Tuner
 
 KEPT_SETTINGS = ("weight_decay", "clip_norm", "ema_power", "observation_noise", "stratified")
 """Settings of the base's training that its cloning goes on with, beside the regimes."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .settings import MethodSettings
+if TYPE_CHECKING:
+    from .tuner import MethodSettings
 
 _HERE = __name__.rsplit(".", 1)[0]
 METHODS: dict[str, tuple[str, ...]] = {
     "method": (
-        f"{_HERE}.settings.PPOSettings",
+        f"{_HERE}.trainer.PPOSettings",
         f"{_HERE}.noise.NoiseSettings",
         f"{_HERE}.cloning.CloningSettings",
         f"{_HERE}.weighting.WeightingSettings",

@@ -26,8 +26,7 @@ from ..seeds import Purpose, torch_seed
 from ..spec import ConfigError, IntArray, Planned, option
 from .replay import Chunks, link_chunks
 from .rollouts import Collector
-from .settings import MethodSettings
-from .tuner import Setup, Tuner
+from .tuner import MethodSettings, Setup, Tuner
 
 TARGET_NOISE = 0.2
 TARGET_CLIP = 0.5

@@ -1,70 +1,11 @@
-"""How a policy is fine-tuned: what all methods share, and the options of PPO."""
+"""Options that several methods of fine-tuning share."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
 from ..spec import ConfigError, option
-from .sources import Reward
-
-if TYPE_CHECKING:
-    from .tuner import Setup, Tuner
-
-MAY_CHANGE = ("iterations", "save_every")
-"""Settings in which a run may differ from the one that it goes on with."""
-
-
-@dataclass(frozen=True)
-class MethodSettings(ABC):
-    """What all methods share: rounds of episodes, what they are paid, seeds."""
-
-    iterations: int = option(60, "rollouts, each followed by an update")
-    rows: int = option(64, "episodes side by side in a rollout")
-    chunks: int = option(40, "action chunks of each row in a rollout")
-    reward: Reward = option(
-        "success", "success (1 when first fulfilled), environment, or score (how much it rises)"
-    )
-    seed: int = option(0, "seed of all that is random")
-    save_every: int = option(5, "iterations between checkpoints")
-
-    def __post_init__(self) -> None:
-        """Raise ConfigError for settings that cannot be."""
-        self.check_least(1, ("iterations", "rows", "chunks", "save_every"))
-
-    @abstractmethod
-    def make_tuner(self, setup: Setup) -> Tuner:
-        """The tuner of this method; raises ConfigError for a sampler that it cannot tune."""
-
-    def find_difference(self, other: Mapping[str, Any]) -> str | None:
-        """The first setting in which a run before differs; more iterations are no difference."""
-        for each in fields(self):
-            if each.name in MAY_CHANGE:
-                continue
-            if other.get(each.name) != getattr(self, each.name):
-                return each.name
-        return None
-
-    def check_least(self, least: int, names: Sequence[str]) -> None:
-        """Raise ConfigError for a whole number below `least`."""
-        for name in names:
-            if getattr(self, name) < least:
-                value = getattr(self, name)
-                raise ConfigError(f"method.{name} is {value}; it must be {least} or more")
-
-    def check_positive(self, names: Sequence[str]) -> None:
-        """Raise ConfigError for a number that is not above 0."""
-        for name in names:
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"method.{name} is {getattr(self, name)}; it must be above 0")
-
-    def check_shares(self, names: Sequence[str]) -> None:
-        """Raise ConfigError for a number outside [0, 1]."""
-        for name in names:
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"method.{name} is {getattr(self, name)}; it must lie in [0, 1]")
+from .tuner import MethodSettings
 
 
 @dataclass(frozen=True)
@@ -136,14 +77,3 @@ class LadderSettings(StepSettings):
                 f"method.clip_first is {self.clip_first}; it must be at most method.clip, "
                 f"{self.clip}: noisy steps are held tighter"
             )
-
-
-@dataclass(frozen=True)
-class PPOSettings(CriticSettings, LadderSettings):
-    """PPO over the last denoising steps (DPPO, 2409.00588)."""
-
-    def make_tuner(self, setup: Setup) -> Tuner:
-        """A `FineTuner`."""
-        from .trainer import FineTuner  # torch, which whoever reads settings does not need
-
-        return FineTuner(self, setup)

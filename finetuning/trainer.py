@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,18 @@ from .chains import StepModel, explore
 from .critic import Critic, count_features
 from .ppo import Experience, Losses, compute_losses, update_critic, weigh_rollout
 from .rollouts import Collector, Rollout
-from .settings import PPOSettings
+from .settings import CriticSettings, LadderSettings
 from .step_tuner import StepTuner
-from .tuner import Setup
+from .tuner import Setup, Tuner
+
+
+@dataclass(frozen=True)
+class PPOSettings(CriticSettings, LadderSettings):
+    """PPO over the last denoising steps (DPPO, 2409.00588)."""
+
+    def make_tuner(self, setup: Setup) -> Tuner:
+        """A `FineTuner`."""
+        return FineTuner(self, setup)
 
 
 class FineTuner(StepTuner):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,17 @@ from ..policy.samplers.base import Sampler
 from ..policy.training.metrics import MetricsLog
 from ..policy.training.optimizer_state import load_optimizer, pack_optimizer, select_tensors
 from ..seeds import Purpose, numpy_generator, torch_seed
-from ..spec import CheckpointError, IntArray, shorten
+from ..spec import CheckpointError, ConfigError, IntArray, option, shorten
 from ..system.interrupts import Interrupted, stop_flag
 from ..system.versions import versions
 from .ledger import Ledger
-from .settings import MethodSettings
-from .sources import RolloutSource
+from .sources import Reward, RolloutSource
 
 FIRST_SEED = 10**6
 """Episodes of fine-tuning have seeds from here on: those below are for evaluation and for data."""
 LAST_SEED = 2**31 - 1
+MAY_CHANGE = ("iterations", "save_every")
+"""Settings in which a run may differ from the one that it goes on with."""
 KEPT = "kept"
 """Beginning of the names of what `Tuner.tensors` gives, in a checkpoint."""
 
@@ -50,6 +51,56 @@ class Setup:
     """Of the base's checkpoint; its ledger goes on."""
     executed: int | None = None
     """Ta, where it is not the checkpoint's own."""
+
+
+@dataclass(frozen=True)
+class MethodSettings(ABC):
+    """What all methods share: rounds of episodes, what they are paid, seeds."""
+
+    iterations: int = option(60, "rollouts, each followed by an update")
+    rows: int = option(64, "episodes side by side in a rollout")
+    chunks: int = option(40, "action chunks of each row in a rollout")
+    reward: Reward = option(
+        "success", "success (1 when first fulfilled), environment, or score (how much it rises)"
+    )
+    seed: int = option(0, "seed of all that is random")
+    save_every: int = option(5, "iterations between checkpoints")
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for settings that cannot be."""
+        self.check_least(1, ("iterations", "rows", "chunks", "save_every"))
+
+    @abstractmethod
+    def make_tuner(self, setup: Setup) -> Tuner:
+        """The tuner of this method; raises ConfigError for a sampler that it cannot tune."""
+
+    def find_difference(self, other: Mapping[str, Any]) -> str | None:
+        """The first setting in which a run before differs; more iterations are no difference."""
+        for each in fields(self):
+            if each.name in MAY_CHANGE:
+                continue
+            if other.get(each.name) != getattr(self, each.name):
+                return each.name
+        return None
+
+    def check_least(self, least: int, names: Sequence[str]) -> None:
+        """Raise ConfigError for a whole number below `least`."""
+        for name in names:
+            if getattr(self, name) < least:
+                value = getattr(self, name)
+                raise ConfigError(f"method.{name} is {value}; it must be {least} or more")
+
+    def check_positive(self, names: Sequence[str]) -> None:
+        """Raise ConfigError for a number that is not above 0."""
+        for name in names:
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"method.{name} is {getattr(self, name)}; it must be above 0")
+
+    def check_shares(self, names: Sequence[str]) -> None:
+        """Raise ConfigError for a number outside [0, 1]."""
+        for name in names:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"method.{name} is {getattr(self, name)}; it must lie in [0, 1]")
 
 
 class Tuner(ABC):

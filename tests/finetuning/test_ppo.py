@@ -10,8 +10,7 @@ from hotstart.finetuning.advantages import estimate_advantages
 from hotstart.finetuning.chains import explore, split_model, trained_level
 from hotstart.finetuning.ppo import compute_losses, limit_ratio
 from hotstart.finetuning.rollouts import Collector
-from hotstart.finetuning.settings import PPOSettings
-from hotstart.finetuning.trainer import FineTuner
+from hotstart.finetuning.trainer import FineTuner, PPOSettings
 from hotstart.finetuning.tuner import Setup
 from hotstart.policy import checkpoint
 from hotstart.policy.diffusion_policy import DiffusionPolicy
