@@ -50,7 +50,7 @@ def find_folder(config: Mapping[str, Any]) -> Path:
     return Path(config["runs"]) / name
 
 
-def tune(config: Mapping[str, Any], folder: Path) -> Tuner:
+def tune(config: Mapping[str, Any], folder: Path) -> Tuner[Any]:
     """Run the fine-tuning to its end, with rollouts in the simulator."""
     base, meta = checkpoint.load(config["checkpoint"])
     task = choose_task(config, meta)

@@ -40,8 +40,10 @@ class GateEnv(TaskEnv):
         width: the gate's width [m]
         max_steps: length of an episode [ticks]
         """
-        steps = (ActionDim("dx", f"{STEP_M} m", absolute=False),)
-        steps += (ActionDim("dy", f"{STEP_M} m", absolute=False),)
+        steps = (
+            ActionDim("dx", f"{STEP_M} m", absolute=False),
+            ActionDim("dy", f"{STEP_M} m", absolute=False),
+        )
         super().__init__(
             obs_spec=ObsSpec({"state": ObsKey((4,))}),
             action_spec=ActionSpec(steps),

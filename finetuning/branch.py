@@ -8,6 +8,7 @@ how hard the start was does not count.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,7 +55,7 @@ class BranchSettings(LadderSettings):
                 f"method.trained_steps, {self.trained_steps}, which it grows to"
             )
 
-    def make_tuner(self, setup: Setup) -> Tuner:
+    def make_tuner(self, setup: Setup) -> Tuner[Any]:
         """A `BranchTuner`."""
         return BranchTuner(self, setup)
 
@@ -63,13 +64,8 @@ class BranchSettings(LadderSettings):
         return min(self.trained_steps, self.first_steps + iteration // self.grow_every)
 
 
-class BranchTuner(StepTuner):
+class BranchTuner(StepTuner[BranchSettings]):
     """PPO over denoising steps with advantages relative to branches of the same start."""
-
-    def __init__(self, settings: BranchSettings, setup: Setup) -> None:
-        """See `StepTuner`."""
-        super().__init__(settings, setup)
-        self.settings = settings
 
     def advance_round(self) -> dict[str, float]:
         """One episode in every row, and one update; returns numbers to log."""
@@ -84,7 +80,6 @@ class BranchTuner(StepTuner):
         self.count_training(int(rollout.periods.sum()))
         return {
             **rollout.describe(),
-            "success": float(rollout.success.any(0).mean()),
             "steps": float(steps),
             **self._learn(rollout, noisy),
         }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -71,20 +71,23 @@ class CloningSettings(MethodSettings):
             return 0
         return round(self.share * self.batch)
 
-    def make_tuner(self, setup: Setup) -> Tuner:
+    def make_tuner(self, setup: Setup) -> Tuner[Any]:
         """A `CloningTuner`."""
         return CloningTuner(self, setup)
 
 
-class CloningTuner(Tuner):
+S = TypeVar("S", bound=CloningSettings)
+"""Settings of a method that clones."""
+
+
+class CloningTuner(Tuner[S]):
     """The base, a copy that clones episodes, the copy's average, and the episodes kept."""
 
     critic: Critic | None = None
 
-    def __init__(self, settings: CloningSettings, setup: Setup) -> None:
+    def __init__(self, settings: S, setup: Setup) -> None:
         """Tune `setup.base`; raises ConfigError where the sampler cannot explore as asked."""
         super().__init__(settings, setup)
-        self.settings = settings
         self.base = setup.base
         training = read_training(self.meta, settings, self.base)
         self.learner = Learner(copy_for_training(self.base), training)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,12 +51,12 @@ class NoiseSettings(CriticSettings, UpdateSettings):
         self.check_least(1, ("hidden",))
         self.check_positive(("clip",))
 
-    def make_tuner(self, setup: Setup) -> Tuner:
+    def make_tuner(self, setup: Setup) -> Tuner[Any]:
         """A `NoiseTuner`."""
         return NoiseTuner(self, setup)
 
 
-class NoiseTuner(Tuner):
+class NoiseTuner(Tuner[NoiseSettings]):
     """A base policy, and a policy over the noise that its plans begin with."""
 
     def __init__(self, settings: NoiseSettings, setup: Setup) -> None:
@@ -64,7 +65,6 @@ class NoiseTuner(Tuner):
         Raises ConfigError for a sampler whose plan is not fixed by its starting noise.
         """
         super().__init__(settings, setup)
-        self.settings = settings
         check_sampler(setup.sampler)
         torch.manual_seed(torch_seed(settings.seed, Purpose.FINETUNING))
         self.model = add_noise_policy(setup.base, settings.hidden, setup.executed)

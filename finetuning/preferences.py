@@ -7,6 +7,7 @@ the base than the same step of the other episode: DPO's loss (2305.18290), step 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,18 +44,13 @@ class PreferenceSettings(StepSettings):
         if self.rows % 2:
             raise ConfigError(f"method.rows is {self.rows}; pairs want an even number")
 
-    def make_tuner(self, setup: Setup) -> Tuner:
+    def make_tuner(self, setup: Setup) -> Tuner[Any]:
         """A `PreferenceTuner`."""
         return PreferenceTuner(self, setup)
 
 
-class PreferenceTuner(StepTuner):
+class PreferenceTuner(StepTuner[PreferenceSettings]):
     """Rows 2 g and 2 g + 1 begin the same episode; the steps of the better one are preferred."""
-
-    def __init__(self, settings: PreferenceSettings, setup: Setup) -> None:
-        """See `StepTuner`."""
-        super().__init__(settings, setup)
-        self.settings = settings
 
     def advance_round(self) -> dict[str, float]:
         """One episode in every row, and one update; returns numbers to log.
@@ -72,7 +68,6 @@ class PreferenceTuner(StepTuner):
         self.count_training(int(rollout.periods.sum()))
         return {
             **rollout.describe(),
-            "success": float(rollout.success.any(0).mean()),
             "differ": float((better != 0).mean()),
             **self._learn(rollout, better, noisy),
         }

@@ -11,6 +11,7 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +19,10 @@ from torch import Tensor, nn
 
 from ..policy.diffusion_policy import DiffusionPolicy
 from ..policy.model import PolicyModel
-from ..policy.residual import Residual
+from ..policy.residual import Residual, make_layers
 from ..policy.samplers.base import Sampler
-from ..policy.samplers.loop import Transition
-from ..policy.state import PolicyState
 from ..seeds import Purpose, torch_seed
-from ..spec import ConfigError, IntArray, Planned, option
+from ..spec import ConfigError, IntArray, option
 from .replay import Chunks, link_chunks
 from .rollouts import Collector
 from .tuner import MethodSettings, Setup, Tuner
@@ -60,7 +59,7 @@ class ResidualSettings(MethodSettings):
         self.check_positive(("scale", "rate", "update_ratio"))
         self.check_shares(("discount", "follow"))
 
-    def make_tuner(self, setup: Setup) -> Tuner:
+    def make_tuner(self, setup: Setup) -> Tuner[Any]:
         """A `ResidualTuner`."""
         return ResidualTuner(self, setup)
 
@@ -72,8 +71,8 @@ class ChunkCritics(nn.Module):
         """`inputs` is F + 2 C; corrections are divided by their `scale`."""
         super().__init__()
         self.scale = scale
-        self.one = _make_critic(inputs, hidden)
-        self.other = _make_critic(inputs, hidden)
+        self.one = nn.Sequential(*make_layers(inputs, hidden), nn.Linear(hidden, 1))
+        self.other = nn.Sequential(*make_layers(inputs, hidden), nn.Linear(hidden, 1))
 
     def forward(self, tokens: Tensor, base: Tensor, correction: Tensor) -> tuple[Tensor, Tensor]:
         """What both critics say."""
@@ -81,13 +80,12 @@ class ChunkCritics(nn.Module):
         return self.one(features).squeeze(1), self.other(features).squeeze(1)
 
 
-class ResidualTuner(Tuner):
+class ResidualTuner(Tuner[ResidualSettings]):
     """A frozen base with a residual, two critics, their targets, and the chunks so far."""
 
     def __init__(self, settings: ResidualSettings, setup: Setup) -> None:
         """Put a residual behind `setup.base`; any sampler will do."""
         super().__init__(settings, setup)
-        self.settings = settings
         torch.manual_seed(torch_seed(settings.seed, Purpose.FINETUNING))
         self.model = add_residual(setup.base, settings, setup.executed)
         assert self.model.residual is not None
@@ -223,22 +221,9 @@ class ExploringPolicy(DiffusionPolicy):
         """`std` is that of the noise [normalised units]."""
         super().__init__(model, sampler, executed)
         self.std, self.generator = std, generator
-        self._rows: IntArray = np.zeros(0, np.int64)
         self._recorded: list[tuple[IntArray, dict[str, Tensor]]] = []
 
-    def plan(
-        self,
-        state: PolicyState,
-        rows: IntArray,
-        executed: IntArray,
-        frozen: IntArray | None = None,
-        trace: list[Transition] | None = None,
-    ) -> Planned:
-        """As `DiffusionPolicy.plan`; the rows are recorded."""
-        self._rows = rows
-        return super().plan(state, rows, executed, frozen, trace)
-
-    def correct_plan(self, plan: Tensor, tokens: Tensor) -> Tensor:
+    def correct_plan(self, rows: IntArray, plan: Tensor, tokens: Tensor) -> Tensor:
         """The normalised plan (R, T, A') with a noisy correction of its chunk."""
         residual = self.model.residual
         assert residual is not None
@@ -246,10 +231,8 @@ class ExploringPolicy(DiffusionPolicy):
         noise = self.std * torch.randn(base.shape, generator=self.generator)
         correction = (residual(tokens, base) + noise).clamp(-residual.scale, residual.scale)
         recorded = {"tokens": tokens, "base": base, "correction": correction}
-        self._recorded.append((self._rows, recorded))
-        corrected = plan.clone()
-        corrected[:, residual.chunk] += correction
-        return corrected
+        self._recorded.append((rows, recorded))
+        return residual.add(plan, correction)
 
     def join(self, chunks: int, rows: int) -> dict[str, Tensor]:
         """All that was recorded, flattened: name -> (N, B, ...), chunk by chunk of each row."""
@@ -296,15 +279,3 @@ def follow(target: nn.Module, network: nn.Module, share: float) -> None:
     """Move the target's weights towards the network's."""
     for slow, fast in zip(target.parameters(), network.parameters(), strict=True):
         slow.lerp_(fast, share)
-
-
-def _make_critic(inputs: int, hidden: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(inputs, hidden),
-        nn.LayerNorm(hidden),
-        nn.Mish(),
-        nn.Linear(hidden, hidden),
-        nn.LayerNorm(hidden),
-        nn.Mish(),
-        nn.Linear(hidden, 1),
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,17 +21,19 @@ from .rollouts import Rollout
 from .settings import StepSettings
 from .tuner import Setup, Tuner
 
+S = TypeVar("S", bound=StepSettings)
+"""Settings of a method that trains denoising steps."""
 
-class StepTuner(Tuner):
+
+class StepTuner(Tuner[S]):
     """A base policy, and a copy of its network that is tuned in the last denoising steps."""
 
-    def __init__(self, settings: StepSettings, setup: Setup) -> None:
+    def __init__(self, settings: S, setup: Setup) -> None:
         """Tune `setup.base` for the sampler that it is to be deployed with.
 
         Raises ConfigError for a sampler that cannot be tuned, and where model and source differ.
         """
         super().__init__(settings, setup)
-        self.step_settings = settings
         self.below = trained_level(setup.base, setup.sampler, settings.trained_steps)
         self.model = split_model(setup.base, self.below)
         network = self.model.network
@@ -73,9 +76,9 @@ class StepTuner(Tuner):
             model.network,
             self.optimizer,
             torch.arange(samples),
-            self.step_settings,
+            self.settings,
             generator,
-            self.step_settings.share,
+            self.settings.share,
         )
         model.network.eval()
         self.network.note_written()
@@ -92,4 +95,4 @@ class StepTuner(Tuner):
     ) -> tuple[Tensor, Tensor]:
         """Log-probabilities and means of the rollout's steps under a network."""
         model = self.make_step_model(network, noisy)
-        return evaluate_steps(model, steps, rollout.tokens, self.step_settings.batch)
+        return evaluate_steps(model, steps, rollout.tokens, self.settings.batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +24,12 @@ from .tuner import Setup, Tuner
 class PPOSettings(CriticSettings, LadderSettings):
     """PPO over the last denoising steps (DPPO, 2409.00588)."""
 
-    def make_tuner(self, setup: Setup) -> Tuner:
+    def make_tuner(self, setup: Setup) -> Tuner[Any]:
         """A `FineTuner`."""
         return FineTuner(self, setup)
 
 
-class FineTuner(StepTuner):
+class FineTuner(StepTuner[PPOSettings]):
     """PPO: a base policy, the copy that is tuned, its critic, and a source of rollouts."""
 
     def __init__(self, settings: PPOSettings, setup: Setup) -> None:
@@ -37,7 +38,6 @@ class FineTuner(StepTuner):
         Raises ConfigError for a sampler that cannot be tuned, and where model and source differ.
         """
         super().__init__(settings, setup)
-        self.settings = settings
         torch.manual_seed(torch_seed(settings.seed, Purpose.FINETUNING))
         features = count_features(self.model, self.sampler, self.executed)
         self.critic = Critic(features, settings.critic_hidden)

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +71,7 @@ class MethodSettings(ABC):
         self.check_least(1, ("iterations", "rows", "chunks", "save_every"))
 
     @abstractmethod
-    def make_tuner(self, setup: Setup) -> Tuner:
+    def make_tuner(self, setup: Setup) -> Tuner[Any]:
         """The tuner of this method; raises ConfigError for a sampler that it cannot tune."""
 
     def find_difference(self, other: Mapping[str, Any]) -> str | None:
@@ -103,14 +103,18 @@ class MethodSettings(ABC):
                 raise ConfigError(f"method.{name} is {getattr(self, name)}; it must lie in [0, 1]")
 
 
-class Tuner(ABC):
+S = TypeVar("S", bound=MethodSettings)
+"""Settings of a tuner's method."""
+
+
+class Tuner(ABC, Generic[S]):
     """A policy that is tuned in rounds. A method says what a round is and which parts it trains."""
 
     model: PolicyModel
     """What is tuned, in the form in which it is saved and deployed."""
 
-    def __init__(self, settings: MethodSettings, setup: Setup) -> None:
-        self.options = settings
+    def __init__(self, settings: S, setup: Setup) -> None:
+        self.settings = settings
         self.source = setup.source
         self.sampler = setup.sampler
         self.executed = setup.executed
@@ -150,14 +154,14 @@ class Tuner(ABC):
         with hold(self.folder, CheckpointError, shared=True):
             self._resume()
             bar = tqdm(
-                total=self.options.iterations,
+                total=self.settings.iterations,
                 initial=self.iteration,
                 desc="fine-tuning",
                 unit="iteration",
                 disable=not progress,
             )
             with stop_flag() as asked, MetricsLog(self.folder, self.iteration) as log, bar:
-                while self.iteration < self.options.iterations:
+                while self.iteration < self.settings.iterations:
                     numbers = self.advance()
                     log.write(self.iteration, numbers)
                     bar.set_postfix(success=f"{numbers['success']:.3f}", refresh=False)
@@ -187,13 +191,15 @@ class Tuner(ABC):
 
     def draw_seeds(self, chunks: int) -> IntArray:
         """Seeds (chunks + 1, B) of the round's episodes."""
-        generator = numpy_generator(self.options.seed, Purpose.FINETUNING_STARTS, self.iteration)
+        generator = numpy_generator(self.settings.seed, Purpose.FINETUNING_STARTS, self.iteration)
         return generator.integers(FIRST_SEED, LAST_SEED, (chunks + 1, self.source.rows))
 
     def make_generator(self) -> torch.Generator:
         """What the round's update draws from."""
         generator = torch.Generator()
-        generator.manual_seed(torch_seed(self.options.seed, Purpose.FINETUNING, 1 + self.iteration))
+        generator.manual_seed(
+            torch_seed(self.settings.seed, Purpose.FINETUNING, 1 + self.iteration)
+        )
         return generator
 
     def save(self) -> None:
@@ -215,20 +221,20 @@ class Tuner(ABC):
         meta = {
             **self.meta,
             "ledger": self.ledger.to_json(),
-            "finetuning": asdict(self.options),
+            "finetuning": asdict(self.settings),
             "finetuned_iterations": self.iteration,
             "versions": versions(),
         }
         checkpoint.save(self.folder / "checkpoints" / "last", self.model, meta, tensors, state)
 
     def _is_due(self) -> bool:
-        last = self.iteration == self.options.iterations
-        return last or self.iteration % self.options.save_every == 0
+        last = self.iteration == self.settings.iterations
+        return last or self.iteration % self.settings.save_every == 0
 
     def _say_stopped(self) -> str:
         last = self.folder / "checkpoints" / "last"
         return (
-            f"stopped; {last} holds iteration {self.iteration} of {self.options.iterations}; "
+            f"stopped; {last} holds iteration {self.iteration} of {self.settings.iterations}; "
             "the same command goes on from there"
         )
 
@@ -242,7 +248,7 @@ class Tuner(ABC):
         before = meta.get("finetuning")
         if not isinstance(before, dict):
             raise CheckpointError(f"{folder} is no fine-tuning run: {mend}")
-        other = self.options.find_difference(before)
+        other = self.settings.find_difference(before)
         part = checkpoint.find_difference(self.model.config, saved.config)
         if other or part:
             raise CheckpointError(f"{folder} was tuned with another {other or part}: {mend}")

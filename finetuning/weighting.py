@@ -7,7 +7,7 @@ proportion to their weights, which has the same expectation as weighting the los
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -45,18 +45,17 @@ class WeightingSettings(CriticSettings, CloningSettings):
         self.check_least(1, ("epochs",))
         self.check_positive(("beta", "most"))
 
-    def make_tuner(self, setup: Setup) -> Tuner:
+    def make_tuner(self, setup: Setup) -> Tuner[Any]:
         """A `WeightingTuner`."""
         return WeightingTuner(self, setup)
 
 
-class WeightingTuner(CloningTuner):
+class WeightingTuner(CloningTuner[WeightingSettings]):
     """A cloning policy with a critic, which says how much each executed chunk is worth."""
 
     def __init__(self, settings: WeightingSettings, setup: Setup) -> None:
         """Tune `setup.base`; raises ConfigError as `CloningTuner` does."""
         super().__init__(settings, setup)
-        self.weighting = settings
         torch.manual_seed(torch_seed(settings.seed, Purpose.FINETUNING))
         features = count_features(self.base, self.sampler, self.executed)
         self.valuer = Critic(features, settings.critic_hidden)
@@ -76,7 +75,7 @@ class WeightingTuner(CloningTuner):
 
     def _keep(self, rollout: Rollout, episodes: list[Episode]) -> dict[str, float]:
         """Keep every episode with the weights of its steps; those of the warm-up are dropped."""
-        settings = self.weighting
+        settings = self.settings
         self._generator = self.make_generator()
         experience = weigh_rollout(rollout, settings)
         weight = weigh_advantages(experience.advantage, experience.usable, settings)

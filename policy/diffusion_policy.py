@@ -157,19 +157,20 @@ class DiffusionPolicy:
         conditioned = condition(self.model, observed, self.horizon)
         outcome = self.sampler(PlanRequest(conditioned, noise, previous, trace))
         check_finite(outcome.plan)
-        corrected = self.correct_plan(outcome.plan, conditioned.tokens)
+        corrected = self.correct_plan(rows, outcome.plan, conditioned.tokens)
         chunk = self._decode(corrected[:, self._executable_steps(outcome)], observed)
         made = self._remember(state, rows, outcome)
         return Planned(rows, chunk.cpu().numpy(), made, outcome.nfe.cpu().numpy())
 
-    def correct_plan(self, plan: Tensor, tokens: Tensor) -> Tensor:
-        """The normalised plan (R, T, A') to execute, by condition tokens (R, K, E).
+    def correct_plan(self, rows: IntArray, plan: Tensor, tokens: Tensor) -> Tensor:
+        """The normalised plan (R, T, A') to execute in `rows`, by condition tokens (R, K, E).
 
         A residual corrects it; the plan that the state carries on stays as it was.
         """
         if self.model.residual is None:
             return plan
-        return self.model.residual.correct(tokens, plan)
+        residual = self.model.residual
+        return residual.add(plan, residual(tokens, plan[:, residual.chunk]))
 
     def _remember(self, state: PolicyState, rows: IntArray, outcome: PlanOutcome) -> Plan:
         """What the next plan of `rows` (R,) continues from."""

@@ -46,14 +46,7 @@ class Residual(nn.Module):
         self.chunk = slice(first, first + steps)
         self.shape = (steps, width)
         self.scale = scale
-        self.layers = nn.Sequential(
-            nn.Linear(features + steps * width, hidden),
-            nn.LayerNorm(hidden),
-            nn.Mish(),
-            nn.Linear(hidden, hidden),
-            nn.LayerNorm(hidden),
-            nn.Mish(),
-        )
+        self.layers = make_layers(features + steps * width, hidden)
         self.head = nn.Linear(hidden, steps * width)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -64,8 +57,20 @@ class Residual(nn.Module):
         correction = self.scale * torch.tanh(self.head(self.layers(features)))
         return correction.unflatten(1, self.shape)
 
-    def correct(self, tokens: Tensor, plan: Tensor) -> Tensor:
-        """The normalised plan (R, T, A') with its chunk corrected."""
+    def add(self, plan: Tensor, correction: Tensor) -> Tensor:
+        """The normalised plan (R, T, A') with a correction (R, steps, A') of its chunk."""
         corrected = plan.clone()
-        corrected[:, self.chunk] += self(tokens, plan[:, self.chunk])
+        corrected[:, self.chunk] += correction
         return corrected
+
+
+def make_layers(inputs: int, hidden: int) -> nn.Sequential:
+    """Two layers with layer norm, (M, inputs) -> (M, hidden): of residuals and of their critics."""
+    return nn.Sequential(
+        nn.Linear(inputs, hidden),
+        nn.LayerNorm(hidden),
+        nn.Mish(),
+        nn.Linear(hidden, hidden),
+        nn.LayerNorm(hidden),
+        nn.Mish(),
+    )
