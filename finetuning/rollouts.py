@@ -55,7 +55,7 @@ class Rollout:
         return self.done.shape[1], int((first & self.success).any(0).sum())
 
     def describe(self) -> dict[str, float]:
-        """Success, number and reward of its episodes, to log."""
+        """To log: success of every row's first episode, how many rows, and the reward of a row."""
         episodes, successes = self.count_episodes()
         return {
             "success": successes / max(1, episodes),

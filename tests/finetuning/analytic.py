@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from hotstart.finetuning.sources import Turn
+from hotstart.policy import checkpoint
 from hotstart.policy.denoisers.mlp import DiffusionMLP
 from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.policy.model import PolicyModel
@@ -73,12 +74,30 @@ def plans_of(model, sampler, count=3):
     return np.stack(found)
 
 
+def silence(model):
+    """A copy whose network says 0 whatever it is given."""
+    silent = copy.deepcopy(model)
+    last = list(silent.network.modules())[-1]
+    torch.nn.init.zeros_(last.weight)
+    torch.nn.init.zeros_(last.bias)
+    return silent
+
+
+def load_both(folder):
+    """Model and meta of the run in `part`, which was stopped: its weights must be those of the run
+    in `whole`.
+    """
+    whole, _ = checkpoint.load(folder / "whole")
+    part, meta = checkpoint.load(folder / "part")
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(weight, part.state_dict()[name]), name
+    return part, meta
+
+
 def make_base_that_says_nothing(base):
     """A small MLP in place of the base's network, whose estimate of every plan is 0."""
     steps = base.config.horizon.planned
     denoiser = node(DiffusionMLP, steps=steps, hidden=16, layers=1, level_width=4)
     model = PolicyModel(replace(base.config, denoiser=denoiser), copy.deepcopy(base.normalizer))
     model.regimes = base.regimes
-    torch.nn.init.zeros_(model.network.out[-1].weight)
-    torch.nn.init.zeros_(model.network.out[-1].bias)
-    return model.eval().requires_grad_(False)
+    return silence(model).eval().requires_grad_(False)

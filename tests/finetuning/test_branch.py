@@ -1,6 +1,5 @@
 """Branches of one start: a shared prefix, relative advantages, ever more trained steps."""
 
-import copy
 from dataclasses import replace
 
 import numpy as np
@@ -16,13 +15,12 @@ from hotstart.finetuning.branch import (
 from hotstart.finetuning.chains import explore, trained_level
 from hotstart.finetuning.rollouts import Collector
 from hotstart.finetuning.tuner import Setup
-from hotstart.policy import checkpoint
 from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.policy.samplers.fresh import Fresh
 from hotstart.policy.samplers.warm_start import WarmStart
 from hotstart.spec import ConfigError
 
-from .analytic import TargetSource
+from .analytic import TargetSource, load_both, silence
 
 TINY = BranchSettings(
     iterations=2, rows=8, chunks=4, branches=4, trained_steps=2, grow_every=1, batch=64
@@ -94,10 +92,7 @@ def test_the_trained_steps_grow_from_the_last_one_on(base, tmp_path):
 
 def test_a_known_optimum_is_found_without_a_critic(base, tmp_path):
     """From a base that says 0 with noise of 0.1: rewards begin at -0.135, the best is -0.01."""
-    plain = copy.deepcopy(base)
-    last = list(plain.network.modules())[-1]
-    torch.nn.init.zeros_(last.weight)
-    torch.nn.init.zeros_(last.bias)
+    plain = silence(base)
     settings = BranchSettings(
         iterations=10,
         rows=32,
@@ -121,10 +116,7 @@ def test_a_stopped_run_ends_with_the_weights_it_would_have_had(base, tmp_path):
     tuner_of(base, tmp_path / "whole").run(progress=False)
     tuner_of(base, tmp_path / "part", replace(TINY, iterations=1)).run(progress=False)
     tuner_of(base, tmp_path / "part").run(progress=False)
-    one, _ = checkpoint.load(tmp_path / "whole")
-    other, meta = checkpoint.load(tmp_path / "part")
-    for name, weight in one.state_dict().items():
-        assert torch.equal(weight, other.state_dict()[name]), name
+    _, meta = load_both(tmp_path)
     assert meta["ledger"]["training"] == 2 * 8 * 2 * 4
 
 

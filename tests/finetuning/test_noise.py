@@ -1,6 +1,5 @@
 """A noise policy: N(0, I) at the start, and noise that chooses the better plans afterwards."""
 
-import copy
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +14,6 @@ from hotstart.finetuning.noise import (
 )
 from hotstart.finetuning.ppo import weigh_rollout
 from hotstart.finetuning.tuner import Setup
-from hotstart.policy import checkpoint
 from hotstart.policy.diffusion.contract import Denoiser, Preconditioner
 from hotstart.policy.diffusion.solvers import DDIM
 from hotstart.policy.diffusion_policy import DiffusionPolicy
@@ -24,7 +22,7 @@ from hotstart.policy.samplers.streaming import Streaming
 from hotstart.policy.samplers.warm_start import WarmStart
 from hotstart.spec import ConfigError
 
-from .analytic import TargetSource, plans_of
+from .analytic import TargetSource, load_both, plans_of, silence
 
 TINY = NoiseSettings(iterations=2, rows=16, chunks=4, warm_up=0, batch=32)
 
@@ -90,11 +88,8 @@ def make_choosing(base):
 
     Its network says that the noise is 0, so that the plan is the sign of what it begins with.
     """
-    model = copy.deepcopy(base)
+    model = silence(base)
     model.denoiser = Denoiser(model.network, Preconditioner("eps"))
-    last = list(model.network.modules())[-1]
-    torch.nn.init.zeros_(last.weight)
-    torch.nn.init.zeros_(last.bias)
     return model
 
 
@@ -116,10 +111,7 @@ def test_a_stopped_run_ends_with_the_weights_it_would_have_had(base, tmp_path):
     tuner_of(base, tmp_path / "whole").run(progress=False)
     tuner_of(base, tmp_path / "part", settings=replace(TINY, iterations=1)).run(progress=False)
     tuner_of(base, tmp_path / "part").run(progress=False)
-    one, _ = checkpoint.load(tmp_path / "whole")
-    other, meta = checkpoint.load(tmp_path / "part")
-    for name, weight in one.state_dict().items():
-        assert torch.equal(weight, other.state_dict()[name]), name
+    _, meta = load_both(tmp_path)
     assert meta["ledger"]["training"] == 2 * 16 * 4 * 4
     # It is a checkpoint like any other, and no longer the base.
     policy = DiffusionPolicy.load(tmp_path / "part", Fresh(3))

@@ -12,7 +12,6 @@ from hotstart.finetuning.ppo import compute_losses, limit_ratio
 from hotstart.finetuning.rollouts import Collector
 from hotstart.finetuning.trainer import FineTuner, PPOSettings
 from hotstart.finetuning.tuner import Setup
-from hotstart.policy import checkpoint
 from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.policy.samplers.bidirectional import BidirectionalDecoding
 from hotstart.policy.samplers.fresh import Fresh
@@ -20,7 +19,7 @@ from hotstart.policy.samplers.streaming import Streaming
 from hotstart.policy.samplers.warm_start import WarmStart
 from hotstart.spec import CheckpointError, ConfigError
 
-from .analytic import TargetSource, plans_of
+from .analytic import TargetSource, load_both, plans_of, silence
 
 TINY = PPOSettings(iterations=2, rows=16, chunks=4, trained_steps=3, warm_up=0, batch=64)
 SAMPLERS = {
@@ -148,10 +147,7 @@ def test_early_successes_do_not_count_more_often(base, tmp_path):
 @pytest.mark.parametrize("name", ["one step", "warm start"])
 def test_a_known_optimum_is_found(name, base, tmp_path):
     """From a base that says 0 with noise of 0.1: rewards begin at -0.135, the best is -0.01."""
-    plain = copy.deepcopy(base)
-    last = list(plain.network.modules())[-1]
-    torch.nn.init.zeros_(last.weight)
-    torch.nn.init.zeros_(last.bias)
+    plain = silence(base)
     settings = PPOSettings(
         iterations=12,
         rows=32,
@@ -180,10 +176,7 @@ def test_a_stopped_run_ends_with_the_weights_it_would_have_had(base, tmp_path):
     part.run(progress=False)
     rest = tuner_of(base, tmp_path / "part")
     rest.run(progress=False)
-    one, _ = checkpoint.load(tmp_path / "whole")
-    other, meta = checkpoint.load(tmp_path / "part")
-    for name, weight in one.state_dict().items():
-        assert torch.equal(weight, other.state_dict()[name]), name
+    _, meta = load_both(tmp_path)
     assert meta["ledger"]["training"] == 2 * 16 * 4 * 4
     with pytest.raises(CheckpointError, match="tuned with another rate"):
         tuner_of(base, tmp_path / "part", settings=replace(TINY, rate=0.1)).run(progress=False)

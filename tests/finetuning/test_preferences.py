@@ -1,6 +1,5 @@
 """Preferences between two episodes of one start: which is better, and what is learned from it."""
 
-import copy
 import json
 from dataclasses import replace
 
@@ -23,7 +22,7 @@ from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.policy.samplers.fresh import Fresh
 from hotstart.spec import ConfigError
 
-from .analytic import TargetSource
+from .analytic import TargetSource, load_both, silence
 
 TINY = PreferenceSettings(iterations=2, rows=8, chunks=4, trained_steps=2, by="return", batch=32)
 
@@ -96,10 +95,7 @@ def test_the_loss_is_dpos_by_a_closed_form(base, tmp_path):
 
 def test_a_known_optimum_is_found_from_preferences_alone(base, tmp_path):
     """From a base that says 0 with noise of 0.1: rewards begin at -0.135, the best is -0.01."""
-    plain = copy.deepcopy(base)
-    last = list(plain.network.modules())[-1]
-    torch.nn.init.zeros_(last.weight)
-    torch.nn.init.zeros_(last.bias)
+    plain = silence(base)
     settings = PreferenceSettings(
         iterations=10,
         rows=32,
@@ -121,10 +117,7 @@ def test_a_stopped_run_ends_with_the_weights_it_would_have_had(base, tmp_path):
     tuner_of(base, tmp_path / "whole").run(progress=False)
     tuner_of(base, tmp_path / "part", replace(TINY, iterations=1)).run(progress=False)
     tuner_of(base, tmp_path / "part").run(progress=False)
-    one, _ = checkpoint.load(tmp_path / "whole")
-    other, meta = checkpoint.load(tmp_path / "part")
-    for name, weight in one.state_dict().items():
-        assert torch.equal(weight, other.state_dict()[name]), name
+    _, meta = load_both(tmp_path)
     assert meta["ledger"]["training"] == 2 * 8 * 2 * 4
 
 

@@ -16,7 +16,7 @@ from hotstart.policy.samplers.streaming import Streaming
 from hotstart.policy.samplers.warm_start import WarmStart
 from hotstart.spec import CheckpointError, ConfigError
 
-from .analytic import BEST, TargetSource, make_base_that_says_nothing, plans_of
+from .analytic import BEST, TargetSource, load_both, make_base_that_says_nothing, plans_of
 
 TINY = ResidualSettings(
     iterations=2, rows=4, chunks=3, warm_up=0, hidden=8, batch=16, scale=0.2, update_ratio=0.5
@@ -179,10 +179,7 @@ def test_a_stopped_run_ends_with_the_weights_it_would_have_had(base, tmp_path):
     rest.run(progress=False)
     assert len(chunks_of(rest)) == 6
     assert torch.equal(chunks_of(rest).reward, chunks_of(whole).reward)
-    one, _ = checkpoint.load(tmp_path / "whole")
-    other, _ = checkpoint.load(tmp_path / "part")
-    for name, weight in one.state_dict().items():
-        assert torch.equal(weight, other.state_dict()[name]), name
+    other, _ = load_both(tmp_path)
     assert other.config.residual["scale"] == 0.2
     assert np.array_equal(plans_of(other, Fresh(2)), plans_of(whole.model, Fresh(2)))
     with pytest.raises(ConfigError, match="has a residual of scale"):
