@@ -37,6 +37,8 @@ class Purpose(IntEnum):
     CALIBRATION = 12  # the moments of the data that a warm start is measured at
     FINETUNING_STARTS = 13  # which episodes a rollout of fine-tuning begins
     FINETUNING = 14  # a critic's first weights, and the order of denoising steps in an update
+    WORLD_MODEL = 15  # first weights, batches and noise of a world model's training
+    DREAMS = 16  # which recorded steps imagined episodes begin at, and with which member
 
 
 def seed_sequence(seed: int, purpose: Purpose, step: int = 0) -> np.random.SeedSequence:

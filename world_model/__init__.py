@@ -1,0 +1,1 @@
+"""World models: learned from recorded play alone, audited, and imagined in."""
