@@ -77,6 +77,7 @@ if TYPE_CHECKING:  # the same names as in _PUBLIC, for type checkers and editors
     from .policy.samplers.base import PlanOutcome as PlanOutcome
     from .policy.samplers.base import PlanRequest as PlanRequest
     from .policy.samplers.base import Sampler as Sampler
+    from .policy.samplers.best_of import BestOf as BestOf
     from .policy.samplers.bidirectional import BidirectionalDecoding as BidirectionalDecoding
     from .policy.samplers.classifier_free import ClassifierFreeGuidance as ClassifierFreeGuidance
     from .policy.samplers.fresh import Fresh as Fresh
@@ -179,6 +180,7 @@ _PUBLIC = {
     "PlanOutcome": "policy.samplers.base",
     "PlanRequest": "policy.samplers.base",
     "Sampler": "policy.samplers.base",
+    "BestOf": "policy.samplers.best_of",
     "BidirectionalDecoding": "policy.samplers.bidirectional",
     "ClassifierFreeGuidance": "policy.samplers.classifier_free",
     "Fresh": "policy.samplers.fresh",

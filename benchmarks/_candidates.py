@@ -1,4 +1,4 @@
-"""Bidirectional decoding as a picture: candidate plans, those kept, and the one taken."""
+"""Samplers that draw several plans as pictures: candidate plans, and the one taken."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..policy.samplers.base import take_best
 from ..policy.samplers.bidirectional import backward_loss, mean_distance
 from ._svg import Drawing, Point
 
 STEPS = 24
 KNOWN = 16
 """Steps that the plan before still holds."""
+GOAL = 0.2
+END_X = 446
+"""Where a plan's end is drawn."""
 
 
 def make_plans(count: int, seed: int = 1) -> tuple[Tensor, Tensor]:
@@ -45,6 +49,25 @@ def draw_candidates(samples: int = 15, kept: int = 5) -> str:
     drawing.text(130, 18, f"{samples} samples")
     drawing.text(215, 18, f"{kept} nearest to it", "name")
     drawing.text(320, 18, "the one they agree on", "pull-text")
+    return drawing.finish()
+
+
+def draw_best(count: int = 8) -> str:
+    """Plans with made-up values, which fall with the distance of a plan's end from a goal."""
+    plans = make_plans(count, seed=4)[0]
+    plans = plans + torch.linspace(-0.5, 0.5, count).reshape(1, -1, 1, 1) * torch.linspace(
+        0, 1, STEPS
+    ).reshape(1, 1, -1, 1)
+    best = take_best(plans, -(plans[:, :, -1, 0] - GOAL).abs())[0]
+    drawing = Drawing(470, 190)
+    for plan in plans[0]:
+        drawing.line(_trace_plan(plan[:, 0]), "faint")
+    drawing.line(_trace_plan(best[:, 0]), "best")
+    (end,) = _trace_plan(torch.tensor([GOAL]))
+    drawing.box(END_X, end[1] - 5, 10, 10, "chunk")
+    drawing.text(20, 18, f"{count} plans")
+    drawing.text(90, 18, "the goal", "chunk-text")
+    drawing.text(160, 18, "the one that the values put first", "pull-text")
     return drawing.finish()
 
 

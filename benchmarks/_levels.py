@@ -66,6 +66,10 @@ class ZeroModel:
         """See PlanModel."""
         return noise
 
+    def score(self, plan: Tensor) -> Tensor:
+        """See PlanModel."""
+        return torch.zeros(len(plan))
+
     def take(self, rows: Tensor) -> ZeroModel:
         """See PlanModel."""
         return self

@@ -21,7 +21,7 @@ from ..policy.samplers.streaming import Streaming
 from ..policy.samplers.warm_start import WarmStart
 from ..spec import REQUIRED, ConfigError, option
 from ..system.options import Option, read_options
-from ._candidates import draw_candidates
+from ._candidates import draw_best, draw_candidates
 from ._house import draw_house
 from ._levels import draw_levels, weigh_prefix
 
@@ -51,6 +51,7 @@ PICTURES: dict[str, Callable[[], str]] = {
         weigh_prefix(FROZEN),
     ),
     "bid": draw_candidates,
+    "best_of": draw_best,
     "cfg": lambda: draw_levels(ClassifierFreeGuidance(10), NOTHING, "start: pure noise"),
     "anchored": lambda: draw_levels(
         Anchored(2), "an anchor is chosen", "start: anchor, some noise"

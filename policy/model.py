@@ -19,6 +19,7 @@ from .normalizer import ACTION, COMMAND, Normalizer, collect_shapes
 from .registry import build
 from .residual import Residual
 from .samplers.base import Capabilities
+from .values import ChunkValues
 
 AS_GIVEN = {"_target_": f"{Representation.__module__}.{Representation.__qualname__}"}
 """Actions as the robot takes them."""
@@ -50,6 +51,8 @@ class ModelConfig:
     """Options of the policy over the starting noise; empty: there is none."""
     residual: Mapping[str, Any] = field(default_factory=dict)
     """Options of the network that corrects chunks; empty: there is none."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the networks that say what a chunk is worth; empty: there are none."""
 
 
 class Anchors(nn.Module):
@@ -123,6 +126,9 @@ class PolicyModel(nn.Module):
         self.residual: Residual | None = None
         if config.residual:
             self.add_residual(config.residual)
+        self.values: ChunkValues | None = None
+        if config.values:
+            self.add_values(config.values)
         self.regimes: tuple[str, ...] | None = None
         """Regimes of levels that the weights were trained with; None where that is unknown."""
         self.measured_start: float | None = None
@@ -163,8 +169,13 @@ class PolicyModel(nn.Module):
         self.config = replace(self.config, residual=dict(options))
         self.residual = Residual(**self._small_sizes(), **options).train(self.training)
 
+    def add_values(self, options: Mapping[str, Any]) -> None:
+        """Add networks that say what a chunk is worth, which fine-tuning trains."""
+        self.config = replace(self.config, values=dict(options))
+        self.values = ChunkValues(**self._small_sizes(), **options).train(self.training)
+
     def _small_sizes(self) -> dict[str, int]:
-        """Sizes of the networks before and behind the sampler, which fine-tuning adds."""
+        """Sizes of the networks around the sampler, which fine-tuning adds."""
         return {
             "features": self.encoder.tokens * self.encoder.token_width,
             "width": self.actions.spec.width,
@@ -213,6 +224,7 @@ class PolicyModel(nn.Module):
             anchored=self.anchors is not None,
             unconditional=self.has_unconditional,
             start=self.measured_start,
+            valued=self.values is not None,
         )
 
     @property

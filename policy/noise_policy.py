@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from ..spec import ConfigError
+from .residual import cut_chunk
 
 STD_RANGE = (0.05, 2.0)
 """Noise with another standard deviation is none that a denoiser knows."""
@@ -32,12 +32,7 @@ class NoisePolicy(nn.Module):
         planned: T, action steps of a plan
         """
         super().__init__()
-        if first < 0 or steps < 1 or first + steps > planned:
-            raise ConfigError(
-                f"the noise policy wants {steps} action steps from step {first} on; plans have "
-                f"{planned}"
-            )
-        self.chunk = slice(first, first + steps)
+        self.chunk = cut_chunk("noise policy", planned, first, steps)
         self.shape = (steps, width)
         self.layers = nn.Sequential(
             nn.LayerNorm(features, elementwise_affine=False),

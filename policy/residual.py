@@ -38,12 +38,9 @@ class Residual(nn.Module):
         scale: largest correction of a number [normalised units]
         """
         super().__init__()
-        if first < 0 or steps < 1 or first + steps > planned or not scale > 0:
-            raise ConfigError(
-                f"the residual wants {steps} action steps from step {first} on, and a scale above "
-                f"0: plans have {planned} steps, the scale is {scale}"
-            )
-        self.chunk = slice(first, first + steps)
+        if not scale > 0:
+            raise ConfigError(f"the residual's scale is {scale}; it must be above 0")
+        self.chunk = cut_chunk("residual", planned, first, steps)
         self.shape = (steps, width)
         self.scale = scale
         self.layers = make_layers(features + steps * width, hidden)
@@ -62,6 +59,18 @@ class Residual(nn.Module):
         corrected = plan.clone()
         corrected[:, self.chunk] += correction
         return corrected
+
+
+def cut_chunk(part: str, planned: int, first: int, steps: int) -> slice:
+    """The `steps` action steps from `first` on that a network is for, of plans of `planned` (T).
+
+    Raises ConfigError, which names the `part`, where plans do not have them.
+    """
+    if first < 0 or steps < 1 or first + steps > planned:
+        raise ConfigError(
+            f"the {part} wants {steps} action steps from step {first} on; plans have {planned}"
+        )
+    return slice(first, first + steps)
 
 
 def make_layers(inputs: int, hidden: int) -> nn.Sequential:

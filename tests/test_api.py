@@ -311,6 +311,7 @@ NAMES = {
     "Streaming": "sdp",
     "RealTimeChunking": "rtc",
     "BidirectionalDecoding": "bid",
+    "BestOf": "best_of",
     "Anchored": "anchored",
     "ClassifierFreeGuidance": "cfg",
 }

@@ -219,7 +219,7 @@ def test_unknown_verb_names_the_nearest(capsys):
         (["evaluate", "nowhere"], "nowhere is no checkpoint"),
         (
             ["evaluate", "nowhere", "inference=magic"],
-            "valid: anchored, bid, cfg, ddim, ddpm, dpmpp, euler",
+            "valid: anchored, best_of, bid, cfg, ddim, ddpm, dpmpp",
         ),
         (["train", "nowhere.zarr"], "nowhere.zarr"),
         (

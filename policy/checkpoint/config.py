@@ -23,6 +23,7 @@ CONFIG_KINDS = {
     "anchors": int,
     "noise_policy": dict,
     "residual": dict,
+    "values": dict,
 }
 """Types of the values of config.yaml; other keys may stand beside them."""
 
@@ -42,6 +43,7 @@ def config_to_plain(config: ModelConfig) -> dict[str, Any]:
         "anchors": config.anchors,
         "noise_policy": dict(config.noise_policy),
         "residual": dict(config.residual),
+        "values": dict(config.values),
     }
 
 
@@ -65,6 +67,7 @@ def config_from_plain(plain: Mapping[str, Any]) -> ModelConfig:
             anchors=plain.get("anchors", 0),
             noise_policy=plain.get("noise_policy", {}),
             residual=plain.get("residual", {}),
+            values=plain.get("values", {}),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(

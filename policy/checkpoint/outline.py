@@ -29,6 +29,8 @@ WHOLE = 1 << 20
 """The largest whole number in a model's configuration."""
 OBSERVED_NUMBERS = 1 << 28
 PLANNED_NUMBERS = 1 << 20
+SMALL = ("noise_policy", "residual", "values")
+"""Networks that fine-tuning adds."""
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -70,7 +72,7 @@ def build_outline(config: ModelConfig, shapes: Shapes) -> PolicyModel:
 
 def check_sizes(config: ModelConfig) -> None:
     """Raise CheckpointError for numbers in a configuration that no model of ours has."""
-    for axis in ("encoder", "denoiser", "schedule", "actions", "noise_policy", "residual"):
+    for axis in ("encoder", "denoiser", "schedule", "actions", *SMALL):
         _check_numbers(getattr(config, axis), axis)
     for name, key in config.obs_spec.keys.items():
         count = config.horizon.observed

@@ -72,6 +72,10 @@ class PlanModel(Protocol):
         """Starting noise (R, T, A) by the checkpoint's noise policy; without one as it is."""
         ...
 
+    def score(self, plan: Tensor) -> Tensor:
+        """What the checkpoint's values say of normalised plans (R, T, A) at the least, (R,)."""
+        ...
+
     def take(self, rows: Tensor) -> PlanModel:
         """The model of some rows alone; rows (R',) counts within these and may name a row twice."""
         ...
@@ -185,6 +189,7 @@ class Capabilities:
     anchored: bool = False  # it has anchors
     unconditional: bool = False  # it was trained without the instruction, too
     start: float | None = None  # least start of warm starts that calibration measured
+    valued: bool = False  # it says what a chunk is worth
 
 
 class Sampler(ABC):
@@ -217,6 +222,15 @@ def want_regime(capabilities: Capabilities, regime: str, sampler: str) -> None:
         f"{sampler} meets noise levels that this checkpoint was not trained for ({regime}; it "
         f"knows {', '.join(trained)}): {instead}train with training.regimes.{regime} above 0"
     )
+
+
+def want_values(capabilities: Capabilities, sampler: str) -> None:
+    """Raise ConfigError unless the checkpoint says what a chunk is worth."""
+    if not capabilities.valued:
+        raise ConfigError(
+            f"{sampler} ranks plans by learned values, and this checkpoint has none: "
+            "hotstart finetune CHECKPOINT method=values gives it some"
+        )
 
 
 def shift(values: Tensor, steps: Tensor) -> Tensor:
@@ -254,6 +268,17 @@ def run_sampler(
         noises = torch.stack([request.draw() for _ in range(len(levels) - 1)])
     plan = sample(denoise, solver, x, noises, levels, request.trace)
     return PlanOutcome(plan, bound.nfe)
+
+
+def take_best(plans: Tensor, score: Tensor) -> Tensor:
+    """Of plans (R, M, T, A) those with the highest score (R, M), the first of equals; (R, T, A)."""
+    best = score.argmax(1)
+    return plans[torch.arange(len(plans), device=plans.device), best]
+
+
+def sum_copies(nfe: Tensor, copies: int) -> Tensor:
+    """What every row (R,) cost together with its `copies`, from what each of them cost."""
+    return nfe.unflatten(0, (-1, copies)).sum(1)
 
 
 Part = Callable[[PlanRequest], PlanOutcome]

@@ -15,7 +15,15 @@ from torch import Tensor
 
 from ...spec import ConfigError, Horizon
 from ..diffusion.solvers import DDIM, Solver
-from .base import Capabilities, PlanOutcome, PlanRequest, Sampler, want_regime
+from .base import (
+    Capabilities,
+    PlanOutcome,
+    PlanRequest,
+    Sampler,
+    sum_copies,
+    take_best,
+    want_regime,
+)
 from .fresh import Fresh
 
 
@@ -85,14 +93,13 @@ class BidirectionalDecoding(Sampler):
             others, spent = self._sample(request, self.weak, first=self.samples)
             score = score - mean_distance(plans, others, self._keep_nearest(request, others))
             nfe = nfe + spent
-        best = score.masked_fill(~kept, torch.inf).argmin(1)  # (R,)
-        return PlanOutcome(plans[torch.arange(request.rows, device=best.device), best], nfe)
+        return PlanOutcome(take_best(plans, (-score).masked_fill(~kept, -torch.inf)), nfe)
 
     def _sample(self, request: PlanRequest, sampler: Fresh, first: int) -> tuple[Tensor, Tensor]:
         """Plans (R, M, T, A), from every row's noise stream `first` on, and their cost (R,)."""
         outcome = sampler(request.branches(self.samples, first))
-        shape = (request.rows, self.samples)
-        return outcome.plan.unflatten(0, shape), outcome.nfe.unflatten(0, shape).sum(1)
+        plans = outcome.plan.unflatten(0, (-1, self.samples))
+        return plans, sum_copies(outcome.nfe, self.samples)
 
     def _keep_nearest(self, request: PlanRequest, plans: Tensor) -> Tensor:
         """Which plans (R, M, T, A) are nearest to the one before, (R, M) bool; without one all."""

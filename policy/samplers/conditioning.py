@@ -69,6 +69,12 @@ class ConditionedModel:
             return noise
         return self.model.noise_policy.steer(self.tokens[self.rows], noise)
 
+    def score(self, plan: Tensor) -> Tensor:
+        """The least that the model's values say of the chunk of plans (R, T, A), (R,)."""
+        values = self.model.values
+        assert values is not None, "the sampler asks for values that were not learned"
+        return values(self.tokens[self.rows], plan[:, values.chunk]).amin(1)
+
     def take(self, rows: Tensor) -> ConditionedModel:
         """Some rows (R',) alone; nothing is encoded again."""
         return replace(self, rows=self.rows[rows], context=take_rows(self.context, rows))

@@ -17,6 +17,7 @@ from hotstart.policy.diffusion_policy import DiffusionPolicy, build_sampler
 from hotstart.policy.fitting.anchors import fit_anchors
 from hotstart.policy.samplers.anchored import Anchored
 from hotstart.policy.samplers.base import Capabilities
+from hotstart.policy.samplers.best_of import BestOf
 from hotstart.policy.samplers.bidirectional import BidirectionalDecoding
 from hotstart.policy.samplers.classifier_free import ClassifierFreeGuidance
 from hotstart.policy.samplers.fresh import Fresh
@@ -33,6 +34,7 @@ DOORS = {
     "sdp": Streaming,
     "rtc": RealTimeChunking,
     "bid": BidirectionalDecoding,
+    "best_of": BestOf,
     "anchored": Anchored,
     "ddim": Fresh,
     "dpmpp": lambda: Fresh(solver=DPMSolverPP()),
@@ -42,11 +44,12 @@ DOORS = {
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory, tiny_model, tiny_dataset):
-    """Where a checkpoint lies that knows every regime, has anchors and was calibrated to begin
-    at 0.45.
+    """Where a checkpoint lies that knows every regime, has anchors and values, and was calibrated
+    to begin at 0.45.
     """
     model = tiny_model()
     fit_anchors(model, tiny_dataset, count=3, steps=5)
+    model.add_values({"first": 1, "steps": 8, "hidden": 8})
     model.regimes, model.measured_start = ALL, 0.45
     folder = tmp_path_factory.mktemp("known") / "last"
     checkpoint.save(folder, model, {"step": 1})
@@ -151,6 +154,7 @@ COLD = [
     RealTimeChunking(mode="identity"),
     RealTimeChunking(mode="trained"),
     BidirectionalDecoding(),
+    BestOf(),
     ClassifierFreeGuidance(weight=1.0),
     Streaming(),
     Streaming(primer="constant"),
