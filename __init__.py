@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # the same names as in _PUBLIC, for type checkers and editors
     from .commands.api import evaluate as evaluate
     from .commands.checkpoint import import_checkpoint as import_checkpoint
     from .commands.comparison_page import Comparison as Comparison
+    from .configs.schema import PlaySettings as PlaySettings
     from .control import LoopSettings as LoopSettings
     from .control import RealClock as RealClock
     from .control import RowLog as RowLog
@@ -127,6 +128,7 @@ _PUBLIC = {
     "RowLog": "control",
     "VirtualClock": "control",
     "run": "control",
+    "PlaySettings": "configs.schema",
     "Arrays": "datasets.arrays",
     "verify": "datasets.check",
     "Dataset": "datasets.episodes",

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from ..configs.compose import compose_config
 from ..configs.naming import name_sampler
 from ..configs.reader import Argument
-from ..configs.schema import VERBS, Compare
+from ..configs.schema import VERBS, Compare, PlaySettings
 from ..datasets.store import Store
 from ..evaluation.result_types import EvaluationResult
 from ..policy.registry import describe_part
@@ -31,6 +31,7 @@ PLAIN_TEXT = re.compile(r"[A-Za-z_./][\w./-]*")
 """Text that Hydra reads as it stands."""
 READ_OTHERWISE = ("true", "false", "null", "none", "nan", "inf")
 """Words that Hydra does not read as text."""
+NO_PLAY = PlaySettings()
 
 
 def evaluate(
@@ -118,8 +119,9 @@ def collect(
     seed: int = 0,
     noise: float = 0.0,
     workers: int = -1,
+    play: PlaySettings = NO_PLAY,
 ) -> Store:
-    """Collect demonstrations into a store, as `hotstart collect` does, and return the store.
+    """Collect demonstrations or play into a store, as `hotstart collect` does; returns the store.
 
     The same call goes on with a collection that was stopped.
 
@@ -134,6 +136,8 @@ def collect(
         seed: first seed; each attempt takes the next one
         noise: standard deviation of noise on the demonstrator's actions [share of their range]
         workers: processes to simulate in; 0 is this one, -1 one per core
+        play: whether play for a world model is recorded around the policy that demonstrates, and
+            how it is disturbed
 
     Raises:
         ConfigError: for an unknown task, option or demonstrator
@@ -144,7 +148,7 @@ def collect(
         >>> hotstart.train(store, "runs/lift")
     """
     config = _compose("collect", _name_options(locals()))
-    collecting.collect(config)
+    collecting.collect(collecting.settle_play(config))
     return Store.open(out)
 
 
@@ -233,6 +237,8 @@ def _write(value: object) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, PlaySettings):
+        value = asdict(value)
     if isinstance(value, Mapping):
         pairs = [f"{key}: {_write(part)}" for key, part in value.items()]
         return "{" + ", ".join(pairs) + "}"

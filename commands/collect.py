@@ -1,4 +1,4 @@
-"""`hotstart collect`: demonstrations from a demonstrator or a policy, over several processes."""
+"""`hotstart collect`: demonstrations or play, from a demonstrator or a policy, in processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import contextlib
 import itertools
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,21 +15,27 @@ import numpy as np
 from tqdm import tqdm
 
 from ..checks import check_fit
+from ..configs.compose import fill
+from ..configs.reader import name_arguments
+from ..configs.schema import Collect, PlaySettings
 from ..datasets.locks import hold
 from ..datasets.store import Store, refuse_full_disk
 from ..envs.base import TaskEnv
 from ..envs.demonstrators.demonstrate import (
+    DEMONSTRATORS,
     KINDS,
     Demonstration,
     DemonstrationRunner,
     Kind,
     make_demonstrator,
 )
+from ..envs.demonstrators.exploring import Explorer, PlayRunner
 from ..envs.demonstrators.play import bounds
 from ..envs.registry import options_of
 from ..envs.workers import WorkerError
 from ..spec import ConfigError, DataError, FloatArray, ObsSpec, shorten, unknown
 from ..system.interrupts import explain
+from ..system.options import read_options
 from ..system.untrusted import read_json
 from .next_steps import choose_encoder, write_command, write_path
 from .processes import ordered, worker_count
@@ -42,13 +49,18 @@ HOPELESS = 0.05
 
 def run(config: Mapping[str, Any]) -> int:
     """Collect as the configuration says and print what came of it."""
+    config = settle_play(config)
     facts = collect(config)
     print(
         f"{config['out']}: {facts['episodes']} episodes, {facts['steps']} steps; "
         f"the demonstrator succeeded in {facts['succeeded']} of "
         f"{facts['attempts']} attempts, {facts['seconds']:.0f} s"
     )
-    print(f"next: {next_command(config, Store.open(config['out']).obs_spec)}")
+    if config["play"]["on"]:
+        following = write_command("data info", write_path(config["out"]))
+    else:
+        following = next_command(config, Store.open(config["out"]).obs_spec)
+    print(f"next: {following}")
     return 0
 
 
@@ -58,6 +70,47 @@ def next_command(config: Mapping[str, Any], obs_spec: ObsSpec) -> str:
     changed = [argument for argument in config["arguments"] if argument.startswith("task.")]
     encoder = choose_encoder(obs_spec, config["task"]["obs_keys"])
     return write_command("train", write_path(config["out"]), task, *changed, *encoder)
+
+
+def settle_play(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration with what play implies; as it is where no play is recorded.
+
+    All episodes are kept, and the task is the checkpoint's own where none is given. Raises
+    ConfigError where play is not around a policy, and for options that contradict it.
+    """
+    if not config["play"]["on"]:
+        return config
+    if config["demonstrator"] in KINDS:
+        raise ConfigError(
+            f"demonstrator is {config['demonstrator']}; play.on=true records play around a policy: "
+            "give demonstrator=CHECKPOINT, a checkpoint or a run"
+        )
+    given = {each.name for each in name_arguments(config["arguments"], read_options(Collect))}
+    if "keep" in given and config["keep"] != "all":
+        raise ConfigError("keep is success; play holds failures too: leave keep out")
+    if config["noise"]:
+        raise ConfigError(
+            f"noise is {config['noise']}; of play each episode draws its own: "
+            "leave noise out, and say the largest as play.noise"
+        )
+    settled = {**config, "keep": "all"}
+    if "task" not in given:
+        settled["task"] = _read_own_task(config, given)
+        if "out" not in given:
+            settled["out"] = f"data/{settled['task']['name']}_play.zarr"
+    return settled
+
+
+def _read_own_task(config: Mapping[str, Any], given: set[str]) -> Mapping[str, Any]:
+    """The task of the checkpoint that acts; ConfigError for options of a task that is not given."""
+    from ..policy.checkpoint import find, read_meta  # torch is imported only where a policy acts
+    from .evaluate import choose_task
+
+    for name in given:
+        if name.startswith("task."):
+            raise ConfigError(f"{name} needs its task beside it, as task=metaworld {name}=...")
+    checkpoint = config["demonstrator"]
+    return choose_task({"task": None, "checkpoint": checkpoint}, read_meta(find(checkpoint)))
 
 
 def collect(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,10 +155,8 @@ def _fill(store: Store, seeds: list[int], config: Mapping[str, Any]) -> tuple[in
         first = int(config["seed"])
     attempts = 0
     succeeded = 0
-    arguments = (task["env"], options_of(task), config["demonstrator"], config["noise"])
-    results = ordered(
-        demonstrator, arguments, itertools.count(first), worker_count(config["workers"])
-    )
+    build, arguments = _choose_runner(config)
+    results = ordered(build, arguments, itertools.count(first), worker_count(config["workers"]))
     bar = tqdm(total=config["episodes"], initial=len(seeds), desc="collecting", unit="episode")
     with contextlib.closing(results), bar:
         while len(seeds) < config["episodes"]:
@@ -129,6 +180,17 @@ def _kept(config: Mapping[str, Any]) -> str:
     )
 
 
+def _choose_runner(
+    config: Mapping[str, Any],
+) -> tuple[Callable[..., DemonstrationRunner], tuple[Any, ...]]:
+    """What makes an episode of a seed in a process, and its arguments."""
+    task = config["task"]
+    acting = (task["env"], options_of(task), config["demonstrator"])
+    if config["play"]["on"]:
+        return player, (*acting, fill(PlaySettings, config["play"]))
+    return demonstrator, (*acting, config["noise"])
+
+
 def demonstrator(
     env: str, options: dict[str, Any], demonstrator: str, noise: float
 ) -> DemonstrationRunner:
@@ -140,6 +202,28 @@ def demonstrator(
     made = DemonstrationRunner(env, options, acting)
     if isinstance(acting, PolicyDemonstrator):
         check_fit(made.env, acting.agent.policy)
+    return made
+
+
+def player(
+    env: str, options: dict[str, Any], checkpoint: str, settings: PlaySettings
+) -> PlayRunner:
+    """The environment and the policy that plays in it."""
+    policy = PolicyDemonstrator(checkpoint, 0.0)
+    scripted = None
+    if env in DEMONSTRATORS:
+        scripted = make_demonstrator(env, 0.0)
+    explorer = Explorer(
+        policy,
+        scripted,
+        undisturbed=settings.undisturbed,
+        scripted_share=settings.scripted,
+        noise=settings.noise,
+        hold_chance=settings.hold_chance,
+        hold_ticks=settings.hold_ticks,
+    )
+    made = PlayRunner(env, options, explorer, settings.after_success)
+    check_fit(made.env, policy.agent.policy)
     return made
 
 
@@ -172,10 +256,7 @@ class PolicyDemonstrator:
 def _open(config: Mapping[str, Any]) -> tuple[Store, list[int]]:
     """The store to go on with, or a new one, and the seeds of the episodes that it holds."""
     path, task = Path(config["out"]), config["task"]
-    source = (
-        f"{config['demonstrator']} demonstrator in {task['env']}, keep {config['keep']}, "
-        f"noise {config['noise']}, options {json.dumps(options_of(task), sort_keys=True)}"
-    )
+    source = _name_source(config)
     if path.exists():
         store = Store.open(path)
         if store.attrs["source"] != source:
@@ -184,15 +265,28 @@ def _open(config: Mapping[str, Any]) -> tuple[Store, list[int]]:
                 "or delete it"
             )
         return store, _read_seeds(path)[: len(store.episode_ends)]
-    try_out = demonstrator(
-        task["env"], options_of(task), config["demonstrator"], config["noise"]
-    )  # fails early where it cannot be
-    env = try_out.env
+    build, arguments = _choose_runner(config)
+    env = build(*arguments).env  # fails early where it cannot be
     for note in env.notes:
         print(note)
+    if config["play"]["on"] and config["play"]["scripted"] and task["env"] not in DEMONSTRATORS:
+        print(f"{task['env']} has no scripted demonstrator: the policy acts in its share too")
     spec = {"fps": env.rate_hz, "action_spec": env.action_spec, "obs_spec": env.obs_spec}
     env.close()
     return Store.create(path, **spec, task=task["name"], source=source, options=task["options"]), []
+
+
+def _name_source(config: Mapping[str, Any]) -> str:
+    """Where the episodes come from, in words: all that decides them but the seeds."""
+    task = config["task"]
+    source = (
+        f"{config['demonstrator']} demonstrator in {task['env']}, keep {config['keep']}, "
+        f"noise {config['noise']}, options {json.dumps(options_of(task), sort_keys=True)}"
+    )
+    if not config["play"]["on"]:
+        return source
+    settings = fill(PlaySettings, config["play"])
+    return f"{source}, play {json.dumps(asdict(settings), sort_keys=True)}"
 
 
 def _read_seeds(path: Path) -> list[int]:

@@ -78,6 +78,7 @@ def _collect(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     own |= {
         "demonstrator": "scripted",
         "keep": "success",
+        "play": {"on": False},
         "episodes": config["demonstrations"],
         "seed": 0,
         "out": str(folder / "demonstrations.zarr"),

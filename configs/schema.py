@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..policy.training.settings import TrainingSettings
-from ..spec import LONGEST_EPISODE, REQUIRED, Horizon, option
+from ..spec import LONGEST_EPISODE, REQUIRED, ConfigError, Horizon, option
 
 MISSING = "???"
 """What OmegaConf takes for a value that must be given."""
@@ -60,9 +60,53 @@ class Learning:
     training: TrainingSettings = option(TrainingSettings, "how to train")
 
 
+@dataclass(frozen=True)
+class PlaySettings:
+    """Play for a world model: how a policy is disturbed, and in how many episodes."""
+
+    on: bool = option(
+        False, "whether to record play for a world model, around the policy demonstrator=CHECKPOINT"
+    )
+    undisturbed: float = option(0.25, "share of episodes in which it acts exactly as deployed")
+    scripted: float = option(
+        0.25, "share of episodes of the scripted demonstrator, disturbed; a task without has none"
+    )
+    noise: float = option(
+        0.5,
+        "largest noise of a disturbed episode; each draws its own, from 0 to this",
+        "share of the action's range",
+    )
+    hold_chance: float = option(0.02, "chance that a hold begins in a tick of a disturbed episode")
+    hold_ticks: int = option(10, "longest hold; each lasts 1 to so many", "ticks")
+    after_success: int = option(8, "how long an episode goes on after success", "ticks")
+
+    def __post_init__(self) -> None:
+        for name in ("undisturbed", "scripted", "hold_chance"):
+            share = getattr(self, name)
+            if not 0 <= share <= 1:
+                raise ConfigError(f"play.{name} is {share}; a share from 0 to 1 is wanted")
+        if self.undisturbed + self.scripted > 1:
+            raise ConfigError(
+                f"play.undisturbed is {self.undisturbed} and play.scripted {self.scripted}; "
+                "together they must be at most 1"
+            )
+        if not 0 <= self.noise < float("inf"):
+            raise ConfigError(f"play.noise is {self.noise}; a finite number from 0 on is wanted")
+        if self.hold_ticks < 1 or self.after_success < 0:
+            raise ConfigError(
+                f"play.hold_ticks is {self.hold_ticks} and play.after_success "
+                f"{self.after_success}; at least 1 and 0 are wanted"
+            )
+
+
 @dataclass
 class Collect:
-    """Collect demonstrations into a store; a killed collection goes on where it stopped."""
+    """Collect demonstrations into a store; a killed collection goes on where it stopped.
+
+    Play for a world model, around a policy: the task is the checkpoint's own unless it is given.
+
+      hotstart collect data/push_play.zarr demonstrator=runs/push play.on=true episodes=300
+    """
 
     out: str = option("data/${task.name}.zarr", "the store to write", positional=True)
     task: TaskConfig = option(TaskConfig, "what is done, and the environment that simulates it")
@@ -71,7 +115,8 @@ class Collect:
         "who acts: scripted, play (scripted, wandering off in between), random, or a checkpoint",
     )
     keep: Literal["success", "all"] = option(
-        "success", "which episodes; of all, each step says whether the task was fulfilled"
+        "success",
+        "which episodes; of all, each step says whether the task was fulfilled; play keeps all",
     )
     episodes: int = option(100, "episodes to keep")
     seed: int = option(0, "first seed; each attempt takes the next one")
@@ -81,6 +126,7 @@ class Collect:
         "share of the action's range",
     )
     workers: int = option(-1, WORKERS)
+    play: PlaySettings = option(PlaySettings, "play for a world model")
 
 
 @dataclass

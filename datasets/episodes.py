@@ -28,9 +28,16 @@ TIMESTAMP = "timestamp"
 EXTRAS = {
     "reward": np.dtype(np.float32),
     "success": np.dtype(np.bool_),
+    "score": np.dtype(np.float32),
+    "explored": np.dtype(np.bool_),
     TIMESTAMP: np.dtype(np.float64),
 }
-"""Keys that an episode may hold besides observations and actions, (n,) each, with their dtypes."""
+"""Keys that an episode may hold besides observations and actions, (n,) each, with their dtypes.
+
+`reward`, `success` and `score` are the environment's after the step; the score is the episode's by
+then. `explored` is true in all steps of an episode in which somebody else than the policy acted, or
+its actions were disturbed; false in those of an episode in which it acted as deployed.
+"""
 BLOCK_ROWS = 4096
 MOST_KEYS = 500
 LONGEST_NAME = 100

@@ -204,8 +204,8 @@ class Store:
     def append(self, episode: Mapping[str, NDArray[Any] | str]) -> None:
         """Add one episode: the observation's keys and `action`, each (n, ...).
 
-        An instruction may be one text. The episode may hold `reward`, `success` and `timestamp` [s]
-        too. Raises DataError, before anything is written, when it does not fit the specifications.
+        An instruction may be one text. The episode may hold the extras too: see `episodes.EXTRAS`.
+        Raises DataError, before anything is written, when it does not fit the specifications.
         """
         self.extend([episode])
 

@@ -87,7 +87,7 @@ class Demonstration:
     environment reports it.
     """
 
-    arrays: dict[str, NDArray[Any]]  # observations, `action`, `reward` and `success`, (n, ...) each
+    arrays: dict[str, NDArray[Any]]  # observations, `action` and extras, (n, ...) each
     success: bool
     score: float
     reports_success: bool = True
@@ -99,9 +99,13 @@ def demonstrate(env: TaskEnv, demonstrator: Demonstrator, seed: int) -> Demonstr
     The action that is written down is the intended one: the injected noise is no part of the skill
     (DART, 1703.09327).
     """
-    robot = VectorEnv([env])
-    policy = DemonstratorPolicy(env, demonstrator)
-    recording = Recording(env, demonstrator)
+    return record(VectorEnv([env]), Recording(env, demonstrator), seed)
+
+
+def record(robot: VectorEnv, recording: Recording, seed: int) -> Demonstration:
+    """One episode of the control loop in a robot of one row; the recording's demonstrator acts."""
+    env = robot.envs[0]
+    policy = DemonstratorPolicy(env, recording.demonstrator)
     settings = LoopSettings(max_ticks=env.max_steps)
     listeners = [recording.note]
     run(robot, policy, ImmediatePlanner(policy), VirtualClock(), [seed], settings, listeners)
@@ -166,16 +170,20 @@ class Recording:
         """
         for name, values in tick.observation.items():
             self.columns[name].append(np.array(values[0]))
-        self.columns["action"].append(np.asarray(self.demonstrator.intended, np.float32))
+        self.columns["action"].append(np.asarray(self.choose_action(tick), np.float32))
         self.columns["reward"].append(np.asarray(tick.feedback.reward[0], np.float32))
         self.columns["success"].append(np.asarray(tick.feedback.success[0], np.bool_))
         self.score = float(tick.feedback.score[0])
         self.reports_success = tick.feedback.fulfilled(0) is not None
 
+    def choose_action(self, tick: Tick) -> FloatArray:
+        """The action (A,) to write down: the intended one."""
+        return self.demonstrator.intended
+
     def finish(self) -> Demonstration:
-        """The episode, (n, ...) of every key."""
+        """The episode, (n, ...) of every key; it succeeded where a turn of it did."""
         arrays = {name: np.stack(values) for name, values in self.columns.items()}
-        success = bool(arrays["success"][-1])
+        success = bool(arrays["success"].any())
         return Demonstration(arrays, success, self.score, self.reports_success)
 
 

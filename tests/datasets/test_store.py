@@ -70,12 +70,16 @@ def test_given_timestamps_and_extras_are_kept(tmp_path, specs, episode_maker):
         "timestamp": np.array([0, 0.1, 0.25, 0.3, 0.4]),
         "reward": np.ones(5),
         "success": np.arange(5) == 4,
+        "score": np.linspace(0, 1, 5),
+        "explored": np.ones(5, bool),
     }
     store.append({**episode, **extras})
     read = Store.open(store.path).episode(0)
     np.testing.assert_array_equal(read["timestamp"], extras["timestamp"])
     np.testing.assert_array_equal(read["success"], extras["success"])
-    assert read["reward"].dtype == np.float32
+    assert read["reward"].dtype == read["score"].dtype == np.float32
+    assert read["explored"].dtype == np.bool_
+    assert read["explored"].all()
     with pytest.raises(DataError, match=r"episode 1 has the extras \['timestamp'\].*'reward'"):
         store.append(episode)
     assert len(Store.open(store.path).lengths) == 1

@@ -1,0 +1,83 @@
+"""Play around a checkpoint: the words that ask for it, and the store that comes of it."""
+
+import json
+
+import numpy as np
+import pytest
+from hotstart.cli import main
+from hotstart.datasets.arrays import Arrays
+from hotstart.datasets.store import Store
+from hotstart.envs.demonstrators.demonstrate import demonstrate, make_demonstrator
+from hotstart.envs.gate import GateEnv
+from hotstart.spec import Horizon
+
+TASK = {
+    "name": "gate",
+    "env": "gate",
+    "options": {"width": 0.3},
+    "obs_keys": ["state"],
+    "max_steps": 30,
+}
+
+
+@pytest.fixture(scope="module")
+def base(tiny_model, tmp_path_factory):
+    """The checkpoint of an untrained policy for a wide gate."""
+    from hotstart.policy import checkpoint
+
+    env = GateEnv()
+    shown = demonstrate(env, make_demonstrator("gate", 0.1), 0).arrays
+    episode = {name: shown[name] for name in ("state", "action")}
+    data = Arrays([episode], env.rate_hz, env.action_spec, env.obs_spec)
+    folder = tmp_path_factory.mktemp("base")
+    model = tiny_model(dataset=data, horizon=Horizon(observed=2, planned=20, executed=16))
+    checkpoint.save(folder / "c", model, {"task": TASK, "rate_hz": env.rate_hz})
+    return folder / "c"
+
+
+def collect(base, out, *words):
+    return main(["collect", str(out), f"demonstrator={base}", "play.on=true", "workers=0", *words])
+
+
+def test_play_takes_the_checkpoints_task_and_holds_failures(base, tmp_path, capsys):
+    out = tmp_path / "play.zarr"
+    assert collect(base, out, "episodes=6") == 0
+    store = Store.open(out)
+    assert store.task == "gate"
+    assert store.attrs["options"] == {"width": 0.3}
+    assert '"max_steps": 30' in store.attrs["source"]
+    assert '"hold_ticks": 10' in store.attrs["source"]
+    assert f"next: hotstart data info {out}" in capsys.readouterr().out
+    kinds = []
+    outcomes = set()
+    for number in range(6):
+        episode = store.episode(number)
+        kinds.append(np.unique(episode["explored"]).tolist())
+        outcomes.add(bool(episode["success"].any()))
+    assert kinds.count([False]) + kinds.count([True]) == 6
+    assert [False] in kinds
+    assert outcomes == {True, False}
+    assert len(store) == store.lengths.sum() == len(store.array("score"))
+    before = store.content_hash()
+    assert collect(base, out, "episodes=7") == 0  # goes on
+    assert json.loads((out / "seeds.json").read_text()) == list(range(7))
+    assert collect(base, tmp_path / "again.zarr", "episodes=6") == 0
+    assert Store.open(tmp_path / "again.zarr").content_hash() == before
+
+
+def test_words_that_contradict_play_are_refused(base, tmp_path, capsys):
+    out = tmp_path / "play.zarr"
+    for words, said in (
+        (["keep=success"], "play holds failures too: leave keep out"),
+        (["noise=0.1"], "say the largest as play.noise"),
+        (["task.max_steps=9"], "task.max_steps needs its task beside it"),
+        (["play.undisturbed=0.9"], "together they must be at most 1"),
+        (["play.hold_ticks=0"], "at least 1 and 0 are wanted"),
+        (["play.noise=-1"], "a finite number from 0 on"),
+        (["play.hold_chance=2"], "play.hold_chance is 2.0; a share"),
+    ):
+        assert collect(base, out, *words) == 2
+        assert said in capsys.readouterr().err
+    assert collect("scripted", out) == 2
+    assert "demonstrator is scripted; play.on=true records play" in capsys.readouterr().err
+    assert not out.exists()
