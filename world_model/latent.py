@@ -1,0 +1,430 @@
+"""A latent world model of pictures and states: a filter, priors that imagine, and decoders.
+
+States are carried as numbers beside the latents: a step decodes their change since the frame
+before, and the sum goes into the next step. Absolute states decoded from latents miss by
+centimetres. Nothing is drawn when it imagines.
+
+Letters: B rows, L steps, A numbers of an action, S numbers of all states, H width of h, G
+categoricals of C classes, M members, F = H + G C.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..spec import ActionSpec, ConfigError, IntArray, ObsSpec, option, shorten
+from .base import Jump, State, WorldModel
+from .pictures import PictureDecoder, PictureEncoder, as_bytes, check_sizes
+from .play import Play
+from .rssm import Heads, Recurrence, draw, symlog, take_mean, take_mode
+
+Pick = Literal["mean", "mode"]
+FARTHEST = 30.0
+"""A state changes in a step by at most so many standard deviations of its changes."""
+STILL = 1e-6
+"""A state whose changes have a smaller standard deviation never changes."""
+_CARRIED = ("h", "z", "values")
+"""Names of a belief's parts in a state."""
+FRAMES, ROWS = 512, 64
+"""Pictures that are encoded, and episodes that are filtered, at a time."""
+
+
+@dataclass(frozen=True)
+class LatentOptions:
+    """The parts of a latent model."""
+
+    hidden: int = option(128, "width of the recurrent state, and of hidden layers")
+    groups: int = option(8, "categoricals of the latent")
+    classes: int = option(8, "classes of each categorical")
+    members: int = option(3, "priors on one recurrent trunk; how they differ says what is unknown")
+    channels: int = option(24, "channels of the first layer that reads pictures")
+    pick: Pick = option("mean", "latents of imagined steps: the mean, or the likeliest class")
+    unseen: Sequence[str] = option(
+        (), "states that are learned and decoded, but that no filter reads"
+    )
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for options that cannot be."""
+        for name in ("hidden", "groups", "classes", "members", "channels"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.pick not in get_args(Pick):
+            choices = ", ".join(get_args(Pick))
+            raise ConfigError(f"pick is {shorten(self.pick)}; choose one of {choices}")
+
+
+@dataclass(frozen=True)
+class Belief:
+    """What is believed of rows (...) at one step: `change` of `values` since the step before."""
+
+    h: Tensor  # (..., H)
+    z: Tensor  # (..., G C)
+    values: Tensor  # (..., S) in the observation's units
+    change: Tensor  # (..., S)
+
+    def pick_rows(self, index: Tensor) -> Belief:
+        """The rows `index` of the first axis."""
+        return Belief(self.h[index], self.z[index], self.values[index], self.change[index])
+
+
+@dataclass(frozen=True)
+class Imagined:
+    """A belief one action later, and what each member says of it."""
+
+    belief: Belief
+    log_shares: Tensor  # (M, B, G, C) of the priors
+    changes: Tensor  # (M, B, S) in standard deviations of a change
+
+
+class LatentModel(WorldModel):
+    """A recurrent state-space model with categorical latents, whose ensemble is of its priors.
+
+    Observations hold pictures, states or both; instructions are passed on as they are.
+    """
+
+    centre: Tensor  # (S,) of the states
+    scale: Tensor  # (S,)
+    change_scale: Tensor  # (S,) 0 for what never changes
+    action_centre: Tensor  # (A,)
+    action_scale: Tensor  # (A,)
+    seen: Tensor  # (S,) which states the filter reads
+
+    def __init__(
+        self,
+        obs_spec: ObsSpec,
+        action_spec: ActionSpec,
+        rate_hz: float,
+        jump: int,
+        options: LatentOptions | None = None,
+    ) -> None:
+        """Raises ConfigError for observations that it cannot read."""
+        super().__init__()
+        self.options = options or LatentOptions()
+        self.obs_spec, self.action_spec = obs_spec, action_spec
+        self.rate_hz, self.jump = rate_hz, jump
+        self.members = self.options.members
+        self.cameras = _names(obs_spec, "image")
+        self.states = _names(obs_spec, "state")
+        self.words = _names(obs_spec, "language")
+        self._check()
+        self.widths = [math.prod(obs_spec.keys[name].shape) for name in self.states]
+        self._add_statistics()
+        self._add_networks()
+
+    def _check(self) -> None:
+        check_sizes({name: self.obs_spec.keys[name] for name in self.cameras})
+        for name in self.options.unseen:
+            if name not in self.states:
+                raise ConfigError(
+                    f"unseen names {shorten(name)}; the states are {shorten(list(self.states))}"
+                )
+        if not self.cameras and set(self.options.unseen) >= set(self.states):
+            raise ConfigError("a latent model needs a picture or a state that it may read")
+
+    def _add_statistics(self) -> None:
+        """Buffers of what the data says; `fit_statistics` fills them."""
+        width, actions = sum(self.widths), self.action_spec.width
+        for name in ("centre", "scale", "change_scale"):
+            self.register_buffer(name, torch.ones(width))
+        self.register_buffer("action_centre", torch.zeros(actions))
+        self.register_buffer("action_scale", torch.ones(actions))
+        seen = [
+            torch.full((count,), name not in self.options.unseen)
+            for name, count in zip(self.states, self.widths, strict=True)
+        ]
+        self.register_buffer("seen", torch.cat([torch.zeros(0, dtype=torch.bool), *seen]))
+
+    def _add_networks(self) -> None:
+        """Layers, with torch's own seed."""
+        options = self.options
+        read = 2 * int(self.seen.sum())  # where they are, and their change
+        embed = options.hidden
+        self.picture_encoders = nn.ModuleList()
+        self.picture_decoders = nn.ModuleList()
+        features = options.hidden + options.groups * options.classes
+        for name in self.cameras:
+            shape = self.obs_spec.keys[name].shape
+            self.picture_encoders.append(PictureEncoder(shape, options.channels, embed))
+            self.picture_decoders.append(PictureDecoder(shape, options.channels, features))
+        self.state_encoder = None
+        if read:
+            self.state_encoder = nn.Sequential(
+                nn.Linear(read, options.hidden), nn.SiLU(), nn.Linear(options.hidden, embed)
+            )
+        self.core = Recurrence(
+            read + self.action_spec.width,
+            embed,
+            options.hidden,
+            options.groups,
+            options.classes,
+            options.members,
+        )
+        self.change_heads = Heads(options.members, features, options.hidden, sum(self.widths))
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.centre.device
+
+    def fit_statistics(self, play: Play, episodes: IntArray) -> None:
+        """Take scales, and the mean pictures, from these episodes of a play."""
+        steps = np.flatnonzero(np.isin(play.episode_of, episodes))
+        values = self.join_values(play, steps)
+        within = np.diff(steps) == 1
+        within &= np.diff(play.episode_of[steps]) == 0
+        changes = values.diff(dim=0)[torch.from_numpy(within)]
+        scale, change_scale = values.std(0), changes.std(0)
+        self.centre.copy_(values.mean(0))
+        self.scale.copy_(torch.where(scale > STILL, scale, 1.0))
+        self.change_scale.copy_(torch.where(change_scale > STILL, change_scale, 0.0))
+        actions = torch.as_tensor(play.actions[steps], dtype=torch.float32)
+        self.action_centre.copy_(actions.mean(0))
+        self.action_scale.copy_(actions.std(0).clamp_min(STILL))
+        for name, decoder in zip(self.cameras, self.picture_decoders, strict=True):
+            mean = play.observations[name][steps].mean(0) / 255
+            decoder.get_buffer("mean").copy_(torch.as_tensor(mean))
+
+    # ---------------------------------------------------------------- what goes in
+
+    def join_values(self, play: Play, steps: IntArray) -> Tensor:
+        """All states of recorded steps (...), joined: float32 (..., S)."""
+        parts = [torch.zeros(*steps.shape, 0)]
+        for name in self.states:
+            values = torch.as_tensor(play.observations[name][steps], dtype=torch.float32)
+            parts.append(values.flatten(steps.ndim))
+        return torch.cat(parts, -1)
+
+    def embed_pictures(self, pictures: Mapping[str, Tensor]) -> Tensor:
+        """Pictures of all cameras, name -> uint8 (..., H, W, C), to what they show (..., H)."""
+        embedded = None
+        for name, encoder in zip(self.cameras, self.picture_encoders, strict=True):
+            axes = pictures[name].shape[:-3]
+            part = encoder(pictures[name].flatten(0, -4)).unflatten(0, axes)
+            if embedded is None:
+                embedded = part
+            else:
+                embedded = embedded + part
+        if embedded is None:
+            raise ConfigError("the observation holds no pictures")
+        return embedded
+
+    def embed(self, pictures: Tensor | None, values: Tensor, change: Tensor) -> Tensor:
+        """What an observation holds (..., H): embedded pictures, if any, and its states, if any."""
+        if self.state_encoder is None:
+            if pictures is None:
+                raise ConfigError("the observation holds neither pictures nor states to read")
+            return pictures
+        embedded = self.state_encoder(self._read_values(values, change))
+        if pictures is None:
+            return embedded
+        return embedded + pictures
+
+    def _read_values(self, values: Tensor, change: Tensor) -> Tensor:
+        """What the filter reads of states (..., S): where they are, and how they change."""
+        return torch.cat((self._normalize(values), self._normalize_change(change)), -1)
+
+    def _normalize(self, values: Tensor) -> Tensor:
+        return symlog((values - self.centre) / self.scale)[..., self.seen]
+
+    def _normalize_change(self, change: Tensor) -> Tensor:
+        scale = torch.where(self.change_scale > 0, self.change_scale, 1.0)
+        return symlog(change / scale)[..., self.seen]
+
+    def _join_inputs(self, belief: Belief, actions: Tensor) -> Tensor:
+        """What goes into the GRU with actions (..., A): they, and the states they began from."""
+        shown = (actions.to(self.centre) - self.action_centre) / self.action_scale
+        return torch.cat((self._read_values(belief.values, belief.change), shown), -1)
+
+    # ---------------------------------------------------------------- filter and imagination
+
+    def filter_steps(
+        self,
+        embedded: Tensor,
+        values: Tensor,
+        change: Tensor,
+        actions: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Belief, Tensor]:
+        """Follow recorded steps (B, L, ...) from a zero state.
+
+        `embedded` (B, L, H) describes the observations. Latents are drawn from the posterior with a
+        generator, picked without. Returns the beliefs (B, L, ...) and the posterior's
+        log-probabilities (B, L, G, C).
+        """
+        rows, steps = embedded.shape[:2]
+        inputs = self._join_inputs(Belief(embedded, embedded, values, change), actions)
+        h = embedded.new_zeros(rows, self.options.hidden)
+        hidden, latents = [], []
+        posteriors = []
+        for step in range(steps):
+            log_shares = self.core.judge(h, embedded[:, step])
+            if generator is None:
+                z = self._pick(log_shares)
+            else:
+                z = draw(log_shares, generator)
+            hidden.append(h)
+            latents.append(z)
+            posteriors.append(log_shares)
+            h = self.core.advance(h, z, inputs[:, step])
+        belief = Belief(torch.stack(hidden, 1), torch.stack(latents, 1), values, change)
+        return belief, torch.stack(posteriors, 1)
+
+    def imagine(self, belief: Belief, actions: Tensor, member: Tensor) -> Imagined:
+        """One action (B, A) ahead of beliefs (B, ...); `member` (B,) moves each row."""
+        h = self.core.advance(belief.h, belief.z, self._join_inputs(belief, actions))
+        log_shares = self.core.foresee(h)
+        z = self._pick(log_shares)  # (M, B, G C)
+        changes = self.predict_changes(h, z)
+        rows = torch.arange(len(h), device=h.device)
+        change = changes[member, rows] * self.change_scale
+        moved = Belief(h, z[member, rows], belief.values + change, change)
+        return Imagined(moved, log_shares, changes)
+
+    def predict_changes(self, h: Tensor, z: Tensor) -> Tensor:
+        """Every member's change of the states (M, B, S) [standard deviations of a change].
+
+        From h (B, H), and from latents z that all share (B, G C) or one each (M, B, G C).
+        """
+        shared = h.expand(*z.shape[:-1], -1)
+        return self.change_heads(torch.cat((shared, z), -1)).clamp(-FARTHEST, FARTHEST)
+
+    def decode_pictures(self, h: Tensor, z: Tensor) -> dict[str, Tensor]:
+        """Pictures (B, height, width, C) of 0 to 1, not clamped, from h (B, H), z (B, G C)."""
+        features = torch.cat((h, z), -1)
+        decoders = zip(self.cameras, self.picture_decoders, strict=True)
+        return {name: decoder(features) for name, decoder in decoders}
+
+    def _pick(self, log_shares: Tensor) -> Tensor:
+        if self.options.pick == "mode":
+            return take_mode(log_shares)
+        return take_mean(log_shares)
+
+    def _measure_spread(self, imagined: Imagined) -> Tensor:
+        """How far the members lie apart (B,), over latents and over states that move."""
+        latents = imagined.log_shares.exp().flatten(2)
+        changes = imagined.changes[..., self.change_scale > 0]
+        said = torch.cat((latents * math.sqrt(self.options.classes), changes), -1)
+        return said.var(0, correction=0).mean(-1).sqrt()
+
+    # ---------------------------------------------------------------- the interface
+
+    @torch.no_grad()
+    def encode(self, play: Play) -> State:
+        """The filtered belief of every step, and how old its episode is."""
+        pieces = [self._filter_episodes(play, rows) for rows in _split_rows(play)]
+        state = {}
+        for name in _CARRIED:
+            state[name] = torch.cat([piece[name] for piece in pieces])
+        age = np.arange(len(play)) - play.first[play.episode_of]
+        state["age"] = torch.as_tensor(age, device=self.device)
+        for name in self.words:
+            state[name] = torch.as_tensor(play.observations[name], device=self.device)
+        return state
+
+    def begin(self, encoded: Mapping[str, Tensor], index: Tensor) -> State:
+        """The beliefs at steps `index` (B,) and before; an episode's first is repeated."""
+        back = torch.arange(self._kept - 1, -1, -1, device=index.device)
+        steps = index[:, None] - torch.minimum(back[None], encoded["age"][index][:, None])
+        state = {name: encoded[name][steps] for name in _CARRIED}
+        state.update({name: encoded[name][index] for name in self.words})
+        return state
+
+    def step(self, state: State, actions: Tensor, member: Tensor) -> Jump:
+        """Ta steps of the priors; the disagreement is the mean over them."""
+        trail = Belief(state["h"], state["z"], state["values"], state["values"])
+        now = trail.values[:, -1]
+        belief = Belief(trail.h[:, -1], trail.z[:, -1], now, now - trail.values[:, -2])
+        beliefs, spreads = [], []
+        for number in range(actions.shape[1]):
+            imagined = self.imagine(belief, actions[:, number], member)
+            belief = imagined.belief
+            beliefs.append(belief)
+            spreads.append(self._measure_spread(imagined))
+        moved = dict(state)
+        for name in _CARRIED:
+            new = torch.stack([getattr(each, name) for each in beliefs], 1)
+            moved[name] = torch.cat((state[name], new), 1)[:, -self._kept :]
+        return Jump(moved, torch.stack(spreads).mean(0))
+
+    def decode(self, state: State, frames: int) -> dict[str, Tensor]:
+        """Pictures from the latents, states as they were carried; raises ConfigError for too many.
+
+        The last Ta frames are kept, or 2 where Ta is 1.
+        """
+        if not 1 <= frames <= self._kept:
+            raise ConfigError(
+                f"{frames} frames are asked of a latent model; it keeps the last {self._kept}"
+            )
+        h, z = state["h"][:, -frames:], state["z"][:, -frames:]
+        seen = self.decode_pictures(h.flatten(0, 1), z.flatten(0, 1))
+        decoded = {}
+        for name, picture in seen.items():
+            decoded[name] = as_bytes(picture).unflatten(0, h.shape[:2])
+        values = state["values"][:, -frames:].split(self.widths, -1)
+        for name, value in zip(self.states, values, strict=True):
+            decoded[name] = value.unflatten(-1, self.obs_spec.keys[name].shape or (1,))
+        for name in self.words:
+            decoded[name] = state[name][:, None].expand(-1, frames, -1)
+        return {name: decoded[name] for name in self.obs_spec.keys}
+
+    def features(self, state: State) -> Tensor:
+        """h, z and the normalised states that the filter reads, (B, F + seen)."""
+        values = self._normalize(state["values"][:, -1])
+        return torch.cat((state["h"][:, -1], state["z"][:, -1], values), -1)
+
+    @property
+    def _kept(self) -> int:
+        """Steps that a state holds: those of a chunk, and two at least, for the change."""
+        return max(self.jump, 2)
+
+    def _filter_episodes(self, play: Play, episodes: IntArray) -> State:
+        """Belief of every step of neighbouring episodes, name -> (n, ...)."""
+        first = play.first[episodes]
+        lengths = play.episode_ends[episodes] - first
+        offsets = np.arange(lengths.max())
+        inside = offsets < lengths[:, None]
+        steps = first[:, None] + np.minimum(offsets, lengths[:, None] - 1)
+        before = np.maximum(steps - 1, first[:, None])
+        values = self.join_values(play, steps).to(self.device)
+        change = values - self.join_values(play, before).to(self.device)
+        flat = np.arange(first[0], play.episode_ends[episodes[-1]])
+        pictures = self._embed_recorded(play, flat)
+        if pictures is not None:
+            pictures = pictures[torch.as_tensor(steps - first[0], device=self.device)]
+        actions = torch.as_tensor(play.actions[steps], device=self.device)
+        embedded = self.embed(pictures, values, change)
+        belief, _ = self.filter_steps(embedded, values, change, actions)
+        kept = torch.as_tensor(inside, device=self.device)
+        return {name: getattr(belief, name)[kept] for name in _CARRIED}
+
+    def _embed_recorded(self, play: Play, steps: IntArray) -> Tensor | None:
+        """What is seen in the pictures of steps (n,), in pieces, (n, H)."""
+        if not self.cameras:
+            return None
+        parts = []
+        for first in range(0, len(steps), FRAMES):
+            piece = steps[first : first + FRAMES]
+            shown: dict[str, Tensor] = {}
+            for name in self.cameras:
+                pictures = play.observations[name][piece]
+                shown[name] = torch.as_tensor(pictures, device=self.device)
+            parts.append(self.embed_pictures(shown))
+        return torch.cat(parts)
+
+
+def _split_rows(play: Play) -> Iterator[IntArray]:
+    """Neighbouring episodes that are filtered together."""
+    count = len(play.episode_ends)
+    for first in range(0, count, ROWS):
+        yield np.arange(first, min(first + ROWS, count))
+
+
+def _names(obs_spec: ObsSpec, kind: str) -> tuple[str, ...]:
+    return tuple(name for name, key in obs_spec.keys.items() if key.kind == kind)
