@@ -29,6 +29,7 @@ OWN = (
 )
 """Options of this verb that an evaluation gets from here, or not at all."""
 START = "inference.start_noise="
+SOLVER = "solver@inference.solver="
 BASE = "base"
 TUNED = "tuned"
 CONTROLS = {"base zero start": 0.0, "base half start": 0.5}
@@ -65,18 +66,18 @@ def plan_contest(config: Mapping[str, Any], folder: Path) -> Contest:
     others: dict[str, list[Contender]] = {}
     for name in config["others"]:
         chosen = [*keep_arguments(words, ("inference",)), *choose_sampler(name)]
-        pair = _compose_pair(name, chosen, config, folder)
+        pair = _compose_pair(name, chosen, chosen, config, folder)
         if pair[0].config["inference"] != config["inference"]:
             others[name] = pair
     for name in config["other_tasks"]:
         chosen = [*keep_arguments(words, ("task",)), *f"task={name}".split()]
-        others[name] = _compose_pair(name, chosen, config, folder)
+        others[name] = _compose_pair(name, chosen, choose_search(chosen, config), config, folder)
     return Contest(_list_own(words, config, folder), others)
 
 
 def _list_own(words: Sequence[str], config: Mapping[str, Any], folder: Path) -> list[Contender]:
     """The base, its controls, and the tuned policy."""
-    base, tuned = _compose_pair("", words, config, folder)
+    base, tuned = _compose_pair("", words, choose_search(words, config), config, folder)
     controls: list[Contender] = []
     if config["controls"]:
         kept = [word for word in words if not word.startswith(START)]
@@ -87,14 +88,35 @@ def _list_own(words: Sequence[str], config: Mapping[str, Any], folder: Path) -> 
     return [base, *controls, tuned]
 
 
+def choose_search(words: Sequence[str], config: Mapping[str, Any]) -> list[str]:
+    """The words with the search that a method's values are for; of other methods as they are.
+
+    It draws plans with the sampler's own solver and steps. A fresh sampler that is not ddim is
+    named after its solver.
+    """
+    search = config["method"].get("search")
+    if not search:
+        return [*words]
+    kept = [word for word in words if not word.startswith(("inference=", "inference.steps="))]
+    kept += [f"inference={search}", f"inference.steps={config['inference']['steps']}"]
+    solver = config["choices"]["inference"]
+    if solver != "ddim" and not any(word.startswith(SOLVER) for word in words):
+        kept.append(f"{SOLVER}{solver}")
+    return kept
+
+
 def _compose_pair(
-    name: str, words: Sequence[str], config: Mapping[str, Any], folder: Path
+    name: str,
+    words: Sequence[str],
+    tuned: Sequence[str],
+    config: Mapping[str, Any],
+    folder: Path,
 ) -> list[Contender]:
-    """The base and the tuned policy with the same words."""
+    """The base with these words, and the policy that was tuned with its own."""
+    chosen = ((BASE, config["checkpoint"], words), (TUNED, folder, tuned))
     pair: list[Contender] = []
-    for who, place in ((BASE, config["checkpoint"]), (TUNED, folder)):
-        chosen = [write_path(place), *words]
-        pair.append(_compose(f"{who} {name}".strip(), chosen, config, folder))
+    for who, place, own in chosen:
+        pair.append(_compose(f"{who} {name}".strip(), [write_path(place), *own], config, folder))
     return pair
 
 
@@ -113,6 +135,7 @@ def check_contest(contest: Contest, config: Mapping[str, Any]) -> None:
     """Raise ConfigError, before anything is tuned, where the base cannot be evaluated so."""
     model, meta = checkpoint.load(config["checkpoint"])
     for name, group in {"": contest.own, **contest.others}.items():
+        build_sampler(group[-1].config["inference"])
         for contender in group[:-1]:
             sampler = build_sampler(contender.config["inference"])
             policy = DiffusionPolicy(model, sampler, config["executed"])

@@ -21,7 +21,13 @@ from ..finetuning.outcome import (
 from ..finetuning.progress import find_gains, read_curve
 from ..policy import checkpoint
 from ..policy.training.metrics import read_metrics
-from .after_finetuning import Contest, evaluate_all, keep_words, write_comparison
+from .after_finetuning import (
+    Contest,
+    choose_search,
+    evaluate_all,
+    keep_words,
+    write_comparison,
+)
 from .curves import tuning_curve
 from .drawing import to_png
 from .entries import Entry
@@ -138,7 +144,8 @@ def draw_curve(folder: Path, outcome: Finetuned | None = None) -> Path:
 
 def list_next(config: Mapping[str, Any], folder: Path) -> dict[str, str]:
     """What to do next, by what it is for."""
-    words = [write_path(folder), *keep_words(config), write_option("video", folder / "videos")]
+    own = choose_search(keep_words(config), config)
+    words = [write_path(folder), *own, write_option("video", folder / "videos")]
     more = [word for word in config["arguments"] if not word.startswith(ITERATIONS)]
     iterations = 2 * config["method"]["iterations"]
     return {

@@ -13,16 +13,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..policy.diffusion_policy import DiffusionPolicy
 from ..policy.model import PolicyModel
 from ..policy.residual import Residual, make_layers
 from ..policy.samplers.base import Sampler
 from ..seeds import Purpose, torch_seed
 from ..spec import ConfigError, IntArray, option
+from .recording import RecordingPolicy
 from .replay import Chunks, link_chunks
 from .rollouts import Collector
 from .tuner import MethodSettings, Setup, Tuner
@@ -207,7 +206,7 @@ class ResidualTuner(Tuner[ResidualSettings]):
         return residual(tokens, base.unflatten(1, residual.shape)).flatten(1)
 
 
-class ExploringPolicy(DiffusionPolicy):
+class ExploringPolicy(RecordingPolicy):
     """The policy with noise on its corrections; it records what it planned for which row."""
 
     def __init__(
@@ -221,7 +220,6 @@ class ExploringPolicy(DiffusionPolicy):
         """`std` is that of the noise [normalised units]."""
         super().__init__(model, sampler, executed)
         self.std, self.generator = std, generator
-        self._recorded: list[tuple[IntArray, dict[str, Tensor]]] = []
 
     def correct_plan(self, rows: IntArray, plan: Tensor, tokens: Tensor) -> Tensor:
         """The normalised plan (R, T, A') with a noisy correction of its chunk."""
@@ -230,22 +228,8 @@ class ExploringPolicy(DiffusionPolicy):
         base = plan[:, residual.chunk]
         noise = self.std * torch.randn(base.shape, generator=self.generator)
         correction = (residual(tokens, base) + noise).clamp(-residual.scale, residual.scale)
-        recorded = {"tokens": tokens, "base": base, "correction": correction}
-        self._recorded.append((rows, recorded))
+        self.record(rows, tokens=tokens, base=base, correction=correction)
         return residual.add(plan, correction)
-
-    def join(self, chunks: int, rows: int) -> dict[str, Tensor]:
-        """All that was recorded, flattened: name -> (N, B, ...), chunk by chunk of each row."""
-        done = np.zeros(rows, np.int64)
-        joined: dict[str, Tensor] = {}
-        for chosen, recorded in self._recorded:
-            for name, values in recorded.items():
-                flat = values.flatten(1)
-                if name not in joined:
-                    joined[name] = torch.zeros(chunks, rows, flat.shape[1])
-                joined[name][done[chosen], chosen] = flat
-            done[chosen] += 1
-        return joined
 
 
 def add_residual(

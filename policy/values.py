@@ -20,6 +20,9 @@ class ChunkValues(nn.Module):
     The chunk is the `steps` action steps of a plan from `first` on.
     """
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(
         self,
         features: int,
@@ -42,6 +45,8 @@ class ChunkValues(nn.Module):
             raise ConfigError(f"the value ensemble has {members} members; one at least is wanted")
         self.chunk = cut_chunk("value ensemble", planned, first, steps)
         self.members = members
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("scale", torch.ones(()))
         self.layers = nn.Sequential(
             MemberLinear(members, features + steps * width, hidden),
             nn.LayerNorm(hidden, elementwise_affine=False),
@@ -56,7 +61,12 @@ class ChunkValues(nn.Module):
         """Returns (R, M) of normalised chunks (R, steps, A'); tokens (R, K, E)."""
         features = torch.cat((tokens.flatten(1), chunk.flatten(1)), 1)
         said = self.layers(features.expand(self.members, -1, -1))  # (M, R, 1)
-        return said.squeeze(2).transpose(0, 1)
+        return self.mean + self.scale * said.squeeze(2).transpose(0, 1)
+
+    def fit_scale(self, returns: Tensor) -> None:
+        """Let the layers say returns in standard deviations of these (P,), from their mean."""
+        self.mean.copy_(returns.mean())
+        self.scale.copy_(returns.std(correction=0).clamp_min(1e-6))
 
 
 class MemberLinear(nn.Module):

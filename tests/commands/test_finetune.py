@@ -3,11 +3,16 @@ import json
 import av
 import pytest
 from hotstart.cli import main
-from hotstart.commands.after_finetuning import choose_noise
+from hotstart.commands.after_finetuning import choose_noise, choose_search, plan_contest
+from hotstart.commands.finetuned import list_next
+from hotstart.configs.compose import compose_config
 from hotstart.finetuning.ledger import PURPOSES
 from hotstart.finetuning.outcome import load_finetuned
 from hotstart.policy import checkpoint
 from hotstart.policy.denoisers.split import SplitNetwork
+from hotstart.policy.diffusion_policy import build_sampler
+from hotstart.policy.samplers.best_of import BestOf
+from hotstart.policy.samplers.fresh import Fresh
 from hotstart.spec import DataError
 
 from .test_pipeline import pusht_run  # noqa: F401  the same tiny run
@@ -116,6 +121,34 @@ def test_the_base_with_less_starting_noise_stands_beside_every_gain(tuned):
 )
 def test_controls_have_less_noise_than_the_sampler_that_was_tuned_for(inference, noise):
     assert list(choose_noise(inference).values()) == noise
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "words", "chosen"),
+    [
+        ("ddim", 10, ["task=gate"], ["inference.steps=10"]),
+        ("ddim", 3, ["inference=ddim", "inference.steps=3"], ["inference.steps=3"]),
+        ("ddpm", 100, ["inference=ddpm"], ["inference.steps=100", "solver@inference.solver=ddpm"]),
+        ("ddpm", 9, ["solver@inference.solver=plms"], ["inference.steps=9"]),
+    ],
+)
+def test_a_search_draws_plans_as_the_sampler_did(name, steps, words, chosen):
+    config = {"choices": {"inference": name}, "inference": {"steps": steps}, "method": {}}
+    assert choose_search(words, config) == words
+    config["method"] = {"search": "best_of"}
+    kept = [word for word in words if not word.startswith("inference")]
+    assert choose_search(words, config) == [*kept, "inference=best_of", *chosen]
+
+
+def test_the_values_of_a_policy_are_compared_by_a_search(tmp_path):
+    words = ["base", "task=gate", "method=values", "controls=false", "inference.start_noise=0.5"]
+    config = compose_config("finetune", words)
+    own = plan_contest(config, tmp_path).own
+    base, tuned = (build_sampler(each.config["inference"]) for each in own)
+    assert isinstance(base, Fresh)
+    assert isinstance(tuned, BestOf)
+    assert base.start_noise == tuned.start_noise == 0.5
+    assert "inference=best_of" in list_next(config, tmp_path)["Watch the tuned policy:"]
 
 
 def test_the_tuned_policy_is_a_checkpoint_like_any_other(tuned, tmp_path, capsys):

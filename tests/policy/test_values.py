@@ -38,6 +38,9 @@ def test_a_member_is_a_network_of_its_own():
             else:
                 x = nn.functional.linear(x, layer.weight[member].T, layer.bias[member, 0])
         torch.testing.assert_close(said[:, member], x[:, 0])
+    values.fit_scale(torch.tensor([1.0, 3.0, 8.0, 8.0]))
+    deviation = 9.5**0.5
+    torch.testing.assert_close(values(tokens, chunk), 5 + deviation * said)
 
 
 def test_a_plan_counts_as_the_least_that_a_member_says_of_its_chunk(valued):
