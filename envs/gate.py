@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spec import ActionDim, ActionSpec, FloatArray, ObsKey, ObsSpec
+from ..spec import ActionDim, ActionSpec, FloatArray, ObsKey, ObsPart, ObsSpec
 from .base import Observations, TaskEnv
 
 RATE_HZ = 10.0
@@ -23,6 +23,11 @@ START_X, GOAL_X = -0.4, 0.4
 NEAR_M = 0.08
 """How near to the goal the task is fulfilled."""
 PICTURE_PX = 128
+STATE_PARTS = (
+    ObsPart("point", 2, "position"),
+    ObsPart("gate", 1, "position", "y"),
+    ObsPart("goal", 1, "position", "y"),
+)
 
 
 class GateEnv(TaskEnv):
@@ -45,7 +50,7 @@ class GateEnv(TaskEnv):
             ActionDim("dy", f"{STEP_M} m", absolute=False),
         )
         super().__init__(
-            obs_spec=ObsSpec({"state": ObsKey((4,))}),
+            obs_spec=ObsSpec({"state": ObsKey((4,), parts=STATE_PARTS)}),
             action_spec=ActionSpec(steps),
             action_low=-1.0,
             action_high=1.0,

@@ -20,6 +20,7 @@ from ..spec import (
     ConfigError,
     FloatArray,
     ObsKey,
+    ObsPart,
     ObsSpec,
     text_to_bytes,
     unknown,
@@ -31,6 +32,17 @@ from .snapshots import physics_state, plain_fields, set_physics_state, set_plain
 
 RATE_HZ = 80.0
 STATE = 39
+STATE_PARTS = (
+    ObsPart("hand", 3, "position"),
+    ObsPart("gripper"),
+    ObsPart("object_1", 3, "position"),
+    ObsPart("object_1_rotation", 4, "quaternion"),
+    ObsPart("object_2", 3, "position"),
+    ObsPart("object_2_rotation", 4, "quaternion"),
+    ObsPart("before", 18),  # the same one step before
+    ObsPart("goal", 3, "position"),
+)
+STATE_KEY = ObsKey((STATE,), parts=STATE_PARTS)
 STEP_M = 0.01
 """What an action of 1 moves the hand's goal by."""
 MOST_REWARD = 10.0
@@ -174,7 +186,7 @@ class MetaWorldEnv(TaskEnv):
         else:
             words = {}
         super().__init__(
-            obs_spec=ObsSpec({"state": ObsKey((STATE,)), **words, **self.cameras.keys}),
+            obs_spec=ObsSpec({"state": STATE_KEY, **words, **self.cameras.keys}),
             action_spec=ACTION_SPEC,
             action_low=-1.0,
             action_high=1.0,

@@ -18,7 +18,7 @@ import pymunk
 import shapely
 from numpy.typing import ArrayLike, NDArray
 
-from ..spec import ActionDim, ActionSpec, ConfigError, FloatArray, ObsKey, ObsSpec
+from ..spec import ActionDim, ActionSpec, ConfigError, FloatArray, ObsKey, ObsPart, ObsSpec
 from .base import Observations, TaskEnv
 
 ObsMode = Literal["keypoints", "state", "image"]
@@ -138,13 +138,19 @@ def observation_spec(obs: ObsMode) -> ObsSpec:
     """Keys of the observation: `keypoints` (18,) and `agent_pos` (2,); `state` (6,) with sine and
     cosine of the angle; or `image` (96, 96, 3) and `agent_pos`.
     """
+    agent = ObsPart("agent", 2, "position")
+    agent_key = ObsKey((2,), parts=(agent,))
     if _check_mode(obs) == "keypoints":
-        return ObsSpec({"keypoints": ObsKey((2 * len(KEYPOINTS),)), "agent_pos": ObsKey((2,))})
+        points: list[ObsPart] = []
+        for number in range(len(KEYPOINTS)):
+            points.append(ObsPart(f"keypoint_{number}", 2, "position"))
+        key = ObsKey((2 * len(KEYPOINTS),), parts=tuple(points))
+        return ObsSpec({"keypoints": key, "agent_pos": agent_key})
     if obs == "image":
-        return ObsSpec(
-            {"image": ObsKey((IMAGE_PX, IMAGE_PX, 3), "uint8", "image"), "agent_pos": ObsKey((2,))}
-        )
-    return ObsSpec({"state": ObsKey((6,))})
+        picture = ObsKey((IMAGE_PX, IMAGE_PX, 3), "uint8", "image")
+        return ObsSpec({"image": picture, "agent_pos": agent_key})
+    block = (ObsPart("block", 2, "position"), ObsPart("block_angle", 2, "angle"))
+    return ObsSpec({"state": ObsKey((6,), parts=(agent, *block))})
 
 
 class PushTEnv(TaskEnv):

@@ -17,8 +17,7 @@ from torch import Tensor
 from ..datasets.arrays import Arrays
 from ..datasets.windows import LEAST_STEPS
 from ..policy.normalizer import ACTION
-from ..spec import ActionSpec, FloatArray, IntArray, Observation, ObsSpec
-from .sources import RolloutSource, Turn
+from ..spec import ActionSpec, FloatArray, IntArray, Observation, ObsSpec, RolloutSource, Turn
 
 ENDS = "ends"
 

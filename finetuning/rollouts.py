@@ -15,11 +15,10 @@ from torch import Tensor
 
 from ..policy.diffusion_policy import DiffusionPolicy
 from ..policy.samplers.loop import Transition
-from ..policy.state import PolicyState
-from ..spec import BoolArray, FloatArray, IntArray
+from ..policy.turns import PolicyRows
+from ..spec import BoolArray, FloatArray, IntArray, RolloutSource, Turn
 from .chains import Transitions, keep_trained
 from .critic import Critic, describe_rows
-from .sources import RolloutSource, Turn
 
 
 @dataclass(frozen=True)
@@ -39,11 +38,12 @@ class Rollout:
     done: BoolArray  # (N, B)
     success: BoolArray  # (N, B)
     periods: IntArray  # (N, B) control periods that were run
+    doubtful: BoolArray  # (N, B) chunks of episodes whose outcome is not to be learned from
 
     @property
     def usable(self) -> Tensor:
-        """(N B,) bool: plans that were executed."""
-        return torch.as_tensor((self.periods > 0).reshape(-1))
+        """(N B,) bool: plans that were executed, in episodes whose outcome is not in doubt."""
+        return torch.as_tensor(((self.periods > 0) & ~self.doubtful).reshape(-1))
 
     def count_episodes(self) -> tuple[int, int]:
         """The first episode of every row, and how many of them succeeded.
@@ -61,16 +61,8 @@ class Rollout:
             "success": successes / max(1, episodes),
             "episodes": float(episodes),
             "reward": float(self.reward.sum() / max(1, episodes)),
+            "doubtful": float(self.doubtful.mean()),
         }
-
-
-@dataclass
-class _Rows:
-    """What the rows are at before a chunk."""
-
-    state: PolicyState
-    elapsed: FloatArray  # (B,)
-    has_plan: BoolArray  # (B,)
 
 
 class Collector:
@@ -110,8 +102,7 @@ class Collector:
         """Episodes in all rows; a row goes on with a new one where `seeds` hold another."""
         everyone = np.arange(self.source.rows)
         observation = self.source.begin(everyone, seeds[0].tolist())
-        state = self.policy.observe(self.policy.initial_state(noise.tolist()), observation)
-        rows = _Rows(state, np.zeros(len(everyone)), np.zeros(len(everyone), bool))
+        rows = PolicyRows.begin(self.policy, observation, noise.tolist())
         steps: list[Transitions] = []
         described: list[tuple[Tensor, Tensor]] = []
         turns: list[Turn] = []
@@ -120,7 +111,7 @@ class Collector:
         for number in range(chunks):
             actions, recorded = self._plan(rows, number * len(everyone))
             turn = self.source.step(actions)
-            self._push(rows, turn)
+            rows.push(turn)
             described.append(here)
             turns.append(turn)
             steps += recorded
@@ -147,6 +138,7 @@ class Collector:
             done=np.stack([turn.done for turn in turns]),
             success=np.stack([turn.success for turn in turns]),
             periods=np.stack([turn.steps for turn in turns]),
+            doubtful=_mark_doubtful(turns),
         )
 
     def keep(
@@ -155,53 +147,26 @@ class Collector:
         """What an update needs of one planning call; see `keep_trained`."""
         return keep_trained(trace, level_after, chunk, self.policy.horizon, self.below)
 
-    def _plan(self, rows: _Rows, first: int) -> tuple[FloatArray, list[Transitions]]:
-        """Actions (B, Ta, A) of all rows, and the denoising steps; their plans count from `first`.
-
-        Rows with a plan and rows without are planned apart, so that every recorded loop has the
-        rows that were asked for.
-        """
-        horizon = self.policy.horizon
-        width = self.policy.action_spec.width
-        actions = np.zeros((len(rows.has_plan), horizon.executed, width))
+    def _plan(self, rows: PolicyRows, first: int) -> tuple[FloatArray, list[Transitions]]:
+        """Actions (B, Ta, A) of all rows, and the denoising steps; plans count from `first`."""
+        actions = np.zeros(rows.chunk_shape)
         recorded: list[Transitions] = []
-        for chosen in (np.flatnonzero(rows.has_plan), np.flatnonzero(~rows.has_plan)):
-            if len(chosen) == 0:
-                continue
-            trace: list[Transition] | None = None
-            if self.below > 0:
-                trace = []
-            executed = np.full(len(chosen), horizon.executed)
-            planned = self.policy.plan(rows.state, chosen, executed, trace=trace)
-            rows.state = self.policy.adopt(rows.state, planned)
-            actions[chosen] = planned.actions
+        for planned, trace in rows.plan(self.below > 0):
+            actions[planned.rows] = planned.actions
             if trace is None:
                 continue
             level = torch.as_tensor(planned.plan.level)
-            kept = self.keep(trace, level, torch.as_tensor(first + chosen))
+            kept = self.keep(trace, level, torch.as_tensor(first + planned.rows))
             if kept is not None:
                 recorded.append(kept)
-        rows.has_plan[:] = True
         return actions, recorded
 
-    def _push(self, rows: _Rows, turn: Turn) -> None:
-        """Observe every frame of a turn; a row whose episode was over has nothing new."""
-        for place, frame in enumerate(turn.frames):
-            new = turn.steps > place
-            rows.state = self.policy.observe(rows.state, frame, new=new)
-        rows.elapsed = turn.elapsed.copy()
-
-    def _begin_anew(self, rows: _Rows, over: IntArray, seeds: IntArray) -> None:
+    def _begin_anew(self, rows: PolicyRows, over: IntArray, seeds: IntArray) -> None:
         """Begin new episodes in the rows `over` (R,); seeds (B,)."""
         chosen = seeds[over].tolist()
-        observation = self.source.begin(over, chosen)
-        rows.state = self.policy.reset_rows(rows.state, over, chosen)
-        nothing_new = np.zeros(len(rows.has_plan), bool)
-        rows.state = self.policy.observe(rows.state, observation, new=nothing_new)
-        rows.elapsed[over] = 0.0
-        rows.has_plan[over] = False
+        rows.begin_anew(over, self.source.begin(over, chosen), chosen)
 
-    def _describe(self, rows: _Rows) -> tuple[Tensor, Tensor]:
+    def _describe(self, rows: PolicyRows) -> tuple[Tensor, Tensor]:
         """Condition tokens (B, K, E) and the critic's features (B, F)."""
         if self.critic is None and self.below <= 0:
             nothing = torch.zeros(len(rows.has_plan), 0)
@@ -219,6 +184,19 @@ class Collector:
         if self.critic is None:
             return np.zeros(len(features))
         return self.critic(features).double().numpy()
+
+
+def _mark_doubtful(turns: Sequence[Turn]) -> BoolArray:
+    """(N, B): chunks of the episodes that ended in doubt."""
+    marked = np.zeros((len(turns), len(turns[0].steps)), bool)
+    doubt = np.zeros(marked.shape[1], bool)
+    for number in reversed(range(len(turns))):
+        turn = turns[number]
+        doubt &= ~turn.done
+        if turn.doubtful is not None:
+            doubt |= turn.doubtful
+        marked[number] = doubt
+    return marked
 
 
 def group_seeds(seeds: IntArray, branches: int) -> tuple[IntArray, IntArray]:

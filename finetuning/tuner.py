@@ -24,11 +24,11 @@ from ..policy.samplers.base import Sampler
 from ..policy.training.metrics import MetricsLog
 from ..policy.training.optimizer_state import load_optimizer, pack_optimizer, select_tensors
 from ..seeds import Purpose, numpy_generator, torch_seed
-from ..spec import CheckpointError, ConfigError, IntArray, option, shorten
+from ..spec import CheckpointError, ConfigError, IntArray, RolloutSource, option, shorten
 from ..system.interrupts import Interrupted, stop_flag
 from ..system.versions import versions
 from .ledger import Ledger
-from .sources import Reward, RolloutSource
+from .sources import Reward
 
 FIRST_SEED = 10**6
 """Episodes of fine-tuning have seeds from here on: those below are for evaluation and for data."""

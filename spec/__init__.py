@@ -24,13 +24,16 @@ from .observations import (
     WHOLE_TYPES,
     ObsKey,
     ObsKind,
+    ObsPart,
     ObsSpec,
+    PartKind,
     bytes_to_text,
     text_to_bytes,
 )
 from .options import REQUIRED, option
 from .policy import Executed, Planned, Policy, State
 from .robot import Feedback, Robot, Snapshots, TimedActions, TimedObservation
+from .rollouts import RolloutSource, Turn
 
 __all__ = [
     "FIRST",
@@ -61,14 +64,17 @@ __all__ = [
     "Listener",
     "ObsKey",
     "ObsKind",
+    "ObsPart",
     "ObsSpec",
     "Observation",
+    "PartKind",
     "PlanError",
     "PlanQuery",
     "Planned",
     "Planner",
     "Policy",
     "Robot",
+    "RolloutSource",
     "SilentError",
     "Snapshots",
     "State",
@@ -76,6 +82,7 @@ __all__ = [
     "Tick",
     "TimedActions",
     "TimedObservation",
+    "Turn",
     "bytes_to_text",
     "cut",
     "nearest",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -14,6 +15,21 @@ from .messages import shorten
 from .plain_values import has_types, is_whole
 
 ObsKind = Literal["state", "image", "language"]
+PartKind = Literal["number", "position", "quaternion", "angle"]
+
+
+@dataclass(frozen=True)
+class ObsPart:
+    """Consecutive numbers of a state that mean one thing.
+
+    Positions of one observation are in the same frame and unit. An angle is its sine and cosine.
+    """
+
+    name: str
+    size: int = 1
+    kind: PartKind = "number"
+    axes: str = "xyz"
+    """Of a position: the axes of its numbers, in order."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +39,15 @@ class ObsKey:
     shape: tuple[int, ...]  # without the axes of rows and time
     dtype: str = "float32"  # numpy's name
     kind: ObsKind = "state"
+    parts: tuple[ObsPart, ...] = field(default=(), compare=False)
+    """What the numbers of a state mean, in order; empty where nobody says it."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; parts only where there are any."""
+        plain: dict[str, Any] = {"shape": list(self.shape), "dtype": self.dtype, "kind": self.kind}
+        if self.parts:
+            plain["parts"] = [vars(part) for part in self.parts]
+        return plain
 
 
 TEXT_BYTES = 96
@@ -54,7 +79,7 @@ class ObsSpec:
 
     def to_json(self) -> dict[str, dict[str, Any]]:
         """Plain dicts, for the store and the checkpoint."""
-        return {name: {**asdict(key), "shape": list(key.shape)} for name, key in self.keys.items()}
+        return {name: key.to_json() for name, key in self.keys.items()}
 
     @classmethod
     def from_json(cls, keys: Mapping[str, Mapping[str, Any]]) -> ObsSpec:
@@ -72,10 +97,12 @@ NUMBER_TYPES = ("bool", *WHOLE_TYPES, "float16", "float32", "float64")
 def _read_key(name: object, plain: Any) -> ObsKey:
     """One entry of an observation; raises ConfigError for what `to_json` does not write."""
     shown = f"obs_spec holds {shorten(name)}: {shorten(plain)}"
-    fitting = has_types(plain, {"shape": (list, tuple), "dtype": str, "kind": str})
+    known = {"shape": (list, tuple), "dtype": str, "kind": str, "parts": (list, tuple)}
+    fitting = has_types(plain, known)
     if not fitting or "shape" not in plain or not isinstance(name, str):
         raise ConfigError(f"{shown}; a shape, a dtype and a kind are wanted")
-    key = ObsKey(**{**plain, "shape": tuple(plain["shape"])})
+    parts = tuple(_read_part(part, shown) for part in plain.get("parts", ()))
+    key = ObsKey(**{**plain, "shape": tuple(plain["shape"]), "parts": parts})
     kinds = get_args(ObsKind)
     whole = all(map(is_whole, key.shape)) and min(key.shape, default=0) >= 0
     if not whole or key.dtype not in NUMBER_TYPES or key.kind not in kinds:
@@ -83,4 +110,19 @@ def _read_key(name: object, plain: Any) -> ObsKey:
             f"{shown}; the shape is of whole numbers, the dtype one of {', '.join(NUMBER_TYPES)}, "
             f"the kind one of {', '.join(kinds)}"
         )
+    if parts and sum(part.size for part in parts) != math.prod(key.shape):
+        raise ConfigError(f"{shown}; the parts must have as many numbers as the key")
     return key
+
+
+def _read_part(plain: Any, shown: str) -> ObsPart:
+    """One part of a state; raises ConfigError for what `to_json` does not write."""
+    known = {field.name: str for field in fields(ObsPart)} | {"size": int}
+    kinds = get_args(PartKind)
+    fitting = has_types(plain, known) and "name" in plain
+    size = plain.get("size", 1) if fitting else 0
+    if not is_whole(size) or size < 1 or plain.get("kind", "number") not in kinds:
+        raise ConfigError(
+            f"{shown}; a part has a name, a size of 1 or more, a kind ({', '.join(kinds)}) and axes"
+        )
+    return ObsPart(**plain)

@@ -7,7 +7,7 @@ the action that was executed from it, and what came of that action.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from ..datasets.windows import split_episodes
 from ..spec import ActionSpec, BoolArray, ConfigError, DataError, FloatArray, IntArray, ObsSpec
 
 SUCCESS = "success"
-SCORE = "score"
+SCORE = "reward"
+"""Of a task, the score of the state that a step has led to."""
 EXPLORED = "explored"
-HELD_OUT = 0.2
+HELD_OUT = 0.25
 """Share of the episodes that a model is audited on and never learns from."""
 
 
@@ -33,7 +34,7 @@ class Play:
     observations: dict[str, NDArray[Any]]  # key -> (N, ...)
     actions: FloatArray  # (N, A) as they were executed
     reached: BoolArray  # (N,) the task is fulfilled in this observation
-    score: FloatArray | None  # (N,) the environment's score in this observation
+    score: FloatArray | None  # (N,) what the environment gives this observation
     explored: BoolArray  # (N,) the episode was disturbed, or nobody says that it was not
     episode_ends: IntArray  # (E,)
     obs_spec: ObsSpec
@@ -55,15 +56,43 @@ class Play:
         lengths = np.diff(self.episode_ends, prepend=0)
         return np.repeat(np.arange(len(lengths)), lengths)
 
-    def list_windows(self, episodes: IntArray, steps: int) -> IntArray:
-        """Steps that at least `steps` more of their episode follow, in these episodes, (M,)."""
+    def list_windows(self, steps: int) -> IntArray:
+        """Steps that at least `steps` more of their episode follow, (M,)."""
         last = self.episode_ends[self.episode_of] - 1
-        fits = np.arange(len(self)) + steps <= last
-        return np.flatnonzero(fits & np.isin(self.episode_of, episodes))
+        return np.flatnonzero(np.arange(len(self)) + steps <= last)
 
-    def split(self, seed: int = 0, share: float = HELD_OUT) -> tuple[IntArray, IntArray]:
-        """Episodes to learn from, and those that are held out."""
-        return split_episodes(len(self.episode_ends), share, seed)
+    def take_chunks(self, index: IntArray, steps: int) -> FloatArray:
+        """The actions (M, steps, A) from the steps `index` (M,) on."""
+        return self.actions[index[:, None] + np.arange(steps)]
+
+    def split(self, seed: int = 0, share: float = HELD_OUT) -> tuple[Play, Play]:
+        """Play to learn from, and play that is held out.
+
+        Episodes of the policy as it is deployed are held out first: they say how often it succeeds.
+        """
+        learned, held_out = split_episodes(len(self.episode_ends), share, seed)
+        order = np.concatenate((held_out, learned))
+        disturbed = self.explored[self.first[order]]
+        order = np.concatenate((order[~disturbed], order[disturbed]))
+        count = len(held_out)
+        return self.take(np.sort(order[count:])), self.take(np.sort(order[:count]))
+
+    def take(self, episodes: IntArray) -> Play:
+        """Some of the episodes."""
+        steps = np.flatnonzero(np.isin(self.episode_of, episodes))
+        lengths = np.diff(self.episode_ends, prepend=0)[episodes]
+        score = self.score
+        if score is not None:
+            score = score[steps]
+        return replace(
+            self,
+            observations={name: values[steps] for name, values in self.observations.items()},
+            actions=self.actions[steps],
+            reached=self.reached[steps],
+            score=score,
+            explored=self.explored[steps],
+            episode_ends=np.cumsum(lengths).astype(np.int64),
+        )
 
 
 def load_play(path: Path | str) -> Play:

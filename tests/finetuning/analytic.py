@@ -5,13 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from hotstart.finetuning.sources import Turn
 from hotstart.policy import checkpoint
 from hotstart.policy.denoisers.mlp import DiffusionMLP
 from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.policy.model import PolicyModel
 from hotstart.policy.training.api import node
-from hotstart.spec import ActionSpec, ObsKey, ObsSpec
+from hotstart.spec import ActionSpec, ObsKey, ObsSpec, Turn
 
 OBS = ObsSpec({"state": ObsKey((2,))})
 ACTIONS = ActionSpec.plain(2)
