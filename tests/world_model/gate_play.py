@@ -1,7 +1,6 @@
 """Play at the gate without a policy: an arithmetic world whose dynamics are known."""
 
 import numpy as np
-
 from hotstart.envs.gate import GateEnv
 from hotstart.world_model.play import Play
 

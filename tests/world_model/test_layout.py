@@ -4,8 +4,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.spatial.transform import Rotation
-
 from hotstart.spec import ActionDim, ActionSpec, ConfigError, ObsKey, ObsPart, ObsSpec
 from hotstart.world_model.layout import (
     Layout,
@@ -17,6 +15,7 @@ from hotstart.world_model.layout import (
 )
 from hotstart.world_model.layout_search import find_layout, join_states, trace_set_points
 from hotstart.world_model.play import Play
+from scipy.spatial.transform import Rotation
 
 PARTS = (
     ObsPart("hand", 2, "position"),
