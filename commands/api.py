@@ -26,6 +26,7 @@ from . import compare as comparing
 from . import evaluate as evaluating
 from .comparison_page import Comparison
 from .entries import make_entries, read_entries
+from .play import settle_play
 
 PLAIN_TEXT = re.compile(r"[A-Za-z_./][\w./-]*")
 """Text that Hydra reads as it stands."""
@@ -114,6 +115,7 @@ def collect(
     task_options: Mapping[str, object] | None = None,
     max_steps: int | None = None,
     demonstrator: Literal["scripted", "play", "random"] | Path | str = "scripted",
+    inference: Sampler | None = None,
     keep: Literal["success", "all"] = "success",
     episodes: int = 100,
     seed: int = 0,
@@ -131,6 +133,7 @@ def collect(
         task_options: options of the task's environment, as {"robot": "UR5e"}
         max_steps: length of an episode [ticks]; None is the task's own
         demonstrator: who acts: "scripted", "play", "random", or the folder of a checkpoint
+        inference: the sampler of a checkpoint that acts; None is DDIM in 10 steps
         keep: which episodes: those that succeed, or all
         episodes: episodes to keep
         seed: first seed; each attempt takes the next one
@@ -147,8 +150,12 @@ def collect(
         >>> store = hotstart.collect("data/lift.zarr", "lift", episodes=50, noise=0.2)
         >>> hotstart.train(store, "runs/lift")
     """
-    config = _compose("collect", _name_options(locals()))
-    collecting.collect(collecting.settle_play(config))
+    given = _name_options(locals())
+    del given["inference"]
+    config = _compose("collect", given)
+    if inference is not None:
+        config["inference"] = describe_part(inference)
+    collecting.collect(settle_play(config))
     return Store.open(out)
 
 

@@ -7,20 +7,16 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 from tqdm import tqdm
 
 from ..checks import check_fit
 from ..configs.compose import fill
-from ..configs.reader import name_arguments
-from ..configs.schema import Collect, PlaySettings
+from ..configs.schema import PlaySettings
 from ..datasets.locks import hold
 from ..datasets.store import Store, refuse_full_disk
-from ..envs.base import TaskEnv
 from ..envs.demonstrators.demonstrate import (
     DEMONSTRATORS,
     KINDS,
@@ -29,15 +25,13 @@ from ..envs.demonstrators.demonstrate import (
     Kind,
     make_demonstrator,
 )
-from ..envs.demonstrators.exploring import Explorer, PlayRunner
-from ..envs.demonstrators.play import bounds
 from ..envs.registry import options_of
 from ..envs.workers import WorkerError
-from ..spec import ConfigError, DataError, FloatArray, ObsSpec, shorten, unknown
+from ..spec import ConfigError, DataError, ObsSpec, shorten, unknown
 from ..system.interrupts import explain
-from ..system.options import read_options
 from ..system.untrusted import read_json
 from .next_steps import choose_encoder, write_command, write_path
+from .play import PolicyDemonstrator, name_play, player, settle_play
 from .processes import ordered, worker_count
 
 KEEP = ("success", "all")
@@ -70,47 +64,6 @@ def next_command(config: Mapping[str, Any], obs_spec: ObsSpec) -> str:
     changed = [argument for argument in config["arguments"] if argument.startswith("task.")]
     encoder = choose_encoder(obs_spec, config["task"]["obs_keys"])
     return write_command("train", write_path(config["out"]), task, *changed, *encoder)
-
-
-def settle_play(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The configuration with what play implies; as it is where no play is recorded.
-
-    All episodes are kept, and the task is the checkpoint's own where none is given. Raises
-    ConfigError where play is not around a policy, and for options that contradict it.
-    """
-    if not config["play"]["on"]:
-        return config
-    if config["demonstrator"] in KINDS:
-        raise ConfigError(
-            f"demonstrator is {config['demonstrator']}; play.on=true records play around a policy: "
-            "give demonstrator=CHECKPOINT, a checkpoint or a run"
-        )
-    given = {each.name for each in name_arguments(config["arguments"], read_options(Collect))}
-    if "keep" in given and config["keep"] != "all":
-        raise ConfigError("keep is success; play holds failures too: leave keep out")
-    if config["noise"]:
-        raise ConfigError(
-            f"noise is {config['noise']}; of play each episode draws its own: "
-            "leave noise out, and say the largest as play.noise"
-        )
-    settled = {**config, "keep": "all"}
-    if "task" not in given:
-        settled["task"] = _read_own_task(config, given)
-        if "out" not in given:
-            settled["out"] = f"data/{settled['task']['name']}_play.zarr"
-    return settled
-
-
-def _read_own_task(config: Mapping[str, Any], given: set[str]) -> Mapping[str, Any]:
-    """The task of the checkpoint that acts; ConfigError for options of a task that is not given."""
-    from ..policy.checkpoint import find, read_meta  # torch is imported only where a policy acts
-    from .evaluate import choose_task
-
-    for name in given:
-        if name.startswith("task."):
-            raise ConfigError(f"{name} needs its task beside it, as task=metaworld {name}=...")
-    checkpoint = config["demonstrator"]
-    return choose_task({"task": None, "checkpoint": checkpoint}, read_meta(find(checkpoint)))
 
 
 def collect(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,72 +138,28 @@ def _choose_runner(
 ) -> tuple[Callable[..., DemonstrationRunner], tuple[Any, ...]]:
     """What makes an episode of a seed in a process, and its arguments."""
     task = config["task"]
-    acting = (task["env"], options_of(task), config["demonstrator"])
+    acting = (task["env"], options_of(task), config["demonstrator"], config["inference"])
     if config["play"]["on"]:
         return player, (*acting, fill(PlaySettings, config["play"]))
     return demonstrator, (*acting, config["noise"])
 
 
 def demonstrator(
-    env: str, options: dict[str, Any], demonstrator: str, noise: float
+    env: str,
+    options: dict[str, Any],
+    demonstrator: str,
+    inference: Mapping[str, Any] | None,
+    noise: float,
 ) -> DemonstrationRunner:
     """The environment and who acts in it: one of our demonstrators, or a checkpoint's policy."""
     if demonstrator in KINDS:
         acting = make_demonstrator(env, noise, cast("Kind", demonstrator))
     else:
-        acting = PolicyDemonstrator(demonstrator, noise)
+        acting = PolicyDemonstrator(demonstrator, inference, noise)
     made = DemonstrationRunner(env, options, acting)
     if isinstance(acting, PolicyDemonstrator):
         check_fit(made.env, acting.agent.policy)
     return made
-
-
-def player(
-    env: str, options: dict[str, Any], checkpoint: str, settings: PlaySettings
-) -> PlayRunner:
-    """The environment and the policy that plays in it."""
-    policy = PolicyDemonstrator(checkpoint, 0.0)
-    scripted = None
-    if env in DEMONSTRATORS:
-        scripted = make_demonstrator(env, 0.0)
-    explorer = Explorer(
-        policy,
-        scripted,
-        undisturbed=settings.undisturbed,
-        scripted_share=settings.scripted,
-        noise=settings.noise,
-        hold_chance=settings.hold_chance,
-        hold_ticks=settings.hold_ticks,
-    )
-    made = PlayRunner(env, options, explorer, settings.after_success)
-    check_fit(made.env, policy.agent.policy)
-    return made
-
-
-class PolicyDemonstrator:
-    """A trained policy as a demonstrator; it need not succeed, and `noise` disturbs it."""
-
-    def __init__(self, checkpoint: str, noise: float) -> None:
-        """Load a checkpoint or a run.
-
-        `noise` is a share of the actions' range, standard deviation.
-        """
-        from ..policy.agent import load  # torch is imported only where a policy acts
-
-        self.agent, self.noise = load(checkpoint), noise
-        self.intended: FloatArray = np.zeros(0)
-
-    def reset(self, rng: np.random.Generator) -> None:
-        """Begin an episode; `rng` draws the policy's noise and the disturbance."""
-        self._rng = rng
-        self.agent.reset(int(rng.integers(2**31)))
-
-    def act(self, env: TaskEnv) -> FloatArray:
-        """The action (A,) to execute now."""
-        self.intended = self.agent.act(env.observe())
-        low, high, discrete = bounds(env)
-        push = self.noise * (high - low) / 2 * self._rng.standard_normal(len(low))
-        return np.clip(self.intended + np.where(discrete, 0.0, push), low, high)
 
 
 def _open(config: Mapping[str, Any]) -> tuple[Store, list[int]]:
@@ -279,14 +188,16 @@ def _open(config: Mapping[str, Any]) -> tuple[Store, list[int]]:
 def _name_source(config: Mapping[str, Any]) -> str:
     """Where the episodes come from, in words: all that decides them but the seeds."""
     task = config["task"]
-    source = (
-        f"{config['demonstrator']} demonstrator in {task['env']}, keep {config['keep']}, "
-        f"noise {config['noise']}, options {json.dumps(options_of(task), sort_keys=True)}"
-    )
-    if not config["play"]["on"]:
-        return source
-    settings = fill(PlaySettings, config["play"])
-    return f"{source}, play {json.dumps(asdict(settings), sort_keys=True)}"
+    if config["play"]["on"]:
+        acts = f"{name_play(config)} in {task['env']}"
+    else:
+        acts = (
+            f"{config['demonstrator']} demonstrator in {task['env']}, keep {config['keep']}, "
+            f"noise {config['noise']}"
+        )
+    if config["inference"] is not None:
+        acts += f", inference {json.dumps(config['inference'], sort_keys=True)}"
+    return f"{acts}, options {json.dumps(options_of(task), sort_keys=True)}"
 
 
 def _read_seeds(path: Path) -> list[int]:

@@ -27,6 +27,8 @@ def print_info(options: Info) -> int:
     source = store.attrs["source"] or "(no source given)"
     print(f"{options.path}  {task}  from {source}")
     print(_count(store, size))
+    if "success" in store.keys and len(store):
+        print(_count_successes(store))
     rows = [("key", "shape", "dtype", "kind", "min", "max")]
     for key in store.keys:
         rows.append(_list_cells(store, key))
@@ -122,6 +124,18 @@ def _count(store: Store, size: int | None = None) -> str:
     text += f", {len(store):,} steps, {hours:.2f} h at {store.fps:g} fps"
     if size is not None:
         text += f", {size / 1e6:.1f} MB on disk"
+    return text
+
+
+def _count_successes(store: Store) -> str:
+    """Episodes in which the task was fulfilled; of play also those in which nobody disturbed."""
+    starts = store.episode_ends - store.lengths
+    succeeded = np.logical_or.reduceat(store.array("success"), starts)
+    text = f"success in {succeeded.sum()} of {len(succeeded)} episodes"
+    if "explored" in store.keys:
+        undisturbed = ~store.array("explored")[starts]
+        deployed = succeeded[undisturbed]
+        text += f"; {len(deployed)} episodes are undisturbed, with success in {deployed.sum()}"
     return text
 
 

@@ -77,6 +77,7 @@ def _collect(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     own = {name: config[name] for name in ("task", "noise", "workers", "choices")}
     own |= {
         "demonstrator": "scripted",
+        "inference": None,
         "keep": "success",
         "play": {"on": False},
         "episodes": config["demonstrations"],

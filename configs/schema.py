@@ -114,6 +114,7 @@ class Collect:
         "scripted",
         "who acts: scripted, play (scripted, wandering off in between), random, or a checkpoint",
     )
+    inference: Any = option(None, "sampler of a checkpoint that acts; none: ddim in 10 steps")
     keep: Literal["success", "all"] = option(
         "success",
         "which episodes; of all, each step says whether the task was fulfilled; play keeps all",

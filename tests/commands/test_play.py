@@ -36,7 +36,8 @@ def base(tiny_model, tmp_path_factory):
 
 
 def collect(base, out, *words):
-    return main(["collect", str(out), f"demonstrator={base}", "play.on=true", "workers=0", *words])
+    fast = ["inference=ddim", "inference.steps=2", "workers=0"]
+    return main(["collect", str(out), f"demonstrator={base}", "play.on=true", *fast, *words])
 
 
 def test_play_takes_the_checkpoints_task_and_holds_failures(base, tmp_path, capsys):
@@ -47,6 +48,7 @@ def test_play_takes_the_checkpoints_task_and_holds_failures(base, tmp_path, caps
     assert store.attrs["options"] == {"width": 0.3}
     assert '"max_steps": 30' in store.attrs["source"]
     assert '"hold_ticks": 10' in store.attrs["source"]
+    assert '"steps": 2' in store.attrs["source"]
     assert f"next: hotstart data info {out}" in capsys.readouterr().out
     kinds = []
     outcomes = set()
@@ -58,6 +60,8 @@ def test_play_takes_the_checkpoints_task_and_holds_failures(base, tmp_path, caps
     assert [False] in kinds
     assert outcomes == {True, False}
     assert len(store) == store.lengths.sum() == len(store.array("score"))
+    assert main(["data", "info", str(out)]) == 0
+    assert f"; {kinds.count([False])} episodes are undisturbed" in capsys.readouterr().out
     before = store.content_hash()
     assert collect(base, out, "episodes=7") == 0  # goes on
     assert json.loads((out / "seeds.json").read_text()) == list(range(7))
