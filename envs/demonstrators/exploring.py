@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...control.splicing import zero_order_hold
-from ...spec import Feedback, FloatArray, IntArray, Tick
+from ...spec import FloatArray, Tick
 from ..base import Observations, TaskEnv
 from ..vector_env import VectorEnv
 from .demonstrate import Demonstration, DemonstrationRunner, Demonstrator, Recording, record
@@ -120,11 +120,6 @@ class LongerEpisodes(VectorEnv):
         self._left: int | None = None  # None until the task was fulfilled
         super().__init__([env])
 
-    def reset_rows(self, rows: IntArray, seeds: list[int]) -> Feedback:
-        """Begin an episode, as `VectorEnv.reset_rows`."""
-        self._left = None
-        return super().reset_rows(rows, seeds)
-
     def _write(
         self,
         row: int,
@@ -135,9 +130,11 @@ class LongerEpisodes(VectorEnv):
         truncated: bool = False,
     ) -> None:
         env = self.envs[row]
-        if self._left is not None:
+        if env.steps == 0:
+            self._left = None
+        elif self._left is not None:
             self._left -= 1
-        elif info["success"] and env.steps:
+        elif info["success"]:
             self._left = self._after_success
         ended = self._left == 0 or (terminated and env._over())
         super()._write(row, observation, info, reward, ended, truncated)
@@ -150,9 +147,9 @@ class PlayRunner(DemonstrationRunner):
         self, env: str, options: dict[str, Any], explorer: Explorer, after_success: int
     ) -> None:
         super().__init__(env, options, explorer)
-        self.explorer, self.after_success = explorer, after_success
+        self.explorer = explorer
+        self.robot = LongerEpisodes(self.env, after_success)
 
     def __call__(self, seed: int) -> Demonstration:
         """The episode of a seed."""
-        robot = LongerEpisodes(self.env, self.after_success)
-        return record(robot, PlayRecording(self.env, self.explorer), seed)
+        return record(self.robot, PlayRecording(self.env, self.explorer), seed)

@@ -61,7 +61,9 @@ def test_the_actions_written_down_lead_where_the_episode_went():
 
 @pytest.mark.parametrize("after_success", [0, 3])
 def test_an_episode_goes_on_for_some_ticks_after_success(after_success):
-    shown = play(after_success, undisturbed=1.0)(3)
+    runner = play(after_success, undisturbed=1.0)
+    runner(4)
+    shown = runner(3)
     first = int(np.argmax(shown.arrays["success"]))
     assert shown.success
     assert len(shown.arrays["success"]) == first + 1 + after_success
@@ -107,12 +109,10 @@ def test_a_hold_repeats_positions_and_stops_changes():
 
 
 def test_every_episode_draws_the_size_of_its_pushes():
-    off = {"undisturbed": 0.0, "scripted_share": 0.0, "hold_chance": 0.0}
-    runner = play(policy=Straight(), **off)
+    runner = play(policy=Straight(), undisturbed=0.0, scripted_share=0.0, hold_chance=0.0)
     sizes = []
     for seed in range(30):
         sizes.append(np.std(runner(seed).arrays["action"] - [0.5, 0.0]))
     assert min(sizes) < 0.1
     assert max(sizes) > 0.5
-    again = [runner(3).arrays["action"] for _ in range(2)]
-    assert np.array_equal(*again)
+    assert np.array_equal(runner(3).arrays["action"], runner(3).arrays["action"])
