@@ -5,11 +5,14 @@ import json
 import numpy as np
 import pytest
 from hotstart.cli import main
+from hotstart.commands.play import settle_play
+from hotstart.configs.compose import compose_config
+from hotstart.configs.schema import PlaySettings
 from hotstart.datasets.arrays import Arrays
 from hotstart.datasets.store import Store
 from hotstart.envs.demonstrators.demonstrate import demonstrate, make_demonstrator
 from hotstart.envs.gate import GateEnv
-from hotstart.spec import Horizon
+from hotstart.spec import ConfigError, Horizon
 
 TASK = {
     "name": "gate",
@@ -62,26 +65,35 @@ def test_play_takes_the_checkpoints_task_and_holds_failures(base, tmp_path, caps
     assert len(store) == store.lengths.sum() == len(store.array("score"))
     assert main(["data", "info", str(out)]) == 0
     assert f"; {kinds.count([False])} episodes are undisturbed" in capsys.readouterr().out
-    before = store.content_hash()
-    assert collect(base, out, "episodes=7") == 0  # goes on
-    assert json.loads((out / "seeds.json").read_text()) == list(range(7))
-    assert collect(base, tmp_path / "again.zarr", "episodes=6") == 0
-    assert Store.open(tmp_path / "again.zarr").content_hash() == before
+    again = tmp_path / "again.zarr"
+    for episodes in (2, 6):  # goes on
+        assert collect(base, again, f"episodes={episodes}") == 0
+    assert json.loads((again / "seeds.json").read_text()) == list(range(6))
+    assert Store.open(again).content_hash() == store.content_hash()
 
 
 def test_words_that_contradict_play_are_refused(base, tmp_path, capsys):
-    out = tmp_path / "play.zarr"
-    for words, said in (
-        (["keep=success"], "play holds failures too: leave keep out"),
-        (["noise=0.1"], "say the largest as play.noise"),
-        (["task.max_steps=9"], "task.max_steps needs its task beside it"),
-        (["play.undisturbed=0.9"], "together they must be at most 1"),
-        (["play.hold_ticks=0"], "at least 1 and 0 are wanted"),
-        (["play.noise=-1"], "a finite number from 0 on"),
-        (["play.hold_chance=2"], "play.hold_chance is 2.0; a share"),
+    config = compose_config("collect", [f"demonstrator={base}", "play.on=true"])
+    for words, changed, said in (
+        (["keep=success"], {}, "play holds failures too: leave keep out"),
+        ([], {"noise": 0.1}, "say the largest as play.noise"),
+        (["task.max_steps=9"], {}, "task.max_steps needs its task beside it"),
     ):
-        assert collect(base, out, *words) == 2
-        assert said in capsys.readouterr().err
-    assert collect("scripted", out) == 2
+        with pytest.raises(ConfigError, match=said):
+            settle_play({**config, **changed, "arguments": words})
+    assert settle_play(config)["out"] == "data/gate_play.zarr"
+    assert collect("scripted", tmp_path / "play.zarr") == 2
     assert "demonstrator is scripted; play.on=true records play" in capsys.readouterr().err
-    assert not out.exists()
+    assert not (tmp_path / "play.zarr").exists()
+
+
+def test_settings_of_play_that_cannot_be_are_refused():
+    for changed, said in (
+        ({"undisturbed": 0.9}, "together they must be at most 1"),
+        ({"hold_chance": 2.0}, "play.hold_chance is 2.0; a share"),
+        ({"noise": -1.0}, "a finite number from 0 on"),
+        ({"hold_ticks": 0}, "at least 1 and 0 are wanted"),
+        ({"after_success": -1}, "at least 1 and 0 are wanted"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            PlaySettings(**changed)
