@@ -25,12 +25,14 @@ from .next_steps import keep_arguments, write_option, write_path
 
 OWN = (
     *("name", "runs", "method", "episodes", "seed", "num_envs", "executed", "workers"),
-    *("checkpoint", "controls", "others", "other_tasks"),
+    *("checkpoint", "controls", "others", "other_tasks", "play", "world_model"),
 )
 """Options of this verb that an evaluation gets from here, or not at all."""
 START = "inference.start_noise="
 SOLVER = "solver@inference.solver="
 BASE = "base"
+CLONED = "cloned"
+"""The base after cloning the successes of recorded play, in a folder of the run."""
 TUNED = "tuned"
 CONTROLS = {"base zero start": 0.0, "base half start": 0.5}
 """The base with less starting noise, which alone may explain a gain; by the factor of the noise."""
@@ -85,6 +87,8 @@ def _list_own(words: Sequence[str], config: Mapping[str, Any], folder: Path) -> 
         for name, noise in choose_noise(config["inference"]).items():
             narrowed = [place, *kept, f"{START}{noise}"]
             controls.append(_compose(name, narrowed, config, folder))
+    if config["play"] and config["method"].get("clone_updates"):
+        controls.append(_compose(CLONED, [write_path(folder / CLONED), *words], config, folder))
     return [base, *controls, tuned]
 
 

@@ -10,14 +10,16 @@ from ..datasets.locks import hold
 from ..envs.registry import options_of
 from ..envs.simulated_robot import SimulatedRobot
 from ..finetuning.choices import ChoicesWanted
+from ..finetuning.diwa import DreamSettings
 from ..finetuning.registry import read_settings
 from ..finetuning.sources import SimulatorSource
 from ..finetuning.tuner import Setup, Tuner
 from ..policy import checkpoint
 from ..policy.diffusion_policy import build_sampler
-from ..spec import CheckpointError
+from ..spec import CheckpointError, ConfigError
 from .after_finetuning import check_contest, plan_contest
 from .choices_page import list_filmed_rows, write_choices
+from .dreaming import tune_in_dreams
 from .evaluate import choose_task
 from .finetuned import draw_curve, evaluate_tuned, list_next
 from .processes import worker_count
@@ -51,10 +53,14 @@ def find_folder(config: Mapping[str, Any]) -> Path:
 
 
 def tune(config: Mapping[str, Any], folder: Path) -> Tuner[Any]:
-    """Run the fine-tuning to its end, with rollouts in the simulator."""
+    """Run the fine-tuning to its end, with rollouts in the simulator or in dreams."""
     base, meta = checkpoint.load(config["checkpoint"])
     task = choose_task(config, meta)
     settings = read_settings(config["method"])
+    if isinstance(settings, DreamSettings):
+        return tune_in_dreams(config, folder, settings, task)
+    if config["play"] or config["world_model"]:
+        raise ConfigError("play= and world_model= are for method=diwa, which tunes in dreams")
     workers = worker_count(config["workers"])
     filmed = list_filmed_rows(settings)
     with SimulatedRobot(task["env"], options_of(task), settings.rows, workers, filmed) as robot:

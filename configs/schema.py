@@ -208,6 +208,10 @@ class Finetune:
     checkpoint: str = option(REQUIRED, "the base: a checkpoint or a run", positional=True)
     inference: Any = option(MISSING, "sampler that is tuned for, and deployed with")
     method: Any = option(MISSING, "how to tune")
+    play: str = option("", "store of recorded play, which method=diwa learns a world model from")
+    world_model: str = option(
+        "", "world model of that play, of `hotstart world-model train`; empty: one is trained"
+    )
     task: TaskConfig | None = option(None, "another task than the checkpoint's own")
     name: str = option("", "the run's name; empty: the base's and the method's")
     runs: str = option("runs", "folder of all runs")

@@ -89,7 +89,7 @@ class CloningTuner(Tuner[S]):
         """Tune `setup.base`; raises ConfigError where the sampler cannot explore as asked."""
         super().__init__(settings, setup)
         self.base = setup.base
-        training = read_training(self.meta, settings, self.base)
+        training = read_training(self.meta, self.base, settings.batch, settings.rate, settings.seed)
         self.learner = Learner(copy_for_training(self.base), training)
         self.model = self.learner.ema.model
         self.kept = EpisodeBuffer()
@@ -198,9 +198,9 @@ def copy_for_training(model: PolicyModel) -> PolicyModel:
 
 
 def read_training(
-    meta: Mapping[str, Any], settings: CloningSettings, base: PolicyModel
+    meta: Mapping[str, Any], base: PolicyModel, batch: int, rate: float, seed: int
 ) -> TrainingSettings:
-    """How to train: as the base's checkpoint says that it was trained, at the method's rate.
+    """How to clone: as the base's checkpoint says that it was trained, but for batch and rate.
 
     A base without such a record is trained in its own regimes, with equal shares. Raises
     CheckpointError for a record that cannot be read.
@@ -212,9 +212,9 @@ def read_training(
         regimes = Regimes(**record.get("regimes", shares))
         chosen = {name: record[name] for name in KEPT_SETTINGS if name in record}
         return TrainingSettings(
-            batch=settings.batch,
-            learning_rate=settings.rate,
-            seed=settings.seed,
+            batch=batch,
+            learning_rate=rate,
+            seed=seed,
             regimes=regimes,
             device="cpu",
             **chosen,

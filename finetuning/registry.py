@@ -19,6 +19,7 @@ METHODS: dict[str, tuple[str, ...]] = {
         f"{_HERE}.residual.ResidualSettings",
         f"{_HERE}.branch.BranchSettings",
         f"{_HERE}.preferences.PreferenceSettings",
+        f"{_HERE}.diwa.DreamSettings",
         f"{_HERE}.values.ValuesSettings",
     ),
 }

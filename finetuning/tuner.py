@@ -161,7 +161,7 @@ class Tuner(ABC, Generic[S]):
                 disable=not progress,
             )
             with stop_flag() as asked, MetricsLog(self.folder, self.iteration) as log, bar:
-                while self.iteration < self.settings.iterations:
+                while self.iteration < self.settings.iterations and not self.is_over():
                     numbers = self.advance()
                     log.write(self.iteration, numbers)
                     bar.set_postfix(success=f"{numbers['success']:.3f}", refresh=False)
@@ -171,6 +171,10 @@ class Tuner(ABC, Generic[S]):
                     if asked():
                         raise Interrupted(self._say_stopped(), asked())
         return self.model
+
+    def is_over(self) -> bool:
+        """Whether the run ends before its iterations do; most methods never do."""
+        return False
 
     def advance(self) -> dict[str, float]:
         """One round; returns numbers to log, real steps and seconds so far among them."""
@@ -228,7 +232,7 @@ class Tuner(ABC, Generic[S]):
         checkpoint.save(self.folder / "checkpoints" / "last", self.model, meta, tensors, state)
 
     def _is_due(self) -> bool:
-        last = self.iteration == self.settings.iterations
+        last = self.iteration == self.settings.iterations or self.is_over()
         return last or self.iteration % self.settings.save_every == 0
 
     def _say_stopped(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -56,6 +57,10 @@ class WorldModel(nn.Module, ABC):
     @abstractmethod
     def decode(self, state: State, frames: int) -> dict[str, Tensor]:
         """The last `frames` (M) observations that a policy would have seen: key -> (B, M, ...)."""
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """Plain values from which the class's `from_json` builds it, weights apart."""
 
     @abstractmethod
     def features(self, state: State) -> Tensor:

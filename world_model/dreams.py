@@ -83,6 +83,14 @@ class Starts:
         return np.concatenate(found)
 
 
+@dataclass(frozen=True)
+class Account:
+    """What was imagined since it was asked for last."""
+
+    steps: int  # control periods
+    disagreement: float  # mean over the chunks
+
+
 class DreamSource:
     """B rows of imagined episodes. The same seed begins at the same step, with the same member."""
 
@@ -123,6 +131,7 @@ class DreamSource:
         """(B,) the recorded step that each row began at."""
         self.disagreement: FloatArray = np.zeros(rows)
         """(B,) of the last chunk."""
+        self._spent: list[FloatArray] = []
         self._steps = np.zeros(rows, np.int64)
         self._over = np.ones(rows, bool)
         self._score = np.zeros(rows)
@@ -166,6 +175,7 @@ class DreamSource:
         self._state = _choose_rows(alive, jump.state, self._state)
         self._steps += np.where(runs, self.model.jump, 0)
         self.disagreement = jump.disagreement.double().numpy()
+        self._spent.append(self.disagreement[runs])
         success = runs & self._judge(self._state)
         reward, success = self._reward(success, runs)
         limit = self.pessimism.limit
@@ -189,6 +199,13 @@ class DreamSource:
             elapsed=self._steps / self.max_steps,
             doubtful=doubtful,
         )
+
+    def take_account(self) -> Account:
+        """Steps and mean disagreement of all chunks since the last call."""
+        spent = np.concatenate([np.zeros(0), *self._spent])
+        self._spent = []
+        mean = float(spent.sum() / max(1, len(spent)))
+        return Account(len(spent) * self.model.jump, mean)
 
     def close(self) -> None:
         """Nothing to free."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -167,6 +167,27 @@ class LatentModel(WorldModel):
             options.members,
         )
         self.change_heads = Heads(options.members, features, options.hidden, sum(self.widths))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; see `WorldModel.to_json`."""
+        return {
+            "options": {**vars(self.options), "unseen": list(self.options.unseen)},
+            "obs_spec": self.obs_spec.to_json(),
+            "action_spec": self.action_spec.to_json(),
+            "rate_hz": self.rate_hz,
+            "jump": self.jump,
+        }
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> LatentModel:
+        """An untrained model as `to_json` says."""
+        return cls(
+            ObsSpec.from_json(plain["obs_spec"]),
+            ActionSpec.from_json(plain["action_spec"]),
+            float(plain["rate_hz"]),
+            int(plain["jump"]),
+            LatentOptions(**plain["options"]),
+        )
 
     @property
     def device(self) -> torch.device:

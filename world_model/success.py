@@ -6,8 +6,9 @@ that a model has drawn looks a little different from a real one. Letters: B rows
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +42,15 @@ class Judge(nn.Module):
         self.score = EnsembleMLP(members, features, 1, 2 * HIDDEN, 3)
         self.register_buffer("score_mean", torch.zeros(1))
         self.register_buffer("score_std", torch.ones(1))
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` builds it from, weights apart."""
+        return {"features": self.features, "members": self.members, "scores": self.scores}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Judge:
+        """An untrained judge as `to_json` says."""
+        return cls(int(plain["features"]), int(plain["members"]), bool(plain["scores"]))
 
     def rate_members(self, features: Tensor) -> Tensor:
         """Probability of success by each member, (members, B)."""

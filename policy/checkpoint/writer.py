@@ -71,13 +71,13 @@ def save(
         raise CheckpointError(
             f"the checkpoint {folder} could not be written ({error}); {kept}: make room, then go on"
         ) from error
-    _replace(fresh, folder)
+    replace_folder(fresh, folder)
 
 
 def write_meta(folder: Path, meta: Mapping[str, Any]) -> None:
     """Write meta.json of a checkpoint anew, in one piece; its other files keep their format."""
     half = folder / f".{META}"
-    _save_text(json.dumps({"format": FORMAT, **meta}, indent=2), half)
+    save_text(json.dumps({"format": FORMAT, **meta}, indent=2), half)
     half.replace(folder / META)
 
 
@@ -99,20 +99,21 @@ def _write(
     state: Mapping[str, Any] | None,
 ) -> None:
     folder.mkdir(parents=True)
-    _save_tensors(model.state_dict(), folder / MODEL)
-    _save_text(yaml.safe_dump(config_to_plain(model.config), sort_keys=False), folder / CONFIG)
+    save_tensors(model.state_dict(), folder / MODEL)
+    save_text(yaml.safe_dump(config_to_plain(model.config), sort_keys=False), folder / CONFIG)
     hashes = {MODEL: hash_file(folder / MODEL)}
     if state_tensors is not None:
         (folder / STATE).mkdir()
-        _save_tensors(state_tensors, folder / STATE_TENSORS)
-        _save_text(json.dumps(state or {}), folder / STATE_COUNTERS)
+        save_tensors(state_tensors, folder / STATE_TENSORS)
+        save_text(json.dumps(state or {}), folder / STATE_COUNTERS)
         hashes[STATE_TENSORS] = hash_file(folder / STATE_TENSORS)
         hashes[STATE_COUNTERS] = hash_file(folder / STATE_COUNTERS)
     whole = {**meta, "format": FORMAT, HASHES: hashes}  # `meta` may be that of an old checkpoint
-    _save_text(json.dumps(whole, indent=2), folder / META)
+    save_text(json.dumps(whole, indent=2), folder / META)
 
 
-def _save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors as a safetensors file, flushed to the disk."""
     plain = {}
     for name, tensor in tensors.items():
         plain[name] = tensor.detach().cpu().contiguous()
@@ -120,7 +121,8 @@ def _save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     _flush(path)
 
 
-def _save_text(text: str, path: Path) -> None:
+def save_text(text: str, path: Path) -> None:
+    """Write a text file, flushed to the disk."""
     path.write_text(text)
     _flush(path)
 
@@ -130,7 +132,7 @@ def _flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _replace(fresh: Path, folder: Path) -> None:
+def replace_folder(fresh: Path, folder: Path) -> None:
     """Rename `fresh` to `folder`; between the two renames the old one is where `recover` looks."""
     before = name_before(folder)
     shutil.rmtree(before, ignore_errors=True)

@@ -1,0 +1,227 @@
+"""What `hotstart finetune method=diwa` does before it dreams: world model, cloning, audit.
+
+Everything lies in the folder of the run and is taken up again by the same command: `world_model/`
+with its `audit.json`, and `cloned/`, the base after cloning the play's successes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..datasets.store import Store
+from ..finetuning.diwa import DreamSettings, choose_beginning
+from ..finetuning.ledger import Ledger
+from ..finetuning.play_cloning import PlayCloning, clone_play
+from ..finetuning.tuner import Setup, Tuner
+from ..policy import checkpoint
+from ..policy.diffusion_policy import DiffusionPolicy, build_sampler
+from ..policy.model import PolicyModel
+from ..spec import CheckpointError, ConfigError, DataError
+from ..system import outputs
+from ..system.untrusted import read_json
+from ..world_model import files
+from ..world_model.audit import audit
+from ..world_model.dreams import DreamSource, Pessimism, Starts
+from ..world_model.files import Learned
+from ..world_model.learning import learn
+from ..world_model.play import Play, read_play
+from .after_finetuning import BASE, CLONED, choose_noise
+
+AUDIT = "audit.json"
+PLAYS = "plays"
+"""Key of a checkpoint's meta.json: content hashes of the play that its ledger counts."""
+
+
+@dataclass(frozen=True)
+class Dreaming:
+    """All that a run in dreams begins with."""
+
+    policies: Mapping[str, PolicyModel]  # the base, and its clone where there is one
+    learned: Learned
+    begun_at: Play  # what the model has learned from: dreams begin at its steps
+    report: Mapping[str, Any]  # the audit, and `begin`: the policy that dreams
+
+
+def tune_in_dreams(
+    config: Mapping[str, Any], folder: Path, settings: DreamSettings, task: Mapping[str, Any]
+) -> Tuner[Any]:
+    """Run the whole fine-tuning but for its evaluation; nothing real is simulated."""
+    base, meta = checkpoint.load(config["checkpoint"])
+    play = open_play(config, base)
+    meta = count_play({**meta, "task": dict(task)}, play)
+    meta["tuned_from"] = str(config["checkpoint"])
+    dreaming = prepare(config, folder, settings, base, meta, play)
+    report = dreaming.report
+    if not report["passed"] and not settings.force:
+        raise ConfigError(refuse(report, folder))
+    horizon = base.config.horizon
+    pessimism = settings.choose(Pessimism)
+    if pessimism.limit == 0:
+        pessimism = settings.with_limit(report["base"]["disagreement"])
+    source = DreamSource(
+        dreaming.learned.model,
+        dreaming.learned.judge,
+        Starts(dreaming.begun_at, settings.key_frames),
+        settings.rows,
+        find_length(task),
+        settings.reward,
+        pessimism,
+        horizon.observed,
+    )
+    begin = dreaming.policies[report["begin"]]
+    sampler = build_sampler(config["inference"])
+    dreams = {"audit": dict(report), "forced": not report["passed"]}
+    setup = Setup(begin, sampler, source, folder, {**meta, "dreams": dreams}, config["executed"])
+    tuner = settings.make_tuner(setup)
+    tuner.run()
+    return tuner
+
+
+def open_play(config: Mapping[str, Any], base: PolicyModel) -> Play:
+    """The play, with what the base observes; raises ConfigError where none is named."""
+    if not config["play"]:
+        raise ConfigError(
+            "method=diwa learns from recorded play: name its store, as play=data/play.zarr; "
+            "`hotstart collect play=true demonstrator=CHECKPOINT` records it"
+        )
+    return read_play(Store.open(config["play"]), list(base.config.obs_spec.keys))
+
+
+def find_length(task: Mapping[str, Any]) -> int:
+    """Control periods of an episode."""
+    if not task["max_steps"]:
+        raise ConfigError("a dream needs an end: say task.max_steps")
+    return int(task["max_steps"])
+
+
+def count_play(meta: Mapping[str, Any], play: Play) -> dict[str, Any]:
+    """Meta data whose ledger counts the steps of the play, once."""
+    counted = dict(meta)
+    plays = list(meta.get(PLAYS, []))
+    if play.content_hash not in plays:
+        ledger = Ledger.from_json(meta.get("ledger", {})).add("play", len(play))
+        counted["ledger"] = ledger.to_json()
+        counted[PLAYS] = [*plays, play.content_hash]
+    return counted
+
+
+def prepare(
+    config: Mapping[str, Any],
+    folder: Path,
+    settings: DreamSettings,
+    base: PolicyModel,
+    meta: Mapping[str, Any],
+    play: Play,
+) -> Dreaming:
+    """World model, clone and audit, from the run's folder or made now."""
+    learned = find_world_model(config, folder, settings, base, play)
+    known, held_out = play.split(int(learned.facts["fitting"]["seed"]))
+    policies = {BASE: base}
+    if settings.clone_updates:
+        policies[CLONED] = find_clone(folder, settings, base, meta, play)
+    report = find_audit(config, folder, settings, policies, learned, held_out, meta)
+    return Dreaming(policies, learned, known, report)
+
+
+def find_world_model(
+    config: Mapping[str, Any],
+    folder: Path,
+    settings: DreamSettings,
+    base: PolicyModel,
+    play: Play,
+) -> Learned:
+    """The model that was named, the one in the run's folder, or a new one."""
+    place = folder / "world_model"
+    if config["world_model"]:
+        place = Path(config["world_model"])
+    elif not (place / files.FACTS).is_file():
+        jump = config["executed"] or base.config.horizon.executed
+        learned, _ = learn(play, jump, fitting=settings.fit_settings())
+        files.save(place, learned)
+    learned = files.load(place)
+    check_model(learned, place, play, config["executed"] or base.config.horizon.executed)
+    return learned
+
+
+def check_model(learned: Learned, place: Path, play: Play, jump: int) -> None:
+    """Raise CheckpointError for a model of other play, or of another length of chunk."""
+    if learned.facts["play"]["hash"] != play.content_hash:
+        raise CheckpointError(
+            f"{place} was learned from other play than play=: its held-out episodes are not known; "
+            "name that play, or leave world_model= out"
+        )
+    if learned.model.jump != jump:
+        raise CheckpointError(
+            f"{place} jumps {learned.model.jump} steps and the policy executes {jump} of a chunk; "
+            f"say executed={learned.model.jump}, or train a model with jump={jump}"
+        )
+
+
+def find_clone(
+    folder: Path,
+    settings: DreamSettings,
+    base: PolicyModel,
+    meta: Mapping[str, Any],
+    play: Play,
+) -> PolicyModel:
+    """The base after cloning the play's successes."""
+    place = folder / CLONED
+    if not place.exists():
+        cloned = clone_play(base, meta, play, settings.choose(PlayCloning), settings.seed)
+        checkpoint.save(place, cloned, meta)
+    return checkpoint.load(place)[0]
+
+
+def find_audit(
+    config: Mapping[str, Any],
+    folder: Path,
+    settings: DreamSettings,
+    policies: Mapping[str, PolicyModel],
+    learned: Learned,
+    held_out: Play,
+    meta: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The audit in the run's folder, or a new one; with the policy that shall dream."""
+    place = folder / AUDIT
+    if place.is_file():
+        found = read_json(place, DataError)
+        if isinstance(found, dict) and "passed" in found:
+            return found
+        raise DataError(f"{place} is no audit: delete it, and it is made anew")
+    variants = build_variants(config, policies)
+    length = find_length(meta["task"])
+    report = audit(
+        learned.model, learned.judge, held_out, variants, length, settings.audit_settings()
+    )
+    report["begin"] = choose_beginning(settings, report["base"]["variants"], CLONED, BASE)
+    outputs.write_text(place, json.dumps(report, indent=2) + "\n")
+    return report
+
+
+def build_variants(
+    config: Mapping[str, Any], policies: Mapping[str, PolicyModel]
+) -> dict[str, DiffusionPolicy]:
+    """The base as it is deployed, with less starting noise, and its clone."""
+    own = config["inference"]
+    base = policies[BASE]
+    executed = config["executed"]
+    variants = {BASE: DiffusionPolicy(base, build_sampler(own), executed)}
+    for name, noise in choose_noise(own).items():
+        sampler = build_sampler({**own, "start_noise": noise})
+        variants[name] = DiffusionPolicy(base, sampler, executed)
+    if CLONED in policies:
+        variants[CLONED] = DiffusionPolicy(policies[CLONED], build_sampler(own), executed)
+    return variants
+
+
+def refuse(report: Mapping[str, Any], folder: Path) -> str:
+    """Why the world model may not be tuned in, and what to do."""
+    faults = "; ".join(report["faults"])
+    return (
+        f"the world model fails its audit ({folder / AUDIT}): {faults}. Record more play, or tune "
+        "in it all the same with method.force=true; the result will say so"
+    )

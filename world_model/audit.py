@@ -1,0 +1,332 @@
+"""Whether a world model may be tuned in: judged from recorded play that it has not learned from.
+
+Nothing here runs the real task. What is asked: is the open-loop error below persistence, does the
+success model know success, and does the base succeed in dreams as often, and from the same starts,
+as it did in the episodes that it was recorded in. Letters: B rows, E episodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from ..evaluation.intervals import wilson
+from ..policy.diffusion_policy import DiffusionPolicy
+from ..policy.turns import PolicyRows
+from ..spec import BoolArray, ConfigError, FloatArray, IntArray, option
+from .base import WorldModel
+from .dreams import SURE, DreamSource, Starts
+from .play import Play
+from .success import Judge, recall_recorded
+
+HORIZONS = (1, 4, 20, 40)
+"""Control periods after which the open-loop error is told."""
+USUAL = 0.95
+"""Quantile of the base's disagreement in its own dreams that is called usual."""
+
+
+@dataclass(frozen=True)
+class AuditSettings:
+    """How a world model is judged, and what it must reach."""
+
+    repeats: int = option(4, "dreams from every recorded start, each with another member and noise")
+    max_bias: float = option(0.1, "largest difference of imagined and true success of the base")
+    min_agreement: float = option(0.7, "least share of starts with the same outcome")
+    least_episodes: int = option(30, "undisturbed episodes of the base that the audit asks for")
+    seed: int = option(0, "seed of the dreams")
+
+
+@dataclass(frozen=True)
+class Imagined:
+    """How dreams went."""
+
+    success: BoolArray  # (B,)
+    disagreement: FloatArray  # of all chunks
+    doubtful: BoolArray  # (B,)
+
+
+def imagine(
+    policy: DiffusionPolicy, source: DreamSource, index: IntArray, seed: int = 0
+) -> Imagined:
+    """One episode of a policy from each of the recorded steps `index` (B,); B is the source's.
+
+    Members take turns, so that a start that is repeated is dreamed by several.
+    """
+    rows = np.arange(source.rows)
+    member = rows % source.model.members
+    observation = source.begin_at(rows, index, member)
+    seeds = (seed * 10**6 + rows).tolist()
+    going = PolicyRows.begin(policy, observation, seeds)
+    success = np.zeros(source.rows, bool)
+    doubtful = np.zeros(source.rows, bool)
+    over = np.zeros(source.rows, bool)
+    disagreement: list[FloatArray] = []
+    while not over.all():
+        turn = source.step(going.plan_actions())
+        disagreement.append(source.disagreement[~over])
+        going.push(turn)
+        success |= turn.success
+        if turn.doubtful is not None:
+            doubtful |= turn.doubtful
+        over |= turn.done
+    return Imagined(success, np.concatenate(disagreement), doubtful)
+
+
+def measure_open_loop(model: WorldModel, play: Play) -> list[dict[str, Any]]:
+    """Error of states under recorded actions, and that of persistence, part by part.
+
+    Averaged over the windows in which the part moves. The unit is that of the observation.
+    """
+    longest = max(HORIZONS)
+    index = play.list_windows(longest)
+    if len(index) == 0:
+        raise ConfigError(f"no held-out episode is longer than {longest} steps")
+    index = index[:: max(1, len(index) // 2000)]
+    state = model.begin(model.encode(play), torch.as_tensor(index))
+    member = torch.as_tensor(np.arange(len(index)) % model.members)
+    rows: list[dict[str, Any]] = []
+    for number in range(-(-longest // model.jump)):
+        first = index + number * model.jump
+        inside = np.minimum(first, len(play) - model.jump - 1)
+        chunk = torch.as_tensor(play.take_chunks(inside, model.jump))
+        state = model.step(state, chunk, member).state
+        steps = (number + 1) * model.jump
+        for horizon in HORIZONS:
+            if steps - model.jump < horizon <= steps and horizon % model.jump == 0:
+                rows += _compare_parts(play, model.decode(state, 1), index, horizon)
+    return rows
+
+
+def _compare_parts(
+    play: Play, decoded: Mapping[str, Tensor], index: IntArray, horizon: int
+) -> list[dict[str, Any]]:
+    """Errors of every part of the states that moves, after `horizon` steps."""
+    rows: list[dict[str, Any]] = []
+    for name, key in play.obs_spec.keys.items():
+        if key.kind != "state":
+            continue
+        true = play.observations[name].reshape(len(play), -1)
+        imagined = decoded[name].numpy().reshape(len(index), -1)
+        for part, numbers in _list_numbers(name, key.parts, true.shape[1]):
+            now = true[index][:, numbers]
+            later = true[index + horizon][:, numbers]
+            still = np.linalg.norm(later - now, axis=1)
+            far = np.linalg.norm(true[index + max(HORIZONS)][:, numbers] - now, axis=1)
+            usual = np.linalg.norm(np.std(true[:, numbers], axis=0))
+            moves = far > 0.1 * usual
+            if usual == 0 or not moves.any():
+                continue
+            error = np.linalg.norm(imagined[:, numbers] - later, axis=1)
+            rows.append(
+                {
+                    "part": part,
+                    "steps": horizon,
+                    "error": float(error[moves].mean()),
+                    "persistence": float(still[moves].mean()),
+                    "windows": int(moves.sum()),
+                }
+            )
+    return rows
+
+
+def _list_numbers(name: str, parts: Sequence[Any], width: int) -> list[tuple[str, list[int]]]:
+    """The parts of a state by name; a state without parts is one."""
+    if not parts:
+        return [(name, list(range(width)))]
+    found: list[tuple[str, list[int]]] = []
+    start = 0
+    for part in parts:
+        found.append((part.name, list(range(start, start + part.size))))
+        start += part.size
+    return found
+
+
+def measure_judge(model: WorldModel, judge: Judge, play: Play) -> dict[str, float]:
+    """The success model on recorded states, and the outcome of replayed episodes.
+
+    In a replay the model is given all the actions that were recorded: it has no policy in it.
+    """
+    rated = recall_recorded(model, play)
+    with torch.no_grad():
+        chance = judge.rate(rated.features, pessimistic=False)
+        said = (judge.rate(rated.features) > SURE).numpy()
+    true = rated.reached.numpy()
+    episode = play.episode_of
+    count = len(play.episode_ends)
+    outcome = _any_by_episode(true, episode, count)
+    return {
+        "precision": float((said & true).sum() / max(1, said.sum())),
+        "recall": float((said & true).sum() / max(1, true.sum())),
+        "calibration_error": _measure_calibration(chance.numpy(), true),
+        "episodes_right": float((_any_by_episode(said, episode, count) == outcome).mean()),
+        "replays_right": float((_replay(model, judge, play) == outcome).mean()),
+    }
+
+
+def _any_by_episode(values: BoolArray, episode: IntArray, count: int) -> BoolArray:
+    found = np.zeros(count, bool)
+    np.logical_or.at(found, episode, values)
+    return found
+
+
+def _measure_calibration(chance: FloatArray, true: BoolArray) -> float:
+    """Mean distance of said and true share of success over ten bins, weighted by their size."""
+    bins = np.minimum((chance * 10).astype(int), 9)
+    total = 0.0
+    for number in range(10):
+        inside = bins == number
+        if inside.any():
+            total += inside.mean() * abs(chance[inside].mean() - true[inside].mean())
+    return float(total)
+
+
+@torch.no_grad()
+def _replay(model: WorldModel, judge: Judge, play: Play) -> BoolArray:
+    """Which episodes (E,) succeed when their recorded actions are replayed in the model."""
+    first = play.first
+    count = len(first)
+    state = model.begin(model.encode(play), torch.as_tensor(first))
+    member = torch.as_tensor(np.arange(count) % model.members)
+    success = np.zeros(count, bool)
+    lengths = play.episode_ends - first
+    for start in range(0, int(lengths.max()) - model.jump, model.jump):
+        runs = start + model.jump <= lengths
+        index = np.where(runs, first + start, 0)
+        chunk = torch.as_tensor(play.take_chunks(index, model.jump))
+        state = model.step(state, chunk, member).state
+        success |= runs & (judge.rate(model.features(state).float()).numpy() > SURE)
+    return success
+
+
+def compare_base(
+    model: WorldModel,
+    judge: Judge,
+    play: Play,
+    variants: Mapping[str, DiffusionPolicy],
+    max_steps: int,
+    settings: AuditSettings,
+) -> dict[str, Any]:
+    """Imagined against true success of the base, from the starts that it was recorded at.
+
+    variants: policies by name, the base first; those behind it have no truth in the play, and are
+        imagined for comparison
+    """
+    recorded = np.flatnonzero(~play.explored[play.first])
+    if len(recorded) < settings.least_episodes:
+        raise ConfigError(
+            f"the held-out play has {len(recorded)} undisturbed episodes of the base, "
+            f"{settings.least_episodes} are wanted: record more, as with play.undisturbed=0.25"
+        )
+    outcome = _any_by_episode(play.reached, play.episode_of, len(play.episode_ends))[recorded]
+    interval = wilson(int(outcome.sum()), len(outcome))
+    index = np.repeat(play.first[recorded], settings.repeats)
+    frames = max(policy.horizon.observed for policy in variants.values())
+    source = DreamSource(model, judge, Starts(play), len(index), max_steps, frames=frames)
+    imagined: dict[str, Any] = {}
+    found: dict[str, Any] = {}
+    for name, policy in variants.items():
+        dreams = imagine(policy, source, index, settings.seed)
+        by_start = dreams.success.reshape(-1, settings.repeats)
+        imagined[name] = float(by_start.mean())
+        if not found:
+            found = {
+                "starts": len(recorded),
+                "true": float(outcome.mean()),
+                "true_low": interval.low,
+                "true_high": interval.high,
+                "imagined": float(by_start.mean()),
+                "bias": float(by_start.mean() - outcome.mean()),
+                "agreement": float((by_start == outcome[:, None]).mean()),
+                "by_member": _by_member(dreams.success, model.members),
+                "doubtful": float(dreams.doubtful.mean()),
+                "disagreement": float(np.quantile(dreams.disagreement, USUAL)),
+            }
+    return {**found, "variants": imagined}
+
+
+def _by_member(success: BoolArray, members: int) -> list[float]:
+    """Imagined success by each member of the dynamics."""
+    which = np.arange(len(success)) % members
+    return [float(success[which == member].mean()) for member in range(members)]
+
+
+def audit(
+    model: WorldModel,
+    judge: Judge,
+    held_out: Play,
+    variants: Mapping[str, DiffusionPolicy],
+    max_steps: int,
+    settings: AuditSettings,
+) -> dict[str, Any]:
+    """All figures of an audit, and its verdict: `passed` and `faults`."""
+    open_loop = measure_open_loop(model, held_out)
+    base = compare_base(model, judge, held_out, variants, max_steps, settings)
+    found: dict[str, Any] = {
+        "settings": asdict(settings),
+        "held_out": {"episodes": len(held_out.episode_ends), "steps": len(held_out)},
+        "open_loop": open_loop,
+        "success_model": measure_judge(model, judge, held_out),
+        "base": base,
+    }
+    found["faults"] = list_faults(found, settings)
+    found["passed"] = not found["faults"]
+    return found
+
+
+def list_faults(found: Mapping[str, Any], settings: AuditSettings) -> list[str]:
+    """Why a model fails its audit, in words; empty where it passes."""
+    faults: list[str] = []
+    for row in found["open_loop"]:
+        if row["error"] >= row["persistence"]:
+            faults.append(
+                f"{row['part']} is off by {row['error']:.4g} after {row['steps']} steps; "
+                f"standing still is off by {row['persistence']:.4g}"
+            )
+    base = found["base"]
+    if abs(base["bias"]) >= settings.max_bias:
+        faults.append(
+            f"the base succeeds in {base['imagined']:.2f} of its dreams and in {base['true']:.2f} "
+            f"of the recorded episodes from the same starts; at most {settings.max_bias:.2f} "
+            "between them is allowed"
+        )
+    replays = found["success_model"]["replays_right"]
+    if replays < settings.min_agreement:
+        faults.append(
+            f"{replays:.2f} of the held-out episodes end in the model as they did when their "
+            f"actions are replayed; at least {settings.min_agreement:.2f} is wanted"
+        )
+    if base["agreement"] < settings.min_agreement:
+        faults.append(
+            f"{base['agreement']:.2f} of the dreams end as the recorded episode from their start; "
+            f"at least {settings.min_agreement:.2f} is wanted"
+        )
+    return faults
+
+
+def rank_policies(
+    imagined: Sequence[float], true: Sequence[float], seed: int = 0
+) -> dict[str, Any]:
+    """Spearman's rank correlation of imagined and true success, with a bootstrapped interval."""
+    one = np.asarray(imagined)
+    other = np.asarray(true)
+    rng = np.random.default_rng(seed)
+    drawn: list[float] = []
+    for _ in range(2000):
+        index = rng.integers(0, len(one), len(one))
+        if np.ptp(one[index]) > 0 and np.ptp(other[index]) > 0:
+            drawn.append(float(spearmanr(one[index], other[index])[0]))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return {
+        "policies": float(len(one)),
+        "spearman": float(spearmanr(one, other)[0]),
+        "low": float(low),
+        "high": float(high),
+        "pearson": float(np.corrcoef(one, other)[0, 1]),
+        "mean_bias": float((one - other).mean()),
+    }
