@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hotstart.cli import main
 from hotstart.commands.play import settle_play
-from hotstart.configs.compose import compose_config
+from hotstart.configs.compose import compose_config, fill
 from hotstart.configs.schema import PlaySettings
 from hotstart.datasets.arrays import Arrays
 from hotstart.datasets.store import Store
@@ -96,4 +96,4 @@ def test_settings_of_play_that_cannot_be_are_refused():
         ({"after_success": -1}, "at least 1 and 0 are wanted"),
     ):
         with pytest.raises(ConfigError, match=said):
-            PlaySettings(**changed)
+            fill(PlaySettings, changed)
