@@ -83,6 +83,7 @@ if TYPE_CHECKING:  # the same names as in _PUBLIC, for type checkers and editors
     from .policy.samplers.classifier_free import ClassifierFreeGuidance as ClassifierFreeGuidance
     from .policy.samplers.fresh import Fresh as Fresh
     from .policy.samplers.real_time_chunking import RealTimeChunking as RealTimeChunking
+    from .policy.samplers.stepwise import StepwiseSearch as StepwiseSearch
     from .policy.samplers.streaming import Streaming as Streaming
     from .policy.samplers.warm_start import WarmStart as WarmStart
     from .policy.training.api import train as train
@@ -187,6 +188,7 @@ _PUBLIC = {
     "ClassifierFreeGuidance": "policy.samplers.classifier_free",
     "Fresh": "policy.samplers.fresh",
     "RealTimeChunking": "policy.samplers.real_time_chunking",
+    "StepwiseSearch": "policy.samplers.stepwise",
     "Streaming": "policy.samplers.streaming",
     "WarmStart": "policy.samplers.warm_start",
     "train": "policy.training.api",

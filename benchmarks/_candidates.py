@@ -54,10 +54,8 @@ def draw_candidates(samples: int = 15, kept: int = 5) -> str:
 
 def draw_best(count: int = 8) -> str:
     """Plans with made-up values, which fall with the distance of a plan's end from a goal."""
-    plans = make_plans(count, seed=4)[0]
-    plans = plans + torch.linspace(-0.5, 0.5, count).reshape(1, -1, 1, 1) * torch.linspace(
-        0, 1, STEPS
-    ).reshape(1, 1, -1, 1)
+    turn = torch.outer(torch.linspace(-0.5, 0.5, count), torch.linspace(0, 1, STEPS))
+    plans = make_plans(count, seed=4)[0] + turn.reshape(1, count, STEPS, 1)
     best = take_best(plans, -(plans[:, :, -1, 0] - GOAL).abs())[0]
     drawing = Drawing(470, 190)
     for plan in plans[0]:

@@ -24,6 +24,7 @@ from ..system.options import Option, read_options
 from ._candidates import draw_best, draw_candidates
 from ._house import draw_house
 from ._levels import draw_levels, weigh_prefix
+from ._search import draw_search
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(<!-- made by hotstart bench site: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -52,6 +53,7 @@ PICTURES: dict[str, Callable[[], str]] = {
     ),
     "bid": draw_candidates,
     "best_of": draw_best,
+    "search": draw_search,
     "cfg": lambda: draw_levels(ClassifierFreeGuidance(10), NOTHING, "start: pure noise"),
     "anchored": lambda: draw_levels(
         Anchored(2), "an anchor is chosen", "start: anchor, some noise"

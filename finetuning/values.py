@@ -35,7 +35,9 @@ class ValuesSettings(CriticSettings):
     """What a chunk is worth, for a search at inference; the policy stays as it is."""
 
     iterations: int = option(20, "rollouts, each followed by an update")
-    search: str = option("best_of", "sampler that ranks by the values in the comparison")
+    search: str = option(
+        "best_of", "sampler that ranks by the values in the comparison: best_of or search"
+    )
     noise: float = option(0.0, "noise on the chunks of a rollout", "normalised units")
     members: int = option(5, "networks of the ensemble")
     hidden: int = option(128, "width of each network")

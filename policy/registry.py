@@ -54,6 +54,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
         f"{_HERE}.samplers.real_time_chunking.RealTimeChunking",
         f"{_HERE}.samplers.bidirectional.BidirectionalDecoding",
         f"{_HERE}.samplers.best_of.BestOf",
+        f"{_HERE}.samplers.stepwise.StepwiseSearch",
         f"{_HERE}.samplers.anchored.Anchored",
         f"{_HERE}.samplers.classifier_free.ClassifierFreeGuidance",
     ),

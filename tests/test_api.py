@@ -312,6 +312,7 @@ NAMES = {
     "RealTimeChunking": "rtc",
     "BidirectionalDecoding": "bid",
     "BestOf": "best_of",
+    "StepwiseSearch": "search",
     "Anchored": "anchored",
     "ClassifierFreeGuidance": "cfg",
 }

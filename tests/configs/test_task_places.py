@@ -6,6 +6,7 @@ import pytest
 from hotstart.configs.compose import compose_config, list_choices, read_task
 from hotstart.configs.schema import Download
 from hotstart.datasets.download import SOURCES
+from hotstart.envs.registry import options_of
 
 TASKS = list_choices("task")
 
@@ -16,6 +17,12 @@ def test_no_two_tasks_have_one_name():
     for task in TASKS:
         assert owners.setdefault(read_task(task)["name"], task) == task
     assert len(owners) == len(TASKS) > 10
+
+
+def test_every_task_says_how_its_environment_is_built():
+    for task in TASKS:
+        assert "env" in read_task(task)
+        options_of(read_task(task))
 
 
 def test_only_tasks_that_say_so_train_on_the_data_of_another():

@@ -22,6 +22,7 @@ from hotstart.policy.samplers.bidirectional import BidirectionalDecoding
 from hotstart.policy.samplers.classifier_free import ClassifierFreeGuidance
 from hotstart.policy.samplers.fresh import Fresh
 from hotstart.policy.samplers.real_time_chunking import RealTimeChunking
+from hotstart.policy.samplers.stepwise import StepwiseSearch
 from hotstart.policy.samplers.streaming import Streaming
 from hotstart.policy.samplers.warm_start import WarmStart
 from hotstart.policy.training.settings import TrainingSettings
@@ -35,6 +36,7 @@ DOORS = {
     "rtc": RealTimeChunking,
     "bid": BidirectionalDecoding,
     "best_of": BestOf,
+    "search": StepwiseSearch,
     "anchored": Anchored,
     "ddim": Fresh,
     "dpmpp": lambda: Fresh(solver=DPMSolverPP()),
@@ -155,6 +157,7 @@ COLD = [
     RealTimeChunking(mode="trained"),
     BidirectionalDecoding(),
     BestOf(),
+    StepwiseSearch(),
     ClassifierFreeGuidance(weight=1.0),
     Streaming(),
     Streaming(primer="constant"),
