@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..rows import Array
-from ..spec import ConfigError, FloatArray, Observation, ObsKey, text_to_bytes
+from ..spec import ConfigError, Executed, FloatArray, Observation, ObsKey, text_to_bytes
 from .diffusion_policy import DiffusionPolicy
 from .samplers.base import Sampler
 from .state import read_observation
@@ -38,6 +38,7 @@ class Agent:
         self._state = self.policy.initial_state([seed])
         self._queue: list[FloatArray] = []
         self._executed = 0
+        self._sent: FloatArray | None = None
 
     def act(self, observation: Mapping[str, ArrayLike]) -> FloatArray:
         """The action (A,) for this control period, in the robot's units.
@@ -53,11 +54,16 @@ class Agent:
         Examples:
             >>> action = agent.act({"state": state, "image": frame, "instruction": "open it"})
         """
-        self._state = self.policy.observe(self._state, self._add_row_axis(observation))
+        executed = None
+        if self._sent is not None:
+            executed = Executed(self._sent[None], np.ones(1))
+        row = self._add_row_axis(observation)
+        self._state = self.policy.observe(self._state, row, executed)
         if not self._queue:
             self._plan()
         self._executed += 1
-        return self._queue.pop(0)
+        self._sent = self._queue.pop(0)
+        return self._sent
 
     def _plan(self) -> None:
         """Fill the queue with a new chunk."""

@@ -30,6 +30,8 @@ from ..spec import (
 )
 from . import checkpoint
 from .diffusion.noise import RowNoise
+from .filters.latent import LATENT
+from .filters.memory import begin_memory, follow
 from .model import PolicyModel
 from .normalizer import ACTION
 from .registry import build
@@ -37,7 +39,14 @@ from .samplers.base import PlanOutcome, PlanRequest, PreviousPlan, Sampler, chec
 from .samplers.conditioning import condition
 from .samplers.fresh import Fresh
 from .samplers.loop import Transition
-from .state import Plan, PolicyState, adopt_plans, create_state, push_observation
+from .state import (
+    Plan,
+    PolicyState,
+    adopt_plans,
+    create_state,
+    push_observation,
+    read_observations,
+)
 
 
 class DiffusionPolicy:
@@ -65,7 +74,7 @@ class DiffusionPolicy:
         if executed is None:
             executed = horizon.executed
         self.horizon: Horizon = replace(horizon, executed=executed, delay=delay)
-        self.obs_spec: ObsSpec = model.config.obs_spec
+        self.obs_spec: ObsSpec = model.observed_spec
         self.action_spec: ActionSpec = model.config.action_spec
         if sampler is None:
             sampler = Fresh()
@@ -94,7 +103,10 @@ class DiffusionPolicy:
         """A state with one row per seed, nothing observed and nothing planned."""
         actions = self.model.actions
         width = actions.spec.width
-        return create_state(self.obs_spec, self.horizon, width, seeds, actions.reads)
+        memory = {}
+        if self.model.filter is not None:
+            memory = begin_memory(self.model.filter, len(seeds))
+        return create_state(self._pushed_spec, self.horizon, width, seeds, actions.reads, memory)
 
     def reset_rows(self, state: PolicyState, rows: IntArray, seeds: Sequence[int]) -> PolicyState:
         """Forget everything in `rows` (R,) and give them new seeds; the other rows stay bit-equal.
@@ -116,10 +128,38 @@ class DiffusionPolicy:
     ) -> PolicyState:
         """Push an observation (B, ...) onto the histories, see `state.push_observation`.
 
-        `executed` is not used: a plan depends on observations and on the plan before it. In rows
-        that are not `new` (B,) the observation replaces the newest one.
+        In rows that are not `new` (B,) it replaces the newest one. A filter follows it and what was
+        `executed`, and what it says is pushed; an observation that holds `latent` already, as that
+        of a world model does, needs no filter. Without a filter `executed` is not used.
+        Raises ConfigError where a filter is not told what was executed.
         """
-        return push_observation(state, self.obs_spec, observation, new)
+        if self.model.filter is not None and LATENT not in observation:
+            state, observation = self._filter(state, observation, executed, new)
+        return push_observation(state, self._pushed_spec, observation, new)
+
+    @property
+    def _pushed_spec(self) -> ObsSpec:
+        """What histories hold: what is observed, or what the filter says in its place."""
+        if self.model.filter is None:
+            return self.obs_spec
+        return self.model.config.obs_spec
+
+    def _filter(
+        self,
+        state: PolicyState,
+        observation: Observation,
+        executed: Executed | None,
+        new: BoolArray | None,
+    ) -> tuple[PolicyState, Observation]:
+        """The state with the filter's new memory, and the observation with what the filter says."""
+        assert self.model.filter is not None
+        if new is None:
+            new = np.ones(len(state.seen), bool)
+        read = read_observations(observation, self.obs_spec)
+        memory, latent = follow(
+            self.model.filter, state.memory, read, executed, new, state.seen > 0
+        )
+        return replace(state, memory=memory), {**observation, LATENT: latent}
 
     @torch.no_grad()
     def plan(

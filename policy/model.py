@@ -14,6 +14,7 @@ from .actions import Representation
 from .diffusion.contract import Denoiser, Preconditioner
 from .diffusion.objective import LearnedLossWeighting, denoising_loss
 from .diffusion.schedule import Schedule
+from .filters.latent import LATENT, LatentFilter
 from .noise_policy import NoisePolicy
 from .normalizer import ACTION, COMMAND, Normalizer, collect_shapes
 from .registry import build
@@ -53,6 +54,8 @@ class ModelConfig:
     """Options of the network that corrects chunks; empty: there is none."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """Options of the networks that say what a chunk is worth; empty: there are none."""
+    filter: Mapping[str, Any] = field(default_factory=dict)
+    """What a filter is built from that makes the observation `latent`; empty: there is none."""
 
 
 class Anchors(nn.Module):
@@ -129,6 +132,9 @@ class PolicyModel(nn.Module):
         self.values: ChunkValues | None = None
         if config.values:
             self.add_values(config.values)
+        self.filter: LatentFilter | None = None
+        if config.filter:
+            self.add_filter(LatentFilter.from_json(config.filter))
         self.regimes: tuple[str, ...] | None = None
         """Regimes of levels that the weights were trained with; None where that is unknown."""
         self.measured_start: float | None = None
@@ -173,6 +179,28 @@ class PolicyModel(nn.Module):
         """Add networks that say what a chunk is worth, which fine-tuning trains."""
         self.config = replace(self.config, values=dict(options))
         self.values = ChunkValues(**self._small_sizes(), **options).train(self.training)
+
+    def add_filter(self, latent: LatentFilter) -> None:
+        """Put a filter before the encoder, which stays as it is. Raises ConfigError where the model
+        does not observe what it says.
+        """
+        keys = self.config.obs_spec.keys
+        if LATENT not in keys or keys[LATENT].shape != latent.key.shape:
+            raise ConfigError(
+                f"the filter makes the observation {LATENT} of {latent.width} numbers; the model "
+                f"observes {shorten(dict(keys), 400)}"
+            )
+        self.config = replace(self.config, filter=latent.to_json())
+        self.filter = latent.requires_grad_(False).eval()
+
+    @property
+    def observed_spec(self) -> ObsSpec:
+        """What it must be shown: what the filter reads, if there is one, and all other keys."""
+        keys = dict(self.config.obs_spec.keys)
+        if self.filter is None:
+            return self.config.obs_spec
+        del keys[LATENT]
+        return ObsSpec({**self.filter.obs_spec.keys, **keys})
 
     def _small_sizes(self) -> dict[str, int]:
         """Sizes of the networks around the sampler, which fine-tuning adds."""

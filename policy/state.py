@@ -86,12 +86,7 @@ def push_observation(
     channels first, and floats from 0 to 1, as in training data (`datasets.kinds`). Raises
     ConfigError for a missing key, and for a shape or dtype that the policy was not trained with.
     """
-    missing = [name for name in obs_spec.keys if name not in observation]
-    if missing:
-        raise ConfigError(
-            f"the policy wants {shorten(list(obs_spec.keys), 400)}; the observation has no "
-            f"{missing}, only {list(observation)}"
-        )
+    read = read_observations(observation, obs_spec)
     if new is None:
         further = np.ones(len(state.seen), bool)
     else:
@@ -99,14 +94,30 @@ def push_observation(
     seen = state.seen + further
     history = {}
     for name, window in state.history.items():
-        newest = read_observation(name, np.asarray(observation[name]), obs_spec.keys[name])
-        history[name] = _push(window, _convert(name, newest, window), seen, further)
+        history[name] = _push(window, _convert(name, read[name], window), seen, further)
     return replace(state, history=history, seen=seen)
 
 
 def adopt_plans(state: PolicyState, rows: IntArray, plan: Plan) -> PolicyState:
     """The state with a plan (R rows) in its `rows` (R,); what it has observed meanwhile stays."""
     return replace(state, plan=put_rows(state.plan, rows, plan))
+
+
+def read_observations(observation: Observation, obs_spec: ObsSpec) -> dict[str, Array]:
+    """An observation (B, ...) with the keys of `obs_spec`, each as `read_observation` reads it.
+
+    Raises ConfigError for a key that is missing.
+    """
+    missing = [name for name in obs_spec.keys if name not in observation]
+    if missing:
+        raise ConfigError(
+            f"the policy wants {shorten(list(obs_spec.keys), 400)}; the observation has no "
+            f"{missing}, only {list(observation)}"
+        )
+    read = {}
+    for name, key in obs_spec.keys.items():
+        read[name] = read_observation(name, np.asarray(observation[name]), key)
+    return read
 
 
 def read_observation(name: str, values: Array, key: ObsKey) -> Array:

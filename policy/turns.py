@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..spec import BoolArray, FloatArray, IntArray, Observation, Planned, Turn
+from ..spec import BoolArray, Executed, FloatArray, IntArray, Observation, Planned, Turn
 from .diffusion_policy import DiffusionPolicy
 from .samplers.loop import Transition
 from .state import PolicyState
@@ -24,6 +24,7 @@ class PolicyRows:
     state: PolicyState
     elapsed: FloatArray  # (B,) share of the episode's time that is over
     has_plan: BoolArray  # (B,)
+    chunk: FloatArray  # (B, Ta, A) what was planned last
 
     @classmethod
     def begin(
@@ -31,7 +32,9 @@ class PolicyRows:
     ) -> PolicyRows:
         """All rows at the beginning of an episode, with a seed each for the policy's noise."""
         state = policy.observe(policy.initial_state(seeds), observation)
-        return cls(policy, state, np.zeros(len(seeds)), np.zeros(len(seeds), bool))
+        rows = len(seeds)
+        chunk = np.zeros((rows, policy.horizon.executed, policy.action_spec.width))
+        return cls(policy, state, np.zeros(rows), np.zeros(rows, bool), chunk)
 
     def begin_anew(self, over: IntArray, observation: Observation, seeds: Sequence[int]) -> None:
         """New episodes in the rows `over` (R,), a seed each; `observation` is that of all rows."""
@@ -57,6 +60,7 @@ class PolicyRows:
             executed = np.full(len(chosen), self.policy.horizon.executed)
             planned = self.policy.plan(self.state, chosen, executed, trace=transitions)
             self.state = self.policy.adopt(self.state, planned)
+            self.chunk[planned.rows] = planned.actions[:, : self.chunk.shape[1]]
             yield planned, transitions
         self.has_plan[:] = True
 
@@ -75,7 +79,9 @@ class PolicyRows:
 
     def push(self, turn: Turn) -> None:
         """Observe every frame of a turn; a row whose episode was over has nothing new."""
+        first = self.chunk.shape[1] - len(turn.frames)
         for place, frame in enumerate(turn.frames):
             new = turn.steps > place
-            self.state = self.policy.observe(self.state, frame, new=new)
+            executed = Executed(self.chunk[:, first + place], new.astype(np.float64))
+            self.state = self.policy.observe(self.state, frame, executed, new)
         self.elapsed = turn.elapsed.copy()

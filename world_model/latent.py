@@ -13,19 +13,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..policy.filters.categoricals import draw, mix_logits
+from ..policy.filters.latent import LatentFilter, Pick
 from ..spec import ActionSpec, ConfigError, IntArray, ObsSpec, option, shorten
 from .base import Jump, State, WorldModel
-from .pictures import PictureDecoder, PictureEncoder, as_bytes, check_sizes
+from .nets import EnsembleMLP, choose_members
+from .pictures import PictureDecoder, as_bytes
 from .play import Play
-from .rssm import Heads, Recurrence, draw, symlog, take_mean, take_mode
 
-Pick = Literal["mean", "mode"]
 FARTHEST = 30.0
 """A state changes in a step by at most so many standard deviations of its changes."""
 STILL = 1e-6
@@ -52,12 +53,8 @@ class LatentOptions:
 
     def __post_init__(self) -> None:
         """Raise ConfigError for options that cannot be."""
-        for name in ("hidden", "groups", "classes", "members", "channels"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be 1 or more")
-        if self.pick not in get_args(Pick):
-            choices = ", ".join(get_args(Pick))
-            raise ConfigError(f"pick is {shorten(self.pick)}; choose one of {choices}")
+        if self.members < 1:
+            raise ConfigError(f"members is {self.members}; it must be 1 or more")
 
 
 @dataclass(frozen=True)
@@ -68,10 +65,6 @@ class Belief:
     z: Tensor  # (..., G C)
     values: Tensor  # (..., S) in the observation's units
     change: Tensor  # (..., S)
-
-    def pick_rows(self, index: Tensor) -> Belief:
-        """The rows `index` of the first axis."""
-        return Belief(self.h[index], self.z[index], self.values[index], self.change[index])
 
 
 @dataclass(frozen=True)
@@ -86,15 +79,12 @@ class Imagined:
 class LatentModel(WorldModel):
     """A recurrent state-space model with categorical latents, whose ensemble is of its priors.
 
-    Observations hold pictures, states or both; instructions are passed on as they are.
+    Observations hold pictures, states or both; instructions are passed on as they are. Its filter
+    is a part of its own (`policy.filters`), which a policy may carry.
     """
 
-    centre: Tensor  # (S,) of the states
-    scale: Tensor  # (S,)
-    change_scale: Tensor  # (S,) 0 for what never changes
-    action_centre: Tensor  # (A,)
-    action_scale: Tensor  # (A,)
-    seen: Tensor  # (S,) which states the filter reads
+    change_scale: Tensor  # (S,) of the states, 0 for what never changes
+    seen: Tensor  # (S,) which of them the filter reads
 
     def __init__(
         self,
@@ -110,63 +100,50 @@ class LatentModel(WorldModel):
         self.obs_spec, self.action_spec = obs_spec, action_spec
         self.rate_hz, self.jump = rate_hz, jump
         self.members = self.options.members
-        self.cameras = _names(obs_spec, "image")
         self.states = _names(obs_spec, "state")
         self.words = _names(obs_spec, "language")
-        self._check()
         self.widths = [math.prod(obs_spec.keys[name].shape) for name in self.states]
-        self._add_statistics()
-        self._add_networks()
+        self.filter = self._make_filter()
+        self.cameras = self.filter.cameras
+        self.register_buffer("change_scale", torch.ones(sum(self.widths)))
+        seen = [torch.zeros(0, dtype=torch.bool)]
+        for name, count in zip(self.states, self.widths, strict=True):
+            seen.append(torch.full((count,), name in self.filter.states))
+        self.register_buffer("seen", torch.cat(seen))
+        self._add_heads()
 
-    def _check(self) -> None:
-        check_sizes({name: self.obs_spec.keys[name] for name in self.cameras})
-        for name in self.options.unseen:
+    def _make_filter(self) -> LatentFilter:
+        """The filter of all that is not unseen."""
+        options = self.options
+        for name in options.unseen:
             if name not in self.states:
                 raise ConfigError(
                     f"unseen names {shorten(name)}; the states are {shorten(list(self.states))}"
                 )
-        if not self.cameras and set(self.options.unseen) >= set(self.states):
-            raise ConfigError("a latent model needs a picture or a state that it may read")
-
-    def _add_statistics(self) -> None:
-        """Buffers of what the data says; `fit_statistics` fills them."""
-        width, actions = sum(self.widths), self.action_spec.width
-        for name in ("centre", "scale", "change_scale"):
-            self.register_buffer(name, torch.ones(width))
-        self.register_buffer("action_centre", torch.zeros(actions))
-        self.register_buffer("action_scale", torch.ones(actions))
-        seen = [
-            torch.full((count,), name not in self.options.unseen)
-            for name, count in zip(self.states, self.widths, strict=True)
-        ]
-        self.register_buffer("seen", torch.cat([torch.zeros(0, dtype=torch.bool), *seen]))
-
-    def _add_networks(self) -> None:
-        """Layers, with torch's own seed."""
-        options = self.options
-        read = 2 * int(self.seen.sum())  # where they are, and their change
-        embed = options.hidden
-        self.picture_encoders = nn.ModuleList()
-        self.picture_decoders = nn.ModuleList()
-        features = options.hidden + options.groups * options.classes
-        for name in self.cameras:
-            shape = self.obs_spec.keys[name].shape
-            self.picture_encoders.append(PictureEncoder(shape, options.channels, embed))
-            self.picture_decoders.append(PictureDecoder(shape, options.channels, features))
-        self.state_encoder = None
-        if read:
-            self.state_encoder = nn.Sequential(
-                nn.Linear(read, options.hidden), nn.SiLU(), nn.Linear(options.hidden, embed)
-            )
-        self.core = Recurrence(
-            read + self.action_spec.width,
-            embed,
+        left_out = {*options.unseen, *self.words}
+        read = {name: key for name, key in self.obs_spec.keys.items() if name not in left_out}
+        return LatentFilter(
+            ObsSpec(read),
+            self.action_spec.width,
             options.hidden,
             options.groups,
             options.classes,
-            options.members,
+            options.channels,
+            options.pick,
         )
-        self.change_heads = Heads(options.members, features, options.hidden, sum(self.widths))
+
+    def _add_heads(self) -> None:
+        """Priors, changes of states, and decoders of pictures."""
+        options = self.options
+        latents = options.groups * options.classes
+        features = options.hidden + latents
+        members, hidden = options.members, options.hidden
+        self.prior_heads = EnsembleMLP(members, hidden, latents, hidden, layers=2)
+        self.change_heads = EnsembleMLP(members, features, sum(self.widths), hidden, layers=2)
+        self.picture_decoders = nn.ModuleList()
+        for name in self.cameras:
+            shape = self.obs_spec.keys[name].shape
+            self.picture_decoders.append(PictureDecoder(shape, options.channels, features))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; see `WorldModel.to_json`."""
@@ -192,27 +169,26 @@ class LatentModel(WorldModel):
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return self.centre.device
+        return self.change_scale.device
 
     def fit_statistics(self, play: Play, episodes: IntArray) -> None:
         """Take scales, and the mean pictures, from these episodes of a play."""
         steps = np.flatnonzero(np.isin(play.episode_of, episodes))
         values = self.join_values(play, steps)
-        within = np.diff(steps) == 1
-        within &= np.diff(play.episode_of[steps]) == 0
+        within = (np.diff(steps) == 1) & (np.diff(play.episode_of[steps]) == 0)
         changes = values.diff(dim=0)[torch.from_numpy(within)]
         scale, change_scale = values.std(0), changes.std(0)
-        self.centre.copy_(values.mean(0))
-        self.scale.copy_(torch.where(scale > STILL, scale, 1.0))
         self.change_scale.copy_(torch.where(change_scale > STILL, change_scale, 0.0))
+        read, seen = self.filter, self.seen.cpu()
+        read.centre.copy_(values.mean(0)[seen])
+        read.scale.copy_(torch.where(scale > STILL, scale, 1.0)[seen])
+        read.change_scale.copy_(self.change_scale[self.seen])
         actions = torch.as_tensor(play.actions[steps], dtype=torch.float32)
-        self.action_centre.copy_(actions.mean(0))
-        self.action_scale.copy_(actions.std(0).clamp_min(STILL))
+        read.action_centre.copy_(actions.mean(0))
+        read.action_scale.copy_(actions.std(0).clamp_min(STILL))
         for name, decoder in zip(self.cameras, self.picture_decoders, strict=True):
             mean = play.observations[name][steps].mean(0) / 255
             decoder.get_buffer("mean").copy_(torch.as_tensor(mean))
-
-    # ---------------------------------------------------------------- what goes in
 
     def join_values(self, play: Play, steps: IntArray) -> Tensor:
         """All states of recorded steps (...), joined: float32 (..., S)."""
@@ -222,46 +198,9 @@ class LatentModel(WorldModel):
             parts.append(values.flatten(steps.ndim))
         return torch.cat(parts, -1)
 
-    def embed_pictures(self, pictures: Mapping[str, Tensor]) -> Tensor:
-        """Pictures of all cameras, name -> uint8 (..., H, W, C), to what they show (..., H)."""
-        embedded = None
-        for name, encoder in zip(self.cameras, self.picture_encoders, strict=True):
-            axes = pictures[name].shape[:-3]
-            part = encoder(pictures[name].flatten(0, -4)).unflatten(0, axes)
-            if embedded is None:
-                embedded = part
-            else:
-                embedded = embedded + part
-        if embedded is None:
-            raise ConfigError("the observation holds no pictures")
-        return embedded
-
     def embed(self, pictures: Tensor | None, values: Tensor, change: Tensor) -> Tensor:
-        """What an observation holds (..., H): embedded pictures, if any, and its states, if any."""
-        if self.state_encoder is None:
-            if pictures is None:
-                raise ConfigError("the observation holds neither pictures nor states to read")
-            return pictures
-        embedded = self.state_encoder(self._read_values(values, change))
-        if pictures is None:
-            return embedded
-        return embedded + pictures
-
-    def _read_values(self, values: Tensor, change: Tensor) -> Tensor:
-        """What the filter reads of states (..., S): where they are, and how they change."""
-        return torch.cat((self._normalize(values), self._normalize_change(change)), -1)
-
-    def _normalize(self, values: Tensor) -> Tensor:
-        return symlog((values - self.centre) / self.scale)[..., self.seen]
-
-    def _normalize_change(self, change: Tensor) -> Tensor:
-        scale = torch.where(self.change_scale > 0, self.change_scale, 1.0)
-        return symlog(change / scale)[..., self.seen]
-
-    def _join_inputs(self, belief: Belief, actions: Tensor) -> Tensor:
-        """What goes into the GRU with actions (..., A): they, and the states they began from."""
-        shown = (actions.to(self.centre) - self.action_centre) / self.action_scale
-        return torch.cat((self._read_values(belief.values, belief.change), shown), -1)
+        """What observations hold (..., H): embedded pictures, if any, and states (..., S)."""
+        return self.filter.embed(pictures, values[..., self.seen], change[..., self.seen])
 
     # ---------------------------------------------------------------- filter and imagination
 
@@ -280,33 +219,37 @@ class LatentModel(WorldModel):
         log-probabilities (B, L, G, C).
         """
         rows, steps = embedded.shape[:2]
-        inputs = self._join_inputs(Belief(embedded, embedded, values, change), actions)
+        inputs = self._join_inputs(values, change, actions)
         h = embedded.new_zeros(rows, self.options.hidden)
         hidden, latents = [], []
         posteriors = []
         for step in range(steps):
-            log_shares = self.core.judge(h, embedded[:, step])
+            log_shares = self.filter.judge(h, embedded[:, step])
             if generator is None:
-                z = self._pick(log_shares)
+                z = self.filter.pick(log_shares)
             else:
                 z = draw(log_shares, generator)
             hidden.append(h)
             latents.append(z)
             posteriors.append(log_shares)
-            h = self.core.advance(h, z, inputs[:, step])
+            h = self.filter.advance(h, z, inputs[:, step])
         belief = Belief(torch.stack(hidden, 1), torch.stack(latents, 1), values, change)
         return belief, torch.stack(posteriors, 1)
 
     def imagine(self, belief: Belief, actions: Tensor, member: Tensor) -> Imagined:
         """One action (B, A) ahead of beliefs (B, ...); `member` (B,) moves each row."""
-        h = self.core.advance(belief.h, belief.z, self._join_inputs(belief, actions))
-        log_shares = self.core.foresee(h)
-        z = self._pick(log_shares)  # (M, B, G C)
+        inputs = self._join_inputs(belief.values, belief.change, actions)
+        h = self.filter.advance(belief.h, belief.z, inputs)
+        log_shares = self.foresee(h)
+        z = self.filter.pick(log_shares)  # (M, B, G C)
         changes = self.predict_changes(h, z)
-        rows = torch.arange(len(h), device=h.device)
-        change = changes[member, rows] * self.change_scale
-        moved = Belief(h, z[member, rows], belief.values + change, change)
+        change = choose_members(changes, member) * self.change_scale
+        moved = Belief(h, choose_members(z, member), belief.values + change, change)
         return Imagined(moved, log_shares, changes)
+
+    def foresee(self, h: Tensor) -> Tensor:
+        """Log-probabilities (M, B, G, C) of every member's prior, from h (B, H)."""
+        return mix_logits(self.prior_heads(h), self.options.groups)
 
     def predict_changes(self, h: Tensor, z: Tensor) -> Tensor:
         """Every member's change of the states (M, B, S) [standard deviations of a change].
@@ -322,10 +265,9 @@ class LatentModel(WorldModel):
         decoders = zip(self.cameras, self.picture_decoders, strict=True)
         return {name: decoder(features) for name, decoder in decoders}
 
-    def _pick(self, log_shares: Tensor) -> Tensor:
-        if self.options.pick == "mode":
-            return take_mode(log_shares)
-        return take_mean(log_shares)
+    def _join_inputs(self, values: Tensor, change: Tensor, actions: Tensor) -> Tensor:
+        """What goes into the GRU with actions (..., A): they, and the states they began from."""
+        return self.filter.join_inputs(values[..., self.seen], change[..., self.seen], actions)
 
     def _measure_spread(self, imagined: Imagined) -> Tensor:
         """How far the members lie apart (B,), over latents and over states that move."""
@@ -397,8 +339,8 @@ class LatentModel(WorldModel):
 
     def features(self, state: State) -> Tensor:
         """h, z and the normalised states that the filter reads, (B, F + seen)."""
-        values = self._normalize(state["values"][:, -1])
-        return torch.cat((state["h"][:, -1], state["z"][:, -1], values), -1)
+        values = state["values"][:, -1][..., self.seen]
+        return self.filter.describe(state["h"][:, -1], state["z"][:, -1], values)
 
     @property
     def _kept(self) -> int:
@@ -436,7 +378,9 @@ class LatentModel(WorldModel):
             for name in self.cameras:
                 pictures = play.observations[name][piece]
                 shown[name] = torch.as_tensor(pictures, device=self.device)
-            parts.append(self.embed_pictures(shown))
+            embedded = self.filter.embed_pictures(shown)
+            if embedded is not None:
+                parts.append(embedded)
         return torch.cat(parts)
 
 

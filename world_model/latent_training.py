@@ -15,11 +15,12 @@ from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 from tqdm import tqdm
 
+from ..policy.filters.categoricals import balance_kl
 from ..seeds import Purpose, numpy_generator, torch_seed
 from ..spec import ConfigError, DataError, IntArray, option
 from .latent import Belief, LatentModel
+from .nets import choose_members
 from .play import Play
-from .rssm import balance_kl
 
 Batch = Mapping[str, Tensor]
 """`values`, `change` (B, L, S), `actions` (B, L, A), `valid` (B, L), cameras (B, L, H, W, C)."""
@@ -105,9 +106,7 @@ class LatentLoss:
         generator = torch.Generator()
         generator.manual_seed(torch_seed(self.settings.seed, Purpose.WORLD_MODEL, 2 * step + 2))
         model = self.model
-        pictures = None
-        if model.cameras:
-            pictures = model.embed_pictures({name: batch[name] for name in model.cameras})
+        pictures = model.filter.embed_pictures(batch)
         embedded = model.embed(pictures, batch["values"], batch["change"])
         belief, posterior = model.filter_steps(
             embedded, batch["values"], batch["change"], batch["actions"], generator
@@ -132,7 +131,7 @@ class LatentLoss:
         settings = self.settings
         divergence = balance_kl(
             posterior[:, 1:].flatten(0, 1)[valid],
-            model.core.foresee(h),
+            model.foresee(h),
             settings.balance,
             settings.free_nats,
         )
@@ -159,7 +158,6 @@ class LatentLoss:
         now = Belief(*(_take_steps(getattr(belief, name), begins) for name in _FIELDS))
         member = torch.randint(model.members, (len(now.h),), generator=generator)
         member = member.to(now.h.device)
-        rows = torch.arange(len(now.h), device=now.h.device)
         start = now.values
         divergences, errors = [], []
         for ahead in range(1, settings.imagined + 1):
@@ -169,7 +167,10 @@ class LatentLoss:
             valid = _take_steps(batch["valid"], begins + ahead)
             target = _take_steps(posterior, begins + ahead)
             divergence = balance_kl(
-                target, imagined.log_shares[member, rows], settings.balance, settings.free_nats
+                target,
+                choose_members(imagined.log_shares, member),
+                settings.balance,
+                settings.free_nats,
             )
             divergences.append(divergence[valid].sum() / valid.sum().clamp_min(1))
             moved = (now.values - start)[valid] / model.change_scale.clamp_min(1e-12)

@@ -46,4 +46,4 @@ class EnsembleMLP(nn.Module):
 
 def choose_members(predicted: Tensor, member: Tensor) -> Tensor:
     """Of predictions (E, B, ...) those of each row's own member (B,): (B, ...)."""
-    return predicted[member, torch.arange(len(member))]
+    return predicted[member, torch.arange(len(member), device=member.device)]

@@ -24,6 +24,7 @@ CONFIG_KINDS = {
     "noise_policy": dict,
     "residual": dict,
     "values": dict,
+    "filter": dict,
 }
 """Types of the values of config.yaml; other keys may stand beside them."""
 
@@ -44,6 +45,7 @@ def config_to_plain(config: ModelConfig) -> dict[str, Any]:
         "noise_policy": dict(config.noise_policy),
         "residual": dict(config.residual),
         "values": dict(config.values),
+        "filter": dict(config.filter),
     }
 
 
@@ -68,6 +70,7 @@ def config_from_plain(plain: Mapping[str, Any]) -> ModelConfig:
             noise_policy=plain.get("noise_policy", {}),
             residual=plain.get("residual", {}),
             values=plain.get("values", {}),
+            filter=plain.get("filter", {}),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(

@@ -29,8 +29,8 @@ WHOLE = 1 << 20
 """The largest whole number in a model's configuration."""
 OBSERVED_NUMBERS = 1 << 28
 PLANNED_NUMBERS = 1 << 20
-SMALL = ("noise_policy", "residual", "values")
-"""Networks that fine-tuning adds."""
+SMALL = ("noise_policy", "residual", "values", "filter")
+"""Networks that a model may have beside encoder and denoiser."""
 Shapes = Mapping[str, tuple[int, ...]]
 
 

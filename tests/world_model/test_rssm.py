@@ -6,12 +6,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hotstart.policy.filters.categoricals import (
+    balance_kl,
+    draw,
+    kl,
+    symlog,
+    take_mean,
+    take_mode,
+)
 from hotstart.spec import ActionSpec, ConfigError, ObsKey, ObsSpec
 from hotstart.world_model.latent import LatentModel, LatentOptions
 from hotstart.world_model.latent_training import LatentSettings, SequenceBatches, fit_latent
 from hotstart.world_model.latent_view import predict_strip
 from hotstart.world_model.play import Play
-from hotstart.world_model.rssm import balance_kl, draw, kl, symlog, take_mean, take_mode
 
 SIDE, JUMP = 32, 4
 TINY: dict[str, Any] = {"hidden": 16, "groups": 4, "classes": 4, "channels": 2}
@@ -180,7 +187,7 @@ def test_each_member_moves_its_rows(play: Play) -> None:
     assert not torch.equal(places[0], places[1])
     assert float(jump.disagreement.min()) > 0
     with torch.no_grad():
-        for layer in (model.core.prior_heads, model.change_heads):
+        for layer in (model.prior_heads, model.change_heads):
             for weights in layer.parameters():
                 weights.copy_(weights[:1].expand_as(weights).clone())
         same = model.step(state, torch.zeros(2, JUMP, 1), torch.tensor([0, 1]))
