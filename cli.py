@@ -136,7 +136,7 @@ def run_verb(verb: str, arguments: list[str]) -> int:
 
 
 def _import_command(verb: str) -> Any:
-    return import_module(f".commands.{verb}", __package__)
+    return import_module(f".commands.{verb.replace('-', '_')}", __package__)
 
 
 def _run_action(verb: str, arguments: list[str]) -> int:

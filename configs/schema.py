@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from ..policy.training.settings import TrainingSettings
 from ..spec import LONGEST_EPISODE, REQUIRED, ConfigError, Horizon, option
+from .world_model import AuditWorldModel, LearnWorldModel
 
 MISSING = "???"
 """What OmegaConf takes for a value that must be given."""
@@ -434,6 +435,10 @@ VERBS: dict[str, Verb] = {
     "train": Verb("train a policy on a data set", Train, composed=True),
     "finetune": Verb(
         "tune a checkpoint with reinforcement learning in simulation", Finetune, composed=True
+    ),
+    "world-model": Verb(
+        "learn a world model from recorded play, and judge it",
+        actions={"train": LearnWorldModel, "audit": AuditWorldModel},
     ),
     "evaluate": Verb("run a checkpoint in simulation and measure it", Evaluate, composed=True),
     "checkpoint": Verb(

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 from torch import Tensor
 
 from ..evaluation.intervals import wilson
@@ -320,13 +320,18 @@ def rank_policies(
     for _ in range(2000):
         index = rng.integers(0, len(one), len(one))
         if np.ptp(one[index]) > 0 and np.ptp(other[index]) > 0:
-            drawn.append(float(spearmanr(one[index], other[index])[0]))
+            drawn.append(_correlate_ranks(one[index], other[index]))
     low, high = np.quantile(drawn, [0.025, 0.975])
     return {
         "policies": float(len(one)),
-        "spearman": float(spearmanr(one, other)[0]),
+        "spearman": _correlate_ranks(one, other),
         "low": float(low),
         "high": float(high),
         "pearson": float(np.corrcoef(one, other)[0, 1]),
         "mean_bias": float((one - other).mean()),
     }
+
+
+def _correlate_ranks(one: FloatArray, other: FloatArray) -> float:
+    """Spearman's rank correlation."""
+    return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])

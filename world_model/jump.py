@@ -49,6 +49,9 @@ class JumpSettings:
     layers: int = option(4, "linear layers of each network")
     set_points: bool = option(True, "whether what increments add up to is an input")
     differences: bool = option(True, "whether differences of positions are inputs")
+    stride: int = option(
+        0, "control periods that the network itself goes ahead; 0: the whole chunk", "ticks"
+    )
     beta: float = option(0.5, "weight of the variance in the loss, 0: likelihood, 1: squared error")
 
     def __post_init__(self) -> None:
@@ -56,6 +59,8 @@ class JumpSettings:
         for name in ("members", "hidden"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.stride < 0:
+            raise ConfigError(f"stride is {self.stride}; it must be 0 or more")
         if self.layers < 2:
             raise ConfigError(f"layers is {self.layers}; it must be 2 or more")
         if not 0 <= self.beta <= 1:
@@ -88,6 +93,9 @@ class JumpModel(WorldModel):
         self.obs_spec, self.action_spec = obs_spec, action_spec
         self.rate_hz, self.jump = rate_hz, jump
         self.members = settings.members
+        self.stride = settings.stride or jump
+        if jump % self.stride:
+            raise ConfigError(f"stride is {self.stride}; it must divide the chunk of {jump} steps")
         self._pairs: list[tuple[int, int]] = []
         if settings.differences:
             self._pairs = list_differences(layout)
@@ -98,7 +106,7 @@ class JumpModel(WorldModel):
                 self._increments.append(number)
                 self._places.append(point.place)
         seen = layout.moving + len(layout.context) + len(self._pairs)
-        inputs = seen + layout.moving + action_spec.width * (1 + jump)
+        inputs = seen + layout.moving + action_spec.width * (1 + self.stride)
         self.seen = seen
         for name, width in self._widths(inputs).items():
             self.register_buffer(name, torch.zeros(width))
@@ -143,9 +151,9 @@ class JumpModel(WorldModel):
         self.place_low.copy_(moving.amin(0))
         self.place_high.copy_(moving.amax(0))
         encoded = self.encode(play)
-        index = torch.as_tensor(play.list_windows(self.jump))
+        index = torch.as_tensor(play.list_windows(self.stride))
         state = self.begin(encoded, index)
-        chunks = play.take_chunks(index.numpy(), self.jump)
+        chunks = play.take_chunks(index.numpy(), self.stride)
         inputs = self._gather_inputs(state, torch.as_tensor(chunks))
         self.input_mean.copy_(inputs.mean(0))
         self.input_std.copy_(inputs.std(0).clamp_min(LEAST))
@@ -180,17 +188,20 @@ class JumpModel(WorldModel):
     def step(self, state: State, actions: Tensor, member: Tensor) -> Jump:
         """Execute chunks (B, Ta, A); see `WorldModel.step`."""
         held = actions.double().clamp(self.action_low.double(), self.action_high.double())
-        predicted = self.predict(state, held.float())[0]
-        chosen = choose_members(predicted, member)
-        spread = (predicted - predicted.mean(0)).square().mean(0)
         active = (self.change_std > 0).float()
-        disagreement = ((spread * active).sum(-1) / active.sum().clamp_min(1)).sqrt()
-        return Jump(self._move(state, chosen.double(), held), disagreement)
+        disagreement = torch.zeros(len(actions))
+        for part in held.split(self.stride, 1):
+            predicted = self.predict(state, part.float())[0]
+            spread = (predicted - predicted.mean(0)).square().mean(0)
+            apart = ((spread * active).sum(-1) / active.sum().clamp_min(1)).sqrt()
+            disagreement = disagreement + apart * self.stride / self.jump
+            state = self._move(state, choose_members(predicted, member).double(), part)
+        return Jump(state, disagreement)
 
     def predict(self, state: State, chunks: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance (E, B, 2 S) of the change over a chunk and of its last period.
+        """Mean and log-variance (E, B, 2 S) of the change over a stride and of its last period.
 
-        In standard deviations of the play's changes; chunks (B, Ta, A).
+        In standard deviations of the play's changes; chunks (B, stride, A).
         """
         mean, log_variance = self.network(self.make_inputs(state, chunks)).chunk(2, -1)
         return mean, soft_clamp(log_variance)
@@ -256,8 +267,8 @@ class JumpModel(WorldModel):
 
     def _find_change(self, moving: Tensor, index: Tensor) -> Tensor:
         """Changes (B, 2 S) of what moves (N, S): over a chunk, and over its last period."""
-        later = moving[index + self.jump]
-        return torch.cat((later - moving[index], later - moving[index + self.jump - 1]), -1)
+        later = moving[index + self.stride]
+        return torch.cat((later - moving[index], later - moving[index + self.stride - 1]), -1)
 
     def _see(self, moving: Tensor, states: Tensor) -> Tensor:
         """What moves, the context and the differences, (B, F), in their own units."""

@@ -17,10 +17,10 @@ def train_jump(
     """A jump model that has learned from all windows of a play, and the records of its training."""
     torch.manual_seed(torch_seed(fitting.seed, Purpose.WORLD_MODEL))
     model = JumpModel.fit_layout(play, jump, settings)
-    windows = play.list_windows(jump)
+    windows = play.list_windows(model.stride)
     index = torch.as_tensor(windows)
     encoded = model.encode(play)
-    chunks = torch.as_tensor(play.take_chunks(windows, jump))
+    chunks = torch.as_tensor(play.take_chunks(windows, model.stride))
     with torch.no_grad():
         inputs = model.make_inputs(model.begin(encoded, index), chunks)
         targets = model.find_target(encoded, index)

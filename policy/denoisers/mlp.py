@@ -54,8 +54,17 @@ class DiffusionMLP(Network[Tensor, Tensor]):
         return self.observations(tokens)
 
     def modulation(self, level: Tensor) -> Tensor:
-        """What the levels (B, T) add to every layer, (B, H)."""
-        return self.levels(level)
+        """What the levels (B, T) add to every layer, (B, H).
+
+        Where every plan has one level, as in tuning for a fresh sampler, it is embedded once a
+        plan: that is half of the network's work.
+        """
+        embedding = self.levels[0]
+        if bool((level == level[:, :1]).all()):
+            embedded = embedding(level[:, :1]).expand(-1, level.shape[1], -1)
+        else:
+            embedded = embedding(level)
+        return self.levels[1:](embedded)
 
     def check_steps(self, steps: int) -> None:
         """Raise ConfigError for plans of another length."""

@@ -1,0 +1,61 @@
+"""The options of `hotstart world-model`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..spec import REQUIRED, option
+
+
+@dataclass
+class LearnWorldModel:
+    """Learn a world model from recorded play.
+
+    A fifth or more of the episodes is held out for the audit, undisturbed ones of the policy first.
+
+      hotstart world-model train data/push_play.zarr checkpoint=runs/push out=runs/push_world
+    """
+
+    play: Path = option(REQUIRED, "the store of play to learn from", positional=True)
+    out: Path = option(Path("runs/world_model"), "folder of the world model")
+    checkpoint: str = option(
+        "", "policy whose observations and Ta the model shall have; empty: all, and jump"
+    )
+    jump: int = option(8, "control periods that a step goes ahead, without a checkpoint", "ticks")
+    kind: Literal["auto", "jump", "latent"] = option(
+        "auto", "jump (states), latent (pictures); auto: latent where there are pictures"
+    )
+    updates: int = option(6000, "optimiser steps")
+    seed: int = option(0, "seed of all that is random, and of the split")
+    members: int = option(3, "networks of the ensemble")
+    hidden: int = option(192, "width of the networks; of a latent model that of its state")
+    stride: int = option(
+        0, "kind=jump: control periods that the network itself goes ahead; 0: all of jump", "ticks"
+    )
+    set_points: bool = option(True, "kind=jump: whether what increments add up to is an input")
+    differences: bool = option(True, "kind=jump: whether differences of positions are inputs")
+    overwrite: bool = option(False, "whether a world model at out may be replaced by the new one")
+
+
+@dataclass
+class AuditWorldModel:
+    """Judge a world model by play that it has not learned from; the exit status is 1 if it fails.
+
+    The base's success in dreams is compared with that of its recorded, undisturbed episodes.
+
+      hotstart world-model audit runs/push_world play=data/push_play.zarr checkpoint=runs/push
+    """
+
+    model: Path = option(REQUIRED, "folder of the world model", positional=True)
+    play: Path = option(REQUIRED, "the store that it was learned from")
+    checkpoint: str = option(REQUIRED, "the policy that the play was recorded around")
+    inference: str = option("ddim-10", "its sampler with its steps, as ddim-10, rti-2 or sdp-4")
+    max_steps: int = option(0, "length of a dream; 0: that of the checkpoint's task", "ticks")
+    repeats: int = option(4, "dreams from every recorded start")
+    policies: tuple[str, ...] = option(
+        (), "further checkpoints, whose success in dreams is told beside the base's"
+    )
+    out: str = option("", "file of the figures; empty: audit.json beside the model")
+    overwrite: bool = option(False, "whether figures at out may be replaced by new ones")
