@@ -74,6 +74,18 @@ def test_a_member_counts_the_chunks_of_an_episode_alike():
     assert weight.mean() == pytest.approx(1.0, abs=0.1)
 
 
+def test_a_member_learns_nothing_from_episodes_that_it_does_not_count(base, tmp_path):
+    tuner = tuner_of(base, tmp_path, replace(TINY, updates=1))
+    tuner.advance()
+    tuner.chunks["weight"] = torch.tensor([0.0, 1.0, 2.0]).expand(12, 3)
+    weight = tuner.values.layers[0].weight
+    tuner.optimizer.state.clear()
+    before = weight.clone()
+    tuner._learn(torch.Generator())
+    moved = (weight - before).abs().amax((1, 2))
+    assert moved[0] < 1e-5 < 1e-4 < moved[1:].min()  # the decay of weights moves them all a little
+
+
 def test_episodes_of_the_critics_warm_up_are_not_learned_from(base, tmp_path):
     tuner = tuner_of(base, tmp_path, replace(TINY, warm_up=1, capacity=5))
     assert "value_loss" not in tuner.advance()

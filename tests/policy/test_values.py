@@ -7,7 +7,7 @@ from hotstart.policy import checkpoint
 from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.policy.samplers.best_of import BestOf
 from hotstart.policy.samplers.conditioning import condition
-from hotstart.policy.values import ChunkValues
+from hotstart.policy.values import ChunkValues, MemberLinear
 from hotstart.spec import CheckpointError, ConfigError
 from torch import nn
 
@@ -36,6 +36,7 @@ def test_a_member_is_a_network_of_its_own():
             if isinstance(layer, nn.LayerNorm | nn.Mish):
                 x = layer(x)
             else:
+                assert isinstance(layer, MemberLinear)
                 x = nn.functional.linear(x, layer.weight[member].T, layer.bias[member, 0])
         torch.testing.assert_close(said[:, member], x[:, 0])
     values.fit_scale(torch.tensor([1.0, 3.0, 8.0, 8.0]))
