@@ -27,6 +27,8 @@ from ..world_model import files
 from ..world_model.audit import audit
 from ..world_model.dreams import DreamSource, Pessimism, Starts
 from ..world_model.files import Learned
+from ..world_model.latent import LatentModel
+from ..world_model.latents import add_latents, check_filter
 from ..world_model.learning import learn
 from ..world_model.play import Play, read_play
 from .after_finetuning import BASE, CLONED, choose_noise
@@ -51,7 +53,10 @@ def tune_in_dreams(
 ) -> Tuner[Any]:
     """Run the whole fine-tuning but for its evaluation; nothing real is simulated."""
     base, meta = checkpoint.load(config["checkpoint"])
-    play = open_play(config, base)
+    named = None
+    if config["world_model"]:
+        named = files.load(config["world_model"])
+    play = open_play(config, base, named)
     meta = count_play({**meta, "task": dict(task)}, play)
     meta["tuned_from"] = str(config["checkpoint"])
     dreaming = prepare(config, folder, settings, base, meta, play)
@@ -71,6 +76,7 @@ def tune_in_dreams(
         settings.reward,
         pessimism,
         horizon.observed,
+        base.filter is not None,
     )
     begin = dreaming.policies[report["begin"]]
     sampler = build_sampler(config["inference"])
@@ -81,14 +87,26 @@ def tune_in_dreams(
     return tuner
 
 
-def open_play(config: Mapping[str, Any], base: PolicyModel) -> Play:
-    """The play, with what the base observes; raises ConfigError where none is named."""
+def open_play(config: Mapping[str, Any], base: PolicyModel, named: Learned | None = None) -> Play:
+    """The play, with what the base observes; raises ConfigError where none is named.
+
+    Of a base with a filter it holds what the world model that is `named` reads, and what the filter
+    says.
+    """
     if not config["play"]:
         raise ConfigError(
             "method=diwa learns from recorded play: name its store, as play=data/play.zarr; "
             "`hotstart collect play=true demonstrator=CHECKPOINT` records it"
         )
-    return read_play(Store.open(config["play"]), list(base.config.obs_spec.keys))
+    store = Store.open(config["play"])
+    if base.filter is None:
+        return read_play(store, list(base.config.obs_spec.keys))
+    if named is None or not isinstance(named.model, LatentModel):
+        raise ConfigError(
+            "the policy follows the filter of a latent world model: name it, as world_model=FOLDER"
+        )
+    check_filter(base.filter, named.model)
+    return add_latents(named.model, read_play(store, list(named.model.obs_spec.keys)))
 
 
 def find_length(task: Mapping[str, Any]) -> int:

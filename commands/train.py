@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,24 +18,31 @@ from ..datasets.locks import hold
 from ..datasets.store import Store
 from ..policy.denoisers.base import Network
 from ..policy.denoisers.mode import ModeTransformer
+from ..policy.filters.latent import LatentFilter
 from ..policy.model import ModelConfig
 from ..policy.training.metrics import read_metrics
 from ..policy.training.same_run import find_last, load_finished
 from ..policy.training.settings import TrainingSettings
 from ..policy.training.trainer import Trainer
-from ..spec import CheckpointError, DataError, Horizon, HotstartError, ObsSpec, shorten
+from ..spec import CheckpointError, ConfigError, DataError, Horizon, HotstartError, ObsSpec, shorten
 from ..system.old_names import convert_task_options
+from ..world_model import files
+from ..world_model.latent import LatentModel
+from ..world_model.latents import write_latents
 from .curves import expert_use, learning_curve
 from .drawing import to_png
 from .next_steps import evaluate_run, go_on_training, train_another
 
+LATENTS = "latents.zarr"
+"""In a run's folder: its data as a filter sees them."""
+
 
 def run(config: Mapping[str, Any]) -> int:
     """Train as the configuration says, or go on where the run of that name stopped."""
-    store = Store.open(config["data"])
     folder = Path(config["runs"]) / config["name"]
+    store, latent = open_data(config, folder)
     settings = fill(TrainingSettings, config["training"])
-    finished = load_finished(folder, store, model_config(config, store), settings)
+    finished = load_finished(folder, store, model_config(config, store, latent), settings)
     if finished is not None:
         print_finished(config, folder, finished[1])
         print_next(folder, settings.choose_device(), rate_warning(config["task"], store.fps))
@@ -43,7 +51,7 @@ def run(config: Mapping[str, Any]) -> int:
         for fault in find_faults(store):
             print(f"Warning: {fault}")
     with hold(folder, CheckpointError, shared=True):
-        trainer = build(config, store, folder)
+        trainer = build(config, store, folder, latent)
         print(
             f"{folder}: {trainer.model.parameter_count / 1e6:.2f} M parameters, "
             f"{len(trainer.batches.index)} windows of {store.path}, "
@@ -115,24 +123,58 @@ def figures(network: Network, folder: Path) -> dict[str, Figure]:
     return {"Experts": expert_use(use.numpy(), levels.numpy(), read_metrics(folder))}
 
 
-def build(config: Mapping[str, Any], store: Store, folder: Path) -> Trainer:
-    """The trainer of a composed configuration.
+def open_data(config: Mapping[str, Any], folder: Path) -> tuple[Store, LatentFilter | None]:
+    """The store to learn from, and the filter that the policy sees through, if there is one.
+
+    Then the store is one of the run's own, `latents.zarr`: the data as the filter sees them. Raises
+    ConfigError for a world model without a filter.
+    """
+    store = Store.open(config["data"])
+    if not config["filter"]:
+        return store, None
+    model = files.load(config["filter"]).model
+    if not isinstance(model, LatentModel):
+        raise ConfigError(
+            f"{config['filter']} has no filter: train it with kind=latent, or leave filter= out"
+        )
+    check_options(config["task"]["options"], store)
+    place = folder / LATENTS
+    if place.exists() and len(Store.open(place)) == len(store):
+        return Store.open(place), model.filter
+    shutil.rmtree(place, ignore_errors=True)  # a kill left a part of it
+    return write_latents(model, store, place), model.filter
+
+
+def build(
+    config: Mapping[str, Any], store: Store, folder: Path, latent: LatentFilter | None = None
+) -> Trainer:
+    """The trainer of a composed configuration; `latent` is a filter to look through.
 
     The resolved configuration is written beside the checkpoints.
     """
     settings = fill(TrainingSettings, config["training"])
-    trainer = Trainer(
-        store, model_config(config, store), settings, folder, {"task": config["task"]}
-    )
+    chosen = model_config(config, store, latent)
+    trainer = Trainer(store, chosen, settings, folder, {"task": config["task"]})
+    if latent is not None:
+        for model in (trainer.model, trainer.ema.model):
+            assert model.filter is not None
+            model.filter.load_state_dict(latent.state_dict())
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
     return trainer
 
 
-def model_config(config: Mapping[str, Any], store: Store) -> ModelConfig:
+def model_config(
+    config: Mapping[str, Any], store: Store, latent: LatentFilter | None = None
+) -> ModelConfig:
     """What the model is built from: the configuration's parts and the store's specifications."""
     check_options(config["task"]["options"], store)
-    wanted = config["task"]["obs_keys"] or list(store.obs_spec.keys)
+    wanted = config["task"]["obs_keys"]
+    chosen: dict[str, Any] = {}
+    if latent is not None:
+        wanted = []
+        chosen = latent.to_json()
+    wanted = wanted or list(store.obs_spec.keys)
     keys = {}
     for name in wanted:
         if name not in store.obs_spec.keys:
@@ -150,6 +192,7 @@ def model_config(config: Mapping[str, Any], store: Store) -> ModelConfig:
         horizon=fill(Horizon, config["horizon"]),
         obs_spec=ObsSpec(keys),
         action_spec=store.action_spec,
+        filter=chosen,
     )
 
 

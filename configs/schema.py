@@ -142,6 +142,10 @@ class Train(Learning):
     data: str = option("data/${task.data}.zarr", "the store to learn from", positional=True)
     name: str = option("${task.name}", "the run's name")
     runs: str = option("runs", "folder of all runs")
+    filter: str = option(
+        "",
+        "latent world model through whose filter the policy sees (encoder=state); empty: none",
+    )
 
 
 @dataclass

@@ -109,7 +109,7 @@ def _compare_parts(
     """Errors of every part of the states that moves, after `horizon` steps."""
     rows: list[dict[str, Any]] = []
     for name, key in play.obs_spec.keys.items():
-        if key.kind != "state":
+        if key.kind != "state" or name not in decoded:
             continue
         true = play.observations[name].reshape(len(play), -1)
         imagined = decoded[name].numpy().reshape(len(index), -1)
@@ -227,7 +227,10 @@ def compare_base(
     interval = wilson(int(outcome.sum()), len(outcome))
     index = np.repeat(play.first[recorded], settings.repeats)
     frames = max(policy.horizon.observed for policy in variants.values())
-    source = DreamSource(model, judge, Starts(play), len(index), max_steps, frames=frames)
+    filtered = next(iter(variants.values())).model.filter is not None
+    source = DreamSource(
+        model, judge, Starts(play), len(index), max_steps, frames=frames, filtered=filtered
+    )
     imagined: dict[str, Any] = {}
     found: dict[str, Any] = {}
     for name, policy in variants.items():

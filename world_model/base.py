@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..spec import ActionSpec, ObsSpec
+from ..spec import ActionSpec, ConfigError, ObsSpec
 from .play import Play
 
 State = dict[str, Tensor]
@@ -57,6 +57,16 @@ class WorldModel(nn.Module, ABC):
     @abstractmethod
     def decode(self, state: State, frames: int) -> dict[str, Tensor]:
         """The last `frames` (M) observations that a policy would have seen: key -> (B, M, ...)."""
+
+    def recall(self, state: State, frames: int) -> dict[str, Tensor]:
+        """The same for a policy that carries this model's filter: `latent` (B, M, F), and the like.
+
+        Raises ConfigError for a model without a filter.
+        """
+        raise ConfigError(
+            f"the policy follows a filter, and a {type(self).__name__} has none: tune it in the "
+            "latent world model that its filter is of"
+        )
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:

@@ -106,12 +106,14 @@ class DreamSource:
         reward: Literal["success", "score"] = "success",
         pessimism: Pessimism | None = None,
         frames: int = 2,
+        filtered: bool = False,
     ) -> None:
         """Imagine `rows` episodes of at most `max_steps` control periods.
 
         reward: success: 1 when it is first fulfilled, which ends the episode; score: how much the
             score rises
         frames: observations that a turn shows: as many as the policy observes at once
+        filtered: whether a policy with the model's filter dreams: it is shown what the filter says
         """
         self.model, self.judge = model, judge
         self.rows, self.rate_hz = rows, model.rate_hz
@@ -119,6 +121,7 @@ class DreamSource:
         self.max_steps, self.reward = max_steps, reward
         self.pessimism = pessimism or Pessimism()
         self.frames = min(frames, model.jump)
+        self.filtered = filtered
         self.encoded = model.encode(starts.play)
         self._first = starts.list_first()
         self._key_frames = starts.list_key_frames()
@@ -255,7 +258,10 @@ class DreamSource:
 
     def _observe(self, frames: int) -> list[Observation]:
         """What all B rows observe: the last `frames` observations."""
-        decoded = self.model.decode(self._state, frames)
+        if self.filtered:
+            decoded = self.model.recall(self._state, frames)
+        else:
+            decoded = self.model.decode(self._state, frames)
         shown: list[Observation] = []
         for place in range(frames):
             shown.append({name: values[:, place].numpy() for name, values in decoded.items()})

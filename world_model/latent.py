@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..policy.filters.categoricals import draw, mix_logits
-from ..policy.filters.latent import LatentFilter, Pick
+from ..policy.filters.latent import LATENT, LatentFilter, Pick
 from ..spec import ActionSpec, ConfigError, IntArray, ObsSpec, option, shorten
 from .base import Jump, State, WorldModel
 from .nets import EnsembleMLP, choose_members
@@ -321,10 +321,7 @@ class LatentModel(WorldModel):
 
         The last Ta frames are kept, or 2 where Ta is 1.
         """
-        if not 1 <= frames <= self._kept:
-            raise ConfigError(
-                f"{frames} frames are asked of a latent model; it keeps the last {self._kept}"
-            )
+        self._check_frames(frames)
         h, z = state["h"][:, -frames:], state["z"][:, -frames:]
         seen = self.decode_pictures(h.flatten(0, 1), z.flatten(0, 1))
         decoded = {}
@@ -333,14 +330,30 @@ class LatentModel(WorldModel):
         values = state["values"][:, -frames:].split(self.widths, -1)
         for name, value in zip(self.states, values, strict=True):
             decoded[name] = value.unflatten(-1, self.obs_spec.keys[name].shape or (1,))
-        for name in self.words:
-            decoded[name] = state[name][:, None].expand(-1, frames, -1)
+        decoded |= self._repeat_words(state, frames)
         return {name: decoded[name] for name in self.obs_spec.keys}
+
+    def recall(self, state: State, frames: int) -> dict[str, Tensor]:
+        """What the filter says, as far as priors know it; instructions are passed on."""
+        self._check_frames(frames)
+        values = state["values"][:, -frames:, self.seen]
+        said = self.filter.describe(state["h"][:, -frames:], state["z"][:, -frames:], values)
+        return {LATENT: said, **self._repeat_words(state, frames)}
 
     def features(self, state: State) -> Tensor:
         """h, z and the normalised states that the filter reads, (B, F + seen)."""
         values = state["values"][:, -1][..., self.seen]
         return self.filter.describe(state["h"][:, -1], state["z"][:, -1], values)
+
+    def _check_frames(self, frames: int) -> None:
+        if not 1 <= frames <= self._kept:
+            raise ConfigError(
+                f"{frames} frames are asked of a latent model; it keeps the last {self._kept}"
+            )
+
+    def _repeat_words(self, state: State, frames: int) -> dict[str, Tensor]:
+        """Instructions, which stay as they are, name -> (B, M, bytes)."""
+        return {name: state[name][:, None].expand(-1, frames, -1) for name in self.words}
 
     @property
     def _kept(self) -> int:

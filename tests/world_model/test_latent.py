@@ -14,47 +14,17 @@ from hotstart.policy.filters.categoricals import (
     take_mean,
     take_mode,
 )
-from hotstart.spec import ActionSpec, ConfigError, ObsKey, ObsSpec
+from hotstart.spec import ConfigError, ObsKey, ObsSpec
 from hotstart.world_model.latent import LatentModel, LatentOptions
 from hotstart.world_model.latent_training import LatentSettings, SequenceBatches, fit_latent
 from hotstart.world_model.latent_view import predict_strip
 from hotstart.world_model.play import Play
 
-SIDE, JUMP = 32, 4
+from .column_play import SIDE, make_play
+
+JUMP = 4
 TINY: dict[str, Any] = {"hidden": 16, "groups": 4, "classes": 4, "channels": 2}
 QUICK: dict[str, Any] = {"batch": 6, "length": 5, "imagined": 3, "pictures": 1}
-
-
-def make_play(cameras: bool = True, steps: int = 14, episodes: int = 6) -> Play:
-    """A bright column that actions push to the right; the state is where it is, and a constant."""
-    rng = np.random.default_rng(0)
-    lengths = steps + np.arange(episodes) % 3
-    ends = np.cumsum(lengths)
-    actions = rng.uniform(-1, 1, (ends[-1], 1))
-    places = np.zeros((ends[-1], 2), np.float32)
-    for first, end in zip(ends - lengths, ends, strict=True):
-        moved = 3 + np.cumsum(actions[first : end - 1, 0])
-        places[first:end, 0] = np.concatenate(([3.0], moved))
-    places[:, 1] = 7.0
-    keys = {"place": ObsKey((2,))}
-    observations: dict[str, Any] = {"place": places}
-    if cameras:
-        keys["view"] = ObsKey((SIDE, SIDE, 1), "uint8", "image")
-        columns = np.abs(np.arange(SIDE) / 4 - places[:, :1])
-        picture = (255 * np.exp(-columns)).astype(np.uint8)
-        observations["view"] = np.repeat(picture[:, None, :, None], SIDE, 1)
-    return Play(
-        observations=observations,
-        actions=actions,
-        reached=places[:, 0] > 4,
-        score=None,
-        explored=np.ones(ends[-1], bool),
-        episode_ends=ends,
-        obs_spec=ObsSpec(keys),
-        action_spec=ActionSpec.plain(1),
-        rate_hz=10.0,
-        content_hash="",
-    )
 
 
 def make_model(play: Play, jump: int = JUMP, **options: Any) -> LatentModel:
