@@ -27,6 +27,8 @@ from .success import Judge, recall_recorded
 
 HORIZONS = (1, 4, 20, 40)
 """Control periods after which the open-loop error is told."""
+DRAWS = 1000
+"""Bootstrap samples of a rank correlation."""
 USUAL = 0.95
 """Quantile of the base's disagreement in its own dreams that is called usual."""
 
@@ -320,7 +322,7 @@ def rank_policies(
     other = np.asarray(true)
     rng = np.random.default_rng(seed)
     drawn: list[float] = []
-    for _ in range(2000):
+    for _ in range(DRAWS):
         index = rng.integers(0, len(one), len(one))
         if np.ptp(one[index]) > 0 and np.ptp(other[index]) > 0:
             drawn.append(_correlate_ranks(one[index], other[index]))

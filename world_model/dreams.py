@@ -179,25 +179,19 @@ class DreamSource:
         self._steps += np.where(runs, self.model.jump, 0)
         self.disagreement = jump.disagreement.double().numpy()
         self._spent.append(self.disagreement[runs])
-        success = runs & self._judge(self._state)
-        reward, success = self._reward(success, runs)
-        limit = self.pessimism.limit
-        cut = np.zeros(self.rows, bool)
-        if limit > 0:
-            excess = np.clip(self.disagreement / limit - 1, 0, WORST)
-            reward -= np.where(runs, self.pessimism.penalty * excess, 0.0)
-            if self.pessimism.cut > 0:
-                cut = runs & (self.disagreement > self.pessimism.cut * limit)
+        cut = self._find_cut(runs)
+        success = runs & ~cut & self._judge(self._state)
+        reward = self._pay(success, runs)
         terminated = success | cut
         truncated = runs & ~terminated & (self._steps >= self.max_steps)
-        doubtful = self._ask_second(chunk, alive, success, terminated | truncated)
+        doubtful = self._ask_second(chunk, alive, success, success | truncated)
         self._over |= terminated | truncated
         return Turn(
             frames=self._observe(self.frames),
             reward=reward,
             terminated=terminated,
             truncated=truncated,
-            success=success & ~cut,
+            success=success,
             steps=np.where(runs, self.model.jump, 0),
             elapsed=self._steps / self.max_steps,
             doubtful=doubtful,
@@ -235,14 +229,25 @@ class DreamSource:
         scored = self.judge.estimate_score(features, self.pessimism.whole_ensemble)
         return scored.double().numpy()
 
-    def _reward(self, success: BoolArray, runs: BoolArray) -> tuple[FloatArray, BoolArray]:
-        """The reward (B,) of the chunk."""
+    def _find_cut(self, runs: BoolArray) -> BoolArray:
+        """Rows (B,) whose episode ends because the model does not know what would happen."""
+        pessimism = self.pessimism
+        if pessimism.limit == 0 or pessimism.cut == 0:
+            return np.zeros(self.rows, bool)
+        return runs & (self.disagreement > pessimism.cut * pessimism.limit)
+
+    def _pay(self, success: BoolArray, runs: BoolArray) -> FloatArray:
+        """The reward (B,) of the chunk, less the penalty of its disagreement."""
         if self.reward == "success":
-            return success.astype(np.float64), success
-        score = self._estimate(self._state)
-        risen = np.where(runs, score - self._score, 0.0)
-        self._score = np.where(runs, score, self._score)
-        return risen, success
+            reward = success.astype(np.float64)
+        else:
+            score = self._estimate(self._state)
+            reward = np.where(runs, score - self._score, 0.0)
+            self._score = np.where(runs, score, self._score)
+        if self.pessimism.limit > 0:
+            excess = np.clip(self.disagreement / self.pessimism.limit - 1, 0, WORST)
+            reward -= np.where(runs, self.pessimism.penalty * excess, 0.0)
+        return reward
 
     def _ask_second(
         self, chunk: Tensor, alive: Tensor, success: BoolArray, done: BoolArray

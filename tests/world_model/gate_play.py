@@ -7,19 +7,17 @@ from hotstart.world_model.play import Play
 CHUNK = 4
 
 
-def record_play(episodes=60, seed=0, drift=True):
+def record_play(episodes=60, seed=0, steps=30):
     """Noisy walks to the gate and the goal; half of the episodes are disturbed."""
-    env = GateEnv()
+    env = GateEnv(max_steps=steps)
     rng = np.random.default_rng(seed)
     states, actions, reached, score, ends = [], [], [], [], []
     explored = []
     for number in range(episodes):
         observation, info = env.reset(seed=seed * 1000 + number)
-        if not drift:
-            env.drift = 0.0
         noise = rng.uniform(0.1, 0.6)
         success, value = info["success"], info["score"]
-        for _ in range(30):
+        for _ in range(steps):
             state = observation["state"]
             way = np.array([0.05, state[2] - state[1]])
             if state[0] > 0.02:
