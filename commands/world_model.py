@@ -44,7 +44,7 @@ def train(options: LearnWorldModel) -> int:
         play,
         jump,
         options.kind,
-        FitSettings(updates=options.updates, seed=options.seed),
+        FitSettings(updates=options.updates, seed=options.seed, score=options.score),
         JumpSettings(
             options.members,
             options.hidden,

@@ -36,6 +36,7 @@ class LearnWorldModel:
     )
     set_points: bool = option(True, "kind=jump: whether what increments add up to is an input")
     differences: bool = option(True, "kind=jump: whether differences of positions are inputs")
+    score: bool = option(False, "whether the score is learned too, for method.reward=score")
     overwrite: bool = option(False, "whether a world model at out may be replaced by the new one")
 
 

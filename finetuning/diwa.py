@@ -31,11 +31,13 @@ class DreamSettings(PPOSettings, PlayCloning, Pessimism):
     """PPO in the dreams of a world model that was learned from recorded play (2508.03645)."""
 
     rows: int = option(128, "imagined episodes side by side in a rollout")
+    batch: int = option(512, "denoising steps in a batch: imagined steps are cheap, updates count")
+    iterations: int = option(40, "rollouts in dreams, each followed by an update")
     reward: Literal["success", "score"] = option(  # pyright: ignore[reportIncompatibleVariableOverride]
         "success", "success (1 when first fulfilled), or score (how much it rises)"
     )
     begin: Literal["best", "base", "cloned"] = option(
-        "best", "which policy dreams: the base, the clone, or what succeeds more often in dreams"
+        "cloned", "which policy dreams: the clone, the base, or what succeeds more often in dreams"
     )
     key_frames: float = option(0.0, "share of the dreams that begin shortly before a success")
     stop_disagreement: float = option(
@@ -57,7 +59,7 @@ class DreamSettings(PPOSettings, PlayCloning, Pessimism):
         self.check_positive(("clone_rate",))
         self.check_shares(("key_frames",))
         if self.begin == "cloned" and not self.clone_updates:
-            raise ConfigError("method.begin=cloned wants method.clone_updates above 0")
+            raise ConfigError("method.clone_updates is 0: say method.begin=base too")
 
     def make_tuner(self, setup: Setup) -> Tuner[Any]:
         """A `DreamTuner`; raises ConfigError for a source that is real."""
@@ -77,7 +79,8 @@ class DreamSettings(PPOSettings, PlayCloning, Pessimism):
 
     def fit_settings(self) -> FitSettings:
         """How a world model is trained where none is given."""
-        return FitSettings(updates=self.model_updates, seed=self.model_seed)
+        score = self.reward == "score"
+        return FitSettings(updates=self.model_updates, seed=self.model_seed, score=score)
 
 
 class DreamTuner(FineTuner):

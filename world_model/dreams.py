@@ -127,7 +127,10 @@ class DreamSource:
         self._key_frames = starts.list_key_frames()
         self._share = starts.key_frames
         if reward == "score" and not judge.scores:
-            raise ConfigError("the play holds no score; method.reward=success needs none")
+            raise ConfigError(
+                "the world model has not learned the score: train it with score=true, or say "
+                "method.reward=success"
+            )
         if len(self._first) == 0:
             raise ConfigError("the play has no episode whose first step can be begun at")
         self.begun = np.zeros(rows, np.int64)

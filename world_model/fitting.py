@@ -26,7 +26,8 @@ class FitSettings:
     weight_decay: float = option(1e-5, "weight decay")
     jitter: float = option(0.05, "noise on the inputs", "standard deviations of a change")
     events: float = option(3.0, "how much more often windows are drawn in which something happens")
-    judge_updates: int = option(800, "optimiser steps of the success and the score model")
+    judge_updates: int = option(3000, "optimiser steps of the success model, and of the score's")
+    score: bool = option(False, "whether the score is learned too, for method.reward=score")
     judge_members: int = option(5, "networks of the success model")
     seed: int = option(0, "seed of all that is random")
 

@@ -133,7 +133,8 @@ def fit_judge(
     """A judge for a trained model; returns it and the records of its training."""
     recorded = recall_recorded(model, play)
     imagined = imagine_recorded(model, play, settings.seed)
-    judge = Judge(recorded.features.shape[1], settings.judge_members, play.score is not None)
+    scores = settings.score and play.score is not None
+    judge = Judge(recorded.features.shape[1], settings.judge_members, scores)
 
     def draw(rated: Rated, generator: torch.Generator) -> Tensor:
         share = rated.reached.float().mean().clamp(1e-6, 1 - 1e-6)
@@ -159,7 +160,7 @@ def fit_judge(
         progress,
         SUCCESS_STREAM,
     )
-    if recorded.score is not None:
+    if scores:
         records += _fit_score(judge, join_rated([recorded, imagined]), settings, progress)
     return judge.eval(), records
 
@@ -182,7 +183,7 @@ def _fit_score(
         predicted = judge.score(disturbed).squeeze(-1)
         return (predicted - wanted[index].view_as(predicted)).square().mean()
 
-    updates = 2 * settings.judge_updates
+    updates = settings.judge_updates
     return fit(judge.score, compute, updates, settings, "score model", progress, SCORE_STREAM)
 
 

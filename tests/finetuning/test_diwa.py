@@ -232,10 +232,11 @@ def test_a_dream_that_disagrees_too_much_ends_the_run(gate_base, tmp_path):
 
 def test_the_policy_to_begin_with_is_chosen_by_imagined_success_alone():
     imagined = {"base": 0.4, "cloned": 0.6}
-    assert choose_beginning(DreamSettings(), imagined, "cloned", "base") == "cloned"
+    best = DreamSettings(begin="best")
+    assert choose_beginning(best, imagined, "cloned", "base") == "cloned"
     assert choose_beginning(DreamSettings(begin="base"), imagined, "cloned", "base") == "base"
     worse = {"base": 0.4, "cloned": 0.3}
-    assert choose_beginning(DreamSettings(), worse, "cloned", "base") == "base"
-    assert choose_beginning(DreamSettings(begin="cloned"), worse, "cloned", "base") == "cloned"
+    assert choose_beginning(best, worse, "cloned", "base") == "base"
+    assert choose_beginning(DreamSettings(), worse, "cloned", "base") == "cloned"
     with pytest.raises(ConfigError, match="clone_updates"):
         DreamSettings(begin="cloned", clone_updates=0)
