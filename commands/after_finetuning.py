@@ -19,6 +19,7 @@ from ..policy import checkpoint
 from ..policy.diffusion_policy import DiffusionPolicy, build_sampler
 from . import compare
 from .comparison_page import PAGE, Comparison
+from .dreams_words import CLONED
 from .entries import Entry
 from .evaluate import choose_task, evaluate, identify
 from .next_steps import keep_arguments, write_option, write_path
@@ -31,8 +32,6 @@ OWN = (
 START = "inference.start_noise="
 SOLVER = "solver@inference.solver="
 BASE = "base"
-CLONED = "cloned"
-"""The base after cloning the successes of recorded play, in a folder of the run."""
 TUNED = "tuned"
 CONTROLS = {"base zero start": 0.0, "base half start": 0.5}
 """The base with less starting noise, which alone may explain a gain; by the factor of the noise."""

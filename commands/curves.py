@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..finetuning.progress import CurvePoint
+from ..finetuning.progress import CurvePoint, was_dreamed
 from .drawing import INK, SERIES, STYLE, label_plainly, label_points, make_axes
 
 
@@ -58,15 +58,22 @@ def tuning_curve(
     base: float | None = None,
     gains: Mapping[str, int | None] | None = None,
 ) -> Figure:
-    """Success of a fine-tuning's rollouts over its real steps, with exploration.
+    """Success of a fine-tuning's rollouts over its steps, with exploration.
 
-    base: success of the base without exploration, a line
+    The steps are real ones; of a run in dreams they are imagined, and so is the success.
+
+    base: success of the base without exploration, a line; of a run in dreams, that in dreams
     gains: real steps until the running mean lay so many percentage points above it, as marks
     """
+    x_label = "real control periods [thousands]"
+    y_label = "success of rollouts, with exploration"
+    name = "base"
+    if was_dreamed(curve):
+        x_label = "imagined control periods [thousands]"
+        y_label = "success in dreams, with exploration"
+        name = "before the tuning"
     with mpl.rc_context(STYLE):
-        figure, axes = make_axes(
-            "real control periods [thousands]", "success of rollouts, with exploration", height=3.4
-        )
+        figure, axes = make_axes(x_label, y_label, height=3.4)
         steps = np.array([point["steps"] / 1000 for point in curve])
         shares = [point["success"] for point in curve]
         axes.plot(steps, shares, color=SERIES[0], lw=0.6, marker="o", ms=3, alpha=0.6)
@@ -74,14 +81,27 @@ def tuning_curve(
         axes.plot(steps, means, color=SERIES[0], lw=1.8)
         axes.set_ylim(0, 1)
         if base is not None:
-            _mark_gains(axes, base, gains or {})
+            _mark_gains(axes, base, name, gains or {})
         return figure
 
 
-def _mark_gains(axes: Axes, base: float, gains: Mapping[str, int | None]) -> None:
+def draw_disagreement(curve: Sequence[CurvePoint]) -> Figure:
+    """How far the members of a world model lie apart in the dreams of a fine-tuning."""
+    with mpl.rc_context(STYLE):
+        figure, axes = make_axes(
+            "imagined control periods [thousands]", "disagreement [std of a change]", height=2.2
+        )
+        steps = [point["steps"] / 1000 for point in curve]
+        apart = [point.get("disagreement", np.nan) for point in curve]
+        axes.plot(steps, apart, color=SERIES[1], lw=1.8)
+        axes.set_ylim(bottom=0)
+        return figure
+
+
+def _mark_gains(axes: Axes, base: float, name: str, gains: Mapping[str, int | None]) -> None:
     """The base as a line, and a mark where the running mean lay so many points above it."""
     axes.axhline(base, color=INK, lw=1.0, ls="--")
-    labels = [(axes.get_xlim()[0], base, "base")]
+    labels = [(axes.get_xlim()[0], base, name)]
     for points, steps in gains.items():
         if steps is not None:
             across, height = steps / 1000, base + int(points) / 100

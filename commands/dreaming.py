@@ -10,11 +10,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..datasets.store import Store
-from ..finetuning.diwa import DreamSettings, choose_beginning
+from ..finetuning.diwa import DreamSettings, DreamTuner, check_offline, choose_beginning
 from ..finetuning.ledger import Ledger
+from ..finetuning.outcome import DREAMS, Dreamed
 from ..finetuning.play_cloning import PlayCloning, clone_play
 from ..finetuning.tuner import Setup, Tuner
 from ..policy import checkpoint
@@ -24,14 +25,15 @@ from ..spec import CheckpointError, ConfigError, DataError
 from ..system import outputs
 from ..system.untrusted import read_json
 from ..world_model import files
-from ..world_model.audit import audit
+from ..world_model.audit import audit, compare_base
 from ..world_model.dreams import DreamSource, Pessimism, Starts
 from ..world_model.files import Learned
 from ..world_model.latent import LatentModel
 from ..world_model.latents import add_latents, check_filter
 from ..world_model.learning import learn
 from ..world_model.play import Play, read_play
-from .after_finetuning import BASE, CLONED, choose_noise
+from .after_finetuning import BASE, TUNED, choose_noise
+from .dreams_words import CLONED
 
 AUDIT = "audit.json"
 PLAYS = "plays"
@@ -45,6 +47,7 @@ class Dreaming:
     policies: Mapping[str, PolicyModel]  # the base, and its clone where there is one
     learned: Learned
     begun_at: Play  # what the model has learned from: dreams begin at its steps
+    held_out: Play  # what it is judged by
     report: Mapping[str, Any]  # the audit, and `begin`: the policy that dreams
 
 
@@ -84,7 +87,50 @@ def tune_in_dreams(
     setup = Setup(begin, sampler, source, folder, {**meta, "dreams": dreams}, config["executed"])
     tuner = settings.make_tuner(setup)
     tuner.run()
+    note_dreams(config, settings, dreaming, tuner, len(play))
     return tuner
+
+
+def note_dreams(
+    config: Mapping[str, Any],
+    settings: DreamSettings,
+    dreaming: Dreaming,
+    tuner: DreamTuner,
+    play_steps: int,
+) -> Dreamed:
+    """Write what came of a run in dreams, with the tuned policy's success in them.
+
+    It dreams from the recorded starts that the audit dreamed from. No step of it is real.
+    """
+    check_offline(tuner.before, tuner.ledger)
+    place = tuner.folder / DREAMS
+    report = dreaming.report
+    if place.is_file():
+        found = read_json(place, DataError)
+        if isinstance(found, dict) and found.get("imagined_steps") == tuner.imagined:
+            return cast(Dreamed, found)
+    sampler = build_sampler(config["inference"])
+    tuned = DiffusionPolicy(tuner.model, sampler, config["executed"])
+    learned = dreaming.learned
+    compared = compare_base(
+        learned.model,
+        learned.judge,
+        dreaming.held_out,
+        {TUNED: tuned},
+        tuner.dreams.max_steps,
+        settings.audit_settings(),
+    )
+    dreamed = Dreamed(
+        offline=True,
+        forced=not report["passed"],
+        audit=dict(report),
+        begin=report["begin"],
+        imagined={**report["base"]["variants"], **compared["variants"]},
+        imagined_steps=tuner.imagined,
+        play_steps=play_steps,
+    )
+    outputs.write_text(place, json.dumps(dreamed, indent=2) + "\n")
+    return dreamed
 
 
 def open_play(config: Mapping[str, Any], base: PolicyModel, named: Learned | None = None) -> Play:
@@ -142,7 +188,7 @@ def prepare(
     if settings.clone_updates:
         policies[CLONED] = find_clone(folder, settings, base, meta, play)
     report = find_audit(config, folder, settings, policies, learned, held_out, meta)
-    return Dreaming(policies, learned, known, report)
+    return Dreaming(policies, learned, known, held_out, report)
 
 
 def find_world_model(

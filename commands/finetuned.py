@@ -16,9 +16,10 @@ from ..finetuning.outcome import (
     Shown,
     describe_gain,
     describe_result,
+    read_dreams,
     save_finetuned,
 )
-from ..finetuning.progress import find_gains, read_curve
+from ..finetuning.progress import find_gains, read_curve, was_dreamed
 from ..policy import checkpoint
 from ..policy.training.metrics import read_metrics
 from .after_finetuning import (
@@ -30,6 +31,7 @@ from .after_finetuning import (
 )
 from .curves import tuning_curve
 from .drawing import to_png
+from .dreams_words import read_baseline
 from .entries import Entry
 from .finetuned_page import PAGE, write_finetuned_page
 from .finetuned_words import describe_outcome
@@ -68,6 +70,9 @@ def gather(
     curve = read_curve(metrics)
     base, tuned = own[0], own[-1]
     evaluated = [*own]
+    dreamed: dict[str, Any] = {}
+    if was_dreamed(curve):
+        dreamed["dreams"] = read_dreams(folder)
     for pair in others.values():
         evaluated += pair
     return Finetuned(
@@ -87,6 +92,7 @@ def gather(
         curve=curve,
         steps_to_gain=find_gains(curve, base.result["success"]["rate"]),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **dreamed,
     )
 
 
@@ -137,7 +143,7 @@ def draw_curve(folder: Path, outcome: Finetuned | None = None) -> Path:
     if outcome is None:
         figure = tuning_curve(curve)
     else:
-        figure = tuning_curve(curve, outcome["base"]["success"]["rate"], outcome["steps_to_gain"])
+        figure = tuning_curve(curve, read_baseline(outcome), outcome["steps_to_gain"])
     path.write_bytes(to_png(figure))
     return path
 

@@ -11,6 +11,15 @@ from ..finetuning.ledger import PURPOSES, Ledger
 from ..finetuning.outcome import Finetuned, Gain, Kept, Shown
 from .comparison_page import format_p, judge
 from .curves import tuning_curve
+from .dreams_page import write_disagreement, write_dreams
+from .dreams_words import (
+    CLONED,
+    CLONING,
+    describe_force,
+    describe_offline,
+    list_gain_steps,
+    read_baseline,
+)
 from .finetuned_words import (
     describe_controls,
     describe_headline,
@@ -26,6 +35,7 @@ from .page import (
     write_commands,
     write_facts,
     write_foot,
+    write_note,
     write_page,
     write_table,
 )
@@ -48,8 +58,10 @@ def write_finetuned_page(
 ) -> None:
     """Write the page; `found` are the results of all evaluations, the tuned policy's first."""
     sections = [
+        *map(write_note, describe_force(outcome)),
         _write_headline(outcome),
         _write_gains(outcome),
+        write_dreams(outcome),
         _write_curve(outcome),
         _write_kept(outcome["others"]),
         _write_tasks(outcome),
@@ -75,7 +87,7 @@ def _write_headline(outcome: Finetuned) -> str:
         points = f"{100 * gain['success']['mean']:+.0f}".replace("-", "\u2212")
         large = f'<div class="rate">{points}<small>points</small></div>\n'
     soft = ""
-    for line in describe_controls(outcome):
+    for line in [*describe_controls(outcome), *describe_offline(outcome)]:
         soft += f'\n<p class="soft">{escape(line)}</p>'
     lead = f'<p class="lead">{escape(describe_headline(outcome))}</p>'
     return f'<section class="hero">\n{large}<div>\n{lead}{soft}\n</div>\n</section>'
@@ -89,6 +101,8 @@ def _write_gains(outcome: Finetuned) -> str:
     rows["tuned"] = [*_list_cells(outcome["tuned"]), "\u2013", "\u2013"]
     table = write_table(("episodes", "success", "score", "tuned less this", "p"), rows)
     note = f'<p class="remark">{GAINS_NOTE}</p>'
+    if CLONED in outcome["controls"]:
+        note += f'\n<p class="remark">{CLONED}: {CLONING}, without any dream.</p>'
     return f"<section>\n<h2>Before, after, and controls</h2>\n{table}\n{note}\n</section>"
 
 
@@ -114,10 +128,11 @@ def _judge_gain(gain: Gain | None) -> list[str]:
 
 def _write_curve(outcome: Finetuned) -> str:
     """The learning curve with the base and the gains."""
-    rate = outcome["base"]["success"]["rate"]
-    figure = tuning_curve(outcome["curve"], rate, outcome["steps_to_gain"])
+    figure = tuning_curve(outcome["curve"], read_baseline(outcome), outcome["steps_to_gain"])
     drawing = embed_figure("Learning curve", figure)
     note = f'<p class="remark">{CURVE_NOTE}</p>'
+    if "dreams" in outcome:
+        note = write_disagreement(outcome)
     return f'<section class="plots">\n<div>{drawing}{note}</div>\n</section>'
 
 
@@ -164,7 +179,7 @@ def _list_costs(outcome: Finetuned) -> dict[str, str]:
     """Steps and time, by name."""
     facts = {"tuning": _write_minutes(outcome["seconds"])}
     facts["evaluations"] = _write_minutes(outcome["evaluation_seconds"])
-    for points, steps in outcome["steps_to_gain"].items():
+    for points, steps in list_gain_steps(outcome).items():
         facts[f"real steps to +{points} points"] = describe_steps(steps)
     return facts
 

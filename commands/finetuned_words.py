@@ -6,15 +6,17 @@ from ..evaluation.results import success_words
 from ..finetuning.ledger import Ledger
 from ..finetuning.outcome import Estimate, Finetuned, Gain, Shown
 from .comparison_page import NO_DIFFERENCE, format_p
+from .dreams_words import CLONED, CLONING, describe_dreams, describe_force, list_gain_steps
 
 
 def describe_outcome(outcome: Finetuned) -> str:
     """The outcome in a few lines."""
-    lines = [describe_headline(outcome), *describe_controls(outcome)]
+    lines = [*describe_force(outcome), describe_headline(outcome), *describe_controls(outcome)]
+    lines += describe_dreams(outcome)
     for name, kept in outcome["others"].items():
         before, after = describe_rate(kept["base"]), describe_rate(kept["tuned"])
         lines.append(f"{name}: {before} before, {after} after: {describe_gain(kept['gain'])}")
-    for points, steps in outcome["steps_to_gain"].items():
+    for points, steps in list_gain_steps(outcome).items():
         lines.append(f"Real steps to +{points} points: {describe_steps(steps)}.")
     spent = Ledger.from_json(outcome["ledger"])
     lines.append(f"Real control periods in all: {spent.in_words()}.")
@@ -44,8 +46,15 @@ def describe_controls(outcome: Finetuned) -> list[str]:
     lines: list[str] = []
     for name, control in outcome["controls"].items():
         gain = describe_gain(outcome["gains"].get(name))
-        lines.append(f"Against the {name}, {describe_rate(control)}: {gain}.")
+        lines.append(f"Against {name_control(name)}, {describe_rate(control)}: {gain}.")
     return lines
+
+
+def name_control(name: str) -> str:
+    """A control within a sentence."""
+    if name == CLONED:
+        return f"{CLONING} ({CLONED})"
+    return f"the {name}"
 
 
 def describe_rate(shown: Shown) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from ..world_model.fitting import FitSettings
 from .ledger import Ledger
 from .play_cloning import PlayCloning
 from .trainer import FineTuner, PPOSettings
-from .tuner import Setup, Tuner
+from .tuner import Setup
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ class DreamSettings(PPOSettings, PlayCloning, Pessimism):
         if self.begin == "cloned" and not self.clone_updates:
             raise ConfigError("method.clone_updates is 0: say method.begin=base too")
 
-    def make_tuner(self, setup: Setup) -> Tuner[Any]:
+    def make_tuner(self, setup: Setup) -> DreamTuner:
         """A `DreamTuner`; raises ConfigError for a source that is real."""
         return DreamTuner(self, setup)
 
@@ -93,24 +93,24 @@ class DreamTuner(FineTuner):
         super().__init__(settings, setup)
         self.dreams = setup.source
         self.stop_disagreement = settings.stop_disagreement
-        self._before = Ledger.from_json(self.meta.get("ledger", {}))
+        self.before = Ledger.from_json(self.meta.get("ledger", {}))
         self._first = 0.0
-        self._imagined = 0
+        self.imagined = 0
         self._over = False
 
     def advance_round(self) -> dict[str, float]:
         """One rollout in dreams and one update; numbers to log."""
         numbers = super().advance_round()
-        check_offline(self._before, self.ledger)
+        check_offline(self.before, self.ledger)
         taken = self.dreams.take_account()
-        self._imagined += taken.steps
+        self.imagined += taken.steps
         if self._first == 0:
             self._first = taken.disagreement
         grown = taken.disagreement / max(self._first, 1e-12)
         self._over = 0 < self.stop_disagreement < grown
         return {
             **numbers,
-            "imagined_steps": float(self._imagined),
+            "imagined_steps": float(self.imagined),
             "disagreement": taken.disagreement,
             "disagreement_growth": grown,
         }
@@ -121,12 +121,12 @@ class DreamTuner(FineTuner):
 
     def tensors(self) -> dict[str, Tensor]:
         """Imagined steps so far, and how much the first dreams disagreed."""
-        counts = {"imagined": float(self._imagined), "first": self._first}
+        counts = {"imagined": float(self.imagined), "first": self._first}
         return {name: torch.tensor([value]).double() for name, value in counts.items()}
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Take back what `tensors` gave."""
-        self._imagined = int(tensors["imagined"].item())
+        self.imagined = int(tensors["imagined"].item())
         self._first = float(tensors["first"].item())
 
 

@@ -15,6 +15,8 @@ from ..system.untrusted import read_json
 from .progress import CurvePoint
 
 FILE = "finetuned.json"
+DREAMS = "dreams.json"
+"""What a run in dreams writes of them."""
 FORMAT = 1
 
 
@@ -64,7 +66,25 @@ class Kept(TypedDict):
     gain: Gain | None  # None where they share no seed
 
 
-class Finetuned(TypedDict):
+class Dreamed(TypedDict):
+    """A fine-tuning in the dreams of a world model."""
+
+    offline: bool  # no real step of training or selection
+    forced: bool  # the world model failed its audit
+    audit: dict[str, Any]  # as `world_model.audit.audit` gives it
+    begin: str  # which policy was tuned: base, or cloned
+    imagined: dict[str, float]  # success in dreams from the same recorded starts, by policy
+    imagined_steps: int  # control periods of the tuning
+    play_steps: int  # recorded control periods that the world model was made of and judged by
+
+
+class _Sometimes(TypedDict, total=False):
+    """What only some outcomes have."""
+
+    dreams: Dreamed
+
+
+class Finetuned(_Sometimes):
     """A fine-tuning, what it showed, and what it cost."""
 
     format: int
@@ -80,7 +100,7 @@ class Finetuned(TypedDict):
     ledger: dict[str, int]
     seconds: float  # wall time of the tuning
     evaluation_seconds: float
-    curve: list[CurvePoint]
+    curve: list[CurvePoint]  # of a run in dreams over imagined steps
     steps_to_gain: dict[str, int | None]  # real steps, by percentage points above the base
     date: str
 
@@ -140,3 +160,11 @@ def load_finetuned(path: Path | str) -> Finetuned:
     if missing:
         raise DataError(f"{path} lacks {', '.join(missing)}")
     return cast(Finetuned, found)
+
+
+def read_dreams(folder: Path) -> Dreamed:
+    """What a run in dreams has written of them; raises DataError where it is not there."""
+    found = read_json(folder / DREAMS, DataError)
+    if not isinstance(found, dict) or not Dreamed.__required_keys__ <= found.keys():
+        raise DataError(f"{folder / DREAMS} is not what method=diwa writes: delete it, tune again")
+    return cast(Dreamed, found)

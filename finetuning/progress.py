@@ -1,9 +1,9 @@
-"""How fast a fine-tuning learned: success of its rollouts over the real steps, and its gains."""
+"""How fast a fine-tuning learned: success of its rollouts over its steps, and its gains."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 WINDOW = 100
 """Episodes that a running mean is taken over, at least."""
@@ -14,10 +14,11 @@ GAINS = (10, 20)
 class CurvePoint(TypedDict):
     """One rollout of the learning curve."""
 
-    steps: int  # real control periods of training so far
+    steps: int  # control periods of training so far; of a run in dreams the imagined ones
     success: float  # of its episodes, with the noise of exploration
     episodes: int
     mean: float | None  # over the last WINDOW episodes or more; None before there are as many
+    disagreement: NotRequired[float]  # of a run in dreams [standard deviations of a change]
 
 
 def read_curve(metrics: Sequence[Mapping[str, float]]) -> list[CurvePoint]:
@@ -32,9 +33,17 @@ def read_curve(metrics: Sequence[Mapping[str, float]]) -> list[CurvePoint]:
             episodes=int(record["episodes"]),
             mean=None,
         )
+        if "imagined_steps" in record:
+            point["steps"] = int(record["imagined_steps"])
+            point["disagreement"] = float(record["disagreement"])
         curve.append(point)
         point["mean"] = _average_last(curve)
     return curve
+
+
+def was_dreamed(curve: Sequence[CurvePoint]) -> bool:
+    """Whether the rollouts were imagined ones."""
+    return any("disagreement" in point for point in curve)
 
 
 def _average_last(curve: Sequence[CurvePoint]) -> float | None:
@@ -52,13 +61,13 @@ def _average_last(curve: Sequence[CurvePoint]) -> float | None:
 def find_gains(curve: Sequence[CurvePoint], base: float | None) -> dict[str, int | None]:
     """Real steps until the running mean first lay 10 and 20 points above the base's success.
 
-    None where it never did, and where the base's success is not reported.
+    None where it never did, where the base's success is not reported, and for a run in dreams.
     """
-    found: dict[str, int | None] = {}
+    found: dict[str, int | None] = {str(points): None for points in GAINS}
+    if base is None or was_dreamed(curve):
+        return found
     for points in GAINS:
-        found[str(points)] = None
-        if base is not None:
-            found[str(points)] = find_steps(curve, base + points / 100)
+        found[str(points)] = find_steps(curve, base + points / 100)
     return found
 
 

@@ -104,6 +104,78 @@ def test_the_page_shows_gain_controls_forgetting_and_tasks(outcome, tmp_path):
     assert "<h2>Task by task</h2>" in page
 
 
+AUDIT = {
+    "passed": False,
+    "faults": ["the hand is off by 2 after 4 steps"],
+    "begin": "cloned",
+    "held_out": {"episodes": 40, "steps": 1000},
+    "open_loop": [{"part": "hand", "steps": 4, "error": 2.0, "persistence": 1.0}],
+    "success_model": {
+        "precision": 0.5,
+        "recall": 0.9,
+        "episodes_right": 0.9,
+        "replays_right": 0.8,
+    },
+    "base": {
+        "starts": 40,
+        "true": 0.4,
+        "true_low": 0.3,
+        "true_high": 0.5,
+        "imagined": 0.45,
+        "bias": 0.05,
+        "agreement": 0.8,
+        "variants": {"base": 0.45, "cloned": 0.7},
+    },
+}
+
+
+@pytest.fixture
+def dreamed(outcome) -> Finetuned:
+    clone = make_result([1] * 30 + [0] * 20)
+    gain = describe_gain(TUNED, clone)
+    assert gain is not None
+    outcome["controls"] = {"cloned": describe_result(clone, "cloned.json")}
+    outcome["gains"]["cloned"] = gain
+    outcome["dreams"] = {
+        "offline": True,
+        "forced": True,
+        "audit": AUDIT,
+        "begin": "cloned",
+        "imagined": {"base": 0.45, "cloned": 0.7, "tuned": 0.98},
+        "imagined_steps": 600_000,
+        "play_steps": 34_000,
+    }
+    outcome["curve"] = [
+        {"steps": 100, "success": 0.5, "episodes": 9, "mean": None, "disagreement": 0.1}
+    ]
+    return outcome
+
+
+def test_a_run_in_dreams_says_what_it_was_made_of_and_what_came_true(dreamed):
+    lines = describe_outcome(dreamed).split("\n")
+    assert lines[0].startswith("Forced: the world model fails its audit")
+    assert lines[0].endswith("the hand is off by 2 after 4 steps.")
+    assert lines[2].startswith("Against filtered behaviour cloning of the play's successes (cloned")
+    assert lines[3].startswith("Real steps of training and selection: 0. Imagined: 600,000")
+    assert "in truth from 0.600 to 0.880" in lines[5]
+    assert "Bias of the dreams: +0.100 before the tuning, +0.100 after it" in lines[6]
+    assert "Real steps to +10 points" not in "\n".join(lines)
+
+
+def test_the_page_of_a_run_in_dreams_has_the_audit_and_says_that_it_was_forced(dreamed, tmp_path):
+    write_finetuned_page(tmp_path / "page.html", dreamed, [TUNED], {})
+    page = (tmp_path / "page.html").read_text()
+    assert page.index("Forced: the world model") < page.index("Success rose from")
+    for heading in ("<h2>Dream against truth</h2>", "<h2>The audit</h2>", "Open-loop error"):
+        assert heading in page
+    assert "Disagreement over the tuning" in page
+    assert "in a world model of 34,000 recorded steps of play" in page
+    dreamed["dreams"]["audit"] = {**AUDIT, "passed": True, "faults": []}
+    dreamed["dreams"]["forced"] = False
+    write_finetuned_page(tmp_path / "page.html", dreamed, [TUNED], {})
+    assert "Forced" not in (tmp_path / "page.html").read_text()
+
+
 def test_an_outcome_is_read_as_it_was_written_and_an_incomplete_one_is_refused(outcome, tmp_path):
     assert load_finetuned(save_finetuned(outcome, tmp_path)) == outcome
     with pytest.raises(DataError, match="there is no"):

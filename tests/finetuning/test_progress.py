@@ -1,9 +1,9 @@
 """The learning curve and when it gained, and the figure of both."""
 
 import pytest
-from hotstart.commands.curves import tuning_curve
+from hotstart.commands.curves import draw_disagreement, tuning_curve
 from hotstart.commands.drawing import to_svg
-from hotstart.finetuning.progress import find_gains, read_curve
+from hotstart.finetuning.progress import find_gains, read_curve, was_dreamed
 
 METRICS = [
     {"training_steps": 1000.0, "success": 0.9, "episodes": 10.0},  # few episodes are no evidence
@@ -36,3 +36,20 @@ def test_the_figure_shows_the_base_as_a_line_and_marks_what_was_gained():
     assert ">+10 points<" in drawing
     assert "+20 points" not in drawing
     assert ">base<" not in to_svg(tuning_curve(read_curve(METRICS)))
+
+
+def test_a_run_in_dreams_goes_over_imagined_steps_and_gains_by_no_real_ones():
+    dreamed = []
+    for number, record in enumerate(METRICS):
+        imagined = {"imagined_steps": 7000.0 * number, "disagreement": 0.01 * number}
+        dreamed.append({**record, **imagined, "training_steps": 0.0})
+    curve = read_curve(dreamed)
+    assert [point["steps"] for point in curve][:2] == [0, 7000]
+    assert was_dreamed(curve)
+    assert not was_dreamed(read_curve(METRICS))
+    assert find_gains(curve, 0.3) == {"10": None, "20": None}
+    drawing = to_svg(tuning_curve(curve, 0.6))
+    for text in ("imagined control periods", "success in dreams", ">before the tuning<"):
+        assert text in drawing
+    assert "real control periods" not in drawing
+    assert "disagreement" in to_svg(draw_disagreement(curve))
