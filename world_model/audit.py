@@ -29,6 +29,8 @@ HORIZONS = (1, 4, 20, 40)
 """Control periods after which the open-loop error is told."""
 DRAWS = 1000
 """Bootstrap samples of a rank correlation."""
+WINDOWS = 100
+"""Held-out windows of a horizon that its error is averaged over, at least."""
 USUAL = 0.95
 """Quantile of the base's disagreement in its own dreams that is called usual."""
 
@@ -85,10 +87,9 @@ def measure_open_loop(model: WorldModel, play: Play) -> list[dict[str, Any]]:
 
     Averaged over the windows in which the part moves. The unit is that of the observation.
     """
-    longest = max(HORIZONS)
+    horizons = list_horizons(play)
+    longest = max(horizons)
     index = play.list_windows(longest)
-    if len(index) == 0:
-        raise ConfigError(f"no held-out episode is longer than {longest} steps")
     index = index[:: max(1, len(index) // 2000)]
     state = model.begin(model.encode(play), torch.as_tensor(index))
     member = torch.as_tensor(np.arange(len(index)) % model.members)
@@ -99,14 +100,27 @@ def measure_open_loop(model: WorldModel, play: Play) -> list[dict[str, Any]]:
         chunk = torch.as_tensor(play.take_chunks(inside, model.jump))
         state = model.step(state, chunk, member).state
         steps = (number + 1) * model.jump
-        for horizon in HORIZONS:
+        for horizon in horizons:
             if steps - model.jump < horizon <= steps and horizon % model.jump == 0:
-                rows += _compare_parts(play, model.decode(state, 1), index, horizon)
+                rows += _compare_parts(play, model.decode(state, 1), index, horizon, longest)
     return rows
 
 
+def list_horizons(play: Play) -> list[int]:
+    """The horizons that enough windows of the play are as long as; ConfigError for none."""
+    found: list[int] = []
+    for horizon in HORIZONS:
+        if len(play.list_windows(horizon)) >= WINDOWS:
+            found.append(horizon)
+    if not found:
+        raise ConfigError(
+            f"the held-out play has fewer than {WINDOWS} windows of {HORIZONS[0]} steps"
+        )
+    return found
+
+
 def _compare_parts(
-    play: Play, decoded: Mapping[str, Tensor], index: IntArray, horizon: int
+    play: Play, decoded: Mapping[str, Tensor], index: IntArray, horizon: int, longest: int
 ) -> list[dict[str, Any]]:
     """Errors of every part of the states that moves, after `horizon` steps."""
     rows: list[dict[str, Any]] = []
@@ -119,7 +133,7 @@ def _compare_parts(
             now = true[index][:, numbers]
             later = true[index + horizon][:, numbers]
             still = np.linalg.norm(later - now, axis=1)
-            far = np.linalg.norm(true[index + max(HORIZONS)][:, numbers] - now, axis=1)
+            far = np.linalg.norm(true[index + longest][:, numbers] - now, axis=1)
             usual = np.linalg.norm(np.std(true[:, numbers], axis=0))
             moves = far > 0.1 * usual
             if usual == 0 or not moves.any():

@@ -1,0 +1,62 @@
+"""`hotstart finetune method=diwa`, from a store of play to its page."""
+
+import json
+
+import pytest
+from hotstart.cli import main
+from hotstart.finetuning.outcome import load_finetuned
+from hotstart.policy import checkpoint
+
+from .dream_world import save_base, save_play, save_world_model
+
+QUICK = [
+    *("method=diwa", "method.force=true", "method.clone_updates=3"),
+    *("method.repeats=1", "method.rows=4", "method.chunks=6", "method.iterations=2"),
+    *("inference.steps=2", "method.trained_steps=1", "episodes=2", "num_envs=2", "workers=0"),
+    "controls=false",
+]
+
+
+@pytest.fixture(scope="module")
+def dreamed(tiny_model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dreamed")
+    base, play = save_base(tiny_model, folder), save_play(folder)
+    world = save_world_model(play, folder)
+    words = [str(base), f"play={play}", f"world_model={world}", f"runs={folder}", "name=t", *QUICK]
+    assert main(["finetune", *words]) == 0
+    return folder / "t", words
+
+
+def test_a_run_in_dreams_tells_what_it_imagined_and_that_no_step_was_real(dreamed):
+    folder, _ = dreamed
+    outcome = load_finetuned(folder)
+    dreams = outcome["dreams"]
+    assert dreams["offline"] is True
+    assert dreams["forced"] is True  # an untrained policy is no audit's base
+    assert dreams["audit"] == json.loads((folder / "audit.json").read_text())
+    assert set(dreams["imagined"]) == {
+        "base",
+        "base zero start",
+        "base half start",
+        "cloned",
+        "tuned",
+    }
+    assert dreams["play_steps"] == 120 * 30
+    points = outcome["curve"]
+    assert points[-1]["steps"] == dreams["imagined_steps"] > points[0]["steps"] > 0
+    assert all("disagreement" in point for point in points)
+    assert outcome["steps_to_gain"] == {"10": None, "20": None}
+    ledger = checkpoint.read_meta(checkpoint.find(folder))["ledger"]
+    assert (ledger["play"], ledger["training"], ledger["selection"]) == (120 * 30, 0, 0)
+    assert list(outcome["controls"]) == ["cloned"]
+    page = (folder / "page.html").read_text()
+    assert "Forced: the world model fails its audit" in page
+    assert "<h2>Dream against truth</h2>" in page
+
+
+def test_the_same_command_dreams_no_more(dreamed):
+    folder, words = dreamed
+    written = {file: file.stat().st_mtime_ns for file in folder.glob("*.json")}
+    again = [word for word in words if not word.startswith("episodes=")]
+    assert main(["finetune", *again, "episodes=0"]) == 0
+    assert {file: file.stat().st_mtime_ns for file in folder.glob("*.json")} == written
