@@ -37,7 +37,8 @@ BASE_NOTE = (
 
 def describe_verdict(audit: Audit) -> list[str]:
     """Whether a model passes, with the figures that decide it, in sentences."""
-    held_out, base, judge = audit["held_out"], audit["base"], audit["success_model"]
+    held_out, base = audit["held_out"], audit["base"]
+    judge = audit["success_model"]
     lines = ["The world model passes its audit."]
     if not audit["passed"]:
         lines = [f"The world model fails its audit: {fault}." for fault in audit["faults"]]
