@@ -123,7 +123,8 @@ def describe_audit(report: Mapping[str, Any]) -> str:
         f"{judged['replays_right']:.2f} when their actions are replayed in the model",
         f"the base from {base['starts']} recorded starts: {base['imagined']:.3f} in dreams, "
         f"{base['true']:.3f} [{base['true_low']:.3f}, {base['true_high']:.3f}] as recorded, "
-        f"{base['agreement']:.2f} of the dreams end as recorded",
+        f"{base['agreement']:.2f} of the dreams end as recorded, {base['self_agreement']:.2f} as "
+        "another dream from the same start",
     ]
     for name, rate in base["variants"].items():
         lines.append(f"  {name}: {rate:.3f} in dreams")

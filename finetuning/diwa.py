@@ -46,7 +46,7 @@ class DreamSettings(PPOSettings, PlayCloning, Pessimism):
     force: bool = option(False, "whether to tune in a model that fails its audit")
     repeats: int = option(4, "dreams of the audit from every recorded start")
     max_bias: float = option(0.1, "largest difference of imagined and true success in the audit")
-    min_agreement: float = option(0.7, "least share of starts with the same outcome in the audit")
+    min_agreement: float = option(0.7, "least share of replayed episodes that end as recorded")
     model_updates: int = option(6000, "optimiser steps of the world model, where none is given")
     model_seed: int = option(0, "seed of the world model, where none is given")
 

@@ -1,9 +1,12 @@
-"""A model of states that jumps a whole chunk of actions ahead: an ensemble of Gaussians.
+"""A model of states that jumps a whole chunk of actions ahead: an ensemble of densities.
 
 A chunk-level jump compounds a quarter of the errors of single steps, and its inputs, all Ta actions
 and the velocity, say what a single observation hides. Dynamics are learned as the change of what
-moves, in units of its own standard deviation (PETS, 1805.12114; the loss of Seitzer et al.,
-2203.09168). Letters: see `layout`; E members, B rows, Ta actions of a chunk of A numbers each.
+moves, in units of its own standard deviation (PETS, 1805.12114; weighted as by Seitzer et al.,
+2203.09168). The density is Laplace's, so that what is predicted is a median: where an object mostly
+goes along and sometimes slips, a mean would always lag a little.
+
+Letters: see `layout`; E members, B rows, Ta actions of a chunk of A numbers each.
 """
 
 from __future__ import annotations
@@ -35,6 +38,8 @@ WIDEST = 5.0
 FARTHEST = 30.0
 """Changes further than this many standard deviations are clamped in training."""
 LOG_VARIANCE = (-8.0, 1.5)
+NEAR = 0.15
+"""The small range of a difference, as a share of its standard deviation."""
 STILL = 1e-4
 """What changes by less than this share of its own spread is held fixed."""
 LEAST = 1e-8
@@ -42,7 +47,7 @@ LEAST = 1e-8
 
 @dataclass(frozen=True)
 class JumpSettings:
-    """A chunk-level Gaussian jump ensemble on states."""
+    """A chunk-level jump ensemble on states."""
 
     members: int = option(3, "networks of the ensemble")
     hidden: int = option(192, "width of each network")
@@ -70,6 +75,7 @@ class JumpSettings:
 class JumpModel(WorldModel):
     """Jumps Ta control periods ahead; see the module."""
 
+    near: Tensor  # (pairs,) the small range of each difference
     input_mean: Tensor
     input_std: Tensor
     change_std: Tensor  # (2 S,) of the change over a chunk, and of its last control period
@@ -105,7 +111,7 @@ class JumpModel(WorldModel):
             if point.place >= 0:
                 self._increments.append(number)
                 self._places.append(point.place)
-        seen = layout.moving + len(layout.context) + len(self._pairs)
+        seen = layout.moving + len(layout.context) + 2 * len(self._pairs)
         inputs = seen + layout.moving + action_spec.width * (1 + self.stride)
         self.seen = seen
         for name, width in self._widths(inputs).items():
@@ -119,6 +125,7 @@ class JumpModel(WorldModel):
         actions = self.action_spec.width
         moving = self.layout.moving
         return {
+            "near": len(self._pairs),
             "input_mean": inputs,
             "input_std": inputs,
             "change_std": 2 * moving,
@@ -150,6 +157,9 @@ class JumpModel(WorldModel):
         moving = take_moving(self.layout, states)
         self.place_low.copy_(moving.amin(0))
         self.place_high.copy_(moving.amax(0))
+        if self._pairs:
+            whole = torch.cat((moving, states[..., self.layout.context]), -1)
+            self.near.copy_(NEAR * self._find_differences(whole).std(0))
         encoded = self.encode(play)
         index = torch.as_tensor(play.list_windows(self.stride))
         state = self.begin(encoded, index)
@@ -220,7 +230,7 @@ class JumpModel(WorldModel):
         return noise / self.input_std
 
     def compute_loss(self, inputs: Tensor, target: Tensor) -> Tensor:
-        """Beta-NLL of targets (B, 2 S) in standard deviations, of normalised inputs (B, inputs).
+        """Likelihood of targets (B, 2 S) in standard deviations; inputs (B, inputs) are normalised.
 
         Rows are split over the members.
         """
@@ -229,8 +239,8 @@ class JumpModel(WorldModel):
         wanted = target[: rows * self.members].unflatten(0, (self.members, rows))
         mean, log_variance = self.network(shares).chunk(2, -1)
         log_variance = soft_clamp(log_variance)
-        error = (wanted - mean).square()
-        loss = 0.5 * (error * torch.exp(-log_variance) + log_variance)
+        error = (wanted - mean).abs()
+        loss = error * torch.exp(-0.5 * log_variance) + 0.5 * log_variance
         weight = torch.exp(self.settings.beta * log_variance).detach()
         active = (self.change_std > 0).float()
         return (loss * weight * active).mean()
@@ -271,12 +281,21 @@ class JumpModel(WorldModel):
         return torch.cat((later - moving[index], later - moving[index + self.stride - 1]), -1)
 
     def _see(self, moving: Tensor, states: Tensor) -> Tensor:
-        """What moves, the context and the differences, (B, F), in their own units."""
+        """What moves, the context and the differences, (B, F), in their own units.
+
+        Differences come twice, the second time with a small range: contact is a matter of
+        millimetres.
+        """
         whole = torch.cat((moving, states[..., self.layout.context]), -1)
         if not self._pairs:
             return whole
+        apart = self._find_differences(whole)
+        return torch.cat((whole, apart, torch.tanh(apart / self.near.double())), -1)
+
+    def _find_differences(self, whole: Tensor) -> Tensor:
+        """Differences (..., pairs) of positions among what moves and the context (..., S + C)."""
         pairs = torch.as_tensor(self._pairs)
-        return torch.cat((whole, whole[..., pairs[:, 1]] - whole[..., pairs[:, 0]]), -1)
+        return whole[..., pairs[:, 1]] - whole[..., pairs[:, 0]]
 
     def _gather_inputs(self, state: State, chunks: Tensor) -> Tensor:
         """All inputs (B, inputs) of the network, in their own units."""
