@@ -15,6 +15,7 @@ from .drawing import INK, SERIES, STYLE, label_points, make_axes
 from .page import embed_figure, join_parts, write_note
 
 Audit = Mapping[str, Any]
+COLUMNS = 3
 PANELS = 6
 """Parts of the state whose open-loop error is drawn."""
 JUDGED = {
@@ -89,11 +90,10 @@ def draw_open_loop(rows: Sequence[Mapping[str, Any]]) -> Figure:
     for row in rows:
         parts.setdefault(row["part"], []).append(row)
     shown = list(parts)[:PANELS]
-    columns = min(3, len(shown))
-    lines = -(-len(shown) // columns)
+    lines = -(-len(shown) // COLUMNS)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.2 * columns, 2.3 * lines))
-        grid = figure.subplots(lines, columns, squeeze=False).ravel()
+        figure = Figure(figsize=(3.2 * COLUMNS, 2.3 * lines))
+        grid = figure.subplots(lines, COLUMNS, squeeze=False).ravel()
         for axes in grid[len(shown) :]:
             axes.set_visible(False)
         for axes, name in zip(grid, shown, strict=False):

@@ -1,4 +1,4 @@
-"""`hotstart world-model`: learn a world model from recorded play, and judge it."""
+"""`hotstart world-model`: learn a world model from recorded play, judge it, and look at it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ..configs.compose import compose_config
-from ..configs.world_model import AuditWorldModel, LearnWorldModel
+from ..configs.world_model import AuditWorldModel, LearnWorldModel, ViewWorldModel
 from ..datasets.store import Store
 from ..policy import checkpoint
 from ..policy.diffusion_policy import DiffusionPolicy, build_sampler
-from ..spec import CheckpointError, ConfigError
+from ..spec import CheckpointError, ConfigError, DataError
 from ..system import outputs
+from ..system.untrusted import read_json
 from ..world_model import files
 from ..world_model.audit import AuditSettings, audit
 from ..world_model.fitting import FitSettings
@@ -23,7 +24,9 @@ from ..world_model.latent_training import LatentSettings
 from ..world_model.learning import learn
 from ..world_model.play import Play, read_play
 from .after_finetuning import BASE, choose_noise, choose_sampler
+from .dreaming import AUDIT
 from .next_steps import write_command, write_path
+from .world_view import Shown, write_world_view
 
 
 def train(options: LearnWorldModel) -> int:
@@ -69,21 +72,69 @@ def train(options: LearnWorldModel) -> int:
 
 def judge(options: AuditWorldModel) -> int:
     """Print the audit and write it; 1 where the model fails it."""
-    out = Path(options.out or options.model / "audit.json")
+    out = Path(options.out or options.model / AUDIT)
     outputs.check_file(out, options.overwrite or not options.out)
     learned = files.load(options.model)
     play = read_play(Store.open(options.play), list(learned.model.obs_spec.keys))
     held_out = split_as(learned, play)[1]
     variants, meta = choose_variants(options)
-    length = options.max_steps or int((meta.get("task") or {}).get("max_steps", 0))
-    if not length:
-        raise ConfigError("a dream needs an end: say max_steps=")
+    length = options.max_steps or find_length(meta)
     settings = AuditSettings(repeats=options.repeats)
     report = audit(learned.model, learned.judge, held_out, variants, length, settings)
     outputs.write_text(out, json.dumps(report, indent=2) + "\n")
     print(describe_audit(report))
     print(f"figures: {out}")
+    words = [write_path(options.model), f"play={options.play}", f"checkpoint={options.checkpoint}"]
+    print(f"next: {write_command('world-model view', *words)}")
     return int(not report["passed"])
+
+
+def view(options: ViewWorldModel) -> int:
+    """Write the page of a world model."""
+    outputs.check_free(options.out, options.overwrite, options.out)
+    learned = files.load(options.model)
+    play = read_play(Store.open(options.play), list(learned.model.obs_spec.keys))
+    held_out = split_as(learned, play)[1]
+    words = choose_sampler(options.inference)
+    config = compose_config("evaluate", [write_path(options.checkpoint), *words])["inference"]
+    base, meta = checkpoint.load(options.checkpoint)
+    shown = Shown(
+        learned,
+        held_out,
+        DiffusionPolicy(base, build_sampler(config)),
+        options.max_steps or find_length(meta),
+        find_audit(options),
+    )
+    command = write_command(
+        "world-model view",
+        write_path(options.model),
+        *(f"{key}={getattr(options, key)}" for key in ("play", "checkpoint", "out")),
+    )
+    page = write_world_view(shown, options.out, options.episodes, options.seed, command)
+    print(f"page: {page}")
+    return 0
+
+
+def find_audit(options: ViewWorldModel) -> Mapping[str, Any] | None:
+    """The audit that was named, or the one beside the model or above it; None where none is."""
+    places = [options.model / AUDIT, options.model.parent / AUDIT]
+    if options.audit:
+        places = [Path(options.audit)]
+    for place in places:
+        if place.is_file() or options.audit:
+            found = read_json(place, DataError)
+            if isinstance(found, dict) and "faults" in found:
+                return found
+            raise DataError(f"{place} is no audit of a world model")
+    return None
+
+
+def find_length(meta: Mapping[str, Any]) -> int:
+    """Control periods of a dream, as the checkpoint's task says."""
+    length = int((meta.get("task") or {}).get("max_steps", 0))
+    if not length:
+        raise ConfigError("a dream needs an end: say max_steps=")
+    return length
 
 
 def split_as(learned: files.Learned, play: Play) -> tuple[Play, Play]:
@@ -144,4 +195,4 @@ def _describe_open_loop(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"  {part} after steps " + ", ".join(cells) for part, cells in parts.items()]
 
 
-ACTIONS: dict[str, Callable[[Any], int]] = {"train": train, "audit": judge}
+ACTIONS: dict[str, Callable[[Any], int]] = {"train": train, "audit": judge, "view": view}

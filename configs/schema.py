@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ..policy.training.settings import TrainingSettings
 from ..spec import LONGEST_EPISODE, REQUIRED, ConfigError, Horizon, option
-from .world_model import AuditWorldModel, LearnWorldModel
+from .world_model import AuditWorldModel, LearnWorldModel, ViewWorldModel
 
 MISSING = "???"
 """What OmegaConf takes for a value that must be given."""
@@ -441,8 +441,8 @@ VERBS: dict[str, Verb] = {
         "tune a checkpoint with reinforcement learning in simulation", Finetune, composed=True
     ),
     "world-model": Verb(
-        "learn a world model from recorded play, and judge it",
-        actions={"train": LearnWorldModel, "audit": AuditWorldModel},
+        "learn a world model from recorded play, judge it, and look at it",
+        actions={"train": LearnWorldModel, "audit": AuditWorldModel, "view": ViewWorldModel},
     ),
     "evaluate": Verb("run a checkpoint in simulation and measure it", Evaluate, composed=True),
     "checkpoint": Verb(

@@ -60,3 +60,26 @@ class AuditWorldModel:
     )
     out: str = option("", "file of the figures; empty: audit.json beside the model")
     overwrite: bool = option(False, "whether figures at out may be replaced by new ones")
+
+
+@dataclass
+class ViewWorldModel:
+    """Write a page that shows recorded episodes beside what a world model imagines of them.
+
+    Its episodes are held out: half of them fulfil the task, half do not.
+
+      hotstart world-model view runs/push_world play=data/push_play.zarr checkpoint=runs/push
+    """
+
+    model: Path = option(REQUIRED, "folder of the world model", positional=True)
+    play: Path = option(REQUIRED, "the store that it was learned from")
+    checkpoint: str = option(REQUIRED, "the policy that dreams, as the one that the play is around")
+    inference: str = option("ddim-10", "its sampler with its steps, as ddim-10, rti-2 or sdp-4")
+    max_steps: int = option(0, "length of a dream; 0: that of the checkpoint's task", "ticks")
+    episodes: int = option(4, "episodes to show")
+    seed: int = option(0, "seed of the policy's noise in its dreams")
+    audit: str = option(
+        "", "figures of `hotstart world-model audit`; empty: audit.json beside or above the model"
+    )
+    out: Path = option(Path("world_model_view"), "folder of page and videos")
+    overwrite: bool = option(False, "whether a page at out may be replaced by the new one")

@@ -200,6 +200,11 @@ class DreamSource:
             doubtful=doubtful,
         )
 
+    @property
+    def state(self) -> State:
+        """What the model knows of all B rows now."""
+        return self._state
+
     def take_account(self) -> Account:
         """Steps and mean disagreement of all chunks since the last call."""
         spent = np.concatenate([np.zeros(0), *self._spent])

@@ -1,7 +1,8 @@
-"""`hotstart finetune method=diwa`, from a store of play to its page."""
+"""A world model from its play to its pages: `finetune method=diwa` and `world-model view`."""
 
 import json
 
+import av
 import pytest
 from hotstart.cli import main
 from hotstart.finetuning.outcome import load_finetuned
@@ -25,6 +26,16 @@ def dreamed(tiny_model, tmp_path_factory):
     words = [str(base), f"play={play}", f"world_model={world}", f"runs={folder}", "name=t", *QUICK]
     assert main(["finetune", *words]) == 0
     return folder / "t", words
+
+
+@pytest.fixture(scope="module")
+def viewed(dreamed):
+    folder, words = dreamed
+    out = folder.parent / "view"
+    shown = [str(folder.parent / "world"), words[1], f"checkpoint={words[0]}", f"out={out}"]
+    told = [*shown, "inference=ddim-2", f"audit={folder / 'audit.json'}", "episodes=2"]
+    assert main(["world-model", "view", *told]) == 0
+    return out, told
 
 
 def test_a_run_in_dreams_tells_what_it_imagined_and_that_no_step_was_real(dreamed):
@@ -60,3 +71,27 @@ def test_the_same_command_dreams_no_more(dreamed):
     again = [word for word in words if not word.startswith("episodes=")]
     assert main(["finetune", *again, "episodes=0"]) == 0
     assert {file: file.stat().st_mtime_ns for file in folder.glob("*.json")} == written
+
+
+def test_the_page_of_a_world_model_shows_dream_beside_truth(viewed):
+    out, _ = viewed
+    videos = sorted(out.glob("*.mp4"))
+    assert len(videos) == 2
+    page = (out / "page.html").read_text()
+    for text in ("<h2>The audit</h2>", "<h2>Truth and dream</h2>", "recorded in episode"):
+        assert text in page
+    assert page.count("<video") == 2
+    with av.open(str(videos[0])) as file:
+        (frame, *_) = file.decode(video=0)
+        assert frame.width > 3 * 250  # recorded, imagined and dreamed
+
+
+def test_a_view_takes_no_foreign_audit_and_replaces_no_page(viewed, tmp_path, capsys):
+    _, told = viewed
+    assert main(["world-model", "view", *told]) == 2
+    assert "overwrite=true" in capsys.readouterr().err
+    (tmp_path / "audit.json").write_text("{}")
+    other = [word for word in told if not word.startswith(("audit", "out"))]
+    other += [f"audit={tmp_path / 'audit.json'}", f"out={tmp_path / 'view'}"]
+    assert main(["world-model", "view", *other]) == 2
+    assert "is no audit of a world model" in capsys.readouterr().err
