@@ -10,14 +10,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from ..datasets.store import Store
 from ..finetuning.diwa import DreamSettings, DreamTuner, check_offline, choose_beginning
 from ..finetuning.ledger import Ledger
 from ..finetuning.outcome import DREAMS, Dreamed
 from ..finetuning.play_cloning import PlayCloning, clone_play
-from ..finetuning.tuner import Setup, Tuner
+from ..finetuning.sources import Reward
+from ..finetuning.tuner import MethodSettings, Setup, Tuner
 from ..policy import checkpoint
 from ..policy.diffusion_policy import DiffusionPolicy, build_sampler
 from ..policy.model import PolicyModel
@@ -52,9 +53,16 @@ class Dreaming:
 
 
 def tune_in_dreams(
-    config: Mapping[str, Any], folder: Path, settings: DreamSettings, task: Mapping[str, Any]
+    config: Mapping[str, Any], folder: Path, method: MethodSettings, task: Mapping[str, Any]
 ) -> Tuner[Any]:
-    """Run the whole fine-tuning but for its evaluation; nothing real is simulated."""
+    """Run the whole fine-tuning but for its evaluation; nothing real is simulated.
+
+    Methods other than diwa dream with its default options, from the base.
+    """
+    if isinstance(method, DreamSettings):
+        settings = method
+    else:
+        settings = DreamSettings(rows=method.rows, clone_updates=0, begin="base")
     base, meta = checkpoint.load(config["checkpoint"])
     named = None
     if config["world_model"]:
@@ -76,7 +84,7 @@ def tune_in_dreams(
         Starts(dreaming.begun_at, settings.key_frames),
         settings.rows,
         find_length(task),
-        settings.reward,
+        check_reward(method.reward),
         pessimism,
         horizon.observed,
         base.filter is not None,
@@ -85,10 +93,19 @@ def tune_in_dreams(
     sampler = build_sampler(config["inference"])
     dreams = {"audit": dict(report), "forced": not report["passed"]}
     setup = Setup(begin, sampler, source, folder, {**meta, "dreams": dreams}, config["executed"])
-    tuner = settings.make_tuner(setup)
+    tuner = method.make_tuner(setup)
     tuner.run()
-    note_dreams(config, settings, dreaming, tuner, len(play))
+    check_offline(Ledger.from_json(meta["ledger"]), tuner.ledger)
+    if isinstance(tuner, DreamTuner):
+        note_dreams(config, settings, dreaming, tuner, len(play))
     return tuner
+
+
+def check_reward(reward: Reward) -> Literal["success", "score"]:
+    """The reward of a dream; raises ConfigError for one that no world model knows."""
+    if reward == "environment":
+        raise ConfigError("method.reward=environment is none that a dream pays: success or score")
+    return reward
 
 
 def note_dreams(
@@ -102,7 +119,6 @@ def note_dreams(
 
     It dreams from the recorded starts that the audit dreamed from. No step of it is real.
     """
-    check_offline(tuner.before, tuner.ledger)
     place = tuner.folder / DREAMS
     report = dreaming.report
     if place.is_file():

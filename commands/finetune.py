@@ -57,10 +57,10 @@ def tune(config: Mapping[str, Any], folder: Path) -> Tuner[Any]:
     base, meta = checkpoint.load(config["checkpoint"])
     task = choose_task(config, meta)
     settings = read_settings(config["method"])
-    if isinstance(settings, DreamSettings):
+    if config["play"] or isinstance(settings, DreamSettings):
         return tune_in_dreams(config, folder, settings, task)
-    if config["play"] or config["world_model"]:
-        raise ConfigError("play= and world_model= are for method=diwa, which tunes in dreams")
+    if config["world_model"]:
+        raise ConfigError("world_model= wants the play that it was learned from: play=PLAY.zarr")
     workers = worker_count(config["workers"])
     filmed = list_filmed_rows(settings)
     with SimulatedRobot(task["env"], options_of(task), settings.rows, workers, filmed) as robot:

@@ -213,7 +213,9 @@ class Finetune:
     checkpoint: str = option(REQUIRED, "the base: a checkpoint or a run", positional=True)
     inference: Any = option(MISSING, "sampler that is tuned for, and deployed with")
     method: Any = option(MISSING, "how to tune")
-    play: str = option("", "store of recorded play, which method=diwa learns a world model from")
+    play: str = option(
+        "", "store of recorded play: rollouts are dreams of a world model of it, none is real"
+    )
     world_model: str = option(
         "", "world model of that play, of `hotstart world-model train`; empty: one is trained"
     )

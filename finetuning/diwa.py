@@ -95,7 +95,6 @@ class DreamTuner(FineTuner):
         self.stop_disagreement = settings.stop_disagreement
         self.before = Ledger.from_json(self.meta.get("ledger", {}))
         self._first = 0.0
-        self.imagined = 0
         self._over = False
 
     def advance_round(self) -> dict[str, float]:
@@ -103,14 +102,12 @@ class DreamTuner(FineTuner):
         numbers = super().advance_round()
         check_offline(self.before, self.ledger)
         taken = self.dreams.take_account()
-        self.imagined += taken.steps
         if self._first == 0:
             self._first = taken.disagreement
         grown = taken.disagreement / max(self._first, 1e-12)
         self._over = 0 < self.stop_disagreement < grown
         return {
             **numbers,
-            "imagined_steps": float(self.imagined),
             "disagreement": taken.disagreement,
             "disagreement_growth": grown,
         }
@@ -120,13 +117,11 @@ class DreamTuner(FineTuner):
         return self._over
 
     def tensors(self) -> dict[str, Tensor]:
-        """Imagined steps so far, and how much the first dreams disagreed."""
-        counts = {"imagined": float(self.imagined), "first": self._first}
-        return {name: torch.tensor([value]).double() for name, value in counts.items()}
+        """How much the first dreams disagreed."""
+        return {"first": torch.tensor([self._first]).double()}
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Take back what `tensors` gave."""
-        self.imagined = int(tensors["imagined"].item())
         self._first = float(tensors["first"].item())
 
 

@@ -123,6 +123,8 @@ class Tuner(ABC, Generic[S]):
         self.ledger = Ledger.from_json(self.meta.get("ledger", {}))
         self.iteration = 0
         self.seconds = 0.0
+        self.imagined = 0
+        """Control periods of the source that were not real."""
 
     @abstractmethod
     def advance_round(self) -> dict[str, float]:
@@ -177,9 +179,11 @@ class Tuner(ABC, Generic[S]):
         return False
 
     def advance(self) -> dict[str, float]:
-        """One round; returns numbers to log, real steps and seconds so far among them."""
+        """One round; returns numbers to log, steps and seconds so far among them."""
         began = time.monotonic()
         numbers = self.advance_round()
+        if not self.source.real:
+            numbers["imagined_steps"] = float(self.imagined)
         self.iteration += 1
         self.seconds += time.monotonic() - began
         return {
@@ -192,6 +196,8 @@ class Tuner(ABC, Generic[S]):
         """Put control periods of the source into the ledger, unless they were imagined."""
         if self.source.real:
             self.ledger = self.ledger.add("training", periods)
+        else:
+            self.imagined += periods
 
     def draw_seeds(self, chunks: int) -> IntArray:
         """Seeds (chunks + 1, B) of the round's episodes."""
@@ -219,6 +225,7 @@ class Tuner(ABC, Generic[S]):
         state = {
             "step": self.iteration,
             "seconds": self.seconds,
+            "imagined": self.imagined,
             "best": None,
             "threads": torch.get_num_threads(),
         }
@@ -269,4 +276,5 @@ class Tuner(ABC, Generic[S]):
                 f"{folder} holds no state to go on from: {shorten(error)}"
             ) from error
         self.iteration, self.seconds = int(state["step"]), float(state["seconds"])
+        self.imagined = int(state.get("imagined", 0))
         self.ledger = Ledger.from_json(meta.get("ledger", {}))

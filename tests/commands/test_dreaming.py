@@ -95,3 +95,20 @@ def test_a_view_takes_no_foreign_audit_and_replaces_no_page(viewed, tmp_path, ca
     other += [f"audit={tmp_path / 'audit.json'}", f"out={tmp_path / 'view'}"]
     assert main(["world-model", "view", *other]) == 2
     assert "is no audit of a world model" in capsys.readouterr().err
+
+
+def test_other_methods_take_dreams_as_their_rollouts(tiny_model, tmp_path):
+    base, play = save_base(tiny_model, tmp_path), save_play(tmp_path)
+    world = save_world_model(play, tmp_path)
+    words = [str(base), f"play={play}", f"world_model={world}", f"runs={tmp_path}", "name=v"]
+    words += ["inference.steps=2", "episodes=0", "method=values", "method.rows=4"]
+    words += ["method.chunks=6", "method.iterations=2"]
+    assert main(["finetune", *words]) == 2  # an untrained policy is no audit's base
+    audit = tmp_path / "v" / "audit.json"
+    passed = {**json.loads(audit.read_text()), "passed": True}
+    audit.write_text(json.dumps(passed))
+    assert main(["finetune", *words]) == 0
+    meta = checkpoint.read_meta(checkpoint.find(tmp_path / "v"))
+    assert (meta["ledger"]["play"], meta["ledger"]["training"]) == (120 * 30, 0)
+    records = (tmp_path / "v" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(records[-1])["imagined_steps"] > 0
