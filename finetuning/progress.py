@@ -35,7 +35,7 @@ def read_curve(metrics: Sequence[Mapping[str, float]]) -> list[CurvePoint]:
         )
         if "imagined_steps" in record:
             point["steps"] = int(record["imagined_steps"])
-            point["disagreement"] = float(record["disagreement"])
+            point["disagreement"] = float(record.get("disagreement", 0.0))
         curve.append(point)
         point["mean"] = _average_last(curve)
     return curve
