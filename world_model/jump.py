@@ -38,8 +38,6 @@ WIDEST = 5.0
 FARTHEST = 30.0
 """Changes further than this many standard deviations are clamped in training."""
 LOG_VARIANCE = (-8.0, 1.5)
-NEAR = 0.15
-"""The small range of a difference, as a share of its standard deviation."""
 STILL = 1e-4
 """What changes by less than this share of its own spread is held fixed."""
 LEAST = 1e-8
@@ -78,7 +76,6 @@ class JumpSettings:
 class JumpModel(WorldModel):
     """Jumps Ta control periods ahead; see the module."""
 
-    near: Tensor  # (pairs,) the small range of each difference
     input_mean: Tensor
     input_std: Tensor
     change_std: Tensor  # (2 S,) of the change over a chunk, and of its last control period
@@ -114,7 +111,7 @@ class JumpModel(WorldModel):
             if point.place >= 0:
                 self._increments.append(number)
                 self._places.append(point.place)
-        seen = layout.moving + len(layout.context) + 2 * len(self._pairs)
+        seen = layout.moving + len(layout.context) + len(self._pairs)
         inputs = seen + layout.moving + action_spec.width * (1 + self.stride)
         self.seen = seen
         for name, width in self._widths(inputs).items():
@@ -128,7 +125,6 @@ class JumpModel(WorldModel):
         actions = self.action_spec.width
         moving = self.layout.moving
         return {
-            "near": len(self._pairs),
             "input_mean": inputs,
             "input_std": inputs,
             "change_std": 2 * moving,
@@ -160,9 +156,6 @@ class JumpModel(WorldModel):
         moving = take_moving(self.layout, states)
         self.place_low.copy_(moving.amin(0))
         self.place_high.copy_(moving.amax(0))
-        if self._pairs:
-            whole = torch.cat((moving, states[..., self.layout.context]), -1)
-            self.near.copy_(NEAR * self._find_differences(whole).std(0))
         encoded = self.encode(play)
         index = torch.as_tensor(play.list_windows(self.stride))
         state = self.begin(encoded, index)
@@ -286,21 +279,12 @@ class JumpModel(WorldModel):
         return torch.cat((later - moving[index], later - moving[index + self.stride - 1]), -1)
 
     def _see(self, moving: Tensor, states: Tensor) -> Tensor:
-        """What moves, the context and the differences, (B, F), in their own units.
-
-        Differences come twice, the second time with a small range: contact is a matter of
-        millimetres.
-        """
+        """What moves, the context and the differences, (B, F), in their own units."""
         whole = torch.cat((moving, states[..., self.layout.context]), -1)
         if not self._pairs:
             return whole
-        apart = self._find_differences(whole)
-        return torch.cat((whole, apart, torch.tanh(apart / self.near.double())), -1)
-
-    def _find_differences(self, whole: Tensor) -> Tensor:
-        """Differences (..., pairs) of positions among what moves and the context (..., S + C)."""
         pairs = torch.as_tensor(self._pairs)
-        return whole[..., pairs[:, 1]] - whole[..., pairs[:, 0]]
+        return torch.cat((whole, whole[..., pairs[:, 1]] - whole[..., pairs[:, 0]]), -1)
 
     def _gather_inputs(self, state: State, chunks: Tensor) -> Tensor:
         """All inputs (B, inputs) of the network, in their own units."""

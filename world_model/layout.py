@@ -18,6 +18,7 @@ from torch import Tensor
 from ..policy.actions import matrix_to_rotation_6d, quaternion_to_matrix, rotation_6d_to_matrix
 
 Role = Literal["context", "copy", "moving"]
+Sign = Literal["largest", "first", "last", "near"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Group:
     kind: Literal["plain", "quaternion", "angle"]
     raw: list[int]
     own: list[int]  # six for a quaternion: the first two columns of its matrix
+    sign: Sign = "near"
+    """Of a quaternion: which of its numbers is never negative; near: its sign has no rule."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ def put_moving(layout: Layout, states: Tensor, moving: Tensor) -> Tensor:
     for group in layout.groups:
         own = moving[..., group.own]
         if group.kind == "quaternion":
-            own = _to_quaternion(own, states[..., group.raw])
+            own = _to_quaternion(own, states[..., group.raw], group.sign)
         whole[..., group.raw] = own
     for number, source in enumerate(layout.sources):
         if layout.roles[number] == "copy" and layout.lags[number] == 0:
@@ -156,11 +159,24 @@ def put_late(layout: Layout, states: Tensor, before: Tensor) -> Tensor:
     return whole
 
 
-def _to_quaternion(columns: Tensor, near: Tensor) -> Tensor:
-    """Quaternions (..., 4) of six numbers (..., 6), with the sign of those `near`."""
+def _to_quaternion(columns: Tensor, near: Tensor, sign: Sign) -> Tensor:
+    """Quaternions (..., 4) of six numbers (..., 6), with the sign of those `near` or by a rule."""
     matrix = rotation_6d_to_matrix(columns)
     flat = matrix.detach().reshape(-1, 3, 3).double().numpy()
     found = torch.as_tensor(Rotation.from_matrix(flat).as_quat(), dtype=columns.dtype)
     found = found.reshape(*columns.shape[:-1], 4)
-    sign = torch.where((found * near).sum(-1, keepdim=True) < 0, -1.0, 1.0)
-    return found * sign
+    if sign == "near":
+        side = (found * near).sum(-1, keepdim=True)
+    else:
+        side = find_signed(found, sign)
+    return torch.where(side < 0, -found, found)
+
+
+def find_signed(quaternions: Tensor, sign: Sign) -> Tensor:
+    """The number (..., 1) of each quaternion (..., 4) that a rule wants not to be negative."""
+    if sign == "first":
+        return quaternions[..., :1]
+    if sign == "last":
+        return quaternions[..., 3:]
+    largest = quaternions.abs().argmax(-1, keepdim=True)
+    return quaternions.gather(-1, largest)

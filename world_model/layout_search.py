@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..spec import (
@@ -19,7 +20,7 @@ from ..spec import (
     ObsPart,
     ObsSpec,
 )
-from .layout import Group, Layout, Position, Role, SetPoint
+from .layout import Group, Layout, Position, Role, SetPoint, Sign, find_signed
 from .play import Play
 
 ALIKE = 0.99
@@ -145,13 +146,23 @@ def _find_groups(
         turns = part.kind in ("quaternion", "angle") and moving == numbers
         unit = np.abs(np.linalg.norm(states[:, numbers], axis=1) - 1) < UNIT
         if turns and part.kind == "quaternion" and part.size == 4 and unit.all():
-            groups.append(Group("quaternion", numbers, list(range(count, count + 6))))
+            sign = _find_sign(states[:, numbers])
+            groups.append(Group("quaternion", numbers, list(range(count, count + 6)), sign))
         elif turns and part.kind == "angle" and part.size == 2 and unit.all():
             groups.append(Group("angle", numbers, [count, count + 1]))
         else:
             groups.append(Group("plain", moving, list(range(count, count + len(moving)))))
         count += len(groups[-1].own)
     return groups
+
+
+def _find_sign(quaternions: FloatArray) -> Sign:
+    """The rule that the signs of quaternions (N, 4) keep to, if there is one."""
+    rules: tuple[Sign, ...] = ("last", "first", "largest")
+    for rule in rules:
+        if bool((find_signed(torch.as_tensor(quaternions), rule) >= 0).all()):
+            return rule
+    return "near"
 
 
 def _list_places(groups: Sequence[Group], context: Sequence[int]) -> dict[int, int]:

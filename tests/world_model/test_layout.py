@@ -133,3 +133,21 @@ def test_play_without_a_state_is_refused(play):
     pictures = ObsSpec({"image": ObsKey((4, 4, 3), "uint8", "image")})
     with pytest.raises(ConfigError, match="observes no state"):
         find_layout(replace(play, obs_spec=pictures))
+
+
+@pytest.mark.parametrize("rule", ["last", "first", "largest", "near"])
+def test_quaternions_keep_the_sign_that_the_recorded_ones_keep_to(play, rule):
+    state = play.observations["state"].copy()
+    turned = state[:, 4:8]
+    if rule == "largest":
+        place = np.abs(turned).argmax(1)[:, None]
+        turned *= np.sign(np.take_along_axis(turned, place, 1))
+    elif rule != "near":
+        turned *= np.sign(turned[:, [3 if rule == "last" else 0]])
+    layout = find_layout(replace(play, observations={"state": state}))
+    assert layout.groups[2].sign == rule
+    states = torch.as_tensor(join_states(play.obs_spec, {"state": state}))
+    back = put_moving(layout, -states, take_moving(layout, states))[:, 4:8]
+    if rule == "near":
+        back = -back
+    torch.testing.assert_close(back, states[:, 4:8], atol=1e-5, rtol=0)
