@@ -30,7 +30,7 @@ from ..envs.workers import WorkerError
 from ..spec import ConfigError, DataError, ObsSpec, shorten, unknown
 from ..system.interrupts import explain
 from ..system.untrusted import read_json
-from .next_steps import choose_encoder, write_command, write_path
+from .next_steps import choose_encoder, write_command, write_option, write_path
 from .play import PolicyDemonstrator, name_play, player, settle_play
 from .processes import ordered, worker_count
 
@@ -51,7 +51,9 @@ def run(config: Mapping[str, Any]) -> int:
         f"{facts['attempts']} attempts, {facts['seconds']:.0f} s"
     )
     if config["play"]["on"]:
-        following = write_command("data info", write_path(config["out"]))
+        place = write_path(config["out"])
+        base = write_option("checkpoint", config["demonstrator"])
+        following = write_command("world-model train", place, base)
     else:
         following = next_command(config, Store.open(config["out"]).obs_spec)
     print(f"next: {following}")

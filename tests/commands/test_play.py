@@ -52,7 +52,7 @@ def test_play_takes_the_checkpoints_task_and_holds_failures(base, tmp_path, caps
     assert '"max_steps": 30' in store.attrs["source"]
     assert '"hold_ticks": 10' in store.attrs["source"]
     assert '"steps": 2' in store.attrs["source"]
-    assert f"next: hotstart data info {out}" in capsys.readouterr().out
+    assert f"next: hotstart world-model train {out} checkpoint=" in capsys.readouterr().out
     kinds = []
     outcomes = set()
     for number in range(6):
