@@ -49,12 +49,19 @@ def describe_verdict(audit: Audit) -> list[str]:
         "from which it has not learned.",
         f"The base succeeds in {base['imagined']:.3f} of its dreams and in {true} of the "
         f"{base['starts']} recorded episodes from the same starts: bias {base['bias']:+.3f}.",
-        f"{base['agreement']:.2f} of the dreams end as the recorded episode did.",
+        f"{base['agreement']:.2f} of the dreams end as the recorded episode did{_bound(base)}.",
         f"{judge['replays_right']:.2f} of the held-out episodes end right when their actions are "
         f"replayed in the model; the success model alone judges {judge['episodes_right']:.2f} "
         "right.",
     ]
     return lines
+
+
+def _bound(base: Mapping[str, Any]) -> str:
+    """How often dreams agree with each other, where it was measured: no more can be asked."""
+    if "self_agreement" not in base:
+        return ""
+    return f"; two dreams from the same start end alike in {base['self_agreement']:.2f}"
 
 
 def write_audit(audit: Audit) -> str:

@@ -41,6 +41,10 @@ PLAYS = "plays"
 """Key of a checkpoint's meta.json: content hashes of the play that its ledger counts."""
 
 
+class AuditFailed(ConfigError):
+    """A world model that may not be tuned in."""
+
+
 @dataclass(frozen=True)
 class Dreaming:
     """All that a run in dreams begins with."""
@@ -73,7 +77,7 @@ def tune_in_dreams(
     dreaming = prepare(config, folder, settings, base, meta, play)
     report = dreaming.report
     if not report["passed"] and not settings.force:
-        raise ConfigError(refuse(report, folder))
+        raise AuditFailed(refuse(report, folder))
     horizon = base.config.horizon
     pessimism = settings.choose(Pessimism)
     if pessimism.limit == 0:

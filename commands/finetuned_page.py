@@ -60,12 +60,12 @@ def write_finetuned_page(
     sections = [
         *map(write_note, describe_force(outcome)),
         _write_headline(outcome),
-        _write_gains(outcome),
+        write_gains(outcome),
         write_dreams(outcome),
-        _write_curve(outcome),
+        write_curve(outcome),
         _write_kept(outcome["others"]),
         _write_tasks(outcome),
-        _write_ledger(outcome),
+        write_ledger(outcome),
         write_facts("What it cost", _list_costs(outcome)),
         write_facts("Settings of the method", _list_settings(outcome)),
         write_commands(commands),
@@ -93,7 +93,7 @@ def _write_headline(outcome: Finetuned) -> str:
     return f'<section class="hero">\n{large}<div>\n{lead}{soft}\n</div>\n</section>'
 
 
-def _write_gains(outcome: Finetuned) -> str:
+def write_gains(outcome: Finetuned) -> str:
     """The table of base, controls and tuned policy, with what the tuned one gains over each."""
     rows: dict[str, list[str]] = {}
     for name, shown in {"base": outcome["base"], **outcome["controls"]}.items():
@@ -126,7 +126,7 @@ def _judge_gain(gain: Gain | None) -> list[str]:
     return [judge(difference, ("higher", "lower")), p]
 
 
-def _write_curve(outcome: Finetuned) -> str:
+def write_curve(outcome: Finetuned) -> str:
     """The learning curve with the base and the gains."""
     figure = tuning_curve(outcome["curve"], read_baseline(outcome), outcome["steps_to_gain"])
     drawing = embed_figure("Learning curve", figure)
@@ -168,7 +168,7 @@ def _write_tasks(outcome: Finetuned) -> str:
     return f"<section>\n<h2>Task by task</h2>\n{join_parts(tables)}\n</section>"
 
 
-def _write_ledger(outcome: Finetuned) -> str:
+def write_ledger(outcome: Finetuned) -> str:
     """The ledger of the whole run, with all of its evaluations."""
     ledger = Ledger.from_json(outcome["ledger"])
     facts = dict(zip(PURPOSES, ledger.describe(), strict=True))

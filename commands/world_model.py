@@ -101,7 +101,7 @@ def view(options: ViewWorldModel) -> int:
     shown = Shown(
         learned,
         held_out,
-        DiffusionPolicy(base, build_sampler(config)),
+        {"dreamed": DiffusionPolicy(base, build_sampler(config))},
         options.max_steps or find_length(meta),
         find_audit(options),
     )

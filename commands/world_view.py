@@ -46,8 +46,8 @@ FPS = 16
 """Pictures a second of a video: slower than the robot, so that an eye can follow."""
 STRIP_STEPS = 40
 EXPLANATION = (
-    "Left: the episode as it was recorded. Middle: the model is given its first step and all of "
-    "its recorded actions. Right: the policy acts in the model, from the same first step. Points "
+    "Left: the episode as it was recorded. Then the model is given its first step and all of its "
+    "recorded actions. On the right a policy acts in the model, from the same first step. Points "
     "are positions, with the way that they came. Above runs the success model's probability, and a "
     "green line marks success."
 )
@@ -64,7 +64,7 @@ class Shown:
 
     learned: Learned
     held_out: Play
-    policy: DiffusionPolicy
+    policies: Mapping[str, DiffusionPolicy]  # who dreams, by name
     max_steps: int  # of a dream
     audit: Mapping[str, Any] | None
 
@@ -76,7 +76,7 @@ class Episode:
     number: int
     recorded: Trace
     replayed: Trace
-    dreamed: Trace
+    dreams: Mapping[str, Trace]  # by policy
 
 
 def write_world_view(shown: Shown, folder: Path, count: int, seed: int, command: str) -> Path:
@@ -111,12 +111,15 @@ def trace_episodes(shown: Shown, count: int, seed: int) -> list[Episode]:
     numbers = choose_episodes(play, count)
     if not len(numbers):
         raise ConfigError("the held-out play has no episode that begins with its task unfulfilled")
-    dreams = trace_dreamed(shown.policy, model, judge, play, numbers, shown.max_steps, seed)
+    dreams: dict[str, list[Trace]] = {}
+    for name, policy in shown.policies.items():
+        dreams[name] = trace_dreamed(policy, model, judge, play, numbers, shown.max_steps, seed)
     found: list[Episode] = []
-    for number, dreamed in zip(numbers.tolist(), dreams, strict=True):
+    for place, number in enumerate(numbers.tolist()):
         recorded = trace_recorded(model, judge, play, number)
         replayed = trace_replayed(model, judge, play, number)
-        found.append(Episode(number, recorded, replayed, dreamed))
+        own = {name: traces[place] for name, traces in dreams.items()}
+        found.append(Episode(number, recorded, replayed, own))
     return found
 
 
@@ -139,8 +142,9 @@ def list_panels(stage: Stage, episode: Episode) -> list[Panel]:
     shown = {
         "recorded": ("what happened", episode.recorded),
         "imagined": ("the recorded actions", episode.replayed),
-        "dreamed": ("the policy acts", episode.dreamed),
     }
+    for name, trace in episode.dreams.items():
+        shown[name] = ("the policy acts in the model", trace)
     panels: list[Panel] = []
     for title, (subtitle, trace) in shown.items():
         success = trace.success is not None
@@ -153,13 +157,12 @@ def caption_episode(episode: Episode) -> str:
     outcome = "failure"
     if episode.recorded.success is not None:
         outcome = "success"
-    ends = {True: "success", False: "failure"}
-    replayed = ends[episode.replayed.success is not None]
-    dreamed = ends[episode.dreamed.success is not None]
-    text = (
-        f"recorded in episode {episode.number}; imagined under its actions: {replayed}; "
-        f"dreamed by the policy: {dreamed}"
-    )
+    text = f"recorded in episode {episode.number}"
+    for name, trace in {"imagined": episode.replayed, **episode.dreams}.items():
+        end = "failure"
+        if trace.success is not None:
+            end = "success"
+        text += f"; {name}: {end}"
     return mark_outcome(outcome, text)
 
 

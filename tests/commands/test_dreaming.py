@@ -78,7 +78,7 @@ def test_the_page_of_a_world_model_shows_dream_beside_truth(viewed):
     videos = sorted(out.glob("*.mp4"))
     assert len(videos) == 2
     page = (out / "page.html").read_text()
-    for text in ("<h2>The audit</h2>", "<h2>Truth and dream</h2>", "recorded in episode"):
+    for text in ("<h2>The audit</h2>", "<h2>Truth and dream</h2>", "; dreamed: "):
         assert text in page
     assert page.count("<video") == 2
     with av.open(str(videos[0])) as file:
