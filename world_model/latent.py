@@ -171,6 +171,15 @@ class LatentModel(WorldModel):
         """Where it computes."""
         return self.change_scale.device
 
+    @property
+    def decoders(self) -> dict[str, PictureDecoder]:
+        """Camera -> what makes its pictures."""
+        found = {}
+        for name, decoder in zip(self.cameras, self.picture_decoders, strict=True):
+            assert isinstance(decoder, PictureDecoder)
+            found[name] = decoder
+        return found
+
     def fit_statistics(self, play: Play, episodes: IntArray) -> None:
         """Take scales, and the mean pictures, from these episodes of a play."""
         steps = np.flatnonzero(np.isin(play.episode_of, episodes))
@@ -186,9 +195,8 @@ class LatentModel(WorldModel):
         actions = torch.as_tensor(play.actions[steps], dtype=torch.float32)
         read.action_centre.copy_(actions.mean(0))
         read.action_scale.copy_(actions.std(0).clamp_min(STILL))
-        for name, decoder in zip(self.cameras, self.picture_decoders, strict=True):
-            mean = play.observations[name][steps].mean(0) / 255
-            decoder.get_buffer("mean").copy_(torch.as_tensor(mean))
+        for name, decoder in self.decoders.items():
+            decoder.fit_statistics(play.observations[name][steps])
 
     def join_values(self, play: Play, steps: IntArray) -> Tensor:
         """All states of recorded steps (...), joined: float32 (..., S)."""
@@ -262,8 +270,7 @@ class LatentModel(WorldModel):
     def decode_pictures(self, h: Tensor, z: Tensor) -> dict[str, Tensor]:
         """Pictures (B, height, width, C) of 0 to 1, not clamped, from h (B, H), z (B, G C)."""
         features = torch.cat((h, z), -1)
-        decoders = zip(self.cameras, self.picture_decoders, strict=True)
-        return {name: decoder(features) for name, decoder in decoders}
+        return {name: decoder(features) for name, decoder in self.decoders.items()}
 
     def _join_inputs(self, values: Tensor, change: Tensor, actions: Tensor) -> Tensor:
         """What goes into the GRU with actions (..., A): they, and the states they began from."""

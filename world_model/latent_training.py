@@ -34,7 +34,7 @@ class LatentSettings:
     batch: int = option(16, "sequences of a batch")
     length: int = option(32, "steps of a sequence; each begins from an empty state")
     imagined: int = option(8, "steps that are imagined ahead of filtered ones")
-    pictures: int = option(4, "steps of a sequence whose pictures are decoded")
+    pictures: int = option(8, "steps of a sequence whose pictures are decoded")
     rate: float = option(1e-3, "learning rate at its highest; it falls to a tenth")
     weight_decay: float = option(1e-5, "decay of the weights")
     clip_norm: float = option(10.0, "largest norm of a gradient")
@@ -42,6 +42,7 @@ class LatentSettings:
     free_nats: float = option(1.0, "KL divergence of a step that costs nothing", "nats")
     kl_weight: float = option(1.0, "weight of the KL divergence")
     change_weight: float = option(10.0, "weight of the changes of states, filtered and imagined")
+    picture_weight: float = option(100.0, "weight of the pictures, filtered and imagined")
     seed: int = option(0, "seed of all that is random")
 
     def __post_init__(self) -> None:
@@ -118,8 +119,7 @@ class LatentLoss:
         loss = (
             settings.kl_weight * (numbers["kl"] + numbers["imagined_kl"])
             + settings.change_weight * (numbers["change"] + numbers["imagined_change"])
-            + numbers["picture"]
-            + numbers["imagined_picture"]
+            + settings.picture_weight * (numbers["picture"] + numbers["imagined_picture"])
         )
         return loss, {"loss": loss, **numbers}
 
@@ -190,16 +190,15 @@ class LatentLoss:
         return self._compare_pictures(batch, shown, steps)
 
     def _compare_pictures(self, batch: Batch, belief: Belief, steps: Tensor) -> Tensor:
-        """Half the squared error of pictures at `steps`, summed over a picture's numbers."""
+        """Error of pictures at `steps`, see `PictureDecoder.measure_error`, over all cameras."""
         total = belief.h.new_zeros(())
         if not self.model.cameras:
             return total
         valid = _take_steps(batch["valid"], steps)
         decoded = self.model.decode_pictures(belief.h, belief.z)
-        for name, picture in decoded.items():
-            true = _take_steps(batch[name], steps).float() / 255
-            errors = (picture - true).square().flatten(1).sum(1)
-            total = total + 0.5 * errors[valid].sum() / valid.sum().clamp_min(1)
+        for name, decoder in self.model.decoders.items():
+            errors = decoder.measure_error(decoded[name], _take_steps(batch[name], steps))
+            total = total + errors[valid].sum() / valid.sum().clamp_min(1)
         return total
 
 

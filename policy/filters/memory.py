@@ -52,7 +52,6 @@ def follow(
     before = np.where(seen[:, None], before, values)
     action = told / np.maximum(told_s, 1e-9)[:, None]
     h = np.where(further[:, None], _advance(latent, memory, action), memory["h"])
-    h = np.where(seen[:, None], h, 0.0).astype(np.float32)
     z = _look(latent, h, observation, values, values - before)
     changed = {
         "h": h,

@@ -57,7 +57,8 @@ def drive(policy, rows=3, ticks=4):
 def write_out(latent, ticks=4, row=0):
     """What the filter says after `ticks` observations of one row, written out step by step."""
     h = torch.zeros(1, latent.hidden)
-    z = before = earlier = None
+    z = before = None
+    earlier = torch.zeros(1, 2)
     for tick in range(ticks):
         seen = observe(9, tick)
         values = torch.as_tensor(seen["place"][row : row + 1])
@@ -106,6 +107,14 @@ def test_an_observation_within_a_period_replaces_and_actions_add_up(policy):
     state = policy.observe(state, observe(3, 1), half)
     for name, values in whole.memory.items():
         np.testing.assert_allclose(state.memory[name], values, atol=1e-5)
+
+
+def test_where_nothing_was_executed_an_observation_replaces_the_one_before(policy):
+    state = drive(policy)
+    waiting = policy.observe(state, observe(3, 4), Executed.nothing(3, 2))
+    np.testing.assert_array_equal(waiting.memory["h"], state.memory["h"])
+    np.testing.assert_array_equal(waiting.memory["before"], state.memory["before"])
+    np.testing.assert_array_equal(waiting.memory["values"], observe(3, 4)["place"])
 
 
 def test_what_was_executed_counts_and_must_be_said(policy):

@@ -15,7 +15,7 @@ from hotstart.policy.filters.categoricals import (
     take_mode,
 )
 from hotstart.spec import ConfigError, ObsKey, ObsSpec
-from hotstart.world_model.latent import LatentModel, LatentOptions
+from hotstart.world_model.latent import Belief, LatentModel, LatentOptions
 from hotstart.world_model.latent_training import LatentSettings, SequenceBatches, fit_latent
 from hotstart.world_model.latent_view import predict_strip
 from hotstart.world_model.play import Play
@@ -119,6 +119,8 @@ def test_it_begins_with_what_was_recorded(play: Play, model: LatentModel) -> Non
     recorded = play.observations["place"]
     steps = first + np.array([[0, 0, 0, 1], [3, 4, 5, 6]])
     assert np.array_equal(places, recorded[steps])
+    every = model.begin(encoded, torch.arange(len(play)))
+    assert np.array_equal(model.decode(every, 1)["place"][:, 0].numpy(), recorded)
     with pytest.raises(ConfigError, match="keeps the last 4"):
         model.decode(state, JUMP + 1)
 
@@ -156,6 +158,11 @@ def test_each_member_moves_its_rows(play: Play) -> None:
     places = model.decode(jump.state, 1)["place"]
     assert not torch.equal(places[0], places[1])
     assert float(jump.disagreement.min()) > 0
+    with torch.no_grad():
+        now = Belief(*(torch.zeros(2, width) for width in (16, 16, 2, 2)))
+        ahead = model.imagine(now, torch.zeros(2, 1), torch.tensor([2, 1]))
+    chosen = ahead.changes[[2, 1], [0, 1]] * model.change_scale
+    assert torch.equal(ahead.belief.change, chosen)
     with torch.no_grad():
         for layer in (model.prior_heads, model.change_heads):
             for weights in layer.parameters():
