@@ -7,8 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from matplotlib.image import imsave
+
 from ..configs.compose import compose_config
-from ..configs.world_model import AuditWorldModel, LearnWorldModel, ViewWorldModel
+from ..configs.world_model import AuditWorldModel, DrawStrip, LearnWorldModel, ViewWorldModel
 from ..datasets.store import Store
 from ..policy import checkpoint
 from ..policy.diffusion_policy import DiffusionPolicy, build_sampler
@@ -21,6 +24,8 @@ from ..world_model.fitting import FitSettings
 from ..world_model.jump import JumpSettings
 from ..world_model.latent import LatentOptions
 from ..world_model.latent_training import LatentSettings
+from ..world_model.latent_view import predict_strip
+from ..world_model.latents import check_filter
 from ..world_model.learning import learn
 from ..world_model.play import Play, read_play
 from .after_finetuning import BASE, choose_noise, choose_sampler
@@ -36,11 +41,11 @@ def train(options: LearnWorldModel) -> int:
             f"{options.out} is there already and is no world model: choose another out="
         )
     outputs.check_free(options.out, options.overwrite, options.out)
-    keys: list[str] = []
+    keys = list(options.keys)
     jump = options.jump
     if options.checkpoint:
         model, _ = checkpoint.load(options.checkpoint)
-        keys = list(model.config.obs_spec.keys)
+        keys = list(model.observed_spec.keys)
         jump = model.config.horizon.executed
     play = read_play(Store.open(options.play), keys)
     learned, held_out = learn(
@@ -55,7 +60,7 @@ def train(options: LearnWorldModel) -> int:
             set_points=options.set_points,
             differences=options.differences,
         ),
-        LatentOptions(members=options.members, hidden=options.hidden),
+        LatentOptions(members=options.members, hidden=options.hidden, unseen=options.unseen),
         LatentSettings(steps=options.updates, seed=options.seed),
     )
     files.save(options.out, learned)
@@ -78,6 +83,9 @@ def judge(options: AuditWorldModel) -> int:
     play = read_play(Store.open(options.play), list(learned.model.obs_spec.keys))
     held_out = split_as(learned, play)[1]
     variants, meta = choose_variants(options)
+    followed = variants[BASE].model.filter
+    if followed is not None:
+        check_filter(followed, learned.model)
     length = options.max_steps or find_length(meta)
     settings = AuditSettings(repeats=options.repeats)
     report = audit(learned.model, learned.judge, held_out, variants, length, settings)
@@ -135,6 +143,32 @@ def find_length(meta: Mapping[str, Any]) -> int:
     if not length:
         raise ConfigError("a dream needs an end: say max_steps=")
     return length
+
+
+def draw_strip(options: DrawStrip) -> int:
+    """Draw what the model imagines of held-out episodes."""
+    outputs.check_file(options.out, options.overwrite)
+    learned = files.load(options.model)
+    play = read_play(Store.open(options.play), list(learned.model.obs_spec.keys))
+    held_out = split_as(learned, play)[1]
+    lengths = held_out.episode_ends - held_out.first
+    chosen = np.flatnonzero(lengths > options.start + options.steps)[: options.episodes]
+    if not len(chosen):
+        raise ConfigError(
+            f"no held-out episode has {options.start + options.steps} steps and one more; "
+            f"the longest has {lengths.max()}: say steps= or start="
+        )
+    rows = []
+    for episode in chosen:
+        rows.append(
+            predict_strip(
+                learned.model, held_out, int(episode), options.start, options.steps, options.every
+            )
+        )
+    drawn = np.concatenate(rows).repeat(options.zoom, 0).repeat(options.zoom, 1)
+    imsave(options.out, drawn)
+    print(f"recorded above imagined, every {options.every} steps: {options.out}")
+    return 0
 
 
 def split_as(learned: files.Learned, play: Play) -> tuple[Play, Play]:
@@ -195,4 +229,9 @@ def _describe_open_loop(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"  {part} after steps " + ", ".join(cells) for part, cells in parts.items()]
 
 
-ACTIONS: dict[str, Callable[[Any], int]] = {"train": train, "audit": judge, "view": view}
+ACTIONS: dict[str, Callable[[Any], int]] = {
+    "train": train,
+    "audit": judge,
+    "view": view,
+    "strip": draw_strip,
+}

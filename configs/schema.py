@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ..policy.training.settings import TrainingSettings
 from ..spec import LONGEST_EPISODE, REQUIRED, ConfigError, Horizon, option
-from .world_model import AuditWorldModel, LearnWorldModel, ViewWorldModel
+from .world_model import AuditWorldModel, DrawStrip, LearnWorldModel, ViewWorldModel
 
 MISSING = "???"
 """What OmegaConf takes for a value that must be given."""
@@ -444,7 +444,12 @@ VERBS: dict[str, Verb] = {
     ),
     "world-model": Verb(
         "learn a world model from recorded play, judge it, and look at it",
-        actions={"train": LearnWorldModel, "audit": AuditWorldModel, "view": ViewWorldModel},
+        actions={
+            "train": LearnWorldModel,
+            "audit": AuditWorldModel,
+            "view": ViewWorldModel,
+            "strip": DrawStrip,
+        },
     ),
     "evaluate": Verb("run a checkpoint in simulation and measure it", Evaluate, composed=True),
     "checkpoint": Verb(

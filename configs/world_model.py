@@ -23,6 +23,12 @@ class LearnWorldModel:
     checkpoint: str = option(
         "", "policy whose observations and Ta the model shall have; empty: all, and jump"
     )
+    keys: tuple[str, ...] = option(
+        (), "observations to learn from, without a checkpoint; empty: all"
+    )
+    unseen: tuple[str, ...] = option(
+        (), "kind=latent: states that are learned and decoded, but that no filter reads"
+    )
     jump: int = option(8, "control periods that a step goes ahead, without a checkpoint", "ticks")
     kind: Literal["auto", "jump", "latent"] = option(
         "auto", "jump (states), latent (pictures); auto: latent where there are pictures"
@@ -38,6 +44,26 @@ class LearnWorldModel:
     differences: bool = option(True, "kind=jump: whether differences of positions are inputs")
     score: bool = option(False, "whether the score is learned too, for method.reward=score")
     overwrite: bool = option(False, "whether a world model at out may be replaced by the new one")
+
+
+@dataclass
+class DrawStrip:
+    """Draw what a latent world model imagines below what was recorded, as a strip of pictures.
+
+    The model sees an episode that was held out up to a step, and then its actions alone.
+
+      hotstart world-model strip runs/push_world play=data/push_play.zarr out=push.png
+    """
+
+    model: Path = option(REQUIRED, "folder of the world model", positional=True)
+    play: Path = option(REQUIRED, "the store that it was learned from")
+    episodes: int = option(3, "held-out episodes to draw, from the first that are long enough")
+    start: int = option(8, "step of an episode up to which the model sees it", "ticks")
+    steps: int = option(40, "imagined steps", "ticks")
+    every: int = option(4, "steps from one picture to the next", "ticks")
+    zoom: int = option(3, "side of a pixel in the drawing", "px")
+    out: Path = option(Path("imagined.png"), "the drawing")
+    overwrite: bool = option(False, "whether a drawing at out may be replaced")
 
 
 @dataclass

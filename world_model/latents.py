@@ -12,6 +12,7 @@ from ..datasets.episodes import ACTION, EXTRAS, Dataset
 from ..datasets.store import Store
 from ..policy.filters.latent import LATENT, LatentFilter
 from ..spec import CheckpointError, ConfigError, ObsSpec, shorten
+from .base import WorldModel
 from .latent import LatentModel
 from .play import Play
 
@@ -52,8 +53,13 @@ def write_latents(model: LatentModel, dataset: Dataset, path: Path) -> Store:
     return store
 
 
-def check_filter(latent: LatentFilter, model: LatentModel) -> None:
+def check_filter(latent: LatentFilter, model: WorldModel) -> None:
     """Raise CheckpointError unless a policy's filter is that of the world model."""
+    if not isinstance(model, LatentModel):
+        raise CheckpointError(
+            "the policy follows the filter of a latent world model, and this one has none: name "
+            "the world model that its data were encoded with"
+        )
     mine, theirs = latent.state_dict(), model.filter.state_dict()
     for name, values in theirs.items():
         if name not in mine or not torch.equal(mine[name].cpu(), values.cpu()):

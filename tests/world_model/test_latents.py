@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hotstart import cli
 from hotstart.commands import train
 from hotstart.configs.compose import compose_config
 from hotstart.datasets.store import Store
@@ -19,8 +20,9 @@ from hotstart.world_model.dreams import DreamSource, Starts
 from hotstart.world_model.latent import LatentModel, LatentOptions
 from hotstart.world_model.latents import add_latents, check_filter, write_latents
 from hotstart.world_model.success import Judge
+from matplotlib.image import imread
 
-from .column_play import make_play
+from .column_play import SIDE, make_play
 
 JUMP = 4
 TINY = LatentOptions(hidden=8, groups=2, classes=3, channels=2)
@@ -135,6 +137,17 @@ def test_the_command_line_trains_a_policy_that_carries_the_filter(play, model, p
     check_filter(policy.model.filter, model)
     assert policy.obs_spec.keys == play.obs_spec.keys
     assert policy.model.config.obs_spec.keys == {LATENT: model.filter.key}
+
+
+def test_a_strip_is_drawn_from_the_command_line(play, model, plain, tmp_path):
+    facts = {"play": {"hash": plain.content_hash()}, "fitting": {"seed": 0}}
+    judge = Judge(model.filter.width, members=2, scores=False)
+    files.save(tmp_path / "model", files.Learned(model, judge, facts))
+    out = tmp_path / "strip.png"
+    words = [str(tmp_path / "model"), f"play={plain.path}", f"out={out}", "start=1", "every=4"]
+    assert cli.main(["world-model", "strip", *words, "steps=8", "episodes=1", "zoom=2"]) == 0
+    assert imread(out).shape[:2] == (2 * 2 * SIDE, 2 * 3 * SIDE)
+    assert cli.main(["world-model", "strip", *words, "overwrite=true"]) != 0  # too many steps
 
 
 def test_another_world_models_filter_is_refused(model):
