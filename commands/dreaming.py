@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from ..datasets.store import Store
-from ..finetuning.diwa import DreamSettings, DreamTuner, check_offline, choose_beginning
+from ..finetuning.diwa import DreamSettings, check_offline, choose_beginning
 from ..finetuning.ledger import Ledger
 from ..finetuning.outcome import DREAMS, Dreamed
 from ..finetuning.play_cloning import PlayCloning, clone_play
@@ -100,8 +100,7 @@ def tune_in_dreams(
     tuner = method.make_tuner(setup)
     tuner.run()
     check_offline(Ledger.from_json(meta["ledger"]), tuner.ledger)
-    if isinstance(tuner, DreamTuner):
-        note_dreams(config, settings, dreaming, tuner, len(play))
+    note_dreams(config, settings, dreaming, tuner, len(play))
     return tuner
 
 
@@ -116,7 +115,7 @@ def note_dreams(
     config: Mapping[str, Any],
     settings: DreamSettings,
     dreaming: Dreaming,
-    tuner: DreamTuner,
+    tuner: Tuner[Any],
     play_steps: int,
 ) -> Dreamed:
     """Write what came of a run in dreams, with the tuned policy's success in them.
@@ -137,7 +136,7 @@ def note_dreams(
         learned.judge,
         dreaming.held_out,
         {TUNED: tuned},
-        tuner.dreams.max_steps,
+        find_length(tuner.meta["task"]),
         settings.audit_settings(),
     )
     dreamed = Dreamed(

@@ -101,8 +101,9 @@ def test_other_methods_take_dreams_as_their_rollouts(tiny_model, tmp_path):
     base, play = save_base(tiny_model, tmp_path), save_play(tmp_path)
     world = save_world_model(play, tmp_path)
     words = [str(base), f"play={play}", f"world_model={world}", f"runs={tmp_path}", "name=v"]
-    words += ["inference.steps=2", "episodes=0", "method=values", "method.rows=4"]
-    words += ["method.chunks=6", "method.iterations=2"]
+    words += ["inference.steps=2", "episodes=2", "method=values", "method.rows=4"]
+    words += ["method.chunks=6", "method.iterations=2", "num_envs=2", "workers=0"]
+    words += ["controls=false"]
     assert main(["finetune", *words]) == 2  # an untrained policy is no audit's base
     audit = tmp_path / "v" / "audit.json"
     passed = {**json.loads(audit.read_text()), "passed": True}
@@ -111,4 +112,5 @@ def test_other_methods_take_dreams_as_their_rollouts(tiny_model, tmp_path):
     meta = checkpoint.read_meta(checkpoint.find(tmp_path / "v"))
     assert (meta["ledger"]["play"], meta["ledger"]["training"]) == (120 * 30, 0)
     records = (tmp_path / "v" / "metrics.jsonl").read_text().splitlines()
-    assert json.loads(records[-1])["imagined_steps"] > 0
+    steps = json.loads(records[-1])["imagined_steps"]
+    assert load_finetuned(tmp_path / "v")["dreams"]["imagined_steps"] == steps > 0
