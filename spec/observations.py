@@ -120,9 +120,9 @@ def _read_part(plain: Any, shown: str) -> ObsPart:
     known = {field.name: str for field in fields(ObsPart)} | {"size": int}
     kinds = get_args(PartKind)
     fitting = has_types(plain, known) and "name" in plain
-    size = plain.get("size", 1) if fitting else 0
-    if not is_whole(size) or size < 1 or plain.get("kind", "number") not in kinds:
-        raise ConfigError(
-            f"{shown}; a part has a name, a size of 1 or more, a kind ({', '.join(kinds)}) and axes"
-        )
-    return ObsPart(**plain)
+    fitting = fitting and is_whole(plain.get("size", 1)) and plain.get("size", 1) >= 1
+    if fitting and plain.get("kind", "number") in kinds:
+        return ObsPart(**plain)
+    raise ConfigError(
+        f"{shown}; a part has a name, a size of 1 or more, a kind ({', '.join(kinds)}) and axes"
+    )

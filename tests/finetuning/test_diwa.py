@@ -23,6 +23,7 @@ from hotstart.world_model.audit import imagine
 from hotstart.world_model.base import Jump, WorldModel
 from hotstart.world_model.dreams import DreamSource, Pessimism, Starts
 from hotstart.world_model.play import Play
+from hotstart.world_model.success import Judge
 
 STEPS = 24
 WIDE = {"width": 2.0, "max_steps": STEPS}
@@ -69,12 +70,11 @@ class PerfectGate(WorldModel):
         return {}
 
 
-class GateJudge:
+class GateJudge(Judge):
     """Sees what is true; a broken one sees success at the upper border too."""
 
-    scores = False
-
     def __init__(self, model, broken=False):
+        super().__init__(features=5, members=1, scores=False)
         self.model, self.broken = model, broken
 
     def rate(self, features, pessimistic=True):

@@ -46,7 +46,7 @@ def play():
     hand = rng.uniform(-1, 1, (steps, 2)).astype(np.float32)
     before = np.roll(hand, 1, 0)
     before[[0, 8, 16]] = hand[[0, 8, 16]]
-    turned = Rotation.random(steps, random_state=1).as_quat()
+    turned = Rotation.from_quat(rng.standard_normal((steps, 4))).as_quat()
     angle = rng.uniform(-3, 3, steps)
     goal = np.repeat(rng.uniform(-1, 1, (3, 2)), 8, 0)
     columns = [
@@ -151,3 +151,22 @@ def test_quaternions_keep_the_sign_that_the_recorded_ones_keep_to(play, rule):
     if rule == "near":
         back = -back
     torch.testing.assert_close(back, states[:, 4:8], atol=1e-5, rtol=0)
+
+
+def test_parts_of_a_state_are_stored_and_wrong_ones_refused(play):
+    spec = play.obs_spec
+    again = ObsSpec.from_json(json.loads(json.dumps(spec.to_json())))
+    assert again.keys["state"].parts == PARTS
+    assert again == ObsSpec({"state": ObsKey((16,))})  # what numbers mean is no other observation
+    assert "parts" not in ObsSpec({"state": ObsKey((16,))}).to_json()["state"]
+    plain = {"shape": [2], "dtype": "float32", "kind": "state"}
+    for parts in (
+        [{"name": "hand", "size": 3}],
+        [{"name": "hand", "size": 0}, {"name": "rest", "size": 2}],
+        [{"name": "hand", "size": True}, {"name": "rest"}],
+        [{"name": "hand", "size": 2, "kind": "pose"}],
+        [{"size": 2}],
+        ["hand", "rest"],
+    ):
+        with pytest.raises(ConfigError, match=r"parts must have|a part has a name"):
+            ObsSpec.from_json({"state": {**plain, "parts": parts}})
