@@ -226,17 +226,23 @@ def find_world_model(
         learned, _ = learn(play, jump, fitting=settings.fit_settings())
         files.save(place, learned)
     learned = files.load(place)
-    check_model(learned, place, play, config["executed"] or base.config.horizon.executed)
+    if base.filter is None:
+        check_play(learned, place, play)  # of a filter's world model all other play is held out
+    check_jump(learned, place, config["executed"] or base.config.horizon.executed)
     return learned
 
 
-def check_model(learned: Learned, place: Path, play: Play, jump: int) -> None:
-    """Raise CheckpointError for a model of other play, or of another length of chunk."""
+def check_play(learned: Learned, place: Path, play: Play) -> None:
+    """Raise CheckpointError for a model of other play."""
     if learned.facts["play"]["hash"] != play.content_hash:
         raise CheckpointError(
             f"{place} was learned from other play than play=: its held-out episodes are not known; "
             "name that play, or leave world_model= out"
         )
+
+
+def check_jump(learned: Learned, place: Path, jump: int) -> None:
+    """Raise CheckpointError for a model that jumps another number of steps than a chunk has."""
     if learned.model.jump != jump:
         raise CheckpointError(
             f"{place} jumps {learned.model.jump} steps and the policy executes {jump} of a chunk; "

@@ -81,11 +81,13 @@ def judge(options: AuditWorldModel) -> int:
     outputs.check_file(out, options.overwrite or not options.out)
     learned = files.load(options.model)
     play = read_play(Store.open(options.play), list(learned.model.obs_spec.keys))
-    held_out = split_as(learned, play)[1]
     variants, meta = choose_variants(options)
     followed = variants[BASE].model.filter
+    held_out = play
     if followed is not None:
         check_filter(followed, learned.model)
+    if followed is None or learned.facts["play"]["hash"] == play.content_hash:
+        held_out = split_as(learned, play)[1]
     length = options.max_steps or find_length(meta)
     settings = AuditSettings(repeats=options.repeats)
     report = audit(learned.model, learned.judge, held_out, variants, length, settings)

@@ -70,13 +70,16 @@ class DrawStrip:
 class AuditWorldModel:
     """Judge a world model by play that it has not learned from; the exit status is 1 if it fails.
 
-    The base's success in dreams is compared with that of its recorded, undisturbed episodes.
+    The base's success in dreams is compared with that of its recorded, undisturbed episodes. A base
+    that follows the model's filter came after it: it is judged by play of its own.
 
       hotstart world-model audit runs/push_world play=data/push_play.zarr checkpoint=runs/push
     """
 
     model: Path = option(REQUIRED, "folder of the world model", positional=True)
-    play: Path = option(REQUIRED, "the store that it was learned from")
+    play: Path = option(
+        REQUIRED, "the store that it was learned from; of a base with its filter also another"
+    )
     checkpoint: str = option(REQUIRED, "the policy that the play was recorded around")
     inference: str = option("ddim-10", "its sampler with its steps, as ddim-10, rti-2 or sdp-4")
     max_steps: int = option(0, "length of a dream; 0: that of the checkpoint's task", "ticks")

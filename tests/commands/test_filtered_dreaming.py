@@ -75,6 +75,15 @@ def test_it_is_tuned_in_dreams_and_keeps_its_filter(folder):
     assert len(json.loads(out.read_text())["per_episode"]) == 2
 
 
+def test_its_world_model_is_audited_on_play_that_came_later(folder, tmp_path):
+    play = save_play(tmp_path, episodes=80)
+    out = tmp_path / "audit.json"
+    words = [f"play={play}", f"checkpoint={folder / 'base'}", f"out={out}"]
+    quick = ["repeats=1", "inference=ddim-2"]
+    assert main(["world-model", "audit", str(folder / "world"), *words, *quick]) == 1  # it fails
+    assert json.loads(out.read_text())["held_out"]["episodes"] == 80
+
+
 def test_its_world_model_must_be_named(folder, capsys):
     assert tune(folder, "nameless") != 0
     assert "world_model=FOLDER" in capsys.readouterr().err
