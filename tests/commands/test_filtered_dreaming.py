@@ -64,6 +64,7 @@ def tune(folder, name, *words):
 def test_it_is_tuned_in_dreams_and_keeps_its_filter(folder):
     assert tune(folder, "tuned", f"world_model={folder / 'world'}") == 0
     model, meta = checkpoint.load(folder / "tuned")
+    assert model.filter is not None
     check_filter(model.filter, files.load(folder / "world").model)
     assert list(model.config.obs_spec.keys) == [LATENT]
     assert meta["ledger"].get("training", 0) == 0
