@@ -122,7 +122,7 @@ def run_verb(verb: str, arguments: list[str]) -> int:
         raise HotstartError(
             f"there is no verb {verb!r}{nearest(verb, list(VERBS))}; valid are {', '.join(VERBS)}"
         )
-    if VERBS[verb].composed:
+    if VERBS[verb].composed and not _find_action(verb, arguments):
         return _run_composed(verb, arguments)
     if VERBS[verb].actions:
         return _run_action(verb, arguments)

@@ -145,7 +145,7 @@ def make_verb_table(words: str) -> str:
         cls = verb.actions[action]
     assert cls is not None
     meaning = inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0] + "\n\n"
-    if not verb.composed:
+    if action or not verb.composed:
         return meaning + make_table("", read_options(cls).values())
     axes = default_choices(name)
     options = []

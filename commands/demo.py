@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..datasets.store import Store
 from ..policy.training.metrics import read_metrics
 from ..policy.training.trainer import Trainer
-from . import collect, train
+from . import collect, dream_demo, train
 from .demo_film import Film, choose_pair, film_pair
 from .demo_page import DemoReport, write_demo
 from .demo_rows import DemoRow, Result, evaluate_rows, list_rows
@@ -28,6 +28,7 @@ OWN_TASK = {
     "Every choice and option, with its meaning:": "hotstart train --help",
 }
 """What to try on one's own task."""
+ACTIONS: dict[str, Callable[[Any], int]] = {"world-model": dream_demo.run}
 
 
 def run(config: Mapping[str, Any]) -> int:

@@ -100,7 +100,13 @@ def write_world_view(shown: Shown, folder: Path, count: int, seed: int, command:
     ]
     page = folder / PAGE
     title = f"What the world model imagines, beside {len(episodes)} recorded episodes"
-    write_page(page, title=title, task="world model", sections=sections, foot=write_versions(shown))
+    write_page(
+        page,
+        title=title,
+        task="world model",
+        sections=sections,
+        foot=write_versions(shown.learned.facts),
+    )
     return page
 
 
@@ -222,7 +228,7 @@ def list_facts(learned: Learned) -> dict[str, str]:
     }
 
 
-def write_versions(shown: Shown) -> str:
-    """The versions that the model was trained with."""
-    versions = shown.learned.facts.get("versions", {})
+def write_versions(facts: Mapping[str, Any]) -> str:
+    """The versions that a model was trained with."""
+    versions = facts.get("versions", {})
     return f"<p>{escape(', '.join(f'{name} {number}' for name, number in versions.items()))}</p>"

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ..policy.training.settings import TrainingSettings
 from ..spec import LONGEST_EPISODE, REQUIRED, ConfigError, Horizon, option
-from .world_model import AuditWorldModel, DrawStrip, LearnWorldModel, ViewWorldModel
+from .world_model import AuditWorldModel, DrawStrip, DreamDemo, LearnWorldModel, ViewWorldModel
 
 MISSING = "???"
 """What OmegaConf takes for a value that must be given."""
@@ -242,7 +242,10 @@ class Finetune:
 
 @dataclass
 class Demo(Learning):
-    """Collect, train and evaluate robosuite Lift, and write the report: runs/demo/report.html."""
+    """Collect, train and evaluate robosuite Lift, and write the report: runs/demo/report.html.
+
+    `hotstart demo world-model` is another demo: a policy that is tuned in a world model's dreams.
+    """
 
     name: str = option("demo", "the run's name", positional=True)
     runs: str = option("runs", "folder of all runs")
@@ -418,7 +421,7 @@ class Compare:
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb: what it does, and its options, or those of each of its actions."""
+    """A verb: what it does, and its options, or those of each of its actions; or both."""
 
     summary: str
     options: type | None = None
@@ -431,6 +434,7 @@ VERBS: dict[str, Verb] = {
     "demo": Verb(
         "collect, train and evaluate robosuite Lift, and write a report: the first thing to run",
         Demo,
+        actions={"world-model": DreamDemo},
         composed=True,
     ),
     "collect": Verb("collect demonstrations from a demonstrator", Collect, composed=True),

@@ -112,3 +112,33 @@ class ViewWorldModel:
     )
     out: Path = option(Path("world_model_view"), "folder of page and videos")
     overwrite: bool = option(False, "whether a page at out may be replaced by the new one")
+
+
+@dataclass
+class DreamDemo:
+    """Record play, learn a world model, audit it, tune in its dreams; the page has it all.
+
+    Every stage is a command that is printed, and a stopped demo goes on where it was.
+
+      hotstart demo world-model
+    """
+
+    name: str = option("world_model_demo", "the demo's name", positional=True)
+    runs: Path = option(Path("runs"), "folder of all runs")
+    task: str = option(
+        "push-v3", "a Meta-World task, as push-v3 or pick-place-v3; or gate, which is arithmetic"
+    )
+    demonstrations: int = option(7, "scripted demonstrations to collect: few, for a weak base")
+    noise: float = option(
+        0.12,
+        "standard deviation of noise on the demonstrator's actions",
+        "share of the action's range",
+    )
+    training_steps: int = option(2000, "optimiser steps of the base")
+    play_episodes: int = option(300, "episodes of play around the base")
+    model_updates: int = option(6000, "optimiser steps of the world model")
+    iterations: int = option(40, "rollouts in dreams, each followed by an update")
+    force: bool = option(False, "whether to tune in a model that fails its audit")
+    episodes: int = option(100, "episodes of each final evaluation")
+    seed: int = option(100000, "seed of the first final episode")
+    workers: int = option(-1, "processes to simulate in; 0 is this one, -1 one per core")

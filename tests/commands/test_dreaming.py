@@ -1,10 +1,21 @@
-"""A world model from its play to its pages: `finetune method=diwa` and `world-model view`."""
+"""A world model from its play to its pages: `finetune method=diwa`, `world-model view`, `demo`."""
 
 import json
 
 import av
 import pytest
 from hotstart.cli import main
+from hotstart.commands.dream_demo import (
+    Stage,
+    add_seconds,
+    plan_stages,
+    read_seconds,
+    run_stages,
+    write_page,
+)
+from hotstart.commands.dreaming import AuditFailed
+from hotstart.configs.compose import compose_config
+from hotstart.configs.world_model import DreamDemo
 from hotstart.finetuning.outcome import load_finetuned
 from hotstart.policy import checkpoint
 
@@ -23,9 +34,16 @@ def dreamed(tiny_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("dreamed")
     base, play = save_base(tiny_model, folder), save_play(folder)
     world = save_world_model(play, folder)
-    words = [str(base), f"play={play}", f"world_model={world}", f"runs={folder}", "name=t", *QUICK]
+    words = [
+        str(base),
+        f"play={play}",
+        f"world_model={world}",
+        f"runs={folder}",
+        "name=tuned",
+        *QUICK,
+    ]
     assert main(["finetune", *words]) == 0
-    return folder / "t", words
+    return folder / "tuned", words
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +135,49 @@ def test_other_methods_take_dreams_as_their_rollouts(tiny_model, tmp_path):
     dreams = load_finetuned(tmp_path / "v").get("dreams")
     assert dreams is not None
     assert dreams["imagined_steps"] == steps > 0
+
+
+def test_the_demo_is_four_commands_that_the_command_line_takes(tmp_path):
+    for task in ("gate", "push-v3"):
+        stages = plan_stages(DreamDemo(task=task), tmp_path)
+        assert [stage.verb for stage in stages] == ["collect", "train", "collect", "finetune"]
+        for stage in stages[1::2]:
+            composed = compose_config(stage.verb, stage.words)
+            assert composed["runs"] == str(tmp_path)
+            assert stage.command.startswith(f"hotstart {stage.verb} {tmp_path}/")
+
+
+def test_a_stage_whose_model_fails_its_audit_tunes_nothing_and_time_adds_up(tmp_path):
+    def refuse(config):
+        raise AuditFailed("the world model fails its audit")
+
+    words = ["task=gate"]
+    stages = [Stage("collect", words, lambda config: 0), Stage("collect", words, refuse)]
+    add_seconds(tmp_path, "1 collect", 60.0)
+    assert run_stages(stages, tmp_path) == "the world model fails its audit"
+    spent = read_seconds(tmp_path)
+    assert list(spent) == ["1 collect", "2 collect"]
+    assert 60 <= spent["1 collect"] < 120
+
+
+def test_the_page_of_the_demo_tells_the_story_and_what_it_cost(dreamed):
+    folder = dreamed[0].parent
+    options = DreamDemo("x", folder, "gate", episodes=2, workers=0)
+    stages = plan_stages(options, folder)
+    (dreamed[0] / "world_model").symlink_to(folder / "world")
+    page = write_page(options, folder, stages, "", 1).read_text()
+    for text in ("1. A weak policy", "2. It plays", "4. It trains in dreams", "Before and after"):
+        assert f"{text}</h2>" in page
+    assert page.count("<video") == 2  # a held-out episode, and base beside tuned policy
+    assert "No real step was used for the tuning" in page
+    refused = write_page(options, folder, stages, "the model fails", 1).read_text()
+    assert "Nothing was tuned: the model fails" in refused
+    assert "4. It trains in dreams" not in refused
+    assert refused.count("<video") == 1
+
+
+def test_the_demo_of_a_world_model_has_options_of_its_own(capsys):
+    assert main(["demo", "world-model", "--help"]) == 0
+    assert "play_episodes=" in capsys.readouterr().out
+    assert main(["demo", "world-model", "charged=[]"]) == 2
+    assert "hotstart demo world-model: " in capsys.readouterr().err
