@@ -31,6 +31,12 @@ DRAWS = 1000
 """Bootstrap samples of a rank correlation."""
 WINDOWS = 100
 """Held-out windows of a horizon that its error is averaged over, at least."""
+WORSE = 1.1
+"""Error as a multiple of persistence's from which it is a fault.
+
+What nothing predicts, as how a thing turns when it is pushed, is predicted to stand still: its
+error is that of persistence, a little more or less by chance.
+"""
 STILL = 1e-5
 """What spreads by less than this share of its size does not move."""
 USUAL = 0.95
@@ -318,7 +324,7 @@ def list_faults(found: Mapping[str, Any], settings: AuditSettings) -> list[str]:
     """Why a model fails its audit, in words; empty where it passes."""
     faults: list[str] = []
     for row in found["open_loop"]:
-        if row["error"] >= row["persistence"]:
+        if row["error"] >= WORSE * row["persistence"]:
             faults.append(
                 f"{row['part']} is off by {row['error']:.4g} after {row['steps']} steps; "
                 f"standing still is off by {row['persistence']:.4g}"
