@@ -120,8 +120,9 @@ def test_every_criterion_can_fail_an_audit():
     }
     settings = AuditSettings()
     assert list_faults(good, settings) == []
-    row = {**good["open_loop"][0], "error": 2.5}
-    assert len(list_faults({**good, "open_loop": [row]}, settings)) == 1
+    for error, faults in ((2.1, 0), (2.3, 1)):  # what nothing predicts is predicted to stand still
+        row = {**good["open_loop"][0], "error": error}
+        assert len(list_faults({**good, "open_loop": [row]}, settings)) == faults
     assert len(list_faults({**good, "success_model": {"replays_right": 0.5}}, settings)) == 1
     for wrong in ({"bias": -0.2}, {"bias": 0.2}):
         assert len(list_faults({**good, "base": {**good["base"], **wrong}}, settings)) == 1
