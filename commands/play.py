@@ -51,6 +51,10 @@ class PolicyDemonstrator:
         push = self.noise * (high - low) / 2 * self._rng.standard_normal(len(low))
         return np.clip(self.intended + np.where(discrete, 0.0, push), low, high)
 
+    def follow(self, executed: FloatArray) -> None:
+        """Tell the policy what was executed (A,), which its filter may follow."""
+        self.agent.note_executed(executed)
+
 
 def player(
     env: str,

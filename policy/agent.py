@@ -65,6 +65,13 @@ class Agent:
         self._sent = self._queue.pop(0)
         return self._sent
 
+    def note_executed(self, action: ArrayLike) -> None:
+        """Say what was executed (A,) in place of the action that `act` gave last.
+
+        A policy with a filter follows it; without this it follows its own actions.
+        """
+        self._sent = np.array(action, np.float64)
+
     def _plan(self) -> None:
         """Fill the queue with a new chunk."""
         row = np.zeros(1, np.int64)

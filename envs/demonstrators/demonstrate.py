@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,15 @@ class Demonstrator(Protocol):
 
     def act(self, env: Any) -> FloatArray:
         """The action (A,) to execute now."""
+        ...
+
+
+@runtime_checkable
+class Following(Protocol):
+    """A demonstrator that remembers what was executed, as a policy with a filter does."""
+
+    def follow(self, executed: FloatArray) -> None:
+        """Take in what was executed (A,) of the action that it gave last."""
         ...
 
 
@@ -141,7 +150,11 @@ class DemonstratorPolicy:
         executed: Executed | None = None,
         new: BoolArray | None = None,
     ) -> None:
-        """Nothing to take in: the demonstrator sees the simulation."""
+        """Tell the demonstrator what was executed; it sees the simulation itself."""
+        if executed is None or not isinstance(self.demonstrator, Following):
+            return
+        if np.isfinite(executed.actions[0]).all():
+            self.demonstrator.follow(executed.actions[0])
 
     def plan(
         self, state: None, rows: IntArray, executed: IntArray, frozen: IntArray | None = None

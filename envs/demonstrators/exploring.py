@@ -13,7 +13,14 @@ from ...control.splicing import zero_order_hold
 from ...spec import FloatArray, Tick
 from ..base import Observations, TaskEnv
 from ..vector_env import VectorEnv
-from .demonstrate import Demonstration, DemonstrationRunner, Demonstrator, Recording, record
+from .demonstrate import (
+    Demonstration,
+    DemonstrationRunner,
+    Demonstrator,
+    Following,
+    Recording,
+    record,
+)
 from .play import bounds
 from .push import Push
 
@@ -74,6 +81,11 @@ class Explorer:
             action = self._disturb(env, action)
         self.intended = action
         return action
+
+    def follow(self, executed: FloatArray) -> None:
+        """Tell who acts what was executed (A,) in place of the action that it gave."""
+        if isinstance(self._actor, Following):
+            self._actor.follow(executed)
 
     def _disturb(self, env: TaskEnv, action: FloatArray) -> FloatArray:
         """The action (A,) with a push, or a hold in its place."""

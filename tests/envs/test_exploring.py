@@ -71,6 +71,21 @@ def test_an_episode_goes_on_for_some_ticks_after_success(after_success):
     assert len(cut.arrays["success"]) == first + 1 + min(after_success, 1)
 
 
+def test_a_policy_that_remembers_is_told_what_was_executed():
+    class Listener(Straight):
+        def reset(self, rng):
+            super().reset(rng)
+            self.told = []
+
+        def follow(self, executed):
+            self.told.append(executed)
+
+    policy = Listener()
+    shown = play(policy=policy, undisturbed=0.0, scripted_share=0.0)(1)
+    np.testing.assert_allclose(policy.told, shown.arrays["action"][:-1], atol=1e-6)
+    assert not np.allclose(policy.told, policy.intended)
+
+
 def test_a_lost_episode_ends_at_once():
     lost = [play(undisturbed=1.0, policy=Straight())(seed) for seed in range(4)]
     assert not any(shown.success for shown in lost)

@@ -140,6 +140,13 @@ def test_an_agent_tells_the_filter_what_it_did(policy):
     state = policy.observe(policy.initial_state([0]), observe(1, 0))
     state = policy.observe(state, observe(1, 1), Executed(action[None], np.ones(1)))
     np.testing.assert_array_equal(agent._state.memory["h"], state.memory["h"])
+    agent.reset()
+    agent.act(seen[0])
+    agent.note_executed(np.array([0.3, -0.2]))
+    agent.act(seen[1])
+    state = policy.observe(policy.initial_state([0]), observe(1, 0))
+    state = policy.observe(state, observe(1, 1), Executed(np.array([[0.3, -0.2]]), np.ones(1)))
+    np.testing.assert_array_equal(agent._state.memory["h"], state.memory["h"])
 
 
 def test_a_checkpoint_keeps_the_filter(policy, tmp_path):
