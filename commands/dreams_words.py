@@ -60,8 +60,17 @@ def describe_promises(outcome: Finetuned) -> list[str]:
         f"In dreams success went from {imagined[before]:.3f} to {imagined['tuned']:.3f}, "
         f"in truth from {true[before].rate:.3f} to {true['tuned'].rate:.3f}.",
         f"Bias of the dreams: {promised[before]:+.3f} before the tuning, "
-        f"{promised['tuned']:+.3f} after it. What it has grown by is what the tuning exploits.",
+        f"{promised['tuned']:+.3f} after it. {judge_promise(imagined['tuned'], true['tuned'])}",
     ]
+
+
+def judge_promise(imagined: float, true: Interval) -> str:
+    """Whether what dreams promise after a tuning has come true."""
+    if imagined > true.high:
+        return "They promise more than comes true: the tuning exploits the model."
+    if imagined < true.low:
+        return "They promise less than comes true: the tuning exploits nothing."
+    return "What they promise lies within the interval of the true success."
 
 
 def list_true(outcome: Finetuned) -> dict[str, Interval]:

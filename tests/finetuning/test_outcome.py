@@ -159,6 +159,11 @@ def test_a_run_in_dreams_says_what_it_was_made_of_and_what_came_true(dreamed):
     assert lines[3].startswith("Real steps of training and selection: 0. Imagined: 600,000")
     assert "in truth from 0.600 to 0.880" in lines[5]
     assert "Bias of the dreams: +0.100 before the tuning, +0.100 after it" in lines[6]
+    assert lines[6].endswith("They promise more than comes true: the tuning exploits the model.")
+    dreamed["dreams"]["imagined"]["tuned"] = 0.9
+    assert "within the interval" in describe_outcome(dreamed)
+    dreamed["dreams"]["imagined"]["tuned"] = 0.5
+    assert "They promise less than comes true" in describe_outcome(dreamed)
     assert "Real steps to +10 points" not in "\n".join(lines)
 
 
