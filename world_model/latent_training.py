@@ -39,7 +39,7 @@ class LatentSettings:
     weight_decay: float = option(1e-5, "decay of the weights")
     clip_norm: float = option(10.0, "largest norm of a gradient")
     balance: float = option(0.8, "share of the KL divergence that moves the prior")
-    free_nats: float = option(1.0, "KL divergence of a step that costs nothing", "nats")
+    free_nats: float = option(0.1, "KL divergence of a step that costs nothing", "nats")
     kl_weight: float = option(1.0, "weight of the KL divergence")
     change_weight: float = option(10.0, "weight of the changes of states, filtered and imagined")
     picture_weight: float = option(100.0, "weight of the pictures, filtered and imagined")
