@@ -21,6 +21,7 @@ FLOORS = {
     "control": 1,
     "planners": 2,
     "datasets": 3,
+    "arms": 3,
     "evaluation": 3,
     "policy": 4,
     "envs": 4,
