@@ -14,6 +14,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CORE = "core"
+EXTENSIONS = {"ruckig": ["ruckig"], "ur-rtde": ["rtde_control", "rtde_io", "rtde_receive"]}
+"""Modules of packages that are one compiled file each, which the metadata do not list as such."""
 GROUPS: dict[str, list[str]] = {CORE: PROJECT["dependencies"], **PROJECT["optional-dependencies"]}
 
 
@@ -33,6 +35,8 @@ def owners_of_modules() -> Mapping[str, list[str]]:
 def modules_of(name: str) -> list[str]:
     """The top modules that a package installs: `hydra` of hydra-core."""
     wanted = canonicalize_name(name)
+    if wanted in EXTENSIONS:
+        return EXTENSIONS[wanted]
     mine = [
         module
         for module, owners in owners_of_modules().items()
