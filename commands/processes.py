@@ -14,9 +14,9 @@ from multiprocessing.connection import Connection, wait
 from types import ModuleType
 from typing import Any, TypeVar
 
-from ..envs.lifelines import end_with, without_terminal_signals
 from ..envs.worker import Failure, attempt, send
 from ..envs.workers import WorkerError, error_of
+from ..system.lifelines import end_with, without_terminal_signals
 from ..system.threads import ONE_THREAD, usable_cpus
 
 T = TypeVar("T")

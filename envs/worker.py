@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from ..spec import ActionSpec, Feedback, HotstartError, Observation, ObsSpec
-from .lifelines import end_with
+from ..system.lifelines import end_with
 from .registry import make
 from .vector_env import VectorEnv
 

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 from .. import spec
 from ..spec import HotstartError, IntArray
+from ..system.lifelines import without_terminal_signals
 from ..system.threads import ONE_THREAD
-from .lifelines import without_terminal_signals
 from .vector_env import VectorEnv
 from .worker import Failure, Job, build_envs, call, send, serve, specs_of
 
