@@ -11,9 +11,9 @@ from typing import Any, cast
 
 import numpy as np
 
+from ..arms.rendering import SceneRenderer
 from ..envs.cameras import Cameras
 from ..envs.registry import make
-from ..envs.rendering import SceneRenderer
 from ..envs.robosuite.env import RobosuiteEnv
 from ..envs.robosuite.models import Picture, load_robosuite
 from ..spec import option

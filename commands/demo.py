@@ -67,7 +67,7 @@ def _say(stage: int, text: str) -> None:
 
 def _can_film() -> tuple[bool, list[str]]:
     """Whether a GL library draws here, and what to tell the user where none does."""
-    from ..envs.rendering import choose_gl, explain_missing_gl
+    from ..arms.rendering import choose_gl, explain_missing_gl
 
     if choose_gl():
         return (True, [])

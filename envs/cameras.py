@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arms.rendering import SceneRenderer
 from ..spec import ConfigError, ObsKey
-from .rendering import SceneRenderer
 
 CameraChoice = Mapping[str, Sequence[int] | int] | Sequence[str] | None
 """Names of cameras, or names with (height, width) or one side each."""

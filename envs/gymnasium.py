@@ -17,10 +17,10 @@ from gymnasium import spaces
 from gymnasium.error import Error as GymnasiumError
 from numpy.typing import ArrayLike, NDArray
 
+from ..arms.rendering import RenderingError, choose_gl
 from ..datasets.kinds import decide_key, explain_key, read_key
 from ..spec import ActionDim, ActionSpec, ConfigError, FloatArray, ObsKey, ObsSpec, nearest, unknown
 from .base import Observations, TaskEnv
-from .rendering import RenderingError, choose_gl
 
 REGISTRARS = ("gymnasium_robotics",)
 """Packages that register their environments when they are imported."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arms.rendering import CameraView, SceneRenderer, choose_gl
 from ..spec import (
     TEXT_KEY,
     ActionDim,
@@ -27,7 +28,6 @@ from ..spec import (
 )
 from .base import Observations, TaskEnv
 from .cameras import CameraChoice, Cameras
-from .rendering import CameraView, SceneRenderer, choose_gl
 from .snapshots import physics_state, plain_fields, set_physics_state, set_plain_fields
 
 RATE_HZ = 80.0

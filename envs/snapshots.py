@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arms.rendering import load_mujoco
 from ..spec import Feedback, FloatArray
-from .rendering import load_mujoco
 
 Fields = dict[str, Any]
 SIMPLE = (bool, int, float, complex, str, bytes, type(None), np.ndarray, np.generic)

@@ -13,25 +13,11 @@ from typing import Protocol
 
 import numpy as np
 
-from ..spec import ActionSpec, FloatArray, HotstartError, Observation, ObsSpec
+from ..spec import ActionSpec, FloatArray, HotstartError, Limits, Observation, ObsSpec
 
 
 class DriverError(HotstartError):
     """An arm or its connection failed; the message says what, where, and what to do."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What each number of an action may be, and how fast it may change.
-
-    Arrays are (A,), in the unit of the action (rad, m, 0 to 1 for a gripper), per s, s^2 and s^3.
-    """
-
-    lower: FloatArray
-    upper: FloatArray
-    velocity: FloatArray
-    acceleration: FloatArray
-    jerk: FloatArray
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from .observations import (
 )
 from .options import REQUIRED, option
 from .policy import Executed, Planned, Policy, State
-from .robot import Feedback, Robot, Snapshots, TimedActions, TimedObservation
+from .robot import Feedback, Limits, Robot, Snapshots, TimedActions, TimedObservation
 from .rollouts import RolloutSource, Turn
 
 __all__ = [
@@ -61,6 +61,7 @@ __all__ = [
     "HotstartError",
     "IntArray",
     "Intervention",
+    "Limits",
     "Listener",
     "ObsKey",
     "ObsKind",

@@ -85,6 +85,20 @@ class TimedActions:
         return cls(np.zeros(0), np.zeros((0, width)))
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What each number of an action may be, and how fast it may change.
+
+    Arrays are (A,), in the unit of the action (rad, m, 0 to 1 for a gripper), per s, s^2 and s^3.
+    """
+
+    lower: FloatArray
+    upper: FloatArray
+    velocity: FloatArray
+    acceleration: FloatArray
+    jerk: FloatArray
+
+
 class Robot(Protocol):
     """B rows of something that observes and acts: B simulated environments, or one arm.
 

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from ...arms.rendering import CameraView, SceneRenderer
 from ...spec import ActionDim, ActionSpec, ConfigError, FloatArray, ObsKey, ObsSpec
 from ..base import Observations, TaskEnv
 from ..cameras import CameraChoice, Cameras
-from ..rendering import CameraView, SceneRenderer
 from .models import Picture, build, fresh_observations, set_simulation_state, simulation_state
 
 RATE_HZ = 20.0

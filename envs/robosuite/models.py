@@ -18,8 +18,8 @@ from collections.abc import Iterator, Sequence
 from importlib import metadata
 from typing import Any
 
+from ...arms.rendering import choose_gl, load_mujoco
 from ...spec import ConfigError, FloatArray
-from ..rendering import choose_gl, load_mujoco
 from ..snapshots import Fields, physics_state, plain_fields, set_physics_state, set_plain_fields
 
 OLDEST_MUJOCO, FIRST_BROKEN_MUJOCO = (3, 3), (3, 10)

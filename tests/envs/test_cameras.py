@@ -4,9 +4,9 @@ that say what would be right.
 
 import numpy as np
 import pytest
+from hotstart.arms.rendering import choose_gl
 from hotstart.envs.cameras import Cameras
 from hotstart.envs.registry import make
-from hotstart.envs.rendering import choose_gl
 from hotstart.spec import ConfigError
 
 needs_gl = pytest.mark.skipif(

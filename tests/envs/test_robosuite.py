@@ -4,9 +4,9 @@ import sys
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
+from hotstart.arms.rendering import choose_gl, load_mujoco
 from hotstart.envs.demonstrators.demonstrate import demonstrate, make_demonstrator
 from hotstart.envs.registry import ROBOSUITE, make
-from hotstart.envs.rendering import choose_gl, load_mujoco
 from hotstart.envs.robosuite.env import HAND_DOWN, UPRIGHT, canonical_quat, matrix_columns
 from hotstart.envs.robosuite.models import Picture, check_mujoco, without_looks
 from hotstart.envs.robosuite.tasks import LiftEnv

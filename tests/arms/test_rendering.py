@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from hotstart.envs.rendering import (
+from hotstart.arms.rendering import (
     CameraView,
     RenderingError,
     SceneRenderer,
@@ -67,7 +67,7 @@ def test_hidden_groups_are_not_drawn():
 def test_works_when_mujoco_came_first_and_ends_quietly():
     program = (
         "import os, mujoco; os.environ.pop('MUJOCO_GL', None)\n"
-        "from hotstart.envs.rendering import SceneRenderer, CameraView\n"
+        "from hotstart.arms.rendering import SceneRenderer, CameraView\n"
         "model = mujoco.MjModel.from_xml_string('<mujoco/>'); view = CameraView((0, 0, 0), 1, 0, "
         "0)\n"
         "print(SceneRenderer(model, view, (8, 8)).frame(mujoco.MjData(model)).shape, "
