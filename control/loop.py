@@ -34,7 +34,7 @@ from ..spec import (
     TimedActions,
     TimedObservation,
 )
-from ..system.interrupts import end_program, signals_raise
+from ..system.interrupts import end_program, raise_lost, signals_raise
 from ..system.stopping import Stop
 from .action_queue import ActionQueue
 from .log import RowLog
@@ -149,6 +149,7 @@ class _Episode:
     def run(self, listeners: Sequence[Listener], intervene: Intervention | None) -> list[RowLog]:
         start_s, number = self.clock.now_s(), 0
         while not self.done.all():
+            raise_lost()
             now_s = start_s + self.elapsed * self.substep_s
             due_s = float(now_s[~self.done].min())
             self.clock.sleep_until(due_s)
@@ -286,8 +287,8 @@ class _Episode:
             for row in np.flatnonzero(starved):
                 substeps[row] = self._until_due(row, float(now_s[row]))
         actors = np.full(self.robot.rows, int(Actor.NOBODY))
-        actors[due] = Actor.POLICY
-        actors[starved] = Actor.HOLD
+        actors[due] = int(Actor.POLICY)
+        actors[starved] = int(Actor.HOLD)
         return Tick(
             number=number,
             now_s=now_s,
@@ -312,8 +313,9 @@ class _Episode:
         if self.robot.servo_hz is None:
             return None
         timed = [TimedActions.none(self.width)] * self.robot.rows
+        planned = tick.acted(Actor.POLICY)
         for row in np.flatnonzero(~self.done):
-            if tick.actors[row] == Actor.POLICY:
+            if planned[row]:
                 timed[row] = self.queue.read(row)
             else:
                 timed[row] = TimedActions(tick.target_s[row : row + 1], tick.actions[row : row + 1])
@@ -322,15 +324,15 @@ class _Episode:
     def _note(self, tick: Tick) -> None:
         """Move the rows on by the turn, and write it down in their logs."""
         lasted_s = tick.substeps * self.substep_s
-        held_s = np.where(tick.actors == Actor.HOLD, lasted_s, 0.0)
+        held_s = np.where(tick.acted(Actor.HOLD), lasted_s, 0.0)
         self.plan_s = self.plan_s + held_s
         self.next_plan_s = self.next_plan_s + held_s
-        moved = (tick.actors == Actor.POLICY) | (tick.actors == Actor.INTERVENTION)
+        moved = tick.acted(Actor.POLICY) | tick.acted(Actor.INTERVENTION)
         steps = np.rint((tick.target_s - self.plan_s) / self.period_s).astype(np.int64)
         self.passed = np.where(moved, np.maximum(0, steps + 1), self.passed)
         self.last = np.where(moved[:, None], tick.actions, self.last)
-        self.queue.take(tick.target_s, tick.actors == Actor.POLICY)
-        self.queue.clear(tick.actors == Actor.INTERVENTION)
+        self.queue.take(tick.target_s, tick.acted(Actor.POLICY))
+        self.queue.clear(tick.acted(Actor.INTERVENTION))
         sent = np.where(tick.substeps[:, None] > 0, tick.applied, np.nan)
         self.executed = Executed(sent, lasted_s)
         self.elapsed = self.elapsed + tick.substeps

@@ -18,9 +18,9 @@ def replace_actions(tick: Tick, replacement: FloatArray | None) -> Tick:
     if replacement is None:
         return tick
     given = check_replacement(replacement, tick.actions.shape)
-    replaced = ~np.isnan(given).all(axis=1) & (tick.actors != Actor.NOBODY)
+    replaced = ~np.isnan(given).all(axis=1) & ~tick.acted(Actor.NOBODY)
     actions = np.where(replaced[:, None], given, tick.actions)
-    actors = np.where(replaced, Actor.INTERVENTION, tick.actors)
+    actors = np.where(replaced, int(Actor.INTERVENTION), tick.actors)
     return replace(tick, actions=actions, actors=actors, applied=actions)
 
 

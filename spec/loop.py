@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
-from .arrays import FloatArray, IntArray, Observation
+from .arrays import BoolArray, FloatArray, IntArray, Observation
 from .policy import Planned, State
 from .robot import Feedback
 
@@ -91,6 +91,14 @@ class Tick:
     actors: IntArray  # (B,) of `Actor`
     applied: FloatArray  # (B, A) the actions as the robot applied them; as sent if it cannot tell
     feedback: Feedback  # silent before the robot has acted
+
+    def acted(self, actor: Actor) -> BoolArray:
+        """(B,): the rows in which `actor` acts.
+
+        An array is compared with a plain number: numpy asks the class of an enumeration member for
+        attributes, and drops whatever is raised there, a Ctrl-C or SIGTERM of that moment included.
+        """
+        return self.actors == int(actor)
 
 
 Listener = Callable[[Tick], None]

@@ -63,12 +63,35 @@ def signals_raise(make_error: Callable[[int], BaseException]) -> Iterator[None]:
         if len(seen) == 1:
             raise make_error(number)
 
+    def raise_again() -> None:
+        if seen:
+            raise make_error(seen[0])
+
     unhandled = set()
     for number in ASKING - {signal.SIGINT}:
         if signal.getsignal(number) is signal.SIG_DFL:
             unhandled.add(number)
     with _handle(unhandled, handle):
-        yield
+        _AGAIN.append(raise_again)
+        try:
+            yield
+        finally:
+            _AGAIN.remove(raise_again)
+
+
+_AGAIN: list[Callable[[], None]] = []
+"""What raises the signals of the blocks of `signals_raise` that are open, the outermost first."""
+
+
+def raise_lost() -> None:
+    """Raise a signal's error once more where the program goes on as if there had been none.
+
+    Code that drops every exception may drop this one: a callback of a C library, or numpy, which
+    asks the classes of its arguments for attributes. A loop that moves a robot calls this in every
+    turn.
+    """
+    for raise_again in tuple(_AGAIN):
+        raise_again()
 
 
 @contextmanager

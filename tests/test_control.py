@@ -1,5 +1,6 @@
 """The control loop: every tick its action, rows that end apart, robots that are always stopped."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -236,6 +237,22 @@ def test_a_signal_stops_the_robot_and_ends_the_program(number, scripted):
     assert robot.calls == ["reset", "stop"]
     assert len(robot.commands) <= 3
     assert signal.getsignal(number) is before
+
+
+def test_a_signal_that_was_swallowed_stops_the_robot_in_the_next_turn(scripted):
+    class Deaf(scripted.Robot):
+        def act(self, actions, substeps=None, timed=None):
+            if self.tick == 2:
+                with contextlib.suppress(BaseException):
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    time.sleep(0.01)
+            return super().act(actions, substeps)
+
+    robot, policy = Deaf(1), scripted.Policy()
+    with pytest.raises(SystemExit, match="143"):
+        run(robot, policy, ImmediatePlanner(policy), VirtualClock(), [0], LoopSettings(9))
+    assert robot.calls == ["reset", "stop"]
+    assert len(robot.commands) == 3
 
 
 def test_a_signal_that_somebody_handles_is_theirs(scripted):
