@@ -39,6 +39,8 @@ class Purpose(IntEnum):
     FINETUNING = 14  # a critic's first weights, and the order of denoising steps in an update
     WORLD_MODEL = 15  # first weights, batches and noise of a world model's training
     DREAMS = 16  # which recorded steps imagined episodes begin at, and with which member
+    SCENE = 17  # where arm, object and goal of an arm's scene begin
+    FAULTS = 18  # which messages of a simulated device are lost, and how late they are
 
 
 def seed_sequence(seed: int, purpose: Purpose, step: int = 0) -> np.random.SeedSequence:

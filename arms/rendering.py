@@ -138,7 +138,7 @@ class SceneRenderer:
         self._first = camera
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
-        self._size = size
+        self.size = size
         self._scene = mujoco.MjvScene(model, maxgeom=10_000)
         for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
             self._scene.flags[flag] = 0
@@ -156,7 +156,7 @@ class SceneRenderer:
         ConfigError for an unknown camera.
         """
         mujoco = self._mujoco
-        height, width = size or self._size
+        height, width = size or self.size
         if camera is None:
             chosen = self._first
         else:

@@ -12,8 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
+from ...seeds import Purpose, numpy_generator
 from ...spec import ConfigError, unknown
 
 KINDS = {
@@ -71,7 +70,7 @@ class Faults:
     ) -> None:
         self.link = link or Link()
         self._clock = clock
-        self._random = np.random.default_rng(np.random.SeedSequence([seed, 18]))
+        self._random = numpy_generator(seed, Purpose.FAULTS)
         self._lock = threading.Lock()
         self._scheduled: list[Fault] = []
         self._waiting: list[Fault] = []  # for `take`

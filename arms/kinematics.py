@@ -1,0 +1,125 @@
+"""Forward and inverse kinematics of an arm in a MuJoCo model."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..spec import FloatArray, HotstartError
+from .poses import align_rotvec, matrix_to_rotvec, rotvec_to_matrix
+from .rendering import load_mujoco
+
+DAMPING = 1e-3
+LARGEST_STEP_RAD = 0.3
+ITERATIONS = 100
+CLOSE_M, CLOSE_RAD = 1e-4, 1e-3
+"""How near to the pose the search ends."""
+
+
+class ReachError(HotstartError):
+    """No joint angles bring the tool to the pose."""
+
+
+class Kinematics:
+    """An arm's joints and its tool. Methods may be called from any thread."""
+
+    def __init__(
+        self,
+        model: Any,
+        joints: Sequence[str],
+        site: str,
+        reference: FloatArray,
+        turns: bool = True,
+    ) -> None:
+        """The arm `joints` of a model (mjModel) with the tool at a site.
+
+        `reference` (3,) is the rotation vector on whose side those of poses are given.
+        `turns`: whether the arm can take every rotation; an arm of five joints comes as near to it
+        as it can.
+        """
+        self._mujoco = load_mujoco()
+        self._model, self._data = model, self._mujoco.MjData(model)
+        self._site = model.site(site).id
+        numbers = [model.joint(name).id for name in joints]
+        self._places = model.jnt_qposadr[numbers]
+        self._columns = model.jnt_dofadr[numbers]
+        self._lower, self._upper = model.jnt_range[numbers].T
+        self._reference = np.asarray(reference, np.float64)
+        self._turns = turns
+        self._lock = threading.Lock()
+
+    def read_tool(self, data: Any) -> FloatArray:
+        """The tool's pose (6,) in a state (mjData) whose kinematics are up to date."""
+        rotvec = matrix_to_rotvec(data.site_xmat[self._site].reshape(3, 3))
+        return np.concatenate([data.site_xpos[self._site], align_rotvec(rotvec, self._reference)])
+
+    def solve_tool(self, positions: FloatArray) -> FloatArray:
+        """The tool's pose (6,) for joint angles (J,) [rad]."""
+        with self._lock:
+            self._move(positions)
+            return self.read_tool(self._data)
+
+    def solve_joints(self, tool: FloatArray, near: FloatArray) -> FloatArray:
+        """Joint angles (J,) [rad] for a pose (6,), searched from `near` (J,).
+
+        Damped least squares (Wampler 1986). Raises ReachError where no angles within the limits of
+        the joints are found.
+        """
+        tool = np.asarray(tool, np.float64)
+        positions = np.clip(np.asarray(near, np.float64), self._lower, self._upper)
+        if not (np.isfinite(tool).all() and np.isfinite(positions).all()):
+            raise ReachError(f"the pose is {tool.tolist()}; it must hold six finite numbers")
+        goal = rotvec_to_matrix(tool[3:])
+        with self._lock:
+            for _ in range(ITERATIONS):
+                self._move(positions)
+                error = self._find_error(tool[:3], goal)
+                if self._is_close(error):
+                    return positions
+                step = self._find_step(error)
+                positions = np.clip(positions + step, self._lower, self._upper)
+                if not self._turns and np.abs(step).max() < 1e-6:
+                    break
+        if not self._turns and np.linalg.norm(error[:3]) < 10 * CLOSE_M:
+            return positions
+        raise ReachError(
+            f"the pose {np.round(tool, 3).tolist()} is out of reach: the nearest found is "
+            f"{np.linalg.norm(error[:3]):.3f} m and {np.linalg.norm(error[3:]):.2f} rad away"
+        )
+
+    def _move(self, positions: FloatArray) -> None:
+        self._data.qpos[self._places] = positions
+        self._mujoco.mj_kinematics(self._model, self._data)
+        self._mujoco.mj_comPos(self._model, self._data)
+
+    def _find_error(self, position: FloatArray, goal: FloatArray) -> FloatArray:
+        """What is missing to the pose, (6,) [m, rad], in the base's axes."""
+        here = self._data.site_xmat[self._site].reshape(3, 3)
+        turn = matrix_to_rotvec(goal @ here.T)
+        return np.concatenate([position - self._data.site_xpos[self._site], turn])
+
+    def _is_close(self, error: FloatArray) -> bool:
+        return bool(np.linalg.norm(error[:3]) < CLOSE_M and np.linalg.norm(error[3:]) < CLOSE_RAD)
+
+    def _find_step(self, error: FloatArray) -> FloatArray:
+        """A step (J,) of damped least squares, of bounded length."""
+        jacobian = np.zeros((6, self._model.nv))
+        self._mujoco.mj_jacSite(self._model, self._data, jacobian[:3], jacobian[3:], self._site)
+        jacobian = jacobian[:, self._columns]
+        if self._turns:
+            step = _solve_damped(jacobian, error)
+        else:
+            # The position first; the rotation with what freedom it leaves.
+            step = _solve_damped(jacobian[:3], error[:3])
+            free = np.eye(len(step)) - np.linalg.pinv(jacobian[:3]) @ jacobian[:3]
+            step = step + free @ _solve_damped(jacobian[3:] @ free, error[3:] - jacobian[3:] @ step)
+        return step * min(1.0, LARGEST_STEP_RAD / max(float(np.abs(step).max()), 1e-12))
+
+
+def _solve_damped(jacobian: FloatArray, error: FloatArray) -> FloatArray:
+    """The step (J,) that removes an error (n,): least squares with a damping of the step."""
+    square = jacobian @ jacobian.T + DAMPING**2 * np.eye(len(error))
+    return jacobian.T @ np.linalg.solve(square, error)
