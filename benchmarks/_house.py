@@ -20,6 +20,7 @@ PLACES = {
     "policy": 1.8,
     "envs": 3.2,
     "real_robot": 0.6,
+    "arms": 1.4,
     "datasets": 2.6,
     "evaluation": 4.3,
     "planners": 3.2,

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from ..policy.training.settings import TrainingSettings
 from ..spec import LONGEST_EPISODE, REQUIRED, ConfigError, Horizon, option
+from .doctor import Examine
 from .world_model import AuditWorldModel, DrawStrip, DreamDemo, LearnWorldModel, ViewWorldModel
 
 MISSING = "???"
@@ -461,6 +462,7 @@ VERBS: dict[str, Verb] = {
         actions={"import": Import, "calibrate": Calibrate, "anchors": Anchors},
     ),
     "compare": Verb("compare results of evaluations, paired by seed", Compare),
+    "doctor": Verb("look for what this machine lacks, and say how to mend it", Examine),
     "bench": Verb("measure a claim of BENCHMARKS.md again"),
 }
 """Every verb; `bench` alone finds its actions itself, one a file of `benchmarks/`."""
