@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..spec import FloatArray, HotstartError
-from .poses import align_rotvec, matrix_to_rotvec, rotvec_to_matrix
+from .poses import align_rotvec
 from .rendering import load_mujoco
 
 DAMPING = 1e-3
@@ -53,7 +53,7 @@ class Kinematics:
 
     def read_tool(self, data: Any) -> FloatArray:
         """The tool's pose (6,) in a state (mjData) whose kinematics are up to date."""
-        rotvec = matrix_to_rotvec(data.site_xmat[self._site].reshape(3, 3))
+        rotvec = self._find_rotvec(self._find_quaternion(data))
         return np.concatenate([data.site_xpos[self._site], align_rotvec(rotvec, self._reference)])
 
     def solve_tool(self, positions: FloatArray) -> FloatArray:
@@ -72,7 +72,7 @@ class Kinematics:
         positions = np.clip(np.asarray(near, np.float64), self._lower, self._upper)
         if not (np.isfinite(tool).all() and np.isfinite(positions).all()):
             raise ReachError(f"the pose is {tool.tolist()}; it must hold six finite numbers")
-        goal = rotvec_to_matrix(tool[3:])
+        goal = self._to_quaternion(tool[3:])
         with self._lock:
             for _ in range(ITERATIONS):
                 self._move(positions)
@@ -97,9 +97,31 @@ class Kinematics:
 
     def _find_error(self, position: FloatArray, goal: FloatArray) -> FloatArray:
         """What is missing to the pose, (6,) [m, rad], in the base's axes."""
-        here = self._data.site_xmat[self._site].reshape(3, 3)
-        turn = matrix_to_rotvec(goal @ here.T)
-        return np.concatenate([position - self._data.site_xpos[self._site], turn])
+        turn = self._find_quaternion(self._data)
+        self._mujoco.mju_negQuat(turn, turn)
+        self._mujoco.mju_mulQuat(turn, goal, turn.copy())
+        return np.concatenate(
+            [position - self._data.site_xpos[self._site], self._find_rotvec(turn)]
+        )
+
+    def _find_quaternion(self, data: Any) -> FloatArray:
+        """The tool's rotation as a quaternion (4,), w first."""
+        quaternion = np.empty(4)
+        self._mujoco.mju_mat2Quat(quaternion, data.site_xmat[self._site])
+        return quaternion
+
+    def _find_rotvec(self, quaternion: FloatArray) -> FloatArray:
+        """The rotation vector (3,) of a quaternion (4,), at most pi long."""
+        rotvec = np.empty(3)
+        self._mujoco.mju_quat2Vel(rotvec, quaternion, 1.0)
+        return rotvec
+
+    def _to_quaternion(self, rotvec: FloatArray) -> FloatArray:
+        """The quaternion (4,) of a rotation vector (3,)."""
+        angle = float(np.linalg.norm(rotvec))
+        quaternion = np.empty(4)
+        self._mujoco.mju_axisAngle2Quat(quaternion, rotvec / max(angle, 1e-12), angle)
+        return quaternion
 
     def _is_close(self, error: FloatArray) -> bool:
         return bool(np.linalg.norm(error[:3]) < CLOSE_M and np.linalg.norm(error[3:]) < CLOSE_RAD)

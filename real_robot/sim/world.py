@@ -1,0 +1,173 @@
+"""A scene that runs by the wall clock in a thread of its own: what simulated devices move."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from typing import Any, Self
+
+import numpy as np
+
+from ...arms import make_scene
+from ...arms.scene import STEP_S, Scene
+from ...spec import FloatArray, HotstartError
+from .body import BodyState
+
+CATCH_UP_S = 0.1
+"""The scene catches up at most so much lost time at once; what is more it skips."""
+
+
+class World:
+    """A scene, stepped at 500 Hz by `time.monotonic`; a `Body`. Methods may be called from any
+    thread.
+
+    States carry the time that they belong to: a thread that wakes up late simulates what it missed,
+    up to 0.1 s. The machine was busy for longer where `skipped_s` grows.
+    """
+
+    def __init__(self, scene: Scene | str, seed: int = 0) -> None:
+        """Make the world of a scene, or of the scene with this name; `start` lets it run."""
+        if isinstance(scene, str):
+            scene = make_scene(scene)
+        self.scene = scene
+        self.joints = scene.joints
+        self.skipped_s = 0.0
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+        self._now_s = time.monotonic()
+        self._fastest = 0.0
+        self.reset(seed)
+
+    def start(self) -> Self:
+        """Let time pass; raises HotstartError where it does already."""
+        if self._thread is not None:
+            raise HotstartError("this world runs already: close it first")
+        self._ended.clear()
+        with self._lock:
+            self._now_s = time.monotonic()
+            self._publish()
+        self._thread = threading.Thread(target=self._run, name="world", daemon=True)
+        self._thread.start()
+        return self
+
+    def close(self) -> None:
+        """Let time stand still; may be called twice."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._thread = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def reset(self, seed: int) -> None:
+        """Begin the scene's episode of a seed, with power."""
+        with self._lock:
+            self.scene.reset(seed)
+            self._fastest = 0.0
+            self._publish()
+
+    def read(self) -> BodyState:
+        """How it is now; raises HotstartError where the simulation has failed."""
+        if self._failure is not None:
+            raise HotstartError(f"the simulation ended: {self._failure}") from self._failure
+        return self._state
+
+    def see(self) -> tuple[float, FloatArray]:
+        """The time [s] and what a picture of that time depends on (n,): see `Scene.show`."""
+        return self._seen
+
+    def command(self, positions: FloatArray) -> None:
+        """Joint angles (J,) [rad] for the motors to go to; raises HotstartError for others."""
+        positions = np.asarray(positions, np.float64)
+        if positions.shape != (self.joints,) or not np.isfinite(positions).all():
+            raise HotstartError(
+                f"the target is {positions.tolist()}; it must hold {self.joints} finite angles"
+            )
+        with self._lock:
+            self.scene.command(positions)
+
+    def command_gripper(self, opening: float) -> None:
+        """0 closed to 1 open; raises HotstartError for what is no number."""
+        if not math.isfinite(opening):
+            raise HotstartError(f"the gripper's opening is {opening}; it lies in [0, 1]")
+        with self._lock:
+            self.scene.command_gripper(opening)
+
+    def set_power(self, on: bool) -> None:
+        """Whether motors hold; without power brakes hold the arm where it is, or it falls."""
+        with self._lock:
+            self.scene.set_power(on)
+
+    def solve_joints(self, tool: FloatArray, near: FloatArray) -> FloatArray:
+        """Joint angles (J,) [rad] for a pose of the tool (6,), next to `near` (J,).
+
+        Raises HotstartError where the pose is out of reach.
+        """
+        return self.scene.solve_joints(tool, near)
+
+    def look(self) -> dict[str, Any]:
+        """How the task and the arm are, in plain values; speeds are the largest since the last
+        look.
+        """
+        with self._lock:
+            score, success = self.scene.judge()
+            fastest, self._fastest = self._fastest, 0.0
+            return {
+                "now_s": self._now_s,
+                "success": success,
+                "score": score,
+                "object": [*self.scene.object_position.tolist(), self.scene.object_yaw],
+                "object_speed": self.scene.object_speed,
+                "goal": self.scene.goal.tolist(),
+                "positions": self.scene.positions.tolist(),
+                "velocities": self.scene.velocities.tolist(),
+                "max_speed": fastest,
+                "gripper": self.scene.gripper,
+                "tool": self.scene.tool.tolist(),
+                "skipped_s": self.skipped_s,
+            }
+
+    def _run(self) -> None:
+        """Step until the end; a failure is kept for those who read."""
+        try:
+            while not self._ended.is_set():
+                self._catch_up(time.monotonic())
+                left = self._now_s + STEP_S - time.monotonic()
+                if left > 0:
+                    time.sleep(left)
+        except Exception as error:
+            self._failure = error
+
+    def _catch_up(self, now_s: float) -> None:
+        """Simulate up to now, a step at a time, so that commands come in between."""
+        if now_s - self._now_s > CATCH_UP_S:
+            skipped = now_s - self._now_s - CATCH_UP_S
+            self.skipped_s += skipped
+            self._now_s += skipped
+        while now_s - self._now_s >= STEP_S:
+            with self._lock:
+                self.scene.step()
+                self._now_s += STEP_S
+                self._publish()
+
+    def _publish(self) -> None:
+        """The present state, as values of their own, for readers in other threads."""
+        scene = self.scene
+        velocities = scene.velocities
+        self._fastest = max(self._fastest, float(np.abs(velocities).max()))
+        self._state = BodyState(
+            self._now_s,
+            scene.positions,
+            velocities,
+            scene.torques,
+            scene.gripper,
+            scene.tool,
+        )
+        self._seen = (self._now_s, scene.visible_state)
