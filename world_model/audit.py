@@ -52,6 +52,9 @@ class AuditSettings:
     min_agreement: float = option(
         0.7, "least share of recorded episodes that end the same when their actions are replayed"
     )
+    least_success: float = option(
+        0.1, "least recorded success of the base: one that hardly succeeds is judged right by all"
+    )
     least_episodes: int = option(30, "undisturbed episodes of the base that the audit asks for")
     seed: int = option(0, "seed of the dreams")
 
@@ -323,6 +326,12 @@ def audit(
 def list_faults(found: Mapping[str, Any], settings: AuditSettings) -> list[str]:
     """Why a model fails its audit, in words; empty where it passes."""
     faults: list[str] = []
+    recorded = found["base"]["true"]
+    if recorded < settings.least_success:
+        faults.append(
+            f"the base succeeds in {recorded:.2f} of the recorded episodes, and at least "
+            f"{settings.least_success:.2f} is wanted: a model in which nothing succeeds would pass"
+        )
     for row in found["open_loop"]:
         if row["error"] >= WORSE * row["persistence"]:
             faults.append(

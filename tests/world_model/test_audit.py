@@ -124,6 +124,9 @@ def test_every_criterion_can_fail_an_audit():
         row = {**good["open_loop"][0], "error": error}
         assert len(list_faults({**good, "open_loop": [row]}, settings)) == faults
     assert len(list_faults({**good, "success_model": {"replays_right": 0.5}}, settings)) == 1
+    hopeless = {**good["base"], "true": 0.03, "imagined": 0.0}
+    (fault,) = list_faults({**good, "base": hopeless}, settings)
+    assert "a model in which nothing succeeds would pass" in fault
     for wrong in ({"bias": -0.2}, {"bias": 0.2}):
         assert len(list_faults({**good, "base": {**good["base"], **wrong}}, settings)) == 1
 
