@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from ..spec import TEXT_KEY, ActionSpec, DataError, IntArray, ObsKey, ObsSpec
 from .episodes import (
     ACTION,
-    EXTRAS,
     check_choice,
     check_episode,
     content_hash,
     episode_slice,
+    is_extra,
     lengths_of,
     list_arrays,
+    list_extras,
 )
 from .kinds import decide_key
 
@@ -64,9 +65,8 @@ class Arrays:
         for number, episode in enumerate(episodes):
             checked.append(check_episode(episode, wanted, number, self.fps))
         self._arrays: dict[str, NDArray[Any]] = {}
-        for key in (*wanted, *EXTRAS):
-            if key in checked[0]:
-                self._arrays[key] = _join(key, checked)
+        for key in (*wanted, *list_extras(checked[0])):
+            self._arrays[key] = _join(key, checked)
         self.keys = tuple(self._arrays)
         lengths = [len(episode[ACTION]) for episode in checked]
         self.episode_ends: IntArray = np.cumsum(lengths).astype(np.int64)
@@ -123,7 +123,7 @@ def deduce_obs_spec(episode: Mapping[str, NDArray[Any] | str]) -> ObsSpec:
     """What each key of an episode is, see `kinds.decide_key`."""
     keys: dict[str, ObsKey] = {}
     for name, array in episode.items():
-        if name != ACTION and name not in EXTRAS:
+        if name != ACTION and not is_extra(name):
             keys[name] = _deduce_key(name, array)
     if not keys:
         raise DataError(

@@ -30,14 +30,25 @@ EXTRAS = {
     "success": np.dtype(np.bool_),
     "score": np.dtype(np.float32),
     "explored": np.dtype(np.bool_),
+    "actor": np.dtype(np.uint8),
+    "weight": np.dtype(np.float32),
     TIMESTAMP: np.dtype(np.float64),
+    "target_s": np.dtype(np.float64),
+    "recorded_s": np.dtype(np.float64),
 }
 """Keys that an episode may hold besides observations and actions, (n,) each, with their dtypes.
 
 `reward`, `success` and `score` are the environment's after the step; the score is the episode's by
 then. `explored` is true in all steps of an episode in which somebody else than the policy acted, or
-its actions were disturbed; false in those of an episode in which it acted as deployed.
+its actions were disturbed; false in those of an episode in which it acted as deployed. `actor` is
+a `spec.Actor`: who acted in the step. `weight` is what the step counts in a training.
+
+Times are seconds from the episode's beginning: `timestamp` when the step began, `target_s` when its
+action was meant for, `recorded_s` when it was written down, and `made_s.KEY` when the observation
+KEY was made, negative for one that is older than the episode.
 """
+MADE = "made_s."
+"""Before an observation's key: the times when it was made, an extra too."""
 BLOCK_ROWS = 4096
 MOST_KEYS = 500
 LONGEST_NAME = 100
@@ -108,24 +119,35 @@ def check_episode(
     """
     _check_names(episode, wanted, number)
     keys = dict(wanted)
-    for name in EXTRAS:
-        if name in episode:
-            keys[name] = extra_key(name)
+    for name in list_extras(episode):
+        keys[name] = extra_key(name)
     checked: dict[str, NDArray[Any]] = {}
     for name, key in keys.items():
         values = episode[name]
         if key.kind == "language" and isinstance(values, str):
             steps = np.shape(episode[ACTION])[:1]
             values = np.tile(text_to_bytes(values), (*steps, 1))
-        checked[name] = _check_array(name, np.asarray(values), key, number)
+        checked[name] = check_array_of(name, np.asarray(values), key, number)
     length = _check_length(checked, number)
     checked.setdefault(TIMESTAMP, np.arange(length, dtype=np.float64) / fps)
     return checked
 
 
+def is_extra(name: str) -> bool:
+    """Whether a key is neither action nor observation."""
+    return name in EXTRAS or name.startswith(MADE)
+
+
+def list_extras(names: Iterable[str]) -> list[str]:
+    """The extras among some keys, in the order in which they are stored."""
+    given = set(names)
+    fixed = [name for name in EXTRAS if name in given]
+    return fixed + sorted(name for name in given if name.startswith(MADE))
+
+
 def extra_key(name: str) -> ObsKey:
     """The specification of an extra: one number a step."""
-    return ObsKey((), str(EXTRAS[name]))
+    return ObsKey((), str(EXTRAS.get(name, np.dtype(np.float64))))
 
 
 def content_hash(dataset: Dataset, images: bool = True) -> str:
@@ -178,10 +200,11 @@ def check_keys(names: Sequence[str]) -> None:
 
 def _check_key(name: str, key: ObsKey) -> None:
     """Refuse observation keys that cannot be stored."""
-    if name == ACTION or name in EXTRAS or not name or "/" in name or name.startswith((".", "__")):
+    taken = name == ACTION or is_extra(name)
+    if taken or not name or "/" in name or name.startswith((".", "__")):
         raise DataError(
             f"an observation cannot be called {name!r}: "
-            f"{[ACTION, *EXTRAS]} are taken, and '/' is not possible"
+            f"{[ACTION, *EXTRAS]} and {MADE}... are taken, and '/' is not possible"
         )
     kind = np.dtype(key.dtype).kind
     if kind not in "fiub":
@@ -202,15 +225,18 @@ def _check_key(name: str, key: ObsKey) -> None:
 def _check_names(episode: Mapping[str, Any], wanted: Mapping[str, ObsKey], number: int) -> None:
     """Refuse missing and unknown keys."""
     missing = [name for name in wanted if name not in episode]
-    unknown = [name for name in episode if name not in wanted and name not in EXTRAS]
+    unknown = []
+    for name in episode:
+        if name.removeprefix(MADE) not in wanted and name not in EXTRAS:
+            unknown.append(name)
     if missing or unknown:
         raise DataError(
             f"episode {number}: missing keys {missing}, unknown keys {unknown}; "
-            f"an episode holds {list(wanted)} and may hold {list(EXTRAS)}"
+            f"an episode holds {list(wanted)} and may hold {list(EXTRAS)} and {MADE}KEY"
         )
 
 
-def _check_array(name: str, array: NDArray[Any], key: ObsKey, number: int) -> NDArray[Any]:
+def check_array_of(name: str, array: NDArray[Any], key: ObsKey, number: int) -> NDArray[Any]:
     """One key of an episode with its shape and dtype; DataError where one of them is wrong."""
     _check_finite(name, array, number)
     held = _read(name, array, key, number)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,9 +21,12 @@ from numpy.typing import NDArray
 
 from ..spec import ActionSpec, DataError, IntArray, ObsSpec, cut, shorten
 from .arrays import check_fps
+from .durable import DurableFiles
 from .episodes import (
     EXTRAS,
+    MADE,
     TIMESTAMP,
+    check_array_of,
     check_choice,
     check_episode,
     content_hash,
@@ -31,6 +34,7 @@ from .episodes import (
     extra_key,
     lengths_of,
     list_arrays,
+    list_extras,
 )
 from .formats.files import FolderFiles
 from .formats.zarr_reader import ChunkCache, ZarrArray, is_array, open_array
@@ -38,6 +42,7 @@ from .locks import Hold, hold
 from .store_format import (
     KEEP_ZEROS,
     MEND,
+    UNFINISHED,
     VERSION,
     check_array,
     check_store_size,
@@ -57,9 +62,10 @@ class Store:
     `create` makes a store, `open` opens one, `append` adds an episode.
     """
 
-    def __init__(self, path: Path, attrs: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, attrs: Mapping[str, Any], durable: bool = False) -> None:
         """Use `Store.create` or `Store.open`."""
         self.path = path
+        self.durable = durable
         self.attrs: dict[str, Any] = dict(attrs)
         self._files = FolderFiles(path)
         self._hold: Hold | None = None
@@ -78,8 +84,9 @@ class Store:
             self.obs_spec = ObsSpec.from_json(self.attrs["obs_spec"])
             self._wanted = list_arrays(self.action_spec, self.obs_spec)
         self._ends = read_ends(self._array("meta/episode_ends"))
-        self._extras = tuple(name for name in EXTRAS if is_array(self._files, f"data/{name}"))
+        self._extras = self._find_extras()
         self._swept = False
+        self._ahead: dict[str, int] = {}
 
     @classmethod
     def create(
@@ -126,14 +133,15 @@ class Store:
         return cls.open(path)
 
     @classmethod
-    def open(cls, path: str | Path) -> Store:
+    def open(cls, path: str | Path, durable: bool = False) -> Store:
         """Open a store with every finished episode.
 
-        Raises DataError when nothing is there, when it is something else or of a newer hotstart,
-        and when parts are lost.
+        What a `durable` one has appended outlives a power cut too; appending is slower then. Raises
+        DataError when nothing is there, when it is something else or of a newer hotstart, and when
+        parts are lost.
         """
         path = Path(path)
-        store = cls(path, read_attributes(path))
+        store = cls(path, read_attributes(path), durable)
         store._check_whole()
         return store
 
@@ -205,9 +213,43 @@ class Store:
         """Add one episode: the observation's keys and `action`, each (n, ...).
 
         An instruction may be one text. The episode may hold the extras too: see `episodes.EXTRAS`.
-        Raises DataError, before anything is written, when it does not fit the specifications.
+        Keys that `write_ahead` has written are left out. Raises DataError, before anything is
+        written, when it does not fit the specifications.
         """
         self.extend([episode])
+
+    def write_ahead(self, key: str, values: NDArray[Any]) -> None:
+        """Write the next steps (n, ...) of an episode that is still going on.
+
+        They belong to no episode, and nobody reads them, before `append` adds the other keys. A
+        number of steps that is a multiple of `rows_per_chunk` is written fastest. Raises DataError
+        for another shape or dtype, and where the disk is full.
+        """
+        check_choice(key, tuple(self._wanted))
+        if not self._ahead:
+            self._take_lock()
+        checked = check_array_of(key, values, self._wanted[key], len(self._ends))
+        start = len(self) + self._ahead.get(key, 0)
+        with self._refuse_full_disk():
+            write_rows(self._writable_array(f"data/{key}"), checked, start)
+        self._ahead[key] = self._ahead.get(key, 0) + len(checked)
+
+    def drop_ahead(self) -> None:
+        """Forget what was written ahead: its episode is given up."""
+        self._ahead = {}
+
+    def drop_last(self) -> None:
+        """Take the newest episode back; DataError where there is none, or the disk refuses."""
+        if not len(self._ends):
+            raise DataError(f"{self.path} has no episode to drop")
+        self._take_lock()
+        self._ahead = {}
+        left = self._ends[:-1]
+        with self._refuse_full_disk():
+            unfinished = np.array([UNFINISHED], np.int64)
+            write_rows(self._writable_array("meta/episode_ends"), unfinished, len(left))
+        self._ends = left
+        self._forget_read()
 
     def extend(self, episodes: Sequence[Mapping[str, NDArray[Any] | str]]) -> None:
         """Add several episodes at once, which is faster than one by one.
@@ -217,14 +259,29 @@ class Store:
         if not episodes:
             return
         first = len(self._ends)
+        wanted = {key: spec for key, spec in self._wanted.items() if key not in self._ahead}
         checked: list[dict[str, NDArray[Any]]] = []
         for i, episode in enumerate(episodes):
-            checked.append(check_episode(episode, self._wanted, first + i, self.fps))
+            checked.append(check_episode(episode, wanted, first + i, self.fps))
+        self._check_ahead(len(checked[0][TIMESTAMP]))
         self._take_lock()
-        with refuse_full_disk(
-            f"{self.path}: the new episodes cannot be written; the {first} finished ones are kept"
-        ):
+        with self._refuse_full_disk():
             self._write_episodes(checked)
+        self._ahead = {}
+
+    def _check_ahead(self, steps: int) -> None:
+        """Raise DataError unless what was written ahead has as many steps as the rest."""
+        for key, written in self._ahead.items():
+            if written != steps:
+                raise DataError(
+                    f"{written} steps of {key!r} were written ahead, but the episode has {steps}"
+                )
+
+    def _refuse_full_disk(self) -> AbstractContextManager[None]:
+        return refuse_full_disk(
+            f"{self.path}: the new episodes cannot be written; "
+            f"the {len(self._ends)} finished ones are kept"
+        )
 
     def _write_episodes(self, checked: Sequence[Mapping[str, NDArray[Any]]]) -> None:
         """Write numbers first, ends last.
@@ -238,6 +295,8 @@ class Store:
         lengths = [len(episode[TIMESTAMP]) for episode in checked]
         ends = len(self) + np.cumsum(lengths).astype(np.int64)
         for key in self.keys:
+            if key in self._ahead:
+                continue
             values = np.concatenate([episode[key] for episode in checked])
             write_rows(self._writable_array(f"data/{key}"), values, len(self))
         write_rows(self._writable_array("meta/episode_ends"), ends, len(self._ends))
@@ -273,7 +332,10 @@ class Store:
     @property
     def _group(self) -> zarr.Group:
         """The group, opened for writing."""
-        return zarr.open_group(str(self.path), mode="r+", zarr_format=3)
+        files: str | DurableFiles = str(self.path)
+        if self.durable:
+            files = DurableFiles(self.path)
+        return zarr.open_group(files, mode="r+", zarr_format=3)
 
     def _writable_array(self, name: str) -> zarr.Array[Any]:
         """One array of the group, opened once for writing."""
@@ -309,9 +371,9 @@ class Store:
         if first:
             wanted = set(self._extras)
         else:
-            wanted = set(episodes[0]) & set(EXTRAS)
+            wanted = set(list_extras(episodes[0]))
         for number, episode in enumerate(episodes, first):
-            given = set(episode) & set(EXTRAS)
+            given = set(list_extras(episode))
             if given != wanted:
                 raise DataError(
                     f"episode {number} has the extras {sorted(given)}, "
@@ -322,7 +384,12 @@ class Store:
             self._writable.pop(f"data/{name}", None)
         for name in wanted - set(self._extras):
             create_array(self._group, name, extra_key(name))
-        self._extras = tuple(name for name in EXTRAS if name in wanted)
+        self._extras = tuple(list_extras(wanted))
+
+    def _find_extras(self) -> tuple[str, ...]:
+        """The extras that are on disk."""
+        names = [*EXTRAS, *(f"{MADE}{key}" for key in self.obs_spec.keys)]
+        return tuple(list_extras(n for n in names if is_array(self._files, f"data/{n}")))
 
     def _sweep(self) -> None:
         """Remove the half-written files of an append that was cut off."""
