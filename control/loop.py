@@ -9,7 +9,7 @@ in substeps of the control period, so that a plan is used from the substep on at
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -137,6 +137,7 @@ class _Episode:
         self.elapsed = np.zeros(rows, np.int64)  # the row's own time, in substeps
         self.observed = np.full(rows, -robot.substeps)  # `elapsed` at the newest observation
         self.made_s = np.zeros(rows)  # when the newest observation was made
+        self.key_made_s: Mapping[str, FloatArray] = {}  # when each of its parts was made
         self.waiting = np.zeros(rows, bool)  # a plan is under way
         self.asked_s = np.zeros(rows)  # when the observation was made that it is planned from
         self.next_plan_s = np.zeros(rows)  # when its first action is meant for
@@ -182,9 +183,10 @@ class _Episode:
         seen = self.robot.observe()
         if isinstance(seen, TimedObservation):
             self.made_s = find_oldest(seen, self.policy.obs_spec, now_s)
+            self.key_made_s = seen.made_s
             observation = seen.observation
         else:
-            self.made_s = now_s
+            self.made_s, self.key_made_s = now_s, {}
             observation = seen
         new = self.elapsed - self.observed >= self.robot.substeps
         self.observed = self.elapsed.copy()
@@ -300,6 +302,7 @@ class _Episode:
             actors=actors,
             applied=actions,
             feedback=self.silent,
+            key_made_s=self.key_made_s,
         )
 
     def _until_due(self, row: int, now_s: float) -> int:

@@ -43,7 +43,12 @@ def splice(pending: TimedActions, chunk: TimedActions, now_s: float) -> tuple[Ti
 
 
 def find_oldest(seen: TimedObservation, obs_spec: ObsSpec, now_s: FloatArray) -> FloatArray:
-    """When the oldest part was made that a policy reads (B,) [s]; parts without a time: now."""
+    """When the oldest part was made that a policy reads (B,) [s]; parts without a time: now.
+
+    Now, too, for a policy that reads nothing, as an operator's.
+    """
+    if not obs_spec.keys:
+        return now_s
     made_s = np.full_like(now_s, np.inf)
     for name in obs_spec.keys:
         made_s = np.minimum(made_s, seen.made_s.get(name, now_s))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
@@ -75,6 +75,7 @@ class Actor(IntEnum):
     POLICY = 1
     HOLD = 2  # no plan was there
     INTERVENTION = 3
+    OPERATOR = 4  # in recordings: somebody shows the task, and no policy acts
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,8 @@ class Tick:
     actors: IntArray  # (B,) of `Actor`
     applied: FloatArray  # (B, A) the actions as the robot applied them; as sent if it cannot tell
     feedback: Feedback  # silent before the robot has acted
+    key_made_s: Mapping[str, FloatArray] = field(default_factory=dict)
+    """Key of the observation -> (B,) when it was made; a key that is missing was made just now."""
 
     def acted(self, actor: Actor) -> BoolArray:
         """(B,): the rows in which `actor` acts.

@@ -9,6 +9,7 @@ from hotstart.planners import DelayedPlanner, ImmediatePlanner, ThreadedPlanner,
 from hotstart.spec import (
     ActionDim,
     ActionSpec,
+    Actor,
     Feedback,
     Horizon,
     ObsKey,
@@ -167,3 +168,22 @@ def test_a_servo_goes_on_while_a_camera_hangs():
     late_s, _ = follow(arm, policy, ImmediatePlanner(policy))
     assert arm.clock.now_s() >= 2.9 + 0.25
     assert np.abs(late_s).max() <= 1 / SERVO_HZ
+
+
+def test_a_policy_that_reads_nothing_acts_at_once_and_listeners_get_the_times_of_every_part():
+    arm, policy = Arm(VirtualClock()), Follower(steps=1)
+    policy.obs_spec = ObsSpec({})  # as an operator's, who looks for himself
+    ticks = []
+    run(
+        arm,
+        policy,
+        ImmediatePlanner(policy),
+        arm.clock,
+        [0],
+        LoopSettings(5),
+        listeners=[ticks.append],
+    )
+    for tick in ticks:
+        assert tick.actors.tolist() == [Actor.POLICY]
+        np.testing.assert_array_equal(tick.target_s, tick.now_s)
+        np.testing.assert_allclose(tick.key_made_s["target"], tick.now_s - AGE_S)
