@@ -21,12 +21,16 @@ KINDS = {
     "stale": "the device goes on answering, with the state that it had when the fault began",
     "protective_stop": "the arm stops itself until it is unlocked",
     "emergency_stop": "the arm loses its power until it is released and switched on again",
+    "corrupt": "a share `amount` of a bus's answers has a wrong byte (default 0.05)",
+    "unplugged": "the adapter of a bus is unplugged; it comes back under another name",
+    "overheat": "a motor is too hot; `amount` is its number",
+    "low_voltage": "a motor has too low a voltage; `amount` is its number",
     "overload": "a motor switches its torque off until it is cleared; `amount` is its number",
     "camera_stale": "cameras repeat the picture that they had when the fault began",
     "camera_hang": "cameras send nothing, with the connection open",
 }
 """What can be scheduled."""
-DEFAULT_AMOUNT = {"packet_loss": 0.05}
+DEFAULT_AMOUNT = {"packet_loss": 0.05, "corrupt": 0.05}
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class Faults:
             )
         if amount is None:
             amount = DEFAULT_AMOUNT.get(kind, 0.0)
-        if not math.isfinite(amount) or (kind == "packet_loss" and not 0 <= amount <= 1):
+        if not math.isfinite(amount) or (kind in DEFAULT_AMOUNT and not 0 <= amount <= 1):
             raise ConfigError(f"the amount of {kind} is {amount}; a share lies in [0, 1]")
         begin = self._clock() + after_s
         fault = Fault(kind, begin, begin + for_s, amount)

@@ -1,0 +1,541 @@
+"""Arms whose motors sit on one serial bus: what Feetech and Dynamixel arms have in common.
+
+One message with all goals and one question for all positions are sent per servo period. A lost
+answer costs a few milliseconds: the joint's last state is used and counted, until `patience_s`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ...spec import ActionDim, ActionSpec, ConfigError, FloatArray, ObsKey, ObsSpec
+from ..calibration import (
+    MIDDLE,
+    STEPS_PER_TURN,
+    WHOLE_TURN,
+    ArmCalibration,
+    MotorCalibration,
+    load_calibration,
+)
+from ..driver import ArmState, DriverError, Limits
+from .arm_form import ArmForm
+from .motor_bus import BusError, MotorBus, Reply
+
+BY_THE_BOOK = "nominal"
+"""In place of a calibration file: the arm is assembled by the book, as simulated arms are."""
+SLACK = 40
+"""How far beyond its range a joint may stand [steps]: 3.5 degrees."""
+GRIPPER_GAIN = 1.5
+"""A gripper's opening of 1 is about 1.5 rad or more of its motor."""
+
+
+@dataclass(frozen=True)
+class BusArmOptions:
+    """How a bus arm is connected and stopped."""
+
+    port: str
+    """Of the USB adapter: /dev/ttyACM0."""
+    calibration: str = ""
+    """A file of `calibration.ArmCalibration`, or "nominal"."""
+    baud: int = 0
+    """Bits a second; 0: as the arm's form says."""
+    servo_hz: float = 0.0
+    """How often goals are sent; 0: as the arm's form says."""
+    answer_s: float = 0.004
+    """How long an answer may take on top of the time of its bytes [s]."""
+    patience_s: float = 0.25
+    """So long a joint's last state is used when it does not answer [s]."""
+    limp_on_stop: bool = False
+    """Whether `stop` switches the torque off once the arm rests: a limp arm falls."""
+    watchdog_s: float = 0.1
+    """After so long without a message the motors stop, where they can [s]; 0: never."""
+    write_calibration: bool = False
+    """Whether `connect` writes the file's offsets and ranges into motors that hold others."""
+
+
+@dataclass(frozen=True)
+class Present:
+    """What one answer holds."""
+
+    reading: int
+    speed: float
+    """Steps a second."""
+    notes: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of one motor."""
+
+    reading: float
+    """Counted on over the encoder's wrap-around."""
+    speed: float
+    """Steps a second."""
+    seen_s: float
+    error: int = 0
+
+
+class BusArm(ABC):
+    """A driver of one arm; `real_robot.driver.Driver` says what its methods promise.
+
+    `notes` of a state count what was lost: "lost" answers, "retries", "late" joints now.
+    """
+
+    vendor = ""
+    watchdog_s: float | None = None
+
+    def __init__(self, form: ArmForm, options: BusArmOptions) -> None:
+        """Raises ConfigError for a calibration that does not fit the arm."""
+        if form.vendor != self.vendor:
+            raise ConfigError(f"{form.name} has motors of {form.vendor}, not of {self.vendor}")
+        self.form = form
+        self.options = options
+        self.name = form.name
+        self.servo_hz = options.servo_hz or form.servo_hz
+        self.calibration = _choose_calibration(form, options.calibration)
+        self.motors: Mapping[str, MotorCalibration] = self.calibration.motors
+        self.names = tuple(self.motors)
+        self.action_spec = ActionSpec(
+            tuple(ActionDim(name, motor.unit) for name, motor in self.motors.items())
+        )
+        self.obs_spec = ObsSpec({"joints": ObsKey((len(self.motors),))})
+        self.limits = _make_limits(form, self.motors)
+        self._lock = threading.RLock()
+        self._bus: MotorBus | None = None
+        self._seen: dict[str, Seen] = {}
+        self._halted = False
+        self._retries = 0
+        self._asked_s = 0.0
+
+    # what a vendor adds
+
+    @abstractmethod
+    def _open(self, baud: int) -> MotorBus:
+        """Open the port. Raises DriverError, and ConfigError for a client that is missing."""
+
+    @abstractmethod
+    def _prepare(self, bus: MotorBus, name: str, id: int) -> None:
+        """Make a motor's settings what this driver needs, before its torque is on."""
+
+    @abstractmethod
+    def _ask(self, bus: MotorBus, ids: list[int]) -> dict[int, Reply]:
+        """One question for the present values of motors."""
+
+    @abstractmethod
+    def _decode(self, reply: Reply) -> Present:
+        """What an answer holds."""
+
+    @abstractmethod
+    def _describe_fault(self, bus: MotorBus, name: str, id: int, error: int) -> str:
+        """What a motor's error byte means in words; empty: nothing is wrong."""
+
+    @abstractmethod
+    def _clear_fault(self, bus: MotorBus, id: int) -> None:
+        """Clear what a motor has latched."""
+
+    @property
+    @abstractmethod
+    def bauds(self) -> tuple[int, ...]:
+        """Speeds that such motors can have."""
+
+    # the contract
+
+    def connect(self) -> None:
+        """Find the motors, check them, and let each hold where it stands.
+
+        Goals are set to the present positions before the torque is switched on, so nothing moves.
+        """
+        with self._lock:
+            self._bus = self._open(self.options.baud or self.form.baud)
+            try:
+                self._set_up(self._bus)
+            except BaseException:
+                self._drop_port()
+                raise
+            self._halted = False
+
+    def read(self) -> ArmState:
+        """The newest state, within half a servo period and one wait for an answer.
+
+        Raises DriverError where a joint has not answered for `patience_s`, or the port is gone.
+        """
+        with self._using() as bus:
+            notes = self._poll(bus, 0.5 / self.servo_hz)
+            self._check_patience()
+            return self._make_state(bus, notes)
+
+    def command(self, target: FloatArray) -> None:
+        """Send goals (A,) in rad and openings; raises DriverError, after `stop` too."""
+        values = np.asarray(target, np.float64)
+        if values.shape != (len(self.names),) or not np.isfinite(values).all():
+            raise DriverError(f"{self.name}: {values} is no target of {len(self.names)} numbers")
+        with self._using() as bus:
+            if self._halted:
+                raise DriverError(f"{self.name} was stopped: recover() lets it move again")
+            goals = {}
+            for name, value in zip(self.names, values, strict=True):
+                motor = self.motors[name]
+                goals[motor.id] = self._fit_goal(name, motor.to_reading(float(value)))
+            bus.write_all("goal_position", goals)
+
+    def stop(self) -> None:
+        """Hold where the arm comes to rest; with `limp_on_stop` switch the torque off then.
+
+        Raises DriverError for motors that did not acknowledge it: call it again.
+        """
+        self._halted = True
+        with self._lock:
+            if self._bus is None:
+                return
+            with self._using() as bus:
+                self._poll(bus, 0.02)
+                failed = self._hold(bus, braking=True)
+                if self.options.limp_on_stop and not failed:
+                    self._wait_for_rest(bus)
+                    failed = self._set_torque(bus, 0)
+        if failed:
+            raise DriverError(f"{self.name}: {', '.join(failed)} did not acknowledge the stop")
+
+    def recover(self) -> None:
+        """Clear latched faults, hold where the arm is, and take commands again.
+
+        A joint with an overload loses its torque for a moment. A port that went away is opened
+        anew. Raises DriverError where a fault is still there.
+        """
+        with self._lock:
+            if self._bus is None:
+                self.connect()
+                return
+            with self._using() as bus:
+                for name, motor in self.motors.items():
+                    if self._fault_of(bus, name):
+                        self._clear_fault(bus, motor.id)
+                self._poll(bus, 0.02)
+                failed = self._hold(bus, braking=False) or self._set_torque(bus, 1)
+                if failed:
+                    raise DriverError(f"{self.name}: {', '.join(failed)} did not answer")
+                time.sleep(0.02)  # errors show up in the next answers
+                self._poll(bus, 0.02)
+                fault = self._describe_faults(bus)
+                if fault:
+                    raise DriverError(f"{self.name}: {fault} is still there")
+                self._halted = False
+
+    def close(self) -> None:
+        """Stop, and let go of the port: the motors go on holding their last goal by themselves."""
+        with self._lock:
+            try:
+                self.stop()
+            finally:
+                self._drop_port()
+
+    # for calibration
+
+    def read_readings(self) -> dict[str, int]:
+        """What the motors report, by name; raises DriverError where one does not answer."""
+        with self._using() as bus:
+            readings = {}
+            for name, motor in self.motors.items():
+                readings[name] = bus.read(motor.id, "present_position")
+            return readings
+
+    def go_limp(self) -> None:
+        """Switch the torque off, for moving the arm by hand: it falls unless it is held."""
+        with self._using() as bus:
+            failed = self._set_torque(bus, 0)
+        self._halted = True
+        if failed:
+            raise DriverError(f"{self.name}: {', '.join(failed)} did not let go")
+
+    # how
+
+    @contextmanager
+    def _using(self) -> Iterator[MotorBus]:
+        """The open bus, alone. A port that goes away is closed, and told of as DriverError."""
+        with self._lock:
+            if self._bus is None:
+                raise DriverError(f"{self.name} is not connected: connect() first")
+            try:
+                yield self._bus
+            except OSError as problem:
+                self._drop_port()
+                raise DriverError(
+                    f"{self.name}: {self.options.port} is gone ({problem}): is the cable plugged "
+                    f"in? recover() opens it again"
+                ) from problem
+
+    def _drop_port(self) -> None:
+        if self._bus is not None:
+            self._bus.port.close()
+        self._bus = None
+
+    def _set_up(self, bus: MotorBus) -> None:
+        find_motors(self, bus)
+        for name, motor in self.motors.items():
+            self._check_calibration(bus, name, motor)
+            self._prepare(bus, name, motor.id)
+        self._seen = {}
+        for name, motor in self.motors.items():
+            reading = bus.read(motor.id, "present_position")
+            self._check_place(name, motor, reading)
+            self._seen[name] = Seen(reading, 0.0, time.monotonic())
+        was_limp = [name for name in self.names if not self._has_torque(bus, name)]
+        failed = self._hold(bus, braking=False) or self._set_torque(bus, 1)
+        if failed:
+            self._set_torque(bus, 0, was_limp)
+            raise DriverError(f"{self.name}: {', '.join(failed)} did not take a goal")
+
+    def _has_torque(self, bus: MotorBus, name: str) -> bool:
+        return bus.read(self.motors[name].id, "torque_enable") == 1
+
+    def _check_calibration(self, bus: MotorBus, name: str, motor: MotorCalibration) -> None:
+        """Raises DriverError where a motor holds another calibration than the file."""
+        wanted = {
+            "homing_offset": motor.homing_offset,
+            "min_position": motor.range_min,
+            "max_position": motor.range_max,
+        }
+        for register, value in wanted.items():
+            found = bus.read(motor.id, register)
+            if found == value:
+                continue
+            if not self.options.write_calibration:
+                raise DriverError(
+                    f"{self.name}: {name} holds {register} {found}, the calibration says {value}: "
+                    f"calibrate the arm again, or connect with write_calibration=true"
+                )
+            self._write_kept(bus, name, motor.id, register, value)
+
+    def _write_kept(self, bus: MotorBus, name: str, id: int, register: str, value: int) -> None:
+        """Write a register that a motor keeps without power."""
+        if bus.read(id, register) != value:
+            bus.write(id, register, value)
+
+    def _check_place(self, name: str, motor: MotorCalibration, reading: int) -> None:
+        if not 0 <= reading < STEPS_PER_TURN:
+            raise DriverError(
+                f"{self.name}: {name} reads {reading}, more than a turn off: switch the motors' "
+                f"power off and on, which resets their count of turns"
+            )
+        if not motor.range_min - SLACK <= reading <= motor.range_max + SLACK:
+            raise DriverError(
+                f"{self.name}: {name} stands at {reading}, outside its range {motor.range_min} to "
+                f"{motor.range_max}: move it into the range by hand, or calibrate the arm again"
+            )
+
+    def _poll(self, bus: MotorBus, within_s: float) -> dict[str, float]:
+        """Ask all motors, and those that did not answer once more while there is time."""
+        begin = time.monotonic()
+        missing = {motor.id: name for name, motor in self.motors.items()}
+        notes: dict[str, float] = {}
+        for attempt in range(3):
+            for id, reply in self._ask(bus, list(missing)).items():
+                _take_worst(notes, self._take(missing.pop(id), reply))
+            if not missing or time.monotonic() - begin > within_s:
+                break
+            self._retries += attempt < 2
+        self._asked_s = time.monotonic()
+        notes["late"] = float(len(missing))
+        return notes
+
+    def _take(self, name: str, reply: Reply) -> Mapping[str, float]:
+        present = self._decode(reply)
+        seen = self._seen[name]
+        moved = (present.reading - seen.reading + MIDDLE) % STEPS_PER_TURN - MIDDLE
+        now = time.monotonic()
+        self._seen[name] = Seen(seen.reading + moved, present.speed, now, reply.error)
+        return present.notes
+
+    def _check_patience(self) -> None:
+        now = time.monotonic()
+        late = [
+            f"{name} ({now - seen.seen_s:.2f} s)"
+            for name, seen in self._seen.items()
+            if now - seen.seen_s > self.options.patience_s
+        ]
+        if late:
+            raise DriverError(
+                f"{self.name}: no answer from {', '.join(late)}: check the cables and the motors' "
+                f"power; a joint may be silent for {self.options.patience_s} s"
+            )
+
+    def _make_state(self, bus: MotorBus, notes: dict[str, float]) -> ArmState:
+        motors = self.motors
+        positions = [motors[name].to_position(seen.reading) for name, seen in self._seen.items()]
+        speeds = [seen.speed * motors[name].scale for name, seen in self._seen.items()]
+        notes["lost"] = float(bus.lost)
+        notes["retries"] = float(self._retries)
+        return ArmState(
+            made_s=min(seen.seen_s for seen in self._seen.values()),
+            positions=np.array(positions),
+            velocities=np.array(speeds),
+            observation={"joints": np.array(positions, np.float32)},
+            fault=self._describe_faults(bus),
+            notes=notes,
+        )
+
+    def _describe_faults(self, bus: MotorBus) -> str:
+        found = [self._fault_of(bus, name) for name in self.names]
+        return "; ".join(fault for fault in found if fault)
+
+    def _fault_of(self, bus: MotorBus, name: str) -> str:
+        motor = self.motors[name]
+        seen = self._seen[name]
+        fault = self._describe_fault(bus, name, motor.id, seen.error)
+        if fault:
+            return f"{fault} of {name}"
+        if self._is_outside(name):
+            return f"place outside the range of {name}"
+        return ""
+
+    def _is_outside(self, name: str) -> bool:
+        """Whether a motor was turned far over the end of its range, with torque or by hand."""
+        motor = self.motors[name]
+        far = 4 * SLACK
+        return not motor.range_min - far <= self._seen[name].reading <= motor.range_max + far
+
+    def _fit_goal(self, name: str, goal: int) -> int:
+        """A goal within the range. A motor far outside stays: it would go the long way round."""
+        motor = self.motors[name]
+        if self._is_outside(name):
+            return round(self._seen[name].reading) % STEPS_PER_TURN
+        return min(max(goal, motor.range_min), motor.range_max)
+
+    def _hold(self, bus: MotorBus, braking: bool) -> list[str]:
+        """Make each motor's goal where it stands, or where it can come to rest from its speed.
+
+        Returns the names of those that did not acknowledge it.
+        """
+        failed = []
+        for name, motor in self.motors.items():
+            seen = self._seen[name]
+            goal = seen.reading
+            if braking:
+                most = abs(self.form.acceleration / motor.scale)
+                goal += seen.speed * abs(seen.speed) / (2 * most)
+            try:
+                bus.write(motor.id, "goal_position", self._fit_goal(name, round(goal)))
+            except BusError:
+                failed.append(name)
+        return failed
+
+    def _set_torque(self, bus: MotorBus, on: int, names: list[str] | None = None) -> list[str]:
+        """Switch motors on or off; returns the names of those that did not acknowledge it."""
+        failed = []
+        for name in self.names if names is None else names:
+            try:
+                bus.write(self.motors[name].id, "torque_enable", on)
+            except BusError:
+                failed.append(name)
+        return failed
+
+    def _wait_for_rest(self, bus: MotorBus) -> None:
+        """Wait until no motor moves, at most 0.5 s."""
+        until = time.monotonic() + 0.5
+        while time.monotonic() < until:
+            time.sleep(0.02)
+            self._poll(bus, 0.0)
+            if max(abs(seen.speed) for seen in self._seen.values()) < 20:
+                return
+
+
+def _take_worst(notes: dict[str, float], more: Mapping[str, float]) -> None:
+    """Keep the largest of each note, the smallest voltage."""
+    for name, value in more.items():
+        known = notes.get(name, value)
+        notes[name] = min(known, value) if name == "voltage" else max(known, value)
+
+
+def _choose_calibration(form: ArmForm, named: str) -> ArmCalibration:
+    if named == BY_THE_BOOK:
+        return form.to_calibration()
+    if not named:
+        raise ConfigError(
+            f"{form.name} needs a calibration file: calibrate the arm, or convert LeRobot's file; "
+            f"calibration={BY_THE_BOOK} is for simulated arms"
+        )
+    found = load_calibration(Path(named).expanduser())
+    if set(found.motors) != set(form.motors):
+        raise ConfigError(
+            f"{named} has the motors {', '.join(found.motors)}; "
+            f"{form.name} has {', '.join(form.motors)}"
+        )
+    motors = {name: found.motors[name] for name in form.motors}
+    wrong = [name for name, motor in motors.items() if motor.id != form.motors[name].id]
+    if wrong:
+        raise ConfigError(f"{named}: the ids of {', '.join(wrong)} are not those of {form.name}")
+    return replace(found, motors=motors)
+
+
+def _make_limits(form: ArmForm, motors: Mapping[str, MotorCalibration]) -> Limits:
+    ranges = np.array([_inner_limits(motor) for motor in motors.values()])
+    gains = np.where([motor.gripper for motor in motors.values()], 1 / GRIPPER_GAIN, 1.0)
+    return Limits(
+        lower=ranges[:, 0],
+        upper=ranges[:, 1],
+        velocity=form.velocity * gains,
+        acceleration=form.acceleration * gains,
+        jerk=form.jerk * gains,
+    )
+
+
+def _inner_limits(motor: MotorCalibration) -> tuple[float, float]:
+    """The lowest and the highest position; away from the encoder's end where there are no stops."""
+    margin = 0
+    if motor.range_max - motor.range_min >= WHOLE_TURN:
+        margin = SLACK
+    ends = (
+        motor.to_position(motor.range_min + margin),
+        motor.to_position(motor.range_max - margin),
+    )
+    return min(ends), max(ends)
+
+
+def find_motors(arm: BusArm, bus: MotorBus) -> None:
+    """Raises DriverError where a motor is missing or doubled; it says what answers instead."""
+    heard = {name: bus.listen(motor.id) for name, motor in arm.motors.items()}
+    doubled = [name for name, what in heard.items() if what == "broken"]
+    missing = [name for name, what in heard.items() if what == "silent"]
+    if doubled and len(doubled) < len(heard):
+        name = doubled[0]
+        raise DriverError(
+            f"{arm.name}: what comes from id {arm.motors[name].id} ({name}) is broken, other ids "
+            f"are fine: two motors have this id, or its plug is loose. Connect one motor at a time "
+            f"to set the ids"
+        )
+    if len(missing) == len(heard):
+        raise DriverError(_explain_silence(arm, bus))
+    if missing:
+        known = {motor.id for motor in arm.motors.values()}
+        others = [id for id in range(1, 253) if id not in known]
+        strangers = [id for id in others if bus.listen(id, tries=1) == "whole"]
+        wanted = ", ".join(f"{name} (id {arm.motors[name].id})" for name in missing)
+        raise DriverError(
+            f"{arm.name}: no answer from {wanted}; other ids that answer: "
+            f"{', '.join(map(str, strangers)) or 'none'}. Set the ids, or check the cable behind "
+            f"the last motor that answers"
+        )
+
+
+def _explain_silence(arm: BusArm, bus: MotorBus) -> str:
+    first = next(iter(arm.motors.values())).id
+    used = bus.port.getBaudRate()
+    for baud in arm.bauds:
+        bus.port.set_baud(baud)
+        if bus.listen(first, tries=1) == "whole":
+            return (
+                f"{arm.name}: the motors answer at {baud} bits/s, not at {used}: "
+                f"connect with baud={baud}"
+            )
+    return (
+        f"{arm.name}: no motor answers on {arm.options.port}: is the motors' power on, and is it "
+        f"the right port?"
+    )
