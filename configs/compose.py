@@ -35,6 +35,7 @@ OUTPUT = {
     "evaluate": ("out", "video"),
     "demo": ("name",),
     "finetune": ("name",),
+    "serve": (),
 }
 """Verb -> the options that say where it writes."""
 ENVIRONMENT = "task.options."

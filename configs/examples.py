@@ -39,6 +39,7 @@ EXAMPLES = {
     "data": Example("hotstart data info {}", STORES, FETCH),
     "checkpoint": Example("hotstart checkpoint import pretrained_model fps=10 task=pusht"),
     "evaluate": Example("hotstart evaluate {}", RUNS, "hotstart demo"),
+    "serve": Example("hotstart serve {} port=8000", RUNS, "hotstart demo"),
     "compare": Example("hotstart compare {}", RESULTS, "hotstart demo", most=4),
     "data info": Example("hotstart data info {}", STORES, FETCH),
     "data verify": Example("hotstart data verify {}", STORES, FETCH),

@@ -202,6 +202,43 @@ class Evaluate:
 
 
 @dataclass
+class Serve:
+    """Serve a policy to robots on other machines, over websockets in openpi's message shape.
+
+    Clients: `hotstart_client.Client`, `hotstart.real_robot.remote.RemotePlanner`, openpi's own.
+
+      hotstart serve runs/push inference=rti port=8000
+    """
+
+    checkpoint: str = option(REQUIRED, "a checkpoint or a run", positional=True)
+    inference: Any = option(MISSING, "sampler: how a plan is initialised and updated")
+    host: str = option(
+        "127.0.0.1", "address to listen at; one that other machines reach asks for a token"
+    )
+    port: int = option(8000, "port to listen at; 0: a free one")
+    token_file: str = option(
+        "", "file that holds the token of the clients; empty: the variable HOTSTART_TOKEN"
+    )
+    clients: int = option(32, "clients at a time; each has an episode of its own")
+    batch: int = option(16, "clients that are planned for in one call of the network")
+    deadline_s: float = option(5.0, "longest time that a client may give an answer", "s")
+    max_age_s: float = option(
+        1.0, "age of an observation that is refused, where a client does not say another", "s"
+    )
+    message_mb: float | None = option(
+        None, "largest message; none: what the policy's observations take as float64", "MB"
+    )
+    executed: int | None = option(
+        None, "actions of each chunk to hand out instead of the checkpoint's own Ta", "ticks"
+    )
+    delay: int = option(0, "further actions to hand out, for a robot that plans ahead", "ticks")
+    device: str = option("cpu", "where the network runs: cpu or cuda")
+    precision: Literal["fp32", "bf16"] = option(
+        "fp32", "numbers of the denoiser's weights; bf16 (denoiser=mode) takes half the bytes"
+    )
+
+
+@dataclass
 class Finetune:
     """Tune a checkpoint with reinforcement learning in simulation, for the sampler it is run with.
 
@@ -457,6 +494,7 @@ VERBS: dict[str, Verb] = {
         },
     ),
     "evaluate": Verb("run a checkpoint in simulation and measure it", Evaluate, composed=True),
+    "serve": Verb("serve a checkpoint to robots on other machines", Serve, composed=True),
     "checkpoint": Verb(
         "import a policy that was trained elsewhere; fit what warm and anchored starts need",
         actions={"import": Import, "calibrate": Calibrate, "anchors": Anchors},
