@@ -1,0 +1,469 @@
+"""From timed actions to smooth targets: a path through the actions, and a follower of the path.
+
+The path is a cubic Hermite curve through the actions at their times. It may jump in velocity where
+a new plan begins, and ask for more than an arm can do. The follower aims, every period, at the
+path's state a little ahead, along a polynomial of degree 5 (position, velocity and acceleration at
+both ends; Flash and Hogan 1985), and goes one period along it. Where no such polynomial stays
+within the limits it goes by ruckig towards a velocity that catches up with the path (Berscheid and
+Kroeger 2021, "Jerk-limited real-time trajectory generation with arbitrary target states").
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ruckig import ControlInterface, InputParameter, Ruckig, RuckigError, Trajectory
+
+from ..control import splice
+from ..spec import ActionSpec, ConfigError, FloatArray, TimedActions
+from .driver import Limits
+
+LEAD_S = 0.04
+"""The follower aims at where the path will be after so long [s], or longer where it must catch up.
+
+Shorter follows corners more closely with more jerk. At 0.04 s a sine of 1 Hz within the limits is
+followed with a delay below 1 ms, see tests/real_robot/test_interpolation.py.
+"""
+LEAST_PERIODS = 3
+"""The lead is at least so many periods of the servo."""
+GROWTH, TRIES = 1.5, 6
+"""How the lead grows until the path can be reached in it, and how often: 0.04 s to 0.3 s."""
+SAMPLES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Shares of a lead at which the limits are looked at."""
+ROUNDING = 1e-9
+NEAR_S = 1e-4
+"""Two knots of a path lie at least so far apart [s]."""
+State = tuple[float, float, float]
+"""Position, velocity and acceleration of one number; also velocity, acceleration and jerk."""
+
+
+def nearest_rotation(vector: FloatArray, near: FloatArray) -> FloatArray:
+    """The rotation vector (3,) of the same rotation that lies nearest to `near` (3,)."""
+    angle = float(np.linalg.norm(vector))
+    if angle < 1e-9:
+        axis = near / max(float(np.linalg.norm(near)), 1e-9)
+    else:
+        axis = vector / angle
+    turns = np.rint((float(near @ axis) - angle) / (2 * math.pi))
+    return vector + 2 * math.pi * turns * axis
+
+
+def find_rotations(spec: ActionSpec) -> tuple[list[int], list[int]]:
+    """First numbers of the rotation vectors (three numbers each), and places of single angles.
+
+    Rotations in another form, six numbers of a matrix say, count as plain numbers.
+    """
+    vectors: list[int] = []
+    angles: list[int] = []
+    place = 0
+    while place < spec.width:
+        end = place
+        while end < spec.width and spec.dims[end].kind == "rotation":
+            end += 1
+        if end - place == 1:
+            angles.append(place)
+        elif (end - place) % 3 == 0:
+            vectors += range(place, end, 3)
+        place = max(end, place + 1)
+    return vectors, angles
+
+
+@dataclass(frozen=True)
+class Path:
+    """Positions and velocities at knots, and a cubic between each two; one list per number."""
+
+    times_s: list[float]
+    positions: list[list[float]]
+    velocities: list[list[float]]
+    steps: Sequence[bool]
+    """(A,): whether a number keeps a knot's value until the next knot: the discrete ones."""
+
+    def at(self, number: int, time_s: float) -> State:
+        """The state of one number of an action; it rests before and behind the path."""
+        place = bisect_right(self.times_s, time_s)
+        positions, velocities = self.positions[number], self.velocities[number]
+        if place == 0:
+            return positions[0], 0.0, 0.0
+        if place == len(self.times_s) or self.steps[number]:
+            return positions[place - 1], 0.0, 0.0
+        began_s = self.times_s[place - 1]
+        width_s = self.times_s[place] - began_s
+        share = (time_s - began_s) / width_s
+        jump = positions[place] - positions[place - 1]
+        first, second = velocities[place - 1] * width_s, velocities[place] * width_s
+        square = 3 * jump - 2 * first - second
+        cube = first + second - 2 * jump
+        position = positions[place - 1] + share * (first + share * (square + share * cube))
+        velocity = (first + share * (2 * square + share * 3 * cube)) / width_s
+        acceleration = (2 * square + 6 * share * cube) / (width_s * width_s)
+        return position, velocity, acceleration
+
+
+def find_velocities(times_s: FloatArray, positions: FloatArray) -> FloatArray:
+    """Velocities (n, A) at knots (n,) by Catmull and Rom, for uneven times; 0 at the last one.
+
+    At the first knot it is that of the first piece.
+    """
+    velocities = np.zeros_like(positions)
+    if len(times_s) < 2:
+        return velocities
+    widths = np.diff(times_s)[:, None]
+    slopes = np.diff(positions, axis=0) / widths
+    velocities[0] = slopes[0]
+    before, after = widths[:-1], widths[1:]
+    velocities[1:-1] = (slopes[:-1] * after + slopes[1:] * before) / (before + after)
+    return velocities
+
+
+class Reference:
+    """Where an arm should be at any time, by what it has been handed; it holds behind the last."""
+
+    def __init__(self, spec: ActionSpec, position: FloatArray, now_s: float) -> None:
+        """It rests at a position (A,)."""
+        self.spec = spec
+        self._steps = [dim.kind == "discrete" for dim in spec.dims]
+        self._vectors, self._angles = find_rotations(spec)
+        self.pending = TimedActions.none(spec.width)
+        """Handed over, as far as it was not late."""
+        self.rest(position, now_s)
+
+    def rest(self, position: FloatArray, now_s: float) -> None:
+        """Forget what is pending, and stay at a position (A,)."""
+        self.pending = TimedActions.none(self.spec.width)
+        rows = np.array(position, np.float64)[None]
+        self.path = Path([now_s], rows.T.tolist(), np.zeros_like(rows).T.tolist(), self._steps)
+
+    def at(self, time_s: float) -> tuple[FloatArray, FloatArray]:
+        """Position and velocity (A,) at a time."""
+        found = []
+        for number in range(self.spec.width):
+            found.append(self.path.at(number, time_s))
+        both = np.array(found)
+        return both[:, 0], both[:, 1]
+
+    def left(self, now_s: float) -> int:
+        """Pending actions that are meant for a time from now on."""
+        return int((self.pending.times_s >= now_s).sum())
+
+    def hand_over(self, chunk: TimedActions, now_s: float) -> int:
+        """Put a chunk in the place of what is pending, see `control.splice`.
+
+        From where the path is now it goes on to the chunk's first action that is not late; no other
+        one is used. Returns how many were late: meant for a time before now, and not handed over
+        before. Rotations become the equivalent that is nearest to the path.
+        """
+        position, velocity = self.at(now_s)
+        chunk = self._unwrap(chunk, position)
+        joined, dropped = splice(self.pending, chunk, now_s)
+        late = dropped
+        for time_s in chunk.times_s[:dropped]:
+            late -= bool((np.abs(self.pending.times_s - time_s) < NEAR_S).any())
+        if not self._is_known(joined):
+            self._begin(joined, position, velocity, now_s)
+        return late
+
+    def _is_known(self, joined: TimedActions) -> bool:
+        """Whether these are the newest of the actions that are pending already."""
+        known = len(self.pending) - len(joined)
+        return (
+            known >= 0
+            and np.array_equal(self.pending.times_s[known:], joined.times_s)
+            and np.array_equal(self.pending.actions[known:], joined.actions)
+        )
+
+    def _begin(
+        self, joined: TimedActions, position: FloatArray, velocity: FloatArray, now_s: float
+    ) -> None:
+        """A new path: from the present position and velocity (A,) through the actions."""
+        self.pending = joined
+        times_s, actions = joined.times_s, joined.actions
+        velocities = find_velocities(times_s, actions)
+        if len(times_s) == 0 or times_s[0] - now_s > NEAR_S:
+            times_s = np.concatenate(([now_s], times_s))
+            actions = np.concatenate((position[None], actions))
+            velocities = np.concatenate((velocity[None], velocities))
+        self.path = Path(times_s.tolist(), actions.T.tolist(), velocities.T.tolist(), self._steps)
+
+    def _unwrap(self, chunk: TimedActions, near: FloatArray) -> TimedActions:
+        """The chunk with every rotation next to the one before it, the first one next to `near`."""
+        if not self._vectors and not self._angles:
+            return chunk
+        actions = chunk.actions.copy()
+        for action in actions:
+            for place in self._vectors:
+                part = slice(place, place + 3)
+                action[part] = nearest_rotation(action[part], near[part])
+            for place in self._angles:
+                turns = np.rint((near[place] - action[place]) / (2 * math.pi))
+                action[place] += 2 * math.pi * turns
+            near = action
+        return TimedActions(chunk.times_s, actions)
+
+
+class _Axis:
+    """One number of an action: its state, and the ways to go on from there."""
+
+    def __init__(self, limits: Limits, number: int, period_s: float, lead_s: float) -> None:
+        self.state: State = (0.0, 0.0, 0.0)
+        self.lower, self.upper = float(limits.lower[number]), float(limits.upper[number])
+        self.most = (self.lower, self.upper)  # wider where the arm began outside
+        self.period_s, self.least_s = period_s, lead_s
+        self.lead_s = lead_s
+        self._full = float(limits.velocity[number]), float(limits.acceleration[number])
+        self._jerk = float(limits.jerk[number])
+        self._ruckig = Ruckig(1, period_s)
+        self._way, self._given = Trajectory(1), InputParameter(1)
+        self._given.control_interface = ControlInterface.Velocity
+        self.scale(1.0)
+
+    def scale(self, share: float) -> None:
+        """Use only a share of the velocity and the acceleration that are allowed."""
+        self.fastest, self.strongest = self._full[0] * share, self._full[1] * share
+        self._given.max_velocity = [self.fastest]
+        self._given.max_acceleration = [self.strongest]
+        self._given.max_jerk = [self._jerk]
+
+    def put(self, position: float, velocity: float) -> None:
+        """Begin anew at a position and a velocity."""
+        self.state = (position, velocity, 0.0)
+        self.most = (min(self.lower, position), max(self.upper, position))
+        self.lead_s = self.least_s
+
+    def follow(self, path: Path, number: int, now_s: float) -> None:
+        """Go one period towards the path."""
+        state = self._glide(path, number, now_s)
+        if state is None:
+            state = self._hurry(path, number, now_s)
+        if state is None or not self._can_stop(state):
+            self.slow_down()
+        else:
+            self.state = state
+
+    def slow_down(self) -> None:
+        """Go one period towards rest."""
+        if self._plan(self.state, 0.0):
+            self.state = self._read()
+
+    def _glide(self, path: Path, number: int, now_s: float) -> State | None:
+        """The state after a period on a polynomial that ends in the path's state at a lead.
+
+        The lead is the shortest of a few in which that stays within the limits; None: in none.
+        """
+        lead_s = max(self.least_s, self.lead_s - self.period_s)
+        for _ in range(TRIES):
+            goal = self._clip(path.at(number, now_s + lead_s))
+            way = _Quintic(self.state, goal, lead_s)
+            state = way.at(self.period_s)
+            if self._is_calm(way) and self._is_allowed(state):
+                self.lead_s = lead_s
+                return state
+            lead_s = lead_s * GROWTH
+        return None
+
+    def _hurry(self, path: Path, number: int, now_s: float) -> State | None:
+        """The state after a period on the way to a velocity, by ruckig; None: there is none.
+
+        The velocity is the path's and one that makes up for what lies between: in proportion to it,
+        and so low that half the acceleration brakes in time.
+        """
+        goal, along, _ = self._clip(path.at(number, now_s + self.period_s))
+        lag = goal - self.state[0] - self.state[1] * self.period_s
+        gain = 0.5 / (self.least_s + self.strongest / self._jerk)
+        extra = min(gain * abs(lag), math.sqrt(self.strongest * abs(lag)))
+        wanted = along + math.copysign(extra, lag)
+        if not self._plan(self.state, min(max(wanted, -self.fastest), self.fastest)):
+            return None
+        return self._read()
+
+    def _clip(self, goal: State) -> State:
+        """A state that the arm may be in: next to the wanted one."""
+        position, velocity, acceleration = goal
+        if not self.lower <= position <= self.upper:
+            return min(max(position, self.lower), self.upper), 0.0, 0.0
+        if abs(velocity) > self.fastest:
+            return position, math.copysign(self.fastest, velocity), 0.0
+        return position, velocity, min(max(acceleration, -self.strongest), self.strongest)
+
+    def _is_calm(self, way: _Quintic) -> bool:
+        """Whether a polynomial stays within the limits, as far as its samples tell."""
+        for share in SAMPLES:
+            velocity, acceleration, jerk = way.rates(share)
+            if (
+                abs(jerk) > self._jerk
+                or abs(acceleration) > self.strongest
+                or abs(velocity) > self.fastest
+            ):
+                return False
+        return True
+
+    def _is_allowed(self, state: State) -> bool:
+        """Whether a state is within the limits, and the next ones can be too."""
+        _, velocity, acceleration = state
+        change = abs(acceleration - self.state[2])
+        coming = velocity + acceleration * abs(acceleration) / (2 * self._jerk)
+        return (
+            change <= self._jerk * self.period_s
+            and abs(acceleration) <= self.strongest
+            and abs(velocity) <= self.fastest
+            and abs(coming) <= self.fastest
+        )
+
+    def _can_stop(self, state: State) -> bool:
+        """Whether the arm could come to rest within its range from this state on."""
+        position, velocity, acceleration = state
+        lower, upper = self.most
+        speed = abs(velocity) + acceleration * acceleration / (2 * self._jerk)
+        ramps_s = (abs(acceleration) + self.strongest) / self._jerk
+        reach = speed * (ramps_s + speed / self.strongest)
+        if lower <= position - reach and position + reach <= upper:
+            return True
+        if not self._plan(state, 0.0):
+            return False
+        extrema = self._way.position_extrema[0]
+        return lower - ROUNDING <= extrema.min and extrema.max <= upper + ROUNDING
+
+    def _plan(self, state: State, velocity: float) -> bool:
+        """Plan the fastest way from a state to a constant velocity; False where there is none."""
+        given = self._given
+        given.current_position, given.current_velocity = [state[0]], [state[1]]
+        given.current_acceleration, given.target_velocity = [state[2]], [velocity]
+        try:
+            self._ruckig.calculate(given, self._way)
+        except RuckigError:
+            return False
+        return True
+
+    def _read(self) -> State:
+        """The planned state after a period."""
+        position, velocity, acceleration = self._way.at_time(self.period_s)
+        return position[0], velocity[0], acceleration[0]
+
+
+class _Quintic:
+    """The polynomial of degree 5 from one state to another in a given time."""
+
+    def __init__(self, begin: State, end: State, width_s: float) -> None:
+        self.begin, self.width_s = begin, width_s
+        position, velocity, acceleration = begin
+        square = width_s * width_s
+        jump = end[0] - position - velocity * width_s - acceleration * square / 2
+        bend = (end[1] - velocity - acceleration * width_s) * width_s
+        turn = (end[2] - acceleration) * square / 2
+        self.third = 10 * jump - 4 * bend + turn
+        self.fourth = -15 * jump + 7 * bend - 2 * turn
+        self.fifth = 6 * jump - 3 * bend + turn
+
+    def rates(self, share: float) -> State:
+        """Velocity, acceleration and jerk after a share of the time."""
+        width_s, third = self.width_s, self.third
+        fourth, fifth = self.fourth * share, self.fifth * share * share
+        jerk = (6 * third + 24 * fourth + 60 * fifth) / width_s**3
+        bent = share * (6 * third + 12 * fourth + 20 * fifth) / width_s**2
+        gained = share * share * (3 * third + 4 * fourth + 5 * fifth) / width_s
+        _, velocity, acceleration = self.begin
+        gained += velocity + acceleration * share * width_s
+        return gained, acceleration + bent, jerk
+
+    def at(self, time_s: float) -> State:
+        """The state after a time."""
+        share = time_s / self.width_s
+        position, velocity, acceleration = self.begin
+        position += time_s * (velocity + acceleration * time_s / 2)
+        position += share**3 * (self.third + share * (self.fourth + share * self.fifth))
+        velocity, acceleration, _ = self.rates(share)
+        return position, velocity, acceleration
+
+
+class Follower:
+    """Targets that follow a reference within limits of position, velocity, acceleration and jerk.
+
+    Position, velocity and acceleration go on without a jump whatever the reference does. A path
+    within the limits is followed with a delay below 1 ms; one that is beyond them is caught up with
+    as soon as it lets itself be. Discrete numbers are passed on as they are.
+    """
+
+    def __init__(
+        self, spec: ActionSpec, limits: Limits, period_s: float, lead_s: float = LEAD_S
+    ) -> None:
+        """Raises ConfigError for limits that are not finite and above 0, or of another width."""
+        check_limits(spec, limits)
+        self.period_s = period_s
+        self._smooth: list[int] = []
+        self._axes: list[_Axis] = []
+        for number, dim in enumerate(spec.dims):
+            if dim.kind != "discrete":
+                self._smooth.append(number)
+                lead_s = max(lead_s, LEAST_PERIODS * period_s)
+                self._axes.append(_Axis(limits, number, period_s, lead_s))
+        self.position = np.zeros(spec.width)
+        self.velocity = np.zeros(spec.width)
+        self.acceleration = np.zeros(spec.width)
+
+    def put(self, position: FloatArray, velocity: FloatArray | None = None) -> None:
+        """Begin at a position (A,), at rest or with a velocity (A,)."""
+        self.position = np.array(position, np.float64)
+        if velocity is None:
+            velocity = np.zeros_like(self.position)
+        for number, axis in zip(self._smooth, self._axes, strict=True):
+            axis.put(float(position[number]), float(velocity[number]))
+        self._collect()
+
+    def scale(self, share: float) -> None:
+        """Use only a share of velocity and acceleration, for a soft start; it may only grow."""
+        for axis in self._axes:
+            axis.scale(share)
+
+    def restart(self) -> None:
+        """The reference has changed: look for the shortest way to it anew."""
+        for axis in self._axes:
+            axis.lead_s = axis.least_s
+
+    def follow(self, reference: Reference, now_s: float) -> FloatArray:
+        """The target (A,) for one period after `now_s`."""
+        path = reference.path
+        for number, axis in zip(self._smooth, self._axes, strict=True):
+            axis.follow(path, number, now_s)
+        for number, steps in enumerate(path.steps):
+            if steps:
+                self.position[number] = path.at(number, now_s + self.period_s)[0]
+        return self._collect()
+
+    def slow_down(self) -> FloatArray:
+        """The target (A,) one period on towards rest, as fast as the limits allow."""
+        for axis in self._axes:
+            axis.slow_down()
+        return self._collect()
+
+    def at_rest(self) -> bool:
+        """Whether nothing moves any more."""
+        return not np.abs(self.velocity).max(initial=0.0) > 1e-6
+
+    def _collect(self) -> FloatArray:
+        for number, axis in zip(self._smooth, self._axes, strict=True):
+            position, velocity, acceleration = axis.state
+            self.position[number] = position
+            self.velocity[number] = velocity
+            self.acceleration[number] = acceleration
+        return self.position.copy()
+
+
+def check_limits(spec: ActionSpec, limits: Limits) -> None:
+    """Raise ConfigError unless there is a finite limit above 0 for every number that is smooth."""
+    for name in ("lower", "upper", "velocity", "acceleration", "jerk"):
+        values = np.asarray(getattr(limits, name))
+        if values.shape != (spec.width,):
+            raise ConfigError(
+                f"limits.{name} has shape {values.shape}; an action has {spec.width} numbers"
+            )
+        for dim, value in zip(spec.dims, values.tolist(), strict=True):
+            rate = name not in ("lower", "upper")
+            if rate and dim.kind != "discrete" and not 0 < value < math.inf:
+                raise ConfigError(
+                    f"limits.{name} of {dim.name!r} is {value}; a finite number above 0 is wanted"
+                )
+    if not (np.asarray(limits.lower) <= np.asarray(limits.upper)).all():
+        raise ConfigError("limits.lower is above limits.upper; give the lower one first")
