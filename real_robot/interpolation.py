@@ -14,6 +14,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from ruckig import ControlInterface, InputParameter, Ruckig, RuckigError, Trajectory
@@ -37,8 +38,14 @@ SAMPLES = (0.0, 0.25, 0.5, 0.75, 1.0)
 ROUNDING = 1e-9
 NEAR_S = 1e-4
 """Two knots of a path lie at least so far apart [s]."""
-State = tuple[float, float, float]
-"""Position, velocity and acceleration of one number; also velocity, acceleration and jerk."""
+
+
+class State(NamedTuple):
+    """How one number of an action moves."""
+
+    position: float
+    velocity: float = 0.0
+    acceleration: float = 0.0
 
 
 def nearest_rotation(vector: FloatArray, near: FloatArray) -> FloatArray:
@@ -87,9 +94,9 @@ class Path:
         place = bisect_right(self.times_s, time_s)
         positions, velocities = self.positions[number], self.velocities[number]
         if place == 0:
-            return positions[0], 0.0, 0.0
+            return State(positions[0])
         if place == len(self.times_s) or self.steps[number]:
-            return positions[place - 1], 0.0, 0.0
+            return State(positions[place - 1])
         began_s = self.times_s[place - 1]
         width_s = self.times_s[place] - began_s
         share = (time_s - began_s) / width_s
@@ -100,7 +107,7 @@ class Path:
         position = positions[place - 1] + share * (first + share * (square + share * cube))
         velocity = (first + share * (2 * square + share * 3 * cube)) / width_s
         acceleration = (2 * square + 6 * share * cube) / (width_s * width_s)
-        return position, velocity, acceleration
+        return State(position, velocity, acceleration)
 
 
 def find_velocities(times_s: FloatArray, positions: FloatArray) -> FloatArray:
@@ -139,11 +146,11 @@ class Reference:
 
     def at(self, time_s: float) -> tuple[FloatArray, FloatArray]:
         """Position and velocity (A,) at a time."""
-        found = []
+        states = []
         for number in range(self.spec.width):
-            found.append(self.path.at(number, time_s))
-        both = np.array(found)
-        return both[:, 0], both[:, 1]
+            states.append(self.path.at(number, time_s))
+        found = np.array(states)
+        return found[:, 0], found[:, 1]
 
     def left(self, now_s: float) -> int:
         """Pending actions that are meant for a time from now on."""
@@ -208,7 +215,7 @@ class _Axis:
     """One number of an action: its state, and the ways to go on from there."""
 
     def __init__(self, limits: Limits, number: int, period_s: float, lead_s: float) -> None:
-        self.state: State = (0.0, 0.0, 0.0)
+        self.state = State(0.0)
         self.lower, self.upper = float(limits.lower[number]), float(limits.upper[number])
         self.most = (self.lower, self.upper)  # wider where the arm began outside
         self.period_s, self.least_s = period_s, lead_s
@@ -229,7 +236,7 @@ class _Axis:
 
     def put(self, position: float, velocity: float) -> None:
         """Begin anew at a position and a velocity."""
-        self.state = (position, velocity, 0.0)
+        self.state = State(position, velocity)
         self.most = (min(self.lower, position), max(self.upper, position))
         self.lead_s = self.least_s
 
@@ -270,56 +277,55 @@ class _Axis:
         The velocity is the path's and one that makes up for what lies between: in proportion to it,
         and so low that half the acceleration brakes in time.
         """
-        goal, along, _ = self._clip(path.at(number, now_s + self.period_s))
-        lag = goal - self.state[0] - self.state[1] * self.period_s
+        goal = self._clip(path.at(number, now_s + self.period_s))
+        lag = goal.position - self.state.position - self.state.velocity * self.period_s
         gain = 0.5 / (self.least_s + self.strongest / self._jerk)
         extra = min(gain * abs(lag), math.sqrt(self.strongest * abs(lag)))
-        wanted = along + math.copysign(extra, lag)
+        wanted = goal.velocity + math.copysign(extra, lag)
         if not self._plan(self.state, min(max(wanted, -self.fastest), self.fastest)):
             return None
         return self._read()
 
     def _clip(self, goal: State) -> State:
         """A state that the arm may be in: next to the wanted one."""
-        position, velocity, acceleration = goal
-        if not self.lower <= position <= self.upper:
-            return min(max(position, self.lower), self.upper), 0.0, 0.0
-        if abs(velocity) > self.fastest:
-            return position, math.copysign(self.fastest, velocity), 0.0
-        return position, velocity, min(max(acceleration, -self.strongest), self.strongest)
+        position = min(max(goal.position, self.lower), self.upper)
+        if position != goal.position:
+            return State(position)
+        if abs(goal.velocity) > self.fastest:
+            return State(position, math.copysign(self.fastest, goal.velocity))
+        acceleration = min(max(goal.acceleration, -self.strongest), self.strongest)
+        return State(position, goal.velocity, acceleration)
 
     def _is_calm(self, way: _Quintic) -> bool:
         """Whether a polynomial stays within the limits, as far as its samples tell."""
         for share in SAMPLES:
-            velocity, acceleration, jerk = way.rates(share)
+            rates = way.rates(share)
             if (
-                abs(jerk) > self._jerk
-                or abs(acceleration) > self.strongest
-                or abs(velocity) > self.fastest
+                abs(rates.jerk) > self._jerk
+                or abs(rates.acceleration) > self.strongest
+                or abs(rates.velocity) > self.fastest
             ):
                 return False
         return True
 
     def _is_allowed(self, state: State) -> bool:
         """Whether a state is within the limits, and the next ones can be too."""
-        _, velocity, acceleration = state
-        change = abs(acceleration - self.state[2])
-        coming = velocity + acceleration * abs(acceleration) / (2 * self._jerk)
+        change = abs(state.acceleration - self.state.acceleration)
+        gained = state.acceleration * abs(state.acceleration) / (2 * self._jerk)
         return (
             change <= self._jerk * self.period_s
-            and abs(acceleration) <= self.strongest
-            and abs(velocity) <= self.fastest
-            and abs(coming) <= self.fastest
+            and abs(state.acceleration) <= self.strongest
+            and abs(state.velocity) <= self.fastest
+            and abs(state.velocity + gained) <= self.fastest
         )
 
     def _can_stop(self, state: State) -> bool:
         """Whether the arm could come to rest within its range from this state on."""
-        position, velocity, acceleration = state
         lower, upper = self.most
-        speed = abs(velocity) + acceleration * acceleration / (2 * self._jerk)
-        ramps_s = (abs(acceleration) + self.strongest) / self._jerk
+        speed = abs(state.velocity) + state.acceleration**2 / (2 * self._jerk)
+        ramps_s = (abs(state.acceleration) + self.strongest) / self._jerk
         reach = speed * (ramps_s + speed / self.strongest)
-        if lower <= position - reach and position + reach <= upper:
+        if lower <= state.position - reach and state.position + reach <= upper:
             return True
         if not self._plan(state, 0.0):
             return False
@@ -329,8 +335,8 @@ class _Axis:
     def _plan(self, state: State, velocity: float) -> bool:
         """Plan the fastest way from a state to a constant velocity; False where there is none."""
         given = self._given
-        given.current_position, given.current_velocity = [state[0]], [state[1]]
-        given.current_acceleration, given.target_velocity = [state[2]], [velocity]
+        given.current_position, given.current_velocity = [state.position], [state.velocity]
+        given.current_acceleration, given.target_velocity = [state.acceleration], [velocity]
         try:
             self._ruckig.calculate(given, self._way)
         except RuckigError:
@@ -339,8 +345,14 @@ class _Axis:
 
     def _read(self) -> State:
         """The planned state after a period."""
-        position, velocity, acceleration = self._way.at_time(self.period_s)
-        return position[0], velocity[0], acceleration[0]
+        found = self._way.at_time(self.period_s)
+        return State(found[0][0], found[1][0], found[2][0])
+
+
+class _Rates(NamedTuple):
+    velocity: float
+    acceleration: float
+    jerk: float
 
 
 class _Quintic:
@@ -348,34 +360,32 @@ class _Quintic:
 
     def __init__(self, begin: State, end: State, width_s: float) -> None:
         self.begin, self.width_s = begin, width_s
-        position, velocity, acceleration = begin
-        square = width_s * width_s
-        jump = end[0] - position - velocity * width_s - acceleration * square / 2
-        bend = (end[1] - velocity - acceleration * width_s) * width_s
-        turn = (end[2] - acceleration) * square / 2
+        drift = begin.velocity + begin.acceleration * width_s / 2
+        jump = end.position - begin.position - drift * width_s
+        bend = (end.velocity - begin.velocity - begin.acceleration * width_s) * width_s
+        turn = (end.acceleration - begin.acceleration) * width_s * width_s / 2
         self.third = 10 * jump - 4 * bend + turn
         self.fourth = -15 * jump + 7 * bend - 2 * turn
         self.fifth = 6 * jump - 3 * bend + turn
 
-    def rates(self, share: float) -> State:
+    def rates(self, share: float) -> _Rates:
         """Velocity, acceleration and jerk after a share of the time."""
-        width_s, third = self.width_s, self.third
+        begin, width_s = self.begin, self.width_s
+        third = self.third
         fourth, fifth = self.fourth * share, self.fifth * share * share
         jerk = (6 * third + 24 * fourth + 60 * fifth) / width_s**3
         bent = share * (6 * third + 12 * fourth + 20 * fifth) / width_s**2
         gained = share * share * (3 * third + 4 * fourth + 5 * fifth) / width_s
-        _, velocity, acceleration = self.begin
-        gained += velocity + acceleration * share * width_s
-        return gained, acceleration + bent, jerk
+        velocity = begin.velocity + begin.acceleration * share * width_s + gained
+        return _Rates(velocity, begin.acceleration + bent, jerk)
 
     def at(self, time_s: float) -> State:
         """The state after a time."""
-        share = time_s / self.width_s
-        position, velocity, acceleration = self.begin
-        position += time_s * (velocity + acceleration * time_s / 2)
+        begin, share = self.begin, time_s / self.width_s
+        position = begin.position + time_s * (begin.velocity + begin.acceleration * time_s / 2)
         position += share**3 * (self.third + share * (self.fourth + share * self.fifth))
-        velocity, acceleration, _ = self.rates(share)
-        return position, velocity, acceleration
+        rates = self.rates(share)
+        return State(position, rates.velocity, rates.acceleration)
 
 
 class Follower:
@@ -444,10 +454,9 @@ class Follower:
 
     def _collect(self) -> FloatArray:
         for number, axis in zip(self._smooth, self._axes, strict=True):
-            position, velocity, acceleration = axis.state
-            self.position[number] = position
-            self.velocity[number] = velocity
-            self.acceleration[number] = acceleration
+            self.position[number] = axis.state.position
+            self.velocity[number] = axis.state.velocity
+            self.acceleration[number] = axis.state.acceleration
         return self.position.copy()
 
 

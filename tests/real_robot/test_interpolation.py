@@ -52,7 +52,7 @@ def test_a_path_goes_through_its_actions_at_their_times():
 
 def test_velocities_are_exact_on_a_parabola_of_uneven_times():
     times_s = np.array([0.0, 0.1, 0.25, 0.3, 0.5])
-    found = find_velocities(times_s, (times_s**2)[:, None])
+    found = find_velocities(times_s, np.square(times_s)[:, None])
     np.testing.assert_allclose(found[1:-1, 0], 2 * times_s[1:-1])
     assert found[-1] == 0
 
