@@ -1,0 +1,474 @@
+"""Arms of Universal Robots (UR5e) over `ur_rtde`: joint angles or tool poses as targets.
+
+The vendor's client lives in a process of its own, see `ur_link`; this side never waits for it
+without a limit. What stops the arm when software dies, in order: the driver's process dies, and the
+link stops the arm at once; the link dies or falls silent, and the controller ends the program after
+`watchdog_s` without a command and slows the arm down.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from typing import Any, Literal
+
+import numpy as np
+
+from ...spec import ActionDim, ActionSpec, ConfigError, FloatArray, Limits, ObsKey, ObsSpec, unknown
+from ..driver import ArmState, DriverError
+from .ur_dashboard import Dashboard
+from .ur_link import LinkOptions, Reading
+
+RTDE_PORT = 30004
+JOINTS = ("shoulder_pan", "shoulder_lift", "elbow", "wrist_1", "wrist_2", "wrist_3")
+TOOL = ("x", "y", "z", "rx", "ry", "rz")
+RUNNING = 7
+CONNECT_S = 15.0
+POWER_S = 60.0
+"""Powering on and releasing the brakes takes a UR5e some 20 s."""
+ANSWER_S = 0.3
+STOP_S = 1.5
+UNLOCK_S = 8.0
+"""A protective stop can be unlocked 5 s after it came."""
+SILENCE_S = 0.5
+SLICE_S = 0.02
+
+MOST = {
+    "joints": {"velocity": 3.14, "acceleration": 15.0, "jerk": 300.0},
+    "tool": {"velocity": 1.0, "acceleration": 5.0, "jerk": 100.0},
+}
+"""What `velocity` and the others may be set to, in rad or m per s, s^2 and s^3."""
+USUAL = {
+    "joints": {"velocity": 1.0, "acceleration": 4.0, "jerk": 40.0},
+    "tool": {"velocity": 0.25, "acceleration": 1.0, "jerk": 10.0},
+}
+"""What they are unless set."""
+TURN_PER_M = 3.0
+"""The tool may turn by so many rad/s per m/s of its speed limit."""
+JOINT_RANGE = np.array([2 * np.pi, 2 * np.pi, np.pi, 2 * np.pi, 2 * np.pi, 2 * np.pi])
+REACH_M = 0.95
+FAULTS = (
+    (1 << 5 | 1 << 6 | 1 << 7, "emergency stop"),
+    (1 << 2, "protective stop"),
+    (1 << 4, "safeguard stop"),
+    (1 << 8, "violation of the safety limits"),
+    (1 << 9, "fault of the safety system"),
+)
+"""Bits of the controller's safety status, the gravest first."""
+REMEDIES = {
+    "PROTECTIVE_STOP": "look at the cause, then press Unlock on the pendant, or let it `recover`",
+    "ROBOT_EMERGENCY_STOP": "turn the red button of the pendant until it springs out, then press "
+    "the round button at the lower left, ON and START",
+    "SYSTEM_EMERGENCY_STOP": "release the emergency stop of the cell, then press the round button "
+    "at the lower left of the pendant, ON and START",
+    "SAFEGUARD_STOP": "close the cell's door or leave its light curtain, then press Reset",
+    "RECOVERY": "drive the joints back into their limits on the pendant, under Move",
+}
+"""What to do about a safety status of the dashboard."""
+
+
+class UR:
+    """A UR5e whose joints (`mode="joints"`) or tool (`mode="tool"`) follow absolute targets.
+
+    `host`: its address. `servo_hz`: how often it is commanded, at most 500. `lookahead_s` (0.03 to
+    0.2) and `gain` (100 to 2000) are those of the vendor's servoj: longer and lower are smoother.
+    `velocity`, `acceleration`, `jerk`: limits of the joints [rad], or of the tool [m and rad].
+    `watchdog_s`: see the module. `power_on`: whether `connect` may switch it on and release its
+    brakes. `payload_kg`, `payload_center_m`: what hangs at the flange; none: as the pendant says.
+
+    Raises ConfigError for an option that is out of range.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        mode: Literal["joints", "tool"] = "joints",
+        servo_hz: float = 125.0,
+        velocity: float | None = None,
+        acceleration: float | None = None,
+        jerk: float | None = None,
+        lookahead_s: float = 0.1,
+        gain: float = 300.0,
+        watchdog_s: float = 0.1,
+        power_on: bool = False,
+        payload_kg: float | None = None,
+        payload_center_m: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        silence_s: float = SILENCE_S,
+    ) -> None:
+        _check("servo_hz", servo_hz, 10.0, 500.0)
+        _check("lookahead_s", lookahead_s, 0.03, 0.2)
+        _check("gain", gain, 100.0, 2000.0)
+        _check("watchdog_s", watchdog_s, 2.0 / servo_hz, 1.0)
+        if mode not in USUAL:
+            raise ConfigError(unknown("mode", mode, list(USUAL)))
+        if payload_kg is not None:
+            _check("payload_kg", payload_kg, 0.0, 5.0)
+        self.name = "ur5e"
+        self.host = host
+        self.mode = mode
+        self.servo_hz = servo_hz
+        self.watchdog_s: float | None = watchdog_s
+        self.silence_s = silence_s
+        self.power_on = power_on
+        self.action_spec = _make_action_spec(mode)
+        self.obs_spec = ObsSpec({"joints": ObsKey((6,)), "tool": ObsKey((6,))})
+        self.limits = _make_limits(mode, velocity, acceleration, jerk)
+        self._options = LinkOptions(
+            host,
+            servo_hz,
+            mode == "tool",
+            lookahead_s,
+            gain,
+            watchdog_s,
+            payload_kg,
+            payload_center_m,
+        )
+        self._link: _LinkProcess | None = None
+        self._untold = ""  # why a stop has not reached the arm
+        self._turn = np.zeros(3)
+
+    def connect(self) -> None:
+        """See `Driver`. Refuses an arm in local control, without power or with a stop in force."""
+        if importlib.util.find_spec("rtde_control") is None:
+            raise ConfigError('ur_rtde is not installed: pip install "hotstart[ur]"')
+        self.close()
+        with Dashboard(self.host) as dashboard:
+            self._check_control(dashboard)
+            self._check_safety(dashboard)
+            self._check_power(dashboard)
+        self._open_link()
+
+    def _open_link(self) -> None:
+        self._link = _LinkProcess(self._options)
+        wrong = self._link.wait_until_ready(CONNECT_S)
+        if wrong:
+            self._drop_link()
+            raise DriverError(f"ur_rtde cannot connect to {self.host}: {wrong}")
+
+    def _check_control(self, dashboard: Dashboard) -> None:
+        if "true" not in dashboard.ask("is in remote control").lower():
+            raise DriverError(
+                f"the arm at {self.host} is in local control: press Local at the upper right of "
+                "the pendant and choose Remote Control; it has to be enabled once under Settings, "
+                "System, Remote Control"
+            )
+
+    def _check_safety(self, dashboard: Dashboard) -> None:
+        status = dashboard.ask_word("safetystatus")
+        if status not in ("NORMAL", "REDUCED"):
+            remedy = REMEDIES.get(status, "see what the pendant says")
+            raise DriverError(f"the arm at {self.host} is in {status}: {remedy}")
+
+    def _check_power(self, dashboard: Dashboard) -> None:
+        mode = dashboard.ask_word("robotmode")
+        if mode == "RUNNING":
+            return
+        if not self.power_on:
+            raise DriverError(
+                f"the arm at {self.host} is not ready (robot mode {mode}): press the round button "
+                "at the lower left of the pendant, then ON and START; or set power_on=true"
+            )
+        limit = time.monotonic() + POWER_S
+        if mode != "IDLE":
+            dashboard.ask("power on")
+            self._wait_for_mode(dashboard, "IDLE", limit)
+        dashboard.ask("brake release")
+        self._wait_for_mode(dashboard, "RUNNING", limit)
+
+    def _wait_for_mode(self, dashboard: Dashboard, wanted: str, limit: float) -> None:
+        while True:
+            mode = dashboard.ask_word("robotmode")
+            if mode == wanted:
+                return
+            if time.monotonic() > limit:
+                raise DriverError(
+                    f"the arm at {self.host} stays in robot mode {mode}, {wanted} was awaited: "
+                    "see what the pendant says"
+                )
+            time.sleep(0.1)
+
+    def read(self) -> ArmState:
+        """See `Driver`: within 0.3 s. Raises DriverError where the arm has told nothing for
+        `silence_s`, or the connection is lost.
+        """
+        reading = Reading(*self._ask("read", ANSWER_S))
+        if not reading.connected:
+            raise DriverError(f"the connection to {self.host}:{RTDE_PORT} is lost: `recover`")
+        silent = time.monotonic() - reading.made_s
+        if silent > self.silence_s:
+            raise DriverError(
+                f"{self.host}:{RTDE_PORT} has told nothing for {silent:.2f} s: is the cable in, "
+                "and is the controller up?"
+            )
+        return self._make_state(reading)
+
+    def _make_state(self, reading: Reading) -> ArmState:
+        joints = np.array(reading.joints)
+        tool = self._unwrap(np.array(reading.tool))
+        positions = joints
+        velocities = np.array(reading.joint_speeds)
+        if self.mode == "tool":
+            positions = tool
+            velocities = np.array(reading.tool_speeds)
+        observation = {"joints": joints.astype(np.float32), "tool": tool.astype(np.float32)}
+        return ArmState(
+            reading.made_s,
+            positions,
+            velocities,
+            observation,
+            _name_fault(reading),
+            _list_notes(reading),
+        )
+
+    def _unwrap(self, tool: FloatArray) -> FloatArray:
+        """The same pose (6,), with the rotation vector that is nearest to the last one.
+
+        A tool that points downwards is turned by about pi, where the vector changes its sign.
+        """
+        turn = nearest_turn(tool[3:], self._turn)
+        self._turn = turn
+        return np.concatenate([tool[:3], turn])
+
+    def command(self, target: FloatArray) -> None:
+        """See `Driver`: servoj or servol over one period; a kick of the watchdog too."""
+        self._get_link().send("servo", np.asarray(target, np.float64).tolist())
+
+    def stop(self) -> None:
+        """See `Driver`: servoStop and stopJ; where the client fails, the dashboard ends the
+        program. Ends within some 4 s in any case, and raises DriverError where the arm could not
+        be told: its watchdog then stops it.
+        """
+        link = self._link
+        if link is not None:
+            try:
+                self._untold = link.ask("stop", STOP_S)
+            except DriverError as error:
+                self._untold = str(error)
+            if self._untold:
+                self._drop_link()
+        if self._untold:
+            self._stop_from_dashboard()
+
+    def _stop_from_dashboard(self) -> None:
+        try:
+            with Dashboard(self.host) as dashboard:
+                dashboard.ask("stop")
+        except DriverError as error:
+            raise DriverError(
+                f"the arm at {self.host} could not be told to stop ({self._untold}; {error}): its "
+                f"watchdog stops it within {self.watchdog_s} s; press the emergency stop if it "
+                "moves on"
+            ) from error
+        self._untold = ""
+
+    def recover(self) -> None:
+        """See `Driver`: unlocks a protective stop, powers on after an emergency stop where
+        `power_on` allows it, and starts the control program again, over a new connection if the
+        old one is lost.
+        """
+        with Dashboard(self.host) as dashboard:
+            if dashboard.ask_word("safetystatus") == "PROTECTIVE_STOP":
+                self._unlock(dashboard)
+            self._check_control(dashboard)
+            self._check_safety(dashboard)
+            self._check_power(dashboard)
+        try:
+            wrong = self._ask("rearm", CONNECT_S)
+        except DriverError:
+            self._drop_link()
+            self._open_link()
+            return
+        if wrong:
+            raise DriverError(f"the arm at {self.host} does not recover: {wrong}")
+
+    def _unlock(self, dashboard: Dashboard) -> None:
+        dashboard.ask("close safety popup")
+        limit = time.monotonic() + UNLOCK_S
+        while True:
+            said = dashboard.ask("unlock protective stop")
+            if dashboard.ask_word("safetystatus") != "PROTECTIVE_STOP":
+                return
+            if time.monotonic() > limit:
+                raise DriverError(f"the protective stop of {self.host} stays locked: {said}")
+            time.sleep(0.1)
+
+    def close(self) -> None:
+        """See `Driver`."""
+        link = self._link
+        if link is not None:
+            self._link = None
+            link.close()
+
+    def _get_link(self) -> _LinkProcess:
+        if self._link is None:
+            raise DriverError(f"there is no connection to the arm at {self.host}: `connect` first")
+        return self._link
+
+    def _ask(self, kind: str, timeout_s: float) -> Any:
+        return self._get_link().ask(kind, timeout_s)
+
+    def _drop_link(self) -> None:
+        link = self._link
+        self._link = None
+        if link is not None:
+            link.kill()
+
+
+class _LinkProcess:
+    """The process of `ur_link`, and the pipe to it. Any thread may ask."""
+
+    def __init__(self, options: LinkOptions) -> None:
+        self._where = f"{options.host}:{RTDE_PORT}"
+        ours, theirs = socket.socketpair()
+        words = [sys.executable, "-m", f"{__package__}.ur_link"]
+        self._process = subprocess.Popen(
+            [*words, str(theirs.fileno()), options.to_word()],
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for the controller, which stops the arm by itself
+        )
+        theirs.close()
+        self._pipe = Connection(ours.detach())
+        self._sending = threading.Lock()
+        self._receiving = threading.Lock()
+        self._answers: dict[int, Any] = {}
+        self._number = 0
+
+    def wait_until_ready(self, timeout_s: float) -> str:
+        """What went wrong until then, or nothing."""
+        try:
+            return self._await(0, timeout_s)
+        except DriverError as error:
+            return str(error)
+
+    def send(self, kind: str, content: Any = None) -> int:
+        """Send a message, and say its number; raises DriverError where the process has ended."""
+        with self._sending:
+            self._number += 1
+            number = self._number
+            try:
+                if not select.select([], [self._pipe], [], 0)[1]:
+                    raise self._make_error("takes no more messages")
+                self._pipe.send((number, kind, content))
+            except OSError as error:
+                raise self._make_error("has ended") from error
+        return number
+
+    def ask(self, kind: str, timeout_s: float) -> Any:
+        """Its answer; raises DriverError where none comes in time."""
+        return self._await(self.send(kind), timeout_s)
+
+    def _await(self, number: int, timeout_s: float) -> Any:
+        limit = time.monotonic() + timeout_s
+        while True:
+            with self._receiving:
+                if number in self._answers:
+                    return self._answers.pop(number)
+                left = limit - time.monotonic()
+                if left <= 0:
+                    raise self._make_error(
+                        f"has not answered for {timeout_s} s, as when the controller is silent"
+                    )
+                self._receive(min(left, SLICE_S))
+
+    def _receive(self, timeout_s: float) -> None:
+        """Put an answer that comes within this time to the others."""
+        try:
+            if self._pipe.poll(timeout_s):
+                number, content = self._pipe.recv()
+                self._answers[number] = content
+        except (EOFError, OSError) as error:
+            raise self._make_error("has ended") from error
+
+    def _make_error(self, what: str) -> DriverError:
+        return DriverError(f"the client of {self._where} {what}")
+
+    def close(self) -> None:
+        """Let it end the control program and itself."""
+        try:
+            self.send("close")
+            self._process.wait(2.0)
+        except (DriverError, subprocess.TimeoutExpired):
+            pass
+        self.kill()
+
+    def kill(self) -> None:
+        """End it, whatever it does."""
+        self._process.kill()
+        self._process.wait()
+        self._pipe.close()
+
+
+def nearest_turn(turn: FloatArray, near: FloatArray) -> FloatArray:
+    """The rotation vector (3,) [rad] of the same rotation that is nearest to another one."""
+    angle = float(np.linalg.norm(turn))
+    if angle < 1e-6:
+        return turn
+    axis = turn / angle
+    rounds = round((float(axis @ near) - angle) / (2 * np.pi))
+    return axis * (angle + 2 * np.pi * rounds)
+
+
+def _check(name: str, value: float, low: float, high: float) -> None:
+    if not (math.isfinite(value) and low <= value <= high):
+        raise ConfigError(f"{name} is {value}; {low:g} to {high:g} are possible")
+
+
+def _make_action_spec(mode: str) -> ActionSpec:
+    if mode == "joints":
+        return ActionSpec(tuple(ActionDim(name, "rad") for name in JOINTS))
+    units = ("m", "m", "m", "rad", "rad", "rad")
+    return ActionSpec(tuple(ActionDim(*pair) for pair in zip(TOOL, units, strict=True)))
+
+
+def _make_limits(
+    mode: str, velocity: float | None, acceleration: float | None, jerk: float | None
+) -> Limits:
+    """A third of the joints' speed, or 0.25 m/s of the tool, unless options say otherwise."""
+    chosen: dict[str, float] = {}
+    given = {"velocity": velocity, "acceleration": acceleration, "jerk": jerk}
+    for name, value in given.items():
+        most = MOST[mode][name]
+        if value is None:
+            value = USUAL[mode][name]
+        _check(name, value, 0.001, most)
+        chosen[name] = value
+    scale = np.ones(6)
+    high = JOINT_RANGE
+    if mode == "tool":
+        scale[3:] = TURN_PER_M
+        high = np.array([REACH_M, REACH_M, 1.1, 2 * np.pi, 2 * np.pi, 2 * np.pi])
+    rates = [chosen[name] * scale for name in ("velocity", "acceleration", "jerk")]
+    return Limits(-high, high, rates[0], rates[1], rates[2])
+
+
+def _name_fault(reading: Reading) -> str:
+    """What keeps the arm from moving, or nothing."""
+    for bits, name in FAULTS:
+        if reading.safety_bits & bits:
+            return name
+    if reading.robot_mode != RUNNING:
+        return f"no power, or brakes on (robot mode {reading.robot_mode})"
+    if not reading.running:
+        return "the control program has ended: by its watchdog, by hand, or by a lost connection"
+    return ""
+
+
+def _list_notes(reading: Reading) -> Mapping[str, float]:
+    notes = {"speed_scaling": reading.speed_scaling}
+    for name, current, warmth in zip(JOINTS, reading.currents, reading.temperatures, strict=True):
+        notes[f"current_{name}"] = current
+        notes[f"temperature_{name}"] = warmth
+    return notes

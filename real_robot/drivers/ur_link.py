@@ -1,0 +1,282 @@
+"""The process that holds `ur_rtde`, the vendor's client, for the driver in `ur`.
+
+The client keeps Python's lock while it connects, waits without a limit for a controller that has
+fallen silent, and reconnects by itself, with a new program and without its watchdog. So it lives
+apart: the driver asks with a time limit, and ends this process where it does not answer. When the
+driver's process dies, this one stops the arm and ends.
+
+Messages are pickled tuples over a pipe between the two processes, which are of one program.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+from ...system.lifelines import end_with
+
+VARIABLES = [
+    "timestamp",
+    "actual_q",
+    "actual_qd",
+    "actual_TCP_pose",
+    "actual_TCP_speed",
+    "actual_current",
+    "joint_temperatures",
+    "robot_mode",
+    "safety_status_bits",
+    "speed_scaling",
+]
+"""What the controller is asked to tell: no more than the driver reads."""
+STOP_TOOL = 10.0
+STOP_JOINTS = 5.0
+KICKS = 4
+"""Kicks per time of the watchdog while nothing is commanded."""
+MEMORY_S = 10.0
+
+
+@dataclass(frozen=True)
+class LinkOptions:
+    """What the process needs to know."""
+
+    host: str
+    servo_hz: float
+    tool: bool
+    lookahead_s: float
+    gain: float
+    watchdog_s: float
+    payload_kg: float | None
+    payload_center_m: Sequence[float]
+
+    def to_word(self) -> str:
+        """For the command line."""
+        return json.dumps(asdict(self))
+
+
+class Reading(NamedTuple):
+    """The newest state that the controller told."""
+
+    made_s: float
+    joints: list[float]
+    joint_speeds: list[float]
+    tool: list[float]
+    tool_speeds: list[float]
+    currents: list[float]
+    temperatures: list[float]
+    robot_mode: int
+    safety_bits: int
+    speed_scaling: float
+    running: bool
+    """Whether the control program runs on the controller, and is the one that has the watchdog."""
+    connected: bool
+
+
+class ClockMap:
+    """The controller's clock on ours, by the packets that took the shortest way.
+
+    A packet is read at `now`, and was made at its stamp by the controller's clock. The difference
+    of the two is the clocks' offset plus a delay that is never negative, so the least difference of
+    the last 10 to 20 s is taken for the offset; a drift of 50 millionths makes 1 ms of that.
+    """
+
+    def __init__(self) -> None:
+        self._least = float("inf")
+        self._least_before = float("inf")
+        self._since = float("-inf")
+
+    def convert(self, stamp: float, now: float) -> float:
+        """When a packet was made, on our clock; call it once per packet."""
+        if now - self._since > MEMORY_S:
+            self._least_before = self._least
+            self._least = float("inf")
+            self._since = now
+        self._least = min(self._least, now - stamp)
+        return stamp + min(self._least, self._least_before)
+
+
+class Link:
+    """The vendor's client, connected."""
+
+    def __init__(self, options: LinkOptions) -> None:
+        from rtde_control import RTDEControlInterface
+        from rtde_receive import RTDEReceiveInterface
+
+        self._options = options
+        self._receive = RTDEReceiveInterface(options.host, options.servo_hz, VARIABLES)
+        self._control = RTDEControlInterface(options.host, options.servo_hz)
+        self._clock = ClockMap()
+        self._stamp = float("nan")
+        self._made_s = 0.0
+        self._kicked_s = 0.0
+        self.kick_s = options.watchdog_s / KICKS
+        self.servoing = False
+        if options.payload_kg is not None:
+            self._control.setPayload(options.payload_kg, list(options.payload_center_m))
+        self.arm()
+
+    def arm(self) -> None:
+        """Set the watchdog of the program that runs, and leave a mark by which to know it.
+
+        The mark is the number of asynchronous operations, which a new program counts from 0: the
+        client restarts a lost program by itself, then without a watchdog.
+        """
+        self._control.stopJ(STOP_JOINTS, True)
+        if not self._control.setWatchdog(1.0 / self._options.watchdog_s):
+            raise RuntimeError("the controller does not take the watchdog")
+
+    def rearm(self) -> str:
+        """Upload the program anew; what went wrong, or nothing.
+
+        The last target still stands in the controller's registers, where the new program would find
+        and follow it: a kick clears the command.
+        """
+        self.servoing = False
+        self._control.kickWatchdog()
+        self._control.reuploadScript()
+        limit = time.monotonic() + 3.0
+        while not self._control.isProgramRunning():
+            if time.monotonic() > limit:
+                return "the control program does not start"
+            time.sleep(0.01)
+        self.arm()
+        return ""
+
+    def servo(self, target: Sequence[float]) -> None:
+        """Hand the controller a target. That is a kick of its watchdog too: it writes the register
+        that is watched. `kickWatchdog` would write it a second time, and so erase the command.
+        """
+        options = self._options
+        period = 1.0 / options.servo_hz
+        self.servoing = True
+        if options.tool:
+            self._control.servoL(target, 0.0, 0.0, period, options.lookahead_s, options.gain)
+        else:
+            self._control.servoJ(target, 0.0, 0.0, period, options.lookahead_s, options.gain)
+
+    def idle(self) -> None:
+        """Nothing is commanded, nothing moves: keep the watchdog content."""
+        now = time.monotonic()
+        if not self.servoing and now - self._kicked_s > self.kick_s:
+            self._kicked_s = now
+            self._control.kickWatchdog()
+
+    def stop(self) -> str:
+        """Slow down to rest; why the controller did not take that, or nothing.
+
+        A program that has ended, or a stop of the safety system, needs nothing: the arm stops then.
+        """
+        self.servoing = False
+        if not self._is_connected():
+            return "the connection is lost"
+        if not self._control.isProgramRunning() or self._control.servoStop(STOP_TOOL):
+            self._control.stopJ(STOP_JOINTS)
+            return ""
+        if self._receive.isProtectiveStopped() or self._receive.isEmergencyStopped():
+            return ""
+        return "servoStop was refused"
+
+    def _is_connected(self) -> bool:
+        return self._receive.isConnected() and self._control.isConnected()
+
+    def read(self) -> tuple[Any, ...]:
+        """The newest state: the fields of a `Reading`."""
+        receive = self._receive
+        self._note_time()
+        return (
+            self._made_s,
+            receive.getActualQ(),
+            receive.getActualQd(),
+            receive.getActualTCPPose(),
+            receive.getActualTCPSpeed(),
+            receive.getActualCurrent(),
+            receive.getJointTemperatures(),
+            receive.getRobotMode(),
+            receive.getSafetyStatusBits(),
+            receive.getSpeedScaling(),
+            self._is_armed(),
+            self._is_connected(),
+        )
+
+    def _note_time(self) -> None:
+        stamp = self._receive.getTimestamp()
+        if stamp != self._stamp:
+            self._stamp = stamp
+            self._made_s = self._clock.convert(stamp, time.monotonic())
+
+    def _is_armed(self) -> bool:
+        if not self._control.isProgramRunning():
+            return False
+        return self._control.getAsyncOperationProgressEx().operationId() > 0
+
+    def end(self) -> None:
+        """End the program on the controller."""
+        self.stop()
+        self._control.stopScript()
+
+
+def serve(link: Link, pipe: Connection) -> None:
+    """Do what the driver asks until it closes or dies."""
+    answers = {"read": link.read, "stop": link.stop, "rearm": link.rearm}
+    while True:
+        link.idle()
+        if not pipe.poll(link.kick_s):
+            continue
+        try:
+            messages = take_all(pipe)
+        except (EOFError, OSError):
+            link.stop()
+            return
+        for number, kind, content in drop_overtaken(messages):
+            if kind == "servo":
+                link.servo(content)
+            elif kind == "close":
+                link.end()
+                return
+            else:
+                pipe.send((number, answers[kind]()))
+
+
+def take_all(pipe: Connection) -> list[tuple[int, str, Any]]:
+    """Every message that waits."""
+    messages = [pipe.recv()]
+    while pipe.poll(0):
+        messages.append(pipe.recv())
+    return messages
+
+
+def drop_overtaken(messages: Sequence[tuple[int, str, Any]]) -> list[tuple[int, str, Any]]:
+    """Without the targets that a newer target or a stop has overtaken."""
+    kept: list[tuple[int, str, Any]] = []
+    overtaken = False
+    for message in reversed(messages):
+        if message[1] == "servo" and overtaken:
+            continue
+        overtaken = overtaken or message[1] in ("servo", "stop", "close")
+        kept.append(message)
+    return kept[::-1]
+
+
+def main(words: Sequence[str]) -> None:
+    """Connect, say how that went, and serve; ends without the client's destructors, which wait."""
+    descriptor = int(words[0])
+    pipe = Connection(descriptor)
+    end_with(descriptor)
+    options = LinkOptions(**json.loads(words[1]))
+    try:
+        link = Link(options)
+    except Exception as error:  # whatever the client throws
+        pipe.send((0, f"{type(error).__name__}: {error}"))
+        os._exit(1)
+    pipe.send((0, ""))
+    serve(link, pipe)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

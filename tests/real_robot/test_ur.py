@@ -1,0 +1,289 @@
+"""The driver of a UR5e and the vendor's client against a simulated controller at the wire."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from hotstart.real_robot.driver import DriverError
+from hotstart.real_robot.drivers.ur import UR, nearest_turn
+from hotstart.real_robot.drivers.ur_link import ClockMap, drop_overtaken
+from hotstart.real_robot.sim.ur_controller import ControllerOptions
+from hotstart.real_robot.sim.ur_kinematics import HOME, KinematicArm
+from hotstart.real_robot.sim.ur_server import Ports, UrServer
+from hotstart.spec import ConfigError
+
+rtde_control = pytest.importorskip("rtde_control")
+ADDRESS = f"127.18.{os.getpid() // 250 % 250}.{os.getpid() % 250 + 1}"
+"""Of this process alone: the client knows one set of ports."""
+QUICK = ControllerOptions(unlock_after_s=0.2, power_s=0.05)
+
+
+@pytest.fixture(scope="module")
+def server():
+    with UrServer(KinematicArm(), Ports(ADDRESS), QUICK) as server:
+        yield server
+
+
+@contextmanager
+def connected(**options):
+    driver = UR(ADDRESS, **options)
+    driver.connect()
+    try:
+        yield driver
+    finally:
+        driver.close()
+
+
+def wait_for(condition, within_s):
+    """Seconds until then."""
+    begun = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begun < within_s
+        time.sleep(0.001)
+    return time.monotonic() - begun
+
+
+def swing(driver, speed, for_s):
+    """Command the first joint at a speed [rad/s] for a while, period after period."""
+    start = driver.read().positions
+    begun = time.monotonic()
+    while (now := time.monotonic() - begun) < for_s:
+        target = start.copy()
+        target[0] += speed * now
+        driver.command(target)
+        time.sleep(1 / driver.servo_hz)
+
+
+def rest(server):
+    """Periods of the controller, in seconds, until the arm rests."""
+    begun = server.controller.time_s
+    wait_for(lambda: server.controller.motion.resting, 2.0)
+    return server.controller.time_s - begun
+
+
+def test_the_arm_follows_a_sine_with_the_lag_of_its_lookahead(server):
+    with connected(servo_hz=125.0, lookahead_s=0.1) as driver:
+        start = driver.read().positions
+        begun = time.monotonic()
+        times, targets, states = [], [], []
+        while time.monotonic() - begun < 1.0:
+            times.append(time.monotonic())
+            targets.append(start + 0.3 * np.sin(np.pi * (times[-1] - begun)))
+            driver.command(targets[-1])
+            states.append(driver.read())
+            time.sleep(max(0.0, times[-1] + 1 / 125 - time.monotonic()))
+        driver.stop()
+        assert rest(server) < 0.01
+        wait_for(lambda: not driver.read().velocities.any(), 0.3)
+    late = [state for state in states if state.made_s - begun > 0.4]
+    assert len(late) > 40
+    assert all(state.fault == "" and not state.made_s > time.monotonic() for state in late)
+    seen = np.array([state.positions[0] for state in late])
+    made = np.array([state.made_s for state in late])
+    commanded = np.interp(made - 0.1, times, [target[0] for target in targets])
+    assert np.abs(seen - commanded).max() < 0.04
+    assert np.ptp(seen) > 0.1
+
+
+def test_the_tool_goes_where_it_is_commanded(server):
+    with connected(mode="tool") as driver:
+        state = driver.read()
+        target = state.positions + np.array([0, 0, 0.03, 0, 0, 0.1])
+        for _ in range(80):
+            driver.command(target)
+            time.sleep(0.008)
+        state = driver.read()
+        assert state.positions == pytest.approx(target, abs=2e-3)
+        assert state.observation["tool"] == pytest.approx(target, abs=2e-3)
+        assert [dim.unit for dim in driver.action_spec.dims] == ["m"] * 3 + ["rad"] * 3
+
+
+def test_stop_brings_a_moving_arm_to_rest_and_may_be_repeated(server):
+    with connected() as driver:
+        swing(driver, 1.0, 0.5)
+        assert server.controller.motion.qd[0] > 0.8
+        begun = server.controller.time_s
+        driver.stop()
+        assert server.controller.motion.resting
+        assert server.controller.time_s - begun < 0.3
+        driver.stop()
+        time.sleep(0.15)  # longer than the watchdog
+        assert driver.read().fault == ""
+        swing(driver, 0.5, 0.3)
+        assert not server.controller.motion.resting
+
+
+def test_a_client_process_that_is_killed_leaves_the_arm_to_its_watchdog(server):
+    with connected(watchdog_s=0.1) as driver:
+        swing(driver, 1.0, 0.5)
+        assert driver._link is not None
+        driver._link._process.kill()
+        assert rest(server) < 0.1 + 0.1
+        assert "watchdog" in server.controller.messages[-1]
+        with pytest.raises(DriverError, match="has ended"):
+            driver.read()
+        driver.recover()
+        wait_for(lambda: driver.read().fault == "", 0.5)
+
+
+def test_when_the_driver_process_is_killed_the_arm_stops(server):
+    code = f"""
+    import sys, time
+    from hotstart.real_robot.drivers.ur import UR
+    driver = UR({ADDRESS!r}, watchdog_s=0.2)
+    driver.connect()
+    start = driver.read().positions
+    begun = time.monotonic()
+    print("connected", flush=True)
+    while True:
+        target = start.copy()
+        target[0] += time.monotonic() - begun
+        driver.command(target)
+        time.sleep(0.008)
+    """
+    words = [sys.executable, "-c", textwrap.dedent(code)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline()
+        wait_for(lambda: server.controller.motion.qd[0] > 0.8, 2.0)
+        process.send_signal(signal.SIGKILL)
+        assert rest(server) < 0.2 + 0.1
+
+
+def test_a_protective_stop_is_named_and_recovered_from(server):
+    with connected() as driver:
+        swing(driver, 1.0, 0.3)
+        server.controller.faults.schedule("protective_stop")
+        wait_for(lambda: driver.read().fault == "protective stop", 0.3)
+        assert rest(server) < 0.1
+        driver.command(HOME)
+        driver.stop()
+        with pytest.raises(DriverError, match="PROTECTIVE_STOP: look at the cause"):
+            UR(ADDRESS).connect()
+        driver.recover()
+        wait_for(lambda: driver.read().fault == "", 0.5)
+        swing(driver, 0.5, 0.3)
+        assert not server.controller.motion.resting
+
+
+def test_a_target_far_away_is_a_protective_stop(server):
+    with connected() as driver:
+        driver.command(driver.read().positions + 1.0)
+        wait_for(lambda: driver.read().fault == "protective stop", 0.5)
+        assert "sudden change" in server.controller.messages[-1]
+        before = server.controller.motion.q.copy()
+        driver.recover()
+        wait_for(lambda: driver.read().fault == "", 0.5)
+        time.sleep(0.05)
+        assert server.controller.motion.q == pytest.approx(before)  # the old target is forgotten
+
+
+def test_after_an_emergency_stop_the_arm_is_powered_on_only_where_that_is_allowed(server):
+    with connected(power_on=True) as driver:
+        server.controller.press_emergency()
+        wait_for(lambda: driver.read().fault == "emergency stop", 0.3)
+        with pytest.raises(DriverError, match="turn the red button"):
+            driver.recover()
+        wait_for(lambda: not server.controller.body.powered, 0.5)
+        server.controller.release_emergency()
+        wait_for(lambda: "no power" in driver.read().fault, 0.3)
+        with pytest.raises(DriverError, match="power_on=true"):
+            UR(ADDRESS).connect()
+        driver.recover()
+        wait_for(lambda: driver.read().fault == "", 0.5)
+
+
+def test_a_lost_connection_is_said_and_mended(server):
+    with connected() as driver:
+        swing(driver, 1.0, 0.3)
+        server.cut()
+        begun = time.monotonic()
+        with pytest.raises(
+            DriverError, match=rf"{ADDRESS}:30004 is lost|has told nothing|answered"
+        ):
+            wait_for(lambda: driver.read() is None, 2.0)
+        driver.stop()
+        assert rest(server) < 0.3
+        assert time.monotonic() - begun < 4.0
+        driver.recover()
+        wait_for(lambda: driver.read().fault == "", 0.5)
+
+
+def test_a_silent_controller_is_an_error_within_its_time(server):
+    with connected(silence_s=0.2) as driver:
+        server.controller.faults.schedule("bus_silence", for_s=0.6)
+        begun = time.monotonic()
+        with pytest.raises(
+            DriverError, match=f"{ADDRESS}:30004 has (told nothing|not answered) for"
+        ):
+            wait_for(lambda: driver.read() is None, 1.0)
+        assert 0.15 < time.monotonic() - begun < 0.5
+        time.sleep(0.6)
+        driver.stop()
+
+
+def test_stop_ends_in_bounded_time_while_nothing_answers(server):
+    with connected() as driver:
+        swing(driver, 0.5, 0.2)
+        server.controller.faults.schedule("bus_silence", for_s=3.0)
+        begun = time.monotonic()
+        with pytest.raises(DriverError, match="could not be told to stop"):
+            driver.stop()
+        assert time.monotonic() - begun < 3.0
+        assert server.controller.motion.resting  # the watchdog did it
+        server.controller.faults.clear()
+        driver.stop()
+        assert driver._untold == ""
+
+
+def test_local_control_and_a_wrong_host_are_refused_with_what_to_do(server):
+    server.controller.remote = False
+    try:
+        with pytest.raises(DriverError, match="press Local at the upper right"):
+            UR(ADDRESS).connect()
+    finally:
+        server.controller.remote = True
+    with pytest.raises(DriverError, match=r"no controller .* 127.18.255.254:29999"):
+        UR("127.18.255.254").connect()
+
+
+def test_a_second_client_is_refused_while_the_first_one_commands(server):
+    with connected(), pytest.raises(DriverError, match="already in use"):
+        UR(ADDRESS).connect()
+
+
+def test_options_out_of_range_are_refused():
+    with pytest.raises(ConfigError, match="gain is 50"):
+        UR("host", gain=50)
+    with pytest.raises(ConfigError, match="velocity is 4"):
+        UR("host", velocity=4)
+    with pytest.raises(ConfigError, match="valid: joints, tool"):
+        UR("host", mode="both")  # pyright: ignore[reportArgumentType]
+
+
+def test_the_clock_of_the_controller_is_that_of_the_quickest_packet():
+    clock = ClockMap()
+    offset = 100.0
+    for stamp, delay in ((1.0, 0.03), (2.0, 0.001), (3.0, 0.05), (25.0, 0.002)):
+        made = clock.convert(stamp, stamp + offset + delay)
+    assert made == pytest.approx(25.0 + offset + 0.001)
+    assert clock.convert(4.0, 4.0 + offset + 0.5) == pytest.approx(4.0 + offset + 0.001)
+
+
+def test_only_the_newest_target_is_commanded_and_none_before_a_stop():
+    messages = [(1, "servo", 1), (2, "read", None), (3, "servo", 2), (4, "stop", None)]
+    assert [number for number, _, _ in drop_overtaken(messages)] == [2, 4]
+    later = [*messages, (5, "servo", 3), (6, "servo", 4)]
+    assert [number for number, _, _ in drop_overtaken(later)] == [2, 4, 6]
+
+
+def test_a_rotation_vector_is_told_next_to_the_last_one():
+    near = np.array([3.1, 0.0, 0.0])
+    turned = np.array([-3.1, 0.0, 0.0])
+    assert nearest_turn(turned, near) == pytest.approx([2 * np.pi - 3.1, 0, 0])
+    assert nearest_turn(near, np.zeros(3)) == pytest.approx(near)
