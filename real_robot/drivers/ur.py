@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ...arms.poses import align_rotvec
 from ...spec import ActionDim, ActionSpec, ConfigError, FloatArray, Limits, ObsKey, ObsSpec, unknown
 from ..driver import ArmState, DriverError
 from .ur_dashboard import Dashboard
@@ -56,6 +57,8 @@ TURN_PER_M = 3.0
 """The tool may turn by so many rad/s per m/s of its speed limit."""
 JOINT_RANGE = np.array([2 * np.pi, 2 * np.pi, np.pi, 2 * np.pi, 2 * np.pi, 2 * np.pi])
 REACH_M = 0.95
+DOWN = (math.pi, 0.0, 0.0)
+"""The rotation vector of a tool that points down."""
 FAULTS = (
     (1 << 5 | 1 << 6 | 1 << 7, "emergency stop"),
     (1 << 2, "protective stop"),
@@ -84,6 +87,7 @@ class UR:
     `velocity`, `acceleration`, `jerk`: limits of the joints [rad], or of the tool [m and rad].
     `watchdog_s`: see the module. `power_on`: whether `connect` may switch it on and release its
     brakes. `payload_kg`, `payload_center_m`: what hangs at the flange; none: as the pendant says.
+    `tool_reference`: on whose side rotation vectors are told, see `align_rotvec`.
 
     Raises ConfigError for an option that is out of range.
     """
@@ -102,6 +106,7 @@ class UR:
         power_on: bool = False,
         payload_kg: float | None = None,
         payload_center_m: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        tool_reference: tuple[float, float, float] = DOWN,
         silence_s: float = SILENCE_S,
     ) -> None:
         _check("servo_hz", servo_hz, 10.0, 500.0)
@@ -134,7 +139,7 @@ class UR:
         )
         self._link: _LinkProcess | None = None
         self._untold = ""  # why a stop has not reached the arm
-        self._turn = np.zeros(3)
+        self._reference = np.asarray(tool_reference, np.float64)
 
     def connect(self) -> None:
         """See `Driver`. Refuses an arm in local control, without power or with a stop in force."""
@@ -213,7 +218,8 @@ class UR:
 
     def _make_state(self, reading: Reading) -> ArmState:
         joints = np.array(reading.joints)
-        tool = self._unwrap(np.array(reading.tool))
+        tool = np.array(reading.tool)
+        tool[3:] = align_rotvec(tool[3:], self._reference)
         positions = joints
         velocities = np.array(reading.joint_speeds)
         if self.mode == "tool":
@@ -228,15 +234,6 @@ class UR:
             _name_fault(reading),
             _list_notes(reading),
         )
-
-    def _unwrap(self, tool: FloatArray) -> FloatArray:
-        """The same pose (6,), with the rotation vector that is nearest to the last one.
-
-        A tool that points downwards is turned by about pi, where the vector changes its sign.
-        """
-        turn = nearest_turn(tool[3:], self._turn)
-        self._turn = turn
-        return np.concatenate([tool[:3], turn])
 
     def command(self, target: FloatArray) -> None:
         """See `Driver`: servoj or servol over one period; a kick of the watchdog too."""
@@ -409,16 +406,6 @@ class _LinkProcess:
         self._process.kill()
         self._process.wait()
         self._pipe.close()
-
-
-def nearest_turn(turn: FloatArray, near: FloatArray) -> FloatArray:
-    """The rotation vector (3,) [rad] of the same rotation that is nearest to another one."""
-    angle = float(np.linalg.norm(turn))
-    if angle < 1e-6:
-        return turn
-    axis = turn / angle
-    rounds = round((float(axis @ near) - angle) / (2 * np.pi))
-    return axis * (angle + 2 * np.pi * rounds)
 
 
 def _check(name: str, value: float, low: float, high: float) -> None:

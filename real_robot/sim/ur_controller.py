@@ -111,6 +111,7 @@ class Controller:
         self.messages: list[str] = []
         """What the pendant's log shows, newest last."""
         self._stopped_s = -math.inf
+        self._pressed = False  # the emergency stop, by a fault
         self._later: list[tuple[float, Callable[[], None]]] = []
         self._shown: BodyState | None = None
         self._tool_speed = np.zeros(6)
@@ -137,7 +138,11 @@ class Controller:
         if fault is not None:
             self.protect("collision detected by joint")
         if self.faults.take("emergency_stop") is not None:
+            self._pressed = True
             self.press_emergency()
+        elif self._pressed and self.faults.active("emergency_stop") is None:
+            self._pressed = False
+            self.release_emergency()
 
     def _step_script(self, script: Script) -> None:
         try:

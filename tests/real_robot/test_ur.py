@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -11,11 +12,14 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from hotstart.real_robot.driver import DriverError
-from hotstart.real_robot.drivers.ur import UR, nearest_turn
+from hotstart.real_robot.drivers import ur
+from hotstart.real_robot.drivers.ur import UR
 from hotstart.real_robot.drivers.ur_link import ClockMap, drop_overtaken
+from hotstart.real_robot.sim.faults import Faults
 from hotstart.real_robot.sim.ur_controller import ControllerOptions
 from hotstart.real_robot.sim.ur_kinematics import HOME, KinematicArm
 from hotstart.real_robot.sim.ur_server import Ports, UrServer
+from hotstart.real_robot.sim.world import World
 from hotstart.spec import ConfigError
 
 rtde_control = pytest.importorskip("rtde_control")
@@ -185,12 +189,12 @@ def test_a_target_far_away_is_a_protective_stop(server):
 
 def test_after_an_emergency_stop_the_arm_is_powered_on_only_where_that_is_allowed(server):
     with connected(power_on=True) as driver:
-        server.controller.press_emergency()
+        server.controller.faults.schedule("emergency_stop")
         wait_for(lambda: driver.read().fault == "emergency stop", 0.3)
         with pytest.raises(DriverError, match="turn the red button"):
             driver.recover()
         wait_for(lambda: not server.controller.body.powered, 0.5)
-        server.controller.release_emergency()
+        server.controller.faults.clear("emergency_stop")  # the button is turned
         wait_for(lambda: "no power" in driver.read().fault, 0.3)
         with pytest.raises(DriverError, match="power_on=true"):
             UR(ADDRESS).connect()
@@ -241,6 +245,48 @@ def test_stop_ends_in_bounded_time_while_nothing_answers(server):
         assert driver._untold == ""
 
 
+def test_a_silent_handshake_and_a_server_that_dies_are_bounded(monkeypatch):
+    address = ADDRESS.replace("127.18", "127.19")
+    monkeypatch.setattr(ur, "CONNECT_S", 1.0)
+    mute = socket.create_server((address, ur.RTDE_PORT))  # it takes connections, and says nothing
+    refused = pytest.raises(DriverError, match=f"{address}: .*has not answered for 1.0 s")
+    with mute, UrServer(KinematicArm(), Ports(address, rtde=0), QUICK), refused:
+        UR(address).connect()
+    server = UrServer(KinematicArm(), Ports(address), QUICK)
+    server.start()
+    monkeypatch.undo()
+    driver = UR(address)
+    driver.connect()
+    swing(driver, 0.5, 0.1)
+    server.close()
+    begun = time.monotonic()
+    with pytest.raises(DriverError, match=f"{address}:30004"):
+        wait_for(lambda: driver.read() is None, 2.0)
+    with pytest.raises(DriverError, match="could not be told to stop"):
+        driver.stop()
+    driver.close()
+    assert time.monotonic() - begun < 3.0
+
+
+def test_the_arm_of_a_scene_follows_and_five_percent_of_lost_packets_do_not_stop_it():
+    address = ADDRESS.replace("127.18", "127.20")
+    faults = Faults()
+    with World("ur5e_push") as world, UrServer(world, Ports(address), QUICK, faults):
+        driver = UR(address, watchdog_s=0.3)
+        driver.connect()
+        faults.schedule("packet_loss")
+        start = driver.read()
+        assert start.observation["tool"][3:] @ np.array([1.0, 0, 0]) > 0
+        goal = start.positions + np.array([0.3, 0, 0, 0, 0, 0])
+        for step in range(75):
+            driver.command(start.positions + (goal - start.positions) * min(1.0, step / 50))
+            time.sleep(0.008)
+        state = driver.read()
+        driver.close()
+    assert state.fault == ""
+    assert state.positions == pytest.approx(goal, abs=0.05)
+
+
 def test_local_control_and_a_wrong_host_are_refused_with_what_to_do(server):
     server.controller.remote = False
     try:
@@ -280,10 +326,3 @@ def test_only_the_newest_target_is_commanded_and_none_before_a_stop():
     assert [number for number, _, _ in drop_overtaken(messages)] == [2, 4]
     later = [*messages, (5, "servo", 3), (6, "servo", 4)]
     assert [number for number, _, _ in drop_overtaken(later)] == [2, 4, 6]
-
-
-def test_a_rotation_vector_is_told_next_to_the_last_one():
-    near = np.array([3.1, 0.0, 0.0])
-    turned = np.array([-3.1, 0.0, 0.0])
-    assert nearest_turn(turned, near) == pytest.approx([2 * np.pi - 3.1, 0, 0])
-    assert nearest_turn(near, np.zeros(3)) == pytest.approx(near)
