@@ -17,6 +17,10 @@ LARGEST_STEP_RAD = 0.3
 ITERATIONS = 100
 CLOSE_M, CLOSE_RAD = 1e-4, 1e-3
 """How near to the pose the search ends."""
+ROTATION_M = 0.05
+"""What an error of 1 rad counts of an arm that cannot take every rotation [m]."""
+SETTLING, FADING = 30, 0.8
+"""For so many steps it counts fully, then less with every step."""
 
 
 class ReachError(HotstartError):
@@ -74,15 +78,12 @@ class Kinematics:
             raise ReachError(f"the pose is {tool.tolist()}; it must hold six finite numbers")
         goal = self._to_quaternion(tool[3:])
         with self._lock:
-            for _ in range(ITERATIONS):
+            for turn in range(ITERATIONS):
                 self._move(positions)
                 error = self._find_error(tool[:3], goal)
                 if self._is_close(error):
                     return positions
-                step = self._find_step(error)
-                positions = np.clip(positions + step, self._lower, self._upper)
-                if not self._turns and np.abs(step).max() < 1e-6:
-                    break
+                positions = positions + self._find_step(error, positions, turn)
         if not self._turns and np.linalg.norm(error[:3]) < 10 * CLOSE_M:
             return positions
         raise ReachError(
@@ -126,19 +127,31 @@ class Kinematics:
     def _is_close(self, error: FloatArray) -> bool:
         return bool(np.linalg.norm(error[:3]) < CLOSE_M and np.linalg.norm(error[3:]) < CLOSE_RAD)
 
-    def _find_step(self, error: FloatArray) -> FloatArray:
-        """A step (J,) of damped least squares, of bounded length."""
+    def _find_step(self, error: FloatArray, positions: FloatArray, turn: int) -> FloatArray:
+        """A step (J,) of damped least squares, of bounded length and within the joints' limits.
+
+        Of an arm that cannot take every rotation the position counts more with every turn.
+        """
         jacobian = np.zeros((6, self._model.nv))
         self._mujoco.mj_jacSite(self._model, self._data, jacobian[:3], jacobian[3:], self._site)
         jacobian = jacobian[:, self._columns]
-        if self._turns:
-            step = _solve_damped(jacobian, error)
-        else:
-            # The position first; the rotation with what freedom it leaves.
-            step = _solve_damped(jacobian[:3], error[:3])
-            free = np.eye(len(step)) - np.linalg.pinv(jacobian[:3]) @ jacobian[:3]
-            step = step + free @ _solve_damped(jacobian[3:] @ free, error[3:] - jacobian[3:] @ step)
-        return step * min(1.0, LARGEST_STEP_RAD / max(float(np.abs(step).max()), 1e-12))
+        if not self._turns:
+            weight = ROTATION_M * FADING ** max(0, turn - SETTLING)
+            jacobian[3:] *= weight
+            error = np.concatenate([error[:3], weight * error[3:]])
+        step = _solve_damped(jacobian, error)
+        step *= min(1.0, LARGEST_STEP_RAD / max(float(np.abs(step).max()), 1e-12))
+        bounded = np.clip(positions + step, self._lower, self._upper) - positions
+        blocked = bounded != step
+        if not blocked.any():
+            return step
+        # Joints at their limits go no further: the others do what is left.
+        left = error - jacobian[:, blocked] @ bounded[blocked]
+        jacobian[:, blocked] = 0.0
+        step = _solve_damped(jacobian, left)
+        step *= min(1.0, LARGEST_STEP_RAD / max(float(np.abs(step).max()), 1e-12))
+        step[blocked] = bounded[blocked]
+        return np.clip(positions + step, self._lower, self._upper) - positions
 
 
 def _solve_damped(jacobian: FloatArray, error: FloatArray) -> FloatArray:

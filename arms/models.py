@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..spec import ConfigError, FloatArray
+from ..spec import ConfigError, FloatArray, IntArray
 from .rendering import load_mujoco
 from .scene import HIDDEN_GROUP, STEP_S, VISIBLE_GROUP
 
@@ -30,6 +30,34 @@ def read_model(package: str, path: str, install: str) -> Any:
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
     return spec
+
+
+def simplify_meshes(spec: Any, folder: str, grid_m: float) -> None:
+    """Draw the spec's STL files, which lie in `folder` of its own, with fewer triangles.
+
+    Corners within a cell of the grid become one, which a small picture does not show: 323,000
+    triangles of an SO-101 become 23,000 at 2 mm.
+    """
+    mujoco = load_mujoco()
+    for mesh in spec.meshes:
+        corners, faces = read_stl(Path(spec.modelfiledir, folder, mesh.file), grid_m)
+        name = Path(mesh.file).stem
+        mesh.name, mesh.file = mesh.name or name, ""
+        mesh.uservert, mesh.userface = corners.ravel(), faces.ravel()
+        mesh.inertia = mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL
+
+
+def read_stl(path: Path, grid_m: float) -> tuple[FloatArray, IntArray]:
+    """Corners (V, 3) and faces (F, 3) of a binary STL file, its corners joined on a grid [m]."""
+    record = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+    points = np.fromfile(path, record, offset=84)["corners"].reshape(-1, 3).astype(np.float64)
+    number = np.unique(np.round(points / grid_m), axis=0, return_inverse=True)[1].ravel()
+    sums = [np.bincount(number, axis) for axis in points.T]
+    corners = np.stack(sums, 1) / np.bincount(number)[:, None]
+    faces = number.reshape(-1, 3)
+    ordered = np.sort(faces, 1)
+    whole = (np.diff(ordered, axis=1) > 0).all(1)
+    return corners, np.unique(faces[whole], axis=0)
 
 
 def delete_actuators(spec: Any) -> None:

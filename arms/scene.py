@@ -56,8 +56,9 @@ class ArmDescription:
 class Scene(ABC):
     """An arm with a task. One thread at a time may use it, but for `kinematics`.
 
-    A task builds a model with the arm, a free body `object` and a mocap body `goal`; it says how
-    an episode begins (`_place`) and how well the task is fulfilled (`judge`).
+    A task builds a model with the arm, a free body `object` and, where there is a place to bring it
+    to, a mocap body `goal`. It says how an episode begins (`_place`) and how well the task is
+    fulfilled (`judge`).
     """
 
     name: str
@@ -65,8 +66,6 @@ class Scene(ABC):
     rate_hz: float
     """Control periods a second of the policies that are made for it."""
     cameras: tuple[str, ...]
-    home: FloatArray
-    """(A,): where the arm begins, but for what `reset` draws."""
 
     def __init__(self, arm: ArmDescription) -> None:
         self._mujoco = load_mujoco()
@@ -86,7 +85,7 @@ class Scene(ABC):
         self._speeds = self.model.jnt_dofadr[numbers]
         self._gripper_range = self.model.jnt_range[numbers[-1]]
         self._object = int(self.model.body("object").jntadr[0])
-        self._goal = int(self.model.body("goal").mocapid[0])
+        self.has_goal = self.model.nmocap > 0
         self._renderer: SceneRenderer | None = None
         self._power = True
         self.reset(0)
@@ -127,7 +126,7 @@ class Scene(ABC):
 
     def put_goal(self, position: Sequence[float]) -> None:
         """The goal is at a position (3,)."""
-        self.data.mocap_pos[self._goal] = position
+        self.data.mocap_pos[0] = position
 
     def command(self, positions: FloatArray) -> None:
         """Joint angles (J,) [rad] for the motors to go to, from the next step on."""
@@ -227,8 +226,8 @@ class Scene(ABC):
 
     @property
     def goal(self) -> FloatArray:
-        """(3,) of the goal's middle [m]."""
-        return np.array(self.data.mocap_pos[self._goal])
+        """(3,) of the goal's middle [m], where there is a goal."""
+        return np.array(self.data.mocap_pos[0])
 
     def solve_tool(self, positions: FloatArray) -> FloatArray:
         """The tool's pose (6,) for joint angles (J,) [rad]."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arms.rendering import SceneRenderer
-from ..spec import ConfigError, ObsKey
+from ..spec import ConfigError, ObsKey, unknown
 
 CameraChoice = Mapping[str, Sequence[int] | int] | Sequence[str] | None
 """Names of cameras, or names with (height, width) or one side each."""
@@ -23,13 +23,14 @@ SIDE = 84
 @dataclass(frozen=True)
 class Cameras:
     """Names of a model's cameras with the height and width of their pictures; the key of one is
-    `<name>_image`.
+    its name with the suffix: `<name>_image`.
     """
 
     sizes: Mapping[str, tuple[int, int]]
+    suffix: str = "_image"
 
     @classmethod
-    def of(cls, asked: CameraChoice) -> Cameras:
+    def of(cls, asked: CameraChoice, side: int = SIDE, suffix: str = "_image") -> Cameras:
         """What was asked for; raises ConfigError for sizes that cannot be, and for a name that is
         given twice.
         """
@@ -37,13 +38,19 @@ class Cameras:
         if twice:
             raise ConfigError(
                 f"camera {twice[0]!r} is asked for twice: both pictures would be called "
-                f"'{twice[0]}_image'"
+                f"'{twice[0]}{suffix}'"
             )
         if not isinstance(asked, Mapping):
-            named = dict.fromkeys(asked or (), SIDE)
+            named = dict.fromkeys(asked or (), side)
         else:
             named = dict(asked)
-        return cls({name: _size(name, size) for name, size in named.items()})
+        return cls({name: _size(name, size) for name, size in named.items()}, suffix)
+
+    def check(self, known: Sequence[str]) -> None:
+        """Raise ConfigError for a camera that is not among the known ones."""
+        for name in self.sizes:
+            if name not in known:
+                raise ConfigError(unknown("camera", name, known))
 
     def __bool__(self) -> bool:
         return bool(self.sizes)
@@ -53,7 +60,7 @@ class Cameras:
         """What the pictures are called in an observation, and what they are."""
         found: dict[str, ObsKey] = {}
         for name, size in self.sizes.items():
-            found[f"{name}_image"] = ObsKey((*size, 3), "uint8", "image")
+            found[name + self.suffix] = ObsKey((*size, 3), "uint8", "image")
         return found
 
     def largest(self, least: int = 0) -> tuple[int, int]:
@@ -68,7 +75,7 @@ class Cameras:
         """Key -> (H, W, 3): the scene in the state `data` through every camera."""
         found: dict[str, NDArray[np.uint8]] = {}
         for name, size in self.sizes.items():
-            found[f"{name}_image"] = renderer.frame(data, name, size)
+            found[name + self.suffix] = renderer.frame(data, name, size)
         return found
 
 

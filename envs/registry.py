@@ -37,6 +37,8 @@ REGISTRY = Registry(
             f"{PACKAGE}.envs.metaworld:MetaWorldEnv", f'pip install "{PACKAGE}[metaworld]"'
         ),
         "gate": Entry(f"{PACKAGE}.envs.gate:GateEnv", f'pip install "{PACKAGE}"'),
+        "ur5e_push": Entry(f"{PACKAGE}.envs.arm:Ur5ePushEnv", f'pip install "{PACKAGE}"'),
+        "so101_lift": Entry(f"{PACKAGE}.envs.arm:So101LiftEnv", f'pip install "{PACKAGE}[so101]"'),
         "gymnasium": Entry(f"{PACKAGE}.envs.gymnasium:GymnasiumEnv", f'pip install "{PACKAGE}"'),
     },
 )

@@ -42,6 +42,8 @@ DEMONSTRATORS = {
     "square": f"{_HERE}.pick_place:SquareDemonstrator",
     "stack": f"{_HERE}.pick_place:StackDemonstrator",
     "door": f"{_HERE}.door:DoorDemonstrator",
+    "ur5e_push": f"{_HERE}.arm:PushDemonstrator",
+    "so101_lift": f"{_HERE}.arm:ArmLiftDemonstrator",
     "gate": f"{_HERE}.gate:GateDemonstrator",
     "metaworld": f"{_HERE}.metaworld:MetaWorldDemonstrator",
 }

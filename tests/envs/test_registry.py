@@ -246,4 +246,4 @@ def test_every_option_of_our_environments_has_a_meaning(name):
         pytest.skip(str(error))
     assert found
     assert [option.name for option in found if not option.meaning] == []
-    assert registry.defaults(name)["max_steps"] in (None, 0, 40, 300, 500)
+    assert registry.defaults(name)["max_steps"] in (None, 0, 40, 120, 160, 300, 500)
