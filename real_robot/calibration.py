@@ -24,6 +24,8 @@ MIDDLE = STEPS_PER_TURN // 2
 RAD_PER_STEP = 2 * math.pi / STEPS_PER_TURN
 LARGEST_OFFSET = MIDDLE - 1
 """A Feetech motor stores an offset of 11 bits and a sign."""
+FURTHEST_OFFSET = 1_044_479
+"""What a Dynamixel motor stores at most."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +86,10 @@ class MotorCalibration:
     def check(self, name: str) -> None:
         """Raises ConfigError for what no motor can be."""
         whole_turns = 0 <= self.range_min < self.range_max < STEPS_PER_TURN
-        if not 0 <= self.id <= 252 or abs(self.homing_offset) > LARGEST_OFFSET or not whole_turns:
+        if not 0 <= self.id <= 252 or abs(self.homing_offset) > FURTHEST_OFFSET or not whole_turns:
             raise ConfigError(
                 f"the calibration of {name} is impossible: id {self.id} (0 to 252), homing offset "
-                f"{self.homing_offset} (at most {LARGEST_OFFSET} either way), range "
+                f"{self.homing_offset} (at most {FURTHEST_OFFSET} either way), range "
                 f"{self.range_min} to {self.range_max} (0 to {STEPS_PER_TURN - 1}, rising): "
                 f"calibrate the arm again"
             )

@@ -28,11 +28,17 @@ from ..calibration import (
 from ..driver import ArmState, DriverError, Limits
 from .arm_form import ArmForm
 from .motor_bus import BusError, MotorBus, Reply
+from .motor_search import check_motors
 
 BY_THE_BOOK = "nominal"
 """In place of a calibration file: the arm is assembled by the book, as simulated arms are."""
 SLACK = 40
 """How far beyond its range a joint may stand [steps]: 3.5 degrees."""
+HEADROOM = 3.0
+"""What motors may do beyond the arm's limits: with no more than the limits they would lag behind.
+
+A motor's profile ends at rest in each goal, and so follows a moving one v^2 / 2a behind.
+"""
 GRIPPER_GAIN = 1.5
 """A gripper's opening of 1 is about 1.5 rad or more of its motor."""
 
@@ -141,6 +147,9 @@ class BusArm(ABC):
     def _clear_fault(self, bus: MotorBus, id: int) -> None:
         """Clear what a motor has latched."""
 
+    def _begin(self, bus: MotorBus) -> None:  # noqa: B027 (most have nothing to do)
+        """The motors hold, and commands may come."""
+
     @property
     @abstractmethod
     def bauds(self) -> tuple[int, ...]:
@@ -227,6 +236,7 @@ class BusArm(ABC):
                 fault = self._describe_faults(bus)
                 if fault:
                     raise DriverError(f"{self.name}: {fault} is still there")
+                self._begin(bus)
                 self._halted = False
 
     def close(self) -> None:
@@ -278,7 +288,8 @@ class BusArm(ABC):
         self._bus = None
 
     def _set_up(self, bus: MotorBus) -> None:
-        find_motors(self, bus)
+        ids = {name: motor.id for name, motor in self.motors.items()}
+        check_motors(bus, self.name, ids, self.bauds)
         for name, motor in self.motors.items():
             self._check_calibration(bus, name, motor)
             self._prepare(bus, name, motor.id)
@@ -292,6 +303,8 @@ class BusArm(ABC):
         if failed:
             self._set_torque(bus, 0, was_limp)
             raise DriverError(f"{self.name}: {', '.join(failed)} did not take a goal")
+        self._asked_s = time.monotonic()
+        self._begin(bus)
 
     def _has_torque(self, bus: MotorBus, name: str) -> bool:
         return bus.read(self.motors[name].id, "torque_enable") == 1
@@ -338,7 +351,7 @@ class BusArm(ABC):
         notes: dict[str, float] = {}
         for attempt in range(3):
             for id, reply in self._ask(bus, list(missing)).items():
-                _take_worst(notes, self._take(missing.pop(id), reply))
+                keep_worst(notes, self._take(missing.pop(id), reply))
             if not missing or time.monotonic() - begin > within_s:
                 break
             self._retries += attempt < 2
@@ -419,7 +432,7 @@ class BusArm(ABC):
             seen = self._seen[name]
             goal = seen.reading
             if braking:
-                most = abs(self.form.acceleration / motor.scale)
+                most = HEADROOM * abs(self.form.acceleration / motor.scale)
                 goal += seen.speed * abs(seen.speed) / (2 * most)
             try:
                 bus.write(motor.id, "goal_position", self._fit_goal(name, round(goal)))
@@ -447,7 +460,7 @@ class BusArm(ABC):
                 return
 
 
-def _take_worst(notes: dict[str, float], more: Mapping[str, float]) -> None:
+def keep_worst(notes: dict[str, float], more: Mapping[str, float]) -> None:
     """Keep the largest of each note, the smallest voltage."""
     for name, value in more.items():
         known = notes.get(name, value)
@@ -497,45 +510,3 @@ def _inner_limits(motor: MotorCalibration) -> tuple[float, float]:
         motor.to_position(motor.range_max - margin),
     )
     return min(ends), max(ends)
-
-
-def find_motors(arm: BusArm, bus: MotorBus) -> None:
-    """Raises DriverError where a motor is missing or doubled; it says what answers instead."""
-    heard = {name: bus.listen(motor.id) for name, motor in arm.motors.items()}
-    doubled = [name for name, what in heard.items() if what == "broken"]
-    missing = [name for name, what in heard.items() if what == "silent"]
-    if doubled and len(doubled) < len(heard):
-        name = doubled[0]
-        raise DriverError(
-            f"{arm.name}: what comes from id {arm.motors[name].id} ({name}) is broken, other ids "
-            f"are fine: two motors have this id, or its plug is loose. Connect one motor at a time "
-            f"to set the ids"
-        )
-    if len(missing) == len(heard):
-        raise DriverError(_explain_silence(arm, bus))
-    if missing:
-        known = {motor.id for motor in arm.motors.values()}
-        others = [id for id in range(1, 253) if id not in known]
-        strangers = [id for id in others if bus.listen(id, tries=1) == "whole"]
-        wanted = ", ".join(f"{name} (id {arm.motors[name].id})" for name in missing)
-        raise DriverError(
-            f"{arm.name}: no answer from {wanted}; other ids that answer: "
-            f"{', '.join(map(str, strangers)) or 'none'}. Set the ids, or check the cable behind "
-            f"the last motor that answers"
-        )
-
-
-def _explain_silence(arm: BusArm, bus: MotorBus) -> str:
-    first = next(iter(arm.motors.values())).id
-    used = bus.port.getBaudRate()
-    for baud in arm.bauds:
-        bus.port.set_baud(baud)
-        if bus.listen(first, tries=1) == "whole":
-            return (
-                f"{arm.name}: the motors answer at {baud} bits/s, not at {used}: "
-                f"connect with baud={baud}"
-            )
-    return (
-        f"{arm.name}: no motor answers on {arm.options.port}: is the motors' power on, and is it "
-        f"the right port?"
-    )

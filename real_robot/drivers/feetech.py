@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from ...spec import ConfigError
 from .arm_form import SO101
-from .bus_arm import BusArm, BusArmOptions, Present
+from .bus_arm import HEADROOM, BusArm, BusArmOptions, Present
 from .motor_bus import Layout, MotorBus, Reply, slice_register
 from .registers import STS, STS_BAUDS, STS_ERRORS, describe_errors
 from .serial_port import SerialPort
@@ -50,7 +50,7 @@ class FeetechArm(BusArm):
         self._write_kept(bus, name, id, "operating_mode", POSITION_MODE)
         phase = bus.read(id, "phase")
         self._write_kept(bus, name, id, "phase", phase & ~MULTI_TURN)
-        steps = self.form.acceleration / abs(self.motors[name].scale)
+        steps = HEADROOM * self.form.acceleration / abs(self.motors[name].scale)
         bus.write(id, "acceleration", min(max(round(steps / 100), 1), 254))
         bus.write(id, "goal_speed", 0)
 

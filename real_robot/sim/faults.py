@@ -92,7 +92,7 @@ class Faults:
         a share of lost messages outside [0, 1].
         """
         if kind not in KINDS:
-            raise ConfigError(unknown("fault", kind, KINDS))
+            raise ConfigError(unknown("fault", kind, list(KINDS)))
         if not (math.isfinite(after_s) and after_s >= 0 and for_s > 0):
             raise ConfigError(
                 f"a fault after {after_s} s, for {for_s} s: the first is 0 or more, "
