@@ -20,8 +20,14 @@ from ...spec import Executed, FloatArray, HotstartError, Planned, Policy, State
 from .requests import RefusedError, Request, split_frames
 
 LOGGER = logging.getLogger("hotstart.serve")
+QUIET_S = 1.0
+"""Between two failures that are written down [s]."""
 WINDOW = 50
 """Newest plans by which it is judged how long one takes at the least."""
+
+
+Answer = dict[str, Any] | RefusedError
+"""What a client is told; an error is a value here, as nobody may wait for it any more."""
 
 
 class Session:
@@ -29,7 +35,7 @@ class Session:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self.under_way: Future[dict[str, Any]] | None = None
+        self.under_way: Future[Answer] | None = None
         """The answer to the newest job; a session has one job at a time."""
         self.begin(0)
 
@@ -92,11 +98,7 @@ class Job:
     """The answer must be there by then, by `time.monotonic`."""
     fresh_until_s: float
     """The observation is too old after that."""
-    answer: Future[dict[str, Any]] = field(default_factory=Future)
-
-    def refuse(self, error: RefusedError) -> None:
-        """Answer with an error."""
-        self.answer.set_exception(error)
+    answer: Future[Answer] = field(default_factory=Future)
 
 
 class Planning:
@@ -110,6 +112,7 @@ class Planning:
         self.seconds: deque[float] = deque(maxlen=WINDOW)
         self.planned = 0
         """Plans that were handed out."""
+        self._quiet_until_s = 0.0
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="planning", daemon=True)
         self._thread.start()
@@ -158,9 +161,9 @@ class Planning:
                 else:
                     job.answer.set_result({})
             except RefusedError as error:
-                job.refuse(error)
+                job.answer.set_result(error)
             except Exception as error:  # whatever a message led to, the next one is served
-                job.refuse(explain(error))
+                job.answer.set_result(self._explain(error))
         if wanting:
             self._plan(wanting)
 
@@ -188,7 +191,7 @@ class Planning:
             planned = self._call(jobs)
         except Exception as error:
             if len(jobs) == 1:
-                jobs[0].refuse(explain(error))
+                jobs[0].answer.set_result(self._explain(error))
                 return
             for job in jobs:
                 self._plan([job])
@@ -197,7 +200,8 @@ class Planning:
         self.seconds.append(now_s - began_s)
         for index, job in enumerate(jobs):
             if now_s > job.until_s:
-                job.refuse(RefusedError("deadline", "the plan was not ready within the deadline"))
+                late = RefusedError("deadline", "the plan was not ready within the deadline")
+                job.answer.set_result(late)
                 continue
             part = take_rows(planned, [index])
             job.session.adopt(replace(part, rows=np.zeros(1, np.int64)))
@@ -224,10 +228,12 @@ class Planning:
             raise HotstartError("the policy did not plan for the rows that were asked for")
         return checked
 
-
-def explain(error: Exception) -> RefusedError:
-    """What a client is told of an error: our own words, and nothing of others' insides."""
-    if isinstance(error, HotstartError):
-        return RefusedError("refused", str(error))
-    LOGGER.error("the policy failed", exc_info=error)
-    return RefusedError("failed", f"the policy failed ({type(error).__name__}); see the server")
+    def _explain(self, error: Exception) -> RefusedError:
+        """What a client is told of an error: our own words, and nothing of others' insides."""
+        if isinstance(error, HotstartError):
+            return RefusedError("refused", str(error))
+        now_s = time.monotonic()
+        if now_s > self._quiet_until_s:  # a client that makes it fail shall not fill the disk
+            self._quiet_until_s = now_s + QUIET_S
+            LOGGER.error("the policy failed", exc_info=error)
+        return RefusedError("failed", f"the policy failed ({type(error).__name__}); see the server")

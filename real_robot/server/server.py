@@ -294,12 +294,15 @@ class PolicyServer:
         try:
             async with asyncio.timeout_at(self._loop_time(job.until_s)):
                 if session.under_way is not None:
-                    await asyncio.wait([asyncio.wrap_future(session.under_way)])
+                    await asyncio.shield(asyncio.wrap_future(session.under_way))
                 session.under_way = job.answer
                 self.planning.submit(job)
-                return await asyncio.shield(asyncio.wrap_future(job.answer))
+                answer = await asyncio.shield(asyncio.wrap_future(job.answer))
         except TimeoutError:
             raise RefusedError("deadline", "no plan was ready within the deadline") from None
+        if isinstance(answer, RefusedError):
+            raise answer
+        return answer
 
     def _loop_time(self, monotonic_s: float) -> float:
         return self._loop.time() + monotonic_s - time.monotonic()
