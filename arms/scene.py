@@ -66,6 +66,8 @@ class Scene(ABC):
     rate_hz: float
     """Control periods a second of the policies that are made for it."""
     cameras: tuple[str, ...]
+    start: FloatArray
+    """(A,): where the arm begins the present episode."""
 
     def __init__(self, arm: ArmDescription) -> None:
         self._mujoco = load_mujoco()
@@ -102,12 +104,23 @@ class Scene(ABC):
     def judge(self) -> tuple[float, bool]:
         """(score in [0, 1], whether the task is fulfilled now)."""
 
-    def reset(self, seed: int) -> None:
-        """Begin an episode; the seed fixes all that is random in it."""
-        self._mujoco.mj_resetData(self.model, self.data)
-        self.set_power(True)
+    def reset(self, seed: int, arm: bool = True) -> None:
+        """Begin an episode; the seed fixes all that is random in it.
+
+        `arm`: whether the arm goes to its start at once, with power; otherwise it stays as it is,
+        and only what else is in the scene is put anew.
+        """
+        data = self.data
+        kept = [data.qpos[self._places], data.qvel[self._speeds], data.ctrl.copy(), data.time]
+        self._mujoco.mj_resetData(self.model, data)
+        if arm:
+            self.set_power(True)
         self._place(numpy_generator(seed, Purpose.SCENE))
-        self._mujoco.mj_forward(self.model, self.data)
+        self.start = self.action
+        if not arm:
+            data.qpos[self._places], data.qvel[self._speeds] = kept[:2]
+            data.ctrl[:], data.time = kept[2:]
+        self._mujoco.mj_forward(self.model, data)
 
     def put_arm(self, action: FloatArray) -> None:
         """The arm is at an action (A,) at once, at rest, and stays there."""

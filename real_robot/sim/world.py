@@ -66,10 +66,13 @@ class World:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def reset(self, seed: int) -> None:
-        """Begin the scene's episode of a seed, with power."""
+    def reset(self, seed: int, arm: bool = True) -> None:
+        """Begin the scene's episode of a seed; `arm`: with the arm at its start, with power.
+
+        Whoever commands the arm should be at rest meanwhile, and keep no old target.
+        """
         with self._lock:
-            self.scene.reset(seed)
+            self.scene.reset(seed, arm)
             self._fastest = 0.0
             self._publish()
 
@@ -125,14 +128,21 @@ class World:
                 "score": score,
                 "object": [*self.scene.object_position.tolist(), self.scene.object_yaw],
                 "object_speed": self.scene.object_speed,
-                "goal": self.scene.goal.tolist(),
+                "goal": self._find_goal(),
+                "start": self.scene.start.tolist(),
                 "positions": self.scene.positions.tolist(),
                 "velocities": self.scene.velocities.tolist(),
                 "max_speed": fastest,
-                "gripper": self.scene.gripper,
+                "gripper": self.scene.action[self.joints :].tolist(),
                 "tool": self.scene.tool.tolist(),
                 "skipped_s": self.skipped_s,
             }
+
+    def _find_goal(self) -> list[float]:
+        """Where the goal is; empty where there is none."""
+        if self.scene.has_goal:
+            return self.scene.goal.tolist()
+        return []
 
     def _run(self) -> None:
         """Step until the end; a failure is kept for those who read."""
