@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, Protocol, get_args
 
 import numpy as np
@@ -107,18 +107,22 @@ def list_arrays(action_spec: ActionSpec, obs_spec: ObsSpec) -> dict[str, ObsKey]
 
 
 def check_episode(
-    episode: Mapping[str, NDArray[Any] | str], wanted: Mapping[str, ObsKey], number: int, fps: float
+    episode: Mapping[str, NDArray[Any] | str],
+    wanted: Mapping[str, ObsKey],
+    number: int,
+    fps: float,
+    ahead: Container[str] = (),
 ) -> dict[str, NDArray[Any]]:
     """The episode with the dtypes of the specification and with timestamps [s], checked.
 
     An instruction may be one text, which then holds at every step.
 
-    `number` is the episode's place in the data set, for messages. Timestamps that are not given
-    become frame / fps. Raises DataError on missing or unknown keys, wrong shapes, lengths or
-    dtypes, and numbers that are not finite.
+    `number` is the episode's place in the data set, for messages; the keys `ahead` lie on the disk
+    already. Timestamps that are not given become frame / fps. Raises DataError on missing or
+    unknown keys, wrong shapes, lengths or dtypes, and numbers that are not finite.
     """
-    _check_names(episode, wanted, number)
-    keys = dict(wanted)
+    _check_names(episode, wanted, number, ahead)
+    keys = {name: key for name, key in wanted.items() if name not in ahead}
     for name in list_extras(episode):
         keys[name] = extra_key(name)
     checked: dict[str, NDArray[Any]] = {}
@@ -222,9 +226,11 @@ def _check_key(name: str, key: ObsKey) -> None:
         raise DataError(f"{name!r} is {key.dtype} {key.shape}; words are uint8 of shape (bytes,)")
 
 
-def _check_names(episode: Mapping[str, Any], wanted: Mapping[str, ObsKey], number: int) -> None:
+def _check_names(
+    episode: Mapping[str, Any], wanted: Mapping[str, ObsKey], number: int, ahead: Container[str]
+) -> None:
     """Refuse missing and unknown keys."""
-    missing = [name for name in wanted if name not in episode]
+    missing = [name for name in wanted if name not in episode and name not in ahead]
     unknown = []
     for name in episode:
         if name.removeprefix(MADE) not in wanted and name not in EXTRAS:

@@ -259,10 +259,9 @@ class Store:
         if not episodes:
             return
         first = len(self._ends)
-        wanted = {key: spec for key, spec in self._wanted.items() if key not in self._ahead}
         checked: list[dict[str, NDArray[Any]]] = []
         for i, episode in enumerate(episodes):
-            checked.append(check_episode(episode, wanted, first + i, self.fps))
+            checked.append(check_episode(episode, self._wanted, first + i, self.fps, self._ahead))
         self._check_ahead(len(checked[0][TIMESTAMP]))
         self._take_lock()
         with self._refuse_full_disk():

@@ -9,15 +9,13 @@ import os
 import socket
 import struct
 import subprocess
-import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
 from .. import spec
 from ..spec import HotstartError, IntArray
-from ..system.lifelines import without_terminal_signals
-from ..system.threads import ONE_THREAD
+from ..system.children import start_module
 from .vector_env import VectorEnv
 from .worker import Failure, Job, build_envs, call, send, serve, specs_of
 
@@ -95,33 +93,13 @@ class LocalWorker:
 
 
 class ProcessWorker:
-    """Rows in a process of their own, started afresh.
-
-    A plain subprocess and a socket, not `multiprocessing`: that one would import the caller's main
-    module again in every worker (a training script with torch, or one without an `if __name__`
-    guard).
-    """
+    """Rows in a process of their own, started afresh."""
 
     def __init__(self, job: Job, rows: IntArray) -> None:
         self._name = f"the worker of rows {', '.join(map(str, rows))}"
         ours, theirs = socket.socketpair()
-        with theirs, without_terminal_signals():
-            self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-c",
-                    f"from {serve.__module__} import main; main()",
-                    str(theirs.fileno()),
-                ],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                env={
-                    **os.environ,
-                    **ONE_THREAD,
-                    "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
-                },
-            )
+        with theirs:
+            self._process = start_module(serve.__module__, [theirs.fileno()])
         self._connection = Connection(ours.detach())
         self._ticket = 0
         self.allow(BUILD_S)

@@ -54,6 +54,11 @@ def find_folder() -> Path:
     return Path(tempfile.gettempdir())
 
 
+def path_of(number: int) -> str:
+    """What to attach to where a block's file was inherited, see `inherit`."""
+    return f"/proc/self/fd/{number}"
+
+
 def sweep() -> list[str]:
     """Remove blocks that no living process has open; returns their names."""
     removed = []
@@ -161,6 +166,13 @@ class _Block:
         if whole:
             return records
         return None
+
+    def inherit(self) -> int:
+        """The number of the block's file, for a child process that inherits it.
+
+        The child attaches to `path_of(number)`, also when the block has no name any more.
+        """
+        return self._file
 
     def unlink(self) -> None:
         """Take the name away: those who have the block open keep it, and nobody else comes."""

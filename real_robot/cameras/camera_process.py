@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from ...spec import ConfigError
-from ...system.lifelines import without_terminal_signals
-from ...system.threads import ONE_THREAD
+from ...system.children import start_module
 from .base import CameraError, Picture
 from .frame_ring import FrameRing
 
@@ -25,6 +21,8 @@ RETRY_S = 0.5
 """How long the first picture may take after the source has failed once."""
 SILENT_S = 10.0
 """A process that shows nothing new for so long hangs, and is replaced."""
+QUIET = {"OPENCV_LOG_LEVEL": "SILENT"}
+"""OpenCV's own words are left out: ours say what can be done."""
 WATCH_S = 0.05
 LONGEST_PAUSE_S = 2.0
 END_S = 1.0
@@ -132,17 +130,7 @@ class CameraProcess:
         assert self._ring is not None, "it is started"
         job: dict[str, Any] = {"kind": self.kind, "options": self.options}
         job |= {"shape": self.shape, "fps": self.fps}
-        paths = [path or str(Path.cwd()) for path in sys.path]
-        environment = {**os.environ, **ONE_THREAD, "OPENCV_LOG_LEVEL": "SILENT"}
-        environment["PYTHONPATH"] = os.pathsep.join(paths)
-        program = f"from {__package__}.worker import main; main()"
-        with without_terminal_signals():
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-c", program, str(self._ring.file)],
-                stdin=subprocess.PIPE,
-                pass_fds=[self._ring.file],
-                env=environment,
-            )
+        process = start_module(f"{__package__}.worker", self._ring.files, subprocess.PIPE, QUIET)
         assert process.stdin is not None, "it has a pipe"
         with suppress(BrokenPipeError):
             process.stdin.write(json.dumps(job).encode() + b"\n")
