@@ -202,18 +202,21 @@ class SafetyFilter:
         self._tool = find_tool(spec)
         self._first = True
         self._before = np.zeros(spec.width)
-        self._speed = np.zeros(spec.width)
+        self.speed = np.zeros(spec.width)
+        """(A,): of the newest target, per second."""
 
     @property
     def knows_tool(self) -> bool:
         """Whether an action tells where the tool will be."""
         return self._tool is not None or self.options.tool_of is not None
 
-    def start(self, measured: FloatArray) -> None:
-        """The arm is at rest at a measured position (A,); the next plan is its first one."""
+    def start(self, position: FloatArray, speed: FloatArray | None = None) -> None:
+        """The arm is at a position (A,), at rest or not; the next plan is its first one."""
         self._first = True
-        self._before = np.array(measured, np.float64)
-        self._speed = np.zeros_like(self._before)
+        self._before = np.array(position, np.float64)
+        self.speed = np.zeros_like(self._before)
+        if speed is not None:
+            self.speed = np.array(speed, np.float64)
 
     def reset(self) -> None:
         """Somebody has looked at the fault."""
@@ -256,14 +259,14 @@ class SafetyFilter:
         move = target - self._before
         slack = ROUNDING * self._step
         most = self.limits.acceleration * self.period_s**2
-        change = np.where(self._smooth, move - self._speed * self.period_s, 0.0)
+        change = np.where(self._smooth, move - self.speed * self.period_s, 0.0)
         change = self._clamp("acceleration", change, most, slack)
-        move = np.where(self._smooth, self._speed * self.period_s + change, move)
+        move = np.where(self._smooth, self.speed * self.period_s + change, move)
         move = self._clamp("speed", move, self._step, slack)
         sent = np.clip(self._before + move, *self._reach())
         self.counts.add("position", np.abs(sent - self._before - move) > ROUNDING)
         self._check_tool(sent)
-        self._speed = (sent - self._before) / self.period_s
+        self.speed = (sent - self._before) / self.period_s
         self._before = sent
         return sent.copy()
 
