@@ -75,9 +75,9 @@ class ArmForm:
     servo_hz: float = 100.0
     velocity: float = 3.0
     """Of every joint at most [rad/s]; of a gripper [1/s]."""
-    acceleration: float = 15.0
+    acceleration: float = 20.0
     """rad/s^2."""
-    jerk: float = 150.0
+    jerk: float = 400.0
     """rad/s^3."""
 
     def to_calibration(self) -> ArmCalibration:

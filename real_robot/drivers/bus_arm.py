@@ -396,18 +396,19 @@ class BusArm(ABC):
         )
 
     def _describe_faults(self, bus: MotorBus) -> str:
-        found = [self._fault_of(bus, name) for name in self.names]
-        return "; ".join(fault for fault in found if fault)
+        found: dict[str, list[str]] = {}
+        for name in self.names:
+            fault = self._fault_of(bus, name)
+            if fault:
+                found.setdefault(fault, []).append(name)
+        return "; ".join(f"{fault} of {', '.join(names)}" for fault, names in found.items())
 
     def _fault_of(self, bus: MotorBus, name: str) -> str:
-        motor = self.motors[name]
-        seen = self._seen[name]
-        fault = self._describe_fault(bus, name, motor.id, seen.error)
-        if fault:
-            return f"{fault} of {name}"
-        if self._is_outside(name):
-            return f"place outside the range of {name}"
-        return ""
+        """What is wrong with one motor in words; empty: nothing."""
+        fault = self._describe_fault(bus, name, self.motors[name].id, self._seen[name].error)
+        if not fault and self._is_outside(name):
+            return "place outside the range"
+        return fault
 
     def _is_outside(self, name: str) -> bool:
         """Whether a motor was turned far over the end of its range, with torque or by hand."""

@@ -24,6 +24,8 @@ class BodyState:
     """0 closed to 1 open; nan: it has none."""
     tool: FloatArray
     """(6,): position [m] and rotation vector [rad] of the tool in the arm's base."""
+    resets: int = 0
+    """How often the scene has begun anew: the arm is elsewhere all at once, and motors hold it."""
 
 
 class Body(Protocol):

@@ -109,6 +109,10 @@ class Servo(Protocol):
         """
         ...
 
+    def place(self, measured: Measured) -> None:
+        """The joint is elsewhere all at once: a motor that holds, holds it there."""
+        ...
+
     def hear(self, now_s: float) -> None:
         """An instruction went over the bus, for whatever motor."""
         ...
@@ -230,6 +234,8 @@ class SimulatedBus(Generic[ServoT]):
     ) -> None:
         self.servos = list(servos)
         self.path = ""
+        """Of the terminal; another one after it was unplugged."""
+        self.link = (options or BusOptions()).link
         self.packets = 0
         """Instructions understood so far."""
         self._wire = wire
@@ -243,6 +249,7 @@ class SimulatedBus(Generic[ServoT]):
         self._ends: tuple[int, int] | None = None
         self._failing: dict[str, ServoT] = {}
         self._power: bool | None = None
+        self._resets = 0
         self._ticked_s = time.monotonic()
 
     def start(self) -> SimulatedBus[ServoT]:
@@ -271,9 +278,9 @@ class SimulatedBus(Generic[ServoT]):
         os.set_blocking(ends[0], False)
         self._ends = ends
         self.path = os.ttyname(ends[1])
-        if self._options.link is not None:
-            self._options.link.unlink(missing_ok=True)
-            self._options.link.symlink_to(self.path)
+        if self.link is not None:
+            self.link.unlink(missing_ok=True)
+            self.link.symlink_to(self.path)
 
     def _unplug(self) -> None:
         if self._ends is None:
@@ -281,8 +288,8 @@ class SimulatedBus(Generic[ServoT]):
         for end in self._ends:
             os.close(end)
         self._ends = None
-        if self._options.link is not None:
-            self._options.link.unlink(missing_ok=True)
+        if self.link is not None:
+            self.link.unlink(missing_ok=True)
 
     def _run(self) -> None:
         period = 1 / self._options.tick_hz
@@ -371,6 +378,8 @@ class SimulatedBus(Generic[ServoT]):
         self._ticked_s = now_s
         self._pass_on_faults()
         state = self._body.read()
+        if state.resets != self._resets:
+            self._follow_reset(state)
         refresh = self._faults.active("stale") is None
         targets = np.array(state.positions, np.float64)
         holding = False
@@ -391,6 +400,13 @@ class SimulatedBus(Generic[ServoT]):
         if holding:
             # a joint whose motor alone is limp gives way: it is sent to where it is
             self._body.command(targets)
+
+    def _follow_reset(self, state: BodyState) -> None:
+        """The scene has begun anew, with power."""
+        self._resets = state.resets
+        self._power = None
+        for servo, mount in zip(self.servos, self._mounts, strict=True):
+            servo.place(mount.measure(state, self._options.stall_nm))
 
     def _pass_on_faults(self) -> None:
         for kind in ("overload", "overheat", "low_voltage"):

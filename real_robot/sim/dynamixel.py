@@ -174,6 +174,13 @@ class DynamixelServo(Memory):
             self._registered = None
             self.set("registered", 0)
 
+    def place(self, measured: Measured) -> None:
+        """The joint is elsewhere all at once: a motor that holds, holds it there."""
+        self._measured = measured
+        self._profile.rest(measured.steps)
+        if self.holds:
+            self.set("goal_position", self.reading(measured.steps))
+
     def fail(self, kind: str) -> None:
         """Have an error, which stays until a reboot."""
         bits = {"overload": OVERLOAD, "overheat": HEAT, "low_voltage": VOLTAGE}

@@ -119,6 +119,13 @@ class FeetechServo(Memory):
             self.write(*self._registered)
             self._registered = None
 
+    def place(self, measured: Measured) -> None:
+        """The joint is elsewhere all at once: a motor that holds, holds it there."""
+        self._measured = measured
+        self._profile.rest(measured.steps)
+        if self.holds:
+            self.set("goal_position", self.reading(measured.steps))
+
     def fail(self, kind: str) -> None:
         """Have an error: "overload" latches, "overheat" and "low_voltage" end with their cause."""
         if kind == "overload":

@@ -39,6 +39,7 @@ class World:
         self._failure: BaseException | None = None
         self._now_s = time.monotonic()
         self._fastest = 0.0
+        self._resets = -1  # what follows is the beginning
         self.reset(seed)
 
     def start(self) -> Self:
@@ -74,6 +75,7 @@ class World:
         with self._lock:
             self.scene.reset(seed, arm)
             self._fastest = 0.0
+            self._resets += 1
             self._publish()
 
     def read(self) -> BodyState:
@@ -179,5 +181,6 @@ class World:
             scene.torques,
             scene.gripper,
             scene.tool,
+            self._resets,
         )
         self._seen = (self._now_s, scene.visible_state)

@@ -111,7 +111,7 @@ def test_a_silent_bus_is_told_of_and_comes_back(rig, await_state):
 
 def test_a_cable_that_is_pulled_and_plugged_in_again(rig, tmp_path):
     link = tmp_path / "arm"
-    rig.bus._options = replace(rig.bus._options, link=link)
+    rig.bus.link = link
     link.symlink_to(rig.bus.path)
     arm = rig.make(rig.form, BusArmOptions(str(link), "nominal", answer_s=0.03))
     arm.connect()
