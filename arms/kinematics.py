@@ -77,6 +77,7 @@ class Kinematics:
         if not (np.isfinite(tool).all() and np.isfinite(positions).all()):
             raise ReachError(f"the pose is {tool.tolist()}; it must hold six finite numbers")
         goal = self._to_quaternion(tool[3:])
+        error = np.full(6, np.inf)
         with self._lock:
             for turn in range(ITERATIONS):
                 self._move(positions)

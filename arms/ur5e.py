@@ -153,7 +153,7 @@ class PushScene(Scene):
     def _draw(self, rng: np.random.Generator, tip: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Where disc and goal are (2,), not too near to one another and to the tip."""
         while True:
-            disc, goal = rng.uniform(*FIELD, (2, 2))
+            disc, goal = rng.uniform(FIELD[0], FIELD[1], (2, 2))
             free = np.linalg.norm(disc - tip) > APART_M / 2
             if free and np.linalg.norm(disc - goal) > APART_M:
                 return disc, goal

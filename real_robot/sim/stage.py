@@ -187,15 +187,19 @@ class _Connection(socketserver.StreamRequestHandler):
             return
         try:
             while line := self.rfile.readline(LONGEST_LINE):
-                if not line.endswith(b"\n"):
-                    error = (
-                        f"a request has at most {LONGEST_LINE - 1} bytes and ends with a newline"
-                    )
-                    self._say({"ok": False, "error": error})
-                    return
-                self._say(self.server.stage.answer(line))
+                self._say(self._answer(line))
         finally:
             self.server.free.release()
+
+    def _answer(self, line: bytes) -> dict[str, Any]:
+        """What to say to a line, which may be a part of a longer one."""
+        if line.endswith(b"\n"):
+            return self.server.stage.answer(line)
+        while rest := self.rfile.readline(LONGEST_LINE):
+            if rest.endswith(b"\n"):
+                break
+        error = f"a request ends with a newline, after {LONGEST_LINE - 1} bytes at most"
+        return {"ok": False, "error": error}
 
     def _say(self, answer: Mapping[str, Any]) -> None:
         self.wfile.write(json.dumps(answer).encode() + b"\n")
@@ -215,7 +219,7 @@ def _read_request(line: bytes) -> dict[str, Any]:
 def _choose(request: Mapping[str, Any], known: Mapping[str, Any]) -> str:
     do = request.get("do")
     if not isinstance(do, str) or do not in known:
-        raise ConfigError(unknown("request", str(do), known))
+        raise ConfigError(unknown("request", str(do), sorted(known)))
     return do
 
 
