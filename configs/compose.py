@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ..finetuning.registry import METHODS
 from ..policy.registry import TARGETS
 from ..policy.training.settings import TrainingSettings
+from ..real_robot.registry import DRIVERS
 from ..spec import ConfigError, Horizon, nearest, shorten, unknown
 from ..system.options import Option, read_options
 from ..system.plugins import added
@@ -36,11 +37,14 @@ OUTPUT = {
     "demo": ("name",),
     "finetune": ("name",),
     "serve": (),
+    "deploy": ("name",),
 }
 """Verb -> the options that say where it writes."""
 ENVIRONMENT = "task.options."
 """Options below this belong to the environment: a task's file need not name all of them."""
 CHECKED = (int, float, bool)
+ADDED = {"encoder": "hotstart.encoders", "robot": "hotstart.drivers"}
+"""Axis -> the entry-point group by which installed packages add to it."""
 
 
 def list_groups() -> list[str]:
@@ -55,8 +59,8 @@ def list_groups() -> list[str]:
 def describe_group(group: str) -> dict[str, str]:
     """Choices of an axis with their meanings, the first comment of each file."""
     found = {}
-    if group == "encoder":
-        for name, entry in added("hotstart.encoders").items():
+    if group in ADDED:
+        for name, entry in added(ADDED[group]).items():
             found[name] = f"added by a package: {entry.target}"
     folder = resources.files(MODULE) / group
     for name in list_files(group):
@@ -247,12 +251,40 @@ def _make_overrides(verb: str, arguments: Sequence[str]) -> list[str]:
         name, text = argument.name, argument.quoted
         if name in options and name not in axes:
             text = _check_value(name, text, options[name].hint)
+        elif _is_entry(name, options):
+            name, text = f"++{name}", _quote(text)
         else:
             _check_name(name.lstrip("+~"), options, axes)
+        if name in axes:
+            _check_choice(name, text)
         if name.startswith(ENVIRONMENT):
             name = f"++{name}"
         overrides.append(f"{name}={text}")
     return overrides
+
+
+def _is_entry(name: str, options: Mapping[str, Option]) -> bool:
+    """Whether a name is that of an entry of an option that holds texts by name: `cameras.front`."""
+    parent = options.get(name.rpartition(".")[0])
+    return parent is not None and parent.hint == dict[str, str]
+
+
+def _quote(text: str) -> str:
+    """A text as Hydra reads it, colons and slashes included."""
+    if text[:1] in ("'", '"'):
+        return text
+    escaped = text.replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _check_choice(axis: str, text: str) -> None:
+    """Raise ConfigError for a choice that does not exist: Hydra passes over an optional one."""
+    choice = text.strip("'\"")
+    valid = list_choices(axis)
+    if "," not in choice and "$" not in choice and choice not in {*valid, "none", "null"}:
+        raise ConfigError(
+            f"{axis}={choice} is unknown{nearest(choice, valid)}; valid: {', '.join(valid)}"
+        )
 
 
 def _check_task(verb: str, named: Sequence[Argument]) -> None:
@@ -371,16 +403,18 @@ def _register() -> None:
     for name, verb in VERBS.items():
         if verb.composed and verb.options:
             store.store(name=f"schema_{name}", node=make_node(verb.options))
-    for axis, targets in {**TARGETS, **METHODS}.items():
+    for axis, targets in {**TARGETS, **METHODS, **DRIVERS}.items():
         for target in targets:
             name = target.rsplit(".", 1)[1]
             _store_target(store, axis, target, f"schema_{name}")
-    for name, entry in added("hotstart.encoders").items():
-        _store_target(store, "encoder", entry.target.replace(":", "."), name)
+    for axis, plug_ins in ADDED.items():
+        for name, entry in added(plug_ins).items():
+            _store_target(store, axis, entry.target.replace(":", "."), name)
 
 
 def _store_target(store: ConfigStore, axis: str, target: str, name: str) -> None:
-    store.store(group=axis, name=name, node=make_node(find_target(target), target))
+    node = make_node(find_target(target), target, required=axis in DRIVERS)
+    store.store(group=axis, name=name, node=node)
 
 
 def find_target(target: str) -> Any:

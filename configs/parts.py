@@ -15,17 +15,17 @@ from .schema import MISSING
 PLAIN = (int, float, bool, str)
 
 
-def make_node(source: Callable[..., Any], target: str = "") -> type:
+def make_node(source: Callable[..., Any], target: str = "", required: bool = False) -> type:
     """A dataclass with the options of a dataclass or the plain parameters of a constructor.
 
     A constructor comes with its `target`, which becomes the key `_target_`; parameters without a
-    default are left out.
+    default are left out, unless they are `required` of who composes the configuration.
     """
     keys: list[tuple[str, Any, Any]] = []
     if target:
         keys.append(("_target_", str, field(default=target)))
     for option in read_options(source).values():
-        if target and option.default is REQUIRED:
+        if target and option.default is REQUIRED and not required:
             continue
         hint = _convert_hint(option.hint)
         if hint is None and option.default is None:

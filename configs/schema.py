@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 from ..policy.training.settings import TrainingSettings
 from ..spec import LONGEST_EPISODE, REQUIRED, ConfigError, Horizon, option
+from .deploy import Deploy
 from .doctor import Examine
+from .robots import SimulateArm
 from .world_model import AuditWorldModel, DrawStrip, DreamDemo, LearnWorldModel, ViewWorldModel
 
 MISSING = "???"
@@ -495,6 +497,8 @@ VERBS: dict[str, Verb] = {
     ),
     "evaluate": Verb("run a checkpoint in simulation and measure it", Evaluate, composed=True),
     "serve": Verb("serve a checkpoint to robots on other machines", Serve, composed=True),
+    "robot": Verb("simulated arms at the wire", actions={"sim": SimulateArm}),
+    "deploy": Verb("run a checkpoint on an arm", Deploy, composed=True),
     "checkpoint": Verb(
         "import a policy that was trained elsewhere; fit what warm and anchored starts need",
         actions={"import": Import, "calibrate": Calibrate, "anchors": Anchors},

@@ -62,6 +62,8 @@ class ServoOptions:
 
     thresholds: Thresholds = field(default_factory=Thresholds)
     safety: SafetyOptions = field(default_factory=SafetyOptions)
+    speed: float = 1.0
+    """Share of the arm's limits of velocity and acceleration that is used, above 0 to 1."""
     soft_start_s: float = 1.0
     """From the first plan on, the arm's full limits are reached after so long [s]."""
     lead_s: float = LEAD_S
@@ -306,7 +308,7 @@ class Controller:
         if self.planned:
             share = (now_s - self.started_s) / max(self.options.soft_start_s, self.period_s)
             if share <= 1.0 + 2 * self.period_s:
-                self.follower.scale(min(1.0, max(SOFT_SHARE, share)))
+                self.follower.scale(min(1.0, max(SOFT_SHARE, share)) * self.options.speed)
         target = self.follower.follow(self.reference, now_s)
         sent = self.filter.check(target)
         if np.abs(sent - target).max() > 1e-9:

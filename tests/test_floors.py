@@ -64,6 +64,7 @@ ONLY = {
         "system",
         "policy",
         "finetuning",
+        "real_robot",
         "configs",
         "hydra",
         "omegaconf",

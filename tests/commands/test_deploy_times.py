@@ -15,7 +15,7 @@ from hotstart.planners import ImmediatePlanner
 
 def test_quantiles_are_those_of_numpy_and_nothing_has_none():
     seconds = np.random.default_rng(0).exponential(size=500)
-    found = describe_ms(seconds)
+    found = describe_ms(seconds.tolist())
     assert found["p95"] == pytest.approx(1000 * np.percentile(seconds, 95), abs=1e-3)
     assert found["max"] == pytest.approx(1000 * seconds.max(), abs=1e-3)
     assert set(describe_ms([]).values()) == {None}

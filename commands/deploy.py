@@ -1,0 +1,242 @@
+"""`hotstart deploy`: a checkpoint on an arm; the arm is stopped first, however it ends."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..configs.compose import list_choices
+from ..control import LoopSettings, RealClock, RowLog
+from ..control import run as run_loop
+from ..evaluation import results
+from ..planners import ImmediatePlanner, ThreadedPlanner
+from ..policy import checkpoint
+from ..policy.diffusion_policy import DiffusionPolicy, build_sampler
+from ..spec import ConfigError, Listener, Observation, Robot, TimedObservation
+from ..system import outputs
+from .deploy_page import write_deployment
+from .deploy_robot import find_stage, open_robot
+from .deploy_times import LoopTimes, describe_plans, join_times
+from .rollouts import label
+
+RESULT, TIMING = "result.json", "timing.json"
+PAGE = "page.html"
+WARM_UP_PLANS = 6
+"""Plans before the arm moves: the first is cold, the others say how early to ask for a plan."""
+SURE = 0.95
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What a deployment brought."""
+
+    result: dict[str, Any]
+    timing: dict[str, Any]
+    times: LoopTimes
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Raise ConfigError for what cannot be, before anything is connected."""
+    if not config["robot"]:
+        choices = ", ".join(list_choices("robot"))
+        raise ConfigError(f"robot must be given, as robot=ur5e robot.host=...; valid: {choices}")
+    for name in ("episodes", "seconds", "speed", "patience_s"):
+        if not config[name] > 0:
+            raise ConfigError(f"{name} is {config[name]}; a number above 0 is wanted")
+    if config["speed"] > 1:
+        raise ConfigError(f"speed is {config['speed']}; a share of the arm's limits, at most 1")
+    if config["box"] and len(config["box"]) != 6:
+        raise ConfigError(f"box is {config['box']}; six numbers are wanted: x0,x1,y0,y1,z0,z1")
+    if config["stage"]:
+        find_stage(config["stage"])
+    folder = find_folder(config)
+    outputs.check_free(folder / TIMING, config["overwrite"], folder, "name")
+    outputs.check_folder(folder, "name")
+
+
+def run(config: Mapping[str, Any]) -> int:
+    """Deploy, then write the result, the times and a page; print where they are."""
+    deployed = deploy(config)
+    folder = find_folder(config)
+    results.save(deployed.result, folder / RESULT)
+    outputs.write_text(folder / TIMING, json.dumps(deployed.timing, indent=2) + "\n")
+    page = write_deployment(folder / PAGE, deployed.result, deployed.timing, deployed.times)
+    print(describe(deployed))
+    print(f"result: {folder / RESULT}\ntimes: {folder / TIMING}\npage: {page}")
+    return 0
+
+
+def find_folder(config: Mapping[str, Any]) -> Path:
+    """Where a deployment is written."""
+    name = config["name"]
+    if not name:
+        name = f"{Path(config['checkpoint']).name}_on_{config['choices']['robot']}"
+    return Path(config["runs"]) / name
+
+
+def describe(deployed: Deployed) -> str:
+    """The outcome in two lines."""
+    result, timing = deployed.result, deployed.timing
+    loop = timing["loop"]["period_ms"]
+    success = results.success_words(result["success"])
+    return (
+        f"{result['task']}, {result['inference']}: success {success}, "
+        f"{result['episodes']} episodes\n"
+        f"period p50 {loop['p50']:.1f} ms, p99 {loop['p99']:.1f} ms, max {loop['max']:.1f} ms; "
+        f"{timing['late_actions']} late actions, {timing['starved_ticks']:.0f} starved periods"
+    )
+
+
+def deploy(config: Mapping[str, Any]) -> Deployed:
+    """Run the episodes; raises what `hotstart.run` raises, when the arm stands still."""
+    check(config)
+    model, meta = checkpoint.load(config["checkpoint"], config["device"])
+    model = model.set_precision(config["precision"])
+    sampler = build_sampler(config["inference"])
+    rate_hz = float(config["rate_hz"] or meta["rate_hz"])
+    began = time.monotonic()
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        robot = stack.enter_context(open_robot(config, model, rate_hz))
+        first = DiffusionPolicy(model, sampler, config["executed"])
+        replan_at = choose_replan_at(config, first, robot)
+        policy = DiffusionPolicy(model, sampler, config["executed"], replan_at)
+        policy.rate_hz = float(meta["rate_hz"])
+        times = LoopTimes(rate_hz)
+        planner = stack.enter_context(open_planner(config, policy))
+        logs: list[RowLog] = []
+        listeners: list[Listener] = [times]
+        settings = LoopSettings(
+            max_ticks=math.ceil(config["seconds"] * rate_hz),
+            replan_at=replan_at,
+            patience_s=config["patience_s"],
+            any_rate=config["rate"] == "any",
+        )
+        for seed in range(config["seed"], config["seed"] + config["episodes"]):
+            if not wait_for_operator(config, len(logs)):
+                break
+            times.begin()
+            logs += run_loop(robot, policy, planner, RealClock(), [seed], settings, listeners)
+            print(describe_episode(len(logs), logs[-1]), flush=True)
+        if not logs:
+            raise ConfigError("no episode was run")
+        setting = results.Setting(
+            task=find_task(config, meta),
+            checkpoint=str(config["checkpoint"]),
+            inference=label(config),
+            rate_hz=rate_hz,
+            executed=policy.horizon.executed,
+            planner=config["planner"],
+            wall_seconds=time.monotonic() - began,
+            device=config["device"],
+        )
+        scale = np.ones(policy.action_spec.width)
+        result = results.summarise(logs, planner.seconds, setting, policy.action_spec, scale)
+        result |= {"robot": config["choices"]["robot"], "stage": bool(config["stage"])}
+        plans = describe_plans(planner.seconds, logs, policy.horizon.executed, rate_hz)
+        timing = join_times(times, plans, robot.report(), logs)
+        timing |= {
+            "robot_name": config["choices"]["robot"],
+            "checkpoint": str(config["checkpoint"]),
+            "inference": label(config),
+            "planner": config["planner"],
+            "replan_at": replan_at,
+            "versions": result["versions"],
+            "machine": result["machine"],
+        }
+    return Deployed(result, timing, times)
+
+
+def find_task(config: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
+    """The task's name, as the checkpoint says it."""
+    task = meta.get("task")
+    if isinstance(task, Mapping):
+        return str(task.get("name", "deployment"))
+    return str(task or "deployment")
+
+
+@contextmanager
+def open_planner(
+    config: Mapping[str, Any], policy: DiffusionPolicy
+) -> Iterator[ThreadedPlanner | ImmediatePlanner]:
+    """Plans beside the loop, or within it."""
+    if config["planner"] == "sync":
+        yield ImmediatePlanner(policy)
+        return
+    with ThreadedPlanner(policy) as planner:
+        yield planner
+
+
+def choose_replan_at(config: Mapping[str, Any], policy: DiffusionPolicy, robot: Robot) -> int:
+    """How many actions must be left when the next plan is asked for, so that it comes in time.
+
+    The policy plans a few times from what the robot sees now; nothing moves. Raises ConfigError
+    where a plan takes as long as its actions last.
+    """
+    if config["planner"] == "sync":
+        return 0
+    seconds = time_plans(policy, robot)
+    wanted = math.ceil(float(np.quantile(seconds[1:], SURE)) * robot.rate_hz)
+    most = policy.horizon.planned - policy.horizon.observed + 1 - policy.horizon.executed
+    if config["replan_at"] is not None:
+        wanted = config["replan_at"]
+    if wanted > max(most, 0) or wanted >= policy.horizon.executed:
+        plan_ms = 1000 * float(np.quantile(seconds[1:], SURE))
+        raise ConfigError(
+            f"a plan takes {plan_ms:.0f} ms here, which is {wanted} control periods; its "
+            f"{policy.horizon.executed} executed steps and {max(most, 0)} further ones cannot "
+            "bridge that: take fewer evaluations (inference.steps), a warm start (inference=rti), "
+            "or planner=sync"
+        )
+    print(f"plans take {1000 * np.median(seconds[1:]):.0f} ms: replan_at={wanted}", flush=True)
+    return wanted
+
+
+def time_plans(policy: DiffusionPolicy, robot: Robot) -> list[float]:
+    """Seconds of a few plans from what the robot sees now, the first one cold."""
+    observation = see(robot)
+    state = policy.observe(policy.initial_state([0]), observation)
+    rows = np.zeros(1, np.int64)
+    executed = np.zeros(1, np.int64)
+    seconds = []
+    for _ in range(WARM_UP_PLANS):
+        began = time.perf_counter()
+        planned = policy.plan(state, rows, executed)
+        seconds.append(time.perf_counter() - began)
+        state = policy.observe(policy.adopt(state, planned), observation)
+        executed = np.full(1, policy.horizon.executed)
+    return seconds
+
+
+def see(robot: Robot) -> Observation:
+    """What a robot observes, without the times."""
+    seen = robot.observe()
+    if isinstance(seen, TimedObservation):
+        return seen.observation
+    return seen
+
+
+def wait_for_operator(config: Mapping[str, Any], done: int) -> bool:
+    """Whether to go on: on a stage always, else as the operator says."""
+    if config["stage"] or not config["ask"]:
+        return True
+    text = input(f"episode {done + 1} of {config['episodes']}: Enter begins, q ends: ")
+    return text.strip().lower() != "q"
+
+
+def describe_episode(number: int, log: RowLog) -> str:
+    """One episode in a line."""
+    word = {True: "success", False: "failure", None: "success not reported"}[log.success]
+    return (
+        f"episode {number}, seed {log.seed}: {word}, score {log.score:.3f}, {log.steps} periods, "
+        f"{log.late_actions} late actions, {log.starved_ticks:.1f} starved periods"
+    )

@@ -1,0 +1,32 @@
+"""The options of `hotstart robot`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..spec import REQUIRED, option
+
+
+@dataclass
+class SimulateArm:
+    """A simulated arm at the wire, to rehearse a deployment with; Ctrl-C ends it.
+
+    The vendor's own client connects to it as to the arm. MuJoCo moves it by the wall clock.
+
+      hotstart robot sim ur5e
+      hotstart robot sim so101 path=/tmp/so101 stage_port=8765
+    """
+
+    arm: Literal["ur5e", "so101"] = option(REQUIRED, "which arm", positional=True)
+    address: str = option("127.0.0.1", "address of a UR5e; a second one takes 127.0.0.2")
+    path: Path | None = option(None, "link to the terminal of a servo bus; none: its own name")
+    stage_port: int = option(0, "port that begins episodes, judges them, injects faults; 0: free")
+    camera_port: int = option(0, "port of the cameras' pictures (MJPEG over HTTP); 0: free")
+    camera_px: int = option(96, "side of the pictures", "px")
+    camera_fps: float = option(30.0, "pictures a second", "Hz")
+    delay_ms: float = option(0.0, "what the connection delays every message", "ms")
+    jitter_ms: float = option(0.0, "at most so much longer, drawn anew for each message", "ms")
+    loss: float = option(0.0, "share of messages that are lost")
+    seed: int = option(0, "seed of the scene, and of chance")

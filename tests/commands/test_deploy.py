@@ -1,0 +1,117 @@
+"""`hotstart deploy`: the same actions as in simulation, a rehearsal at the wire, and refusals."""
+
+import json
+from contextlib import contextmanager
+
+import hotstart
+import numpy as np
+import pytest
+from hotstart.cli import main
+from hotstart.commands import deploy
+from hotstart.configs.compose import compose_config
+from hotstart.control import LoopSettings, VirtualClock, run
+from hotstart.envs.simulated_robot import SimulatedRobot
+from hotstart.planners import ImmediatePlanner
+from hotstart.policy.diffusion_policy import DiffusionPolicy
+from hotstart.real_robot.sim.rehearsal import Rehearsal, RehearsalOptions
+from hotstart.spec import ConfigError
+
+ADDRESS = "127.0.0.41"
+KEYS = ("joints", "tool", "object", "goal")
+
+
+@pytest.fixture(scope="module")
+def arm():
+    """A UR5e in its scene, as an environment."""
+    with SimulatedRobot("ur5e_push", {"max_steps": 12}, 1, 0) as robot:
+        yield robot
+
+
+@pytest.fixture(scope="module")
+def trained(arm, tmp_path_factory):
+    """A policy that has seen the arm stand still for a moment: it hardly moves."""
+    folder = tmp_path_factory.mktemp("deploy") / "push"
+    episodes = []
+    for seed in range(3):
+        arm.reset([seed])
+        steps = {name: [] for name in (*KEYS, "action")}
+        for _ in range(20):
+            for name, value in arm.observe().items():
+                steps[name].append(value[0])
+            held = arm.hold_position()
+            steps["action"].append(held[0])
+            arm.act(held)
+        episodes.append({name: np.array(values) for name, values in steps.items()})
+    data = hotstart.Arrays(episodes, fps=10, action_spec=arm.action_spec, obs_spec=arm.obs_spec)
+    horizon = hotstart.Horizon(observed=2, planned=16, executed=4)
+    settings = hotstart.TrainingSettings(steps=30, batch=16)
+    denoiser = hotstart.DiffusionMLP
+    hotstart.train(data, folder, settings, denoiser=denoiser, horizon=horizon, progress=False)
+    return folder
+
+
+def compose(trained, tmp_path, *words):
+    return compose_config(
+        "deploy",
+        [
+            str(trained),
+            "robot=ur5e",
+            f"robot.host={ADDRESS}",
+            f"runs={tmp_path}",
+            "name=run",
+            *words,
+        ],
+    )
+
+
+def test_actions_are_those_of_the_simulation_for_the_same_seed(arm, trained, tmp_path, monkeypatch):
+    @contextmanager
+    def open_arm(config, model, rate_hz):
+        arm.report = dict
+        yield arm
+
+    monkeypatch.setattr(deploy, "open_robot", open_arm)
+    config = compose(trained, tmp_path, "planner=sync", "seconds=1.2", "ask=false", "seed=7")
+    deployed = deploy.deploy(config)
+    policy = DiffusionPolicy.load(trained, hotstart.WarmStart())
+    planner = ImmediatePlanner(policy)
+    (log,) = run(arm, policy, planner, VirtualClock(), [7], LoopSettings(12))
+    assert len(deployed.times.actions) == len(log.commands) == 12
+    np.testing.assert_array_equal(deployed.times.actions, log.commands)
+
+
+def test_a_rehearsal_at_the_wire_is_run_timed_and_written(trained, tmp_path, capsys, read_page):
+    with Rehearsal(RehearsalOptions("ur5e", ADDRESS, cameras=False)) as rehearsal:
+        words = [*rehearsal.device_words.split(), f"stage={rehearsal.stage_address}"]
+        words.append("robot.watchdog_s=1")  # a busy machine that runs tests is no real-time one
+        options = ["seconds=0.8", "episodes=2", "inference.steps=1", f"runs={tmp_path}", "name=run"]
+        assert main(["deploy", str(trained), *words, *options]) == 0
+        assert main(["deploy", str(trained), *words, *options]) == 2, "nothing is replaced unasked"
+    said = capsys.readouterr().out
+    assert "episode 2, seed 100001: failure" in said
+    timing = json.loads((tmp_path / "run/timing.json").read_text())
+    assert timing["loop"]["turns"] >= 12
+    assert timing["robot"]["faults"] == []
+    assert timing["replan_at"] >= 1
+    assert hotstart.evaluation.results.load(tmp_path / "run/result.json")["episodes"] == 2
+    page = read_page(tmp_path / "run/page.html")
+    assert page is not None
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["speed=2"], "speed is 2"),
+        (["box=[0,1]"], "six numbers are wanted"),
+        (["stage=example.org:80"], "127.0.0.1:PORT is wanted"),
+        (["cameras.front=opencv:0"], "the policy has no camera 'front'"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_connected(trained, tmp_path, words, expected):
+    with pytest.raises(ConfigError, match=expected):
+        deploy.deploy(compose(trained, tmp_path, *words))
+
+
+def test_an_arm_must_be_given(trained, tmp_path):
+    with pytest.raises(ConfigError, match="valid: so101, ur5e"):
+        deploy.deploy(compose_config("deploy", [str(trained)]))
