@@ -115,11 +115,11 @@ def _refine(values: FloatArray, best: int) -> float:
     """Where between the samples the peak is, in samples from `best`."""
     if not 0 < best < len(values) - 1:
         return 0.0
-    before, peak, after = values[best - 1 : best + 2]
-    bend = before - 2 * peak + after
+    slope = values[best + 1] - values[best - 1]
+    bend = values[best + 1] - 2 * values[best] + values[best - 1]
     if bend >= 0:
         return 0.0
-    return float(0.5 * (before - after) / bend)
+    return float(-0.5 * slope / bend)
 
 
 def save_latencies(path: Path, lags: Mapping[str, Lag], measured_on: str) -> None:
