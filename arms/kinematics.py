@@ -82,11 +82,9 @@ class Kinematics:
             for turn in range(ITERATIONS):
                 self._move(positions)
                 error = self._find_error(tool[:3], goal)
-                if self._is_close(error):
+                if self._is_close(error, turn):
                     return positions
                 positions = positions + self._find_step(error, positions, turn)
-        if not self._turns and np.linalg.norm(error[:3]) < 10 * CLOSE_M:
-            return positions
         raise ReachError(
             f"the pose {np.round(tool, 3).tolist()} is out of reach: the nearest found is "
             f"{np.linalg.norm(error[:3]):.3f} m and {np.linalg.norm(error[3:]):.2f} rad away"
@@ -125,8 +123,12 @@ class Kinematics:
         self._mujoco.mju_axisAngle2Quat(quaternion, rotvec / max(angle, 1e-12), angle)
         return quaternion
 
-    def _is_close(self, error: FloatArray) -> bool:
-        return bool(np.linalg.norm(error[:3]) < CLOSE_M and np.linalg.norm(error[3:]) < CLOSE_RAD)
+    def _is_close(self, error: FloatArray, turn: int) -> bool:
+        """Whether the pose is reached; in later turns the position is enough for some arms."""
+        if np.linalg.norm(error[:3]) >= CLOSE_M:
+            return False
+        settled = not self._turns and turn >= SETTLING
+        return settled or float(np.linalg.norm(error[3:])) < CLOSE_RAD
 
     def _find_step(self, error: FloatArray, positions: FloatArray, turn: int) -> FloatArray:
         """A step (J,) of damped least squares, of bounded length and within the joints' limits.

@@ -33,31 +33,53 @@ def read_model(package: str, path: str, install: str) -> Any:
 
 
 def simplify_meshes(spec: Any, folder: str, grid_m: float) -> None:
-    """Draw the spec's STL files, which lie in `folder` of its own, with fewer triangles.
+    """Draw the meshes of a spec, STL and OBJ files in `folder` beside it, with fewer triangles.
 
     Corners within a cell of the grid become one, which a small picture does not show: 323,000
     triangles of an SO-101 become 23,000 at 2 mm.
     """
     mujoco = load_mujoco()
     for mesh in spec.meshes:
-        corners, faces = read_stl(Path(spec.modelfiledir, folder, mesh.file), grid_m)
-        name = Path(mesh.file).stem
-        mesh.name, mesh.file = mesh.name or name, ""
+        path = Path(spec.modelfiledir, folder, mesh.file)
+        if path.suffix == ".obj":
+            corners, faces = read_obj(path)
+        else:
+            corners, faces = read_stl(path)
+        corners, faces = join_corners(corners, faces, grid_m)
+        mesh.name, mesh.file = mesh.name or path.stem, ""
         mesh.uservert, mesh.userface = corners.ravel(), faces.ravel()
         mesh.inertia = mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL
 
 
-def read_stl(path: Path, grid_m: float) -> tuple[FloatArray, IntArray]:
-    """Corners (V, 3) and faces (F, 3) of a binary STL file, its corners joined on a grid [m]."""
+def read_stl(path: Path) -> tuple[FloatArray, IntArray]:
+    """Corners (V, 3) and faces (F, 3) of a binary STL file; every face has corners of its own."""
     record = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
-    points = np.fromfile(path, record, offset=84)["corners"].reshape(-1, 3).astype(np.float64)
-    number = np.unique(np.round(points / grid_m), axis=0, return_inverse=True)[1].ravel()
-    sums = [np.bincount(number, axis) for axis in points.T]
-    corners = np.stack(sums, 1) / np.bincount(number)[:, None]
-    faces = number.reshape(-1, 3)
-    ordered = np.sort(faces, 1)
-    whole = (np.diff(ordered, axis=1) > 0).all(1)
-    return corners, np.unique(faces[whole], axis=0)
+    corners = np.fromfile(path, record, offset=84)["corners"].reshape(-1, 3).astype(np.float64)
+    return corners, np.arange(len(corners)).reshape(-1, 3)
+
+
+def read_obj(path: Path) -> tuple[FloatArray, IntArray]:
+    """Corners (V, 3) and faces (F, 3) of an OBJ file of triangles, `f 1//1 2//2 3//3`."""
+    lines = path.read_text().splitlines()
+    corners = " ".join([line[2:] for line in lines if line.startswith("v ")])
+    faces = " ".join([line[2:] for line in lines if line.startswith("f ")])
+    # Of each corner of a face the first number is its place, from 1, the second its normal's.
+    places = np.fromstring(faces.replace("//", " "), np.int64, sep=" ").reshape(-1, 6)
+    return np.fromstring(corners, np.float64, sep=" ").reshape(-1, 3), places[:, ::2] - 1
+
+
+def join_corners(
+    corners: FloatArray, faces: IntArray, grid_m: float
+) -> tuple[FloatArray, IntArray]:
+    """A mesh whose corners within a cell of a grid [m] are one, without the faces that vanish."""
+    cells = np.round((corners - corners.min(0)) / grid_m).astype(np.int64)
+    sizes = cells.max(0) + 1
+    number = np.unique(np.ravel_multi_index(tuple(cells.T), sizes), return_inverse=True)[1]
+    sums = [np.bincount(number, axis) for axis in corners.T]
+    middles = np.stack(sums, 1) / np.bincount(number)[:, None]
+    joined = number[faces]
+    whole = (np.diff(np.sort(joined, 1), axis=1) > 0).all(1)
+    return middles, np.unique(joined[whole], axis=0)
 
 
 def delete_actuators(spec: Any) -> None:

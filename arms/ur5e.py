@@ -22,6 +22,7 @@ from .models import (
     delete_actuators,
     read_model,
     set_contacts,
+    simplify_meshes,
 )
 from .rendering import load_mujoco
 from .scene import VISIBLE_GROUP, ArmDescription, Scene
@@ -69,6 +70,7 @@ INERTIA = np.array([2.5, 2.5, 1.2, 0.15, 0.15, 0.11])
 SERVO_RAD_S = 120.0
 """How fast a joint follows its target: the natural frequency of its motor, critically damped."""
 TORQUES = np.array([150.0, 150.0, 150.0, 28.0, 28.0, 28.0])
+MESH_GRID_M = 0.006
 STICK_M, STICK_RADIUS_M = 0.14, 0.01
 """The tip is so far from the flange."""
 STEEL = [0.35, 0.35, 0.4, 1.0]
@@ -81,6 +83,7 @@ FIELD = np.array([[-0.60, -0.30], [-0.36, 0.06]])
 """Corners of the part of the table where discs and goals are put, ((x, y), (x, y))."""
 START = np.array([-0.48, -0.12])
 """About where the tip begins (x, y)."""
+FAR_M = 0.3
 APART_M = 0.14
 """How far disc and goal, and disc and tip, are from each other at least."""
 HOME = np.array([-0.1, -1.3, 2.1, -2.4, -1.57, -1.6])
@@ -98,11 +101,14 @@ class PushScene(Scene):
     def __init__(self) -> None:
         super().__init__(UR5E)
 
-    def _build(self) -> Any:
+    @classmethod
+    def build(cls) -> Any:
+        """The model (mjModel); raises ConfigError where robosuite is missing."""
         spec = read_model(
             "robosuite", "models/assets/robots/ur5e/robot.xml", "pip install robosuite"
         )
         mujoco = load_mujoco()
+        simplify_meshes(spec, "", MESH_GRID_M)
         delete_actuators(spec)
         # The model's base is turned by half a turn to that of UR's controller.
         spec.body("base").quat = [0.0, 0.0, 0.0, 1.0]
@@ -112,7 +118,7 @@ class PushScene(Scene):
         for joint, inertia in zip(MODEL_JOINTS, ARMATURE, strict=True):
             spec.joint(joint).armature = inertia
         add_motors(spec, MODEL_JOINTS, INERTIA * SERVO_RAD_S**2, 2 * INERTIA * SERVO_RAD_S, TORQUES)
-        self._add_stick(spec.body("right_hand"))
+        _add_stick(spec.body("right_hand"))
         add_table(spec, (-0.35, -0.1), 2.4)
         cylinder = mujoco.mjtGeom.mjGEOM_CYLINDER
         size = [DISC_RADIUS_M, DISC_HEIGHT_M / 2, 0.0]
@@ -122,25 +128,6 @@ class PushScene(Scene):
         add_camera(spec.worldbody, "front", np.array([-0.96, -0.12, 0.65]), middle, 36.0)
         return spec.compile()
 
-    def _add_stick(self, hand: Any) -> None:
-        mujoco = load_mujoco()
-        hand.gravcomp = 1.0
-        hand.add_geom(
-            name="stick",
-            type=mujoco.mjtGeom.mjGEOM_CAPSULE,
-            fromto=[0.0, 0.0, 0.0, 0.0, 0.0, STICK_M - STICK_RADIUS_M],
-            size=[STICK_RADIUS_M, 0.0, 0.0],
-            mass=0.1,
-            rgba=STEEL,
-            contype=ARM_BIT | TABLE_BIT,
-            conaffinity=TABLE_BIT,
-            friction=[0.3, 0.005, 0.0001],
-            group=VISIBLE_GROUP,
-        )
-        hand.add_site(name="tool", pos=[0.0, 0.0, STICK_M], group=4)
-        eye = np.array([0.09, 0.0, 0.02])
-        add_camera(hand, "wrist", eye, np.array([0.0, 0.0, STICK_M]), 90.0)
-
     def _place(self, rng: np.random.Generator) -> None:
         tip = START + rng.uniform(-0.04, 0.04, 2)
         disc, goal = self._draw(rng, tip)
@@ -148,7 +135,6 @@ class PushScene(Scene):
         self.put_arm(self.solve_joints(pose, HOME))
         self.put_object([*disc, DISC_HEIGHT_M / 2], rng.uniform(-np.pi, np.pi))
         self.put_goal([*goal, 0.0])
-        self._distance_m = float(np.linalg.norm(goal - disc))
 
     def _draw(self, rng: np.random.Generator, tip: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Where disc and goal are (2,), not too near to one another and to the tip."""
@@ -159,9 +145,28 @@ class PushScene(Scene):
                 return disc, goal
 
     def judge(self) -> tuple[float, bool]:
-        """Score: the share of the disc's way that is done; success: all of it is in the region."""
+        """Score: 1 where all of the disc is in the region, 0 where it is 0.3 m or more away."""
         distance = float(np.linalg.norm((self.object_position - self.goal)[:2]))
-        inside = distance < GOAL_RADIUS_M - DISC_RADIUS_M
-        if inside:
-            return 1.0, True
-        return float(np.clip(1.0 - distance / self._distance_m, 0.0, 1.0)), False
+        outside = distance - (GOAL_RADIUS_M - DISC_RADIUS_M)
+        return float(np.clip(1.0 - outside / FAR_M, 0.0, 1.0)), outside <= 0
+
+
+def _add_stick(hand: Any) -> None:
+    """Put the stick, its tip and a camera on the flange."""
+    mujoco = load_mujoco()
+    hand.gravcomp = 1.0
+    hand.add_geom(
+        name="stick",
+        type=mujoco.mjtGeom.mjGEOM_CAPSULE,
+        fromto=[0.0, 0.0, 0.0, 0.0, 0.0, STICK_M - STICK_RADIUS_M],
+        size=[STICK_RADIUS_M, 0.0, 0.0],
+        mass=0.1,
+        rgba=STEEL,
+        contype=ARM_BIT | TABLE_BIT,
+        conaffinity=TABLE_BIT,
+        friction=[0.3, 0.005, 0.0001],
+        group=VISIBLE_GROUP,
+    )
+    hand.add_site(name="tool", pos=[0.0, 0.0, STICK_M], group=4)
+    eye = np.array([0.09, 0.0, 0.02])
+    add_camera(hand, "wrist", eye, np.array([0.0, 0.0, STICK_M]), 90.0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hotstart.arms import make_scene
 from hotstart.arms.kinematics import ReachError
-from hotstart.arms.models import read_stl
+from hotstart.arms.models import join_corners, read_obj, read_stl
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,14 @@ def test_a_mesh_on_a_grid_keeps_its_size_with_fewer_triangles(tmp_path):
     fan["corners"] = np.stack([np.zeros((200, 3)), ring[:-1], ring[1:]], 1)
     file = tmp_path / "disc.stl"
     file.write_bytes(bytes(84) + fan.tobytes())
-    corners, faces = read_stl(file, 0.004)
+    corners, faces = join_corners(*read_stl(file), 0.004)
     assert len(faces) < 60
     assert np.linalg.norm(corners, axis=1).max() == pytest.approx(0.02, abs=0.001)
+
+
+def test_an_obj_file_is_read_as_it_is(tmp_path):
+    file = tmp_path / "triangle.obj"
+    file.write_text("# made\nv 0 0 0\nv 1 0 0\nv 0 2.5 0\nvn 0 0 1\nf 1//1 2//1 3//1\n")
+    corners, faces = read_obj(file)
+    assert corners.tolist() == [[0, 0, 0], [1, 0, 0], [0, 2.5, 0]]
+    assert faces.tolist() == [[0, 1, 2]]
