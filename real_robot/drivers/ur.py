@@ -27,7 +27,7 @@ from ...arms.poses import align_rotvec
 from ...spec import ActionDim, ActionSpec, ConfigError, FloatArray, Limits, ObsKey, ObsSpec, unknown
 from ..driver import ArmState, DriverError
 from .ur_dashboard import Dashboard
-from .ur_link import LinkOptions, Reading
+from .ur_link import ENDED, LinkOptions, Reading
 
 RTDE_PORT = 30004
 JOINTS = ("shoulder_pan", "shoulder_lift", "elbow", "wrist_1", "wrist_2", "wrist_3")
@@ -206,8 +206,6 @@ class UR:
         `silence_s`, or the connection is lost.
         """
         reading = Reading(*self._ask("read", ANSWER_S))
-        if not reading.connected:
-            raise DriverError(f"the connection to {self.host}:{RTDE_PORT} is lost: `recover`")
         silent = time.monotonic() - reading.made_s
         if silent > self.silence_s:
             raise DriverError(
@@ -280,12 +278,11 @@ class UR:
             self._check_power(dashboard)
         try:
             wrong = self._ask("rearm", CONNECT_S)
-        except DriverError:
+        except DriverError as error:
+            wrong = str(error)
+        if wrong:
             self._drop_link()
             self._open_link()
-            return
-        if wrong:
-            raise DriverError(f"the arm at {self.host} does not recover: {wrong}")
 
     def _unlock(self, dashboard: Dashboard) -> None:
         dashboard.ask("close safety popup")
@@ -360,7 +357,7 @@ class _LinkProcess:
                     raise self._make_error("takes no more messages")
                 self._pipe.send((number, kind, content))
             except OSError as error:
-                raise self._make_error("has ended") from error
+                raise self._make_error("has ended: the connection is lost, `recover`") from error
         return number
 
     def ask(self, kind: str, timeout_s: float) -> Any:
@@ -387,7 +384,8 @@ class _LinkProcess:
                 number, content = self._pipe.recv()
                 self._answers[number] = content
         except (EOFError, OSError) as error:
-            raise self._make_error("has ended") from error
+            why = self._answers.get(ENDED, "the connection is lost")
+            raise self._make_error(f"has ended ({why}): `recover`") from error
 
     def _make_error(self, what: str) -> DriverError:
         return DriverError(f"the client of {self._where} {what}")
@@ -449,7 +447,7 @@ def _name_fault(reading: Reading) -> str:
     if reading.robot_mode != RUNNING:
         return f"no power, or brakes on (robot mode {reading.robot_mode})"
     if not reading.running:
-        return "the control program has ended: by its watchdog, by hand, or by a lost connection"
+        return "the control program has ended: by its watchdog or by hand"
     return ""
 
 

@@ -1,9 +1,10 @@
 """The process that holds `ur_rtde`, the vendor's client, for the driver in `ur`.
 
-The client keeps Python's lock while it connects, waits without a limit for a controller that has
-fallen silent, and reconnects by itself, with a new program and without its watchdog. So it lives
-apart: the driver asks with a time limit, and ends this process where it does not answer. When the
-driver's process dies, this one stops the arm and ends.
+The client keeps Python's lock while it connects, and waits without a limit for a controller that
+has fallen silent. After a lost connection it aborts its process, or reconnects by itself, again and
+again, and uploads a program without a watchdog. So it lives apart: the driver asks with a time
+limit, and ends this process where it does not answer. This process ends by itself where the
+connection is lost, and stops the arm where the driver's process dies.
 
 Messages are pickled tuples over a pipe between the two processes, which are of one program.
 """
@@ -34,11 +35,22 @@ VARIABLES = [
     "speed_scaling",
 ]
 """What the controller is asked to tell: no more than the driver reads."""
+STATE_HZ = 500.0
+"""How often it tells: the rate of an e-Series, so that states are fresh at any servo rate."""
 STOP_TOOL = 10.0
+"""Deceleration of the tool when servoing ends [m/s^2]."""
 STOP_JOINTS = 5.0
+"""Of the leading joint, should it still move [rad/s^2]."""
+REST_SPEED = 0.02
+"""Of every joint of an arm that is said to rest [rad/s]."""
+REST_S = 0.7
+START_S = 2.0
+"""A program that was uploaded starts within this time."""
 KICKS = 4
 """Kicks per time of the watchdog while nothing is commanded."""
 MEMORY_S = 10.0
+ENDED = -1
+"""The number of the message that says why this process ends."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +85,7 @@ class Reading(NamedTuple):
     safety_bits: int
     speed_scaling: float
     running: bool
-    """Whether the control program runs on the controller, and is the one that has the watchdog."""
-    connected: bool
+    """Whether the control program runs on the controller."""
 
 
 class ClockMap:
@@ -108,7 +119,7 @@ class Link:
         from rtde_receive import RTDEReceiveInterface
 
         self._options = options
-        self._receive = RTDEReceiveInterface(options.host, options.servo_hz, VARIABLES)
+        self._receive = RTDEReceiveInterface(options.host, STATE_HZ, VARIABLES)
         self._control = RTDEControlInterface(options.host, options.servo_hz)
         self._clock = ClockMap()
         self._stamp = float("nan")
@@ -139,7 +150,7 @@ class Link:
         self.servoing = False
         self._control.kickWatchdog()
         self._control.reuploadScript()
-        limit = time.monotonic() + 3.0
+        limit = time.monotonic() + START_S
         while not self._control.isProgramRunning():
             if time.monotonic() > limit:
                 return "the control program does not start"
@@ -170,19 +181,29 @@ class Link:
         """Slow down to rest; why the controller did not take that, or nothing.
 
         A program that has ended, or a stop of the safety system, needs nothing: the arm stops then.
+        The watchdog gets no kick while servoStop waits for a fast arm, and may end the program,
+        which is then started again.
         """
         self.servoing = False
-        if not self._is_connected():
-            return "the connection is lost"
-        if not self._control.isProgramRunning() or self._control.servoStop(STOP_TOOL):
-            self._control.stopJ(STOP_JOINTS)
+        if not self._control.isProgramRunning():
             return ""
+        stopped = self._control.servoStop(STOP_TOOL)
+        self._control.stopJ(STOP_JOINTS)
         if self._receive.isProtectiveStopped() or self._receive.isEmergencyStopped():
             return ""
-        return "servoStop was refused"
+        if not self._control.isProgramRunning():
+            self._wait_for_rest()
+            return self.rearm()
+        if not stopped:
+            return "servoStop was refused"
+        return ""
 
-    def _is_connected(self) -> bool:
-        return self._receive.isConnected() and self._control.isConnected()
+    def _wait_for_rest(self) -> None:
+        limit = time.monotonic() + REST_S
+        while max(map(abs, self._receive.getActualQd())) > REST_SPEED:
+            if time.monotonic() > limit:
+                return
+            time.sleep(0.002)
 
     def read(self) -> tuple[Any, ...]:
         """The newest state: the fields of a `Reading`."""
@@ -199,8 +220,7 @@ class Link:
             receive.getRobotMode(),
             receive.getSafetyStatusBits(),
             receive.getSpeedScaling(),
-            self._is_armed(),
-            self._is_connected(),
+            self._control.isProgramRunning(),
         )
 
     def _note_time(self) -> None:
@@ -209,10 +229,15 @@ class Link:
             self._stamp = stamp
             self._made_s = self._clock.convert(stamp, time.monotonic())
 
-    def _is_armed(self) -> bool:
-        if not self._control.isProgramRunning():
-            return False
-        return self._control.getAsyncOperationProgressEx().operationId() > 0
+    def check(self) -> None:
+        """Raise ConnectionError where the connection is lost, or was, and the client has started
+        another program, which has no watchdog.
+        """
+        control = self._control
+        if not (self._receive.isConnected() and control.isConnected()):
+            raise ConnectionError("the connection is lost")
+        if control.isProgramRunning() and control.getAsyncOperationProgressEx().operationId() == 0:
+            raise ConnectionError("the connection was lost")
 
     def end(self) -> None:
         """End the program on the controller."""
@@ -221,7 +246,7 @@ class Link:
 
 
 def serve(link: Link, pipe: Connection) -> None:
-    """Do what the driver asks until it closes or dies."""
+    """Do what the driver asks until it closes or dies; raises what the client throws."""
     answers = {"read": link.read, "stop": link.stop, "rearm": link.rearm}
     while True:
         link.idle()
@@ -232,6 +257,7 @@ def serve(link: Link, pipe: Connection) -> None:
         except (EOFError, OSError):
             link.stop()
             return
+        link.check()
         for number, kind, content in drop_overtaken(messages):
             if kind == "servo":
                 link.servo(content)
@@ -274,8 +300,12 @@ def main(words: Sequence[str]) -> None:
         pipe.send((0, f"{type(error).__name__}: {error}"))
         os._exit(1)
     pipe.send((0, ""))
-    serve(link, pipe)
-    os._exit(0)
+    try:
+        serve(link, pipe)
+    except Exception as error:  # whatever the client throws
+        pipe.send((ENDED, f"{type(error).__name__}: {error}"))
+    finally:
+        os._exit(0)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from .body import Body, BodyState
 from .faults import Faults
 from .ur_motion import PERIOD_S, Motion
 from .ur_script import ProtectiveStop, Registers, Script, ScriptError
-from .ur_wire import LENGTHS, OUTPUTS, REGISTERS, Value
+from .ur_wire import LENGTHS, OUTPUTS, Value
 
 
 class RobotMode(IntEnum):
@@ -47,8 +47,6 @@ JOINT_MODES = {RobotMode.RUNNING: 253, RobotMode.IDLE: 255, RobotMode.POWER_OFF:
 STOPPED = 1
 PLAYING = 2
 AMPERE_PER_NM = 0.1
-INT_NAMES = [f"output_int_register_{index}" for index in range(REGISTERS)]
-FLOAT_NAMES = [f"output_double_register_{index}" for index in range(REGISTERS)]
 
 
 def _list_constants() -> dict[str, Value]:
@@ -113,8 +111,10 @@ class Controller:
         self._stopped_s = -math.inf
         self._pressed = False  # the emergency stop, by a fault
         self._later: list[tuple[float, Callable[[], None]]] = []
-        self._shown: BodyState | None = None
-        self._tool_speed = np.zeros(6)
+        self._shown = body.read()
+        self._shown_before = self._shown
+        self._looked_s = 0.0
+        self._outputs = self._list_outputs()
         if self.options.powered:
             self._release_brakes()
 
@@ -266,45 +266,55 @@ class Controller:
         self.body.set_power(False)
         self.motion.reset(self.body.read().positions)
 
-    def tell(self) -> Mapping[str, Value]:
-        """The value of every output variable."""
-        if self._shown is None or self.faults.active("stale") is None:
-            self._show(self.body.read())
-        state = self._shown
-        assert state is not None
-        running = self.script is not None
-        values: dict[str, Value] = dict(CONSTANTS)
-        for index in range(REGISTERS):
-            values[INT_NAMES[index]] = self.told.ints[index]
-            values[FLOAT_NAMES[index]] = self.told.floats[index]
-        values.update(
-            timestamp=self.time_s,
-            target_q=self.motion.q.tolist(),
-            target_qd=self.motion.qd.tolist(),
-            target_qdd=self.motion.qdd.tolist(),
-            actual_q=state.positions.tolist(),
-            actual_qd=state.velocities.tolist(),
-            actual_current=(state.torques * AMPERE_PER_NM).tolist(),
-            target_moment=state.torques.tolist(),
-            actual_TCP_pose=state.tool.tolist(),
-            target_TCP_pose=state.tool.tolist(),
-            actual_TCP_speed=self._tool_speed.tolist(),
-            robot_mode=self.robot_mode,
-            joint_mode=[JOINT_MODES.get(self.robot_mode, 255)] * 6,
-            safety_mode=self.safety_mode,
-            safety_status=self.safety_mode,
-            safety_status_bits=SAFETY_BITS[self.safety_mode],
-            robot_status_bits=int(self.robot_mode != RobotMode.POWER_OFF) | int(running) << 1,
-            runtime_state=[STOPPED, PLAYING][running],
-        )
-        return values
+    def find_output(self, name: str) -> Callable[[], Value]:
+        """What tells an output variable whenever it is called."""
+        if "register" not in name:
+            return self._outputs.get(name, lambda: CONSTANTS[name])
+        place = int(name.rsplit("_", 1)[-1])
+        if name.startswith("output_int"):
+            return lambda: self.told.ints[place]
+        return lambda: self.told.floats[place]
 
-    def _show(self, state: BodyState) -> None:
-        """Tell this state from now on, with the speed of the tool since the last one."""
-        before = self._shown
-        if before is not None and state.made_s > before.made_s:
-            self._tool_speed = find_tool_speed(before, state)
-        self._shown = state
+    def _list_outputs(self) -> Mapping[str, Callable[[], Value]]:
+        """What of the output variables is simulated, beside the registers."""
+        return {
+            "timestamp": lambda: self.time_s,
+            "target_q": lambda: self.motion.q.tolist(),
+            "target_qd": lambda: self.motion.qd.tolist(),
+            "target_qdd": lambda: self.motion.qdd.tolist(),
+            "target_moment": lambda: self._look().torques.tolist(),
+            "actual_q": lambda: self._look().positions.tolist(),
+            "actual_qd": lambda: self._look().velocities.tolist(),
+            "actual_current": lambda: (self._look().torques * AMPERE_PER_NM).tolist(),
+            "actual_TCP_pose": lambda: self._look().tool.tolist(),
+            "target_TCP_pose": lambda: self._look().tool.tolist(),
+            "actual_TCP_speed": self._tell_tool_speed,
+            "robot_mode": lambda: self.robot_mode,
+            "joint_mode": lambda: [JOINT_MODES.get(self.robot_mode, 255)] * 6,
+            "safety_mode": lambda: self.safety_mode,
+            "safety_status": lambda: self.safety_mode,
+            "safety_status_bits": lambda: SAFETY_BITS[self.safety_mode],
+            "robot_status_bits": self._tell_status,
+            "runtime_state": lambda: [STOPPED, PLAYING][self.script is not None],
+        }
+
+    def _tell_status(self) -> int:
+        powered = self.robot_mode != RobotMode.POWER_OFF
+        return int(powered) | int(self.script is not None) << 1
+
+    def _tell_tool_speed(self) -> list[float]:
+        after = self._look()
+        if after.made_s <= self._shown_before.made_s:
+            return [0.0] * 6
+        return find_tool_speed(self._shown_before, after).tolist()
+
+    def _look(self) -> BodyState:
+        """The body, as it is told in this period."""
+        if self._looked_s != self.time_s and self.faults.active("stale") is None:
+            self._looked_s = self.time_s
+            self._shown_before = self._shown
+            self._shown = self.body.read()
+        return self._shown
 
 
 def find_tool_speed(before: BodyState, after: BodyState) -> FloatArray:

@@ -81,6 +81,8 @@ class Script:
         self._moving = False  # a move that the client does not wait for
         self._operation = 0
         self._writes = 0
+        self._solved_tool = np.full(6, np.nan)
+        self._solved_joints = np.zeros(6)
         self._commands = self._list_commands()
         self._report_progress(-1)
 
@@ -167,11 +169,17 @@ class Script:
         self.told.ints[self.offset + 1] = int(flag)
 
     def _solve(self, tool: FloatArray) -> FloatArray:
-        """Joint angles for a pose; the controller ends a script that asks for the impossible."""
-        try:
-            return self.body.solve_joints(tool, self.motion.q)
-        except HotstartError as error:
-            raise ScriptError(f"get_inverse_kin found no solution: {error}") from error
+        """Joint angles for a pose; the controller ends a script that asks for the impossible.
+
+        A command for real time asks for the same pose in every period: it is solved once.
+        """
+        if not np.array_equal(tool, self._solved_tool):
+            try:
+                self._solved_joints = self.body.solve_joints(tool, self.motion.q)
+            except HotstartError as error:
+                raise ScriptError(f"get_inverse_kin found no solution: {error}") from error
+            self._solved_tool = tool
+        return self._solved_joints
 
     def _servo(self, target: FloatArray) -> None:
         lookahead = self._float(9)

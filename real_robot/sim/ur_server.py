@@ -21,7 +21,7 @@ from .faults import Faults
 from .ur_controller import Controller, ControllerOptions
 from .ur_dashboard import GREETING, VERSION, answer
 from .ur_motion import PERIOD_S
-from .ur_wire import INPUTS, MAX_HZ, OUTPUTS, Kind, Recipe, make_recipe, pack, split_packets
+from .ur_wire import INPUTS, MAX_HZ, OUTPUTS, Kind, Recipe, Value, make_recipe, pack, split_packets
 from .world import World
 
 RTDE_PORT = 30004
@@ -198,6 +198,7 @@ class RtdeConnection(Connection):
         self._others = others
         self.inputs: list[Recipe] = []
         self._output: Recipe | None = None
+        self._tellers: list[Callable[[], Value]] = []
         self._every = 1
         self._started = False
         self._periods = 0
@@ -240,6 +241,7 @@ class RtdeConnection(Connection):
         recipe = make_recipe(1, payload[8:].decode(), OUTPUTS, set())
         if recipe.known and 0 < hz <= MAX_HZ:
             self._output = recipe
+            self._tellers = [self._controller.find_output(name) for name in recipe.names]
             self._every = max(1, round(MAX_HZ / hz))
         return bytes([recipe.number]) + ",".join(recipe.types).encode()
 
@@ -266,7 +268,7 @@ class RtdeConnection(Connection):
     def tell(self, now: float) -> None:
         """Send a data packet."""
         assert self._output is not None
-        self.send(self._output.pack(self._controller.tell()), now)
+        self.send(self._output.pack(tell() for tell in self._tellers), now)
 
 
 class UrServer:

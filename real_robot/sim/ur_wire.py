@@ -7,9 +7,10 @@ of the protocol. Source: Universal Robots, "Real-Time Data Exchange (RTDE) Guide
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 
 HEADER = struct.Struct(">HB")
 REGISTERS = 48
@@ -114,25 +115,24 @@ class Recipe:
         """Whether the controller has every variable."""
         return all(kind in CODES for kind in self.types)
 
+    @cached_property
     def layout(self) -> struct.Struct:
         """Of the payload: the recipe's number, then the values."""
         return struct.Struct(">B" + "".join(CODES[kind] for kind in self.types))
 
-    def pack(self, values: Mapping[str, Value]) -> bytes:
-        """A data packet with these values."""
+    def pack(self, values: Iterable[Value]) -> bytes:
+        """A data packet with these values, in order; vectors are sequences."""
         flat: list[float] = []
-        for name, kind in zip(self.names, self.types, strict=True):
-            value = values[name]
+        for value in values:
             if isinstance(value, Sequence):
                 flat += value
             else:
                 flat.append(value)
-            assert LENGTHS[kind] == 1 or isinstance(value, Sequence), name
-        return pack(Kind.DATA, self.layout().pack(self.number, *flat))
+        return pack(Kind.DATA, self.layout.pack(self.number, *flat))
 
     def unpack(self, payload: bytes) -> dict[str, Value]:
         """The values of a data packet's payload; raises struct.error for a wrong length."""
-        flat = self.layout().unpack(payload)[1:]
+        flat = self.layout.unpack(payload)[1:]
         values: dict[str, Value] = {}
         at = 0
         for name, kind in zip(self.names, self.types, strict=True):
