@@ -31,8 +31,8 @@ followed with a delay below 1 ms, see tests/real_robot/test_interpolation.py.
 """
 LEAST_PERIODS = 3
 """The lead is at least so many periods of the servo."""
-GROWTH, TRIES = 1.5, 6
-"""How the lead grows until the path can be reached in it, and how often: 0.04 s to 0.3 s."""
+GROWTH, LONGEST = 1.5, 12.0
+"""The lead grows until the path can be reached in it, to so many times the shortest: 0.5 s."""
 SAMPLES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of a lead at which the limits are looked at."""
 ROUNDING = 1e-9
@@ -261,14 +261,16 @@ class _Axis:
         The lead is the shortest of a few in which that stays within the limits; None: in none.
         """
         lead_s = max(self.least_s, self.lead_s - self.period_s)
-        for _ in range(TRIES):
+        while lead_s <= LONGEST * self.least_s:
             goal = self._clip(path.at(number, now_s + lead_s))
             way = _Quintic(self.state, goal, lead_s)
             state = way.at(self.period_s)
-            if self._is_calm(way) and self._is_allowed(state):
+            calm = way.stays_within(self.fastest, self.strongest, self._jerk)
+            if calm and self._is_allowed(state):
                 self.lead_s = lead_s
                 return state
             lead_s = lead_s * GROWTH
+        self.lead_s = self.least_s
         return None
 
     def _hurry(self, path: Path, number: int, now_s: float) -> State | None:
@@ -295,18 +297,6 @@ class _Axis:
             return State(position, math.copysign(self.fastest, goal.velocity))
         acceleration = min(max(goal.acceleration, -self.strongest), self.strongest)
         return State(position, goal.velocity, acceleration)
-
-    def _is_calm(self, way: _Quintic) -> bool:
-        """Whether a polynomial stays within the limits, as far as its samples tell."""
-        for share in SAMPLES:
-            rates = way.rates(share)
-            if (
-                abs(rates.jerk) > self._jerk
-                or abs(rates.acceleration) > self.strongest
-                or abs(rates.velocity) > self.fastest
-            ):
-                return False
-        return True
 
     def _is_allowed(self, state: State) -> bool:
         """Whether a state is within the limits, and the next ones can be too."""
@@ -349,12 +339,6 @@ class _Axis:
         return State(found[0][0], found[1][0], found[2][0])
 
 
-class _Rates(NamedTuple):
-    velocity: float
-    acceleration: float
-    jerk: float
-
-
 class _Quintic:
     """The polynomial of degree 5 from one state to another in a given time."""
 
@@ -368,24 +352,34 @@ class _Quintic:
         self.fourth = -15 * jump + 7 * bend - 2 * turn
         self.fifth = 6 * jump - 3 * bend + turn
 
-    def rates(self, share: float) -> _Rates:
-        """Velocity, acceleration and jerk after a share of the time."""
+    def stays_within(self, velocity: float, acceleration: float, jerk: float) -> bool:
+        """Whether its derivatives are no larger than these, as far as SAMPLES tell."""
         begin, width_s = self.begin, self.width_s
-        third = self.third
-        fourth, fifth = self.fourth * share, self.fifth * share * share
-        jerk = (6 * third + 24 * fourth + 60 * fifth) / width_s**3
-        bent = share * (6 * third + 12 * fourth + 20 * fifth) / width_s**2
-        gained = share * share * (3 * third + 4 * fourth + 5 * fifth) / width_s
-        velocity = begin.velocity + begin.acceleration * share * width_s + gained
-        return _Rates(velocity, begin.acceleration + bent, jerk)
+        for share in SAMPLES:
+            third, fourth = self.third, self.fourth * share
+            fifth = self.fifth * share * share
+            if abs(6 * third + 24 * fourth + 60 * fifth) > jerk * width_s**3:
+                return False
+            bent = share * (6 * third + 12 * fourth + 20 * fifth) / width_s**2
+            if abs(begin.acceleration + bent) > acceleration:
+                return False
+            gained = share * share * (3 * third + 4 * fourth + 5 * fifth) / width_s
+            drift = begin.velocity + begin.acceleration * share * width_s
+            if abs(drift + gained) > velocity:
+                return False
+        return True
 
     def at(self, time_s: float) -> State:
         """The state after a time."""
         begin, share = self.begin, time_s / self.width_s
+        third, fourth = self.third, self.fourth * share
+        fifth = self.fifth * share * share
         position = begin.position + time_s * (begin.velocity + begin.acceleration * time_s / 2)
-        position += share**3 * (self.third + share * (self.fourth + share * self.fifth))
-        rates = self.rates(share)
-        return State(position, rates.velocity, rates.acceleration)
+        position += share**3 * (third + fourth + fifth)
+        gained = share * share * (3 * third + 4 * fourth + 5 * fifth) / self.width_s
+        bent = share * (6 * third + 12 * fourth + 20 * fifth) / self.width_s**2
+        velocity = begin.velocity + begin.acceleration * time_s + gained
+        return State(position, velocity, begin.acceleration + bent)
 
 
 class Follower:

@@ -199,6 +199,8 @@ class SafetyFilter:
         self._step = np.where(self._smooth, limits.velocity * period_s, np.inf)
         if self.options.step is not None:
             self._step = np.minimum(self._step, self.options.step)
+        self._bend = np.where(self._smooth, limits.acceleration * period_s**2, np.inf)
+        self._slack = np.where(self._smooth, ROUNDING * self._step, 0.0)
         self._tool = find_tool(spec)
         self._first = True
         self._before = np.zeros(spec.width)
@@ -256,15 +258,15 @@ class SafetyFilter:
         if not np.isfinite(target).all():
             number = int(np.flatnonzero(~np.isfinite(target))[0])
             self._refuse(f"the target of {self.names[number]!r} is {target[number]}")
+        drift = self.speed * self.period_s
         move = target - self._before
-        slack = ROUNDING * self._step
-        most = self.limits.acceleration * self.period_s**2
-        change = np.where(self._smooth, move - self.speed * self.period_s, 0.0)
-        change = self._clamp("acceleration", change, most, slack)
-        move = np.where(self._smooth, self.speed * self.period_s + change, move)
-        move = self._clamp("speed", move, self._step, slack)
-        sent = np.clip(self._before + move, *self._reach())
-        self.counts.add("position", np.abs(sent - self._before - move) > ROUNDING)
+        if self._is_fine(target, move, move - drift):
+            sent = target
+        else:
+            change = self._clamp("acceleration", move - drift, self._bend)
+            move = self._clamp("speed", np.where(self._smooth, drift + change, move), self._step)
+            sent = np.clip(self._before + move, *self._reach())
+            self.counts.add("position", np.abs(sent - self._before - move) > ROUNDING)
         self._check_tool(sent)
         self.speed = (sent - self._before) / self.period_s
         self._before = sent
@@ -287,11 +289,18 @@ class SafetyFilter:
         lower = np.minimum(self.limits.lower, self._before)
         return lower, np.maximum(self.limits.upper, self._before)
 
-    def _clamp(
-        self, reason: str, values: FloatArray, most: FloatArray, slack: FloatArray
-    ) -> FloatArray:
+    def _is_fine(self, target: FloatArray, move: FloatArray, change: FloatArray) -> bool:
+        """Whether a target (A,) is within all limits: the usual case, and a short way through."""
+        return bool(
+            (np.abs(change) <= self._bend + self._slack).all()
+            and (np.abs(move) <= self._step + self._slack).all()
+            and (target >= self.limits.lower).all()
+            and (target <= self.limits.upper).all()
+        )
+
+    def _clamp(self, reason: str, values: FloatArray, most: FloatArray) -> FloatArray:
         """Values (A,) of at most this size; those that were beyond it are counted."""
-        beyond = np.abs(values) > most + slack
+        beyond = np.abs(values) > most + self._slack
         self.counts.add(reason, beyond)
         return np.where(beyond, np.clip(values, -most, most), values)
 

@@ -109,6 +109,7 @@ class Controller:
         self.stop_number = 0
         self.started_s, self.heard_s = 0.0, 0.0
         self.planned = False  # since the start
+        self.softly = True  # with less than the arm's limits
         self.log = ServoLog()
         state_record = link.make_state_record(self.width, driver.obs_spec)
         slots = round(link.HISTORY_S * driver.servo_hz) + 8
@@ -235,6 +236,7 @@ class Controller:
         self.reference.rest(self.follower.position, now_s)
         self.mode, self.stopped = Mode.HOLD, False
         self.brake_until_s, self.planned = None, False
+        self.softly = True
         self.log.starts += 1
 
     def _recover(self) -> None:
@@ -305,15 +307,21 @@ class Controller:
             if ending_s is not None and (self.follower.at_rest() or now_s >= ending_s):
                 self._stop_driver(self.stopping_fault)
             return
-        if self.planned:
-            share = (now_s - self.started_s) / max(self.options.soft_start_s, self.period_s)
-            if share <= 1.0 + 2 * self.period_s:
-                self.follower.scale(min(1.0, max(SOFT_SHARE, share)) * self.options.speed)
+        if self.softly and self.planned:
+            self._harden(now_s)
         target = self.follower.follow(self.reference, now_s)
         sent = self.filter.check(target)
         if np.abs(sent - target).max() > 1e-9:
             self.follower.put(sent, self.filter.speed)
         self.driver.command(sent)
+
+    def _harden(self, now_s: float) -> None:
+        """Use more of the limits, the longer ago the first plan came."""
+        share = 1.0
+        if self.options.soft_start_s > 0:
+            share = (now_s - self.started_s) / self.options.soft_start_s
+        self.follower.scale(min(1.0, max(SOFT_SHARE, share)) * self.options.speed)
+        self.softly = share < 1.0
 
     def _begin_stop(self, now_s: float, within_s: float, fault: str) -> None:
         """Slow down, and let the driver stop the arm then; at once where nothing moves."""

@@ -281,6 +281,8 @@ class Queue(_Block):
     def take(self) -> NDArray[Any]:
         """The messages that have come (n,), oldest first."""
         first, end = int(self._tail[0]), int(self._head[0])
+        if first == end:
+            return np.zeros(0, self.record)
         messages = self._copy(first, end)
         if messages is None:  # only on processors that reorder stores: the next call finds it
             return np.zeros(0, self.record)

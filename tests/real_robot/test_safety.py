@@ -51,9 +51,12 @@ def test_whatever_comes_in_what_goes_out_is_within_every_limit(seed):
     step = np.array([0.004, 1.0, 1.0])
     tried = make_filter(step=step)
     before, speed = np.zeros(3), np.zeros(3)
-    for _ in range(200):
+    push = np.zeros(3)
+    for turn in range(400):
+        if turn % 80 == 0:
+            push = generator.choice([-1.0, 0.0, 1.0], 3)
         size = generator.choice([1e-4, 1e-2, 1.0, 1e6])
-        sent = tried.check(before + size * generator.standard_normal(3))
+        sent = tried.check(before + push + size * abs(push - 1) * generator.standard_normal(3))
         assert (LIMITS.lower <= sent).all() and (sent <= LIMITS.upper).all()
         move = sent - before
         assert (np.abs(move) <= np.minimum(LIMITS.velocity * PERIOD_S, step) * 1.00001).all()

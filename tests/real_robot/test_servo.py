@@ -170,6 +170,19 @@ def test_the_control_loop_moves_an_arm_smoothly_by_overlapping_plans(tmp_path):
     assert find_blocks(pid) == []
 
 
+def test_a_start_is_soft_and_the_full_speed_comes_later(tmp_path):
+    options = ServoOptions(soft_start_s=0.4)
+    with make_robot(tmp_path / "trace", options, begin=-1.0) as robot:
+        move(robot, 2.0, seconds=0.7)
+    rows = [row for row in read_trace(tmp_path / "trace") if row[1] == "command"]
+    targets = np.array([row[3][0] for row in rows])
+    assert targets[0] == -1.0  # where it is measured
+    speeds = np.diff(targets) * 125
+    planned = int(np.argmax(speeds > 0.01))
+    assert speeds[: planned + 15].max() < 1.25  # of 2.5, after 0.12 s of 0.4 s
+    assert speeds.max() > 1.9
+
+
 def test_kill_9_of_the_policy_process_lets_the_controller_stop_the_arm(tmp_path):
     trace = tmp_path / "trace"
     code = """
