@@ -10,9 +10,9 @@ from torch import Tensor
 from ..datasets.store import Store
 from ..evaluation.intervals import bootstrap_mean
 from ..policy import checkpoint
+from ..policy.failure import used_numbers
 from ..policy.fitting.calibration import pairs_of_steps
 from ..policy.model import PolicyModel
-from ..policy.normalizer import ACTION
 from ..policy.samplers.base import PlanRequest, Sampler
 from ..policy.samplers.fresh import Fresh
 from ..policy.samplers.real_time_chunking import RealTimeChunking
@@ -57,7 +57,7 @@ def run(options: Options) -> None:
     store = Store.open(options.data)
     pairs = pairs_of_steps(store, apart, options.moments, seed=0)
     before, now = request_at(model, store, pairs[:, 0]), request_at(model, store, pairs[:, 1])
-    first, used = Fresh(options.steps)(before).plan, used_numbers(model)
+    first, used = Fresh(options.steps)(before).plan, torch.as_tensor(used_numbers(model))
     print(
         f"{len(pairs)} moments, {options.steps} evaluations, "
         "root mean squares in normalised units [95 % of the mean]"
@@ -84,12 +84,6 @@ def agreement(plan: Tensor, asked: PlanRequest, used: Tensor) -> Held:
     apart = new - old
     seam = new[:, free] - old[:, free - 1]
     return Held(_size(apart[:, past:free]), _size(apart[:, free:known]), _size(seam))
-
-
-def used_numbers(model: PolicyModel) -> Tensor:
-    """Which numbers (A,) of an action are neither two-valued nor constant in the data."""
-    moves = model.normalizer.get_buffer(f"{ACTION}__scale") > 0
-    return moves.cpu() & ~torch.as_tensor(model.actions.discrete)
 
 
 def _size(values: Tensor) -> Tensor:
