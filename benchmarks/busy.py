@@ -117,7 +117,7 @@ def run(options: Options) -> None:
 
 
 def _measure(child: _Child, what: str, programs: int, options: Options) -> Cell:
-    with _busy(programs):
+    with keep_busy(programs):
         seconds = child.ask(what, options.seconds, options.limit)
     if seconds is None:
         child.restart()
@@ -136,7 +136,7 @@ def _columns(cell: Cell) -> str:
 
 
 @contextmanager
-def _busy(programs: int) -> Iterator[None]:
+def keep_busy(programs: int) -> Iterator[None]:
     """Within it so many programs use a CPU each, as far as there are CPUs.
 
     They end with this process, too.
