@@ -38,6 +38,7 @@ POWER_S = 60.0
 """Powering on and releasing the brakes takes a UR5e some 20 s."""
 ANSWER_S = 0.3
 STOP_S = 1.5
+CLOSE_S = 1.0
 UNLOCK_S = 8.0
 """A protective stop can be unlocked 5 s after it came."""
 SILENCE_S = 0.5
@@ -268,8 +269,10 @@ class UR:
     def recover(self) -> None:
         """See `Driver`: unlocks a protective stop, powers on after an emergency stop where
         `power_on` allows it, and starts the control program again, over a new connection if the
-        old one is lost.
+        old one is lost. An arm without a fault is left as it is.
         """
+        if self._is_well():
+            return
         with Dashboard(self.host) as dashboard:
             if dashboard.ask_word("safetystatus") == "PROTECTIVE_STOP":
                 self._unlock(dashboard)
@@ -283,6 +286,12 @@ class UR:
         if wrong:
             self._drop_link()
             self._open_link()
+
+    def _is_well(self) -> bool:
+        try:
+            return not self.read().fault
+        except DriverError:
+            return False
 
     def _unlock(self, dashboard: Dashboard) -> None:
         dashboard.ask("close safety popup")
@@ -394,7 +403,7 @@ class _LinkProcess:
         """Let it end the control program and itself."""
         try:
             self.send("close")
-            self._process.wait(2.0)
+            self._process.wait(CLOSE_S)
         except (DriverError, subprocess.TimeoutExpired):
             pass
         self.kill()

@@ -278,7 +278,7 @@ class Controller:
     def _list_outputs(self) -> Mapping[str, Callable[[], Value]]:
         """What of the output variables is simulated, beside the registers."""
         return {
-            "timestamp": lambda: self.time_s,
+            "timestamp": self._tell_time,
             "target_q": lambda: self.motion.q.tolist(),
             "target_qd": lambda: self.motion.qd.tolist(),
             "target_qdd": lambda: self.motion.qdd.tolist(),
@@ -297,6 +297,10 @@ class Controller:
             "robot_status_bits": self._tell_status,
             "runtime_state": lambda: [STOPPED, PLAYING][self.script is not None],
         }
+
+    def _tell_time(self) -> float:
+        self._look()
+        return self._looked_s
 
     def _tell_status(self) -> int:
         powered = self.robot_mode != RobotMode.POWER_OFF

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ...spec import ConfigError
 from .body import Body
@@ -22,7 +22,6 @@ from .ur_controller import Controller, ControllerOptions
 from .ur_dashboard import GREETING, VERSION, answer
 from .ur_motion import PERIOD_S
 from .ur_wire import INPUTS, MAX_HZ, OUTPUTS, Kind, Recipe, Value, make_recipe, pack, split_packets
-from .world import World
 
 RTDE_PORT = 30004
 DASHBOARD_PORT = 29999
@@ -53,13 +52,6 @@ class Ports:
     dashboard: int = DASHBOARD_PORT
     secondary: int = SECONDARY_PORT
     realtime: int = REALTIME_PORT
-
-    def describe(self) -> str:
-        """For the one who starts it."""
-        return (
-            f"UR5e at {self.address}: RTDE {self.rtde}, dashboard {self.dashboard}, "
-            f"programs {self.secondary} and {self.realtime}"
-        )
 
 
 class Wire:
@@ -393,26 +385,3 @@ class UrServer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-@dataclass(frozen=True)
-class ServeOptions:
-    """What `serve` simulates, and where."""
-
-    scene: str = "ur5e_push"
-    seed: int = 0
-    ports: Ports = field(default_factory=Ports)
-    controller: ControllerOptions = field(default_factory=ControllerOptions)
-
-
-def serve(options: ServeOptions, say: Callable[[str], None] = print) -> None:
-    """Simulate a UR5e in a MuJoCo scene until it is interrupted; `say` is told when it is ready."""
-    with World(options.scene, options.seed) as world:
-        server = UrServer(world, options.ports, options.controller)
-        try:
-            say(server.ports.describe())
-            server.run()
-        except KeyboardInterrupt:
-            say("the simulated UR5e ends")
-        finally:
-            server.close()

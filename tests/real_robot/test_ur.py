@@ -236,6 +236,10 @@ def test_a_program_that_the_client_restarts_by_itself_never_moves_the_arm(server
 
 def test_a_silent_controller_is_an_error_within_its_time(server):
     with connected(silence_s=0.2) as driver:
+        server.controller.faults.schedule("stale", for_s=0.4)
+        with pytest.raises(DriverError, match=f"{ADDRESS}:30004 has told nothing"):
+            wait_for(lambda: driver.read() is None, 1.0)
+        wait_for(lambda: driver._is_well(), 0.5)
         server.controller.faults.schedule("bus_silence", for_s=0.6)
         begun = time.monotonic()
         with pytest.raises(
