@@ -139,7 +139,8 @@ def _check_ranges(dataset: Dataset, key: str, array: NDArray[Any]) -> Iterator[s
     if constant.any():
         yield _describe_constants(dataset, key, constant, least)
     if key != ACTION:
-        yield from _find_tiny(names, least, greatest, constant)
+        known = dataset.obs_spec.keys[key].precisions().ravel() > 0
+        yield from _find_tiny(names, least, greatest, constant | known)
     yield from _find_outliers(names, values)
 
 
@@ -162,11 +163,11 @@ def _find_tiny(
     names: list[str],
     least: NDArray[np.float64],
     greatest: NDArray[np.float64],
-    constant: NDArray[np.bool_],
+    left_out: NDArray[np.bool_],
 ) -> Iterator[str]:
     """States that hardly change: the normaliser makes their range as large as every other."""
     half = (greatest - least) / 2
-    tiny = (half < TINY * np.maximum(1.0, np.abs(greatest + least) / 2)) & ~constant
+    tiny = (half < TINY * np.maximum(1.0, np.abs(greatest + least) / 2)) & ~left_out
     for dim in np.flatnonzero(tiny):
         yield (
             f"{WARNING}{names[dim]} stays between {least[dim]:g} and {greatest[dim]:g}: "

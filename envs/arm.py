@@ -19,6 +19,9 @@ from .base import Observations, TaskEnv
 from .cameras import CameraChoice, Cameras
 
 Actions = Literal["joints", "tool"]
+JOINT_RAD, TOOL_M = 0.002, 0.001
+TOOL_RAD = 0.005
+"""What joints and tools of arms can be told to: encoders, play, and how stiff motors are."""
 PIECE_S = 0.01
 """The target moves on at 100 Hz, as a servo moves it."""
 TOOL_SPEC = ActionSpec(
@@ -86,14 +89,18 @@ class ArmEnv(TaskEnv):
     def _state_keys(self) -> dict[str, ObsKey]:
         """The observed states, as the drivers and the scene give them."""
         width = self.scene.arm.action_spec.width
-        position = ObsPart("object", 3, "position")
+        joints = ObsPart("joints", width, precision=JOINT_RAD)
+        tool = ObsPart("tool", 3, "position", precision=TOOL_M)
+        rotation = ObsPart("rotation", 3, precision=TOOL_RAD)
+        position = ObsPart("object", 3, "position", precision=TOOL_M)
         keys = {
-            "joints": ObsKey((width,)),
-            "tool": ObsKey((6,), parts=(ObsPart("tool", 3, "position"), ObsPart("rotation", 3))),
+            "joints": ObsKey((width,), parts=(joints,)),
+            "tool": ObsKey((6,), parts=(tool, rotation)),
             "object": ObsKey((5,), parts=(position, ObsPart("yaw", 2, "angle"))),
         }
         if self.scene.has_goal:
-            keys["goal"] = ObsKey((3,), parts=(ObsPart("goal", 3, "position"),))
+            goal = ObsPart("goal", 3, "position", precision=TOOL_M)
+            keys["goal"] = ObsKey((3,), parts=(goal,))
         return keys
 
     def _begin(self, options: dict[str, Any]) -> None:

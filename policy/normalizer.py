@@ -23,6 +23,8 @@ COMMAND = "command"
 
 Only what never changes is used.
 """
+PRECISIONS = 20
+"""A change of the precision of a number is at most 1/20 of what a policy sees of its range."""
 
 
 def collect_shapes(
@@ -63,10 +65,15 @@ class Normalizer(nn.Module):
 
     @classmethod
     def fit(
-        cls, statistics: Mapping[str, Statistics], shapes: Mapping[str, tuple[int, ...]]
+        cls,
+        statistics: Mapping[str, Statistics],
+        shapes: Mapping[str, tuple[int, ...]],
+        obs_spec: ObsSpec | None = None,
     ) -> Normalizer:
         """A normaliser from the data set's statistics.
 
+        A number of `obs_spec` with a precision is scaled by PRECISIONS of it at least: one that
+        hardly moves in the data would otherwise shout as soon as the robot is a little elsewhere.
         Raises ConfigError for a key that has none, or some of another shape.
         """
         normalizer = cls(shapes)
@@ -84,6 +91,8 @@ class Normalizer(nn.Module):
                     f"its specification says {shape}"
                 )
             normalizer.set_range(key, low, high)
+            if obs_spec is not None and key in obs_spec.keys:
+                normalizer.widen(key, PRECISIONS * obs_spec.keys[key].precisions())
         return normalizer
 
     @classmethod
@@ -109,6 +118,14 @@ class Normalizer(nn.Module):
         constant = find_constants(low, high, commanded=key in (ACTION, COMMAND))
         scale = np.where(constant, 0.0, (high - low) / 2)
         self._write(key, (high + low) / 2, scale)
+
+    def widen(self, key: str, least: np.ndarray) -> None:
+        """Scale the numbers of a key by at least so much (*shape); constants stay constants."""
+        centre, scale = self._read(key)
+        wanted = torch.as_tensor(least, dtype=scale.dtype)
+        self._write(
+            key, centre.numpy(), torch.where(scale > 0, scale.maximum(wanted), scale).numpy()
+        )
 
     def check(self) -> None:
         """Raise CheckpointError naming the first key whose statistics are missing or impossible."""

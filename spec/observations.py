@@ -30,6 +30,18 @@ class ObsPart:
     kind: PartKind = "number"
     axes: str = "xyz"
     """Of a position: the axes of its numbers, in order."""
+    precision: float = 0.0
+    """Smaller changes mean nothing: noise of a sensor, play of a joint, in the unit of the numbers.
+
+    A policy sees so little of them that it cannot learn from them; 0 where nobody says it.
+    """
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; the precision only where it is known."""
+        plain = dict(vars(self))
+        if self.precision == 0:
+            del plain["precision"]
+        return plain
 
 
 @dataclass(frozen=True)
@@ -42,11 +54,19 @@ class ObsKey:
     parts: tuple[ObsPart, ...] = field(default=(), compare=False)
     """What the numbers of a state mean, in order; empty where nobody says it."""
 
+    def precisions(self) -> NDArray[np.float64]:
+        """The precision of every number, (*shape); zeros where nobody says it."""
+        found = np.zeros(math.prod(self.shape))
+        if self.parts:
+            sizes = [part.size for part in self.parts]
+            found = np.repeat([part.precision for part in self.parts], sizes)
+        return found.reshape(self.shape)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values; parts only where there are any."""
         plain: dict[str, Any] = {"shape": list(self.shape), "dtype": self.dtype, "kind": self.kind}
         if self.parts:
-            plain["parts"] = [vars(part) for part in self.parts]
+            plain["parts"] = [part.to_json() for part in self.parts]
         return plain
 
 
@@ -117,12 +137,15 @@ def _read_key(name: object, plain: Any) -> ObsKey:
 
 def _read_part(plain: Any, shown: str) -> ObsPart:
     """One part of a state; raises ConfigError for what `to_json` does not write."""
-    known = {field.name: str for field in fields(ObsPart)} | {"size": int}
+    known: dict[str, Any] = {field.name: str for field in fields(ObsPart)}
+    known |= {"size": int, "precision": (int, float)}
     kinds = get_args(PartKind)
     fitting = has_types(plain, known) and "name" in plain
     fitting = fitting and is_whole(plain.get("size", 1)) and plain.get("size", 1) >= 1
+    fitting = fitting and 0 <= plain.get("precision", 0) < math.inf
     if fitting and plain.get("kind", "number") in kinds:
         return ObsPart(**plain)
     raise ConfigError(
-        f"{shown}; a part has a name, a size of 1 or more, a kind ({', '.join(kinds)}) and axes"
+        f"{shown}; a part has a name, a size of 1 or more, a kind ({', '.join(kinds)}), axes and "
+        "a precision of 0 or more"
     )

@@ -77,7 +77,8 @@ def fit_normalizer(model: PolicyModel, data: TrainingData) -> None:
         found[ACTION] = statistics(np.concatenate(encoded))
     if ACTION in found:
         found[ACTION] = model.actions.set_known_ranges(found[ACTION])
-    model.normalizer.load_state_dict(Normalizer.fit(found, model.normalizer.shapes).state_dict())
+    fitted = Normalizer.fit(found, model.normalizer.shapes, model.config.obs_spec)
+    model.normalizer.load_state_dict(fitted.state_dict())
 
 
 def check_specs(dataset: Dataset, config: ModelConfig) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hotstart.datasets.statistics import statistics
 from hotstart.policy.normalizer import ACTION, Normalizer, collect_shapes
-from hotstart.spec import ActionSpec, CheckpointError, ConfigError, ObsKey, ObsSpec
+from hotstart.spec import ActionSpec, CheckpointError, ConfigError, ObsKey, ObsPart, ObsSpec
 
 OBS_SPEC = ObsSpec(
     {"pose": ObsKey((3,)), "grid": ObsKey((2, 2)), "camera": ObsKey((4, 4, 3), "uint8", "image")}
@@ -126,3 +126,22 @@ def test_disturbed_states_are_off_by_the_share_asked_for_and_images_by_nothing()
     assert noisy["image"] is clean["image"]
     again = normalizer.augment_with_noise(clean, 0.05, torch.Generator().manual_seed(0))
     assert torch.equal(again["state"], noisy["state"])
+
+
+def test_a_number_that_hardly_moves_does_not_shout_where_its_precision_is_known():
+    values = np.stack([np.linspace(-1, 1, 50), np.linspace(0.5, 0.5002, 50), np.ones(50)], 1)
+    parts = (ObsPart("joints", 3, precision=0.002),)
+    known = ObsSpec({"joints": ObsKey((3,), parts=parts)})
+    unknown = ObsSpec({"joints": ObsKey((3,))})
+    found = {"joints": statistics(values)}
+    shapes = {"joints": (3,)}
+    moved = torch.tensor([0.0, 0.51, 1.2])  # by a hundredth; the last one was constant
+    calm = Normalizer.fit(found, shapes, known).normalize("joints", moved)
+    loud = Normalizer.fit(found, shapes, unknown).normalize("joints", moved)
+    assert loud[1] > 90
+    assert calm[1] == pytest.approx(0.01 / (20 * 0.002), rel=0.02)
+    assert calm[0] == loud[0]
+    assert calm[2] == loud[2]
+    again = ObsSpec.from_json(known.to_json())
+    assert again.keys["joints"].parts == parts
+    np.testing.assert_array_equal(again.keys["joints"].precisions(), np.full(3, 0.002))
