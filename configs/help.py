@@ -8,7 +8,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Union
 
-from ..spec import REQUIRED
+from ..spec import REQUIRED, Part
 from ..system.options import Option, read_options
 from .reader import PLAIN_TYPES
 from .schema import MISSING
@@ -86,6 +86,8 @@ def describe_value(value: Any) -> str:
     """A default as the user would write it."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "none"}[value]
+    if isinstance(value, Part):
+        return value.name
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, tuple | list):

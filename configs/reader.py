@@ -1,8 +1,8 @@
 """Arguments `key=value` as the options of a dataclass: the one place that reads and refuses them.
 
 Types may be str, int, float, bool, Path, Literal, X | None, tuple[X, ...] (written a,b,c or
-[a,b,c]) and dict[str, X] (written name:value,name:value). A positional tuple takes every argument
-without a name, paths with their commas.
+[a,b,c]), dict[str, X] (written name:value,name:value or KEY.name=value) and Part (written KEY=name
+KEY.option=value). A positional tuple takes every argument without a name, paths with their commas.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
-from ..spec import REQUIRED, ConfigError, nearest
+from ..spec import REQUIRED, ConfigError, Part, nearest
 from ..system.options import Option, read_options
+from ..system.untrusted import parse_yaml
 from .renamed import refuse_renamed
 
 T = TypeVar("T")
@@ -73,12 +74,19 @@ def read_arguments(arguments: Sequence[str], cls: type[T]) -> T:
     """
     options = read_options(cls)
     values: dict[str, Any] = {}
+    inner: dict[str, dict[str, str]] = {}
     for argument in name_arguments(arguments, options):
+        head = argument.name.partition(".")[0]
+        if head != argument.name and head in options and _has_inner(options[head]):
+            inner.setdefault(head, {})[argument.name.removeprefix(f"{head}.")] = argument.text
+            continue
         if argument.name not in options:
             raise ConfigError(explain_unknown(argument.name, options))
         values.setdefault(argument.name, []).append(argument.text)
     for name, texts in values.items():
         values[name] = _read_texts(name, texts, options[name])
+    for name, texts in inner.items():
+        values[name] = _join_inner(name, values.get(name, options[name].default), texts, options)
     missing = []
     for option in options.values():
         if option.default is REQUIRED and option.name not in values:
@@ -86,6 +94,24 @@ def read_arguments(arguments: Sequence[str], cls: type[T]) -> T:
     if missing:
         raise ConfigError("; ".join(missing))
     return cls(**values)
+
+
+def _has_inner(option: Option) -> bool:
+    """Whether an option may be written KEY.name=value."""
+    return option.hint is Part or typing.get_origin(option.hint) is dict
+
+
+def _join_inner(
+    name: str, value: Any, texts: Mapping[str, str], options: Mapping[str, Option]
+) -> Any:
+    """The value of an option with what was written as KEY.name=value."""
+    if options[name].hint is not Part:
+        kind = typing.get_args(options[name].hint)[1]
+        return dict(value or {}) | {k: read_value(f"{name}.{k}", t, kind) for k, t in texts.items()}
+    if value is REQUIRED:
+        raise ConfigError(f"{name} must be given, as {name}=NAME: {options[name].meaning}")
+    given = {key: parse_yaml(text, f"{name}.{key}", ConfigError) for key, text in texts.items()}
+    return Part(value.name, {**value.options, **given})
 
 
 def _read_texts(name: str, texts: Sequence[str], option: Option) -> Any:
@@ -147,6 +173,8 @@ def read_value(name: str, text: str, hint: Any) -> Any:
         return _read_tuple(name, text, parts[0])
     if origin is dict:
         return _read_pairs(name, text, parts[1])
+    if hint is Part:
+        return Part(text)
     return _read_plain(name, text, hint)
 
 

@@ -11,6 +11,7 @@ from ..policy.training.settings import TrainingSettings
 from ..spec import LONGEST_EPISODE, REQUIRED, ConfigError, Horizon, option
 from .deploy import Deploy
 from .doctor import Examine
+from .recording import Record, Replay
 from .robots import SimulateArm
 from .world_model import AuditWorldModel, DrawStrip, DreamDemo, LearnWorldModel, ViewWorldModel
 
@@ -504,6 +505,8 @@ VERBS: dict[str, Verb] = {
         actions={"import": Import, "calibrate": Calibrate, "anchors": Anchors},
     ),
     "compare": Verb("compare results of evaluations, paired by seed", Compare),
+    "record": Verb("record demonstrations that an operator shows on a robot", Record),
+    "replay": Verb("let a robot repeat a recorded episode", Replay),
     "doctor": Verb("look for what this machine lacks, and say how to mend it", Examine),
     "bench": Verb("measure a claim of BENCHMARKS.md again"),
 }

@@ -127,6 +127,11 @@ class Recorder:
         """Of the episode that is going on."""
         return len(self._steps)
 
+    @property
+    def next_number(self) -> int:
+        """The place in the store of the episode that is going on, or is the next to begin."""
+        return self.episodes + len(self._waiting) - self._drops
+
     def start(self) -> None:
         """Open the store in a process of its own; RecordError where that cannot be."""
         if self._connection is not None:
@@ -213,7 +218,7 @@ class Recorder:
             self.drop()
             return
         self.start()
-        if self.episodes + len(self._waiting) > self._drops:
+        if self.next_number > 0:
             self._drops += 1
             self._send(("drop_last",))
 

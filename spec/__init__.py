@@ -30,7 +30,7 @@ from .observations import (
     bytes_to_text,
     text_to_bytes,
 )
-from .options import REQUIRED, option
+from .options import REQUIRED, Part, option
 from .policy import Executed, Planned, Policy, State
 from .robot import Feedback, Limits, Robot, Snapshots, TimedActions, TimedObservation
 from .rollouts import RolloutSource, Turn
@@ -68,6 +68,7 @@ __all__ = [
     "ObsPart",
     "ObsSpec",
     "Observation",
+    "Part",
     "PartKind",
     "PlanError",
     "PlanQuery",

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import MISSING, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 REQUIRED: Any = MISSING
 """The default of an option that must be given."""
+
+
+class Part(NamedTuple):
+    """A part chosen by name, with options of its own: robot=ur5e robot.host=10.0.0.2."""
+
+    name: str
+    options: Mapping[str, Any] = MappingProxyType({})
 
 
 def option(default: Any, meaning: str, unit: str = "", positional: bool = False) -> Any:

@@ -42,6 +42,11 @@ def encode_jpeg(picture: Picture, quality: int = 90) -> bytes:
     return data.tobytes()
 
 
+def mix_pictures(one: Picture, other: Picture) -> Picture:
+    """Half of each."""
+    return cast(Picture, cv2.addWeighted(one, 0.5, other, 0.5, 0.0))
+
+
 def swap_colours(picture: NDArray[np.uint8]) -> Picture:
     """OpenCV's blue, green, red as red, green, blue, and the other way round."""
     return np.ascontiguousarray(picture[..., ::-1])

@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 from hotstart.configs.help import describe_verb
 from hotstart.configs.reader import read_arguments, wants_help
-from hotstart.spec import REQUIRED, ConfigError, option
+from hotstart.spec import REQUIRED, ConfigError, Part, option
 
 
 @dataclass(frozen=True)
@@ -104,3 +104,26 @@ def test_help_shows_every_option():
 def test_help_is_asked_for_in_three_ways():
     assert all(wants_help(["a", text]) for text in ("--help", "-h", "help"))
     assert not wants_help(["a", "helpful"])
+
+
+@dataclass(frozen=True)
+class Robots:
+    """Do something with a robot."""
+
+    robot: Part = option(REQUIRED, "which robot")
+    teleop: Part = option(Part("keyboard"), "who moves it")
+    cameras: dict[str, str] = option({}, "cameras by name")
+
+
+def test_a_part_has_a_name_and_options_of_its_own():
+    arguments = ["robot=ur5e", "robot.host=10.0.0.2", "robot.servo_hz=125", "robot.dry=true"]
+    arguments += ["teleop.step=0.1", "cameras=wrist:opencv:1", "cameras.front=http://a:1/b=c"]
+    found = read_arguments(arguments, Robots)
+    assert found.robot == Part("ur5e", {"host": "10.0.0.2", "servo_hz": 125, "dry": True})
+    assert found.teleop == Part("keyboard", {"step": 0.1})
+    assert found.cameras == {"wrist": "opencv:1", "front": "http://a:1/b=c"}
+    assert "(default keyboard)" in describe_verb("hotstart move", Robots)
+    with pytest.raises(ConfigError, match="robot must be given, as robot=NAME: which robot"):
+        read_arguments(["robot.host=a"], Robots)
+    with pytest.raises(ConfigError, match=r"'robot\.host' is given twice"):
+        read_arguments([*arguments, "robot.host=b"], Robots)

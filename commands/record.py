@@ -1,0 +1,110 @@
+"""`hotstart record`: demonstrations that an operator shows on a robot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..configs.recording import Record
+from ..control import LoopSettings, RealClock
+from ..control import run as run_loop
+from ..datasets.store import Store
+from ..planners import ImmediatePlanner
+from ..real_robot import make_robot, teleop
+from ..real_robot.keys import Keys, TerminalKeys
+from ..real_robot.overlay import Overlay
+from ..real_robot.recorder import Recorder
+from ..real_robot.recording import list_images
+from ..real_robot.session import HELP, Session, SessionEnd
+from ..spec import LONGEST_EPISODE, ConfigError, Listener, Part, Robot, shorten
+from ..system.interrupts import explain
+from .next_steps import write_command, write_path
+
+
+def run(options: Record) -> int:
+    """Record until the operator ends it; says what is in the store."""
+    check(options)
+    with TerminalKeys() as keys, open_robot(options.robot) as robot:
+        episodes = record(options, robot, keys)
+    print(f"{options.out}: {episodes} episodes")
+    print(f"next: {write_command('data verify', write_path(options.out))}")
+    return 0
+
+
+def check(options: Record) -> None:
+    """Raise ConfigError for options that cannot be."""
+    if options.seconds < 0 or options.episodes < 0 or options.memory_mb <= 0:
+        raise ConfigError(
+            f"seconds is {options.seconds:g}, episodes {options.episodes} and memory_mb "
+            f"{options.memory_mb:g}; at least 0, 0 and more than 0 are wanted"
+        )
+
+
+@contextmanager
+def open_robot(part: Part) -> Iterator[Robot]:
+    """The robot of this name; it is let go at the end, where it can be."""
+    robot = make_robot(part.name, **part.options)
+    try:
+        yield robot
+    finally:
+        close = getattr(robot, "close", None)
+        if close is not None:
+            close()
+
+
+def record(options: Record, robot: Robot, keys: Keys) -> int:
+    """The control loop with the operator as the policy; returns how many episodes there are."""
+    source = f"{options.teleop.name} on {options.robot.name}"
+    recorder = Recorder(
+        options.out, robot, task=options.task, source=source, memory_mb=options.memory_mb
+    )
+    listeners: list[Listener] = []
+    if options.overlay is not None:
+        listeners.append(make_overlay(options, robot))
+    operator = teleop.make(options.teleop.name, robot.action_spec, keys, **options.teleop.options)
+    try:
+        operator.start()
+        with recorder:
+            print(f"{options.out} has {recorder.episodes} episodes. {HELP}", flush=True)
+            session = Session(recorder, keys, say, options.seconds, options.episodes)
+            policy = teleop.OperatorPolicy(robot, operator)
+            settings = LoopSettings(max_ticks=LONGEST_EPISODE)
+            try:
+                while True:  # a session may last longer than an episode of the loop
+                    planner = ImmediatePlanner(policy)
+                    clock = RealClock()
+                    run_loop(robot, policy, planner, clock, [0], settings, [session, *listeners])
+            except SessionEnd as end:
+                if str(end):
+                    say(str(end))
+            except KeyboardInterrupt as interrupt:
+                kept = f"stopped; {options.out} keeps {recorder.episodes} episodes"
+                raise explain(interrupt, kept) from None
+            recorder.drop()
+            recorder.wait()
+    finally:
+        operator.close()
+    return recorder.episodes
+
+
+def say(text: str) -> None:
+    """A line for the operator."""
+    print(text, flush=True)
+
+
+def make_overlay(options: Record, robot: Robot) -> Overlay:
+    """The first picture of a demonstration over the live one; ConfigError where there is none."""
+    assert options.overlay is not None, "it was asked for"
+    cameras = list_images(robot.obs_spec)
+    camera = options.overlay_camera
+    if not camera and cameras:
+        camera = cameras[0]
+    if camera not in cameras:
+        raise ConfigError(f"overlay_camera is {camera!r}; the robot has {shorten(cameras)}")
+    store = Store.open(options.overlay)
+    if camera not in store.keys:
+        raise ConfigError(f"{options.overlay} has no pictures {camera!r}; it has {store.keys}")
+    first = store.episode(options.overlay_episode)[camera][0]
+    overlay = Overlay(first, camera, options.overlay_out)
+    print(f"overlay: {options.overlay_out.with_suffix('.html')}")
+    return overlay

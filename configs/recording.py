@@ -1,0 +1,59 @@
+"""The options of `hotstart record` and `hotstart replay`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..spec import REQUIRED, Part, option
+
+ROBOT = "the robot by its name, and its options as robot.KEY=VALUE"
+
+
+@dataclass
+class Record:
+    """Record demonstrations: an operator moves the robot, keys begin and end episodes.
+
+    C begins an episode, S ends it (then Y: success, N: failure), Backspace drops it or takes the
+    last one back, Q ends. What is finished outlives a kill and a power cut; the same command goes
+    on. The robot is stopped first, however it ends.
+
+      hotstart record data/lift.zarr robot=so101 robot.port=/dev/ttyACM0 \\
+          teleop=leader teleop.port=/dev/ttyACM1
+    """
+
+    out: Path = option(REQUIRED, "the store to append to; it is made", positional=True)
+    robot: Part = option(REQUIRED, ROBOT)
+    teleop: Part = option(
+        Part("keyboard"),
+        "who moves it: keyboard, spacemouse or leader; options as teleop.KEY=VALUE",
+    )
+    task: str = option("", "what is shown, in words")
+    episodes: int = option(0, "end when the store has so many; 0: when Q is pressed")
+    seconds: float = option(0.0, "longest episode; 0: until S is pressed", "s")
+    overlay: Path | None = option(
+        None, "store whose first picture is laid over the live one, to put things back; none: none"
+    )
+    overlay_episode: int = option(0, "which of its episodes; -1: the last")
+    overlay_camera: str = option("", "which camera of it; empty: the first")
+    overlay_out: Path = option(
+        Path("overlay.jpg"), "where both pictures are written, with a page beside that shows them"
+    )
+    memory_mb: float = option(256.0, "what pictures may take that wait for compression", "MB")
+
+
+@dataclass
+class Replay:
+    """Let a robot repeat the actions of a recorded episode, and print how closely it follows.
+
+    The robot goes to the episode's first action slowly. Its own limits and checks hold as in a
+    deployment.
+
+      hotstart replay data/lift.zarr robot=so101 robot.port=/dev/ttyACM0 episode=3 speed=0.5
+    """
+
+    data: Path = option(REQUIRED, "the store", positional=True)
+    robot: Part = option(REQUIRED, ROBOT)
+    episode: int = option(0, "which episode; -1: the last")
+    speed: float = option(0.5, "how fast, 1 is as recorded")
+    approach_s: float = option(4.0, "time to go to the first action", "s")
