@@ -102,6 +102,7 @@ class Controller:
         self.mode = Mode.IDLE
         self.fault = ""
         self.stopped = False  # the driver has done it
+        self.paused = False  # a turn was longer than usual for a good reason
         self.leaving = False  # the loop ends when the arm is stopped
         self.brake_until_s: float | None = None  # an orderly stop is under way
         self.stopping_fault = ""
@@ -138,11 +139,15 @@ class Controller:
     def run(self) -> None:
         """Turn after turn at fixed times, until somebody asks for the end; the arm is then stopped.
 
-        Turns that were missed are left out: nothing is made up for.
+        Turns that were missed are left out: nothing is made up for. What the driver takes to stop
+        or to recover an arm is in no statistics: nothing moves then.
         """
         began_s, number = time.monotonic(), 0
         before_s = began_s
         while not (self.leaving and self.stopped):
+            if self.paused:  # the driver was stopping or recovering the arm
+                began_s, number = time.monotonic(), 0
+                before_s, self.paused = began_s, False
             number += 1
             due_s = began_s + number * self.period_s
             left_s = due_s - time.monotonic()
@@ -154,7 +159,8 @@ class Controller:
             self.log.note_turn(now_s - before_s, now_s - due_s, missed, self.period_s)
             before_s = now_s
             self.turn(now_s)
-            self.log.work.add(time.monotonic() - now_s)
+            if not self.paused:
+                self.log.work.add(time.monotonic() - now_s)
 
     def turn(self, now_s: float) -> None:
         """One period: read, listen, judge, move, tell."""
@@ -228,6 +234,7 @@ class Controller:
         if self.mode == Mode.FAULT or self.state is None:
             return
         if self.stopped:
+            self.paused = True
             self.driver.recover()
             self.state = self.driver.read()
         if self.mode not in MOVING:
@@ -241,6 +248,7 @@ class Controller:
 
     def _recover(self) -> None:
         """Somebody has looked at the fault: the arm is stopped, and may be started again."""
+        self.paused = True
         self.driver.recover()
         self.filter.reset()
         self.fault, self.stopping_fault = "", ""
@@ -336,6 +344,7 @@ class Controller:
 
     def _stop_driver(self, fault: str) -> None:
         """Let the driver stop the arm, again and again while it fails; note a fault that stays."""
+        self.paused = True
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             try:

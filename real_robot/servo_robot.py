@@ -34,6 +34,8 @@ from .watchdogs import is_stale
 
 SLOW_PERIODS = 3.0
 """A policy is silent when so many of its periods are missing, if that is longer than usual."""
+SPARE_STATES = 8
+"""So many states are read besides those since a picture was made."""
 NEAR = 1.0
 """Numbers of two states that differ by more are not interpolated: an angle has turned over."""
 
@@ -151,8 +153,10 @@ class ServoRobot(Robot):
 
     def _find_state(self, time_s: float) -> tuple[float, Observation]:
         """What was measured at a time, between two states; the oldest or newest where it is not."""
-        count = self._client.states.slots // 2
-        states = self._client.states.last(count)
+        ring = self._client.states
+        age_s = float(self._client.look()["made_s"]) - time_s
+        count = SPARE_STATES + int(2 * max(0.0, age_s) * self._client.description.servo_hz)
+        states = ring.last(min(count, ring.slots // 2))
         place = int(np.searchsorted(states["made_s"], time_s))
         if place == 0:
             return float(states["made_s"][0]), _read_observation(states[0])
