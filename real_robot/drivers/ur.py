@@ -24,7 +24,17 @@ from typing import Any, Literal
 import numpy as np
 
 from ...arms.poses import align_rotvec
-from ...spec import ActionDim, ActionSpec, ConfigError, FloatArray, Limits, ObsKey, ObsSpec, unknown
+from ...spec import (
+    ActionDim,
+    ActionSpec,
+    ConfigError,
+    FloatArray,
+    Limits,
+    ObsKey,
+    ObsPart,
+    ObsSpec,
+    unknown,
+)
 from ..driver import ArmState, DriverError
 from .ur_dashboard import Dashboard
 from .ur_link import ENDED, LinkOptions, Reading
@@ -126,7 +136,8 @@ class UR:
         self.silence_s = silence_s
         self.power_on = power_on
         self.action_spec = _make_action_spec(mode)
-        self.obs_spec = ObsSpec({"joints": ObsKey((6,)), "tool": ObsKey((6,))})
+        parts = (ObsPart("tool", 3, "position"), ObsPart("rotation", 3))
+        self.obs_spec = ObsSpec({"joints": ObsKey((6,)), "tool": ObsKey((6,), parts=parts)})
         self.limits = _make_limits(mode, velocity, acceleration, jerk)
         self._options = LinkOptions(
             host,
@@ -423,8 +434,9 @@ def _check(name: str, value: float, low: float, high: float) -> None:
 def _make_action_spec(mode: str) -> ActionSpec:
     if mode == "joints":
         return ActionSpec(tuple(ActionDim(name, "rad") for name in JOINTS))
-    units = ("m", "m", "m", "rad", "rad", "rad")
-    return ActionSpec(tuple(ActionDim(*pair) for pair in zip(TOOL, units, strict=True)))
+    places = [ActionDim(name, "m") for name in TOOL[:3]]
+    turns = [ActionDim(name, "rad", "rotation") for name in TOOL[3:]]
+    return ActionSpec((*places, *turns))
 
 
 def _make_limits(

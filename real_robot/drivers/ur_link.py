@@ -127,9 +127,13 @@ class Link:
         self._kicked_s = 0.0
         self.kick_s = options.watchdog_s / KICKS
         self.servoing = False
-        if options.payload_kg is not None:
-            self._control.setPayload(options.payload_kg, list(options.payload_center_m))
+        self._set_payload()
         self.arm()
+
+    def _set_payload(self) -> None:
+        mass, center = self._options.payload_kg, list(self._options.payload_center_m)
+        if mass is not None and not self._control.setPayload(mass, center):
+            raise RuntimeError(f"the controller does not take a payload of {mass} kg")
 
     def arm(self) -> None:
         """Set the watchdog of the program that runs, and leave a mark by which to know it.

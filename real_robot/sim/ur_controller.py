@@ -6,7 +6,7 @@ Only the thread of the server calls it, except where a method says otherwise.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -192,12 +192,13 @@ class Controller:
     def write(self, values: Mapping[str, Value]) -> None:
         """What a client set."""
         for name, value in values.items():
-            assert not isinstance(value, tuple) or name == "external_force_torque"
-            place = name.rsplit("_", 1)[-1]
-            if name.startswith("input_int_register"):
-                self.given.ints[int(place)] = int(value)  # pyright: ignore[reportArgumentType]
-            elif name.startswith("input_double_register"):
-                self.given.floats[int(place)] = float(value)  # pyright: ignore[reportArgumentType]
+            if "register" not in name or isinstance(value, Sequence):
+                continue
+            place = int(name.rsplit("_", 1)[-1])
+            if name.startswith("input_int"):
+                self.given.ints[place] = int(value)
+            else:
+                self.given.floats[place] = float(value)
         if self.script is not None:
             self.script.note_written(values)
 

@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+from hotstart.envs import arm
 from hotstart.real_robot.driver import DriverError
 from hotstart.real_robot.drivers import ur
 from hotstart.real_robot.drivers.ur import UR
@@ -108,11 +109,12 @@ def test_the_tool_goes_where_it_is_commanded(server):
         state = driver.read()
         assert state.positions == pytest.approx(target, abs=2e-3)
         assert state.observation["tool"] == pytest.approx(target, abs=2e-3)
-        assert [dim.unit for dim in driver.action_spec.dims] == ["m"] * 3 + ["rad"] * 3
+        assert driver.action_spec == arm.TOOL_SPEC  # the environment's
 
 
 def test_stop_brings_a_moving_arm_to_rest_and_may_be_repeated(server):
-    with connected() as driver:
+    with connected(payload_kg=0.5) as driver:
+        assert server.controller.script.payload_kg == 0.5
         swing(driver, 1.8, 0.4)
         assert server.controller.motion.qd[0] > 1.5
         begun = server.controller.time_s
