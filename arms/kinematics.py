@@ -17,6 +17,8 @@ LARGEST_STEP_RAD = 0.3
 ITERATIONS = 100
 CLOSE_M, CLOSE_RAD = 1e-4, 1e-3
 """How near to the pose the search ends."""
+NEAR_ENOUGH_M = 1e-3
+"""As near as that is near enough for an arm that cannot take every rotation."""
 ROTATION_M = 0.05
 """What an error of 1 rad counts of an arm that cannot take every rotation [m]."""
 SETTLING, FADING = 30, 0.8
@@ -85,6 +87,8 @@ class Kinematics:
                 if self._is_close(error, turn):
                     return positions
                 positions = positions + self._find_step(error, positions, turn)
+        if not self._turns and np.linalg.norm(error[:3]) < NEAR_ENOUGH_M:
+            return positions  # with joints at their limits it comes near slowly
         raise ReachError(
             f"the pose {np.round(tool, 3).tolist()} is out of reach: the nearest found is "
             f"{np.linalg.norm(error[:3]):.3f} m and {np.linalg.norm(error[3:]):.2f} rad away"
@@ -142,19 +146,20 @@ class Kinematics:
             weight = ROTATION_M * FADING ** max(0, turn - SETTLING)
             jacobian[3:] *= weight
             error = np.concatenate([error[:3], weight * error[3:]])
-        step = _solve_damped(jacobian, error)
-        step *= min(1.0, LARGEST_STEP_RAD / max(float(np.abs(step).max()), 1e-12))
-        bounded = np.clip(positions + step, self._lower, self._upper) - positions
-        blocked = bounded != step
-        if not blocked.any():
-            return step
-        # Joints at their limits go no further: the others do what is left.
-        left = error - jacobian[:, blocked] @ bounded[blocked]
-        jacobian[:, blocked] = 0.0
-        step = _solve_damped(jacobian, left)
-        step *= min(1.0, LARGEST_STEP_RAD / max(float(np.abs(step).max()), 1e-12))
-        step[blocked] = bounded[blocked]
-        return np.clip(positions + step, self._lower, self._upper) - positions
+        step = np.zeros(len(positions))
+        blocked = np.zeros(len(positions), bool)
+        for _ in positions:
+            # Joints at their limits go no further: the others do what is left.
+            left = error - jacobian[:, blocked] @ step[blocked]
+            step[~blocked] = _solve_damped(jacobian[:, ~blocked], left)
+            step *= min(1.0, LARGEST_STEP_RAD / max(float(np.abs(step).max()), 1e-12))
+            bounded = np.clip(positions + step, self._lower, self._upper) - positions
+            stopped = np.abs(bounded - step) > 1e-12
+            step = bounded
+            if not stopped.any():
+                break
+            blocked |= stopped
+        return step
 
 
 def _solve_damped(jacobian: FloatArray, error: FloatArray) -> FloatArray:

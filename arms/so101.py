@@ -101,7 +101,7 @@ class LiftScene(Scene):
         hand = spec.body("gripper")
         hand.add_site(name="tool", pos=GRASP_M, quat=spec.site("gripperframe").quat, group=4)
         add_camera(hand, "wrist", np.array([0.01, 0.07, -0.02]), GRASP_M, 80.0)
-        add_table(spec, (0.2, 0.0), 2.0)
+        add_table(spec, (0.2, 0.0), 6.0)
         box = mujoco.mjtGeom.mjGEOM_BOX
         add_object(spec, box, [CUBE_M / 2] * 3, CUBE_KG, [0.2, 0.35, 0.8, 1.0])
         middle = np.array([0.2, 0.0, 0.03])
