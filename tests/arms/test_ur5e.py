@@ -81,7 +81,7 @@ def test_motors_follow_a_moving_target_closely_and_hold_against_gravity(scene):
     lag = np.abs(scene.target - scene.positions).max()
     scene.step(0.3)
     assert lag < 0.02
-    assert scene.positions == pytest.approx(start + way, abs=1e-3)
+    assert scene.positions == pytest.approx(start + way, abs=2e-4)
 
 
 def test_brakes_hold_an_arm_without_power_whatever_is_commanded(scene):

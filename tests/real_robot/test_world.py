@@ -33,7 +33,9 @@ def test_time_that_was_lost_is_caught_up_in_bounds(scene):
     world._catch_up(began + 0.05)
     assert world.read().made_s == pytest.approx(began + 0.05, abs=0.003)
     assert world.skipped_s == 0
+    simulated_s = scene.data.time
     world._catch_up(began + 10.0)
+    assert scene.data.time - simulated_s == pytest.approx(CATCH_UP_S, abs=0.003)
     assert world.read().made_s == pytest.approx(began + 10.0, abs=0.003)
     assert world.skipped_s == pytest.approx(9.95 - CATCH_UP_S, abs=0.003)
 
