@@ -67,6 +67,8 @@ class Representation:
     `rotation_6d` writes the first two columns of the matrix instead. `frame`: `world` leaves poses
     as they are, `hand` takes them relative to the newest observed pose. Its position and quaternion
     (xyzw) are the observations `pose`; `hand` needs absolute poses and rotations as matrices.
+    `joints` takes absolute angles relative to the newest measured ones, the observation `measured`
+    in the action's order: steps of a few hundredths of a joint's range are learned as such.
     `discrete_size`: the network sees numbers that take two values only as plus and minus this.
     Small ones (0.1 to 0.2) let a warm start at low levels decide anew (RTI-DP's scaled gripper,
     2508.05396, section III).
@@ -77,16 +79,19 @@ class Representation:
         action_spec: ActionSpec,
         obs_spec: ObsSpec,
         rotation: Literal["vector", "rotation_6d"] = "vector",
-        frame: Literal["world", "hand"] = "world",
+        frame: Literal["world", "hand", "joints"] = "world",
         pose: Sequence[str] = ("eef_pos", "eef_quat_site"),
         discrete_size: float = 1.0,
+        measured: str = "joints",
     ) -> None:
         """Build it with these options.
 
         rotation: vector (rotation vectors as they are) or rotation_6d (two columns of the matrix)
-        frame: world (poses as they are) or hand (relative to the newest observed pose)
+        frame: world (as they are), hand (poses relative to the newest observed pose) or joints
+            (angles relative to the newest measured ones)
         pose: observations that hold the hand's position and quaternion (xyzw)
         discrete_size: the network sees numbers of two values as plus and minus this
+        measured: observation that holds the measured angles, in the action's order
         """
         _check_choices(rotation, frame)
         if not 0 < discrete_size <= 1:
@@ -97,9 +102,14 @@ class Representation:
         self.rotation = rotation
         self.frame = frame
         self.pose = tuple(pose)
+        self.measured = measured
+        angles = [dim.unit == "rad" and dim.absolute for dim in action_spec.dims]
+        self.angles = torch.tensor(angles)
         self.groups = find_pose_groups(action_spec)
         if frame == "hand":
             _check_relative(self, obs_spec)
+        if frame == "joints":
+            _check_joints(self, obs_spec)
         if rotation == "rotation_6d":
             self.spec = _encode_spec(action_spec, self.groups)
         else:
@@ -112,12 +122,14 @@ class Representation:
         """Observations that encoding and decoding need."""
         if self.frame == "hand":
             return self.pose
+        if self.frame == "joints":
+            return (self.measured,)
         return ()
 
     @property
     def changes(self) -> bool:
         """Whether encoding does anything."""
-        return self.rotation == "rotation_6d" and bool(self.groups)
+        return self.frame == "joints" or (self.rotation == "rotation_6d" and bool(self.groups))
 
     def encode(self, actions: Tensor, observation: Mapping[str, Tensor]) -> Tensor:
         """The robot's actions (B, T, A) as the network's (B, T, A').
@@ -126,6 +138,8 @@ class Representation:
         """
         if not self.changes:
             return actions
+        if self.frame == "joints":
+            return actions - self._read_joints(observation)
         hand = self._read_hand(observation)
         poses = []
         for group in self.groups:
@@ -140,6 +154,8 @@ class Representation:
         """The network's actions (B, T, A') as the robot's (B, T, A): the inverse of `encode`."""
         if not self.changes:
             return plan
+        if self.frame == "joints":
+            return plan + self._read_joints(observation)
         hand = self._read_hand(observation)
         groups = _shift_groups(self.groups)
         poses = []
@@ -173,6 +189,11 @@ class Representation:
         high = np.where(entries, 1.0, found["max"])
         wider = np.where(self.discrete, (high - low) / 2 * (1 / self.discrete_size - 1), 0.0)
         return {**found, "min": low - wider, "max": high + wider}
+
+    def _read_joints(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """The newest measured angles (B, 1, A); zeros for other numbers."""
+        newest = observation[self.measured][:, -1:].float()
+        return newest * self.angles.to(newest.device)
 
     def _read_hand(self, observation: Mapping[str, Tensor]) -> HandFrame | None:
         """The newest pose of the hand; None where poses stay in the world."""
@@ -248,8 +269,10 @@ def _encode_spec(spec: ActionSpec, groups: Sequence[PoseGroup]) -> ActionSpec:
 def _check_choices(rotation: str, frame: str) -> None:
     if rotation not in ("vector", "rotation_6d"):
         raise ConfigError(f"actions.rotation is {shorten(rotation)}; choose vector or rotation_6d")
-    if frame not in ("world", "hand"):
-        raise ConfigError(f"actions.frame is {shorten(frame)}; choose world or hand")
+    if frame not in ("world", "hand", "joints"):
+        raise ConfigError(f"actions.frame is {shorten(frame)}; choose world, hand or joints")
+    if frame == "joints" and rotation != "vector":
+        raise ConfigError("actions.frame=joints leaves rotations as they are: rotation=vector")
     if frame == "hand" and rotation != "rotation_6d":
         raise ConfigError(
             "actions.frame=hand needs actions.rotation=rotation_6d: "
@@ -274,6 +297,21 @@ def _check_relative(representation: Representation, obs_spec: ObsSpec) -> None:
                 f"actions.frame=hand reads the hand's pose from {shorten(names, 400)}; "
                 f"{shorten(name)} is not in task.obs_keys"
             )
+
+
+def _check_joints(representation: Representation, obs_spec: ObsSpec) -> None:
+    """Raise ConfigError unless the measured angles are observed, and some actions are angles."""
+    name, width = representation.measured, representation.robot_spec.width
+    key = obs_spec.keys.get(name)
+    if key is None or tuple(key.shape) != (width,):
+        raise ConfigError(
+            f"actions.frame=joints reads the {width} measured numbers from {shorten(name)}; "
+            "task.obs_keys has no such observation"
+        )
+    if not bool(representation.angles.any()):
+        raise ConfigError(
+            "actions.frame=joints needs absolute angles (unit rad); the action has none"
+        )
 
 
 def axis_angle_to_matrix(vector: Tensor) -> Tensor:

@@ -298,3 +298,32 @@ def test_a_policy_answers_in_the_robots_own_units(tmp_path, options):
     assert set(np.unique(planned.actions[..., 6])) <= {-1.0, 1.0}
     if "rotation" in options:
         assert np.linalg.norm(planned.actions[..., 3:6], axis=-1).max() <= np.pi + 1e-5
+
+
+def test_angles_relative_to_the_measured_ones_come_back_and_the_gripper_stays(tmp_path):
+    dims = [ActionDim("shoulder", "rad"), ActionDim("elbow", "rad"), ActionDim("gripper")]
+    spec = ActionSpec(tuple(dims))
+    seen = ObsSpec({"joints": ObsKey((3,))})
+    view = Representation(spec, seen, frame="joints")
+    generator = torch.Generator().manual_seed(0)
+    actions = torch.randn(4, 6, 3, generator=generator)
+    before = {"joints": torch.randn(4, 2, 3, generator=generator)}
+    now = {"joints": torch.randn(4, 2, 3, generator=generator)}
+    plan = view.encode(actions, before)
+    torch.testing.assert_close(plan[..., :2], actions[..., :2] - before["joints"][:, -1:, :2])
+    assert torch.equal(plan[..., 2], actions[..., 2])
+    torch.testing.assert_close(view.decode(plan, before), actions)
+    torch.testing.assert_close(view.decode(view.rebase(plan, before, now), now), actions)
+    assert view.reads == ("joints",)
+    assert view.changes
+
+
+def test_angles_that_cannot_be_relative_are_refused():
+    angles = ActionSpec((ActionDim("shoulder", "rad"),))
+    for spec, seen, expected in (
+        (angles, ObsSpec({"tool": ObsKey((1,))}), "no such observation"),
+        (angles, ObsSpec({"joints": ObsKey((2,))}), "no such observation"),
+        (ActionSpec.plain(1), ObsSpec({"joints": ObsKey((1,))}), "needs absolute angles"),
+    ):
+        with pytest.raises(ConfigError, match=expected):
+            Representation(spec, seen, frame="joints")
