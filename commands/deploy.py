@@ -21,11 +21,30 @@ from ..evaluation import results
 from ..planners import ImmediatePlanner, ThreadedPlanner
 from ..policy import checkpoint
 from ..policy.diffusion_policy import DiffusionPolicy, build_sampler
-from ..spec import ConfigError, Listener, Observation, Robot, TimedObservation
+from ..policy.failure import (
+    Alarm,
+    Detector,
+    Disagreement,
+    FailureMonitor,
+    Samples,
+    Scorer,
+    WatchedPlanner,
+)
+from ..real_robot.recorder import Recorder
+from ..spec import (
+    Actor,
+    ConfigError,
+    Listener,
+    Observation,
+    Planner,
+    Robot,
+    TimedObservation,
+)
 from ..system import outputs
 from .deploy_page import write_deployment
 from .deploy_robot import find_stage, open_robot
 from .deploy_times import LoopTimes, describe_plans, join_times
+from .evaluate import find_weights_hash
 from .rollouts import label
 
 RESULT, TIMING = "result.json", "timing.json"
@@ -99,6 +118,7 @@ def describe(deployed: Deployed) -> str:
 def deploy(config: Mapping[str, Any]) -> Deployed:
     """Run the episodes; raises what `hotstart.run` raises, when the arm stands still."""
     check(config)
+    detector = read_detector(config)
     model, meta = checkpoint.load(config["checkpoint"], config["device"])
     model = model.set_precision(config["precision"])
     sampler = build_sampler(config["inference"])
@@ -112,9 +132,17 @@ def deploy(config: Mapping[str, Any]) -> Deployed:
         policy = DiffusionPolicy(model, sampler, config["executed"], replan_at)
         policy.rate_hz = float(meta["rate_hz"])
         times = LoopTimes(rate_hz)
-        planner = stack.enter_context(open_planner(config, policy))
+        asked = stack.enter_context(open_planner(config, policy))
+        planner: Planner = asked
+        monitor: FailureMonitor | None = None
+        if detector is not None:
+            planner = WatchedPlanner(asked, [make_scorer(detector, policy)])
+            monitor = watch_failures(config, planner, detector, robot)
+        recorder = open_recorder(config, robot, stack)
         logs: list[RowLog] = []
         listeners: list[Listener] = [times]
+        if recorder is not None:
+            listeners.append(recorder)
         settings = LoopSettings(
             max_ticks=math.ceil(config["seconds"] * rate_hz),
             replan_at=replan_at,
@@ -125,8 +153,21 @@ def deploy(config: Mapping[str, Any]) -> Deployed:
             if not wait_for_operator(config, len(logs)):
                 break
             times.begin()
-            logs += run_loop(robot, policy, planner, RealClock(), [seed], settings, listeners)
+            if recorder is not None:
+                recorder.begin()
+            logs += run_loop(
+                robot,
+                policy,
+                planner,
+                RealClock(),
+                [seed],
+                settings,
+                listeners,
+                monitor and monitor.intervene,
+            )
             print(describe_episode(len(logs), logs[-1]), flush=True)
+            if recorder is not None:
+                recorder.finish(logs[-1].success)
         if not logs:
             raise ConfigError("no episode was run")
         setting = results.Setting(
@@ -140,9 +181,9 @@ def deploy(config: Mapping[str, Any]) -> Deployed:
             device=config["device"],
         )
         scale = np.ones(policy.action_spec.width)
-        result = results.summarise(logs, planner.seconds, setting, policy.action_spec, scale)
+        result = results.summarise(logs, asked.seconds, setting, policy.action_spec, scale)
         result |= {"robot": config["choices"]["robot"], "stage": bool(config["stage"])}
-        plans = describe_plans(planner.seconds, logs, policy.horizon.executed, rate_hz)
+        plans = describe_plans(asked.seconds, logs, policy.horizon.executed, rate_hz)
         timing = join_times(times, plans, robot.report(), logs)
         timing |= {
             "robot_name": config["choices"]["robot"],
@@ -150,6 +191,7 @@ def deploy(config: Mapping[str, Any]) -> Deployed:
             "inference": label(config),
             "planner": config["planner"],
             "replan_at": replan_at,
+            "alarms": list_alarms(monitor),
             "versions": result["versions"],
             "machine": result["machine"],
         }
@@ -162,6 +204,61 @@ def find_task(config: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
     if isinstance(task, Mapping):
         return str(task.get("name", "deployment"))
     return str(task or "deployment")
+
+
+def read_detector(config: Mapping[str, Any]) -> Detector | None:
+    """The failure detector that is asked for; raises ConfigError for one of another checkpoint."""
+    if not config["failure"]:
+        return None
+    detector = Detector.load(Path(config["failure"]))
+    meta = checkpoint.read_meta(checkpoint.find(config["checkpoint"]))
+    weights = find_weights_hash(meta) or ""
+    if detector.checkpoint != weights or detector.inference != label(config):
+        raise ConfigError(
+            f"failure={config['failure']} was calibrated for inference={detector.inference} and "
+            "the weights that it names; calibrate it for this checkpoint and sampler: "
+            "hotstart bench failure_detection"
+        )
+    return detector
+
+
+def make_scorer(detector: Detector, policy: DiffusionPolicy) -> Scorer:
+    """What scores the plans for a detector; raises ConfigError where it needs the training data."""
+    if detector.score == "disagreement":
+        return Disagreement(policy)
+    if detector.score in ("spread", "energy"):
+        return Samples(policy)
+    raise ConfigError(
+        f"the detector's score is {detector.score!r}; deploy knows disagreement, spread, energy"
+    )
+
+
+def watch_failures(
+    config: Mapping[str, Any], planner: WatchedPlanner, detector: Detector, robot: Robot
+) -> FailureMonitor:
+    """The monitor of a deployment; the operator is asked at the terminal."""
+
+    def ask(alarm: Alarm) -> bool:
+        return input(f"{alarm}: go on? [y/N] ").strip().lower() == "y"
+
+    return FailureMonitor(planner, detector, robot.hold_position, config["on_failure"], ask)
+
+
+def list_alarms(monitor: FailureMonitor | None) -> list[dict[str, float]]:
+    """The alarms as plain values."""
+    if monitor is None:
+        return []
+    return [vars(alarm) for alarm in monitor.alarms]
+
+
+def open_recorder(config: Mapping[str, Any], robot: Robot, stack: ExitStack) -> Recorder | None:
+    """A recorder into the store that is asked for."""
+    if not config["record"]:
+        return None
+    source = f"{config['checkpoint']} on {config['choices']['robot']}"
+    recorder = Recorder(config["record"], robot, source=source, planner=Actor.POLICY)
+    stack.enter_context(recorder)
+    return recorder
 
 
 @contextmanager

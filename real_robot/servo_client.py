@@ -23,7 +23,7 @@ from ..spec import ConfigError, HotstartError, TimedActions
 from ..system.threads import ONE_THREAD
 from . import link
 from .driver import Driver, DriverError
-from .link import MOST_ACTIONS, Description, Failure, Mode, Order
+from .link import MOST_ACTIONS, MOVING, Description, Failure, Mode, Order
 from .servo import ServoOptions, Setup
 from .shared_memory import Queue, QueueFullError, Ring
 
@@ -34,7 +34,9 @@ START_S = 90.0
 ANSWER_S = 8.0
 """An order is carried out within this time: an arm has to come to rest."""
 SILENT_S = 0.5
-"""A controller that has written nothing for so long hangs."""
+"""A controller that has written nothing for so long while the arm moves hangs."""
+RESTING_S = 3.0
+"""The same while the arm rests: stopping and recovering take a vendor's client up to a second."""
 END_S = 3.0
 POLL_S = 0.002
 
@@ -108,7 +110,10 @@ class ServoClient:
         if not self.is_alive():
             raise DriverError(self._explain_end(state))
         silent_s = time.monotonic() - float(state["written_s"])
-        if silent_s > SILENT_S:
+        allowed_s = RESTING_S
+        if int(state["mode"]) in MOVING:
+            allowed_s = SILENT_S
+        if silent_s > allowed_s:
             raise DriverError(
                 f"the controller process has written nothing for {silent_s:.1f} s: it hangs; "
                 "look at the arm, and at what else runs on this machine"

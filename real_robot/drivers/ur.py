@@ -217,7 +217,7 @@ class UR:
         """See `Driver`: within 0.3 s. Raises DriverError where the arm has told nothing for
         `silence_s`, or the connection is lost.
         """
-        reading = Reading(*self._ask("read", ANSWER_S))
+        reading = Reading(*self._ask("read", max(ANSWER_S, self.silence_s)))
         silent = time.monotonic() - reading.made_s
         if silent > self.silence_s:
             raise DriverError(

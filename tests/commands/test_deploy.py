@@ -8,11 +8,16 @@ import numpy as np
 import pytest
 from hotstart.cli import main
 from hotstart.commands import deploy
+from hotstart.commands.evaluate import find_weights_hash
 from hotstart.configs.compose import compose_config
 from hotstart.control import LoopSettings, VirtualClock, run
+from hotstart.datasets.store import Store
 from hotstart.envs.simulated_robot import SimulatedRobot
+from hotstart.evaluation.conformal import Threshold
 from hotstart.planners import ImmediatePlanner
+from hotstart.policy import checkpoint
 from hotstart.policy.diffusion_policy import DiffusionPolicy
+from hotstart.policy.failure import Detector
 from hotstart.real_robot.sim.rehearsal import Rehearsal, RehearsalOptions
 from hotstart.spec import ConfigError
 
@@ -83,7 +88,15 @@ def test_actions_are_those_of_the_simulation_for_the_same_seed(arm, trained, tmp
 def test_a_rehearsal_at_the_wire_is_run_timed_and_written(trained, tmp_path, capsys, read_page):
     with Rehearsal(RehearsalOptions("ur5e", ADDRESS, cameras=False)) as rehearsal:
         words = [*rehearsal.device_words.split(), f"stage={rehearsal.stage_address}"]
-        words.append("robot.watchdog_s=1")  # a busy machine that runs tests is no real-time one
+        words += [
+            "robot.watchdog_s=1",
+            "robot.silence_s=3",
+        ]  # a busy machine that runs tests is no real-time one
+        detector = tmp_path / "failure.json"
+        weights = find_weights_hash(checkpoint.read_meta(checkpoint.find(trained))) or ""
+        low = Threshold(1e-9, np.zeros(1), np.ones(1), 0.1, 9)
+        Detector.make("disagreement", low, weights, "rti-1").save(detector)
+        words += [f"failure={detector}", f"record={tmp_path / 'taken.zarr'}"]
         options = ["seconds=0.8", "episodes=2", "inference.steps=1", f"runs={tmp_path}", "name=run"]
         assert main(["deploy", str(trained), *words, *options]) == 0
         assert main(["deploy", str(trained), *words, *options]) == 2, "nothing is replaced unasked"
@@ -93,6 +106,10 @@ def test_a_rehearsal_at_the_wire_is_run_timed_and_written(trained, tmp_path, cap
     assert timing["loop"]["turns"] >= 12
     assert timing["robot"]["faults"] == []
     assert timing["replan_at"] >= 1
+    assert timing["alarms"], "every plan lies above so low a threshold"
+    taken = Store.open(tmp_path / "taken.zarr")
+    assert len(taken.episode_ends) == 2
+    assert set(KEYS) <= set(taken.keys)
     assert hotstart.evaluation.results.load(tmp_path / "run/result.json")["episodes"] == 2
     page = read_page(tmp_path / "run/page.html")
     assert page is not None
