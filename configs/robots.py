@@ -19,7 +19,7 @@ class SimulateArm:
       hotstart robot sim so101 path=/tmp/so101 stage_port=8765
     """
 
-    arm: Literal["ur5e", "so101"] = option(REQUIRED, "which arm", positional=True)
+    arm: Literal["ur5e", "so101", "dynamixel"] = option(REQUIRED, "which arm", positional=True)
     address: str = option("127.0.0.1", "address of a UR5e; a second one takes 127.0.0.2")
     path: Path | None = option(None, "link to the terminal of a servo bus; none: its own name")
     stage_port: int = option(0, "port that begins episodes, judges them, injects faults; 0: free")

@@ -26,7 +26,7 @@ from ..calibration import (
     load_calibration,
 )
 from ..driver import ArmState, DriverError, Limits
-from .arm_form import ArmForm
+from .arm_form import ArmForm, read_form
 from .motor_bus import BusError, MotorBus, Reply
 from .motor_search import check_motors
 
@@ -39,32 +39,10 @@ HEADROOM = 3.0
 
 A motor's profile ends at rest in each goal, and so follows a moving one v^2 / 2a behind.
 """
+SPEED_HEADROOM = 1.5
+"""The same for the speed: motors catch up where they are behind."""
 GRIPPER_GAIN = 1.5
 """A gripper's opening of 1 is about 1.5 rad or more of its motor."""
-
-
-@dataclass(frozen=True)
-class BusArmOptions:
-    """How a bus arm is connected and stopped."""
-
-    port: str
-    """Of the USB adapter: /dev/ttyACM0."""
-    calibration: str = ""
-    """A file of `calibration.ArmCalibration`, or "nominal"."""
-    baud: int = 0
-    """Bits a second; 0: as the arm's form says."""
-    servo_hz: float = 0.0
-    """How often goals are sent; 0: as the arm's form says."""
-    answer_s: float = 0.004
-    """How long an answer may take on top of the time of its bytes [s]."""
-    patience_s: float = 0.25
-    """So long a joint's last state is used when it does not answer [s]."""
-    limp_on_stop: bool = False
-    """Whether `stop` switches the torque off once the arm rests: a limp arm falls."""
-    watchdog_s: float = 0.1
-    """After so long without a message the motors stop, where they can [s]; 0: never."""
-    write_calibration: bool = False
-    """Whether `connect` writes the file's offsets and ranges into motors that hold others."""
 
 
 @dataclass(frozen=True)
@@ -96,28 +74,57 @@ class BusArm(ABC):
     """
 
     vendor = ""
+    standard: ArmForm | None = None
+    """The arm, where no form is named."""
     watchdog_s: float | None = None
 
-    def __init__(self, form: ArmForm, options: BusArmOptions) -> None:
-        """Raises ConfigError for a calibration that does not fit the arm."""
-        if form.vendor != self.vendor:
-            raise ConfigError(f"{form.name} has motors of {form.vendor}, not of {self.vendor}")
-        self.form = form
-        self.options = options
-        self.name = form.name
-        self.servo_hz = options.servo_hz or form.servo_hz
-        self.calibration = _choose_calibration(form, options.calibration)
+    def __init__(
+        self,
+        port: str,
+        calibration: str = "",
+        form: str = "",
+        baud: int = 0,
+        servo_hz: float = 0.0,
+        answer_s: float = 0.004,
+        patience_s: float = 0.25,
+        limp_on_stop: bool = False,
+        write_calibration: bool = False,
+    ) -> None:
+        """Raises ConfigError for a form or a calibration that does not fit the arm.
+
+        port: the adapter's, as /dev/ttyACM0
+        calibration: a file of the arm's calibration; nominal: assembled by the book
+        form: a YAML with the arm's motors; empty: the standard arm
+        baud: bits a second; 0: as the form says
+        servo_hz: goals a second; 0: as the form says
+        answer_s: how long an answer may take on top of the time of its bytes
+        patience_s: so long a joint's last state is used when it does not answer
+        limp_on_stop: switch the torque off once the arm rests after a stop: a limp arm falls
+        write_calibration: write the calibration into motors that hold another one
+        """
+        arm_form = _choose_form(self.standard, form, self.vendor)
+        self.form = arm_form
+        self.port = port
+        self.name = arm_form.name
+        self.servo_hz = servo_hz or arm_form.servo_hz
+        self.baud = baud or arm_form.baud
+        self.answer_s = answer_s
+        self.patience_s = patience_s
+        self.limp_on_stop = limp_on_stop
+        self.calibration = _choose_calibration(arm_form, calibration)
         self.motors: Mapping[str, MotorCalibration] = self.calibration.motors
         self.names = tuple(self.motors)
         self.action_spec = ActionSpec(
             tuple(ActionDim(name, motor.unit) for name, motor in self.motors.items())
         )
         self.obs_spec = ObsSpec({"joints": ObsKey((len(self.motors),))})
-        self.limits = _make_limits(form, self.motors)
+        self.limits = _make_limits(arm_form, self.motors)
+        self._ids = {name: motor.id for name, motor in self.motors.items()}
         self._lock = threading.RLock()
         self._bus: MotorBus | None = None
         self._seen: dict[str, Seen] = {}
         self._halted = False
+        self._write_calibration = write_calibration
         self._retries = 0
         self._asked_s = 0.0
 
@@ -163,7 +170,7 @@ class BusArm(ABC):
         Goals are set to the present positions before the torque is switched on, so nothing moves.
         """
         with self._lock:
-            self._bus = self._open(self.options.baud or self.form.baud)
+            self._bus = self._open(self.baud)
             try:
                 self._set_up(self._bus)
             except BaseException:
@@ -202,12 +209,12 @@ class BusArm(ABC):
         """
         self._halted = True
         with self._lock:
-            if self._bus is None:
-                return
+            if self._bus is None or not self._seen:
+                return  # nothing holds
             with self._using() as bus:
                 self._poll(bus, 0.02)
                 failed = self._hold(bus, braking=True)
-                if self.options.limp_on_stop and not failed:
+                if self.limp_on_stop and not failed:
                     self._wait_for_rest(bus)
                     failed = self._set_torque(bus, 0)
         if failed:
@@ -257,6 +264,30 @@ class BusArm(ABC):
                 readings[name] = bus.read(motor.id, "present_position")
             return readings
 
+    def connect_limp(self) -> None:
+        """Open the port and switch the torque off, whatever the motors' calibration: hold the arm.
+
+        Raises DriverError as `connect`.
+        """
+        with self._lock:
+            self._bus = self._open(self.baud)
+            self._seen = {}
+            try:
+                check_motors(self._bus, self.name, self._ids, self.bauds)
+                self.go_limp()
+            except BaseException:
+                self._drop_port()
+                raise
+
+    def write_offsets(self, offsets: Mapping[str, int]) -> None:
+        """Write homing offsets by name into limp motors, and lift their limits for a sweep."""
+        with self._using() as bus:
+            for name, offset in offsets.items():
+                id = self.motors[name].id
+                self._write_kept(bus, name, id, "homing_offset", offset)
+                self._write_kept(bus, name, id, "min_position", 0)
+                self._write_kept(bus, name, id, "max_position", STEPS_PER_TURN - 1)
+
     def go_limp(self) -> None:
         """Switch the torque off, for moving the arm by hand: it falls unless it is held."""
         with self._using() as bus:
@@ -278,7 +309,7 @@ class BusArm(ABC):
             except OSError as problem:
                 self._drop_port()
                 raise DriverError(
-                    f"{self.name}: {self.options.port} is gone ({problem}): is the cable plugged "
+                    f"{self.name}: {self.port} is gone ({problem}): is the cable plugged "
                     f"in? recover() opens it again"
                 ) from problem
 
@@ -288,8 +319,7 @@ class BusArm(ABC):
         self._bus = None
 
     def _set_up(self, bus: MotorBus) -> None:
-        ids = {name: motor.id for name, motor in self.motors.items()}
-        check_motors(bus, self.name, ids, self.bauds)
+        check_motors(bus, self.name, self._ids, self.bauds)
         for name, motor in self.motors.items():
             self._check_calibration(bus, name, motor)
             self._prepare(bus, name, motor.id)
@@ -320,7 +350,7 @@ class BusArm(ABC):
             found = bus.read(motor.id, register)
             if found == value:
                 continue
-            if not self.options.write_calibration:
+            if not self._write_calibration:
                 raise DriverError(
                     f"{self.name}: {name} holds {register} {found}, the calibration says {value}: "
                     f"calibrate the arm again, or connect with write_calibration=true"
@@ -346,6 +376,8 @@ class BusArm(ABC):
 
     def _poll(self, bus: MotorBus, within_s: float) -> dict[str, float]:
         """Ask all motors, and those that did not answer once more while there is time."""
+        if not self._seen:
+            raise DriverError(f"{self.name} is connected limp: close() and connect() it first")
         begin = time.monotonic()
         missing = {motor.id: name for name, motor in self.motors.items()}
         notes: dict[str, float] = {}
@@ -372,12 +404,12 @@ class BusArm(ABC):
         late = [
             f"{name} ({now - seen.seen_s:.2f} s)"
             for name, seen in self._seen.items()
-            if now - seen.seen_s > self.options.patience_s
+            if now - seen.seen_s > self.patience_s
         ]
         if late:
             raise DriverError(
                 f"{self.name}: no answer from {', '.join(late)}: check the cables and the motors' "
-                f"power; a joint may be silent for {self.options.patience_s} s"
+                f"power; a joint may be silent for {self.patience_s} s"
             )
 
     def _make_state(self, bus: MotorBus, notes: dict[str, float]) -> ArmState:
@@ -428,15 +460,19 @@ class BusArm(ABC):
 
         Returns the names of those that did not acknowledge it.
         """
-        failed = []
+        goals = {}
         for name, motor in self.motors.items():
             seen = self._seen[name]
             goal = seen.reading
             if braking:
                 most = HEADROOM * abs(self.form.acceleration / motor.scale)
                 goal += seen.speed * abs(seen.speed) / (2 * most)
+            goals[motor.id] = self._fit_goal(name, round(goal))
+        bus.write_all("goal_position", goals)  # at once; then each confirms it
+        failed = []
+        for name, motor in self.motors.items():
             try:
-                bus.write(motor.id, "goal_position", self._fit_goal(name, round(goal)))
+                bus.write(motor.id, "goal_position", goals[motor.id])
             except BusError:
                 failed.append(name)
         return failed
@@ -466,6 +502,17 @@ def keep_worst(notes: dict[str, float], more: Mapping[str, float]) -> None:
     for name, value in more.items():
         known = notes.get(name, value)
         notes[name] = min(known, value) if name == "voltage" else max(known, value)
+
+
+def _choose_form(standard: ArmForm | None, named: str, vendor: str) -> ArmForm:
+    form = standard
+    if named:
+        form = read_form(Path(named).expanduser())
+    if form is None:
+        raise ConfigError("form is missing: the YAML with the arm's motors is wanted")
+    if form.vendor != vendor:
+        raise ConfigError(f"{form.name} has motors of {form.vendor}, not of {vendor}")
+    return form
 
 
 def _choose_calibration(form: ArmForm, named: str) -> ArmCalibration:

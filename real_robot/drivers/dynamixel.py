@@ -13,9 +13,9 @@ from typing import Any
 
 from ...spec import ConfigError
 from ..calibration import STEPS_PER_TURN
-from .arm_form import ArmForm
-from .bus_arm import HEADROOM, BusArm, BusArmOptions, Present, keep_worst
-from .motor_bus import BusError, Layout, MotorBus, Reply, slice_register
+from .arm_form import KOCH
+from .bus_arm import HEADROOM, SPEED_HEADROOM, BusArm, Present, keep_worst
+from .motor_bus import PATIENT_S, BusError, Layout, MotorBus, Reply, slice_register
 from .registers import X_BAUDS, X_ERRORS, X_SERIES, describe_errors
 from .serial_port import SerialPort
 
@@ -45,7 +45,7 @@ class DynamixelBus(MotorBus):
 
     def reboot(self, id: int) -> None:
         """Start a motor again: it loses its torque, its errors, and what is not kept."""
-        self.port.is_using = False
+        self._begin(PATIENT_S)
         self._handler.reboot(self.port, id)
 
     def _check_refusal(self, id: int, name: str, value: int, error: int) -> None:
@@ -60,13 +60,47 @@ class DynamixelArm(BusArm):
 
     vendor = "dynamixel"
 
-    def __init__(self, form: ArmForm, options: BusArmOptions) -> None:
-        """Raises ConfigError for a calibration or a watchdog that is impossible."""
-        super().__init__(form, options)
-        self._ticks = round(options.watchdog_s / WATCHDOG_UNIT_S)
+    def __init__(
+        self,
+        port: str,
+        calibration: str = "",
+        form: str = "",
+        baud: int = 0,
+        servo_hz: float = 0.0,
+        answer_s: float = 0.004,
+        patience_s: float = 0.25,
+        limp_on_stop: bool = False,
+        write_calibration: bool = False,
+        watchdog_s: float = 0.1,
+    ) -> None:
+        """Raises ConfigError for a form, a calibration or a watchdog that is impossible.
+
+        port: the adapter's, as /dev/ttyUSB0
+        calibration: a file of the arm's calibration; nominal: assembled by the book
+        form: a YAML with the arm's motors; empty: the standard arm
+        baud: bits a second; 0: as the form says
+        servo_hz: goals a second; 0: as the form says
+        answer_s: how long an answer may take on top of the time of its bytes
+        patience_s: so long a joint's last state is used when it does not answer
+        limp_on_stop: switch the torque off once the arm rests after a stop: a limp arm falls
+        write_calibration: write the calibration into motors that hold another one
+        watchdog_s: motors stop by themselves after so long without a message; 0: never
+        """
+        super().__init__(
+            port,
+            calibration,
+            form,
+            baud,
+            servo_hz,
+            answer_s,
+            patience_s,
+            limp_on_stop,
+            write_calibration,
+        )
+        self._ticks = round(watchdog_s / WATCHDOG_UNIT_S)
         if not 0 <= self._ticks <= 127:
             raise ConfigError(
-                f"watchdog_s is {options.watchdog_s}; a bus watchdog takes up to "
+                f"watchdog_s is {watchdog_s}; a bus watchdog takes up to "
                 f"{127 * WATCHDOG_UNIT_S} s, 0 for none"
             )
         self.watchdog_s = self._ticks * WATCHDOG_UNIT_S or None
@@ -88,7 +122,7 @@ class DynamixelArm(BusArm):
                 'Dynamixel motors need their client: pip install "dynamixel-sdk>=4,<5" '
                 '"pyserial>=3.5"'
             ) from problem
-        port = SerialPort(self.options.port, baud, self.options.answer_s)
+        port = SerialPort(self.port, baud, self.answer_s)
         layout = Layout(id=4, error=8, data=9, broken=sdk.COMM_RX_CORRUPT)
         handler: Any = sdk.PacketHandler(2.0)
         return DynamixelBus(port, handler, X_SERIES, layout, (False,))
@@ -100,7 +134,7 @@ class DynamixelArm(BusArm):
         mode = bus.read(id, "drive_mode")
         self._write_kept(bus, name, id, "drive_mode", mode & ~BY_TIME)
         scale = abs(self.motors[name].scale)
-        speed = HEADROOM * self.form.velocity / scale / SPEED_UNIT
+        speed = SPEED_HEADROOM * self.form.velocity / scale / SPEED_UNIT
         acceleration = HEADROOM * self.form.acceleration / scale / ACCELERATION_UNIT
         bus.write(id, "profile_velocity", min(round(speed), bus.read(id, "velocity_limit")))
         bus.write(id, "profile_acceleration", max(round(acceleration), 1))
@@ -191,3 +225,9 @@ class DynamixelArm(BusArm):
     def _begin(self, bus: MotorBus) -> None:
         for motor in self.motors.values():
             bus.write(motor.id, "bus_watchdog", self._ticks)
+
+
+class KochArm(DynamixelArm):
+    """The Koch v1.1 follower: five joints in rad and a gripper, 0 closed to 1 open."""
+
+    standard = KOCH

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from ...spec import ConfigError
 from .arm_form import SO101
-from .bus_arm import HEADROOM, BusArm, BusArmOptions, Present
+from .bus_arm import HEADROOM, SPEED_HEADROOM, BusArm, Present
 from .motor_bus import Layout, MotorBus, Reply, slice_register
 from .registers import STS, STS_BAUDS, STS_ERRORS, describe_errors
 from .serial_port import SerialPort
@@ -41,7 +41,7 @@ class FeetechArm(BusArm):
                 'Feetech motors need their client: pip install "feetech-servo-sdk==1.0.0" '
                 '"pyserial>=3.5"'
             ) from problem
-        port = SerialPort(self.options.port, baud, self.options.answer_s)
+        port = SerialPort(self.port, baud, self.answer_s)
         layout = Layout(id=2, error=4, data=5, broken=sdk.COMM_RX_CORRUPT)
         return MotorBus(port, sdk.PacketHandler(0), STS, layout, ())
 
@@ -50,9 +50,10 @@ class FeetechArm(BusArm):
         self._write_kept(bus, name, id, "operating_mode", POSITION_MODE)
         phase = bus.read(id, "phase")
         self._write_kept(bus, name, id, "phase", phase & ~MULTI_TURN)
-        steps = HEADROOM * self.form.acceleration / abs(self.motors[name].scale)
+        scale = abs(self.motors[name].scale)
+        steps = HEADROOM * self.form.acceleration / scale
         bus.write(id, "acceleration", min(max(round(steps / 100), 1), 254))
-        bus.write(id, "goal_speed", 0)
+        bus.write(id, "goal_speed", round(SPEED_HEADROOM * self.form.velocity / scale))
 
     def _write_kept(self, bus: MotorBus, name: str, id: int, register: str, value: int) -> None:
         if bus.read(id, register) == value:
@@ -86,21 +87,4 @@ class FeetechArm(BusArm):
 class SO101Arm(FeetechArm):
     """The SO-101 follower: five joints in rad and a gripper, 0 closed to 1 open."""
 
-    def __init__(
-        self,
-        port: str,
-        calibration: str = "",
-        servo_hz: float = 0.0,
-        limp_on_stop: bool = False,
-        patience_s: float = 0.25,
-        write_calibration: bool = False,
-    ) -> None:
-        options = BusArmOptions(
-            port,
-            calibration,
-            servo_hz=servo_hz,
-            limp_on_stop=limp_on_stop,
-            patience_s=patience_s,
-            write_calibration=write_calibration,
-        )
-        super().__init__(SO101, options)
+    standard = SO101

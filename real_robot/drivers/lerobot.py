@@ -170,13 +170,13 @@ class LeRobotArm:
 def _make_limits(spec: ActionSpec, velocity: float) -> Limits:
     ends = np.array([UNITS[dim.unit] for dim in spec.dims])
     grippers = np.array([dim.name == "gripper" for dim in spec.dims])
-    speeds = np.full(len(ends), velocity)
+    speeds: FloatArray = np.full(len(ends), velocity, np.float64)
     return Limits(
         lower=np.where(grippers, 0.0, -ends),
         upper=ends,
         velocity=speeds,
-        acceleration=8 * speeds,
-        jerk=120 * speeds,
+        acceleration=8.0 * speeds,
+        jerk=120.0 * speeds,
     )
 
 

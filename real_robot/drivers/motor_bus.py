@@ -11,6 +11,8 @@ from .registers import Register, Table
 from .serial_port import SerialPort
 
 Heard = Literal["whole", "broken", "silent"]
+PATIENT_S = 0.03
+"""How long an answer may take outside the control loop: computers are busy, adapters slow."""
 TRIES = 3
 """Of one question that must be answered, outside the control loop."""
 
@@ -86,7 +88,7 @@ class MotorBus:
         data = list(register.encode(value))
         result = 0
         for _ in range(TRIES):
-            self.port.is_using = False
+            self._begin(PATIENT_S)
             result, error = self._handler.writeTxRx(
                 self.port, id, register.address, register.size, data
             )
@@ -97,14 +99,17 @@ class MotorBus:
         raise BusError(f"motor {id} does not take its {name}: {self._explain(result)}")
 
     def read_all(self, ids: Sequence[int], address: int, size: int) -> dict[int, Reply]:
-        """One question to several motors; those that did not answer are missing."""
-        self.port.is_using = False
+        """One question to several motors; those that did not answer are missing.
+
+        They answer in turn: after the last one's answer nothing is waited for.
+        """
+        self._begin(0.0)
         wanted = list(ids)
         result = self._handler.syncReadTx(
             self.port, address, size, wanted, len(wanted), *self._extra
         )
         replies: dict[int, Reply] = {}
-        while result == 0 and len(replies) < len(wanted):
+        while result == 0 and wanted[-1] not in replies:
             raw, result = self._handler.rxPacket(self.port, *self._extra)
             if result == self._layout.broken and not self.port.isPacketTimeout():
                 result = 0  # those behind it may be whole
@@ -116,7 +121,7 @@ class MotorBus:
     def write_all(self, name: str, values: Mapping[int, int]) -> None:
         """One message to several motors; none acknowledges it."""
         register = self.table[name]
-        self.port.is_using = False
+        self._begin(0.0)
         parameters: list[int] = []
         for id, value in values.items():
             parameters.append(id)
@@ -127,9 +132,14 @@ class MotorBus:
         if result != 0:
             raise BusError(f"the motors cannot be written to: {self._explain(result)}")
 
+    def _begin(self, patience_s: float) -> None:
+        """A new question; its answer may take `patience_s`, or as long as an answer may."""
+        self.port.is_using = False
+        self.port.patience_s = patience_s
+
     def _ask(self, id: int, address: int, size: int) -> tuple[list[int], int]:
         """A stretch of one motor's memory, and the client's result."""
-        self.port.is_using = False
+        self._begin(PATIENT_S)
         answer = self._handler.readTxRx(self.port, id, address, size)
         return answer[0], answer[1]
 

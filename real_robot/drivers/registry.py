@@ -12,7 +12,10 @@ REGISTRY = Registry(
     {
         "ur5e": Entry(f"{HERE}.ur:UR", 'pip install "hotstart[ur]"'),
         "so101": Entry(f"{HERE}.feetech:SO101Arm", 'pip install "hotstart[so101]"'),
+        "koch": Entry(f"{HERE}.dynamixel:KochArm", 'pip install "hotstart[dynamixel]"'),
         "feetech": Entry(f"{HERE}.feetech:FeetechArm", 'pip install "hotstart[so101]"'),
+        "dynamixel": Entry(f"{HERE}.dynamixel:DynamixelArm", 'pip install "hotstart[dynamixel]"'),
+        "lerobot": Entry(f"{HERE}.lerobot:LeRobotArm", 'pip install "lerobot>=0.5"'),
     },
 )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ class SerialPort:
         """
         self.path = path
         self.answer_s = answer_s
+        self.patience_s = 0.0
+        """An answer may take so long, where that is more."""
         self.is_using = False  # the clients' own lock
         self._baud = baud
         self._deadline_s = 0.0
@@ -40,7 +43,7 @@ class SerialPort:
 
     def settle(self) -> None:
         """Wait for an answer that is late: it would pass for the answer to the next question."""
-        time.sleep(self.answer_s)
+        time.sleep(max(self.answer_s, self.patience_s))
 
     def close(self) -> None:
         """Let go of it."""
@@ -54,7 +57,10 @@ class SerialPort:
 
     def clearPort(self) -> None:
         """Forget what came too late: it would pass for the next answer."""
-        self._serial.reset_input_buffer()
+        try:
+            self._serial.reset_input_buffer()
+        except termios.error as problem:
+            raise OSError(errno.EIO, "the port is gone") from problem
 
     def writePort(self, packet: list[int]) -> int:
         """Send bytes; returns how many."""
@@ -66,14 +72,17 @@ class SerialPort:
         wait = max(self._deadline_s - time.monotonic(), 0.0)
         if not select.select([descriptor], [], [], wait)[0]:
             return []
-        raw = os.read(descriptor, length)
+        try:
+            raw = os.read(descriptor, length)
+        except BlockingIOError:
+            return []
         if not raw:
             raise OSError(errno.EIO, "the port is gone")
         return list(raw)
 
     def setPacketTimeout(self, packet_length: int) -> None:
         """Begin to wait for an answer of so many bytes."""
-        wait = packet_length * 10 / self._baud + self.answer_s
+        wait = packet_length * 10 / self._baud + max(self.answer_s, self.patience_s)
         self._deadline_s = time.monotonic() + wait
 
     def setPacketTimeoutMillis(self, msec: float) -> None:

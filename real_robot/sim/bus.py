@@ -462,13 +462,12 @@ def make_mounts(calibration: ArmCalibration, offset_sign: int) -> list[Mount]:
     return mounts
 
 
-def check_arm(servos: Sequence[Servo], mounts: Sequence[Mount], body: Body) -> None:
+def check_arm(mounts: Sequence[Mount], body: Body) -> None:
     """Raises HotstartError where motors and the body's joints do not fit."""
     joints = sorted(mount.joint for mount in mounts if mount.joint is not None)
-    if len(servos) != len(mounts) or joints != list(range(body.joints)):
+    if joints != list(range(body.joints)):
         raise HotstartError(
-            f"{len(servos)} motors with {len(mounts)} mounts for joints {joints} cannot move a "
-            f"body of {body.joints} joints; each joint needs one motor"
+            f"motors for {len(joints)} joints cannot move a body of {body.joints} joints"
         )
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Self
 
 from ...spec import ConfigError, unknown
-from ..drivers.arm_form import SO101
-from .bus import BusOptions, SimulatedBus, make_mounts
+from ..drivers.arm_form import KOCH, SO101
+from .bus import BusOptions
+from .bus_arms import make_bus
 from .camera_server import CameraServer, CameraSettings
 from .faults import Faults, Link
-from .feetech import FeetechWire, make_servos
 from .stage import Stage
 from .ur_server import Ports, UrServer
 from .world import World
@@ -53,13 +53,15 @@ def open_ur5e(world: World, faults: Faults, options: RehearsalOptions) -> Iterat
 @contextmanager
 def open_so101(world: World, faults: Faults, options: RehearsalOptions) -> Iterator[str]:
     """An SO-101: six STS3215 motors on a pseudo-terminal."""
-    calibration = SO101.to_calibration()
-    servos = make_servos(calibration)
-    mounts = make_mounts(calibration, 1)
-    bus_options = BusOptions(link=options.link_path)
-    with SimulatedBus(FeetechWire(), servos, mounts, world, faults, bus_options) as bus:
-        path = options.link_path or bus.path
-        yield f"robot=so101 robot.port={path} robot.calibration=nominal"
+    with make_bus(SO101, world, faults, BusOptions(link=options.link_path)) as bus:
+        yield f"robot=so101 robot.port={bus.link or bus.path} robot.calibration=nominal"
+
+
+@contextmanager
+def open_koch(world: World, faults: Faults, options: RehearsalOptions) -> Iterator[str]:
+    """A Koch: six Dynamixel motors on a pseudo-terminal, which move an arm of the same build."""
+    with make_bus(KOCH, world, faults, BusOptions(link=options.link_path)) as bus:
+        yield f"robot=koch robot.port={bus.link or bus.path} robot.calibration=nominal"
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class SimulatedArm:
 ARMS: Mapping[str, SimulatedArm] = {
     "ur5e": SimulatedArm("ur5e_push", open_ur5e),
     "so101": SimulatedArm("so101_lift", open_so101),
+    "dynamixel": SimulatedArm("so101_lift", open_koch),
 }
 
 

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 from hotstart.real_robot.drivers.arm_form import KOCH, SO101
-from hotstart.real_robot.drivers.bus_arm import BusArmOptions
 from hotstart.real_robot.drivers.dynamixel import DynamixelArm
 from hotstart.real_robot.drivers.feetech import FeetechArm
 from hotstart.real_robot.sim import dynamixel, feetech
@@ -43,9 +42,14 @@ class Rig:
     def connect(self, **options):
         """A driver that is connected; it waits long for answers, as machines that test are busy."""
         options = {"calibration": "nominal", "answer_s": 0.03, **options}
-        arm = self.make(self.form, BusArmOptions(self.bus.path, **options))
+        arm = self.make_arm(self.bus.path, **options)
         arm.connect()
         return arm
+
+    def make_arm(self, port, calibration="nominal", **options):
+        """A driver of this kind of arm, not connected."""
+        kind = type("Arm", (self.make,), {"standard": self.form})
+        return kind(port, calibration, **options)
 
 
 @pytest.fixture

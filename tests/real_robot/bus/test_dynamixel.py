@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from hotstart.real_robot.driver import DriverError
 from hotstart.real_robot.drivers.arm_form import KOCH
-from hotstart.real_robot.drivers.bus_arm import BusArmOptions
-from hotstart.real_robot.drivers.dynamixel import DynamixelArm
+from hotstart.real_robot.drivers.dynamixel import KochArm
 from hotstart.real_robot.drivers.registers import X_SERIES
 from hotstart.real_robot.sim.dynamixel import DynamixelWire, make_crc, make_packet, stuff, unstuff
 from hotstart.spec import ConfigError
@@ -142,4 +141,4 @@ def test_a_motor_that_was_turned_round_without_torque_has_to_be_switched_off(koc
 
 def test_a_watchdog_that_no_motor_has_is_refused():
     with pytest.raises(ConfigError, match=r"takes up to 2\.54 s"):
-        DynamixelArm(KOCH, BusArmOptions("/dev/null", "nominal", watchdog_s=3.0))
+        KochArm("/dev/null", "nominal", watchdog_s=3.0)
