@@ -48,13 +48,13 @@ def run(options: Options) -> None:
     model, _ = checkpoint.load(options.checkpoint)
     policies: dict[str, DiffusionPolicy] = {}
     for sampler in options.samplers:
-        built = build_sampler(_node(options.checkpoint, sampler))
+        built = build_sampler(make_sampler_node(options.checkpoint, sampler))
         policies[sampler] = DiffusionPolicy(model, built)
     print(f"{'':<18}{'cold':>24}{'warm':>30}   ({torch.get_num_threads()} threads)")
     print(f"{'sampler':<12}{'rows':>6}" + f"{'NFE':>8}{'p50 ms':>10}{'p95 ms':>10}" * 2)
     profile: dict[str, dict[str, list[float]]] = {}
     for rows in options.rows:
-        found = _time_in_turns(policies, rows, options.calls)
+        found = time_in_turns(policies, rows, options.calls)
         for sampler, (cold, warm) in found.items():
             print(f"{sampler:<12}{rows:>6}" + _columns(cold) + _columns(warm))
             if rows == 1:
@@ -76,7 +76,7 @@ Calls = list[tuple[float, int]]
 """(seconds, NFE) of each call."""
 
 
-def _time_in_turns(
+def time_in_turns(
     policies: Mapping[str, DiffusionPolicy], rows: int, calls: int
 ) -> dict[str, tuple[Calls, Calls]]:
     """Cold and warm calls of every sampler; a first turn warms the machine up and is dropped."""
@@ -99,7 +99,8 @@ def _columns(calls: Calls) -> str:
     return f"{calls[0][1]:>8}{p50:>10.1f}{p95:>10.1f}"
 
 
-def _node(path: str, sampler: str) -> dict:
+def make_sampler_node(path: str, sampler: str) -> dict:
+    """The configuration of a sampler that is named as `ddim:10`."""
     name = sampler.split(":")[0]
     words = [path, f"inference={name}"]
     steps = sampler.partition(":")[2]
