@@ -254,6 +254,12 @@ def test_a_silent_server_raises_within_the_deadline_and_late_answers_are_dropped
         assert client.infer({"state": STATE}).shape == (4, 2)
 
 
+def test_an_answer_to_another_request_is_dropped(client):
+    client._connection.send(pack({"state": STATE, "__request__": {"id": 10**6}}))
+    client.infer({"state": STATE})
+    assert client.answer["id"] < 10**6
+
+
 def test_rows_of_several_clients_are_planned_for_together(policy):
     slow = SlowPolicy(policy, 0.1)
     with serving(slow) as server:
