@@ -316,14 +316,14 @@ class Controller:
                 self._stop_driver(self.stopping_fault)
             return
         if self.softly and self.planned:
-            self._harden(now_s)
+            self._use_more(now_s)
         target = self.follower.follow(self.reference, now_s)
         sent = self.filter.check(target)
         if np.abs(sent - target).max() > 1e-9:
             self.follower.put(sent, self.filter.speed)
         self.driver.command(sent)
 
-    def _harden(self, now_s: float) -> None:
+    def _use_more(self, now_s: float) -> None:
         """Use more of the limits, the longer ago the first plan came."""
         share = 1.0
         if self.options.soft_start_s > 0:

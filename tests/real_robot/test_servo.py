@@ -204,10 +204,12 @@ def test_kill_9_of_the_policy_process_lets_the_controller_stop_the_arm(tmp_path)
     pid = int(policy.stdout.readline())
     policy.kill()
     killed_s = time.monotonic()
+    policy.wait()
+    died_s = time.monotonic()  # on a busy machine a process takes a while to die
     policy.communicate()
     wait_for(lambda: len(find_calls(trace, "stop")) > 0)
     stopped_s = find_calls(trace, "stop")[0]
-    assert 0 < stopped_s - killed_s < 0.1
+    assert killed_s < stopped_s < died_s + 0.1
     targets = np.array([row[3][0] for row in read_trace(trace) if row[1] == "command"])
     speeds = np.diff(targets) * 125
     assert speeds.max() > 1.5
