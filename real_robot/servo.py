@@ -371,7 +371,7 @@ class Controller:
             record["positions"], record["velocities"] = state.positions, state.velocities
             for name in self.driver.obs_spec.keys:
                 record["observation"][name] = state.observation[name]
-        record["written_s"] = now_s
+        record["written_s"] = time.monotonic()  # a recovery takes seconds of a turn
         record["mode"], record["answered"] = int(self.mode), self.answered
         record["target"] = np.nan
         if self.mode in MOVING:
