@@ -49,6 +49,8 @@ POWER_S = 60.0
 ANSWER_S = 0.3
 STOP_S = 1.5
 CLOSE_S = 1.0
+WATCHDOG_S = 0.2
+"""Twice what a busy machine with two cores was seen to hold a process up for."""
 UNLOCK_S = 8.0
 """A protective stop can be unlocked 5 s after it came."""
 SILENCE_S = 0.5
@@ -113,7 +115,7 @@ class UR:
         jerk: float | None = None,
         lookahead_s: float = 0.1,
         gain: float = 300.0,
-        watchdog_s: float = 0.1,
+        watchdog_s: float = WATCHDOG_S,
         power_on: bool = False,
         payload_kg: float | None = None,
         payload_center_m: tuple[float, float, float] = (0.0, 0.0, 0.0),

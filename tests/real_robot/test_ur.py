@@ -113,7 +113,7 @@ def test_the_tool_goes_where_it_is_commanded(server):
 
 
 def test_stop_brings_a_moving_arm_to_rest_and_may_be_repeated(server):
-    with connected(payload_kg=0.5) as driver:
+    with connected(payload_kg=0.5, watchdog_s=0.1) as driver:
         assert server.controller.script.payload_kg == 0.5
         swing(driver, 1.8, 0.4)
         assert server.controller.motion.qd[0] > 1.5
