@@ -217,13 +217,15 @@ class PolicyModel(nn.Module):
         time: Tensor,
         noise: Tensor,
         whole_time: Tensor | None = None,
+        step_weight: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The training loss, a scalar, and detached numbers to log (see `denoising_loss`).
 
         The observation (key -> (B, To, ...)) and the actions (B, T, A') are in their own units; the
         actions have the form that `self.actions.encode` gives them. `time` (B, T) holds schedule
         times, `noise` (B, T, A') is standard normal. `whole_time` (G, T) holds the times of the
-        whole batch where these B rows are one process's share of it.
+        whole batch where these B rows are one process's share of it. `step_weight` (B, T) is what
+        each step counts; None: all the same.
         """
         context = self.encode(observation)
         x0 = self.normalizer.normalize(ACTION, actions)
@@ -236,6 +238,7 @@ class PolicyModel(nn.Module):
             noise,
             self.learned_weighting,
             whole_time,
+            step_weight,
         )
 
     def encode(self, observation: Mapping[str, Tensor]) -> Any:

@@ -99,12 +99,14 @@ def denoising_loss(
     noise: Tensor,
     learned_weighting: LearnedLossWeighting | None = None,
     whole_time: Tensor | None = None,
+    step_weight: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Weighted mean squared error over the noisy steps of plans.
 
     The plans x0 (B, T, A) are normalised, `noise` is standard normal (B, T, A), and `time` (B, T)
     holds schedule times. Clean steps are given, not asked for, and do not count. With
     `learned_weighting` each level counts as exp(-u) L + u; the logged loss stays the plain one.
+    `step_weight` (B, T) says what each step counts beside that; None: all the same.
 
     Where several processes share a batch, `whole_time` (G, T) holds the times of all its rows. The
     loss is then scaled so that the mean over the processes is the loss of the whole batch. The
@@ -122,7 +124,10 @@ def denoising_loss(
     else:
         counted = (whole_time > 0).sum() * (len(time) / len(whole_time))
         own = denoiser.network.losses(schedule.level(whole_time))
-    weight = schedule.weight(level) * noisy
+    counts = noisy
+    if step_weight is not None:
+        counts = noisy * step_weight
+    weight = schedule.weight(level) * counts
     plain = (weight * error).sum() / counted
     numbers = {"loss": plain.detach()}
     for name, value in own.items():
@@ -130,6 +135,6 @@ def denoising_loss(
     if learned_weighting is None:
         return plain + sum(own.values()), numbers
     u = learned_weighting(level)
-    loss = ((torch.exp(-u) * weight * error + u) * noisy).sum() / counted
+    loss = (torch.exp(-u) * weight * error + u * counts).sum() / counted
     pull = ((torch.exp(-u) * noisy).sum() / counted).detach()  # scales the own losses alike
     return loss + pull * sum(own.values()), numbers

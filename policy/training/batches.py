@@ -12,7 +12,7 @@ from torch import Tensor
 from ...datasets.episodes import Dataset
 from ...datasets.frames import Frames, open_frames
 from ...seeds import Purpose, torch_seed
-from ...spec import ConfigError, IntArray
+from ...spec import ConfigError, FloatArray, IntArray
 from ..model import ModelConfig
 from ..normalizer import ACTION
 from .processes import current_share
@@ -35,9 +35,11 @@ class WindowBatches:
         seed: int,
         device: str,
         frames: dict[str, Frames] | None = None,
+        weights: FloatArray | None = None,
     ) -> None:
         """`index` (N, T) holds the windows; `batch` counts the rows of all processes together.
 
+        `weights` holds what each step of the data counts; their mean over the windows becomes 1.
         `frames` holds the pictures of every image key (default: all of them decoded in memory).
         """
         self.index = torch.as_tensor(np.asarray(index))  # (N, T)
@@ -54,11 +56,21 @@ class WindowBatches:
         for key in (*self.names, ACTION):
             if key not in images:
                 self.arrays[key] = torch.as_tensor(np.asarray(dataset.array(key))).to(device)
+        self.weights: Tensor | None = None
+        if weights is not None:
+            scaled = torch.as_tensor(weights, dtype=torch.float32)
+            self.weights = (scaled / scaled[self.index].mean()).to(device)
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
 
     def at(self, step: int) -> Batch:
         """Observation key -> (B, To, ...) and actions (B, T, A), in their own units."""
         return self.of(self.windows(step))
+
+    def weigh(self, step: int) -> Tensor | None:
+        """What the planned steps (B, T) of the batch of `step` count; None: all the same."""
+        if self.weights is None:
+            return None
+        return self.weights[self.windows(step)]
 
     def windows(self, step: int) -> Tensor:
         """The steps of the data (B, T) in this process's rows of the batch of `step`."""

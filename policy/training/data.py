@@ -8,15 +8,18 @@ from functools import partial
 
 import numpy as np
 
-from ...datasets.episodes import Dataset
+from ...datasets.episodes import Dataset, count_steps
 from ...datasets.frames import Frames, open_frames
 from ...datasets.statistics import Statistics, dataset_statistics, statistics
 from ...datasets.windows import split_usable_episodes, window_index
-from ...spec import DataError, shorten
+from ...spec import Actor, ConfigError, DataError, FloatArray, IntArray, shorten
 from ..model import ModelConfig, PolicyModel
 from ..normalizer import ACTION, COMMAND, Normalizer
 from .batches import WindowBatches, balance_index, image_keys
 from .settings import TrainingSettings
+
+ACTOR, WEIGHT = "actor", "weight"
+"""Extras of a data set: who acted in a step, and what it counts."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ def prepare_data(
     train, held_out = split_usable_episodes(ends, settings.validation_share, settings.seed)
     index = window_index(ends, config.horizon, episodes=train)
     found = dataset_statistics(dataset, index)
+    weights = weigh_steps(dataset, settings)
+    index = drop_weightless(index, weights)
     if settings.balanced:
         index = balance_index(dataset, config, index)
     make_batches = partial(
@@ -49,11 +54,50 @@ def prepare_data(
         seed=settings.seed,
         device=device,
         frames=_open_pictures(dataset, config, settings),
+        weights=weights,
     )
     validation = None
     if len(held_out):
-        validation = make_batches(window_index(ends, config.horizon, episodes=held_out))
+        others = window_index(ends, config.horizon, episodes=held_out)
+        if weights is None or weights[others].any():
+            validation = make_batches(drop_weightless(others, weights))
     return TrainingData(make_batches(index), validation, found)
+
+
+def weigh_steps(dataset: Dataset, settings: TrainingSettings) -> FloatArray | None:
+    """What each step of the data counts in the loss (N,); None where all count the same.
+
+    That is its `weight`, where the data set has one, times the setting for who acted in it. Raises
+    ConfigError where the settings ask who acted and the data set does not say it.
+    """
+    weights = np.ones(count_steps(dataset))
+    if WEIGHT in dataset.keys:
+        weights = dataset.array(WEIGHT).astype(np.float64)
+    asked = (settings.correction_weight, settings.policy_weight)
+    if asked != (1.0, 1.0):
+        if ACTOR not in dataset.keys:
+            raise ConfigError(
+                "training.correction_weight and training.policy_weight go by who acted in a step, "
+                "and the data set does not say it: record with `hotstart record` or "
+                "`hotstart deploy`, or leave them out"
+            )
+        actors = dataset.array(ACTOR)
+        people = np.isin(actors, (Actor.INTERVENTION, Actor.OPERATOR))
+        weights = np.where(people, weights, weights * settings.policy_weight)
+        corrected = actors == int(Actor.INTERVENTION)
+        weights = np.where(corrected, weights * settings.correction_weight, weights)
+    if not (weights > 0).any() or (weights < 0).any():
+        raise DataError("no step of the data set counts anything: a weight above 0 is wanted")
+    if (weights == weights[0]).all():
+        return None
+    return weights
+
+
+def drop_weightless(index: IntArray, weights: FloatArray | None) -> IntArray:
+    """The windows (N, T) in which some step counts."""
+    if weights is None:
+        return index
+    return index[(weights[index] > 0).any(1)]
 
 
 def _open_pictures(

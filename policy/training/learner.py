@@ -25,13 +25,15 @@ class Learner:
         self.ema = EMA(model, settings.ema_power)
         self.optimizer = _make_optimizer(model, settings)
 
-    def take_step(self, batch: Batch, step: int, rate: float) -> dict[str, Tensor]:
+    def take_step(
+        self, batch: Batch, step: int, rate: float, step_weight: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Learn from the batch of `step` at a learning rate; returns numbers to log."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.model.train()
         noise = self.settings.observation_noise
-        loss, numbers = self.compute_loss(self.synchronized, batch, step, noise)
+        loss, numbers = self.compute_loss(self.synchronized, batch, step, noise, step_weight)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.optimizer.step()
@@ -41,7 +43,12 @@ class Learner:
         return {**numbers, "gradient_norm": norm}
 
     def compute_loss(
-        self, model: nn.Module, batch: Batch, step: int, observation_noise: float = 0.0
+        self,
+        model: nn.Module,
+        batch: Batch,
+        step: int,
+        observation_noise: float = 0.0,
+        step_weight: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """`PolicyModel.forward` on a batch; levels and noise come from seed and step.
 
@@ -69,7 +76,8 @@ class Learner:
                 observation, observation_noise, generator
             )
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.uses_bf16()):
-            return model(observation, actions, current_share().cut(times), noise, times)
+            mine = current_share().cut(times)
+            return model(observation, actions, mine, noise, times, step_weight)
 
     def _generator(self, purpose: Purpose, step: int) -> torch.Generator:
         """A generator on the CPU at the beginning of a step's stream."""

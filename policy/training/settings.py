@@ -33,6 +33,8 @@ NOT_NEGATIVE = (
     "weight_decay",
     "ema_power",
     "observation_noise",
+    "correction_weight",
+    "policy_weight",
     "loaders",
     "threads",
     "seed",
@@ -73,6 +75,13 @@ class TrainingSettings:
     balanced: bool = option(
         False,
         "whether windows of rare tasks are repeated; the observation must hold an instruction",
+    )
+    correction_weight: float = option(
+        1.0, "what a step counts in which an operator took over from a policy; others count 1"
+    )
+    policy_weight: float = option(
+        1.0,
+        "what a step counts in which a policy acted; 0: only what people did (HG-DAgger)",
     )
     stratified: bool = option(False, "whether a batch's noise levels are spread evenly")
     learned_weighting: bool = option(

@@ -165,7 +165,8 @@ class Trainer:
 
     def _train_step(self) -> dict[str, Tensor]:
         batch = self.prefetcher.at(self.step)
-        return self.learner.take_step(batch, self.step, self.settings.rate(self.step))
+        rate = self.settings.rate(self.step)
+        return self.learner.take_step(batch, self.step, rate, self.batches.weigh(self.step))
 
     @torch.no_grad()
     def validate(self) -> float | None:
@@ -178,7 +179,8 @@ class Trainer:
         losses = []
         for step in range(VALIDATION_BATCHES):
             batch = self.held_out.at(step)
-            _, numbers = self.learner.compute_loss(self.ema.model, batch, step)
+            weight = self.held_out.weigh(step)
+            _, numbers = self.learner.compute_loss(self.ema.model, batch, step, 0.0, weight)
             losses.append(numbers["loss"])
         return float(torch.stack(losses).mean())
 
