@@ -103,8 +103,7 @@ class Representation:
         self.frame = frame
         self.pose = tuple(pose)
         self.measured = measured
-        angles = [dim.unit == "rad" and dim.absolute for dim in action_spec.dims]
-        self.angles = torch.tensor(angles)
+        self.angles = [dim.unit == "rad" and dim.absolute for dim in action_spec.dims]
         self.groups = find_pose_groups(action_spec)
         if frame == "hand":
             _check_relative(self, obs_spec)
@@ -193,7 +192,7 @@ class Representation:
     def _read_joints(self, observation: Mapping[str, Tensor]) -> Tensor:
         """The newest measured angles (B, 1, A); zeros for other numbers."""
         newest = observation[self.measured][:, -1:].float()
-        return newest * self.angles.to(newest.device)
+        return newest * torch.tensor(self.angles, device=newest.device)
 
     def _read_hand(self, observation: Mapping[str, Tensor]) -> HandFrame | None:
         """The newest pose of the hand; None where poses stay in the world."""
@@ -308,7 +307,7 @@ def _check_joints(representation: Representation, obs_spec: ObsSpec) -> None:
             f"actions.frame=joints reads the {width} measured numbers from {shorten(name)}; "
             "task.obs_keys has no such observation"
         )
-    if not bool(representation.angles.any()):
+    if not any(representation.angles):
         raise ConfigError(
             "actions.frame=joints needs absolute angles (unit rad); the action has none"
         )

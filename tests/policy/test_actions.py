@@ -316,6 +316,8 @@ def test_angles_relative_to_the_measured_ones_come_back_and_the_gripper_stays(tm
     torch.testing.assert_close(view.decode(view.rebase(plan, before, now), now), actions)
     assert view.reads == ("joints",)
     assert view.changes
+    with torch.device("meta"):  # as models of a checkpoint are built
+        assert Representation(spec, seen, frame="joints").angles == [True, True, False]
 
 
 def test_angles_that_cannot_be_relative_are_refused():
