@@ -49,7 +49,7 @@ class CameraSettings:
     width: int = 320
     delay_s: float = 0.0
     """A picture is sent so long after its time [s]."""
-    quality: int = 90
+    quality: int = 95
     """Of the JPEGs, 1 to 100."""
 
     def __post_init__(self) -> None:
