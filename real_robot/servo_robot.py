@@ -72,7 +72,6 @@ class ServoRobot(Robot):
         self._cameras = dict(cameras or {})
         self._trained = dict(trained or {})
         self._checked = False
-        self._handed = TimedActions.none(0)
         self._client = ServoClient(factory, self._options)
         told = self._client.description
         self.name = told.name
@@ -106,7 +105,6 @@ class ServoRobot(Robot):
         """
         self._client.check()
         self._checked = False
-        self._handed = TimedActions.none(self.action_spec.width)
         self._client.wait(self._client.put(Order.START))
         self._client.check()
         return None
@@ -188,29 +186,21 @@ class ServoRobot(Robot):
     ) -> Feedback:
         """Hand the timed actions (1) to the controller, in the place of those before.
 
-        A single action that is of no plan, a hold or an intervention, is meant for now: it is
-        reached one period from now. Raises DriverError as `observe` does.
+        An action's time is when its control period begins. It says where to be when that ends, as
+        in simulation, where a turn lasts a period: the arm reaches it then. Raises DriverError as
+        `observe` does.
         """
         if timed is None:
             raise PlanError("a robot with a servo follows timed actions; none were given")
         self._client.check()
-        plan = self._put_off(timed[0])
-        self._client.put(Order.PLAN, plan)
-        self._handed = plan
+        plan = timed[0]
+        reached_s = plan.times_s + 1.0 / self.rate_hz
+        self._client.put(Order.PLAN, TimedActions(reached_s, plan.actions))
         lower, upper = self.limits.lower, self.limits.upper
         applied = np.clip(actions, lower, upper)
         if int(self._client.look()["mode"]) not in MOVING:
             applied = np.full_like(applied, np.nan)
         return replace(Feedback.silent(1), applied=applied)
-
-    def _put_off(self, plan: TimedActions) -> TimedActions:
-        """The plan, or a single action of none at a time that can still be kept."""
-        now_s = time.monotonic()
-        if len(plan) != 1 or plan.times_s[0] > now_s:
-            return plan
-        if (np.abs(self._handed.times_s - plan.times_s[0]) < 1e-6).any():
-            return plan  # the last one of a plan
-        return TimedActions(plan.times_s * 0 + now_s + 1.0 / self.rate_hz, plan.actions)
 
     def hold_position(self) -> FloatArray:
         """(1, A): the newest target where the arm is commanded, else what is measured."""

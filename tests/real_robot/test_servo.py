@@ -452,3 +452,22 @@ def test_a_run_that_fails_stops_the_arm(tmp_path):
         settings = LoopSettings(max_ticks=60, replan_at=8)
         with pytest.raises((DriverError, StopError), match="the cable is out"):
             run(robot, policy, ThreadedPlanner(policy, 0.06), RealClock(), [0], settings)
+
+
+def test_an_action_is_reached_when_its_control_period_ends(monkeypatch):
+    """As in simulation, where a turn lasts a period; otherwise the arm is a period ahead."""
+    with make_robot() as robot:
+        robot.reset([0])
+        handed = []
+        put = robot._client.put
+
+        def listen(order, plan=None):
+            handed.append(plan)
+            return put(order, plan)
+
+        monkeypatch.setattr(robot._client, "put", listen)
+        plan = make_plan(1.0, 0.0, time.monotonic() + 0.05)
+        robot.act(plan.actions[:1], None, [plan])
+        monkeypatch.undo()
+    np.testing.assert_allclose(handed[0].times_s, plan.times_s + 1.0 / RATE_HZ)
+    np.testing.assert_array_equal(handed[0].actions, plan.actions)
