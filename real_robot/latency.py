@@ -9,7 +9,8 @@ is largest, found between the samples by a parabola (J. O. Smith, Spectral Audio
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 
 from ..spec import ConfigError, FloatArray
 from ..system.outputs import write_text
+from .driver import Driver
 
 GRID_S = 0.001
 SMOOTH_S = 0.015
@@ -59,6 +61,47 @@ def make_chirp(
     phase = 2 * np.pi * (from_hz * times + (to_hz - from_hz) * times**2 / (2 * duration_s))
     fade = np.clip(np.minimum(times, times[-1] - times) / (0.1 * duration_s), 0.0, 1.0)
     return amplitude * np.sin(phase) * np.sin(fade * np.pi / 2) ** 2
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What was asked of a joint and what was measured of it, each at its own times [s]."""
+
+    sent_s: FloatArray
+    sent: FloatArray
+    seen_s: FloatArray
+    seen: FloatArray
+
+
+def record_motion(
+    driver: Driver,
+    joint: int,
+    offsets: FloatArray,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Motion:
+    """Move one joint of a connected arm by offsets (n,) about where it is, one a servo period.
+
+    The others hold. Raises DriverError, after which the arm has to be stopped.
+    """
+    base = driver.read().positions
+    sent_s = []
+    seen_s = []
+    seen = []
+    begin = clock()
+    for index, offset in enumerate(offsets):
+        target = base.copy()
+        target[joint] += offset
+        sent_s.append(clock())
+        driver.command(target)
+        state = driver.read()
+        seen_s.append(state.made_s)
+        seen.append(state.positions[joint])
+        sleep(max(begin + (index + 1) / driver.servo_hz - clock(), 0.0))
+    fresh = np.flatnonzero(np.diff(seen_s, prepend=-np.inf) > 0)
+    return Motion(
+        np.array(sent_s), base[joint] + offsets, np.array(seen_s)[fresh], np.array(seen)[fresh]
+    )
 
 
 def find_lag(

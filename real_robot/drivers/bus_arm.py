@@ -123,6 +123,8 @@ class BusArm(ABC):
         self._lock = threading.RLock()
         self._bus: MotorBus | None = None
         self._seen: dict[str, Seen] = {}
+        self._silent_s: dict[str, float] = {}
+        """Since when joints that do not answer have been asked."""
         self._halted = False
         self._write_calibration = write_calibration
         self._retries = 0
@@ -388,6 +390,8 @@ class BusArm(ABC):
                 break
             self._retries += attempt < 2
         self._asked_s = time.monotonic()
+        silent = missing.values()
+        self._silent_s = {name: self._silent_s.get(name, begin) for name in silent}
         notes["late"] = float(len(missing))
         return notes
 
@@ -400,12 +404,12 @@ class BusArm(ABC):
         return present.notes
 
     def _check_patience(self) -> None:
+        """Raises DriverError for joints that were asked for `patience_s` and did not answer."""
         now = time.monotonic()
-        late = [
-            f"{name} ({now - seen.seen_s:.2f} s)"
-            for name, seen in self._seen.items()
-            if now - seen.seen_s > self.patience_s
-        ]
+        late = []
+        for name, since in self._silent_s.items():
+            if now - since > self.patience_s:
+                late.append(f"{name} ({now - since:.2f} s)")
         if late:
             raise DriverError(
                 f"{self.name}: no answer from {', '.join(late)}: check the cables and the motors' "

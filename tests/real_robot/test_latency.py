@@ -1,10 +1,12 @@
 """Lags are found to 2 ms, and unrelated signals are told from lagging ones."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
-from hotstart.real_robot.latency import Lag, find_lag, make_chirp, save_latencies
+from hotstart.real_robot.driver import ArmState
+from hotstart.real_robot.latency import Lag, find_lag, make_chirp, record_motion, save_latencies
 from hotstart.spec import ConfigError
 
 
@@ -50,6 +52,35 @@ def test_a_chirp_begins_and_ends_gently():
     assert abs(chirp[-1]) < 1e-6
     assert np.abs(np.diff(chirp)).max() * 500 <= 2 * np.pi * 2.5 * 0.2 * 1.01
     assert np.abs(chirp).max() > 0.19
+
+
+class LateArm:
+    """An arm that is where it was sent 80 ms ago; its time passes where it is waited for."""
+
+    servo_hz = 50.0
+
+    def __init__(self):
+        self.now = 100.0
+        self.goals = [(0.0, np.array([0.3, 0.5]))]
+
+    def command(self, target):
+        self.goals.append((self.now, target))
+
+    def read(self):
+        place = [goal for sent_s, goal in self.goals if sent_s <= self.now - 0.08][-1]
+        return ArmState(self.now, place, np.zeros(2), {})
+
+    def wait(self, seconds):
+        self.now += seconds
+
+
+def test_the_motion_of_one_joint_is_recorded():
+    arm: Any = LateArm()
+    motion = record_motion(arm, 1, make_chirp(50.0), lambda: arm.now, arm.wait)
+    assert np.diff(motion.sent_s) == pytest.approx(0.02)
+    assert {goal[0] for _, goal in arm.goals} == {0.3}
+    found = find_lag(motion.sent_s, motion.sent, motion.seen_s, motion.seen)
+    assert found.seconds == pytest.approx(0.08, abs=0.002)
 
 
 def test_too_short_and_still_signals_are_refused():
