@@ -13,15 +13,15 @@ from ..policy.model import PolicyModel
 from ..policy.normalizer import ACTION
 from ..real_robot.cameras import read_camera
 from ..real_robot.cameras.base import Camera
-from ..real_robot.safety import SafetyOptions, Workspace
+from ..real_robot.safety import SafetyOptions
 from ..real_robot.servo import DriverFactory, ServoOptions
 from ..real_robot.servo_robot import ServoRobot
 from ..real_robot.sim.stage import StageClient
 from ..real_robot.staged_robot import StagedRobot
 from ..spec import ConfigError, FloatArray, ObsSpec
+from .arm_robot import find_stage, make_workspace
 
 Ranges = dict[str, tuple[FloatArray, FloatArray]]
-LOOPBACK = ("127.0.0.1", "localhost")
 
 
 @contextmanager
@@ -64,16 +64,6 @@ def list_options(node: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in node.items() if name != "_target_"}
 
 
-def find_stage(text: str) -> tuple[str, int]:
-    """Host and port of a control port; raises ConfigError for anything but HOST:PORT here."""
-    host, port = text.rpartition(":")[::2]
-    if not port.isdigit() or not 0 < int(port) < 65536 or host not in LOOPBACK:
-        raise ConfigError(
-            f"stage is {text!r}; 127.0.0.1:PORT is wanted, as `hotstart robot sim` prints it"
-        )
-    return host, int(port)
-
-
 def make_cameras(config: Mapping[str, Any], wanted: ObsSpec) -> dict[str, Camera]:
     """The cameras that the policy reads, not started; others are refused with the ones it reads."""
     images = {name: key for name, key in wanted.keys.items() if key.kind == "image"}
@@ -93,17 +83,6 @@ def make_cameras(config: Mapping[str, Any], wanted: ObsSpec) -> dict[str, Camera
         height, width = images[name].shape[:2]
         cameras[name] = read_camera(name, text, height=height, width=width)
     return cameras
-
-
-def make_workspace(box: list[float]) -> Workspace | None:
-    """The workspace of a box [x0, x1, y0, y1, z0, z1]; None: no limit but the arm's."""
-    if not box:
-        return None
-    edges = np.array(box, np.float64).reshape(3, 2)
-    if not (edges[:, 0] < edges[:, 1]).all():
-        raise ConfigError(f"box is {box}; x0 < x1, y0 < y1 and z0 < z1 are wanted")
-    lower, upper = edges[:, 0].tolist(), edges[:, 1].tolist()
-    return Workspace(lower=tuple(lower), upper=tuple(upper))
 
 
 def check_observed(wanted: ObsSpec, shown: ObsSpec) -> None:

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import itertools
 
 from ..configs.recording import Record
 from ..control import LoopSettings, RealClock
 from ..control import run as run_loop
 from ..datasets.store import Store
 from ..planners import ImmediatePlanner
-from ..real_robot import make_robot, teleop
+from ..real_robot import teleop
 from ..real_robot.keys import Keys, TerminalKeys
 from ..real_robot.overlay import Overlay
 from ..real_robot.recorder import Recorder
 from ..real_robot.recording import list_images
 from ..real_robot.session import HELP, Session, SessionEnd
-from ..spec import LONGEST_EPISODE, ConfigError, Listener, Part, Robot, shorten
+from ..spec import LONGEST_EPISODE, ConfigError, Listener, Robot, shorten
 from ..system.interrupts import explain
+from .arm_robot import check_robot, open_robot
 from .next_steps import write_command, write_path
 
 
 def run(options: Record) -> int:
     """Record until the operator ends it; says what is in the store."""
     check(options)
-    with TerminalKeys() as keys, open_robot(options.robot) as robot:
+    with TerminalKeys() as keys, open_robot(options, options.speed) as robot:
         episodes = record(options, robot, keys)
     print(f"{options.out}: {episodes} episodes")
     print(f"next: {write_command('data verify', write_path(options.out))}")
@@ -33,23 +33,14 @@ def run(options: Record) -> int:
 
 def check(options: Record) -> None:
     """Raise ConfigError for options that cannot be."""
+    check_robot(options)
+    if not 0 < options.speed <= 1:
+        raise ConfigError(f"speed is {options.speed:g}; a share above 0, at most 1, is wanted")
     if options.seconds < 0 or options.episodes < 0 or options.memory_mb <= 0:
         raise ConfigError(
             f"seconds is {options.seconds:g}, episodes {options.episodes} and memory_mb "
             f"{options.memory_mb:g}; at least 0, 0 and more than 0 are wanted"
         )
-
-
-@contextmanager
-def open_robot(part: Part) -> Iterator[Robot]:
-    """The robot of this name; it is let go at the end, where it can be."""
-    robot = make_robot(part.name, **part.options)
-    try:
-        yield robot
-    finally:
-        close = getattr(robot, "close", None)
-        if close is not None:
-            close()
 
 
 def record(options: Record, robot: Robot, keys: Keys) -> int:
@@ -70,10 +61,12 @@ def record(options: Record, robot: Robot, keys: Keys) -> int:
             policy = teleop.OperatorPolicy(robot, operator)
             settings = LoopSettings(max_ticks=LONGEST_EPISODE)
             try:
-                while True:  # a session may last longer than an episode of the loop
-                    planner = ImmediatePlanner(policy)
-                    clock = RealClock()
-                    run_loop(robot, policy, planner, clock, [0], settings, [session, *listeners])
+                for seed in itertools.count(options.seed):  # one goes on unless a stage ends it
+                    planner, clock = ImmediatePlanner(policy), RealClock()
+                    (log,) = run_loop(
+                        robot, policy, planner, clock, [seed], settings, [session, *listeners]
+                    )
+                    session.end_episode(log.success)
             except SessionEnd as end:
                 if str(end):
                     say(str(end))

@@ -18,7 +18,7 @@ from ..real_robot.replaying import (
     resample,
 )
 from ..spec import LONGEST_EPISODE, ConfigError, FloatArray, Robot
-from .record import open_robot
+from .arm_robot import check_robot, open_robot
 
 SETTLE_S = 0.5
 """The robot is watched for so long after the last action."""
@@ -29,7 +29,7 @@ def run(options: Replay) -> int:
     check(options)
     store = Store.open(options.data)
     episode = store.episode(options.episode)
-    with open_robot(options.robot) as robot:
+    with open_robot(options) as robot:
         check_actions(store, robot)
         error = replay(options, robot, episode["action"], episode[TIMESTAMP])
     print(describe(error))
@@ -38,6 +38,7 @@ def run(options: Replay) -> int:
 
 def check(options: Replay) -> None:
     """Raise ConfigError for options that cannot be."""
+    check_robot(options)
     if not 0 < options.speed <= 4 or not options.approach_s > 0:
         raise ConfigError(
             f"speed is {options.speed:g} and approach_s {options.approach_s:g}; a speed above 0, "

@@ -78,6 +78,12 @@ class Session:
         if self.keys.closed:
             raise SessionEnd("the terminal is gone")
 
+    def end_episode(self, success: bool | None) -> None:
+        """The loop has ended by itself: so has the episode, if one was going on."""
+        if self.phase is not Phase.IDLE:
+            self.recorder.finish(success)
+        self.phase = Phase.IDLE
+
     def _obey(self, key: str) -> None:
         """Do what a key says; one that makes no sense now is passed over."""
         if key == "c" and self.phase is Phase.IDLE:

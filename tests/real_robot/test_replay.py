@@ -46,7 +46,7 @@ def test_a_replay_tells_the_robot_what_was_recorded(monkeypatch):
     monkeypatch.setattr(replay_command, "RealClock", lambda: arm.clock)
     arm = Arm(VirtualClock())
     recorded = np.stack([0.5 * np.sin(np.arange(30) / 8), 0.3 * np.ones(30), np.ones(30)], 1)
-    options = Replay(Path("a.zarr"), Part("bench"), speed=0.5, approach_s=1.0)
+    options = Replay(data=Path("a.zarr"), robot=Part("bench"), speed=0.5, approach_s=1.0)
     error = replay_command.replay(options, arm, recorded, np.arange(30) / 10)
     told = np.array(arm.told)
     assert len(told) == 10 + 59 + 5
@@ -72,7 +72,7 @@ def test_a_robot_that_shows_nothing_is_not_compared():
 
 def test_what_cannot_be_replayed_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="speed is 0"):
-        replay_command.check(Replay(tmp_path, Part("bench"), speed=0))
-    options = Replay(tmp_path, Part("bench"), speed=0.001)
+        replay_command.check(Replay(data=tmp_path, robot=Part("bench"), speed=0))
+    options = Replay(data=tmp_path, robot=Part("bench"), speed=0.001)
     with pytest.raises(ConfigError, match="go faster"):
         replay_command.replay(options, Arm(VirtualClock()), np.zeros((99, 3)), np.arange(99) / 0.1)

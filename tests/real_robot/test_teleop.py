@@ -291,11 +291,11 @@ def test_the_command_records_what_keys_in_a_terminal_say(tmp_path, plugin_packag
 
 
 def test_options_that_cannot_be_are_refused_before_anything_moves(tmp_path):
-    good = Record(tmp_path / "a.zarr", Part("bench"))
+    good = Record(out=tmp_path / "a.zarr", robot=Part("bench"))
     record_command.check(good)
     with pytest.raises(ConfigError, match="seconds is -1"):
-        record_command.check(Record(tmp_path / "a.zarr", Part("bench"), seconds=-1))
-    options = Record(tmp_path / "a", Part("bench"), overlay=tmp_path, overlay_camera="wrist")
+        record_command.check(Record(out=tmp_path, robot=Part("bench"), seconds=-1))
+    options = Record(out=tmp_path, robot=Part("bench"), overlay=tmp_path, overlay_camera="wrist")
     with pytest.raises(ConfigError, match=r"overlay_camera is 'wrist'; the robot has \['front'\]"):
         record_command.make_overlay(options, Arm(VirtualClock()))
     with pytest.raises(ConfigError, match=r"it must be a \.jpg"):
