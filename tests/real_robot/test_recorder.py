@@ -16,6 +16,7 @@ from hotstart.control import VirtualClock
 from hotstart.datasets.check import verify
 from hotstart.datasets.store import Store
 from hotstart.real_robot.recorder import Recorder, RecordError
+from hotstart.real_robot.recording import EpisodeWriter, Job
 from hotstart.spec import Actor, ConfigError
 
 from .bench_arm import SPEED, Arm, make_tick, record, wait_for
@@ -150,6 +151,12 @@ def test_memory_is_bounded_when_compression_does_not_keep_up(tmp_path, arm):
         record(recorder, arm, 5)
         recorder.wait()
         assert recorder.episodes == 1
+
+
+def test_what_is_appended_outlives_a_power_cut(tmp_path, arm):
+    """`tests/datasets/test_store_ahead.py` cuts the power; here it is asked for."""
+    job = Job(tmp_path / "a.zarr", 10.0, arm.action_spec, arm.obs_spec, "push", "a test")
+    assert EpisodeWriter(job, []).store.durable
 
 
 UNTIL_KILLED = """

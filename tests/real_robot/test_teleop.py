@@ -300,3 +300,33 @@ def test_options_that_cannot_be_are_refused_before_anything_moves(tmp_path):
         record_command.make_overlay(options, Arm(VirtualClock()))
     with pytest.raises(ConfigError, match=r"it must be a \.jpg"):
         Overlay(np.zeros((8, 8, 3), np.uint8), "front", tmp_path / "overlay.png")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"rate_hz": 0}, "rate_hz is 0"),
+        ({"speed": 1.5}, r"speed is 1\.5"),
+        ({"camera_size": (240,)}, "height,width are wanted"),
+        ({"box": (0, 1, 0)}, "x0,x1,y0,y1,z0,z1"),
+        ({"box": (1, 0, 0, 1, 0, 1)}, "x0 < x1"),
+        ({"stage": "example.org:80"}, "127.0.0.1:PORT is wanted"),
+    ],
+)
+def test_a_robot_that_cannot_be_reached_so_is_refused(change, said, tmp_path):
+    with pytest.raises(ConfigError, match=said):
+        record_command.check(Record(out=tmp_path, robot=Part("so101"), **change))
+
+
+def test_an_episode_that_the_loop_ends_is_finished_with_its_outcome(tmp_path):
+    arm, box = Arm(VirtualClock()), KeyBox()
+    with Recorder(tmp_path / "a.zarr", arm, clock=arm.clock) as recorder:
+        session = Session(recorder, box, print)
+        session.end_episode(True)  # nothing was going on
+        box.press("c")
+        policy = OperatorPolicy(arm, Scripted(lambda now_s, seen: None), arm.clock)
+        planner = ImmediatePlanner(policy)
+        run(arm, policy, planner, arm.clock, [0], LoopSettings(5), [session])
+        session.end_episode(True)
+        recorder.wait()
+    assert Store.open(tmp_path / "a.zarr").array("success").tolist() == [False] * 3 + [True]
