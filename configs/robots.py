@@ -30,3 +30,35 @@ class SimulateArm:
     jitter_ms: float = option(0.0, "at most so much longer, drawn anew for each message", "ms")
     loss: float = option(0.0, "share of messages that are lost")
     seed: int = option(0, "seed of the scene, and of chance")
+
+
+@dataclass
+class CalibrateArm:
+    """Find homing offsets and ranges of a servo-bus arm that you move by hand; it goes limp.
+
+    Hold the arm first. Move every joint from end to end, press Enter, and do it once more.
+
+      hotstart robot calibrate so101 port=/dev/ttyACM0 out=so101.json
+    """
+
+    arm: Literal["so101", "koch"] = option(REQUIRED, "which arm", positional=True)
+    port: str = option(REQUIRED, "serial port of its adapter")
+    out: Path = option(Path("calibration.json"), "file for robot.calibration=")
+    overwrite: bool = option(False, "whether a file at out may be replaced by the new one")
+
+
+@dataclass
+class MeasureLatency:
+    """Measure how long an arm takes from a command to its motion: one joint moves by a chirp.
+
+    The joint swings by `amplitude` about where it is, for 8 s: leave it room.
+
+      hotstart robot latency ur5e options=host:192.168.1.10 joint=5 out=latency.json
+    """
+
+    arm: str = option(REQUIRED, "which arm, as robot= in `hotstart deploy`", positional=True)
+    options: dict[str, str] = option({}, "options of its driver, as port:/dev/ttyACM0")
+    joint: int = option(0, "which number of the action moves, from 0")
+    amplitude: float = option(0.05, "how far it swings", "rad or m")
+    out: Path = option(Path("arm_latency.json"), "file for the figure")
+    overwrite: bool = option(False, "whether a file at out may be replaced by the new one")

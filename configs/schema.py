@@ -12,7 +12,7 @@ from ..spec import LONGEST_EPISODE, REQUIRED, ConfigError, Horizon, option
 from .deploy import Deploy
 from .doctor import Examine
 from .recording import Record, Replay
-from .robots import SimulateArm
+from .robots import CalibrateArm, MeasureLatency, SimulateArm
 from .world_model import AuditWorldModel, DrawStrip, DreamDemo, LearnWorldModel, ViewWorldModel
 
 MISSING = "???"
@@ -498,7 +498,10 @@ VERBS: dict[str, Verb] = {
     ),
     "evaluate": Verb("run a checkpoint in simulation and measure it", Evaluate, composed=True),
     "serve": Verb("serve a checkpoint to robots on other machines", Serve, composed=True),
-    "robot": Verb("simulated arms at the wire", actions={"sim": SimulateArm}),
+    "robot": Verb(
+        "simulated arms at the wire; calibrate an arm, measure its latency",
+        actions={"sim": SimulateArm, "calibrate": CalibrateArm, "latency": MeasureLatency},
+    ),
     "deploy": Verb("run a checkpoint on an arm", Deploy, composed=True),
     "checkpoint": Verb(
         "import a policy that was trained elsewhere; fit what warm and anchored starts need",
