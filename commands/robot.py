@@ -109,7 +109,7 @@ def describe_ranges(ranges: Mapping[str, Range]) -> str:
 
 def is_enter_pressed() -> bool:
     """Whether a line waits at the terminal; it is taken."""
-    ready, _, _ = select.select([sys.stdin], [], [], 0.0)
+    ready = select.select([sys.stdin], [], [], 0.0)[0]
     if ready:
         sys.stdin.readline()
     return bool(ready)
