@@ -44,10 +44,18 @@ def open_robot(
                 workspace=make_workspace(config["box"]), trained=trained.get(ACTION)
             ),
             speed=float(config["speed"]),
+            soft_start_s=float(config["soft_start_s"]),
         )
         factory = DriverFactory(config["choices"]["robot"], list_options(config["robot"]))
         robot = stack.enter_context(
-            ServoRobot(factory, rate_hz, cameras, options, select_states(trained, wanted))
+            ServoRobot(
+                factory,
+                rate_hz,
+                cameras,
+                options,
+                select_states(trained, wanted),
+                float(config["latency_s"]),
+            )
         )
         if not config["stage"]:
             check_observed(wanted, robot.obs_spec)

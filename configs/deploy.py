@@ -49,6 +49,12 @@ class Deploy:
     speed: float = option(
         1.0, "share of the arm's own limits of velocity and acceleration, above 0 to 1"
     )
+    soft_start_s: float = option(
+        1.0, "the first plan of an episode begins slowly; full limits count after so long", "s"
+    )
+    latency_s: float = option(
+        0.0, "how long the arm takes to follow: actions are sent so much earlier", "s"
+    )
     box: list[float] = option(
         [], "where the tool may be, [x0,x1,y0,y1,z0,z1] in the arm's frame; empty: anywhere", "m"
     )

@@ -60,14 +60,20 @@ class ServoRobot(Robot):
         cameras: Mapping[str, Camera] | None = None,
         options: ServoOptions | None = None,
         trained: Ranges | None = None,
+        latency_s: float = 0.0,
     ) -> None:
         """Start the controller process, and connect the arm; nothing moves before `reset`.
+
+        An arm that follows its targets `latency_s` late gets them so much earlier.
 
         The cameras have been started; they stay their maker's. Raises ConfigError and DriverError.
         """
         if not rate_hz > 0:
             raise ConfigError(f"rate_hz is {rate_hz}; a rate above 0 is wanted")
+        if not 0 <= latency_s < 1:
+            raise ConfigError(f"latency_s is {latency_s}; 0 to 1 s are possible")
         self.rate_hz = rate_hz
+        self._ahead_s = 1.0 / rate_hz - latency_s
         self._options = _fit_thresholds(options or ServoOptions(), rate_hz)
         self._cameras = dict(cameras or {})
         self._trained = dict(trained or {})
@@ -194,7 +200,7 @@ class ServoRobot(Robot):
             raise PlanError("a robot with a servo follows timed actions; none were given")
         self._client.check()
         plan = timed[0]
-        reached_s = plan.times_s + 1.0 / self.rate_hz
+        reached_s = plan.times_s + self._ahead_s
         self._client.put(Order.PLAN, TimedActions(reached_s, plan.actions))
         lower, upper = self.limits.lower, self.limits.upper
         applied = np.clip(actions, lower, upper)

@@ -10,6 +10,8 @@ from abc import ABC, abstractmethod
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from ...arms.kinematics import ReachError
+from ...arms.scene import Scene
 from ...arms.so101 import HALF_OPEN, LiftScene
 from ...arms.ur5e import DISC_RADIUS_M, STICK_RADIUS_M, TIP_HEIGHT_M
 from ...spec import FloatArray
@@ -86,7 +88,7 @@ class PushDemonstrator(ArmDemonstrator):
         pose = np.array([*position, *env.scene.arm.tool_reference])
         if env.actions == "tool":
             return pose
-        return env.scene.solve_joints(pose, env.scene.target)
+        return _solve_joints(env.scene, pose, env.scene.target)
 
 
 class ArmLiftDemonstrator(ArmDemonstrator):
@@ -143,9 +145,17 @@ class ArmLiftDemonstrator(ArmDemonstrator):
     def _make_action(self, scene: LiftScene, position: FloatArray, yaw: float) -> FloatArray:
         """The tool points down at a position (3,), turned by `yaw`."""
         turn = Rotation.from_euler("ZY", [yaw, QUARTER]).as_rotvec()
-        joints = scene.solve_joints(np.array([*position, *turn]), scene.positions)
+        joints = _solve_joints(scene, np.array([*position, *turn]), scene.positions)
         opening = HALF_OPEN * (self._closing == 0)
         return np.array([*scene.hold_up(joints), opening])
+
+
+def _solve_joints(scene: Scene, pose: FloatArray, near: FloatArray) -> FloatArray:
+    """Joint angles (J,) for a pose (6,); `near` (J,), where the arm is, for one out of reach."""
+    try:
+        return scene.solve_joints(pose, near)
+    except ReachError:
+        return near[: scene.joints]
 
 
 def _point_at(angle: float) -> FloatArray:

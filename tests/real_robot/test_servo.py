@@ -471,3 +471,17 @@ def test_an_action_is_reached_when_its_control_period_ends(monkeypatch):
         monkeypatch.undo()
     np.testing.assert_allclose(handed[0].times_s, plan.times_s + 1.0 / RATE_HZ)
     np.testing.assert_array_equal(handed[0].actions, plan.actions)
+
+
+def test_a_late_arm_gets_its_targets_earlier(monkeypatch):
+    factory = functools.partial(servo_device.Arm)
+    with ServoRobot(factory, RATE_HZ, options=FAST, latency_s=0.04) as robot:
+        robot.reset([0])
+        handed = []
+        monkeypatch.setattr(robot._client, "put", lambda order, plan=None: handed.append(plan))
+        plan = make_plan(1.0, 0.0, time.monotonic() + 0.05)
+        robot.act(plan.actions[:1], None, [plan])
+        monkeypatch.undo()
+    np.testing.assert_allclose(handed[0].times_s, plan.times_s + 1.0 / RATE_HZ - 0.04)
+    with pytest.raises(ConfigError, match="latency_s is -1"):
+        ServoRobot(factory, RATE_HZ, latency_s=-1.0)
