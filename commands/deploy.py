@@ -34,6 +34,7 @@ from ..real_robot.recorder import Recorder
 from ..spec import (
     Actor,
     ConfigError,
+    HotstartError,
     Listener,
     Observation,
     Planner,
@@ -61,6 +62,8 @@ class Deployed:
     result: dict[str, Any]
     timing: dict[str, Any]
     times: LoopTimes
+    ended_by: BaseException | None = None
+    """What ended it before its last episode; that episode does not count."""
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -90,7 +93,9 @@ def run(config: Mapping[str, Any]) -> int:
     outputs.write_text(folder / TIMING, json.dumps(deployed.timing, indent=2) + "\n")
     page = write_deployment(folder / PAGE, deployed.result, deployed.timing, deployed.times)
     print(describe(deployed))
-    print(f"result: {folder / RESULT}\ntimes: {folder / TIMING}\npage: {page}")
+    print(f"result: {folder / RESULT}\ntimes: {folder / TIMING}\npage: {page}", flush=True)
+    if deployed.ended_by is not None:
+        raise deployed.ended_by
     return 0
 
 
@@ -116,7 +121,10 @@ def describe(deployed: Deployed) -> str:
 
 
 def deploy(config: Mapping[str, Any]) -> Deployed:
-    """Run the episodes; raises what `hotstart.run` raises, when the arm stands still."""
+    """Run the episodes; raises what `hotstart.run` raises in the first one.
+
+    What ends a later one is kept beside the episodes that are finished.
+    """
     check(config)
     detector = read_detector(config)
     model, meta = checkpoint.load(config["checkpoint"], config["device"])
@@ -131,7 +139,7 @@ def deploy(config: Mapping[str, Any]) -> Deployed:
         replan_at = choose_replan_at(config, first, robot)
         policy = DiffusionPolicy(model, sampler, config["executed"], replan_at)
         policy.rate_hz = float(meta["rate_hz"])
-        times = LoopTimes(rate_hz)
+        times = LoopTimes(rate_hz, [dim.name for dim in policy.action_spec.dims])
         asked = stack.enter_context(open_planner(config, policy))
         planner: Planner = asked
         monitor: FailureMonitor | None = None
@@ -141,6 +149,7 @@ def deploy(config: Mapping[str, Any]) -> Deployed:
         recorder = open_recorder(config, robot, stack)
         logs: list[RowLog] = []
         listeners: list[Listener] = [times]
+        ended_by: BaseException | None = None
         if recorder is not None:
             listeners.append(recorder)
         settings = LoopSettings(
@@ -155,16 +164,16 @@ def deploy(config: Mapping[str, Any]) -> Deployed:
             times.begin()
             if recorder is not None:
                 recorder.begin()
-            logs += run_loop(
-                robot,
-                policy,
-                planner,
-                RealClock(),
-                [seed],
-                settings,
-                listeners,
-                monitor and monitor.intervene,
-            )
+            intervene = monitor and monitor.intervene
+            try:
+                logs += run_loop(
+                    robot, policy, planner, RealClock(), [seed], settings, listeners, intervene
+                )
+            except (HotstartError, KeyboardInterrupt, SystemExit) as error:
+                if not logs:
+                    raise
+                ended_by = error  # the arm stands still, and what is finished is written
+                break
             print(describe_episode(len(logs), logs[-1]), flush=True)
             if recorder is not None:
                 recorder.finish(logs[-1].success)
@@ -195,7 +204,8 @@ def deploy(config: Mapping[str, Any]) -> Deployed:
             "versions": result["versions"],
             "machine": result["machine"],
         }
-    return Deployed(result, timing, times)
+        timing["ended_by"] = str(ended_by or "")
+    return Deployed(result, timing, times, ended_by)
 
 
 def find_task(config: Mapping[str, Any], meta: Mapping[str, Any]) -> str:

@@ -27,6 +27,8 @@ from .page import (
 TURNS = 600
 """So many turns of the loop are drawn, the first ones."""
 JOINTS = 8
+SERVO = {"periods": "servo period", "lags": "servo turn, late by", "work": "servo turn, work"}
+"""Statistics of the controller process, and what they are called."""
 REMARK = (
     "Periods of the control loop, and how old its observations were. The line is the period that "
     "was asked for. A turn above it came late."
@@ -69,7 +71,9 @@ def list_warnings(timing: Mapping[str, Any]) -> list[str]:
         )
     clamps = sum_counts(timing["robot"].get("clamps", {}))
     if clamps:
-        notes.append(f"The safety filter changed {clamps:.0f} numbers of commands: see below.")
+        notes.append(
+            f"Numbers of commands that the safety filter changed: {clamps:.0f}, see below."
+        )
     return [write_note(text) for text in notes]
 
 
@@ -114,7 +118,8 @@ def draw_commands(times: LoopTimes) -> Figure:
         actions = np.array(times.actions[:TURNS])
         for number in range(min(actions.shape[1], JOINTS)):
             color = SERIES[number % len(SERIES)]
-            axes.plot(actions[:, number], lw=1, color=color)
+            axes.plot(actions[:, number], lw=1, color=color, label=times.names[number])
+        axes.legend(loc="upper right", fontsize=7, ncols=2)
         for turn, actor in enumerate(times.actors[:TURNS]):
             if actor == int(Actor.HOLD):
                 axes.axvspan(turn - 0.5, turn + 0.5, color=INK, alpha=0.15, lw=0)
@@ -130,10 +135,11 @@ def write_latencies(timing: Mapping[str, Any]) -> str:
         "time to first action": timing["time_to_first_action_ms"],
         "reaction": timing["reaction_ms"],
     }
-    servo = timing["robot"].get("period_ms")
-    if isinstance(servo, Mapping):
-        rows["servo period"] = servo
     names = ("p50", "p95", "p99", "max")
+    for key, words in SERVO.items():
+        servo = timing["robot"].get(key)
+        if isinstance(servo, Mapping):
+            rows[words] = {name: servo.get(f"{name}_ms") for name in names}
     cells = {}
     for name, quantiles in rows.items():
         cells[name] = [show_ms(quantiles.get(each)) for each in names]

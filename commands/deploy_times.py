@@ -25,6 +25,8 @@ class LoopTimes:
     """
 
     rate_hz: float
+    names: Sequence[str] = ()
+    """Of the action's numbers."""
     ended_s: list[float] = field(default_factory=list)
     """Of the present episode's turns, by `time.monotonic`."""
     periods_s: list[float] = field(default_factory=list)

@@ -18,6 +18,7 @@ from hotstart.planners import ImmediatePlanner
 from hotstart.policy import checkpoint
 from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.policy.failure import Detector
+from hotstart.real_robot.driver import DriverError
 from hotstart.real_robot.sim.rehearsal import Rehearsal, RehearsalOptions
 from hotstart.spec import ConfigError
 
@@ -83,6 +84,44 @@ def test_actions_are_those_of_the_simulation_for_the_same_seed(arm, trained, tmp
     (log,) = run(arm, policy, planner, VirtualClock(), [7], LoopSettings(12))
     assert len(deployed.times.actions) == len(log.commands) == 12
     np.testing.assert_array_equal(deployed.times.actions, log.commands)
+
+
+def test_what_is_finished_is_written_where_a_later_episode_fails(
+    arm, trained, tmp_path, monkeypatch, capsys
+):
+    class Failing:
+        """The arm, which fails in its second episode."""
+
+        def __init__(self):
+            self.episodes = 0
+
+        def __getattr__(self, name):
+            return getattr(arm, name)
+
+        def report(self):
+            return {}
+
+        def reset(self, seeds):
+            self.episodes += 1
+            return arm.reset(seeds)
+
+        def act(self, actions, substeps=None, timed=None):
+            if self.episodes == 2:
+                raise DriverError("the arm: protective stop")
+            return arm.act(actions, substeps, timed)
+
+    @contextmanager
+    def open_arm(config, model, rate_hz):
+        yield Failing()
+
+    monkeypatch.setattr(deploy, "open_robot", open_arm)
+    words = ["planner=sync", "seconds=0.5", "ask=false", "episodes=3"]
+    with pytest.raises(DriverError, match="protective stop"):
+        deploy.run(compose(trained, tmp_path, *words))
+    assert "success 0.000" in capsys.readouterr().out
+    timing = json.loads((tmp_path / "run/timing.json").read_text())
+    assert timing["ended_by"] == "the arm: protective stop"
+    assert len(timing["episodes"]) == 1
 
 
 def test_a_rehearsal_at_the_wire_is_run_timed_and_written(trained, tmp_path, capsys, read_page):
