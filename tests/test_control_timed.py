@@ -35,7 +35,8 @@ class Arm:
     """
 
     def __init__(self, clock, tells: bool = True, stall: int | None = None) -> None:
-        self.rows, self.rate_hz, self.servo_hz, self.substeps = 1, RATE_HZ, SERVO_HZ, 1
+        self.rows, self.rate_hz, self.substeps = 1, RATE_HZ, 1
+        self.servo_hz: float | None = SERVO_HZ
         self.obs_spec, self.action_spec = OBS_SPEC, ACTION_SPEC
         self.clock, self.tells, self.stall = clock, tells, stall
         self.position = 0.0
