@@ -24,6 +24,8 @@ from ..system.stopping import Stop
 
 SHOW_S = 0.2
 """Live ranges are shown so often [s]."""
+PATIENT_S = 0.1
+"""How long a motor may take to answer while nothing is servoed [s]."""
 OFFSET_SIGNS = {"feetech": 1, "dynamixel": -1}
 """1 where a motor subtracts its homing offset, -1 where it adds it."""
 
@@ -53,7 +55,7 @@ def simulate(options: SimulateArm) -> int:
 def calibrate(options: CalibrateArm, wait: Callable[[], bool] | None = None) -> int:
     """Two sweeps by hand, then the file. `wait` says whether a sweep is over; None: Enter."""
     outputs.check_file(options.out, options.overwrite)
-    arm = registry.make(options.arm, port=options.port, calibration="nominal")
+    arm = registry.make(options.arm, port=options.port, calibration="nominal", answer_s=PATIENT_S)
     if not isinstance(arm, BusArm):
         raise ConfigError(f"{options.arm} is calibrated by its own controller")
     motors = arm.form.motors
@@ -80,7 +82,11 @@ def calibrate(options: CalibrateArm, wait: Callable[[], bool] | None = None) -> 
 def write_ranges(options: CalibrateArm) -> None:
     """Write the new file's ranges into the motors; the arm holds where it is meanwhile."""
     arm = registry.make(
-        options.arm, port=options.port, calibration=str(options.out), write_calibration=True
+        options.arm,
+        port=options.port,
+        calibration=str(options.out),
+        write_calibration=True,
+        answer_s=PATIENT_S,
     )
     arm.connect()
     arm.close()

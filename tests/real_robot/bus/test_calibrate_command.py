@@ -41,7 +41,7 @@ def test_an_arm_is_calibrated_and_connects_by_its_file(so101, tmp_path, capsys):
         assert motor.limits[1] == pytest.approx(end, abs=0.03)
     assert "shoulder_pan" in capsys.readouterr().out
     so101.body.place(np.zeros(5))
-    arm = SO101Arm(so101.bus.path, str(out))
+    arm = SO101Arm(so101.bus.path, str(out), answer_s=0.1)
     arm.connect()
     assert arm.read().fault == ""
     arm.stop()
