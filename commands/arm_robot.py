@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
@@ -43,10 +43,7 @@ def open_robot(options: OnRobot, share: float = 1.0) -> Iterator[Robot]:
             return
         if part.name not in arm_names():
             raise ConfigError(unknown("robot", part.name, [*arm_names(), *robot_names()]))
-        cameras = make_cameras(options)
-        for camera in cameras.values():
-            camera.start()
-            stack.callback(camera.close)
+        cameras = start_cameras(stack, make_cameras(options))
         safety = SafetyOptions(workspace=make_workspace(options.box))
         servo = ServoOptions(safety=safety, speed=share)
         factory = DriverFactory(part.name, dict(part.options))
@@ -54,9 +51,21 @@ def open_robot(options: OnRobot, share: float = 1.0) -> Iterator[Robot]:
         if not options.stage:
             yield arm
             return
-        host, port = find_stage(options.stage)
-        stage = StageClient(port, host)
-        yield stack.enter_context(StagedRobot(arm, stage, list(TRACKED)))
+        yield stack.enter_context(put_on_stage(arm, options.stage, list(TRACKED)))
+
+
+def start_cameras(stack: ExitStack, cameras: Mapping[str, Camera]) -> Mapping[str, Camera]:
+    """The cameras, started; each is closed with the stack."""
+    for camera in cameras.values():
+        camera.start()
+        stack.callback(camera.close)
+    return cameras
+
+
+def put_on_stage(arm: Robot, address: str, tracked: Sequence[str]) -> StagedRobot:
+    """An arm with the stage at HOST:PORT around it, which shows the `tracked` observations."""
+    host, port = find_stage(address)
+    return StagedRobot(arm, StageClient(port, host), tracked)
 
 
 def check_robot(options: OnRobot) -> None:
@@ -65,8 +74,6 @@ def check_robot(options: OnRobot) -> None:
         raise ConfigError(f"rate_hz is {options.rate_hz:g}; a rate above 0 is wanted")
     if len(options.camera_size) != 2 or min(options.camera_size) < 1:
         raise ConfigError(f"camera_size is {options.camera_size}; height,width are wanted")
-    if options.box and len(options.box) != 6:
-        raise ConfigError(f"box is {options.box}; six numbers are wanted: x0,x1,y0,y1,z0,z1")
     make_workspace(options.box)
     if options.stage:
         find_stage(options.stage)
@@ -92,9 +99,14 @@ def find_stage(text: str) -> tuple[str, int]:
 
 
 def make_workspace(box: Sequence[float]) -> Workspace | None:
-    """The workspace of a box [x0, x1, y0, y1, z0, z1]; None: no limit but the arm's."""
+    """The workspace of a box [x0, x1, y0, y1, z0, z1]; None: no limit but the arm's.
+
+    Raises ConfigError for another number of edges, and for edges in the wrong order.
+    """
     if not box:
         return None
+    if len(box) != 6:
+        raise ConfigError(f"box is {box}; six numbers are wanted: x0,x1,y0,y1,z0,z1")
     edges = np.array(box, np.float64).reshape(3, 2)
     if not (edges[:, 0] < edges[:, 1]).all():
         raise ConfigError(f"box is {list(box)}; x0 < x1, y0 < y1 and z0 < z1 are wanted")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,10 @@ from ..policy.failure import (
     Scorer,
     WatchedPlanner,
 )
+from ..policy.model import PolicyModel
 from ..real_robot.recorder import Recorder
+from ..real_robot.servo_robot import ServoRobot
+from ..real_robot.staged_robot import StagedRobot
 from ..spec import (
     Actor,
     ConfigError,
@@ -42,8 +45,9 @@ from ..spec import (
     TimedObservation,
 )
 from ..system import outputs
+from .arm_robot import find_stage, make_workspace
 from .deploy_page import write_deployment
-from .deploy_robot import find_stage, open_robot
+from .deploy_robot import open_robot
 from .deploy_times import LoopTimes, describe_plans, join_times
 from .evaluate import find_weights_hash
 from .rollouts import label
@@ -76,8 +80,7 @@ def check(config: Mapping[str, Any]) -> None:
             raise ConfigError(f"{name} is {config[name]}; a number above 0 is wanted")
     if config["speed"] > 1:
         raise ConfigError(f"speed is {config['speed']}; a share of the arm's limits, at most 1")
-    if config["box"] and len(config["box"]) != 6:
-        raise ConfigError(f"box is {config['box']}; six numbers are wanted: x0,x1,y0,y1,z0,z1")
+    make_workspace(config["box"])
     if config["stage"]:
         find_stage(config["stage"])
     folder = find_folder(config)
@@ -120,6 +123,22 @@ def describe(deployed: Deployed) -> str:
     )
 
 
+@dataclass
+class Rig:
+    """All that the episodes of a deployment share."""
+
+    robot: ServoRobot | StagedRobot
+    policy: DiffusionPolicy
+    asked: ThreadedPlanner | ImmediatePlanner
+    """The planner whose calls are timed."""
+    planner: Planner
+    """The same, or around it one that watches for failures."""
+    monitor: FailureMonitor | None
+    recorder: Recorder | None
+    times: LoopTimes
+    replan_at: int
+
+
 def deploy(config: Mapping[str, Any]) -> Deployed:
     """Run the episodes; raises what `hotstart.run` raises in the first one.
 
@@ -128,84 +147,124 @@ def deploy(config: Mapping[str, Any]) -> Deployed:
     check(config)
     detector = read_detector(config)
     model, meta = checkpoint.load(config["checkpoint"], config["device"])
-    model = model.set_precision(config["precision"])
-    sampler = build_sampler(config["inference"])
-    rate_hz = float(config["rate_hz"] or meta["rate_hz"])
     began = time.monotonic()
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
-        robot = stack.enter_context(open_robot(config, model, rate_hz))
-        first = DiffusionPolicy(model, sampler, config["executed"])
-        replan_at = choose_replan_at(config, first, robot)
-        policy = DiffusionPolicy(model, sampler, config["executed"], replan_at)
-        policy.rate_hz = float(meta["rate_hz"])
-        times = LoopTimes(rate_hz, [dim.name for dim in policy.action_spec.dims])
-        asked = stack.enter_context(open_planner(config, policy))
-        planner: Planner = asked
-        monitor: FailureMonitor | None = None
-        if detector is not None:
-            planner = WatchedPlanner(asked, [make_scorer(detector, policy)])
-            monitor = watch_failures(config, planner, detector, robot)
-        recorder = open_recorder(config, robot, stack)
-        logs: list[RowLog] = []
-        listeners: list[Listener] = [times]
-        ended_by: BaseException | None = None
-        if recorder is not None:
-            listeners.append(recorder)
-        settings = LoopSettings(
-            max_ticks=math.ceil(config["seconds"] * rate_hz),
-            replan_at=replan_at,
-            patience_s=config["patience_s"],
-            any_rate=config["rate"] == "any",
-        )
-        for seed in range(config["seed"], config["seed"] + config["episodes"]):
-            if not wait_for_operator(config, len(logs)):
-                break
-            times.begin()
-            if recorder is not None:
-                recorder.begin()
-            intervene = monitor and monitor.intervene
-            try:
-                logs += run_loop(
-                    robot, policy, planner, RealClock(), [seed], settings, listeners, intervene
-                )
-            except (HotstartError, KeyboardInterrupt, SystemExit) as error:
-                if not logs:
-                    raise
-                ended_by = error  # the arm stands still, and what is finished is written
-                break
-            print(describe_episode(len(logs), logs[-1]), flush=True)
-            if recorder is not None:
-                recorder.finish(logs[-1].success)
+        rig = set_up(config, model.set_precision(config["precision"]), meta, detector, stack)
+        logs, ended_by = run_episodes(config, rig)
         if not logs:
             raise ConfigError("no episode was run")
-        setting = results.Setting(
-            task=find_task(config, meta),
-            checkpoint=str(config["checkpoint"]),
-            inference=label(config),
-            rate_hz=rate_hz,
-            executed=policy.horizon.executed,
-            planner=config["planner"],
-            wall_seconds=time.monotonic() - began,
-            device=config["device"],
-        )
-        scale = np.ones(policy.action_spec.width)
-        result = results.summarise(logs, asked.seconds, setting, policy.action_spec, scale)
-        result |= {"robot": config["choices"]["robot"], "stage": bool(config["stage"])}
-        plans = describe_plans(asked.seconds, logs, policy.horizon.executed, rate_hz)
-        timing = join_times(times, plans, robot.report(), logs)
-        timing |= {
-            "robot_name": config["choices"]["robot"],
-            "checkpoint": str(config["checkpoint"]),
-            "inference": label(config),
-            "planner": config["planner"],
-            "replan_at": replan_at,
-            "alarms": list_alarms(monitor),
-            "versions": result["versions"],
-            "machine": result["machine"],
-        }
-        timing["ended_by"] = str(ended_by or "")
-    return Deployed(result, timing, times, ended_by)
+        wall_s = time.monotonic() - began
+        result = summarise(config, meta, rig, logs, wall_s)
+        timing = describe_times(config, rig, logs, result)
+    timing["ended_by"] = str(ended_by or "")
+    return Deployed(result, timing, rig.times, ended_by)
+
+
+def set_up(
+    config: Mapping[str, Any],
+    model: PolicyModel,
+    meta: Mapping[str, Any],
+    detector: Detector | None,
+    stack: ExitStack,
+) -> Rig:
+    """Connect the robot, and make what plans, watches, records and times; nothing moves."""
+    sampler = build_sampler(config["inference"])
+    rate_hz = float(config["rate_hz"] or meta["rate_hz"])
+    robot = stack.enter_context(open_robot(config, model, rate_hz))
+    first = DiffusionPolicy(model, sampler, config["executed"])
+    replan_at = choose_replan_at(config, first, robot)
+    policy = DiffusionPolicy(model, sampler, config["executed"], replan_at)
+    policy.rate_hz = float(meta["rate_hz"])
+    times = LoopTimes(rate_hz, [dim.name for dim in policy.action_spec.dims])
+    asked = stack.enter_context(open_planner(config, policy))
+    planner: Planner = asked
+    monitor: FailureMonitor | None = None
+    if detector is not None:
+        planner = WatchedPlanner(asked, [make_scorer(detector, policy)])
+        monitor = watch_failures(config, planner, detector, robot)
+    recorder = open_recorder(config, robot, stack)
+    return Rig(robot, policy, asked, planner, monitor, recorder, times, replan_at)
+
+
+def run_episodes(config: Mapping[str, Any], rig: Rig) -> tuple[list[RowLog], BaseException | None]:
+    """The episodes that are finished, and what ended the one after them.
+
+    Raises what ends the first one.
+    """
+    listeners: list[Listener] = [rig.times]
+    if rig.recorder is not None:
+        listeners.append(rig.recorder)
+    settings = LoopSettings(
+        max_ticks=math.ceil(config["seconds"] * rig.times.rate_hz),
+        replan_at=rig.replan_at,
+        patience_s=config["patience_s"],
+        any_rate=config["rate"] == "any",
+    )
+    intervene = rig.monitor and rig.monitor.intervene
+    clock = RealClock()
+    logs: list[RowLog] = []
+    for seed in range(config["seed"], config["seed"] + config["episodes"]):
+        if not wait_for_operator(config, len(logs)):
+            break
+        rig.times.begin()
+        if rig.recorder is not None:
+            rig.recorder.begin()
+        try:
+            logs += run_loop(
+                rig.robot, rig.policy, rig.planner, clock, [seed], settings, listeners, intervene
+            )
+        except (HotstartError, KeyboardInterrupt, SystemExit) as error:
+            if not logs:
+                raise
+            return logs, error  # the arm stands still, and what is finished is written
+        print(describe_episode(len(logs), logs[-1]), flush=True)
+        if rig.recorder is not None:
+            rig.recorder.finish(logs[-1].success)
+    return logs, None
+
+
+def summarise(
+    config: Mapping[str, Any],
+    meta: Mapping[str, Any],
+    rig: Rig,
+    logs: Sequence[RowLog],
+    wall_s: float,
+) -> dict[str, Any]:
+    """The result, in the form of `hotstart evaluate`."""
+    policy = rig.policy
+    setting = results.Setting(
+        task=find_task(config, meta),
+        checkpoint=str(config["checkpoint"]),
+        inference=label(config),
+        rate_hz=rig.times.rate_hz,
+        executed=policy.horizon.executed,
+        planner=config["planner"],
+        wall_seconds=wall_s,
+        device=config["device"],
+    )
+    scale = np.ones(policy.action_spec.width)
+    result = results.summarise(logs, rig.asked.seconds, setting, policy.action_spec, scale)
+    return result | {"robot": config["choices"]["robot"], "stage": bool(config["stage"])}
+
+
+def describe_times(
+    config: Mapping[str, Any], rig: Rig, logs: Sequence[RowLog], result: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What `timing.json` holds."""
+    executed = rig.policy.horizon.executed
+    plans = describe_plans(rig.asked.seconds, logs, executed, rig.times.rate_hz)
+    timing = join_times(rig.times, plans, rig.robot.report(), logs)
+    return timing | {
+        "robot_name": config["choices"]["robot"],
+        "checkpoint": str(config["checkpoint"]),
+        "inference": label(config),
+        "planner": config["planner"],
+        "replan_at": rig.replan_at,
+        "alarms": list_alarms(rig.monitor),
+        "versions": result["versions"],
+        "machine": result["machine"],
+    }
 
 
 def find_task(config: Mapping[str, Any], meta: Mapping[str, Any]) -> str:

@@ -16,10 +16,9 @@ from ..real_robot.cameras.base import Camera
 from ..real_robot.safety import SafetyOptions
 from ..real_robot.servo import DriverFactory, ServoOptions
 from ..real_robot.servo_robot import ServoRobot
-from ..real_robot.sim.stage import StageClient
 from ..real_robot.staged_robot import StagedRobot
 from ..spec import ConfigError, FloatArray, ObsSpec
-from .arm_robot import find_stage, make_workspace
+from .arm_robot import make_workspace, put_on_stage, start_cameras
 
 Ranges = dict[str, tuple[FloatArray, FloatArray]]
 
@@ -34,10 +33,7 @@ def open_robot(
     """
     wanted = model.observed_spec
     with ExitStack() as stack:
-        cameras = make_cameras(config, wanted)
-        for camera in cameras.values():
-            camera.start()
-            stack.callback(camera.close)
+        cameras = start_cameras(stack, make_cameras(config, wanted))
         trained = find_ranges(model)
         options = ServoOptions(
             safety=SafetyOptions(
@@ -62,9 +58,7 @@ def open_robot(
             yield robot
             return
         tracked = [name for name in wanted.keys if name not in robot.obs_spec.keys]
-        host, port = find_stage(config["stage"])
-        stage = StageClient(port, host)
-        yield stack.enter_context(StagedRobot(robot, stage, tracked))
+        yield stack.enter_context(put_on_stage(robot, config["stage"], tracked))
 
 
 def list_options(node: Mapping[str, Any]) -> dict[str, Any]:

@@ -139,11 +139,6 @@ def measure_latency(options: MeasureLatency) -> int:
     lag = find_lag(motion.sent_s, motion.sent, motion.seen_s, motion.seen)
     name = dims[options.joint].name
     print(f"{name}: {1000 * lag.seconds:.0f} ms, confidence {lag.confidence:.3f}")
-    if not lag.is_sure:
-        raise ConfigError(
-            f"the confidence is {lag.confidence:.2f}: what was seen does not follow what was sent; "
-            "take another joint or a larger amplitude"
-        )
     save_latencies(options.out, {name: lag}, options.arm)
     print(f"{options.out} holds it")
     return 0

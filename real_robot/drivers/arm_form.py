@@ -150,29 +150,16 @@ def _arm(name: str, vendor: str, ranges: Mapping[str, tuple[float, float]]) -> A
     return ArmForm(name, vendor, motors)
 
 
-SO101 = _arm(
-    "so101",
-    "feetech",
-    {
-        "shoulder_pan": (-1.920, 1.920),
-        "shoulder_lift": (-1.745, 1.745),
-        "elbow_flex": (-1.690, 1.690),
-        "wrist_flex": (-1.658, 1.658),
-        "wrist_roll": (-2.744, 2.841),
-        "gripper": (-0.175, 1.745),
-    },
-)
-"""SO-101: six STS3215. Ranges are those of its model."""
-KOCH = _arm(
-    "koch",
-    "dynamixel",
-    {
-        "shoulder_pan": (-1.920, 1.920),
-        "shoulder_lift": (-1.745, 1.745),
-        "elbow_flex": (-1.690, 1.690),
-        "wrist_flex": (-1.658, 1.658),
-        "wrist_roll": (-2.744, 2.841),
-        "gripper": (-0.175, 1.745),
-    },
-)
+SO101_RANGES = {
+    "shoulder_pan": (-1.920, 1.920),
+    "shoulder_lift": (-1.745, 1.745),
+    "elbow_flex": (-1.690, 1.690),
+    "wrist_flex": (-1.658, 1.658),
+    "wrist_roll": (-2.744, 2.841),
+    "gripper": (-0.175, 1.745),
+}
+"""rad; those of the SO-101's model."""
+SO101 = _arm("so101", "feetech", SO101_RANGES)
+"""SO-101: six STS3215."""
+KOCH = _arm("koch", "dynamixel", SO101_RANGES)
 """Koch v1.1: two XL430 and four XL330, of the same build as an SO-101. Calibrate the ranges."""
