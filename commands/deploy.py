@@ -49,7 +49,7 @@ from .arm_robot import find_stage, make_workspace
 from .deploy_page import write_deployment
 from .deploy_robot import open_robot
 from .deploy_times import LoopTimes, describe_plans, join_times
-from .evaluate import find_weights_hash
+from .evaluate import find_action_scale, find_weights_hash
 from .rollouts import label
 
 RESULT, TIMING = "result.json", "timing.json"
@@ -243,7 +243,7 @@ def summarise(
         wall_seconds=wall_s,
         device=config["device"],
     )
-    scale = np.ones(policy.action_spec.width)
+    scale = find_action_scale(policy.model, meta)
     result = results.summarise(logs, rig.asked.seconds, setting, policy.action_spec, scale)
     return result | {"robot": config["choices"]["robot"], "stage": bool(config["stage"])}
 

@@ -100,7 +100,7 @@ def evaluate(
         wall_seconds=measured.seconds,
         device=config["device"],
     )
-    scale = _find_action_scale(model, meta)
+    scale = find_action_scale(model, meta)
     result = results.summarise(measured.logs, measured.calls, setting, policy.action_spec, scale)
     if measured.tasks:
         result |= results.by_task(measured.logs, measured.tasks)
@@ -209,7 +209,7 @@ def choose_task(config: Mapping[str, Any], meta: Mapping[str, Any]) -> Mapping[s
     return check_task(meta["task"])
 
 
-def _find_action_scale(model: PolicyModel, meta: Mapping[str, Any]) -> FloatArray:
+def find_action_scale(model: PolicyModel, meta: Mapping[str, Any]) -> FloatArray:
     """Half ranges (A,) of the training data's actions.
 
     Older checkpoints hold them in their statistics only.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hotstart.cli import main
 from hotstart.commands import deploy
-from hotstart.commands.evaluate import find_weights_hash
+from hotstart.commands.evaluate import evaluate, find_weights_hash
 from hotstart.configs.compose import compose_config
 from hotstart.control import LoopSettings, VirtualClock, run
 from hotstart.datasets.store import Store
@@ -84,6 +84,17 @@ def test_actions_are_those_of_the_simulation_for_the_same_seed(arm, trained, tmp
     (log,) = run(arm, policy, planner, VirtualClock(), [7], LoopSettings(12))
     assert len(deployed.times.actions) == len(log.commands) == 12
     np.testing.assert_array_equal(deployed.times.actions, log.commands)
+    arguments = [
+        str(trained),
+        "task=ur5e_push",
+        "episodes=1",
+        "seed=7",
+        "inference=rti",
+        "workers=0",
+    ]
+    evaluated = compose_config("evaluate", [*arguments, "task.max_steps=12", "out="])
+    result, _ = evaluate(evaluated)
+    assert deployed.result["smoothness"] == pytest.approx(result["smoothness"])
 
 
 def test_what_is_finished_is_written_where_a_later_episode_fails(
