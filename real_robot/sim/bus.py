@@ -140,6 +140,16 @@ class Memory:
                 end = register.address + register.size
                 self._writable[register.address : end] = b"\1" * register.size
 
+    @property
+    def id(self) -> int:
+        """The number that it answers to."""
+        return self.get("id")
+
+    @property
+    def delay_s(self) -> float:
+        """How long it waits before it answers."""
+        return self.get("return_delay") * 2e-6
+
     def get(self, name: str) -> int:
         """The number in a register."""
         register = self.table[name]

@@ -67,11 +67,6 @@ class DynamixelServo(Memory):
         self._now_s = 0.0
 
     @property
-    def id(self) -> int:
-        """The number that it answers to."""
-        return self.get("id")
-
-    @property
     def baud(self) -> int:
         """The line's speed that it understands [bits/s]."""
         return X_BAUDS[self.get("baud") % len(X_BAUDS)]
@@ -80,11 +75,6 @@ class DynamixelServo(Memory):
     def holds(self) -> bool:
         """Whether its motor has torque."""
         return self.get("torque_enable") == 1
-
-    @property
-    def delay_s(self) -> float:
-        """How long it waits before it answers."""
-        return self.get("return_delay") * 2e-6
 
     @property
     def is_deaf(self) -> bool:

@@ -53,11 +53,6 @@ class FeetechServo(Memory):
         self.status = 0
 
     @property
-    def id(self) -> int:
-        """The number that it answers to."""
-        return self.get("id")
-
-    @property
     def baud(self) -> int:
         """The line's speed that it understands [bits/s]."""
         return STS_BAUDS[self.get("baud") % len(STS_BAUDS)]
@@ -66,11 +61,6 @@ class FeetechServo(Memory):
     def holds(self) -> bool:
         """Whether its motor has torque: an error that `unloading` names takes it away."""
         return self.get("torque_enable") == 1 and not self.status & self.get("unloading")
-
-    @property
-    def delay_s(self) -> float:
-        """How long it waits before it answers."""
-        return self.get("return_delay") * 2e-6
 
     def hear(self, now_s: float) -> None:
         """It has no watchdog: nothing comes of it, and nothing comes of silence."""
