@@ -1,0 +1,83 @@
+"""The formats of data sets that hotstart reads and writes, by name; each is imported when used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from ...spec import ConfigError, DataError, unknown
+from .foreign_data import ForeignData, ReadOptions, Writer
+from .recognition import holds_replay_buffer
+
+Recognise = Callable[[Path], bool]
+"""Whether a path holds the format: cheap, raises nothing, executes nothing."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format: how it is told from others, and which functions read and write it."""
+
+    title: str
+    recognise: Recognise
+    open: str
+    """module:function in this folder; (path, ReadOptions) -> ForeignData."""
+    write: str = ""
+    """module:function in this folder, a `Writer`; empty where the format is only read."""
+    direct: bool = False
+    """Whether a policy may be trained on it as it is: rows are read fast enough at random."""
+
+
+FORMATS: dict[str, Format] = {
+    "dp-zarr": Format(
+        title="Diffusion Policy's replay buffer (.zarr, .zarr.zip, .npz)",
+        recognise=holds_replay_buffer,
+        open="diffusion_policy:open_replay_buffer",
+        direct=True,
+    ),
+}
+"""In the order in which they are tried; no two recognise the same path."""
+
+
+def recognise(path: Path) -> str | None:
+    """The name of the format that a path holds; None for none of them."""
+    for name, found in FORMATS.items():
+        if found.recognise(path):
+            return name
+    return None
+
+
+def open_foreign(path: Path, options: ReadOptions | None = None, format: str = "") -> ForeignData:
+    """Open a foreign data set, in the format that it is recognised as, or the one given.
+
+    Raises DataError where nothing is there, where no format knows it, and where it is damaged, and
+    ConfigError where an option is missing or there is no such format.
+    """
+    if not path.exists():
+        raise DataError(f"{path} does not exist")
+    name = format or recognise(path)
+    if name is None:
+        titles = "; ".join(f"{name}: {found.title}" for name, found in FORMATS.items())
+        raise DataError(f"{path} is in no format that hotstart reads ({titles})")
+    return _load(_find(name).open)(path, options or ReadOptions())
+
+
+def find_writer(name: str) -> Writer:
+    """The function that writes a format; ConfigError where it is unknown or only read."""
+    found = _find(name)
+    if not found.write:
+        written = [name for name, other in FORMATS.items() if other.write]
+        raise ConfigError(f"{name} is only read; written are {', '.join(written)}")
+    return _load(found.write)
+
+
+def _find(name: str) -> Format:
+    if name not in FORMATS:
+        raise ConfigError(unknown("format", name, sorted(FORMATS)))
+    return FORMATS[name]
+
+
+def _load(target: str) -> Callable[..., ForeignData]:
+    module, function = target.split(":")
+    return getattr(import_module(f".{module}", __package__), function)
