@@ -10,15 +10,8 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import os
-import select
-import socket
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Mapping
-from multiprocessing.connection import Connection
 from typing import Any, Literal
 
 import numpy as np
@@ -36,8 +29,9 @@ from ...spec import (
     unknown,
 )
 from ..driver import ArmState, DriverError
+from .link_process import LinkProcess
 from .ur_dashboard import Dashboard
-from .ur_link import ENDED, LinkOptions, Reading
+from .ur_link import LinkOptions, Reading
 
 RTDE_PORT = 30004
 JOINTS = ("shoulder_pan", "shoulder_lift", "elbow", "wrist_1", "wrist_2", "wrist_3")
@@ -48,13 +42,11 @@ POWER_S = 60.0
 """Powering on and releasing the brakes takes a UR5e some 20 s."""
 ANSWER_S = 0.3
 STOP_S = 1.5
-CLOSE_S = 1.0
 WATCHDOG_S = 0.2
 """Twice what a busy machine with two cores was seen to hold a process up for."""
 UNLOCK_S = 8.0
 """A protective stop can be unlocked 5 s after it came."""
 SILENCE_S = 0.5
-SLICE_S = 0.02
 
 MOST = {
     "joints": {"velocity": 3.14, "acceleration": 15.0, "jerk": 300.0},
@@ -151,7 +143,7 @@ class UR:
             payload_kg,
             payload_center_m,
         )
-        self._link: _LinkProcess | None = None
+        self._link: LinkProcess | None = None
         self._untold = ""  # why a stop has not reached the arm
         self._reference = np.asarray(tool_reference, np.float64)
 
@@ -167,7 +159,7 @@ class UR:
         self._open_link()
 
     def _open_link(self) -> None:
-        self._link = _LinkProcess(self._options)
+        self._link = LinkProcess("ur_link", self._options.to_word(), f"{self.host}:{RTDE_PORT}")
         wrong = self._link.wait_until_ready(CONNECT_S)
         if wrong:
             self._drop_link()
@@ -324,7 +316,7 @@ class UR:
             self._link = None
             link.close()
 
-    def _get_link(self) -> _LinkProcess:
+    def _get_link(self) -> LinkProcess:
         if self._link is None:
             raise DriverError(f"there is no connection to the arm at {self.host}: `connect` first")
         return self._link
@@ -337,95 +329,6 @@ class UR:
         self._link = None
         if link is not None:
             link.kill()
-
-
-class _LinkProcess:
-    """The process of `ur_link`, and the pipe to it. Any thread may ask."""
-
-    def __init__(self, options: LinkOptions) -> None:
-        self._where = f"{options.host}:{RTDE_PORT}"
-        ours, theirs = socket.socketpair()
-        words = [sys.executable, "-m", f"{__package__}.ur_link"]
-        self._process = subprocess.Popen(
-            [*words, str(theirs.fileno()), options.to_word()],
-            pass_fds=[theirs.fileno()],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for the controller, which stops the arm by itself
-        )
-        theirs.close()
-        self._pipe = Connection(ours.detach())
-        self._sending = threading.Lock()
-        self._receiving = threading.Lock()
-        self._answers: dict[int, Any] = {}
-        self._number = 0
-
-    def wait_until_ready(self, timeout_s: float) -> str:
-        """What went wrong until then, or nothing."""
-        try:
-            return self._await(0, timeout_s)
-        except DriverError as error:
-            return str(error)
-
-    def send(self, kind: str, content: Any = None) -> int:
-        """Send a message, and say its number; raises DriverError where the process has ended."""
-        with self._sending:
-            self._number += 1
-            number = self._number
-            try:
-                if not select.select([], [self._pipe], [], 0)[1]:
-                    raise self._make_error("takes no more messages")
-                self._pipe.send((number, kind, content))
-            except OSError as error:
-                raise self._make_error("has ended: the connection is lost, `recover`") from error
-        return number
-
-    def ask(self, kind: str, timeout_s: float) -> Any:
-        """Its answer; raises DriverError where none comes in time."""
-        return self._await(self.send(kind), timeout_s)
-
-    def _await(self, number: int, timeout_s: float) -> Any:
-        limit = time.monotonic() + timeout_s
-        while True:
-            with self._receiving:
-                if number in self._answers:
-                    return self._answers.pop(number)
-                left = limit - time.monotonic()
-                if left <= 0:
-                    raise self._make_error(
-                        f"has not answered for {timeout_s} s, as when the controller is silent"
-                    )
-                self._receive(min(left, SLICE_S))
-
-    def _receive(self, timeout_s: float) -> None:
-        """Put an answer that comes within this time to the others."""
-        try:
-            if self._pipe.poll(timeout_s):
-                number, content = self._pipe.recv()
-                self._answers[number] = content
-        except (EOFError, OSError) as error:
-            why = self._answers.get(ENDED, "the connection is lost")
-            raise self._make_error(f"has ended ({why}): `recover`") from error
-
-    def _make_error(self, what: str) -> DriverError:
-        return DriverError(f"the client of {self._where} {what}")
-
-    def close(self) -> None:
-        """Let it end the control program and itself."""
-        try:
-            self.send("close")
-            self._process.wait(CLOSE_S)
-        except (DriverError, subprocess.TimeoutExpired):
-            pass
-        self.kill()
-
-    def kill(self) -> None:
-        """End it, whatever it does."""
-        self._process.kill()
-        self._process.wait()
-        self._pipe.close()
 
 
 def _check(name: str, value: float, low: float, high: float) -> None:

@@ -2,25 +2,20 @@
 
 The client keeps Python's lock while it connects, and waits without a limit for a controller that
 has fallen silent. After a lost connection it aborts its process, or reconnects by itself, again and
-again, and uploads a program without a watchdog. So it lives apart: the driver asks with a time
-limit, and ends this process where it does not answer. This process ends by itself where the
-connection is lost, and stops the arm where the driver's process dies.
-
-Messages are pickled tuples over a pipe between the two processes, which are of one program.
+again, and uploads a program without a watchdog. So it lives apart, see `link_server`, and ends its
+process where the connection is lost.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-from ...system.lifelines import end_with
+from .link_server import run
 
 VARIABLES = [
     "timestamp",
@@ -49,8 +44,6 @@ START_S = 2.0
 KICKS = 4
 """Kicks per time of the watchdog while nothing is commanded."""
 MEMORY_S = 10.0
-ENDED = -1
-"""The number of the message that says why this process ends."""
 
 
 @dataclass(frozen=True)
@@ -249,68 +242,10 @@ class Link:
         self._control.stopScript()
 
 
-def serve(link: Link, pipe: Connection) -> None:
-    """Do what the driver asks until it closes or dies; raises what the client throws."""
-    answers = {"read": link.read, "stop": link.stop, "rearm": link.rearm}
-    while True:
-        link.idle()
-        if not pipe.poll(link.kick_s):
-            continue
-        try:
-            messages = take_all(pipe)
-        except (EOFError, OSError):
-            link.stop()
-            return
-        link.check()
-        for number, kind, content in drop_overtaken(messages):
-            if kind == "servo":
-                link.servo(content)
-            elif kind == "close":
-                link.end()
-                return
-            else:
-                pipe.send((number, answers[kind]()))
-
-
-def take_all(pipe: Connection) -> list[tuple[int, str, Any]]:
-    """Every message that waits."""
-    messages = [pipe.recv()]
-    while pipe.poll(0):
-        messages.append(pipe.recv())
-    return messages
-
-
-def drop_overtaken(messages: Sequence[tuple[int, str, Any]]) -> list[tuple[int, str, Any]]:
-    """Without the targets that a newer target or a stop has overtaken."""
-    kept: list[tuple[int, str, Any]] = []
-    overtaken = False
-    for message in reversed(messages):
-        if message[1] == "servo" and overtaken:
-            continue
-        overtaken = overtaken or message[1] in ("servo", "stop", "close")
-        kept.append(message)
-    return kept[::-1]
-
-
-def main(words: Sequence[str]) -> None:
-    """Connect, say how that went, and serve; ends without the client's destructors, which wait."""
-    descriptor = int(words[0])
-    pipe = Connection(descriptor)
-    end_with(descriptor)
-    options = LinkOptions(**json.loads(words[1]))
-    try:
-        link = Link(options)
-    except Exception as error:  # whatever the client throws
-        pipe.send((0, f"{type(error).__name__}: {error}"))
-        os._exit(1)
-    pipe.send((0, ""))
-    try:
-        serve(link, pipe)
-    except Exception as error:  # whatever the client throws
-        pipe.send((ENDED, f"{type(error).__name__}: {error}"))
-    finally:
-        os._exit(0)
+def connect(word: str) -> Link:
+    """The client of what the driver's word says."""
+    return Link(LinkOptions(**json.loads(word)))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run(sys.argv[1:], connect)

@@ -14,8 +14,9 @@ import pytest
 from hotstart.envs import arm
 from hotstart.real_robot.driver import DriverError
 from hotstart.real_robot.drivers import ur
+from hotstart.real_robot.drivers.link_server import drop_overtaken
 from hotstart.real_robot.drivers.ur import UR
-from hotstart.real_robot.drivers.ur_link import ClockMap, drop_overtaken
+from hotstart.real_robot.drivers.ur_link import ClockMap
 from hotstart.real_robot.sim.faults import Faults
 from hotstart.real_robot.sim.plain_body import PlainBody
 from hotstart.real_robot.sim.ur_controller import ControllerOptions, RobotMode
