@@ -16,6 +16,7 @@ from ..datasets.formats.conversion import LayoutName, convert, is_pusht
 from ..datasets.formats.replay_buffer import ReplayBuffer, read_replay_buffer
 from ..datasets.store import Store
 from ..system.interrupts import explain
+from .data_edit import merge_sources
 from .next_steps import train_on, write_command, write_path
 
 
@@ -167,4 +168,5 @@ ACTIONS: dict[str, Callable[[Any], int]] = {
     "convert": convert_buffer,
     "verify": print_findings,
     "download": fetch,
+    "merge": merge_sources,
 }

@@ -11,6 +11,7 @@ from ..policy.training.settings import TrainingSettings
 from ..spec import LONGEST_EPISODE, REQUIRED, ConfigError, Horizon, option
 from .deploy import Deploy
 from .doctor import Examine
+from .editing import Merge
 from .recording import Record, Replay
 from .robots import CalibrateArm, MeasureLatency, SimulateArm
 from .world_model import AuditWorldModel, DrawStrip, DreamDemo, LearnWorldModel, ViewWorldModel
@@ -480,8 +481,14 @@ VERBS: dict[str, Verb] = {
     ),
     "collect": Verb("collect demonstrations from a demonstrator", Collect, composed=True),
     "data": Verb(
-        "look at, convert, check and download data sets",
-        actions={"info": Info, "convert": Convert, "verify": Verify, "download": Download},
+        "look at, convert, check, edit and download data sets",
+        actions={
+            "info": Info,
+            "convert": Convert,
+            "verify": Verify,
+            "download": Download,
+            "merge": Merge,
+        },
     ),
     "train": Verb("train a policy on a data set", Train, composed=True),
     "finetune": Verb(

@@ -1,0 +1,101 @@
+"""Writes views of data sets as stores."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ..spec import DataError
+from .episodes import Dataset, count_steps, episode_slice
+from .locks import hold
+from .selection import Selection
+from .store import Store, refuse_full_disk
+
+PICTURE_SHARE = 0.1
+"""Pictures take at least so much of their bytes once they are compressed."""
+
+
+def write_view(view: Selection, target: Path) -> Store:
+    """Write a view as a new store, which appears when it is whole.
+
+    Raises DataError where something is at the target already, where the view has no episode, and
+    where the disk is too small or something cannot be read.
+    """
+    if target.exists():
+        raise DataError(f"{target} is there already: choose another target, or delete it")
+    if not len(view.episode_ends):
+        raise DataError(f"no episode is left, so {target} is not made")
+    check_room(target, sum(_count_bytes(source, steps) for source, steps in _list_sources(view)))
+    return _write_store(view, target)
+
+
+def check_room(target: Path, needed: int) -> None:
+    """Raise DataError where the disk of the target has less than `needed` bytes left."""
+    folder = target.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DataError(
+            f"{target} takes about {needed / 1e6:,.0f} MB, and the disk has {free / 1e6:,.0f} MB "
+            "left: make room, or choose another disk"
+        )
+
+
+def _list_sources(view: Selection) -> list[tuple[Dataset, int]]:
+    """The data sets that a view reads from, and how many steps of each; views among them opened."""
+    steps: dict[int, int] = {}
+    sources: dict[int, Dataset] = {}
+    for piece in view.pieces:
+        sources[id(piece.source)] = piece.source
+        steps[id(piece.source)] = steps.get(id(piece.source), 0) + len(piece)
+    found: list[tuple[Dataset, int]] = []
+    for number, source in sources.items():
+        if isinstance(source, Selection):
+            found += _list_sources(source)
+        else:
+            found.append((source, steps[number]))
+    return found
+
+
+def _count_bytes(source: Dataset, steps: int) -> int:
+    """About what so many steps of a data set take in a store, rather too little."""
+    if isinstance(source, Store):
+        size = sum(file.stat().st_size for file in source.path.rglob("*") if file.is_file())
+        return size * steps // max(count_steps(source), 1)
+    bytes_per_step = 4.0 * source.action_spec.width
+    for key in source.obs_spec.keys.values():
+        size = math.prod(key.shape) * np.dtype(key.dtype).itemsize
+        if key.kind == "image":
+            bytes_per_step += PICTURE_SHARE * size
+        else:
+            bytes_per_step += size
+    return int(bytes_per_step * steps)
+
+
+def _write_store(view: Selection, target: Path) -> Store:
+    """Write every episode into a store beside the target, which is then renamed."""
+    making = target.with_name(target.name + ".converting")
+    with hold(target):
+        shutil.rmtree(making, ignore_errors=True)
+        store = Store.create(
+            making,
+            fps=view.fps,
+            action_spec=view.action_spec,
+            obs_spec=view.obs_spec,
+            task=view.task,
+            source=view.origin.source,
+            options=view.origin.options,
+        )
+        count = len(view.episode_ends)
+        for number in tqdm(range(count), f"writing {target.name}", unit="episode", disable=None):
+            steps = episode_slice(view.episode_ends, number)
+            store.append({key: view.rows(key, steps.start, steps.stop) for key in view.keys})
+        store.release()
+        with refuse_full_disk(f"{target} cannot be made"):
+            making.rename(target)
+    return Store.open(target)

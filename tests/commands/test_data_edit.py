@@ -1,0 +1,62 @@
+"""Edits from the command line: the new store holds what was asked, sources are as before."""
+
+import numpy as np
+import pytest
+from hotstart.cli import run_verb
+from hotstart.datasets import editing
+from hotstart.datasets.store import Store
+from hotstart.spec import ActionSpec, ConfigError, DataError, ObsKey, ObsSpec
+
+SPECS = {
+    "action_spec": ActionSpec.plain(2),
+    "obs_spec": ObsSpec({"state": ObsKey((3,)), "top": ObsKey((4, 4, 3), "uint8", "image")}),
+}
+
+
+@pytest.fixture
+def make_store(tmp_path):
+    def make(name, steps=(3, 5), seed=0, task="lift"):
+        store = Store.create(tmp_path / name, fps=10, task=task, source=name, **SPECS)
+        rng = np.random.default_rng(seed)
+        for number, count in enumerate(steps):
+            store.append(
+                {
+                    "state": rng.normal(size=(count, 3)).astype(np.float32),
+                    "top": rng.integers(0, 256, (count, 4, 4, 3), dtype=np.uint8),
+                    "action": rng.normal(size=(count, 2)).astype(np.float32),
+                    "success": np.arange(count) == count - 1 + number % 2,
+                }
+            )
+        store.release()
+        return store
+
+    return make
+
+
+def test_merge_writes_a_store_and_leaves_the_sources(make_store, tmp_path, capsys):
+    one, two = make_store("a"), make_store("b", (4,), seed=1)
+    before = [one.content_hash(), two.content_hash()]
+    target = tmp_path / "out"
+    assert run_verb("data", ["merge", str(one.path), str(two.path), str(target)]) == 0
+    merged = Store.open(target)
+    assert merged.lengths.tolist() == [3, 5, 4]
+    assert merged.task == "lift" and merged.attrs["source"] == "a, b"
+    np.testing.assert_array_equal(merged.episode(2)["top"], two.episode(0)["top"])
+    assert [Store.open(tmp_path / name).content_hash() for name in "ab"] == before
+    assert "3 episodes, 12 steps" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "out"]
+    with pytest.raises(DataError, match="is there already"):
+        run_verb("data", ["merge", str(one.path), str(two.path), str(target)])
+    with pytest.raises(ConfigError, match="two or more"):
+        run_verb("data", ["merge", str(one.path), str(target)])
+
+
+def test_a_disk_without_room_is_refused_before_anything_is_written(
+    make_store, tmp_path, monkeypatch
+):
+    one, two = make_store("a"), make_store("b", (4,))
+    full = editing.shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(editing.shutil, "disk_usage", lambda _: full)
+    with pytest.raises(DataError, match="the disk has 0 MB left"):
+        run_verb("data", ["merge", str(one.path), str(two.path), str(tmp_path / "out")])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
