@@ -11,6 +11,7 @@ REGISTRY = Registry(
     "hotstart.drivers",
     {
         "ur5e": Entry(f"{HERE}.ur:UR", 'pip install "hotstart[ur]"'),
+        "franka": Entry(f"{HERE}.franka:Franka", 'pip install "hotstart[franka]"'),
         "so101": Entry(f"{HERE}.feetech:SO101Arm", 'pip install "hotstart[so101]"'),
         "koch": Entry(f"{HERE}.dynamixel:KochArm", 'pip install "hotstart[dynamixel]"'),
         "feetech": Entry(f"{HERE}.feetech:FeetechArm", 'pip install "hotstart[so101]"'),
