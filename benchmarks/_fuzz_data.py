@@ -19,6 +19,7 @@ from ..commands import data
 from ..configs.schema import Info
 from ..datasets.check import verify
 from ..datasets.formats.conversion import convert
+from ..datasets.formats.foreign_data import ReadOptions
 from ..datasets.store import Store
 from ..spec import ActionSpec, ObsKey, ObsSpec
 
@@ -116,7 +117,9 @@ VALID: dict[str, tuple[str, Callable[[Path], None]]] = {
 def read_foreign(path: Path) -> None:
     """Convert, as `hotstart data convert` does."""
     with tempfile.TemporaryDirectory() as folder:
-        convert(path, Path(folder) / "made", fps=10, images=True, say=lambda note: None)
+        convert(
+            path, Path(folder) / "made", ReadOptions(fps=10, images=True), say=lambda note: None
+        )
 
 
 def read_store(path: Path) -> None:

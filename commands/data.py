@@ -12,8 +12,9 @@ import numpy as np
 from ..configs.schema import Convert, Download, Info, Verify
 from ..datasets.check import is_error, verify
 from ..datasets.download import SOURCES, download
-from ..datasets.formats.conversion import LayoutName, convert, is_pusht
-from ..datasets.formats.replay_buffer import ReplayBuffer, read_replay_buffer
+from ..datasets.formats.conversion import convert, export
+from ..datasets.formats.foreign_data import ReadOptions
+from ..datasets.opening import open_dataset
 from ..datasets.store import Store
 from ..system.interrupts import explain
 from .data_edit import merge_sources
@@ -40,14 +41,32 @@ def print_info(options: Info) -> int:
     return 0
 
 
-def convert_buffer(options: Convert) -> int:
-    """Convert a replay buffer and say what came of it."""
-    with _whole_or_nothing(options.target):
-        buffer = read_replay_buffer(options.source)
-        store = _convert(buffer, options)
-    print(f"{options.target}: {_count(store)}")
+def convert_data(options: Convert) -> int:
+    """Convert and say what came of it."""
+    with _keep_finished(options.target):
+        if options.to == "hotstart":
+            store = convert(
+                options.source,
+                options.target,
+                _choose(options),
+                format=options.format or "",
+                say=print,
+            )
+            print(f"{options.target}: {_count(store)}")
+        else:
+            _export(options)
     print(f"next: {write_command('data verify', write_path(options.target))}")
     return 0
+
+
+def _export(options: Convert) -> None:
+    """Write the source in another format than ours."""
+    data = open_dataset(options.source, _choose(options), options.format or "")
+    if not isinstance(data, Store):
+        for note in data.notes:
+            print(note)
+    export(data, options.target, options.to, options.task or data.task)
+    print(f"{options.target}: {len(data.episode_ends)} episodes in the format {options.to}")
 
 
 def print_findings(options: Verify) -> int:
@@ -67,22 +86,21 @@ def print_findings(options: Verify) -> int:
 def fetch(options: Download) -> int:
     """Fetch, check and convert; what is there already is not done again."""
     target = options.folder / f"{options.name}.zarr"
-    with _whole_or_nothing(target):
+    with _keep_finished(target):
         found = download(options.name, options.folder, address=options.address)
         if target.exists():
             store = Store.open(target)
         else:
             layout = SOURCES[options.name].layout
-            store = convert(
-                found, target, layout=layout, task=options.name, images=options.images, say=print
-            )
+            choices = ReadOptions(task=options.name, images=options.images, layout=layout)
+            store = convert(found, target, choices, say=print)
     print(f"{target}: {_count(store)}")
     print(f"next: {train_on(store)}")
     return 0
 
 
 @contextmanager
-def _whole_or_nothing(target: Path) -> Iterator[None]:
+def _keep_finished(target: Path) -> Iterator[None]:
     """An interruption within says what became of `target`."""
     try:
         yield
@@ -90,29 +108,22 @@ def _whole_or_nothing(target: Path) -> Iterator[None]:
         if target.exists():
             raise
         message = (
-            f"stopped; {target} was not made, a data set is kept when it is whole; "
-            "the same command begins it anew"
+            f"stopped; {target} appears when it is whole; "
+            "the same command goes on behind the last finished episode"
         )
         raise explain(interrupt, message) from None
 
 
-def _convert(buffer: ReplayBuffer, options: Convert) -> Store:
-    """The store that the options ask for."""
-    layout: LayoutName = "plain"
-    if options.layout != "auto":
-        layout = options.layout
-    elif options.keys is None and is_pusht(buffer):
-        layout = "pusht"
-    return convert(
-        buffer,
-        options.target,
+def _choose(options: Convert) -> ReadOptions:
+    """What is taken of the source."""
+    return ReadOptions(
         keys=options.keys,
-        layout=layout,
         fps=options.fps,
         task=options.task,
         images=options.images,
-        kinds=options.kinds,
-        say=print,
+        kinds=options.kinds or {},
+        layout=options.layout,
+        mapping=options.mapping,
     )
 
 
@@ -165,7 +176,7 @@ def _find_range(store: Store, key: str, block: int = 1024) -> tuple[str, str]:
 
 ACTIONS: dict[str, Callable[[Any], int]] = {
     "info": print_info,
-    "convert": convert_buffer,
+    "convert": convert_data,
     "verify": print_findings,
     "download": fetch,
     "merge": merge_sources,

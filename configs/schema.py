@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ..datasets.formats.registry import FORMATS, list_written
 from ..policy.training.settings import TrainingSettings
 from ..spec import LONGEST_EPISODE, REQUIRED, ConfigError, Horizon, option
 from .deploy import Deploy
@@ -333,26 +334,33 @@ class Info:
 
 @dataclass
 class Convert:
-    """Make a data set of a Diffusion Policy replay buffer (.zarr folder, .zarr.zip or .npz).
+    """Make a data set of one in another format, or write one in another format.
 
-    HDF5 (robomimic, ACT) and LeRobot's data sets cannot be converted yet: give their arrays to
-    hotstart.Arrays.
+    The source is recognised by what it holds. A conversion that was stopped goes on where it was:
+    give the same command again.
     """
 
     source: Path = option(REQUIRED, "what to convert", positional=True)
-    target: Path = option(REQUIRED, "the new data set's folder", positional=True)
-    layout: Literal["auto", "plain", "pusht"] = option(
-        "auto", "what the arrays mean; auto knows Push-T's by its shapes"
+    target: Path = option(REQUIRED, "the new data set's folder or file", positional=True)
+    to: str = option(
+        "hotstart", f"format of the target: {', '.join(['hotstart', *list_written()])}"
+    )
+    format: str | None = option(
+        None, f"format of the source; none finds it out: {', '.join(FORMATS)}"
+    )
+    layout: str = option(
+        "auto", "what the arrays mean, where a format has several; auto finds out: plain, pusht"
     )
     keys: dict[str, str] | None = option(
         None, "arrays to take, ours:theirs, as in action:actions,state:obs; none: all"
     )
-    fps: float | None = option(None, "rate of the steps; needed unless the layout fixes it", "Hz")
-    task: str = option("", "what is demonstrated, as a sentence")
-    images: bool = option(False, "whether to take the images too")
+    fps: float | None = option(None, "rate of the steps; needed where the format has none", "Hz")
+    task: str = option("", "what is demonstrated, as a sentence; empty: as the format says")
+    images: bool = option(True, "whether to take the images too")
     kinds: dict[str, str] | None = option(
         None, "state or image for a key whose shape leaves it open, as in depth:state"
     )
+    mapping: Path | None = option(None, "a file that says which topics become which keys (YAML)")
 
 
 @dataclass

@@ -21,7 +21,6 @@ import numpy as np
 from tqdm import tqdm
 
 from ..spec import ConfigError, DataError, cut
-from .formats.conversion import LayoutName
 from .formats.files import DAMAGE, check_inflation
 from .formats.replay_buffer import ReplayBuffer, find_prefix, read_replay_buffer
 from .store import refuse_full_disk
@@ -39,7 +38,7 @@ class Source:
     folder: str  # name of the Zarr folder in the zip
     episodes: int
     steps: int
-    layout: LayoutName = "plain"
+    layout: str = "plain"
     sha256: Mapping[str, str] = field(default_factory=dict)
     """Digests of the decoded arrays' bytes, so that packing does not matter."""
 

@@ -65,6 +65,7 @@ ONLY = {
         "policy",
         "finetuning",
         "real_robot",
+        "datasets",
         "configs",
         "hydra",
         "omegaconf",

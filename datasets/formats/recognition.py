@@ -8,16 +8,18 @@ from pathlib import Path
 from .files import DAMAGE
 
 ENDS = "meta/episode_ends"
+HEAD_BYTES = 1 << 20
 
 
 def holds_replay_buffer(path: Path) -> bool:
-    """A folder or zip with `meta/episode_ends` in Zarr's second version, or an npz."""
+    """A folder or zip with `meta/episode_ends` that is no store of ours, or an npz."""
     if path.suffix == ".npz":
         return True
     if path.is_dir():
         for pattern in (ENDS, f"*/{ENDS}", f"*/*/{ENDS}"):
-            if any((found / ".zarray").is_file() for found in path.glob(pattern)):
-                return True
+            for found in path.glob(pattern):
+                if (found / ".zarray").is_file() or not _is_store(found.parent.parent):
+                    return True
         return False
     if path.suffix != ".zip":
         return False
@@ -25,4 +27,13 @@ def holds_replay_buffer(path: Path) -> bool:
         with zipfile.ZipFile(path) as packed:
             return any(f"{ENDS}/" in name for name in packed.namelist())
     except DAMAGE:
+        return False
+
+
+def _is_store(folder: Path) -> bool:
+    """Whether the attributes of a Zarr group are those of a store of ours."""
+    try:
+        with (folder / "zarr.json").open("rb") as file:
+            return b'"action_spec"' in file.read(HEAD_BYTES)
+    except OSError:
         return False

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from ...spec import ConfigError, DataError, unknown
+from ..foreign import refuse_foreign
 from .foreign_data import ForeignData, ReadOptions, Writer
 from .recognition import holds_replay_buffer
 
@@ -55,9 +56,10 @@ def open_foreign(path: Path, options: ReadOptions | None = None, format: str = "
     ConfigError where an option is missing or there is no such format.
     """
     if not path.exists():
-        raise DataError(f"{path} does not exist")
+        raise DataError(f"{path} does not exist; `hotstart data download pusht` fetches Push-T's")
     name = format or recognise(path)
     if name is None:
+        refuse_foreign(path)
         titles = "; ".join(f"{name}: {found.title}" for name, found in FORMATS.items())
         raise DataError(f"{path} is in no format that hotstart reads ({titles})")
     return _load(_find(name).open)(path, options or ReadOptions())
@@ -67,9 +69,13 @@ def find_writer(name: str) -> Writer:
     """The function that writes a format; ConfigError where it is unknown or only read."""
     found = _find(name)
     if not found.write:
-        written = [name for name, other in FORMATS.items() if other.write]
-        raise ConfigError(f"{name} is only read; written are {', '.join(written)}")
+        raise ConfigError(f"{name} is only read; written are {', '.join(list_written())}")
     return _load(found.write)
+
+
+def list_written() -> list[str]:
+    """The names of the formats that can be written."""
+    return [name for name, found in FORMATS.items() if found.write]
 
 
 def _find(name: str) -> Format:

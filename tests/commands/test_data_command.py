@@ -51,7 +51,7 @@ def test_convert_then_info_then_verify(npz, tmp_path, capsys):
     assert "0 errors, 0 warnings" in capsys.readouterr().out
 
 
-def test_a_stopped_conversion_says_that_it_begins_anew(npz, tmp_path, capsys, monkeypatch):
+def test_a_stopped_conversion_says_that_it_goes_on(npz, tmp_path, capsys, monkeypatch):
     words = ["data", "convert", str(npz), str(tmp_path / "data"), "fps=20"]
     whole = Store.create
     monkeypatch.setattr(
@@ -59,8 +59,8 @@ def test_a_stopped_conversion_says_that_it_begins_anew(npz, tmp_path, capsys, mo
     )
     assert main(words) == 143
     said = (
-        f"hotstart data: stopped; {tmp_path / 'data'} was not made, "
-        "a data set is kept when it is whole"
+        f"hotstart data: stopped; {tmp_path / 'data'} appears when it is whole; "
+        "the same command goes on behind the last finished episode"
     )
     assert said in capsys.readouterr().err
     monkeypatch.setattr(Store, "create", whole)
@@ -94,10 +94,12 @@ def test_info_of_an_empty_store(tmp_path, capsys):
 def test_wrong_arguments_are_refused_with_the_valid_ones():
     with pytest.raises(ConfigError, match=r"no action .inform..*info, convert, verify, download"):
         run_verb("data", ["inform"])
-    with pytest.raises(ConfigError, match=r"did you mean 'layout'\?.*source, target, layout"):
+    with pytest.raises(
+        ConfigError, match=r"did you mean 'layout'\?.*source, target, to, format, layout"
+    ):
         run_verb("data", ["convert", "a", "b", "layuot=pusht"])
-    with pytest.raises(ConfigError, match="valid are auto, plain, pusht"):
-        run_verb("data", ["convert", "a", "b", "layout=push"])
+    with pytest.raises(ConfigError, match=r"unknown format 'lerobot'.*valid: .*dp-zarr"):
+        run_verb("data", ["convert", ".", "b", "format=lerobot"])
     with pytest.raises(DataError, match="does not exist"):
         run_verb("data", ["info", "nowhere"])
 
@@ -113,7 +115,7 @@ def test_help_names_every_action(arguments, status, capsys):
 
 def test_help_of_one_action(capsys):
     assert run_verb("data", ["convert", "--help"]) == 0
-    assert "auto | plain | pusht; default auto" in capsys.readouterr().out
+    assert "none finds it out: dp-zarr" in capsys.readouterr().out
 
 
 def test_a_pusht_zip_fetched_by_hand_becomes_a_data_set(pusht, tmp_path, capsys):

@@ -18,6 +18,7 @@ START = """
     sys.path.insert(0, sys.argv[2])
     from conftest import make_episode
     from hotstart.datasets.formats.conversion import convert
+    from hotstart.datasets.formats.foreign_data import ReadOptions
     from hotstart.datasets.frames import open_frames
     from hotstart.datasets.store import Store
     from hotstart.spec import DataError
@@ -77,9 +78,9 @@ def test_a_store_and_a_conversion_that_cannot_be_made_leave_nothing_in_the_targe
     said = run(
         """
         target = path / "data"
-        print(limited(10, lambda: convert(path / "a.npz", target, fps=10)))
+        print(limited(10, lambda: convert(path / "a.npz", target, ReadOptions(fps=10))))
         assert not target.exists()
-        assert len(convert(path / "a.npz", target, fps=10)) == 3
+        assert len(convert(path / "a.npz", target, ReadOptions(fps=10))) == 3
         """,
         tmp_path,
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hotstart.datasets.formats.conversion import convert
+from hotstart.datasets.formats.foreign_data import ReadOptions
 from hotstart.datasets.locks import hold
 from hotstart.datasets.store import Store
 from hotstart.spec import CheckpointError, DataError
@@ -124,7 +125,7 @@ def test_two_processes_cannot_convert_to_one_target(tmp_path, hold_elsewhere):
     hold_elsewhere(tmp_path / "data")
     (tmp_path / "data.converting").mkdir()  # the other one is at work there
     with pytest.raises(DataError, match="data is being written by another process"):
-        convert(tmp_path / "a.npz", tmp_path / "data", fps=10)
+        convert(tmp_path / "a.npz", tmp_path / "data", ReadOptions(fps=10))
     assert (tmp_path / "data.converting").exists()
 
 

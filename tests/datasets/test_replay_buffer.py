@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import zarr
 from hotstart.datasets.formats.conversion import convert
+from hotstart.datasets.formats.foreign_data import ReadOptions
 from hotstart.datasets.formats.replay_buffer import ReplayBuffer, read_replay_buffer
 from hotstart.spec import ConfigError, DataError
 from numcodecs import Blosc
@@ -79,7 +80,7 @@ def test_every_form_reads_the_same(source):
 
 
 def test_plain_conversion_keeps_the_numbers(source, tmp_path):
-    store = convert(source, tmp_path / "data", fps=20, images=True, task="lift")
+    store = convert(source, tmp_path / "data", ReadOptions(fps=20, images=True, task="lift"))
     assert store.lengths.tolist() == [7, 12, 11] and store.fps == 20 and store.task == "lift"
     np.testing.assert_array_equal(store.array("action"), arrays()["action"])
     np.testing.assert_array_equal(store.array("obs"), arrays()["obs"].astype(np.float32))
@@ -89,9 +90,11 @@ def test_plain_conversion_keeps_the_numbers(source, tmp_path):
 
 
 def test_keys_can_be_chosen_and_renamed_and_images_are_optional(folder, tmp_path):
-    assert "camera" not in convert(folder, tmp_path / "a", fps=10).keys
+    assert "camera" not in convert(folder, tmp_path / "a", ReadOptions(fps=10, images=False)).keys
     store = convert(
-        folder, tmp_path / "b", fps=10, keys={"action": "action", "state": "obs", "front": "camera"}
+        folder,
+        tmp_path / "b",
+        ReadOptions(fps=10, keys={"action": "action", "state": "obs", "front": "camera"}),
     )
     assert list(store.obs_spec.keys) == ["state", "front"]
 
@@ -100,25 +103,34 @@ def test_conversion_refuses_what_it_cannot_know(folder, tmp_path):
     with pytest.raises(ConfigError, match="fps=10"):
         convert(folder, tmp_path / "data")
     with pytest.raises(DataError, match="is not Push-T's data"):
-        convert(folder, tmp_path / "data", layout="pusht")
+        convert(folder, tmp_path / "data", ReadOptions(layout="pusht"))
     with pytest.raises(ConfigError, match="give keys=action:NAME"):
-        convert(folder, tmp_path / "data", fps=10, keys={"state": "obs"})
+        convert(folder, tmp_path / "data", ReadOptions(fps=10, keys={"state": "obs"}))
     with pytest.raises(DataError, match="no key 'actions'"):
-        convert(folder, tmp_path / "data", fps=10, keys={"action": "actions", "state": "obs"})
+        convert(
+            folder,
+            tmp_path / "data",
+            ReadOptions(fps=10, keys={"action": "actions", "state": "obs"}),
+        )
     assert not (tmp_path / "data").exists()
-    convert(folder, tmp_path / "data", fps=10)
+    convert(folder, tmp_path / "data", ReadOptions(fps=10))
     with pytest.raises(DataError, match="is there already"):
-        convert(folder, tmp_path / "data", fps=10)
+        convert(folder, tmp_path / "data", ReadOptions(fps=10))
 
 
 def test_a_conversion_that_fails_leaves_no_data_set_and_can_be_repeated(tmp_path):
     data = arrays()
     data["obs"][25, 2] = np.nan
     with pytest.raises(DataError, match=r"obs\[6, 2\] is NaN in episode 2"):
-        convert(write_zarr(tmp_path / "bad.zarr", data), tmp_path / "data", fps=10)
+        convert(write_zarr(tmp_path / "bad.zarr", data), tmp_path / "data", ReadOptions(fps=10))
     assert not (tmp_path / "data").exists()
     assert (
-        len(convert(write_zarr(tmp_path / "good.zarr", arrays()), tmp_path / "data", fps=10)) == 30
+        len(
+            convert(
+                write_zarr(tmp_path / "good.zarr", arrays()), tmp_path / "data", ReadOptions(fps=10)
+            )
+        )
+        == 30
     )
 
 
@@ -128,7 +140,11 @@ def test_images_that_are_not_bytes_are_refused(tmp_path):
     with pytest.raises(
         DataError, match=r"'camera' holds numbers from 0\.0 to 127\.5 in float32; images are whole"
     ):
-        convert(write_zarr(tmp_path / "bad.zarr", data), tmp_path / "data", fps=10, images=True)
+        convert(
+            write_zarr(tmp_path / "bad.zarr", data),
+            tmp_path / "data",
+            ReadOptions(fps=10, images=True),
+        )
 
 
 FORMS = {
@@ -146,8 +162,7 @@ def test_pictures_in_other_axes_and_numbers_are_the_same_data_set(tmp_path, form
     store = convert(
         write_zarr(tmp_path / "a.zarr", data),
         tmp_path / "data",
-        fps=10,
-        images=True,
+        ReadOptions(fps=10, images=True),
         say=said.append,
     )
     assert store.obs_spec.keys["camera"].shape == (8, 9, 3)
@@ -163,15 +178,27 @@ def test_what_a_shape_leaves_open_is_settled_by_kinds(tmp_path):
         DataError,
         match=r"'depth'.*a gray picture or a state.*kinds=depth:state or kinds=depth:image",
     ):
-        convert(source, tmp_path / "data", fps=10, say=said.append)
-    kept = convert(source, tmp_path / "a", fps=10, kinds={"depth": "state"}, say=said.append)
+        convert(source, tmp_path / "data", ReadOptions(fps=10), say=said.append)
+    kept = convert(
+        source,
+        tmp_path / "a",
+        ReadOptions(fps=10, images=False, kinds={"depth": "state"}),
+        say=said.append,
+    )
     assert kept.obs_spec.keys["depth"].shape == (20, 20)
-    gray = convert(source, tmp_path / "b", fps=10, kinds={"depth": "image"}, say=said.append)
+    gray = convert(
+        source,
+        tmp_path / "b",
+        ReadOptions(fps=10, images=False, kinds={"depth": "image"}),
+        say=said.append,
+    )
     assert gray.obs_spec.keys["depth"].shape == (20, 20, 1)
     np.testing.assert_array_equal(gray.array("depth")[..., 0], np.rint(depth * 255))
     assert "left out the pictures camera: images=true takes them" in said
     with pytest.raises(ConfigError, match="kinds names 'deepth'"):
-        convert(source, tmp_path / "c", fps=10, kinds={"deepth": "state"}, say=said.append)
+        convert(
+            source, tmp_path / "c", ReadOptions(fps=10, kinds={"deepth": "state"}), say=said.append
+        )
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "datetime64[s]"])
@@ -185,9 +212,12 @@ def test_keys_that_hold_no_real_numbers_are_refused_by_name(tmp_path, dtype):
         DataError,
         match=rf"'stamp' is {dtype.replace('[', '.').replace(']', '.')}; real numbers are stored",
     ):
-        convert(tmp_path / "a.npz", tmp_path / "data", fps=10)
+        convert(tmp_path / "a.npz", tmp_path / "data", ReadOptions(fps=10))
     chosen = {"action": "action", "state": "obs"}
-    assert convert(tmp_path / "a.npz", tmp_path / "data", fps=10, keys=chosen).keys[0] == "state"
+    assert (
+        convert(tmp_path / "a.npz", tmp_path / "data", ReadOptions(fps=10, keys=chosen)).keys[0]
+        == "state"
+    )
 
 
 @pytest.mark.parametrize(
@@ -265,11 +295,11 @@ def test_a_key_that_is_not_wanted_needs_no_codec(folder, tmp_path):
         '{"zarr_format": 2, "dtype": "|O", "shape": [30], "chunks": [30]}'
     )
     with pytest.raises(DataError, match=r"data/words/.zarray: 'words' is object.*keys=action:NAME"):
-        convert(folder, tmp_path / "a", fps=10)
+        convert(folder, tmp_path / "a", ReadOptions(fps=10))
     chosen = {"action": "action", "state": "obs"}
-    assert len(convert(folder, tmp_path / "b", fps=10, keys=chosen)) == 30
+    assert len(convert(folder, tmp_path / "b", ReadOptions(fps=10, keys=chosen))) == 30
     with pytest.raises(DataError, match="data/camera is packed by codec 'nobody_has_it'"):
-        convert(folder, tmp_path / "c", fps=10, keys={**chosen, "image": "camera"})
+        convert(folder, tmp_path / "c", ReadOptions(fps=10, keys={**chosen, "image": "camera"}))
     assert not (tmp_path / "c").exists()
 
 
@@ -317,7 +347,7 @@ def test_pusht_layout_turns_the_angle_into_sine_and_cosine(tmp_path):
         keypoint=keypoint,
         episode_ends=np.array([2]),
     )
-    store = convert(tmp_path / "a.npz", tmp_path / "data", layout="pusht")
+    store = convert(tmp_path / "a.npz", tmp_path / "data", ReadOptions(layout="pusht"))
     np.testing.assert_allclose(
         store.array("state"), [[10, 20, 30, 40, 1, 0], [11, 21, 31, 41, 0, 1]], atol=1e-6
     )
@@ -329,8 +359,12 @@ def test_pusht_layout_turns_the_angle_into_sine_and_cosine(tmp_path):
 
 
 def test_pusht_zip_and_npz_give_the_same_data_set(pusht_data, tmp_path):
-    zipped = convert(pusht_data / "pusht_cchi_v7_replay.zarr.zip", tmp_path / "a", layout="pusht")
-    plain = convert(pusht_data / "pusht_cchi_v7_replay_lowdim.npz", tmp_path / "b", layout="pusht")
+    zipped = convert(
+        pusht_data / "pusht_cchi_v7_replay.zarr.zip", tmp_path / "a", ReadOptions(images=False)
+    )
+    plain = convert(
+        pusht_data / "pusht_cchi_v7_replay_lowdim.npz", tmp_path / "b", ReadOptions(layout="pusht")
+    )
     assert zipped.content_hash() == plain.content_hash()
     assert (len(zipped.lengths), len(zipped), zipped.lengths.min(), zipped.lengths.max()) == (
         206,
@@ -359,8 +393,7 @@ def test_pusht_images_are_kept_whole(pusht_data, tmp_path):
     store = convert(
         ReplayBuffer(whole.path, first, whole.episode_ends[:1]),
         tmp_path / "data",
-        layout="pusht",
-        images=True,
+        ReadOptions(layout="pusht", images=True),
     )
     assert store.obs_spec.keys["image"].kind == "image" and store.array("image").dtype == np.uint8
     np.testing.assert_array_equal(store.array("image"), first["img"])
