@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # the same names as in _PUBLIC, for type checkers and editors
     from .control import VirtualClock as VirtualClock
     from .control import run as run
     from .datasets.arrays import Arrays as Arrays
-    from .datasets.check import verify as verify
+    from .datasets.checks.verify import verify as verify
     from .datasets.episodes import Dataset as Dataset
     from .datasets.store import Store as Store
     from .envs import make_env as make_env
@@ -131,7 +131,7 @@ _PUBLIC = {
     "VirtualClock": "control",
     "run": "control",
     "Arrays": "datasets.arrays",
-    "verify": "datasets.check",
+    "verify": "datasets.checks.verify",
     "Dataset": "datasets.episodes",
     "Store": "datasets.store",
     "make_env": "envs",

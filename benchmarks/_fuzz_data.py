@@ -17,7 +17,7 @@ from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 from ..commands import data
 from ..configs.schema import Info
-from ..datasets.check import verify
+from ..datasets.checks.verify import verify
 from ..datasets.formats.conversion import convert
 from ..datasets.formats.foreign_data import ReadOptions
 from ..datasets.store import Store

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..configs.schema import Convert, Download, Info, Verify
-from ..datasets.check import is_error, verify
+from ..datasets.checks.verify import verify
 from ..datasets.download import SOURCES, download
 from ..datasets.formats.conversion import convert, export
 from ..datasets.formats.foreign_data import ReadOptions
@@ -75,7 +75,7 @@ def print_findings(options: Verify) -> int:
     findings = verify(store)
     for finding in findings:
         print(finding)
-    errors = sum(map(is_error, findings))
+    errors = sum(finding.severity == "error" for finding in findings)
     print(f"{options.path}: {errors} errors, {len(findings) - errors} warnings")
     if errors:
         return 1

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from ..checks import rates_differ
 from ..configs.compose import fill
-from ..datasets.check import find_faults
+from ..datasets.checks.verify import find_faults, shorten_findings
 from ..datasets.locks import hold
 from ..datasets.store import Store
 from ..policy.denoisers.base import Network
@@ -48,8 +48,11 @@ def run(config: Mapping[str, Any]) -> int:
         print_next(folder, settings.choose_device(), rate_warning(config["task"], store.fps))
         return 0
     if find_last(folder) is None:  # a run that goes on was looked through when it began
-        for fault in find_faults(store):
+        report = find_faults(store)
+        for fault in shorten_findings(report.warnings):
             print(f"Warning: {fault}")
+        if report.sampled:
+            print(f"looked for faults in {report.sampled}; `hotstart data verify` looks at all")
     with hold(folder, CheckpointError, shared=True):
         trainer = build(config, store, folder, latent)
         print(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from ...datasets.check import find_faults
+from ...datasets.checks.verify import find_faults, shorten_findings
 from ...datasets.episodes import Dataset
 from ...datasets.store import Store
 from ...spec import Horizon
@@ -65,9 +65,9 @@ def train(
 ) -> PolicyModel:
     """Train a policy and return the EMA model; `hotstart evaluate FOLDER task=...` takes the run.
 
-    The data set is looked through first, as `hotstart data verify` does: what deserves a look is a
-    warning. The same call goes on with a run that was stopped, or loads one that is finished; more
-    `steps` go on with that.
+    The data set is looked through first, as `hotstart data verify quick=true` does: what deserves
+    a look is a warning. The same call goes on with a run that was stopped, or loads one that is
+    finished; more `steps` go on with that.
 
     A part is given as its class, or with options as `functools.partial(Class, option=value)`, which
     a type checker looks through. Classes of one's own must be registered, see `hotstart.register`.
@@ -111,6 +111,6 @@ def train(
     if finished is not None:
         return finished[0]
     if find_last(folder) is None:  # a run that goes on was looked through when it began
-        for fault in find_faults(dataset):
+        for fault in shorten_findings(find_faults(dataset).warnings):
             warnings.warn(fault, stacklevel=2)
     return Trainer(dataset, config, settings, folder).run(progress=progress)

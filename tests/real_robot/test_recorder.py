@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hotstart.control import VirtualClock
-from hotstart.datasets.check import verify
+from hotstart.datasets.checks.verify import verify
 from hotstart.datasets.store import Store
 from hotstart.real_robot.recorder import Recorder, RecordError
 from hotstart.real_robot.recording import EpisodeWriter, Job
@@ -81,7 +81,7 @@ def test_episodes_are_appended_dropped_and_taken_back(tmp_path, arm):
         assert store.episode(number)["front"][:, 0, 0, 0].tolist() == grays
     assert (store.array("actor") == Actor.POLICY).all()
     assert not store.episode(1)["success"].any()
-    assert [text for text in verify(store) if text.startswith("error")] == []
+    assert [found for found in verify(store) if found.severity == "error"] == []
     with Recorder(tmp_path / "a.zarr", arm) as recorder:
         for _ in range(3):
             recorder.drop_last()  # one more than there are
@@ -200,7 +200,7 @@ def test_kills_at_random_moments_lose_no_finished_episode(tmp_path, victims):
 def check_whole(store, least):
     """Every finished episode is there with all of its pictures."""
     assert len(store.lengths) >= least > 0
-    assert [text for text in verify(store) if text.startswith("error")] == []
+    assert [found for found in verify(store) if found.severity == "error"] == []
     grays = store.array("front")[:, 0, 0, 0].astype(int)
     for number in range(len(store.lengths)):
         end = store.episode_ends[number]

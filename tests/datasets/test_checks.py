@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from hotstart.datasets.arrays import Arrays
-from hotstart.datasets.check import is_error, verify
+from hotstart.datasets.checks.verify import verify
 from hotstart.datasets.store import Store
 from hotstart.spec import TEXT_KEY, ActionSpec, ObsKey, ObsSpec, text_to_bytes
 
@@ -31,7 +31,7 @@ def test_sound_data_has_no_findings():
 
 def expect(found, *parts):
     assert len(found) == 1, found
-    assert all(part in found[0] for part in parts), found
+    assert all(part in str(found[0]) for part in parts), found
 
 
 def test_episodes_that_are_short_still_or_double():
@@ -54,7 +54,11 @@ def test_dimensions_and_outliers():
     )
     far = walk(0)
     far["state"][17, 0] = 1e6
-    expect(findings(far, walk(1)), "warning: state[:, 0] is 1e+06 at step 17 and 0 more outliers")
+    expect(
+        findings(far, walk(1)),
+        "warning: state[:, 0] is 1e+06 at step 17",
+        "far outside in episodes 0",
+    )
 
 
 def test_what_the_normaliser_takes_for_constant_is_said():
@@ -100,10 +104,12 @@ def test_timestamps():
 def test_cameras():
     still = walk(1)
     still["image"][5:20] = still["image"][5]
-    expect(findings(walk(0), still), "warning: image repeats its frames", "of episodes 1")
+    expect(findings(walk(0), still), "warning: image repeats its frames", "in episodes 1; ")
     black = walk(0)
     black["image"][3] = 0
-    expect(findings(black, walk(1)), "warning: image holds frames of one colour only in episodes 0")
+    expect(
+        findings(black, walk(1)), "warning: image holds frames of one colour only, in episodes 0"
+    )
     dark = [changed(seed, image=walk(seed)["image"] // 128) for seed in (0, 1)]
     expect(findings(*dark), "warning: image holds only 0 and 1")
 
@@ -128,8 +134,8 @@ def test_damaged_images_are_errors_and_come_first(store):
     chunk = store.path / "data/image/c/3/0/0/0"
     chunk.write_bytes(chunk.read_bytes()[:-9])
     found = verify(Store.open(store.path))
-    assert [is_error(text) for text in found] == [True, False]
-    assert "data/image is damaged" in found[0]
+    assert [finding.severity for finding in found] == ["error", "warning"]
+    assert "data/image is damaged" in found[0].message
 
 
 def test_an_empty_data_set_is_an_error(tmp_path):
