@@ -17,7 +17,7 @@ from ..datasets.formats.foreign_data import ReadOptions
 from ..datasets.opening import open_dataset
 from ..datasets.store import Store
 from ..system.interrupts import explain
-from .data_edit import merge_sources
+from . import data_edit
 from .next_steps import train_on, write_command, write_path
 
 
@@ -179,5 +179,5 @@ ACTIONS: dict[str, Callable[[Any], int]] = {
     "convert": convert_data,
     "verify": print_findings,
     "download": fetch,
-    "merge": merge_sources,
+    **data_edit.ACTIONS,
 }

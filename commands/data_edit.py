@@ -1,17 +1,28 @@
-"""`hotstart data merge` and the other edits: each makes a view and writes it as a new store."""
+"""`hotstart data split`, `merge` and the other edits: each makes a view and writes a new store."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
+from typing import Any, TypeVar
 
-from ..configs.editing import Merge
-from ..datasets.editing import write_view
-from ..datasets.episodes import Dataset, count_steps
+import numpy as np
+
+from ..configs.editing import Drop, Filter, Merge, Relabel, Split, Trim
+from ..datasets.choosing import Wish, choose, find_successes, read_numbers
+from ..datasets.editing import check_free, write_view
+from ..datasets.episodes import Dataset, check_choice, count_steps
 from ..datasets.merging import merge
-from ..datasets.selection import Selection
+from ..datasets.relabelling import Labels, relabel
+from ..datasets.selection import Selection, choose_episodes, leave_out, select
 from ..datasets.store import Store
-from ..spec import ConfigError
+from ..datasets.trimming import Cut, trim
+from ..datasets.windows import split_usable_episodes
+from ..spec import ConfigError, DataError, IntArray
 from .next_steps import write_command, write_path
+
+T = TypeVar("T")
 
 
 def merge_sources(options: Merge) -> int:
@@ -22,9 +33,70 @@ def merge_sources(options: Merge) -> int:
             "two or more different data sets are joined; give them, then the new one's folder: "
             "hotstart data merge A.zarr B.zarr OUT.zarr"
         )
+    check_free(target)
     sources: dict[str, Dataset] = {str(path): Store.open(path) for path in paths}
     view = merge(sources, task=options.task, fill=options.fill, common=options.common)
     return write_edit(view, target)
+
+
+def split_source(options: Split) -> int:
+    """Write two data sets; both are checked before one is written."""
+    for target in (options.first, options.second):
+        check_free(target)
+    dataset = Store.open(options.path)
+    first, second = _divide(dataset, options)
+    for name, numbers in (("first", first), ("second", second)):
+        if not len(numbers):
+            raise DataError(f"the {name} data set would have no episode")
+    for target, numbers in ((options.second, second), (options.first, first)):
+        write_edit(select(dataset, choose_episodes(dataset, numbers)), target)
+    return 0
+
+
+def filter_source(options: Filter) -> int:
+    """Keep the episodes that fulfil the conditions."""
+    check_free(options.target)
+    dataset = Store.open(options.path)
+    numbers = choose(dataset, _pick(Wish, options))
+    print(f"{len(numbers)} of {len(dataset.episode_ends)} episodes fulfil the conditions")
+    return write_edit(select(dataset, choose_episodes(dataset, numbers)), options.target)
+
+
+def trim_source(options: Trim) -> int:
+    """Cut the ends of episodes."""
+    if options.still is None and not options.start_s and not options.end_s:
+        raise ConfigError("say what is cut: still=0.001, start_s=0.5 or end_s=0.5")
+    check_free(options.target)
+    return write_edit(trim(Store.open(options.path), _pick(Cut, options)), options.target)
+
+
+def drop_parts(options: Drop) -> int:
+    """Leave out episodes, keys and cameras."""
+    if not options.episodes and not options.keys and not options.cameras:
+        raise ConfigError("say what is left out: episodes=3,7, keys=force or cameras=true")
+    check_free(options.target)
+    dataset: Dataset = Store.open(options.path)
+    dropped = list(options.keys)
+    for key in dropped:
+        check_choice(key, dataset.keys)
+    if "action" in dropped:
+        raise ConfigError("actions cannot be left out: a data set is for training")
+    if options.cameras:
+        dropped += [name for name, key in dataset.obs_spec.keys.items() if key.kind == "image"]
+    if dropped:
+        dataset = leave_out(dataset, dropped)
+    count = len(dataset.episode_ends)
+    gone = np.zeros(count, bool)
+    if options.episodes:
+        gone[read_numbers(options.episodes, count)] = True
+    kept = choose_episodes(dataset, np.flatnonzero(~gone))
+    return write_edit(select(dataset, kept), options.target)
+
+
+def relabel_source(options: Relabel) -> int:
+    """Change what a data set says of itself."""
+    check_free(options.target)
+    return write_edit(relabel(Store.open(options.path), _pick(Labels, options)), options.target)
 
 
 def write_edit(view: Selection, target: Path) -> int:
@@ -35,3 +107,39 @@ def write_edit(view: Selection, target: Path) -> int:
     print(f"{target}: {len(store.lengths)} episodes, {count_steps(store):,} steps")
     print(f"next: {write_command('data verify', write_path(target))}")
     return 0
+
+
+def _divide(dataset: Dataset, options: Split) -> tuple[IntArray, IntArray]:
+    """The episodes of the first and of the second data set."""
+    ways = [options.share is not None, bool(options.episodes), options.success]
+    if sum(ways) != 1:
+        raise ConfigError("one of share=0.1, episodes=0-9 and success=true says how to split")
+    if options.share is not None:
+        return split_usable_episodes(dataset.episode_ends, options.share, options.seed)
+    count = len(dataset.episode_ends)
+    second = np.zeros(count, bool)
+    if options.success:
+        second = ~find_successes(dataset)
+    else:
+        second[read_numbers(options.episodes, count)] = True
+    return np.flatnonzero(~second), np.flatnonzero(second)
+
+
+def _pick(cls: Callable[..., T], options: Any) -> T:
+    """The dataclass `cls` of the options that have the names of its fields."""
+    given: dict[str, Any] = {}
+    for field in fields(cls):  # type: ignore[arg-type]
+        value = getattr(options, field.name)
+        if value is not None:
+            given[field.name] = value
+    return cls(**given)
+
+
+ACTIONS: dict[str, Callable[[Any], int]] = {
+    "split": split_source,
+    "merge": merge_sources,
+    "filter": filter_source,
+    "trim": trim_source,
+    "drop": drop_parts,
+    "relabel": relabel_source,
+}

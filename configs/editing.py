@@ -25,3 +25,97 @@ class Merge:
         None, "numbers of extras that a source lacks, as in weight:1,actor:4"
     )
     common: bool = option(False, "whether to leave out observations that not all sources have")
+
+
+@dataclass
+class Split:
+    """Divide a data set into two: hotstart data split DATA.zarr TRAIN.zarr TEST.zarr share=0.1.
+
+    The second one gets a share of the episodes, those that are named, or those without success; the
+    first one gets the rest. With a share and the seed of a training, these are the episodes that
+    this training validates on.
+    """
+
+    path: Path = option(REQUIRED, "the data set, in any format", positional=True)
+    first: Path = option(REQUIRED, "folder of the first new data set", positional=True)
+    second: Path = option(REQUIRED, "folder of the second", positional=True)
+    share: float | None = option(None, "share of the episodes, drawn by chance, as 0.1")
+    seed: int = option(0, "what the chance comes from; training.seed gives a training's episodes")
+    episodes: str = option("", "numbers of the episodes of the second, as 0-9,17")
+    success: bool = option(False, "whether the second gets the episodes without success")
+
+
+@dataclass
+class Filter:
+    """Keep episodes that fulfil all conditions: hotstart data filter A.zarr B.zarr success=true.
+
+    A condition that is not given asks nothing.
+    """
+
+    path: Path = option(REQUIRED, "the data set, in any format", positional=True)
+    target: Path = option(REQUIRED, "the new data set's folder", positional=True)
+    success: bool | None = option(None, "whether the episode was successful in one of its steps")
+    min_steps: int | None = option(None, "least number of steps")
+    max_steps: int | None = option(None, "greatest number of steps")
+    min_score: float | None = option(None, "least score of the last step")
+    actor: str | None = option(
+        None, "who acted in one of the steps: policy, hold, intervention, operator or nobody"
+    )
+    task: str | None = option(None, "its instruction, or the data set's task where it has none")
+    episodes: str = option("", "numbers of the episodes, as 0-9,17")
+
+
+@dataclass
+class Trim:
+    """Cut the ends of episodes: hotstart data trim A.zarr B.zarr still=0.001 keep_s=0.5.
+
+    A step stands still where no number changes by more than `still` times the range that it has in
+    the whole data set. Episodes of which less than two steps are left go.
+    """
+
+    path: Path = option(REQUIRED, "the data set, in any format", positional=True)
+    target: Path = option(REQUIRED, "the new data set's folder", positional=True)
+    still: float | None = option(
+        None, "change from step to step that still counts as standing; none: standing is kept"
+    )
+    keys: tuple[str, ...] = option((), "whose numbers are looked at; empty: all states")
+    keep_s: float = option(0.0, "so much standing still is kept at both ends", "s")
+    start_s: float = option(0.0, "so much is cut from the beginning", "s")
+    end_s: float = option(0.0, "so much is cut from the end", "s")
+
+
+@dataclass
+class Drop:
+    """Leave out episodes, keys or cameras: hotstart data drop A.zarr B.zarr episodes=3,7."""
+
+    path: Path = option(REQUIRED, "the data set, in any format", positional=True)
+    target: Path = option(REQUIRED, "the new data set's folder", positional=True)
+    episodes: str = option("", "numbers of the episodes, as 0-9,17")
+    keys: tuple[str, ...] = option((), "observations and extras")
+    cameras: bool = option(False, "whether to leave out all pictures")
+
+
+@dataclass
+class Relabel:
+    """Change what a data set says of itself: task, instructions, outcomes, names, units, rate.
+
+    No state, action or picture changes. A new fps makes the timestamps anew where they were
+    frame / fps; recorded ones stay.
+
+      hotstart data relabel A.zarr B.zarr task="lift the cube" success=false episodes=3,17
+      hotstart data relabel A.zarr B.zarr names=action_0:shoulder units=shoulder:rad fps=30
+    """
+
+    path: Path = option(REQUIRED, "the data set, in any format", positional=True)
+    target: Path = option(REQUIRED, "the new data set's folder", positional=True)
+    task: str | None = option(None, "what is demonstrated")
+    instruction: str | None = option(None, "instruction of the episodes")
+    success: bool | None = option(
+        None,
+        "whether the episodes were successful; others get the opposite where none is known",
+    )
+    episodes: str = option("", "those whose instruction and success change, as 0-9,17; empty: all")
+    rename: dict[str, str] | None = option(None, "observations to rename, old:new")
+    names: dict[str, str] | None = option(None, "numbers of the action to rename, old:new")
+    units: dict[str, str] | None = option(None, "their units, name:unit")
+    fps: float | None = option(None, "steps per second", "Hz")

@@ -12,7 +12,7 @@ from ..policy.training.settings import TrainingSettings
 from ..spec import LONGEST_EPISODE, REQUIRED, ConfigError, Horizon, option
 from .deploy import Deploy
 from .doctor import Examine
-from .editing import Merge
+from .editing import Drop, Filter, Merge, Relabel, Split, Trim
 from .recording import Record, Replay
 from .robots import CalibrateArm, MeasureLatency, SimulateArm
 from .world_model import AuditWorldModel, DrawStrip, DreamDemo, LearnWorldModel, ViewWorldModel
@@ -495,7 +495,12 @@ VERBS: dict[str, Verb] = {
             "convert": Convert,
             "verify": Verify,
             "download": Download,
+            "split": Split,
             "merge": Merge,
+            "filter": Filter,
+            "trim": Trim,
+            "drop": Drop,
+            "relabel": Relabel,
         },
     ),
     "train": Verb("train a policy on a data set", Train, composed=True),

@@ -25,12 +25,17 @@ def write_view(view: Selection, target: Path) -> Store:
     Raises DataError where something is at the target already, where the view has no episode, and
     where the disk is too small or something cannot be read.
     """
-    if target.exists():
-        raise DataError(f"{target} is there already: choose another target, or delete it")
+    check_free(target)
     if not len(view.episode_ends):
         raise DataError(f"no episode is left, so {target} is not made")
     check_room(target, sum(_count_bytes(source, steps) for source, steps in _list_sources(view)))
     return _write_store(view, target)
+
+
+def check_free(target: Path) -> None:
+    """Raise DataError where something is at the target already."""
+    if target.exists():
+        raise DataError(f"{target} is there already: choose another target, or delete it")
 
 
 def check_room(target: Path, needed: int) -> None:

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from ..spec import TEXT_KEY, ConfigError, DataError, text_to_bytes, unknown
 from .differences import compare_specs
-from .episodes import EXTRAS, TIMESTAMP, Dataset, list_extras
+from .episodes import ACTION, EXTRAS, TIMESTAMP, Dataset, list_extras
 from .selection import (
     Origin,
     Piece,
     Selection,
     add_observation,
     leave_out,
+    make_times,
     read_origin,
     spread,
     view_all,
@@ -62,18 +63,13 @@ def merge(
         pieces += _fill_extras(source, extras, fill)
     return Selection(
         pieces,
-        {key: key for key in (*first.obs_spec.keys, "action", *extras)},
+        {key: key for key in (*first.obs_spec.keys, ACTION, *extras)},
         fps=first.fps,
         action_spec=first.action_spec,
         obs_spec=first.obs_spec,
         origin=origin,
         notes=notes,
     )
-
-
-def make_times(steps: int, fps: float) -> NDArray[np.float64]:
-    """Timestamps of an episode that has none: frame / fps, (steps,) [s]."""
-    return np.arange(steps, dtype=np.float64) / fps
 
 
 def tell_instruction(dataset: Dataset) -> Selection:

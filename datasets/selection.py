@@ -194,9 +194,13 @@ def leave_out(dataset: Dataset, dropped: Sequence[str]) -> Selection:
     keys = {name: key for name, key in dataset.obs_spec.keys.items() if name not in dropped}
     if not keys:
         raise DataError(f"without {', '.join(dropped)} no observation is left")
+    kept: dict[str, str] = {}
+    for name in dataset.keys:
+        if name.removeprefix(MADE) not in dropped and name not in dropped:
+            kept[name] = name
     return Selection(
         view_all(dataset),
-        {name: name for name in dataset.keys if name not in dropped},
+        kept,
         fps=dataset.fps,
         action_spec=dataset.action_spec,
         obs_spec=ObsSpec(keys),
@@ -207,3 +211,8 @@ def leave_out(dataset: Dataset, dropped: Sequence[str]) -> Selection:
 def spread(value: NDArray[Any], steps: int) -> NDArray[Any]:
     """One value (...) at every step, (steps, ...), without a copy."""
     return np.broadcast_to(value, (steps, *np.shape(value)))
+
+
+def make_times(steps: int, fps: float) -> NDArray[np.float64]:
+    """Timestamps of an episode that has none: frame / fps, (steps,) [s]."""
+    return np.arange(steps, dtype=np.float64) / fps

@@ -5,6 +5,7 @@ import pytest
 from hotstart.cli import run_verb
 from hotstart.datasets import editing
 from hotstart.datasets.store import Store
+from hotstart.datasets.windows import split_usable_episodes
 from hotstart.spec import ActionSpec, ConfigError, DataError, ObsKey, ObsSpec
 
 SPECS = {
@@ -60,3 +61,45 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(
     with pytest.raises(DataError, match="the disk has 0 MB left"):
         run_verb("data", ["merge", str(one.path), str(two.path), str(tmp_path / "out")])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_a_split_by_share_is_that_of_training(make_store, tmp_path):
+    store = make_store("a", (3, 1, 4, 5, 2, 3))
+    words = ["split", str(store.path), str(tmp_path / "train"), str(tmp_path / "test"), "share=0.4"]
+    with pytest.warns(UserWarning, match="one step"):
+        assert run_verb("data", [*words, "seed=3"]) == 0
+        train, test = split_usable_episodes(store.episode_ends, 0.4, 3)
+    for name, numbers in (("train", train), ("test", test)):
+        written = Store.open(tmp_path / name)
+        assert written.lengths.tolist() == store.lengths[numbers].tolist()
+        for place, number in enumerate(numbers):
+            for key, values in store.episode(number).items():
+                np.testing.assert_array_equal(written.episode(place)[key], values)
+    with pytest.raises(DataError, match="is there already"):
+        run_verb("data", words)
+    with pytest.raises(ConfigError, match="says how to split"):
+        run_verb("data", ["split", str(store.path), "x", "y"])
+
+
+def test_filter_drop_trim_and_relabel_write_stores(make_store, tmp_path, capsys):
+    path = str(make_store("a", (3, 5, 4)).path)
+    asked = {
+        "filter": ["success=true"],
+        "drop": ["episodes=0", "cameras=true"],
+        "trim": ["end_s=0.1"],
+        "relabel": ["success=false", "units=action_0:m", "task=push it"],
+    }
+    found = {}
+    for action, words in asked.items():
+        assert run_verb("data", [action, path, str(tmp_path / action), *words]) == 0
+        found[action] = Store.open(tmp_path / action)
+    assert found["filter"].lengths.tolist() == [3, 4]
+    assert found["drop"].lengths.tolist() == [5, 4] and "top" not in found["drop"].keys
+    assert found["trim"].lengths.tolist() == [2, 4, 3]
+    assert found["relabel"].action_spec.dims[0].unit == "m"
+    assert found["relabel"].task == "push it" and not found["relabel"].array("success").any()
+    assert "2 of 3 episodes fulfil the conditions" in capsys.readouterr().out
+    with pytest.raises(DataError, match="no episode is left"):
+        run_verb("data", ["filter", path, str(tmp_path / "none"), "min_steps=9"])
+    with pytest.raises(ConfigError, match="actions cannot be left out"):
+        run_verb("data", ["drop", path, str(tmp_path / "none"), "keys=action"])
