@@ -1,4 +1,4 @@
-"""Recognises data sets of other programs that cannot be read yet, to say what works instead."""
+"""Recognises data sets of other programs where a store is wanted, to say what works instead."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from ..spec import DataError, shorten
 from ..system.untrusted import read_json
 
 HDF5_HEAD = b"\x89HDF\r\n\x1a\n"
+EXPLAIN_HDF5 = (
+    "no store of hotstart; hotstart data convert makes one of robomimic's, LIBERO's, ALOHA's "
+    "and Minari's, and of others with keys=action:NAME,state:NAME"
+)
 HDF5_NAMES = (".hdf5", ".h5")
 _LEROBOT = "A LeRobot data set"
 _MEND = (
@@ -25,22 +29,14 @@ def refuse_foreign(path: Path) -> None:
         _refuse_lerobot(path)
         for found in sorted(path.iterdir()):
             if found.suffix in HDF5_NAMES:
-                raise DataError(f"{path} holds HDF5 files ({found.name}): {_explain_hdf5(found)}")
+                raise DataError(f"{path} holds HDF5 files ({found.name}): {EXPLAIN_HDF5}")
     elif path.is_file() and (path.suffix in HDF5_NAMES or _read_head(path) == HDF5_HEAD):
-        raise DataError(f"{path} is an HDF5 file: {_explain_hdf5(path)}")
+        raise DataError(f"{path} is an HDF5 file: {EXPLAIN_HDF5}")
     elif path.suffix == ".parquet":
         raise DataError(
             f"{path} is a Parquet file: it cannot be converted yet; "
             f"read it with pyarrow and {_MEND.format(_LEROBOT)}"
         )
-
-
-def _explain_hdf5(path: Path) -> str:
-    return (
-        "HDF5 cannot be converted yet; read it with h5py "
-        f"(robomimic's: h5py.File('{path.name}')['data/demo_0/actions'][:], "
-        f"ACT's: ['action'][:]) and {_MEND.format('Arrays in memory')}"
-    )
 
 
 def _refuse_lerobot(path: Path) -> None:

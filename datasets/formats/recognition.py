@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 from .files import DAMAGE
 
 ENDS = "meta/episode_ends"
 HEAD_BYTES = 1 << 20
+
+
+def holds_hdf5(kind: str) -> Callable[[Path], bool]:
+    """Whether a path is an HDF5 file, or a folder of them, in one of the registry's formats."""
+
+    def holds(path: Path) -> bool:
+        if not path.is_dir() and path.suffix in (".zip", ".npz"):
+            return False
+        from .hdf5_kinds import find_kind
+
+        return find_kind(path) == kind
+
+    return holds
 
 
 def holds_replay_buffer(path: Path) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ...spec import ConfigError, DataError, unknown
 from ..foreign import refuse_foreign
 from .foreign_data import ForeignData, ReadOptions, Writer
-from .recognition import holds_replay_buffer
+from .recognition import holds_hdf5, holds_replay_buffer
 
 Recognise = Callable[[Path], bool]
 """Whether a path holds the format: cheap, raises nothing, executes nothing."""
@@ -36,6 +36,39 @@ FORMATS: dict[str, Format] = {
         recognise=holds_replay_buffer,
         open="diffusion_policy:open_replay_buffer",
         direct=True,
+    ),
+    "robomimic": Format(
+        title="robomimic's HDF5",
+        recognise=holds_hdf5("robomimic"),
+        open="robomimic:open_robomimic",
+        write="robomimic_writer:write_robomimic",
+        direct=True,
+    ),
+    "libero": Format(
+        title="LIBERO's HDF5, one file or a folder of them",
+        recognise=holds_hdf5("libero"),
+        open="libero:open_libero",
+        direct=True,
+    ),
+    "aloha": Format(
+        title="ALOHA's and ACT's HDF5, a folder of episode_N.hdf5",
+        recognise=holds_hdf5("aloha"),
+        open="aloha:open_aloha",
+    ),
+    "minari": Format(
+        title="Minari's HDF5 (main_data.hdf5 and metadata.json)",
+        recognise=holds_hdf5("minari"),
+        open="minari:open_minari",
+    ),
+    "robosuite-raw": Format(
+        title="robosuite's raw collections (made whole by hotstart data recompute)",
+        recognise=holds_hdf5("robosuite-raw"),
+        open="hdf5_kinds:refuse_raw",
+    ),
+    "hdf5": Format(
+        title="other HDF5, its arrays chosen by keys",
+        recognise=holds_hdf5("hdf5"),
+        open="plain_hdf5:open_plain_hdf5",
     ),
 }
 """In the order in which they are tried; no two recognise the same path."""
