@@ -16,6 +16,7 @@ from ..real_robot.drivers import registry
 from ..real_robot.drivers.bus_arm import BusArm
 from ..real_robot.latency import find_lag, make_chirp, record_motion, save_latencies
 from ..real_robot.sim.faults import Link
+from ..real_robot.sim.franka import FrankaServer
 from ..real_robot.sim.rehearsal import Rehearsal, RehearsalOptions
 from ..spec import ConfigError, unknown
 from ..system import outputs
@@ -32,6 +33,8 @@ OFFSET_SIGNS = {"feetech": 1, "dynamixel": -1}
 
 def simulate(options: SimulateArm) -> int:
     """Run a simulated arm until it is interrupted."""
+    if options.arm == "franka":
+        return simulate_franka(options)
     wanted = RehearsalOptions(
         arm=options.arm,
         address=options.address,
@@ -49,6 +52,18 @@ def simulate(options: SimulateArm) -> int:
             rehearsal.wait()
         except KeyboardInterrupt:
             print("the simulated arm ends")
+    return 0
+
+
+def simulate_franka(options: SimulateArm) -> int:
+    """The same for an arm whose simulator lives in an environment of its own."""
+    with FrankaServer(options.environment, options.address, options.strict) as server:
+        print(server.describe(), flush=True)
+        try:
+            server.wait()
+        except KeyboardInterrupt:
+            print("the simulated arm ends")
+    print(f"it moved at {server.share:.2f} of real time")
     return 0
 
 

@@ -19,8 +19,14 @@ class SimulateArm:
       hotstart robot sim so101 path=/tmp/so101 stage_port=8765
     """
 
-    arm: Literal["ur5e", "so101", "dynamixel"] = option(REQUIRED, "which arm", positional=True)
-    address: str = option("127.0.0.1", "address of a UR5e; a second one takes 127.0.0.2")
+    arm: Literal["ur5e", "so101", "dynamixel", "franka"] = option(
+        REQUIRED, "which arm", positional=True
+    )
+    address: str = option("127.0.0.1", "address of a UR5e or Franka; a second takes 127.0.0.2")
+    environment: str = option(
+        "", "Franka: virtual environment with franky-sim; empty: $HOTSTART_FRANKY_SIM"
+    )
+    strict: bool = option(False, "Franka: whether 20 ms without a command are a reflex")
     path: Path | None = option(None, "link to the terminal of a servo bus; none: its own name")
     stage_port: int = option(0, "port that begins episodes, judges them, injects faults; 0: free")
     camera_port: int = option(0, "port of the cameras' pictures (MJPEG over HTTP); 0: free")

@@ -1,6 +1,14 @@
-"""The driver of Franka arms: its options, limits and messages, without an arm."""
+"""The driver of Franka arms: options, limits and messages; and at the wire, against `franky-sim`.
 
+At the wire it needs the client (`pip install "hotstart[franka]"`) here, and `franky-sim` in an
+environment that HOTSTART_FRANKY_SIM names. That arm moves slower than a real one on a busy machine.
+"""
+
+import contextlib
 import importlib.util
+import os
+import signal
+import time
 
 import numpy as np
 import pytest
@@ -10,8 +18,16 @@ from hotstart.real_robot.drivers import registry
 from hotstart.real_robot.drivers.franka import GUIDING, MARGIN_RAD, MOST, RANGES, Franka
 from hotstart.real_robot.drivers.franka_link import Reading, make_rotvec
 from hotstart.real_robot.drivers.target_speeds import SpeedEstimate
+from hotstart.real_robot.sim.franka import VARIABLE, FrankaServer, find_python
 from hotstart.spec import ConfigError
 from scipy.spatial.transform import Rotation
+
+ADDRESS = f"127.21.{os.getpid() // 250 % 250}.{os.getpid() % 250 + 1}"
+"""Of this process alone: the client knows one set of ports."""
+INSTALLED = importlib.util.find_spec("franky") is not None and VARIABLE in os.environ
+at_the_wire = pytest.mark.skipif(
+    not INSTALLED, reason=f"needs franky here, and {VARIABLE}: an environment with franky-sim"
+)
 
 
 @pytest.mark.parametrize(
@@ -90,3 +106,125 @@ def test_states_say_what_keeps_the_arm_from_moving():
     assert state.positions[7] == 0.25
     assert state.observation["joints"].shape == (8,)
     assert state.notes["success_rate"] == 0.9
+
+
+@pytest.mark.parametrize("named", ["", "no/such/folder"])
+def test_a_missing_environment_is_named_and_how_to_make_it(monkeypatch, named):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    with pytest.raises(ConfigError, match="pip install franky-sim"):
+        find_python(named)
+
+
+@pytest.fixture(scope="module")
+def server():
+    with FrankaServer(address=ADDRESS) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def connected(**options):
+    driver = Franka(ADDRESS, **options)
+    driver.connect()
+    try:
+        yield driver
+    finally:
+        driver.close()
+
+
+def swing(driver, speed, for_s=0.6):
+    """Command the first joint: it gains this speed [rad/s] in 0.3 s, and keeps it."""
+    start = driver.read().positions
+    begun = time.monotonic()
+    while (passed := time.monotonic() - begun) < for_s:
+        target = start.copy()
+        target[0] += speed * (min(passed, 0.3) ** 2 / 0.6 + max(passed - 0.3, 0.0))
+        driver.command(target)
+        time.sleep(1 / driver.servo_hz)
+
+
+def wait_for_rest(driver, within_s):
+    """Seconds until no joint moves."""
+    begun = time.monotonic()
+    while np.abs(driver.read().velocities).max() > 0.05:
+        assert time.monotonic() - begun < within_s
+        time.sleep(0.002)
+    return time.monotonic() - begun
+
+
+@at_the_wire
+def test_the_arm_follows_a_sine_and_the_hand_opens(server):
+    with connected() as driver:
+        start = driver.read().positions
+        begun = time.monotonic()
+        errors = []
+        while (passed := time.monotonic() - begun) < 1.5:
+            target = start.copy()
+            target[0] += 0.1 * (1 - np.cos(2 * passed))
+            target[7] = 1.0
+            driver.command(target)
+            state = driver.read()
+            errors.append(abs(state.positions[0] - target[0]))
+            assert state.fault == ""
+            time.sleep(1 / driver.servo_hz)
+        assert np.median(errors) < 0.03
+        assert state.positions[7] > start[7] + 0.2
+        assert state.observation["joints"] == pytest.approx(state.positions)
+        driver.stop()
+        wait_for_rest(driver, 0.5)
+        driver.stop()
+
+
+@at_the_wire
+def test_a_silent_driver_is_stopped_by_its_link_until_somebody_recovers_it(server):
+    with connected() as driver:
+        swing(driver, 0.8)
+        assert driver.read().velocities[0] > 0.4
+        wait_for_rest(driver, 1.0)
+        time.sleep(driver.watchdog_s)
+        assert driver.read().fault == "nothing was commanded for 0.2 s"
+        there = driver.read().positions
+        driver.command(there - 0.2)  # not before it is recovered
+        time.sleep(0.2)
+        assert driver.read().positions == pytest.approx(there, abs=0.02)
+        driver.recover()
+        assert driver.read().fault == ""
+        swing(driver, -0.8)
+        assert driver.read().velocities[0] < -0.4
+
+
+@at_the_wire
+def test_a_reflex_is_told_and_stays_until_somebody_recovers_it(server):
+    with connected() as driver:
+        swing(driver, 0.8)
+        server.begin_reflex()
+        swing(driver, 0.8, 0.3)
+        state = driver.read()
+        assert state.fault.startswith("in a reflex; cartesian_reflex; ")
+        assert np.abs(state.velocities).max() < 0.05
+        driver.stop()
+        driver.recover()
+        swing(driver, -0.8)
+        state = driver.read()
+        assert (state.fault, state.velocities[0] < -0.4) == ("", True)
+
+
+@at_the_wire
+@pytest.mark.parametrize("fate", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_client_that_dies_or_hangs_lets_the_arm_rest(server, fate):
+    with connected() as driver:
+        swing(driver, 0.8)
+        assert driver._link is not None
+        os.kill(driver._link._process.pid, fate)
+        with pytest.raises(DriverError, match=f"the client of {ADDRESS}:1337 has"):
+            driver.read()
+        driver.stop()
+        driver.recover()
+        wait_for_rest(driver, 0.5)
+        swing(driver, -0.8)
+        assert driver.read().velocities[0] < -0.4
+
+
+@at_the_wire
+def test_an_address_without_an_arm_is_refused():
+    with pytest.raises(DriverError, match=r"NetworkException: .*enable FCI"):
+        Franka("127.0.0.250").connect()

@@ -1,0 +1,131 @@
+"""A simulated Franka FR3: a program for an environment that has `franky-sim`, see `franka`.
+
+It imports nothing of hotstart. The server is that package's; added are what it does not simulate:
+reflexes, the end of a motion whose commands stay out (as the arm's controller ends it after 20
+cycles), and the share of real time that was reached. It takes words by its standard input, a line
+each, and ends with it: `reflex` is a contact.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import sys
+import time
+from importlib import import_module
+from typing import Any
+
+PERIOD_S = 0.001
+LISTEN_CYCLES = 20
+"""The standard input is looked at every so many cycles."""
+MOST_LOST = 20
+"""Cycles without a command that end a motion."""
+CARTESIAN_REFLEX = 7
+COMMUNICATION = 31
+"""Numbers of errors in a state of libfranka."""
+ERRORS = 41
+
+
+def make_server_class(package: Any, protocol: Any, messages: Any, strict: bool) -> Any:
+    """The package's server of one arm, with reflexes."""
+
+    class Server(package.FrankaRobotServer):
+        """An arm that can be in a reflex."""
+
+        error: int | None = None
+        heard = False
+        lost = 0
+
+        def begin_reflex(self, error: int) -> None:
+            """End the motion, and move no more until the error is cleared."""
+            if self.current_motion_id > 0:
+                messages.BaseCommand.send_response(
+                    self._tcp_socket,
+                    protocol.RobotCommand.kMove,
+                    self.current_motion_id,
+                    protocol.MoveStatus.kReflexAborted,
+                )
+            self.error = error
+            self.reset_current_motion_id()
+            self.stop_motion(send_preemption_signal=False)
+
+        def start_motion(self, *arguments: Any) -> None:
+            if self.error is not None:
+                raise ValueError("the arm is in a reflex")
+            self.lost = 0
+            super().start_motion(*arguments)
+
+        def _handle_udp_command(self, command_data: bytes) -> None:
+            self.heard = True
+            if self.error is None:
+                super()._handle_udp_command(command_data)
+
+        def _post_process_commands(self) -> None:
+            self.lost += 1
+            if self.heard or self.current_motion_id <= 0:
+                self.lost = 0
+            self.heard = False
+            if strict and self.lost > MOST_LOST:
+                self.begin_reflex(COMMUNICATION)
+            super()._post_process_commands()
+
+        @property
+        def robot_state(self) -> Any:
+            state = super().robot_state
+            if self.error is None:
+                return state
+            errors = tuple(number == self.error for number in range(ERRORS))
+            mode = protocol.RobotMode.kReflex
+            return state.replace(robot_mode=mode, errors=errors, reflex_reason=errors)
+
+    def recover(command: Any, server: Server) -> None:
+        server.error = None
+        command.reply(protocol.AutomaticErrorRecoveryStatus.kSuccess)
+
+    protocol.AutomaticErrorRecoveryCommand.handle = recover
+    return Server
+
+
+def run(server: Any, sim: Any) -> float:
+    """Cycle after cycle until the standard input ends; the share of real time that was reached."""
+    cycles = 0
+    begun_s = time.monotonic()
+    while True:
+        cycles += 1
+        started_s = time.monotonic()
+        server.process_commands()
+        sim.step()
+        server.send_state()
+        if cycles % LISTEN_CYCLES == 0 and select.select([0], [], [], 0.0)[0]:
+            word = os.read(0, 100)
+            if not word:
+                return cycles * PERIOD_S / (time.monotonic() - begun_s)
+            if b"reflex" in word:
+                server.begin_reflex(CARTESIAN_REFLEX)
+        time.sleep(max(0.0, started_s + PERIOD_S - time.monotonic()))
+
+
+def main(words: list[str]) -> None:
+    """Serve one arm at an address."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("address")
+    parser.add_argument("--strict", action="store_true")
+    options = parser.parse_args(words)
+    package = import_module("franky_sim")
+    simulators = import_module("franky_sim.mujoco_simulator")
+    protocol = import_module("franky_sim.franka_robot_protocol")
+    messages = import_module("franky_sim.franka_server")
+    server_class = make_server_class(package, protocol, messages, options.strict)
+    with simulators.MujocoSimulator() as sim:
+        server = server_class(sim.add_robot(), [options.address])
+        server.init()
+        sim.start()
+        print("ready", flush=True)
+        share = run(server, sim)
+        server.cleanup()
+    print(f"{share:.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
