@@ -123,7 +123,7 @@ class Scene(ABC):
         if not arm:
             data.qpos[self._places], data.qvel[self._speeds] = kept[:2]
             data.ctrl[:], data.time = kept[2:]
-        self._mujoco.mj_forward(self.model, data)
+        self.update()
 
     def put_arm(self, action: FloatArray) -> None:
         """The arm is at an action (A,) at once, at rest, and stays there."""
@@ -143,6 +143,10 @@ class Scene(ABC):
     def put_goal(self, position: Sequence[float]) -> None:
         """The goal is at a position (3,)."""
         self.data.mocap_pos[0] = position
+
+    def update(self) -> None:
+        """Bring poses and forces up to date with what was put; no time passes."""
+        self._mujoco.mj_forward(self.model, self.data)
 
     def command(self, positions: FloatArray) -> None:
         """Joint angles (J,) [rad] for the motors to go to, from the next step on."""

@@ -17,7 +17,7 @@ from ..real_robot.safety import SafetyOptions, Workspace
 from ..real_robot.servo import DriverFactory, ServoOptions
 from ..real_robot.servo_robot import ServoRobot
 from ..real_robot.sim.stage import StageClient
-from ..real_robot.staged_robot import TRACKED, StagedRobot
+from ..real_robot.staged_robot import StagedRobot
 from ..spec import ConfigError, Robot, unknown
 
 LOOPBACK = ("127.0.0.1", "localhost")
@@ -51,7 +51,7 @@ def open_robot(options: OnRobot, share: float = 1.0) -> Iterator[Robot]:
         if not options.stage:
             yield arm
             return
-        yield stack.enter_context(put_on_stage(arm, options.stage, list(TRACKED)))
+        yield stack.enter_context(put_on_stage(arm, options.stage))
 
 
 def start_cameras(stack: ExitStack, cameras: Mapping[str, Camera]) -> Mapping[str, Camera]:
@@ -62,10 +62,10 @@ def start_cameras(stack: ExitStack, cameras: Mapping[str, Camera]) -> Mapping[st
     return cameras
 
 
-def put_on_stage(arm: Robot, address: str, tracked: Sequence[str]) -> StagedRobot:
-    """An arm with the stage at HOST:PORT around it, which shows the `tracked` observations."""
+def put_on_stage(arm: Robot, address: str) -> StagedRobot:
+    """An arm with the stage at HOST:PORT around it."""
     host, port = find_stage(address)
-    return StagedRobot(arm, StageClient(port, host), tracked)
+    return StagedRobot(arm, StageClient(port, host))
 
 
 def check_robot(options: OnRobot) -> None:

@@ -57,8 +57,9 @@ def open_robot(
             check_observed(wanted, robot.obs_spec)
             yield robot
             return
-        tracked = [name for name in wanted.keys if name not in robot.obs_spec.keys]
-        yield stack.enter_context(put_on_stage(robot, config["stage"], tracked))
+        staged = stack.enter_context(put_on_stage(robot, config["stage"]))
+        check_observed(wanted, staged.obs_spec)
+        yield staged
 
 
 def list_options(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,13 +89,13 @@ def make_cameras(config: Mapping[str, Any], wanted: ObsSpec) -> dict[str, Camera
 
 
 def check_observed(wanted: ObsSpec, shown: ObsSpec) -> None:
-    """Raise ConfigError for an observation that neither the arm nor a camera shows."""
+    """Raise ConfigError for an observation that neither arm, camera nor stage shows."""
     for name in wanted.keys:
         if name not in shown.keys:
             raise ConfigError(
-                f"the policy reads {name!r}, and the robot shows {', '.join(shown.keys)}: such a "
-                "policy runs on a stage only (stage=127.0.0.1:PORT), or is trained without it "
-                "(task.obs_keys)"
+                f"the policy reads {name!r}, and the robot shows {', '.join(shown.keys)}: object "
+                "and goal are tracked by a stage only (stage=127.0.0.1:PORT); or train the policy "
+                "without it (task.obs_keys)"
             )
 
 

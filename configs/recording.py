@@ -41,7 +41,7 @@ class Record(OnRobot):
     out: Path = option(REQUIRED, "the store to append to; it is made", positional=True)
     teleop: Part = option(
         Part("keyboard"),
-        "who moves it: keyboard, spacemouse or leader; options as teleop.KEY=VALUE",
+        "who moves it: keyboard, spacemouse, leader or scripted; options as teleop.KEY=VALUE",
     )
     speed: float = option(
         1.0, "share of an arm's own limits of velocity and acceleration, above 0 to 1"
@@ -49,6 +49,10 @@ class Record(OnRobot):
     task: str = option("", "what is shown, in words")
     episodes: int = option(0, "end when the store has so many; 0: when Q is pressed")
     seconds: float = option(0.0, "longest episode; 0: until S is pressed", "s")
+    ask: bool = option(
+        True,
+        "whether keys begin and end episodes; false: a stage does, and keeps those that succeed",
+    )
     overlay: Path | None = option(
         None, "store whose first picture is laid over the live one, to put things back; none: none"
     )

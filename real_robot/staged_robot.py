@@ -15,7 +15,6 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from ..spec import (
-    ConfigError,
     Feedback,
     FloatArray,
     HotstartError,
@@ -28,7 +27,9 @@ from ..spec import (
 )
 
 TRACKED = {"object": 5, "goal": 3}
-"""What a stage tracks: the object's position [m] and sine and cosine of its yaw; the goal [m]."""
+"""What a stage tracks: the object's position [m] and sine and cosine of its yaw; the goal [m],
+where there is one.
+"""
 SETTLE_S = 0.5
 """The arm is read again so long after an episode began."""
 
@@ -46,27 +47,30 @@ class Asked(Protocol):
 
 
 class StagedRobot(Robot):
-    """One arm with a stage around it. An episode ends when the stage sees its task fulfilled."""
+    """One arm with a stage around it. An episode ends when the stage sees its task fulfilled.
 
-    def __init__(self, robot: Robot, stage: Asked, tracked: Sequence[str] = ()) -> None:
-        """`tracked` observations come from the stage.
+    What the stage tracks is observed beside what the robot shows.
+    """
 
-        Raises ConfigError for one that no stage tracks.
-        """
-        for name in tracked:
-            if name not in TRACKED:
-                raise ConfigError(
-                    f"the policy reads {name!r}, which neither the arm, a camera nor the stage "
-                    f"shows; the stage tracks {', '.join(TRACKED)}"
-                )
+    def __init__(self, robot: Robot, stage: Asked) -> None:
+        """Connected already, both; raises HotstartError where the stage does not answer."""
         self.robot, self.stage = robot, stage
         self.rate_hz, self.servo_hz = robot.rate_hz, robot.servo_hz
         self.substeps = robot.substeps
         self.action_spec = robot.action_spec
-        keys = {name: ObsKey((TRACKED[name],)) for name in tracked}
-        self.obs_spec = ObsSpec({**robot.obs_spec.keys, **keys})
-        self._tracked = tuple(tracked)
         self._watcher = _Watcher(stage, self.rate_hz)
+        self._tracked = self._find_tracked()
+        keys = {name: ObsKey((TRACKED[name],)) for name in self._tracked}
+        self.obs_spec = ObsSpec({**robot.obs_spec.keys, **keys})
+
+    def _find_tracked(self) -> tuple[str, ...]:
+        """What the stage tracks and the robot does not show."""
+        look = self._watcher.newest()
+        found = []
+        for name in TRACKED:
+            if look[name] and name not in self.robot.obs_spec.keys:
+                found.append(name)
+        return tuple(found)
 
     def reset(self, seeds: Sequence[int]) -> Feedback | None:
         """Put the scene back, as a person would; then the arm is started where it is."""
@@ -84,11 +88,10 @@ class StagedRobot(Robot):
             observation, made_s = dict(seen.observation), dict(seen.made_s)
         else:
             observation, made_s = dict(seen), {}
-        if self._tracked:
-            look = self._watcher.newest()
-            for name in self._tracked:
-                observation[name] = read_tracked(name, look)
-                made_s[name] = np.array([float(look["now_s"])])
+        look = self._watcher.newest()
+        for name in self._tracked:
+            observation[name] = read_tracked(name, look)
+            made_s[name] = np.array([float(look["now_s"])])
         return TimedObservation(observation, made_s)
 
     def act(

@@ -20,6 +20,7 @@ REGISTRY = Registry(
         "keyboard": Entry(f"{_HERE}.registry:make_keyboard", ""),
         "spacemouse": Entry(f"{_HERE}.registry:make_spacemouse", ""),
         "leader": Entry(f"{_HERE}.registry:make_leader", ""),
+        "scripted": Entry(f"{_HERE}.registry:make_scripted", ""),
     },
 )
 
@@ -65,3 +66,10 @@ def make_leader(
 ) -> Teleoperator:
     """`LeaderArm` of a driver with the driver's own options: `port` and `calibration`, mostly."""
     return LeaderArm(action_spec, make_driver(arm, limp_on_stop=True, **options), catch_up)
+
+
+def make_scripted(action_spec: ActionSpec, keys: Keys, pace: float = 3.0) -> Teleoperator:
+    """`SceneOperator` with its options; it needs no keys."""
+    from .scripted import SceneOperator
+
+    return SceneOperator(action_spec, pace)

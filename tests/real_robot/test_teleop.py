@@ -6,15 +6,18 @@ import subprocess
 import sys
 import termios
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from hotstart.arms import make_scene
+from hotstart.arms.demonstrators import DiscPusher
 from hotstart.commands import record as record_command
 from hotstart.configs.recording import Record
-from hotstart.control import LoopSettings, VirtualClock, run
+from hotstart.control import LoopSettings, RealClock, VirtualClock, run
 from hotstart.datasets.store import Store
 from hotstart.planners import ImmediatePlanner
 from hotstart.real_robot.driver import ArmState
@@ -24,7 +27,7 @@ from hotstart.real_robot.recorder import Recorder
 from hotstart.real_robot.session import Session, SessionEnd
 from hotstart.real_robot.teleop import OperatorPolicy, RobotView, Scripted, make
 from hotstart.real_robot.teleop.leader import LeaderArm
-from hotstart.spec import ActionDim, ActionSpec, Actor, ConfigError, Part
+from hotstart.spec import ActionDim, ActionSpec, Actor, ConfigError, Feedback, HotstartError, Part
 
 from .bench_arm import Arm, wait_for
 
@@ -330,3 +333,65 @@ def test_an_episode_that_the_loop_ends_is_finished_with_its_outcome(tmp_path):
         session.end_episode(True)
         recorder.wait()
     assert Store.open(tmp_path / "a.zarr").array("success").tolist() == [False] * 3 + [True]
+
+
+def test_a_scripted_operator_does_from_measurements_what_the_demonstrator_of_a_scene_does():
+    scene = make_scene("ur5e_push")
+    operator = make("scripted", scene.arm.action_spec, KeyBox(), pace=1.0)
+    for seed in range(3):
+        scene.reset(seed)
+        yaw = [np.sin(scene.object_yaw), np.cos(scene.object_yaw)]
+        seen = {
+            "joints": scene.action.astype(np.float32),
+            "object": np.array([*scene.object_position, *yaw]),
+            "goal": scene.goal,
+        }
+        action = read(operator, 0.0, RobotView(seen, scene.action))
+        np.testing.assert_allclose(action, DiscPusher().move(scene).action, atol=1e-4)
+        assert np.abs(action - scene.action).max() > 0.005
+    with pytest.raises(ConfigError, match="reads 'object', and the robot shows joints"):
+        operator.read(0.0, RobotView({"joints": scene.action}, scene.action))
+    with pytest.raises(ConfigError, match="told shoulder, elbow, gripper; scenes are ur5e_push"):
+        make("scripted", Arm.action_spec, KeyBox())
+
+
+class Stage(Arm):
+    """An arm on a stage that sees success in every second episode, at its fourth step."""
+
+    def __init__(self):
+        super().__init__(RealClock(), 100.0)
+        self.seeds: list[int] = []
+
+    def reset(self, seeds):
+        self.seeds += seeds
+        self.turn = 0
+
+    def act(self, actions, substeps=None, timed=None):
+        done = np.array([len(self.seeds) % 2 == 0 and self.turn >= 4])
+        told = vars(super().act(actions, substeps, timed))
+        return Feedback(**{**told, "terminated": done, "success": done, "reports_success": None})
+
+
+def test_a_stage_begins_and_ends_episodes_and_what_fails_is_dropped(tmp_path, monkeypatch):
+    options = Record(
+        out=tmp_path / "a.zarr",
+        robot=Part("bench"),
+        stage="127.0.0.1:1",
+        ask=False,
+        episodes=2,
+        seconds=0.1,
+        seed=7,
+    )
+    arm = Stage()
+    with Recorder(options.out, arm) as recorder:
+        policy = OperatorPolicy(arm, Scripted(lambda now_s, seen: None))
+        record_command.follow_stage(options, policy, recorder, [])
+        monkeypatch.setattr(record_command, "MOST_FAILURES", 1)
+        with pytest.raises(HotstartError, match="1 episodes in a row have failed"):
+            record_command.follow_stage(replace(options, episodes=3), policy, recorder, [])
+    assert arm.seeds == [7, 8, 9, 10, 9]
+    store = Store.open(options.out)
+    assert store.lengths.tolist() == [4, 4]
+    assert store.array("success").tolist() == [False, False, False, True] * 2
+    with pytest.raises(ConfigError, match="it needs stage="):
+        record_command.check(Record(out=tmp_path, robot=Part("so101"), ask=False))
