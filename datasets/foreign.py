@@ -13,7 +13,6 @@ EXPLAIN_HDF5 = (
     "and Minari's, and of others with keys=action:NAME,state:NAME"
 )
 HDF5_NAMES = (".hdf5", ".h5")
-_LEROBOT = "A LeRobot data set"
 _MEND = (
     "give each episode's arrays to hotstart.Arrays, or to Store.create and append "
     "(docs/data.md, '{}')"
@@ -35,7 +34,8 @@ def refuse_foreign(path: Path) -> None:
     elif path.suffix == ".parquet":
         raise DataError(
             f"{path} is a Parquet file: it cannot be converted yet; "
-            f"read it with pyarrow and {_MEND.format(_LEROBOT)}"
+            f"read it with pyarrow and {_MEND.format('Arrays in memory')}; of LeRobot's data sets "
+            "give the folder that holds meta/info.json"
         )
 
 
@@ -46,9 +46,9 @@ def _refuse_lerobot(path: Path) -> None:
     found = read_json(info, DataError)
     if isinstance(found, dict) and "codebase_version" in found:
         raise DataError(
-            f"{path} is a LeRobot data set ({shorten(found['codebase_version'])}): it cannot be "
-            f"converted yet; read its Parquet files with pyarrow and {_MEND.format(_LEROBOT)}. "
-            "LeRobot's trained policies can be used today: hotstart checkpoint import"
+            f"{path} is a LeRobot data set ({shorten(found['codebase_version'])}), no store: "
+            f"`hotstart data convert {path} data/mine.zarr` makes one of it, "
+            f"`hotstart train {path}` takes it as it is"
         )
 
 

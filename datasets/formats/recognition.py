@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +43,32 @@ def holds_replay_buffer(path: Path) -> bool:
             return any(f"{ENDS}/" in name for name in packed.namelist())
     except DAMAGE:
         return False
+
+
+def holds_lerobot_v3(path: Path) -> bool:
+    """A folder with LeRobot's `meta/info.json` of version 3."""
+    return _lerobot_version(path).startswith(b"v3")
+
+
+def holds_lerobot_v2(path: Path) -> bool:
+    """A folder with LeRobot's `meta/info.json` of any other version; the reader says which."""
+    version = _lerobot_version(path)
+    return bool(version) and not version.startswith(b"v3")
+
+
+def _lerobot_version(path: Path) -> bytes:
+    """The version that `meta/info.json` names; empty where the folder is not LeRobot's."""
+    try:
+        with (path / "meta" / "info.json").open("rb") as file:
+            found = _VERSION.search(file.read(HEAD_BYTES))
+    except OSError:
+        return b""
+    if found is None:
+        return b""
+    return found.group(1) or b"none"
+
+
+_VERSION = re.compile(rb'"codebase_version"\s*:\s*(?:"([^"]{1,20}))?')
 
 
 def _is_store(folder: Path) -> bool:

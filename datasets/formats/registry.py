@@ -10,7 +10,7 @@ from pathlib import Path
 from ...spec import ConfigError, DataError, unknown
 from ..foreign import refuse_foreign
 from .foreign_data import ForeignData, ReadOptions, Writer
-from .recognition import holds_hdf5, holds_replay_buffer
+from .recognition import holds_hdf5, holds_lerobot_v2, holds_lerobot_v3, holds_replay_buffer
 
 Recognise = Callable[[Path], bool]
 """Whether a path holds the format: cheap, raises nothing, executes nothing."""
@@ -69,6 +69,18 @@ FORMATS: dict[str, Format] = {
         title="other HDF5, its arrays chosen by keys",
         recognise=holds_hdf5("hdf5"),
         open="plain_hdf5:open_plain_hdf5",
+    ),
+    "lerobot-v2.1": Format(
+        title="LeRobot's data sets up to version 2.1 (a folder with meta/info.json)",
+        recognise=holds_lerobot_v2,
+        open="lerobot:open_lerobot",
+        direct=True,
+    ),
+    "lerobot-v3": Format(
+        title="LeRobot's data sets of version 3.0 (a folder with meta/info.json)",
+        recognise=holds_lerobot_v3,
+        open="lerobot:open_lerobot",
+        direct=True,
     ),
 }
 """In the order in which they are tried; no two recognise the same path."""
