@@ -113,7 +113,7 @@ def _open_unfinished(
     What is written of the data set is told beside it, in `TARGET.converting.json`.
     """
     making, tell = target.with_name(target.name + ".converting"), _tell(target)
-    told = {"data": _describe(dataset), "task": task, "source": source}
+    told = {"data": describe_form(dataset), "task": task, "source": source}
     if making.exists():
         try:
             found = Store.open(making)
@@ -141,7 +141,7 @@ def _tell(target: Path) -> Path:
     return target.with_name(target.name + ".converting.json")
 
 
-def _describe(dataset: Dataset) -> str:
+def describe_form(dataset: Dataset) -> str:
     """Hex digest of all but the numbers: ends, keys, specifications, rate."""
     form = {
         "fps": dataset.fps,

@@ -10,7 +10,7 @@ says so. LeRobot itself takes the frame nearest to the timestamp, at most 0.1 ms
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -46,17 +46,19 @@ from ..episodes import (
 from ..kinds import decide_key, explain_key, read_key
 from .foreign_data import ReadOptions
 from .lerobot_episodes import Episodes, Span, read_episodes
-from .lerobot_info import STRUCTURE, Feature, Info, read_info
+from .lerobot_info import (
+    INSTRUCTION,
+    STRUCTURE,
+    TASK_INDEX,
+    TRUE_TIME,
+    Feature,
+    Info,
+    name_feature,
+    read_info,
+)
 from .parquet_tables import decode_picture
 from .video_reader import Videos
 
-OBSERVATION = "observation."
-IMAGES = "observation.images."
-INSTRUCTION = "instruction"
-TASK_INDEX = "task_index"
-TRUE_TIME = "timestamp.recorded"
-"""A column that hotstart writes: true times where LeRobot's must be frame / fps."""
-RENAMED = {"next.reward": "reward", "next.success": "success"}
 DRIFT_S = 1e-4
 """LeRobot's own tolerance."""
 MOST_LISTED = 8
@@ -323,7 +325,7 @@ def open_lerobot(path: Path, options: ReadOptions) -> LeRobotData:
     for name, feature in features.items():
         if name != ACTION and not is_extra(name):
             keys[name] = _make_key(name, feature, options, notes)
-    task, texts = _decide_task(episodes, options, notes)
+    task, texts = _decide_task(info, episodes, options, notes)
     if texts is not None:
         keys[INSTRUCTION] = TEXT_KEY
     if not keys:
@@ -380,18 +382,6 @@ def _name_features(info: Info, notes: list[str]) -> dict[str, Feature]:
     return chosen
 
 
-def name_feature(theirs: str) -> str:
-    """Our name for a feature; empty for one of which nobody knows what it is."""
-    if theirs in RENAMED:
-        return RENAMED[theirs]
-    for start in (IMAGES, OBSERVATION):
-        if theirs.startswith(start) and len(theirs) > len(start):
-            return theirs.removeprefix(start)
-    if theirs == ACTION or is_extra(theirs):
-        return theirs
-    return ""
-
-
 def _make_action_spec(info: Info, features: Mapping[str, Feature], notes: list[str]) -> ActionSpec:
     feature = features[ACTION]
     if len(feature.shape) != 1 or not feature.is_number:
@@ -443,25 +433,35 @@ def _read_mark(feature: Feature, mark: Mapping[str, Any]) -> ObsKey:
 
 
 def _decide_task(
-    episodes: Episodes, options: ReadOptions, notes: list[str]
+    info: Info, episodes: Episodes, options: ReadOptions, notes: list[str]
 ) -> tuple[str, NDArray[np.uint8] | None]:
     """One task for all, or the words of every task."""
     if options.task:
         return options.task, None
-    if len(episodes.used_tasks) <= 1:
+    task = ""
+    column = info.features.get(TASK_INDEX)
+    if column is not None and column.mark is not None:
+        task = str(column.mark.get("task", ""))
+    elif len(episodes.used_tasks) <= 1:
         return next(iter(episodes.used_tasks), ""), None
-    texts = np.zeros((len(episodes.tasks), TEXT_BYTES), np.uint8)
+    texts = _pack_texts(episodes.tasks, notes)
+    listed = cut("; ".join(episodes.used_tasks), 200)
+    notes.append(f"{len(episodes.used_tasks)} tasks become the key 'instruction': {listed}")
+    return task, texts
+
+
+def _pack_texts(tasks: Sequence[str], notes: list[str]) -> NDArray[np.uint8]:
+    """The words of every task (tasks, TEXT_BYTES), long ones cut."""
+    texts = np.zeros((len(tasks), TEXT_BYTES), np.uint8)
     cuts = 0
-    for number, task in enumerate(episodes.tasks):
+    for number, task in enumerate(tasks):
         raw = task.encode()
         cuts += len(raw) > TEXT_BYTES
         kept = raw[:TEXT_BYTES].decode(errors="ignore").encode()
         texts[number, : len(kept)] = np.frombuffer(kept, np.uint8)
     if cuts:
         notes.append(f"{cuts} instructions are cut to {TEXT_BYTES} bytes")
-    listed = cut("; ".join(episodes.used_tasks), 200)
-    notes.append(f"{len(episodes.used_tasks)} tasks become the key 'instruction': {listed}")
-    return "", texts
+    return texts
 
 
 def _pick_nearest(

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...spec import DataError, cut, shorten
 from ...system.untrusted import read_json
-from ..episodes import LONGEST_NAME, MOST_KEYS
+from ..episodes import ACTION, LONGEST_NAME, MOST_KEYS, is_extra
 
 INFO = "meta/info.json"
 VERSIONS = ("v2.0", "v2.1", "v3.0")
@@ -30,6 +30,13 @@ MOST_FPS = 1e5
 MARK = "hotstart"
 """Key of a feature below which hotstart writes what the format has no word for."""
 PICTURES = ("video", "image")
+OBSERVATION = "observation."
+IMAGES = "observation.images."
+INSTRUCTION = "instruction"
+TASK_INDEX = "task_index"
+TRUE_TIME = "timestamp.recorded"
+"""A column that hotstart writes: true times where LeRobot's must be frame / fps."""
+RENAMED = {"next.reward": "reward", "next.success": "success"}
 STRUCTURE = ("index", "frame_index", "episode_index", "task_index", "timestamp", "next.done")
 """Columns that say where a row stands; they are no keys of a data set."""
 
@@ -137,6 +144,18 @@ def fill_path(template: str, values: Mapping[str, int | str], where: str) -> str
             f"like {{{next(iter(values))}:03d}}"
         )
     return filled
+
+
+def name_feature(theirs: str) -> str:
+    """Our name for a feature; empty for one of which nobody knows what it is."""
+    if theirs in RENAMED:
+        return RENAMED[theirs]
+    for start in (IMAGES, OBSERVATION):
+        if theirs.startswith(start) and len(theirs) > len(start):
+            return theirs.removeprefix(start)
+    if theirs == ACTION or is_extra(theirs):
+        return theirs
+    return ""
 
 
 def _fill_field(found: re.Match[str], values: Mapping[str, int | str], where: str) -> str:

@@ -96,9 +96,7 @@ class Tables:
             return int(self._ends[-1])
         return 0
 
-    def numbers(
-        self, column: str, shape: tuple[int, ...], start: int, stop: int
-    ) -> NDArray[np.generic]:
+    def numbers(self, column: str, shape: tuple[int, ...], start: int, stop: int) -> NDArray[Any]:
         """The rows start..stop of a column of numbers, (stop - start, *shape).
 
         Raises DataError where the column is missing, damaged, or of another shape.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from ...spec import ConfigError, DataError, unknown
 from ..foreign import refuse_foreign
@@ -74,12 +75,14 @@ FORMATS: dict[str, Format] = {
         title="LeRobot's data sets up to version 2.1 (a folder with meta/info.json)",
         recognise=holds_lerobot_v2,
         open="lerobot:open_lerobot",
+        write="lerobot_writer:write_lerobot_v2",
         direct=True,
     ),
     "lerobot-v3": Format(
         title="LeRobot's data sets of version 3.0 (a folder with meta/info.json)",
         recognise=holds_lerobot_v3,
         open="lerobot:open_lerobot",
+        write="lerobot_writer:write_lerobot_v3",
         direct=True,
     ),
 }
@@ -129,6 +132,6 @@ def _find(name: str) -> Format:
     return FORMATS[name]
 
 
-def _load(target: str) -> Callable[..., ForeignData]:
+def _load(target: str) -> Callable[..., Any]:
     module, function = target.split(":")
     return getattr(import_module(f".{module}", __package__), function)

@@ -155,7 +155,7 @@ class _Decoder:
             frame = self._find(number)
             self._check_size(frame)
             form = {1: "gray", 3: "rgb24"}[channels]
-            picture = self._reformatter.reformat(frame, format=form).to_ndarray()
+            picture: Any = self._reformatter.reformat(frame, format=form).to_ndarray()
         except DataError:
             raise
         except _damage() as problem:
@@ -243,9 +243,9 @@ def _read_index(container: Any, stream: Any, path: Path) -> VideoIndex:
 
 def _damage() -> tuple[type[BaseException], ...]:
     """What PyAV raises for damaged files."""
-    import av
+    from av.error import FFmpegError
 
-    return (av.FFmpegError, OSError, EOFError, ValueError, LookupError, MemoryError, TypeError)
+    return (FFmpegError, OSError, EOFError, ValueError, LookupError, MemoryError, TypeError)
 
 
 def _refuse(path: Path, problem: BaseException) -> DataError:
