@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -116,15 +117,7 @@ def _keep_finished(target: Path) -> Iterator[None]:
 
 def _choose(options: Convert) -> ReadOptions:
     """What is taken of the source."""
-    return ReadOptions(
-        keys=options.keys,
-        fps=options.fps,
-        task=options.task,
-        images=options.images,
-        kinds=options.kinds or {},
-        layout=options.layout,
-        mapping=options.mapping,
-    )
+    return ReadOptions(**{item.name: getattr(options, item.name) for item in fields(ReadOptions)})
 
 
 def _count(store: Store, size: int | None = None) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..configs.compose import list_choices, read_task
 from ..configs.reader import KEY
+from ..datasets.opening import Opened
 from ..datasets.store import Store
 from ..spec import ObsSpec
 from ..system import outputs
@@ -94,14 +95,15 @@ def train_another(config: Mapping[str, Any], folder: Path) -> str:
     return write_command("train", *kept, write_option("name", outputs.free_name(folder).name))
 
 
-def train_on(store: Store) -> str:
-    """The training on a store: of its own task where hotstart has it, else of its own keys."""
+def train_on(store: Opened) -> str:
+    """The training on a data set: of its own task where hotstart has it, else of its own keys."""
     words = [write_path(store.path)]
     name = str(store.task)
     if name in list_choices("task"):
         task = read_task(name)
         words.append(f"task={name}")
-        words += _write_changed(task["options"], store.attrs.get("options") or {})
+        if isinstance(store, Store):
+            words += _write_changed(task["options"], store.attrs.get("options") or {})
         used = task["obs_keys"]
     else:
         used = list(store.obs_spec.keys)

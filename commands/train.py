@@ -14,7 +14,9 @@ from matplotlib.figure import Figure
 from ..checks import rates_differ
 from ..configs.compose import fill
 from ..datasets.checks.verify import find_faults, shorten_findings
+from ..datasets.formats.foreign_data import ReadOptions
 from ..datasets.locks import hold
+from ..datasets.opening import Opened, open_for_training
 from ..datasets.store import Store
 from ..policy.denoisers.base import Network
 from ..policy.denoisers.mode import ModeTransformer
@@ -126,15 +128,17 @@ def figures(network: Network, folder: Path) -> dict[str, Figure]:
     return {"Experts": expert_use(use.numpy(), levels.numpy(), read_metrics(folder))}
 
 
-def open_data(config: Mapping[str, Any], folder: Path) -> tuple[Store, LatentFilter | None]:
-    """The store to learn from, and the filter that the policy sees through, if there is one.
+def open_data(config: Mapping[str, Any], folder: Path) -> tuple[Opened, LatentFilter | None]:
+    """The data to learn from, and the filter that the policy sees through, if there is one.
 
-    Then the store is one of the run's own, `latents.zarr`: the data as the filter sees them. Raises
-    ConfigError for a world model without a filter.
+    Then the data is a store of the run's own, `latents.zarr`: the data as the filter sees them.
+    Raises ConfigError for a world model without a filter, or data in another format with one.
     """
-    store = Store.open(config["data"])
+    store = open_for_training(config["data"], fill(ReadOptions, config["read"]))
     if not config["filter"]:
         return store, None
+    if not isinstance(store, Store):
+        raise ConfigError(f"a filter needs a store: hotstart data convert {store.path} TARGET")
     model = files.load(config["filter"]).model
     if not isinstance(model, LatentModel):
         raise ConfigError(
@@ -149,7 +153,7 @@ def open_data(config: Mapping[str, Any], folder: Path) -> tuple[Store, LatentFil
 
 
 def build(
-    config: Mapping[str, Any], store: Store, folder: Path, latent: LatentFilter | None = None
+    config: Mapping[str, Any], store: Opened, folder: Path, latent: LatentFilter | None = None
 ) -> Trainer:
     """The trainer of a composed configuration; `latent` is a filter to look through.
 
@@ -168,9 +172,9 @@ def build(
 
 
 def model_config(
-    config: Mapping[str, Any], store: Store, latent: LatentFilter | None = None
+    config: Mapping[str, Any], store: Opened, latent: LatentFilter | None = None
 ) -> ModelConfig:
-    """What the model is built from: the configuration's parts and the store's specifications."""
+    """What the model is built from: the configuration's parts and the data's specifications."""
     check_options(config["task"]["options"], store)
     wanted = config["task"]["obs_keys"]
     chosen: dict[str, Any] = {}
@@ -203,12 +207,14 @@ LOOKS = ("render_size", "cameras", "max_steps")
 """Options of an environment that do not change what its actions and states mean."""
 
 
-def check_options(options: Mapping[str, Any], store: Store) -> None:
+def check_options(options: Mapping[str, Any], store: Opened) -> None:
     """Raise DataError where the data was collected with other options than the task has.
 
     Another arm or another control is one. Options of an earlier version count by today's names.
     """
-    collected = convert_task_options(store.attrs.get("options"))
+    collected = None
+    if isinstance(store, Store):
+        collected = convert_task_options(store.attrs.get("options"))
     if collected is None:  # not collected here: nobody knows
         return
     for name in sorted({*collected, *options} - set(LOOKS)):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ..datasets.formats.foreign_data import ReadOptions
 from ..datasets.formats.registry import FORMATS, list_written
 from ..policy.training.settings import TrainingSettings
 from ..spec import LONGEST_EPISODE, REQUIRED, ConfigError, Horizon, option
@@ -145,7 +146,10 @@ class Train(Learning):
     is done; the learning rate then follows the longer cosine.
     """
 
-    data: str = option("data/${task.data}.zarr", "the store to learn from", positional=True)
+    data: str = option(
+        "data/${task.data}.zarr", "the data set to learn from, of any format", positional=True
+    )
+    read: ReadOptions = option(ReadOptions, "how a data set in another format is read")
     name: str = option("${task.name}", "the run's name")
     runs: str = option("runs", "folder of all runs")
     filter: str = option(
@@ -333,34 +337,24 @@ class Info:
 
 
 @dataclass
-class Convert:
+class ConversionEnds:
+    """From what and to what is converted."""
+
+    source: Path = option(REQUIRED, "what to convert", positional=True)
+    target: Path = option(REQUIRED, "the new data set's folder or file", positional=True)
+    to: str = option("hotstart", f"format of the target: hotstart, {', '.join(list_written())}")
+    format: str | None = option(
+        None, f"format of the source; none finds it out: {', '.join(FORMATS)}"
+    )
+
+
+@dataclass
+class Convert(ReadOptions, ConversionEnds):
     """Make a data set of one in another format, or write one in another format.
 
     The source is recognised by what it holds. A conversion that was stopped goes on where it was:
     give the same command again.
     """
-
-    source: Path = option(REQUIRED, "what to convert", positional=True)
-    target: Path = option(REQUIRED, "the new data set's folder or file", positional=True)
-    to: str = option(
-        "hotstart", f"format of the target: {', '.join(['hotstart', *list_written()])}"
-    )
-    format: str | None = option(
-        None, f"format of the source; none finds it out: {', '.join(FORMATS)}"
-    )
-    layout: str = option(
-        "auto", "what the arrays mean, where a format has several; auto finds out: plain, pusht"
-    )
-    keys: dict[str, str] | None = option(
-        None, "arrays to take, ours:theirs, as in action:actions,state:obs; none: all"
-    )
-    fps: float | None = option(None, "rate of the steps; needed where the format has none", "Hz")
-    task: str = option("", "what is demonstrated, as a sentence; empty: as the format says")
-    images: bool = option(True, "whether to take the images too")
-    kinds: dict[str, str] | None = option(
-        None, "state or image for a key whose shape leaves it open, as in depth:state"
-    )
-    mapping: Path | None = option(None, "a file that says which topics become which keys (YAML)")
 
 
 @dataclass

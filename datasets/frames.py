@@ -21,11 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..spec import ConfigError, DataError, IntArray, unknown
+from .arrays import Arrays
 from .episodes import Dataset, count_steps
 from .store import Store, refuse_full_disk
 
 Cache = Literal["auto", "ram", "disk", "none"]
 CACHES = get_args(Cache)
+FOREIGN_ROWS = 8
+"""Frames of another program's data set that are decoded together: few, since videos are read at
+random, and more than one, since a policy observes several in a row."""
 LEAST_CHUNKS = 64
 """Decoded chunks that are kept at least, so that a window does not decode one twice."""
 
@@ -50,13 +54,13 @@ class HeldFrames:
 
 
 class ChunkFrames:
-    """Frames decoded from a store's chunks as needed; at most `most_bytes` of chunks are kept."""
+    """Frames decoded in chunks as needed; at most `most_bytes` of chunks are kept."""
 
-    def __init__(self, store: Store, key: str, most_bytes: int) -> None:
-        self.store = store
+    def __init__(self, dataset: Dataset, key: str, most_bytes: int) -> None:
+        self.dataset = dataset
         self.key = key
-        self.rows = store.rows_per_chunk(key)
-        shape = store.obs_spec.keys[key].shape
+        self.rows = count_chunk_rows(dataset, key)
+        shape = dataset.obs_spec.keys[key].shape
         self.shape = tuple(shape)
         self.most = max(LEAST_CHUNKS, most_bytes // (self.rows * math.prod(shape)))
         self._kept: OrderedDict[int, NDArray[Any]] = OrderedDict()
@@ -78,12 +82,26 @@ class ChunkFrames:
                 self._kept.move_to_end(number)
                 return self._kept[number]
         # Decoded outside the lock, so that several threads decode at the same time.
-        decoded = self.store.chunk(self.key, number)
+        decoded = read_chunk(self.dataset, self.key, number)
         with self._lock:
             self._kept[number] = decoded
             while len(self._kept) > self.most:
                 self._kept.popitem(last=False)
         return decoded
+
+
+def count_chunk_rows(dataset: Dataset, key: str) -> int:
+    """Frames that are decoded together."""
+    if isinstance(dataset, Store):
+        return dataset.rows_per_chunk(key)
+    return FOREIGN_ROWS
+
+
+def read_chunk(dataset: Dataset, key: str, number: int) -> NDArray[Any]:
+    """The frames of one chunk; the last one of a store reaches beyond the end."""
+    if isinstance(dataset, Store):
+        return dataset.chunk(key, number)
+    return dataset.rows(key, number * FOREIGN_ROWS, (number + 1) * FOREIGN_ROWS)
 
 
 def count_decoded_bytes(dataset: Dataset, keys: Sequence[str]) -> int:
@@ -101,7 +119,7 @@ def choose_cache(dataset: Dataset, keys: Sequence[str], cache: str, most_bytes: 
     """
     if cache not in CACHES:
         raise ConfigError(unknown("choice for training.cache", cache, CACHES))
-    if not isinstance(dataset, Store):
+    if isinstance(dataset, Arrays):
         return "ram"  # it lies there already
     needed = count_decoded_bytes(dataset, keys)
     if cache == "ram" and needed > most_bytes:
@@ -128,7 +146,7 @@ def open_frames(
     chosen = choose_cache(dataset, keys, cache, most_bytes)
     found: dict[str, Frames] = {}
     for key in keys:
-        if not isinstance(dataset, Store):
+        if isinstance(dataset, Arrays):
             found[key] = HeldFrames(dataset.array(key))
         elif chosen == "ram":
             frames = np.empty(_frames_shape(dataset, key), np.uint8)
@@ -141,38 +159,41 @@ def open_frames(
     return found
 
 
-def _frames_shape(store: Store, key: str) -> tuple[int, ...]:
-    return len(store), *store.obs_spec.keys[key].shape
+def _frames_shape(dataset: Dataset, key: str) -> tuple[int, ...]:
+    return count_steps(dataset), *dataset.obs_spec.keys[key].shape
 
 
-def _decode_all(store: Store, key: str, into: NDArray[np.uint8]) -> None:
+def _decode_all(dataset: Dataset, key: str, into: NDArray[np.uint8]) -> None:
     """Every frame of a key, decoded into an array (N, H, W, C)."""
-    rows = store.rows_per_chunk(key)
-    for number in range(math.ceil(len(store) / rows)):
+    rows = count_chunk_rows(dataset, key)
+    for number in range(math.ceil(count_steps(dataset) / rows)):
         part = into[number * rows : (number + 1) * rows]
-        part[...] = store.chunk(key, number)[: len(part)]
+        part[...] = read_chunk(dataset, key, number)[: len(part)]
 
 
-def _map_file(store: Store, key: str) -> NDArray[np.uint8]:
-    """Every frame of a key in a file beside the store, named after the content.
+def _map_file(dataset: Dataset, key: str) -> NDArray[np.uint8]:
+    """Every frame of a key in a file beside the data set, named after the content.
 
-    It is decoded there the first time.
+    It is decoded there the first time. Raises ConfigError for a data set without a place on disk.
     """
-    folder = store.path.with_name(f"{store.path.name}.decoded")
-    place = folder / f"{key}_{store.content_hash()[:16]}.uint8"
+    path = getattr(dataset, "path", None)
+    if not isinstance(path, Path):
+        raise ConfigError("training.cache=disk needs a data set on disk; choose ram or none")
+    folder = path.with_name(f"{path.name}.decoded")
+    place = folder / f"{key}_{dataset.content_hash()[:16]}.uint8"
     if not place.exists():
         message = f"{place} cannot be written: make room, or choose training.cache=none"
         with refuse_full_disk(message):
-            _write_decoded(store, key, place)
-    return np.memmap(place, np.uint8, "r", shape=_frames_shape(store, key))
+            _write_decoded(dataset, key, place)
+    return np.memmap(place, np.uint8, "r", shape=_frames_shape(dataset, key))
 
 
-def _write_decoded(store: Store, key: str, place: Path) -> None:
+def _write_decoded(dataset: Dataset, key: str, place: Path) -> None:
     """Decode into a file under another name, then rename it.
 
     Its room is taken first: a mapped file on a full disk kills the process.
     """
-    shape = _frames_shape(store, key)
+    shape = _frames_shape(dataset, key)
     place.parent.mkdir(parents=True, exist_ok=True)
     _check_room(place.parent, math.prod(shape))
     writing = place.with_name(f"{place.name}.{os.getpid()}.writing")
@@ -180,7 +201,7 @@ def _write_decoded(store: Store, key: str, place: Path) -> None:
         with writing.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, math.prod(shape))
         decoded = np.memmap(writing, np.uint8, "r+", shape=shape)
-        _decode_all(store, key, decoded)
+        _decode_all(dataset, key, decoded)
         decoded.flush()
         writing.replace(place)
     finally:

@@ -9,10 +9,11 @@ from .formats.foreign_data import ForeignData, ReadOptions
 from .formats.registry import FORMATS, open_foreign, recognise
 from .store import Store
 
+Opened = Store | ForeignData
+"""A data set on disk, ours or another program's; both have a path and a task."""
 
-def open_dataset(
-    path: str | Path, options: ReadOptions | None = None, format: str = ""
-) -> Store | ForeignData:
+
+def open_dataset(path: str | Path, options: ReadOptions | None = None, format: str = "") -> Opened:
     """The data set at a path, in whatever format it is; foreign ones are read with `options`.
 
     `format` is a name of the registry; empty recognises it. Raises DataError where nothing is
@@ -24,10 +25,11 @@ def open_dataset(
     return Store.open(path)
 
 
-def open_for_training(path: str | Path, options: ReadOptions | None = None) -> Store | ForeignData:
-    """`open_dataset` of what is read fast enough at random to train on it as it is.
+def open_for_training(path: str | Path, options: ReadOptions | None = None) -> Opened:
+    """The data set at a path, where it is read fast enough at random to train on it as it is.
 
-    Raises DataError for other formats, with the command that makes a store of them.
+    Raises DataError as `open_dataset` does, and for slower formats, with the command that makes a
+    store of them.
     """
     path = Path(path)
     name = recognise(path)

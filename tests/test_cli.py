@@ -109,7 +109,7 @@ def test_help_of_composed_verbs_shows_every_choice_and_every_option_once(verb, c
     shown = capsys.readouterr().out
     listed = list_options(shown)
     assert len(listed) == len(set(listed))
-    parts = {"horizon", "training", "training.regimes", "play"}
+    parts = {"horizon", "training", "training.regimes", "play", "read"}
     options = VERBS[verb].options
     assert options is not None
     assert set(compose.flatten_options(options)) - parts <= set(listed)

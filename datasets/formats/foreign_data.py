@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ...spec import option
 from ..episodes import Dataset
 
 
-@dataclass(frozen=True)
+@dataclass
 class ReadOptions:
-    """What to take of a foreign data set, and what its format does not say.
+    """What to take of a data set in another format, and what the format does not say."""
 
-    Args:
-        keys: our names to theirs, `action` included; None takes everything that can be stored
-        fps: steps per second [Hz]; None: as the format says
-        task: what is demonstrated; empty: as the format says
-        images: whether pictures are taken
-        kinds: our name -> state or image, for a key whose shape leaves it open
-        layout: what the arrays mean, where a format has several; auto finds out
-        mapping: a YAML file that says how topics or columns become keys
-    """
-
-    keys: Mapping[str, str] | None = None
-    fps: float | None = None
-    task: str = ""
-    images: bool = True
-    kinds: Mapping[str, str] = field(default_factory=dict)
-    layout: str = "auto"
-    mapping: Path | None = None
+    keys: dict[str, str] | None = option(
+        None, "arrays to take, ours:theirs, as in action:actions,state:obs; none: all"
+    )
+    fps: float | None = option(None, "rate of the steps; needed where the format has none", "Hz")
+    task: str = option("", "what is demonstrated, as a sentence; empty: as the format says")
+    images: bool = option(True, "whether to take the images too")
+    kinds: dict[str, str] | None = option(
+        None, "state or image for a key whose shape leaves it open, as in depth:state"
+    )
+    layout: str = option(
+        "auto", "what the arrays mean, where a format has several; auto finds out: plain, pusht"
+    )
+    mapping: Path | None = option(None, "a file that says which topics become which keys (YAML)")
 
 
 class ForeignData(Dataset, Protocol):

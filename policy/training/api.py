@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ...datasets.checks.verify import find_faults, shorten_findings
 from ...datasets.episodes import Dataset
-from ...datasets.store import Store
+from ...datasets.opening import open_for_training
 from ...spec import Horizon
 from ..actions import Representation
 from ..denoisers.base import Network
@@ -73,7 +73,7 @@ def train(
     a type checker looks through. Classes of one's own must be registered, see `hotstart.register`.
 
     Args:
-        dataset: `hotstart.Arrays`, a `hotstart.Store`, or the folder of a store
+        dataset: `hotstart.Arrays`, a `hotstart.Store`, or the path of a data set
         folder: the run's folder, as "runs/mine"
         settings: how to train; None is `TrainingSettings()`
         encoder: observations to condition tokens (B, K, E)
@@ -95,7 +95,7 @@ def train(
         >>> hotstart.train(data, "runs/mine", hotstart.TrainingSettings(steps=5000), denoiser=unet)
     """
     if isinstance(dataset, Path | str):
-        dataset = Store.open(dataset)
+        dataset = open_for_training(dataset)
     folder = Path(folder)
     settings = settings or TrainingSettings()
     config = default_config(
