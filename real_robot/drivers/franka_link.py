@@ -28,8 +28,13 @@ STOP_DAMPING = (60.0, 60.0, 60.0, 60.0, 15.0, 15.0, 10.0)
 """What brings the joints to rest [N m s/rad]."""
 STOP_S = 1.0
 """An arm that moves on after so long is stopped by its controller."""
+RECOVER_S = 2.0
+"""A state without the error comes within this time."""
 CHECKS = 4
 """How often a silent driver is noticed per time of the watchdog."""
+PACE_S = 0.1
+"""The arm's time is compared with ours over so long [s]."""
+SLOWEST = 0.2
 RESTING = (1, 2)
 """Modes of an arm without a fault: idle, moving."""
 
@@ -79,6 +84,28 @@ class Target(NamedTuple):
     opening: float
 
 
+class Pace:
+    """How fast the arm's time runs: by 1 at an arm, slower where a busy machine simulates it.
+
+    Dampers want speeds by the arm's own time.
+    """
+
+    def __init__(self) -> None:
+        self.share = 1.0
+        self._stamp = 0.0
+        self._seen_s = float("-inf")
+
+    def note(self, stamp: float, now_s: float) -> None:
+        """The arm said its time, `stamp`; call it with each state."""
+        passed_s = now_s - self._seen_s
+        if passed_s < PACE_S:
+            return
+        if passed_s < 2 * PACE_S:
+            self.share = min(max((stamp - self._stamp) / passed_s, SLOWEST), 1.0)
+        self._stamp = stamp
+        self._seen_s = now_s
+
+
 class Link:
     """The client, connected."""
 
@@ -102,6 +129,7 @@ class Link:
         self._told_s = 0.0
         self._stamp = float("nan")
         self._made_s = 0.0
+        self._pace = Pace()
         self._fault = ""
         self.kick_s = options.watchdog_s / CHECKS
         self._robot.recover_from_errors()
@@ -113,7 +141,7 @@ class Link:
             return  # until `rearm`
         self._told_s = time.monotonic()
         reference = self._franky.JointReference(
-            q=np.array(target.joints), dq=np.array(target.joint_speeds)
+            q=np.array(target.joints), dq=np.array(target.joint_speeds) / self._pace.share
         )
         if self._hand is not None:
             self._hand.goal = target.opening
@@ -171,9 +199,12 @@ class Link:
 
     def rearm(self) -> str:
         """Clear a fault; why it stays, or nothing."""
+        self._robot.recover_from_errors()
+        limit_s = time.monotonic() + RECOVER_S
+        while int(self._robot.state.robot_mode) not in RESTING:
+            if time.monotonic() > limit_s:
+                return "its error recovery failed: see what Desk says"
         self._fault = ""
-        if not self._robot.recover_from_errors():
-            return "the arm's error recovery failed: see what Desk says"
         return ""
 
     def read(self) -> tuple[Any, ...]:
@@ -183,6 +214,7 @@ class Link:
         if stamp != self._stamp:
             self._stamp = stamp
             self._made_s = time.monotonic()
+            self._pace.note(stamp, self._made_s)
         mode = int(state.robot_mode)
         errors = ""
         if mode not in RESTING:

@@ -79,8 +79,7 @@ class FrankaServer:
 
     def __exit__(self, *_: object) -> None:
         try:
-            told, _ = self._process.communicate(timeout=END_S)
-            self.share = float(told)
+            self.share = float(self._process.communicate(timeout=END_S)[0])
         except (subprocess.TimeoutExpired, ValueError):
             self._process.kill()
             self._process.communicate()

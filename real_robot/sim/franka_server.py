@@ -1,9 +1,10 @@
 """A simulated Franka FR3: a program for an environment that has `franky-sim`, see `franka`.
 
 It imports nothing of hotstart. The server is that package's; added are what it does not simulate:
-reflexes, the end of a motion whose commands stay out (as the arm's controller ends it after 20
-cycles), and the share of real time that was reached. It takes words by its standard input, a line
-each, and ends with it: `reflex` is a contact.
+reflexes, and the share of real time that was reached. Its time waits for the client's next command:
+on a busy machine the arm is slow, but no torque acts for longer than a cycle. A motion whose
+commands stay out ends after a quarter of a second, in a strict one after 20 cycles as at an arm.
+It takes words by its standard input, a line each, and ends with it: `reflex` is a contact.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import select
 import sys
 import time
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -21,8 +23,16 @@ LISTEN_CYCLES = 20
 """The standard input is looked at every so many cycles."""
 MOST_LOST = 20
 """Cycles without a command that end a motion."""
+PATIENCE_S = 0.25
+"""Time stands still for so long at most, until a command comes; then the motion ends [s]."""
+POLL_S = 0.0001
+FASTEST = (2.62, 2.62, 2.62, 2.62, 5.26, 4.18, 5.26)
+"""Of the joints [rad/s]; a joint that moves faster is a reflex."""
+PRIORITY = 20
+"""Before other programs, where this is permitted; behind the controller and the client."""
+FAST_JOINT = 3
 CARTESIAN_REFLEX = 7
-COMMUNICATION = 31
+COMMUNICATION = 25
 """Numbers of errors in a state of libfranka."""
 ERRORS = 41
 
@@ -35,6 +45,7 @@ def make_server_class(package: Any, protocol: Any, messages: Any, strict: bool) 
 
         error: int | None = None
         heard = False
+        talking = False  # since the motion began
         lost = 0
 
         def begin_reflex(self, error: int) -> None:
@@ -54,12 +65,25 @@ def make_server_class(package: Any, protocol: Any, messages: Any, strict: bool) 
             if self.error is not None:
                 raise ValueError("the arm is in a reflex")
             self.lost = 0
+            self.talking = False
             super().start_motion(*arguments)
 
         def _handle_udp_command(self, command_data: bytes) -> None:
             self.heard = True
+            self.talking = True
             if self.error is None:
                 super()._handle_udp_command(command_data)
+
+        def _process_udp_commands(self) -> None:
+            super()._process_udp_commands()
+            if strict or not self.talking or self.current_motion_id <= 0:
+                return
+            until_s = time.monotonic() + PATIENCE_S
+            while not self.heard and time.monotonic() < until_s:
+                time.sleep(POLL_S)
+                super()._process_udp_commands()
+            if not self.heard:
+                self.begin_reflex(COMMUNICATION)
 
         def _post_process_commands(self) -> None:
             self.lost += 1
@@ -68,6 +92,9 @@ def make_server_class(package: Any, protocol: Any, messages: Any, strict: bool) 
             self.heard = False
             if strict and self.lost > MOST_LOST:
                 self.begin_reflex(COMMUNICATION)
+            speeds = zip(self.robot.inner_state.dq, FASTEST, strict=True)
+            if self.current_motion_id > 0 and any(abs(dq) > most for dq, most in speeds):
+                self.begin_reflex(FAST_JOINT)
             super()._post_process_commands()
 
         @property
@@ -117,6 +144,8 @@ def main(words: list[str]) -> None:
     protocol = import_module("franky_sim.franka_robot_protocol")
     messages = import_module("franky_sim.franka_server")
     server_class = make_server_class(package, protocol, messages, options.strict)
+    with suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
     with simulators.MujocoSimulator() as sim:
         server = server_class(sim.add_robot(), [options.address])
         server.init()

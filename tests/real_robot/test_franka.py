@@ -16,7 +16,7 @@ from hotstart.configs.compose import compose_config
 from hotstart.real_robot.driver import DriverError
 from hotstart.real_robot.drivers import registry
 from hotstart.real_robot.drivers.franka import GUIDING, MARGIN_RAD, MOST, RANGES, Franka
-from hotstart.real_robot.drivers.franka_link import Reading, make_rotvec
+from hotstart.real_robot.drivers.franka_link import Pace, Reading, make_rotvec
 from hotstart.real_robot.drivers.target_speeds import SpeedEstimate
 from hotstart.real_robot.sim.franka import VARIABLE, FrankaServer, find_python
 from hotstart.spec import ConfigError
@@ -90,6 +90,17 @@ def test_speeds_of_targets_are_those_between_them_within_the_limits():
     assert speeds.update(np.array([0.2, 0.8]), 5.0042) == pytest.approx([0.25, 1.0])
     speeds.reset()
     assert speeds.update(np.array([0.5, 0.5]), 5.008).tolist() == [0.0, 0.0]
+
+
+def test_the_pace_of_an_arm_is_that_of_its_time_and_a_pause_is_no_pace():
+    pace = Pace()
+    for turn in range(40):
+        pace.note(0.5 * turn / 100, turn / 100)
+    assert pace.share == pytest.approx(0.5)
+    pace.note(0.21, 9.0)  # nobody has read for long
+    assert pace.share == pytest.approx(0.5)
+    pace.note(0.36, 9.15)
+    assert pace.share == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("rotvec", [[0.0, 0.0, 0.0], [3.1, 0.2, -0.1], [0.3, -0.4, 0.5]])
@@ -180,7 +191,7 @@ def test_a_silent_driver_is_stopped_by_its_link_until_somebody_recovers_it(serve
         swing(driver, 0.8)
         assert driver.read().velocities[0] > 0.4
         wait_for_rest(driver, 1.0)
-        time.sleep(driver.watchdog_s)
+        time.sleep(0.2)
         assert driver.read().fault == "nothing was commanded for 0.2 s"
         there = driver.read().positions
         driver.command(there - 0.2)  # not before it is recovered
@@ -222,6 +233,22 @@ def test_a_client_that_dies_or_hangs_lets_the_arm_rest(server, fate):
         wait_for_rest(driver, 0.5)
         swing(driver, -0.8)
         assert driver.read().velocities[0] < -0.4
+
+
+@at_the_wire
+def test_a_client_that_has_hung_finds_its_motion_ended(server):
+    with connected() as driver:
+        swing(driver, 0.8)
+        assert driver._link is not None
+        client = driver._link._process.pid
+        os.kill(client, signal.SIGSTOP)
+        time.sleep(0.4)
+        os.kill(client, signal.SIGCONT)
+        time.sleep(0.1)
+        state = driver.read()
+        assert "communication_constraints_violation" in state.fault
+        assert np.abs(state.velocities).max() < 0.05
+        driver.recover()
 
 
 @at_the_wire
