@@ -6,8 +6,8 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ from ..system import outputs
 from .arm_robot import find_stage, make_workspace
 from .deploy_page import write_deployment
 from .deploy_robot import open_robot
+from .deploy_takeover import Operator, check_operator, join_interventions, open_operator
 from .deploy_times import LoopTimes, describe_plans, join_times
 from .evaluate import find_action_scale, find_weights_hash
 from .rollouts import label
@@ -81,6 +82,7 @@ def check(config: Mapping[str, Any]) -> None:
     if config["speed"] > 1:
         raise ConfigError(f"speed is {config['speed']}; a share of the arm's limits, at most 1")
     make_workspace(config["box"])
+    check_operator(config)
     if config["stage"]:
         find_stage(config["stage"])
     folder = find_folder(config)
@@ -135,8 +137,11 @@ class Rig:
     """The same, or around it one that watches for failures."""
     monitor: FailureMonitor | None
     recorder: Recorder | None
+    operator: Operator | None
     times: LoopTimes
     replan_at: int
+    taken_over: list[int] = field(default_factory=list)
+    """Seeds of the episodes in which the operator took over."""
 
 
 def deploy(config: Mapping[str, Any]) -> Deployed:
@@ -184,7 +189,8 @@ def set_up(
         planner = WatchedPlanner(asked, [make_scorer(detector, policy)])
         monitor = watch_failures(config, planner, detector, robot)
     recorder = open_recorder(config, robot, stack)
-    return Rig(robot, policy, asked, planner, monitor, recorder, times, replan_at)
+    operator = open_operator(config, robot, monitor, stack)
+    return Rig(robot, policy, asked, planner, monitor, recorder, operator, times, replan_at)
 
 
 def run_episodes(config: Mapping[str, Any], rig: Rig) -> tuple[list[RowLog], BaseException | None]:
@@ -192,36 +198,54 @@ def run_episodes(config: Mapping[str, Any], rig: Rig) -> tuple[list[RowLog], Bas
 
     Raises what ends the first one.
     """
-    listeners: list[Listener] = [rig.times]
-    if rig.recorder is not None:
-        listeners.append(rig.recorder)
     settings = LoopSettings(
         max_ticks=math.ceil(config["seconds"] * rig.times.rate_hz),
         replan_at=rig.replan_at,
         patience_s=config["patience_s"],
         any_rate=config["rate"] == "any",
     )
-    intervene = rig.monitor and rig.monitor.intervene
-    clock = RealClock()
     logs: list[RowLog] = []
     for seed in range(config["seed"], config["seed"] + config["episodes"]):
         if not wait_for_operator(config, len(logs)):
             break
-        rig.times.begin()
-        if rig.recorder is not None:
-            rig.recorder.begin()
         try:
-            logs += run_loop(
-                rig.robot, rig.policy, rig.planner, clock, [seed], settings, listeners, intervene
-            )
+            logs.append(run_episode(rig, seed, settings))
         except (HotstartError, KeyboardInterrupt, SystemExit) as error:
             if not logs:
                 raise
             return logs, error  # the arm stands still, and what is finished is written
         print(describe_episode(len(logs), logs[-1]), flush=True)
-        if rig.recorder is not None:
-            rig.recorder.finish(logs[-1].success)
     return logs, None
+
+
+def run_episode(rig: Rig, seed: int, settings: LoopSettings) -> RowLog:
+    """One episode, recorded where that is asked for.
+
+    One that the operator took over is no success of the policy, and its score is that of before.
+    """
+    operator, recorder = rig.operator, rig.recorder
+    listeners: list[Listener] = [rig.times]
+    watch: AbstractContextManager[None] = nullcontext()
+    if recorder is not None:
+        listeners.append(recorder)
+        recorder.begin()
+    if operator is not None:
+        listeners.append(operator)
+        watch = operator.watch()
+    rig.times.begin()
+    hook = join_interventions(rig.monitor, operator)
+    with watch:
+        (log,) = run_loop(
+            rig.robot, rig.policy, rig.planner, RealClock(), [seed], settings, listeners, hook
+        )
+    if recorder is not None:
+        recorder.finish(log.success)
+    if operator is not None and operator.take_over.count:
+        rig.taken_over.append(seed)
+        if log.success:
+            log.success = False
+        log.score = operator.score
+    return log
 
 
 def summarise(
@@ -245,7 +269,11 @@ def summarise(
     )
     scale = find_action_scale(policy.model, meta)
     result = results.summarise(logs, rig.asked.seconds, setting, policy.action_spec, scale)
-    return result | {"robot": config["choices"]["robot"], "stage": bool(config["stage"])}
+    return result | {
+        "robot": config["choices"]["robot"],
+        "stage": bool(config["stage"]),
+        "taken_over": rig.taken_over,
+    }
 
 
 def describe_times(
@@ -310,7 +338,10 @@ def watch_failures(
     def ask(alarm: Alarm) -> bool:
         return input(f"{alarm}: go on? [y/N] ").strip().lower() == "y"
 
-    return FailureMonitor(planner, detector, robot.hold_position, config["on_failure"], ask)
+    on_failure = config["on_failure"]
+    if on_failure == "takeover":
+        on_failure = "log"  # the operator sees the alarms
+    return FailureMonitor(planner, detector, robot.hold_position, on_failure, ask)
 
 
 def list_alarms(monitor: FailureMonitor | None) -> list[dict[str, float]]:

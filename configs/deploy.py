@@ -60,8 +60,19 @@ class Deploy:
     )
     patience_s: float = option(2.0, "longest wait for a plan before the arm is stopped", "s")
     failure: str = option("", "calibration of failure detection; empty: none")
-    on_failure: Literal["log", "hold", "ask"] = option(
+    on_failure: Literal["log", "hold", "ask", "takeover"] = option(
         "log", "what happens when a failure is detected"
+    )
+    takeover: str = option(
+        "",
+        "who may take over: keyboard, spacemouse, leader, scripted; space takes over and gives "
+        "back, and such an episode is no success of the policy; empty: nobody",
+    )
+    takeover_options: dict[str, str] = option(
+        {}, "options of who takes over, as takeover_options.step=0.05"
+    )
+    takeover_after_s: float = option(
+        0.0, "take over where the stage's score has not risen for so long; 0: never", "s"
     )
     record: str = option("", "store to append the episodes to; empty: none")
     name: str = option("", "the run's name; empty: the checkpoint's and the robot's")

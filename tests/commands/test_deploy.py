@@ -20,7 +20,7 @@ from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.policy.failure import Detector
 from hotstart.real_robot.driver import DriverError
 from hotstart.real_robot.sim.rehearsal import Rehearsal, RehearsalOptions
-from hotstart.spec import ConfigError
+from hotstart.spec import Actor, ConfigError
 
 ADDRESS = "127.0.0.41"
 KEYS = ("joints", "tool", "object", "goal")
@@ -165,9 +165,36 @@ def test_a_rehearsal_at_the_wire_is_run_timed_and_written(trained, tmp_path, cap
     assert page is not None
 
 
+def test_an_operator_takes_over_where_there_is_no_progress(arm, trained, tmp_path, monkeypatch):
+    @contextmanager
+    def open_arm(config, model, rate_hz):
+        arm.report = dict
+        yield arm
+
+    monkeypatch.setattr(deploy, "open_robot", open_arm)
+    words = ["planner=sync", "seconds=1", "stage=127.0.0.1:9", "episodes=2", "inference.steps=1"]
+    words += ["takeover=scripted", "takeover_options.pace=1", "takeover_after_s=0.25"]
+    deployed = deploy.deploy(compose(trained, tmp_path, *words, f"record={tmp_path / 'a.zarr'}"))
+    assert deployed.result["taken_over"] == [100000, 100001]
+    assert deployed.result["success"]["rate"] == 0
+    store = Store.open(tmp_path / "a.zarr")
+    for number in range(2):
+        actors = store.episode(number)["actor"].tolist()
+        first = actors.index(Actor.INTERVENTION)
+        assert 2 <= first <= 5
+        assert set(actors[:first]) == {Actor.POLICY}
+        assert set(actors[first:]) == {Actor.INTERVENTION}
+    moved = np.abs(np.diff(store.array("action")[:10], axis=0)).max(1)
+    assert moved[6:].min() > 1e-3, "the demonstrator moves the arm at once"
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
+        (["takeover_after_s=1"], "takeover_after_s needs who takes over"),
+        (["takeover=scripted", "takeover_after_s=1"], "give stage="),
+        (["takeover=scripted", "on_failure=takeover"], "failure="),
+        (["takeover=scripted", "on_failure=ask"], "both read the terminal"),
         (["speed=2"], "speed is 2"),
         (["box=[0,1]"], "six numbers are wanted"),
         (["stage=example.org:80"], "127.0.0.1:PORT is wanted"),

@@ -1,17 +1,19 @@
 """An operator takes a robot over in the midst of a rollout, and what it shows is recorded."""
 
+from dataclasses import replace
+
 import numpy as np
 from hotstart.control import LoopSettings, VirtualClock, run
 from hotstart.datasets.store import Store
 from hotstart.planners import ImmediatePlanner
-from hotstart.real_robot.interventions import TakeOver
+from hotstart.real_robot.interventions import Alarmed, Stalled, TakeOver
 from hotstart.real_robot.keys import KeyBox
 from hotstart.real_robot.recorder import Recorder
 from hotstart.real_robot.replaying import ReplayPolicy
 from hotstart.real_robot.teleop import make
-from hotstart.spec import Actor
+from hotstart.spec import Actor, Feedback
 
-from .bench_arm import Arm
+from .bench_arm import Arm, make_tick
 
 
 def test_an_operator_takes_over_without_a_jump_and_gives_back(tmp_path):
@@ -61,3 +63,32 @@ def test_a_key_pressed_twice_at_once_changes_nothing_and_a_lost_terminal_holds()
     run(arm, policy, ImmediatePlanner(policy), clock, [0], LoopSettings(9), [press], take_over)
     assert take_over.active
     np.testing.assert_allclose(arm.told, np.full((9, 3), 0.5))
+
+
+def test_rules_hold_where_the_score_rests_or_an_alarm_came_and_take_over_once_an_episode():
+    arm, box = Arm(VirtualClock()), KeyBox()
+    alarms = [1]
+    stalled, alarmed = Stalled(0.35), Alarmed(alarms)
+    keyboard = make("keyboard", arm.action_spec, box)
+    take_over = TakeOver(arm, keyboard, box, say=str, rules=[stalled, alarmed])
+
+    def live_through(scores):
+        """Whether the operator had the arm in each turn."""
+        for part in (stalled, alarmed, take_over):
+            part.begin()
+        active = []
+        for number, score in enumerate(scores):
+            tick = make_tick(arm, number)
+            take_over(tick)
+            active.append(take_over.active)
+            stalled(replace(tick, feedback=replace(Feedback.silent(1), score=np.array([score]))))
+        return active
+
+    assert live_through([0, 0, 0.1, 0.13, 0.13, 0.13, 0.13]) == [False] * 6 + [True]
+    assert live_through([0.1 * n for n in range(8)]) == [False] * 8
+    alarms.append(2)
+    take_over.begin()
+    assert take_over(make_tick(arm, 0)) is not None
+    box.press("space")
+    assert take_over(make_tick(arm, 1)) is None
+    assert take_over(make_tick(arm, 2)) is None, "it was given back"
