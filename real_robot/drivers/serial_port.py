@@ -63,8 +63,14 @@ class SerialPort:
             raise OSError(errno.EIO, "the port is gone") from problem
 
     def writePort(self, packet: list[int]) -> int:
-        """Send bytes; returns how many."""
-        return self._serial.write(bytes(packet)) or 0
+        """Send bytes; returns how many, 0 where the line takes none now.
+
+        pyserial's own `write` fails, too, where this process was only kept waiting for 50 ms.
+        """
+        try:
+            return os.write(self._serial.fileno(), bytes(packet))
+        except BlockingIOError:
+            return 0
 
     def readPort(self, length: int) -> list[int]:
         """Up to so many bytes, once there are any; none after the deadline."""
@@ -100,7 +106,7 @@ def _open(path: str, baud: int) -> Any:
     except ImportError as problem:
         raise ConfigError('pyserial is missing: pip install "pyserial>=3.5"') from problem
     try:
-        return serial.Serial(path, baud, timeout=0, write_timeout=0.05, exclusive=True)
+        return serial.Serial(path, baud, timeout=0, exclusive=True)
     except (OSError, ValueError) as problem:
         raise DriverError(_explain(path, problem)) from problem
 
