@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +17,8 @@ from ...arms.scene import STEP_S, Scene
 from ...spec import FloatArray, HotstartError
 from .body import BodyState
 
+MAKE_WAY_S = 1e-4
+"""Others get the scene between two steps."""
 CATCH_UP_S = 0.1
 """The scene catches up at most so much lost time at once; what is more it skips."""
 
@@ -34,6 +39,7 @@ class World:
         self.joints = scene.joints
         self.skipped_s = 0.0
         self._lock = threading.Lock()
+        self._asking: deque[None] = deque()  # a place for each thread that wants the scene
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
@@ -47,7 +53,7 @@ class World:
         if self._thread is not None:
             raise HotstartError("this world runs already: close it first")
         self._ended.clear()
-        with self._lock:
+        with self._turn():
             self._now_s = time.monotonic()
             self._publish()
         self._thread = threading.Thread(target=self._run, name="world", daemon=True)
@@ -72,7 +78,7 @@ class World:
 
         Whoever commands the arm should be at rest meanwhile, and keep no old target.
         """
-        with self._lock:
+        with self._turn():
             self.scene.reset(seed, arm)
             self._fastest = 0.0
             self._resets += 1
@@ -95,19 +101,19 @@ class World:
             raise HotstartError(
                 f"the target is {positions.tolist()}; it must hold {self.joints} finite angles"
             )
-        with self._lock:
+        with self._turn():
             self.scene.command(positions)
 
     def command_gripper(self, opening: float) -> None:
         """0 closed to 1 open; raises HotstartError for what is no number."""
         if not math.isfinite(opening):
             raise HotstartError(f"the gripper's opening is {opening}; it lies in [0, 1]")
-        with self._lock:
+        with self._turn():
             self.scene.command_gripper(opening)
 
     def set_power(self, on: bool) -> None:
         """Whether motors hold; without power brakes hold the arm where it is, or it falls."""
-        with self._lock:
+        with self._turn():
             self.scene.set_power(on)
 
     def solve_joints(self, tool: FloatArray, near: FloatArray) -> FloatArray:
@@ -121,7 +127,7 @@ class World:
         """How the task and the arm are, in plain values; speeds are the largest since the last
         look.
         """
-        with self._lock:
+        with self._turn():
             score, success = self.scene.judge()
             fastest, self._fastest = self._fastest, 0.0
             return {
@@ -146,6 +152,19 @@ class World:
             return self.scene.goal.tolist()
         return []
 
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """The scene, for other threads: the one that steps lets them go first.
+
+        A lock alone would not do: a thread that steps without a pause takes it again at once.
+        """
+        self._asking.append(None)
+        try:
+            with self._lock:
+                yield
+        finally:
+            self._asking.pop()
+
     def _run(self) -> None:
         """Step until the end; a failure is kept for those who read."""
         try:
@@ -168,6 +187,8 @@ class World:
                 self.scene.step()
                 self._now_s += STEP_S
                 self._publish()
+            if self._asking:
+                time.sleep(MAKE_WAY_S)
 
     def _publish(self) -> None:
         """The present state, as values of their own, for readers in other threads."""
