@@ -2,39 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..configs.schema import Convert, Download, Info, Verify
 from ..datasets.checks.verify import verify
+from ..datasets.choosing import find_successes
 from ..datasets.download import SOURCES, download
+from ..datasets.editing import folder_bytes
+from ..datasets.episodes import Dataset, count_steps, lengths_of
 from ..datasets.formats.conversion import convert, export
 from ..datasets.formats.foreign_data import ReadOptions
 from ..datasets.opening import open_dataset
+from ..datasets.selection import read_origin
 from ..datasets.store import Store
-from ..system.interrupts import explain
 from . import data_edit
+from .data_diff import print_differences
 from .next_steps import train_on, write_command, write_path
 
 
 def print_info(options: Info) -> int:
     """Print the table of a data set."""
-    store = Store.open(options.path)
-    size = sum(file.stat().st_size for file in options.path.rglob("*") if file.is_file())
-    task = store.task or "(no task given)"
-    source = store.attrs["source"] or "(no source given)"
+    data = open_dataset(options.path, ReadOptions(fps=options.fps, mapping=options.mapping))
+    origin = read_origin(data)
+    task = origin.task or "(no task given)"
+    source = origin.source or "(no source given)"
+    if not isinstance(data, Store):
+        source = f"{source}, in the format {data.format}"
     print(f"{options.path}  {task}  from {source}")
-    print(_count(store, size))
-    if "success" in store.keys and len(store):
-        print(_count_successes(store))
+    print(_count(data, folder_bytes(options.path)))
+    if "success" in data.keys and count_steps(data):
+        print(_count_successes(data))
     rows = [("key", "shape", "dtype", "kind", "min", "max")]
-    for key in store.keys:
-        rows.append(_list_cells(store, key))
+    for key in data.keys:
+        rows.append(_list_cells(data, key))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = map(str.ljust, row, widths)
@@ -44,7 +48,7 @@ def print_info(options: Info) -> int:
 
 def convert_data(options: Convert) -> int:
     """Convert and say what came of it."""
-    with _keep_finished(options.target):
+    with data_edit.keep_finished(options.target):
         if options.to == "hotstart":
             store = convert(
                 options.source,
@@ -87,7 +91,7 @@ def print_findings(options: Verify) -> int:
 def fetch(options: Download) -> int:
     """Fetch, check and convert; what is there already is not done again."""
     target = options.folder / f"{options.name}.zarr"
-    with _keep_finished(target):
+    with data_edit.keep_finished(target):
         found = download(options.name, options.folder, address=options.address)
         if target.exists():
             store = Store.open(target)
@@ -100,68 +104,58 @@ def fetch(options: Download) -> int:
     return 0
 
 
-@contextmanager
-def _keep_finished(target: Path) -> Iterator[None]:
-    """An interruption within says what became of `target`."""
-    try:
-        yield
-    except KeyboardInterrupt as interrupt:
-        if target.exists():
-            raise
-        message = (
-            f"stopped; {target} appears when it is whole; "
-            "the same command goes on behind the last finished episode"
-        )
-        raise explain(interrupt, message) from None
-
-
 def _choose(options: Convert) -> ReadOptions:
     """What is taken of the source."""
     return ReadOptions(**{item.name: getattr(options, item.name) for item in fields(ReadOptions)})
 
 
-def _count(store: Store, size: int | None = None) -> str:
+def _count(data: Dataset, size: int | None = None) -> str:
     """Episodes, steps, hours and rate in one line."""
-    hours = len(store) / store.fps / 3600
-    text = f"{len(store.lengths)} episodes"
-    if len(store):
-        text += f" of {store.lengths.min()} to {store.lengths.max()} steps"
-    text += f", {len(store):,} steps, {hours:.2f} h at {store.fps:g} fps"
+    steps = count_steps(data)
+    lengths = lengths_of(data.episode_ends)
+    text = f"{len(lengths)} episodes"
+    if steps:
+        text += f" of {lengths.min()} to {lengths.max()} steps"
+    text += f", {steps:,} steps, {steps / data.fps / 3600:.2f} h at {data.fps:g} fps"
     if size is not None:
         text += f", {size / 1e6:.1f} MB on disk"
     return text
 
 
-def _count_successes(store: Store) -> str:
+def _count_successes(data: Dataset) -> str:
     """Episodes in which the task was fulfilled; of play also those in which nobody disturbed."""
-    starts = store.episode_ends - store.lengths
-    succeeded = np.logical_or.reduceat(store.array("success"), starts)
+    succeeded = find_successes(data)
     text = f"success in {succeeded.sum()} of {len(succeeded)} episodes"
-    if "explored" in store.keys:
-        undisturbed = ~store.array("explored")[starts]
+    if "explored" in data.keys:
+        starts = data.episode_ends - lengths_of(data.episode_ends)
+        undisturbed = ~data.array("explored")[starts]
         deployed = succeeded[undisturbed]
         text += f"; {len(deployed)} episodes are undisturbed, with success in {deployed.sum()}"
     return text
 
 
-def _list_cells(store: Store, key: str) -> tuple[str, str, str, str, str, str]:
+def _list_cells(data: Dataset, key: str) -> tuple[str, str, str, str, str, str]:
     """A key's line of the table; ranges are over all steps and dimensions."""
-    first = store.rows(key, 0, 1)
+    first = data.rows(key, 0, 1)
     kind = key
-    if key in store.obs_spec.keys:
-        kind = store.obs_spec.keys[key].kind
-    low, high = _find_range(store, key)
+    if key in data.obs_spec.keys:
+        kind = data.obs_spec.keys[key].kind
+    if kind == "image" and not isinstance(data, Store):
+        low, high = "-", "-"  # a film would be decoded from end to end
+    else:
+        low, high = _find_range(data, key)
     shape = " x ".join(map(str, first.shape[1:])) or "one number"
     return key, shape, str(first.dtype), kind, low, high
 
 
-def _find_range(store: Store, key: str, block: int = 1024) -> tuple[str, str]:
+def _find_range(data: Dataset, key: str, block: int = 1024) -> tuple[str, str]:
     """Least and greatest number, read in blocks since images may not fit into memory."""
-    if not len(store):
+    steps = count_steps(data)
+    if not steps:
         return ("-", "-")
     low, high = np.inf, -np.inf
-    for start in range(0, len(store), block):
-        rows = store.rows(key, start, start + block)
+    for start in range(0, steps, block):
+        rows = data.rows(key, start, min(start + block, steps))
         low = np.minimum(low, np.float64(rows.min()))
         high = np.maximum(high, np.float64(rows.max()))
     return (f"{low:g}", f"{high:g}")
@@ -173,4 +167,5 @@ ACTIONS: dict[str, Callable[[Any], int]] = {
     "verify": print_findings,
     "download": fetch,
     **data_edit.ACTIONS,
+    "diff": print_differences,
 }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,12 +15,13 @@ from ..datasets.choosing import Wish, choose, find_successes, read_numbers
 from ..datasets.editing import check_free, write_view
 from ..datasets.episodes import Dataset, check_choice, count_steps
 from ..datasets.merging import merge
+from ..datasets.opening import open_dataset
 from ..datasets.relabelling import Labels, relabel
 from ..datasets.selection import Selection, choose_episodes, leave_out, select
-from ..datasets.store import Store
 from ..datasets.trimming import Cut, trim
 from ..datasets.windows import split_usable_episodes
 from ..spec import ConfigError, DataError, IntArray
+from ..system.interrupts import explain
 from .next_steps import write_command, write_path
 
 T = TypeVar("T")
@@ -34,7 +36,7 @@ def merge_sources(options: Merge) -> int:
             "hotstart data merge A.zarr B.zarr OUT.zarr"
         )
     check_free(target)
-    sources: dict[str, Dataset] = {str(path): Store.open(path) for path in paths}
+    sources: dict[str, Dataset] = {str(path): open_source(path) for path in paths}
     view = merge(sources, task=options.task, fill=options.fill, common=options.common)
     return write_edit(view, target)
 
@@ -43,7 +45,7 @@ def split_source(options: Split) -> int:
     """Write two data sets; both are checked before one is written."""
     for target in (options.first, options.second):
         check_free(target)
-    dataset = Store.open(options.path)
+    dataset = open_source(options.path)
     first, second = _divide(dataset, options)
     for name, numbers in (("first", first), ("second", second)):
         if not len(numbers):
@@ -56,7 +58,7 @@ def split_source(options: Split) -> int:
 def filter_source(options: Filter) -> int:
     """Keep the episodes that fulfil the conditions."""
     check_free(options.target)
-    dataset = Store.open(options.path)
+    dataset = open_source(options.path)
     numbers = choose(dataset, _pick(Wish, options))
     print(f"{len(numbers)} of {len(dataset.episode_ends)} episodes fulfil the conditions")
     return write_edit(select(dataset, choose_episodes(dataset, numbers)), options.target)
@@ -67,7 +69,7 @@ def trim_source(options: Trim) -> int:
     if options.still is None and not options.start_s and not options.end_s:
         raise ConfigError("say what is cut: still=0.001, start_s=0.5 or end_s=0.5")
     check_free(options.target)
-    return write_edit(trim(Store.open(options.path), _pick(Cut, options)), options.target)
+    return write_edit(trim(open_source(options.path), _pick(Cut, options)), options.target)
 
 
 def drop_parts(options: Drop) -> int:
@@ -75,7 +77,7 @@ def drop_parts(options: Drop) -> int:
     if not options.episodes and not options.keys and not options.cameras:
         raise ConfigError("say what is left out: episodes=3,7, keys=force or cameras=true")
     check_free(options.target)
-    dataset: Dataset = Store.open(options.path)
+    dataset: Dataset = open_source(options.path)
     dropped = list(options.keys)
     for key in dropped:
         check_choice(key, dataset.keys)
@@ -96,17 +98,45 @@ def drop_parts(options: Drop) -> int:
 def relabel_source(options: Relabel) -> int:
     """Change what a data set says of itself."""
     check_free(options.target)
-    return write_edit(relabel(Store.open(options.path), _pick(Labels, options)), options.target)
+    return write_edit(relabel(open_source(options.path), _pick(Labels, options)), options.target)
 
 
 def write_edit(view: Selection, target: Path) -> int:
     """Write a view, and say what came of it and what can be done with it."""
     for note in view.notes:
         print(note)
-    store = write_view(view, target)
+    with keep_finished(target):
+        store = write_view(view, target)
     print(f"{target}: {len(store.lengths)} episodes, {count_steps(store):,} steps")
     print(f"next: {write_command('data verify', write_path(target))}")
     return 0
+
+
+def open_source(path: Path) -> Dataset:
+    """The data set at a path, in any format.
+
+    ConfigError, with what to do, where the format does not say all that is needed.
+    """
+    try:
+        return open_dataset(path)
+    except ConfigError as error:
+        convert = write_command("data convert", write_path(path), "TARGET")
+        raise ConfigError(f"{path}: {error}. Make a store of it first: {convert} ...") from error
+
+
+@contextmanager
+def keep_finished(target: Path) -> Iterator[None]:
+    """An interruption within says what became of `target`."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        if target.exists():
+            raise
+        message = (
+            f"stopped; {target} appears when it is whole; "
+            "the same command goes on behind the last finished episode"
+        )
+        raise explain(interrupt, message) from None
 
 
 def _divide(dataset: Dataset, options: Split) -> tuple[IntArray, IntArray]:

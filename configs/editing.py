@@ -119,3 +119,16 @@ class Relabel:
     names: dict[str, str] | None = option(None, "numbers of the action to rename, old:new")
     units: dict[str, str] | None = option(None, "their units, name:unit")
     fps: float | None = option(None, "steps per second", "Hz")
+
+
+@dataclass
+class Diff:
+    """Compare two data sets: specifications, episodes, every number; exit status 1 if unlike.
+
+    Episodes are the same where their actions and states are, wherever they stand. For each key: in
+    how many steps it differs, the largest difference and where, and the statistics of both.
+    """
+
+    first: Path = option(REQUIRED, "a data set, in any format", positional=True)
+    second: Path = option(REQUIRED, "another one", positional=True)
+    json: bool = option(False, "whether to print JSON")

@@ -13,7 +13,7 @@ from ..policy.training.settings import TrainingSettings
 from ..spec import LONGEST_EPISODE, REQUIRED, ConfigError, Horizon, option
 from .deploy import Deploy
 from .doctor import Examine
-from .editing import Drop, Filter, Merge, Relabel, Split, Trim
+from .editing import Diff, Drop, Filter, Merge, Relabel, Split, Trim
 from .recording import Record, Replay
 from .robots import CalibrateArm, MeasureLatency, SimulateArm
 from .world_model import AuditWorldModel, DrawStrip, DreamDemo, LearnWorldModel, ViewWorldModel
@@ -333,7 +333,9 @@ class Demo(Learning):
 class Info:
     """Print what a data set holds: episodes, steps, hours; each key's shape, dtype and range."""
 
-    path: Path = option(REQUIRED, "the data set's folder", positional=True)
+    path: Path = option(REQUIRED, "the data set, in any format", positional=True)
+    fps: float | None = option(None, "rate of the steps; needed where the format has none", "Hz")
+    mapping: Path | None = option(None, "a file that says which topics become which keys (YAML)")
 
 
 @dataclass
@@ -495,6 +497,7 @@ VERBS: dict[str, Verb] = {
             "trim": Trim,
             "drop": Drop,
             "relabel": Relabel,
+            "diff": Diff,
         },
     ),
     "train": Verb("train a policy on a data set", Train, composed=True),

@@ -7,13 +7,12 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from ..spec import DataError
-from .episodes import Dataset, count_steps, episode_slice
-from .locks import hold
+from .episodes import Dataset, count_steps
 from .selection import Selection
-from .store import Store, refuse_full_disk
+from .store import Store
+from .writing import UNFINISHED, write_store
 
 PICTURE_SHARE = 0.1
 """Pictures take at least so much of their bytes once they are compressed."""
@@ -22,14 +21,23 @@ PICTURE_SHARE = 0.1
 def write_view(view: Selection, target: Path) -> Store:
     """Write a view as a new store, which appears when it is whole.
 
-    Raises DataError where something is at the target already, where the view has no episode, and
+    After a kill the same call goes on behind the last finished episode. Raises DataError where
+    something is at the target already, where the view has no episode, and
     where the disk is too small or something cannot be read.
     """
     check_free(target)
     if not len(view.episode_ends):
         raise DataError(f"no episode is left, so {target} is not made")
-    check_room(target, sum(_count_bytes(source, steps) for source, steps in _list_sources(view)))
-    return _write_store(view, target)
+    needed = sum(_count_bytes(source, steps) for source, steps in _list_sources(view))
+    written = folder_bytes(target.with_name(target.name + UNFINISHED))
+    check_room(target, needed - written)
+    return write_store(
+        view,
+        target,
+        task=view.task,
+        source=view.origin.source,
+        options=view.origin.options,
+    )
 
 
 def check_free(target: Path) -> None:
@@ -51,6 +59,13 @@ def check_room(target: Path, needed: int) -> None:
         )
 
 
+def folder_bytes(path: Path) -> int:
+    """Bytes of all files of a folder, or of a file; 0 where there is nothing."""
+    if path.is_file():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
 def _list_sources(view: Selection) -> list[tuple[Dataset, int]]:
     """The data sets that a view reads from, and how many steps of each; views among them opened."""
     steps: dict[int, int] = {}
@@ -70,8 +85,7 @@ def _list_sources(view: Selection) -> list[tuple[Dataset, int]]:
 def _count_bytes(source: Dataset, steps: int) -> int:
     """About what so many steps of a data set take in a store, rather too little."""
     if isinstance(source, Store):
-        size = sum(file.stat().st_size for file in source.path.rglob("*") if file.is_file())
-        return size * steps // max(count_steps(source), 1)
+        return folder_bytes(source.path) * steps // max(count_steps(source), 1)
     bytes_per_step = 4.0 * source.action_spec.width
     for key in source.obs_spec.keys.values():
         size = math.prod(key.shape) * np.dtype(key.dtype).itemsize
@@ -80,27 +94,3 @@ def _count_bytes(source: Dataset, steps: int) -> int:
         else:
             bytes_per_step += size
     return int(bytes_per_step * steps)
-
-
-def _write_store(view: Selection, target: Path) -> Store:
-    """Write every episode into a store beside the target, which is then renamed."""
-    making = target.with_name(target.name + ".converting")
-    with hold(target):
-        shutil.rmtree(making, ignore_errors=True)
-        store = Store.create(
-            making,
-            fps=view.fps,
-            action_spec=view.action_spec,
-            obs_spec=view.obs_spec,
-            task=view.task,
-            source=view.origin.source,
-            options=view.origin.options,
-        )
-        count = len(view.episode_ends)
-        for number in tqdm(range(count), f"writing {target.name}", unit="episode", disable=None):
-            steps = episode_slice(view.episode_ends, number)
-            store.append({key: view.rows(key, steps.start, steps.stop) for key in view.keys})
-        store.release()
-        with refuse_full_disk(f"{target} cannot be made"):
-            making.rename(target)
-    return Store.open(target)

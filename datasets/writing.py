@@ -23,6 +23,8 @@ from .store import Store, refuse_full_disk
 Episode = dict[str, NDArray[Any]]
 BATCH_BYTES = 1 << 25
 """Episodes are read and written together up to so much; pictures of longer ones in pieces."""
+UNFINISHED = ".converting"
+"""Behind the name of a target whose episodes are not all written yet."""
 
 
 def write_store(
@@ -112,7 +114,7 @@ def _open_unfinished(
 
     What is written of the data set is told beside it, in `TARGET.converting.json`.
     """
-    making, tell = target.with_name(target.name + ".converting"), _tell(target)
+    making, tell = target.with_name(target.name + UNFINISHED), _tell(target)
     told = {"data": describe_form(dataset), "task": task, "source": source}
     if making.exists():
         try:
@@ -138,7 +140,7 @@ def _open_unfinished(
 
 
 def _tell(target: Path) -> Path:
-    return target.with_name(target.name + ".converting.json")
+    return target.with_name(target.name + UNFINISHED + ".json")
 
 
 def describe_form(dataset: Dataset) -> str:

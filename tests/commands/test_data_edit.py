@@ -1,5 +1,7 @@
 """Edits from the command line: the new store holds what was asked, sources are as before."""
 
+import json
+
 import numpy as np
 import pytest
 from hotstart.cli import run_verb
@@ -103,3 +105,24 @@ def test_filter_drop_trim_and_relabel_write_stores(make_store, tmp_path, capsys)
         run_verb("data", ["filter", path, str(tmp_path / "none"), "min_steps=9"])
     with pytest.raises(ConfigError, match="actions cannot be left out"):
         run_verb("data", ["drop", path, str(tmp_path / "none"), "keys=action"])
+
+
+def test_diff_tells_by_its_status_and_in_json(make_store, tmp_path, capsys):
+    one, same, other = make_store("a"), make_store("b"), make_store("c", seed=1)
+    assert run_verb("data", ["diff", str(one.path), str(same.path)]) == 0
+    assert "they are the same" in capsys.readouterr().out
+    assert run_verb("data", ["diff", str(one.path), str(other.path)]) == 1
+    assert "top: differs in 8 steps, at most by " in capsys.readouterr().out
+    assert run_verb("data", ["diff", str(one.path), str(other.path), "json=true"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["keys"]["state"]["steps"] == 8 and not found["equal"]
+
+
+def test_info_of_a_foreign_data_set(tmp_path, capsys):
+    numbers = {"action": np.ones((9, 2)), "obs": np.ones((9, 3)), "episode_ends": np.array([4, 9])}
+    np.savez(tmp_path / "a.npz", **numbers)
+    assert run_verb("data", ["info", str(tmp_path / "a.npz"), "fps=20"]) == 0
+    shown = capsys.readouterr().out
+    assert "2 episodes of 4 to 5 steps" in shown and "in the format dp-zarr" in shown
+    with pytest.raises(ConfigError, match="Make a store of it first: hotstart data convert"):
+        run_verb("data", ["trim", str(tmp_path / "a.npz"), str(tmp_path / "out"), "end_s=1"])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hotstart.datasets.arrays import Arrays
 from hotstart.datasets.choosing import Wish, choose, list_instructions, read_numbers
+from hotstart.datasets.differences import compare
 from hotstart.datasets.relabelling import Labels, relabel
 from hotstart.datasets.selection import choose_episodes, leave_out, select
 from hotstart.datasets.trimming import Cut, trim
@@ -155,3 +156,25 @@ def test_labels_that_fit_nothing_are_refused():
     nameless.task = ""
     with pytest.raises(DataError, match="episode 1 would have no instruction"):
         relabel(nameless, Labels(instruction="push", episodes="0"))
+
+
+def test_a_comparison_finds_what_was_changed():
+    data = make(reward=[1.0, 2.0, 3.0])
+    assert compare(data, select(data, choose_episodes(data, range(3)))).equal
+    changed = make(reward=[1.0, 2.0, 3.0])
+    changed.array("state")[7, 1] += 0.5
+    changed.array("reward")[1] = np.nan
+    found = compare(data, changed)
+    assert not found.equal and not any(found.only_episodes)
+    state, reward = found.keys["state"], found.keys["reward"]
+    assert (state.steps, state.episodes, state.step) == (1, (2, 2), 1)
+    assert state.largest == pytest.approx(0.5) and state.statistics[0] != state.statistics[1]
+    assert reward.largest == np.inf and found.keys["action"].steps == 0
+
+
+def test_a_comparison_finds_episodes_wherever_they_stand():
+    data = make()
+    found = compare(data, leave_out(select(data, choose_episodes(data, [2, 0])), ["force"]))
+    assert found.only_episodes == ([1], []) and found.moved
+    assert found.only_keys == (["force"], []) and "force is state" in found.specs[0]
+    assert not any(difference.steps for difference in found.keys.values())
