@@ -21,6 +21,7 @@ from ..datasets.selection import read_origin
 from ..datasets.store import Store
 from . import data_edit
 from .data_diff import print_differences
+from .data_view import view_data
 from .next_steps import train_on, write_command, write_path
 
 
@@ -168,4 +169,5 @@ ACTIONS: dict[str, Callable[[Any], int]] = {
     "download": fetch,
     **data_edit.ACTIONS,
     "diff": print_differences,
+    "view": view_data,
 }

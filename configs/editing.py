@@ -132,3 +132,24 @@ class Diff:
     first: Path = option(REQUIRED, "a data set, in any format", positional=True)
     second: Path = option(REQUIRED, "another one", positional=True)
     json: bool = option(False, "whether to print JSON")
+
+
+@dataclass
+class View:
+    """Show a data set as a page: hotstart data view A.zarr out=view.html.
+
+    The page loads nothing: what the data set holds, what verify finds, films, camera strips and
+    curves of some episodes, and statistics. Shown are the first, the last, the longest, the
+    shortest and a failed episode, unless episodes= names others.
+    """
+
+    path: Path = option(REQUIRED, "the data set, in any format", positional=True)
+    out: Path = option(Path("view.html"), "the page to write")
+    episodes: str = option("", "those to show, as 0-9,17; empty: a few unlike ones")
+    video: bool = option(True, "whether to make films of the cameras")
+    rerun: Path | None = option(
+        None, "a recording (.rrd) of these episodes to write too; needs the extra `view`"
+    )
+    fps: float | None = option(None, "rate of the steps; needed where the format has none", "Hz")
+    mapping: Path | None = option(None, "a file that says which topics become which keys (YAML)")
+    overwrite: bool = option(False, "whether files of these names may be replaced")
