@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,7 @@ def write_recording(path: Path, dataset: Dataset, episodes: Sequence[int]) -> No
 
     Each episode stands under its own name, at its own times. The file appears when it is whole.
     """
-    import rerun as rr
-
+    rr = _load()
     half = path.with_name(path.name + ".writing")
     stream = rr.new_recording("hotstart", recording_id=path.stem)
     try:
@@ -47,9 +47,13 @@ def write_recording(path: Path, dataset: Dataset, episodes: Sequence[int]) -> No
         half.unlink(missing_ok=True)
 
 
-def _log_episode(stream: Any, dataset: Dataset, number: int) -> None:
-    import rerun as rr
+def _load() -> Any:
+    """The SDK, which is imported when it is used."""
+    return import_module("rerun")
 
+
+def _log_episode(stream: Any, dataset: Dataset, number: int) -> None:
+    rr = _load()
     steps = episode_slice(dataset.episode_ends, number)
     times = read_times(dataset, steps)
     count = steps.stop - steps.start
@@ -72,8 +76,7 @@ def _log_episode(stream: Any, dataset: Dataset, number: int) -> None:
 
 
 def _log_pictures(stream: Any, dataset: Dataset, key: str, name: str, steps: slice) -> None:
-    import rerun as rr
-
+    rr = _load()
     times = read_times(dataset, steps)
     for start in range(steps.start, steps.stop, BLOCK_FRAMES):
         frames = dataset.rows(key, start, min(start + BLOCK_FRAMES, steps.stop))

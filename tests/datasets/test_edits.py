@@ -44,7 +44,9 @@ def make(lengths=(4, 2, 6), **extras):
     ],
 )
 def test_episodes_are_chosen_by_every_wish(wish, kept):
-    data = make(success=[True, False, True], score=[0.2, 0.5, 0.9], actor=np.uint8([1, 1, 3]))
+    data = make(
+        success=[True, False, True], score=[0.2, 0.5, 0.9], actor=np.array([1, 1, 3], np.uint8)
+    )
     assert choose(data, wish).tolist() == kept
 
 
@@ -55,7 +57,7 @@ def test_wishes_that_cannot_be_read_are_refused():
     with pytest.raises(ConfigError, match=r"unknown task 'lift it'.*did you mean 'lift'"):
         choose(data, Wish(task="lift it"))
     with pytest.raises(ConfigError, match="valid: nobody, policy"):
-        choose(make(actor=np.uint8([1, 1, 1])), Wish(actor="human"))
+        choose(make(actor=np.array([1, 1, 1], np.uint8)), Wish(actor="human"))
     with pytest.raises(ConfigError, match="not understood at '1-'"):
         read_numbers("0,1-", 3)
     with pytest.raises(DataError, match=r"no episodes 2-3; the data set has 3 \(0 to 2\)"):
