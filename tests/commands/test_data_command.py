@@ -95,7 +95,7 @@ def test_wrong_arguments_are_refused_with_the_valid_ones():
     with pytest.raises(ConfigError, match=r"no action .inform..*info, convert, verify, download"):
         run_verb("data", ["inform"])
     with pytest.raises(
-        ConfigError, match=r"did you mean 'layout'\?.*source, target, to, format, layout"
+        ConfigError, match=r"did you mean 'layout'\?.*source, target, to, format, keys"
     ):
         run_verb("data", ["convert", "a", "b", "layuot=pusht"])
     with pytest.raises(ConfigError, match=r"unknown format 'lerobot'.*valid: .*dp-zarr"):
