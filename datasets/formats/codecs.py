@@ -8,8 +8,6 @@ set brings along.
 from __future__ import annotations
 
 import bz2
-import importlib
-import importlib.util
 import lzma
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -18,24 +16,14 @@ from typing import Any
 
 import numcodecs
 import numpy as np
-from numcodecs.registry import codec_registry
 
 from ...spec import DataError, cut, shorten
 from ..kinds import check_numbers
+from .image_codecs import IMAGES, make_image_decoder
 
 CHECKSUMS = ("adler32", "crc32", "crc32c", "fletcher32")
 CHECKSUM_BYTES = 4
 FILTERS = ("bitround", "delta", "fixedscaleoffset", "quantize", "shuffle")
-IMAGES = (
-    "imagecodecs_avif",
-    "imagecodecs_jpeg",
-    "imagecodecs_jpeg2k",
-    "imagecodecs_jpegls",
-    "imagecodecs_jpegxl",
-    "imagecodecs_png",
-    "imagecodecs_qoi",
-    "imagecodecs_webp",
-)
 LZMA_MEMORY = 1 << 28
 NUMBERS = "biuf"
 LONGEST_TYPE = 16
@@ -119,8 +107,7 @@ def _make_stage(config: Mapping[str, Any], where: str) -> Stage:
             ratio = _item_size(config["astype"]) / _item_size(config.get("dtype"))
         return Stage(name, _make_decoder(config, where), lambda size: int(size * ratio))
     if name in IMAGES:
-        _register_images(name, where)
-        return Stage(name, _make_decoder(config, where), lambda size: None)
+        return Stage(name, make_image_decoder(name, where), lambda size: None)
     valid = ", ".join((*COMPRESSORS, *CHECKSUMS, *FILTERS, *IMAGES))
     raise DataError(
         f"{where} is packed by codec {shorten(config.get('id'))}, "
@@ -201,20 +188,6 @@ def refuse_type(where: str, name: str, dtype: np.dtype[Any]) -> DataError:
         f"{where} holds {cut(str(dtype))}; plain numbers are read (bool, int, uint, float up to 64 "
         f"bits)"
     )
-
-
-def _register_images(name: str, where: str) -> None:
-    """Make the codecs of compressed images known; DataError where their package is not
-    installed.
-    """
-    if name in codec_registry:
-        return
-    if not importlib.util.find_spec("imagecodecs"):
-        raise DataError(
-            f"{where} is packed by codec {name!r}; for compressed images: pip install "
-            f"'hotstart[images]'"
-        )
-    importlib.import_module("imagecodecs.numcodecs").register_codecs()
 
 
 def _decode_blosc(raw: bytes, size: int) -> bytes:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,24 +15,13 @@ from ..episodes import ACTION, EXTRAS, check_choice, content_hash, count_steps, 
 from ..kinds import check_numbers, decide_key, explain_key, may_be_picture, read_key
 from .foreign_data import ReadOptions
 from .replay_buffer import ReplayBuffer, read_replay_buffer
+from .replay_description import Description, read_description
+from .replay_meaning import Meaning, Translate
+from .umi import POSE, UMI_FPS, is_umi, make_umi_meaning
 
 PUSHT_FPS = 10.0
 PUSHT_SHAPES = {"action": (2,), "state": (5,), "keypoint": (9, 2)}
-LAYOUTS = ("auto", "plain", "pusht")
-Translate = Callable[[NDArray[Any]], NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class Meaning:
-    """What the arrays of a replay buffer mean: our name -> their key, and what is done to it."""
-
-    named: Mapping[str, str]
-    translate: Mapping[str, Translate]
-    """For keys that are not taken as they are."""
-    action_spec: ActionSpec
-    obs_spec: ObsSpec
-    notes: tuple[str, ...] = ()
-    """What was decided about the keys, for people to read."""
+LAYOUTS = ("auto", "plain", "pusht", "umi")
 
 
 class ReplayData:
@@ -47,7 +35,7 @@ class ReplayData:
         self.fps, self.task = fps, task
         self.action_spec, self.obs_spec = meaning.action_spec, meaning.obs_spec
         self.episode_ends: IntArray = buffer.episode_ends
-        extras = list_extras(meaning.named)
+        extras = list_extras(meaning.names)
         self.keys = (*meaning.obs_spec.keys, ACTION, *extras)
         self.notes = (*buffer.notes, *meaning.notes)
         self._buffer, self._meaning = buffer, meaning
@@ -60,9 +48,7 @@ class ReplayData:
         """The steps start..stop of one key; DataError where it is unknown or damaged."""
         check_choice(key, self.keys)
         stop = min(stop, count_steps(self))
-        values = self._buffer.rows(self._meaning.named[key], start, stop)
-        if key in self._meaning.translate:
-            values = self._meaning.translate[key](values)
+        values = self._meaning.read(self._buffer, key, start, stop)
         if key in self.obs_spec.keys:
             return values.astype(self.obs_spec.keys[key].dtype, copy=False)
         if key == ACTION:
@@ -81,8 +67,9 @@ def open_replay_buffer(path: Path, options: ReadOptions) -> ReplayData:
     """Open a replay buffer with the meaning that the options give it.
 
     The layout `pusht` makes `keypoints` (18,) [px], `agent_pos` (2,) [px] and `state` (6,): agent
-    x, y, block x, y [px], sine and cosine of the block's angle; its fps is 10. Other layouts need
-    an fps, the format holds none. Raises DataError for data that does not fit the layout, and
+    x, y, block x, y [px], sine and cosine of the block's angle; its fps is 10. The layout `umi`
+    joins actions of poses, see umi.py. Other layouts need an fps, unless hotstart wrote the file:
+    the format holds none. Raises DataError for data that does not fit the layout, and
     ConfigError for a choice that is missing.
     """
     return open_buffer(read_replay_buffer(path), options)
@@ -92,19 +79,38 @@ def open_buffer(buffer: ReplayBuffer, options: ReadOptions) -> ReplayData:
     """`open_replay_buffer` of a buffer that is open already."""
     if options.layout not in LAYOUTS:
         raise ConfigError(f"layout is {options.layout!r}; a replay buffer's is one of {LAYOUTS}")
-    fps = options.fps
-    plain = options.layout == "plain" or options.keys is not None
-    if options.layout == "pusht" or (not plain and is_pusht(buffer)):
-        meaning = make_pusht_meaning(buffer, options.images)
-        fps = fps or PUSHT_FPS
-    else:
-        meaning = make_plain_meaning(buffer, options.keys, options.images, options.kinds)
-    buffer.check_readable(meaning.named.values())
+    described = read_description(buffer.attributes, str(buffer.path))
+    meaning, fps = _choose_meaning(buffer, options, described)
+    buffer.check_readable(meaning.reads)
+    fps = options.fps or fps
     if not fps:
         raise ConfigError(
             "this format does not say how many steps a second has; give it, for instance fps=10"
         )
-    return ReplayData(buffer, meaning, fps, options.task)
+    return ReplayData(buffer, meaning, fps, options.task or described.task)
+
+
+def _choose_meaning(
+    buffer: ReplayBuffer, options: ReadOptions, described: Description
+) -> tuple[Meaning, float | None]:
+    """The meaning in the layout that is asked for or recognised, and its rate, if known [Hz]."""
+    layout = options.layout
+    if layout == "auto" and options.keys is None and described.fps is None:
+        if is_pusht(buffer):
+            layout = "pusht"
+        elif is_umi(buffer):
+            layout = "umi"
+    if layout == "pusht":
+        return make_pusht_meaning(buffer, options.images), PUSHT_FPS
+    if layout == "umi":
+        if not is_umi(buffer):
+            raise DataError(
+                f"{buffer.path} is not UMI's data: it needs {POSE} of robot0 and no action, "
+                f"it has {list(buffer.keys)}"
+            )
+        return make_umi_meaning(buffer, options.images), UMI_FPS
+    meaning = make_plain_meaning(buffer, options.keys, options.images, options.kinds, described)
+    return meaning, described.fps
 
 
 def make_pusht_meaning(buffer: ReplayBuffer, images: bool = True) -> Meaning:
@@ -146,13 +152,16 @@ def make_plain_meaning(
     keys: Mapping[str, str] | None = None,
     images: bool = True,
     kinds: Mapping[str, str] | None = None,
+    described: Description | None = None,
 ) -> Meaning:
     """Every key under its own name, or the chosen ones; the arguments are those of ReadOptions.
 
+    What the file itself says about a key or the actions (`described`) goes before its shape.
     Pictures become images, all else states in float32. Raises ConfigError for wrong choices and
     DataError for keys that cannot be stored.
     """
     kinds = dict(kinds or {})
+    described = described or Description()
     if keys:
         named = dict(keys)
     else:
@@ -162,7 +171,7 @@ def make_plain_meaning(
     for name in sorted(kinds):
         if name not in named:
             raise ConfigError(f"kinds names {name!r}, which is not taken; taken are {list(named)}")
-    action_spec = _make_action_spec(buffer, named)
+    action_spec = _make_action_spec(buffer, named, described)
     specs: dict[str, ObsKey] = {}
     notes: list[str] = []
     for name, key in named.items():
@@ -170,6 +179,10 @@ def make_plain_meaning(
         if name == ACTION or name in EXTRAS:
             continue
         shape, dtype = buffer.shape(key), buffer.dtype(key)
+        told = described.obs.get(key)
+        if told is not None and told.shape == shape and told.dtype == dtype and name not in kinds:
+            specs[name] = told
+            continue
         specs[name] = decide_key(name, shape, dtype, kinds.get(name))
         notes.append(explain_key(name, shape, dtype, specs[name]))
     if not specs:
@@ -209,8 +222,10 @@ def _is_picture(buffer: ReplayBuffer, key: str) -> bool:
     return len(buffer.shape(key)) >= 3 and may_be_picture(buffer.shape(key), buffer.dtype(key))
 
 
-def _make_action_spec(buffer: ReplayBuffer, named: Mapping[str, str]) -> ActionSpec:
-    """Plain names for the actions' numbers."""
+def _make_action_spec(
+    buffer: ReplayBuffer, named: Mapping[str, str], described: Description
+) -> ActionSpec:
+    """What the file says of the actions' numbers, or plain names for them."""
     if ACTION not in named:
         raise ConfigError(
             "which key holds the actions? give keys=action:NAME,..., "
@@ -220,6 +235,9 @@ def _make_action_spec(buffer: ReplayBuffer, named: Mapping[str, str]) -> ActionS
     shape = buffer.shape(key)
     if len(shape) != 1:
         raise DataError(f"{buffer.path}: {key!r} has steps of shape {shape}; actions are (N, A)")
+    told = described.action_spec
+    if told is not None and key == ACTION and told.width == shape[0]:
+        return told
     return ActionSpec.plain(shape[0])
 
 

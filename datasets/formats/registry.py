@@ -36,6 +36,7 @@ FORMATS: dict[str, Format] = {
         title="Diffusion Policy's replay buffer (.zarr, .zarr.zip, .npz)",
         recognise=holds_replay_buffer,
         open="diffusion_policy:open_replay_buffer",
+        write="diffusion_policy_writer:write_replay_buffer",
         direct=True,
     ),
     "robomimic": Format(

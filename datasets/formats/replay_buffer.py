@@ -20,9 +20,10 @@ from ..episodes import check_choice, check_keys, episode_slice
 from ..foreign import refuse_foreign
 from .files import AGAIN, Files, FolderFiles, ZipFiles, check_inflation
 from .npz_reader import read_npz
-from .zarr_reader import ChunkCache, ZarrArray, is_array, open_array
+from .zarr_reader import ChunkCache, ZarrArray, is_array, open_array, read_object
 
 Episode = dict[str, NDArray[Any]]
+ATTRIBUTES = ".zattrs"
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class ReplayBuffer:
     """Keys that cannot be read, and why."""
     notes: Sequence[str] = ()
     """What the user should be told about the reading."""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    """What the group says beside its arrays (`.zattrs`); Diffusion Policy says nothing."""
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -164,7 +167,10 @@ def _read_zarr(path: Path) -> ReplayBuffer:
             notes.append(_describe_unstored(name, array))
     check_inflation(str(path), declared, stored)
     ends.check_readable()
-    return ReplayBuffer(path, arrays, ends[:], unread, notes)
+    attributes = {}
+    if files.size(ATTRIBUTES) is not None:
+        attributes = read_object(files, ATTRIBUTES)
+    return ReplayBuffer(path, arrays, ends[:], unread, notes, attributes)
 
 
 def _describe_unstored(name: str, array: ZarrArray) -> str:
