@@ -59,7 +59,7 @@ def run(config: Mapping[str, Any]) -> int:
         trainer = build(config, store, folder, latent)
         print(
             f"{folder}: {trainer.model.parameter_count / 1e6:.2f} M parameters, "
-            f"{len(trainer.batches.index)} windows of {store.path}, "
+            f"{trainer.batches.count} windows of {store.path}, "
             f"{trainer.settings.steps} steps on {trainer.device}"
         )
         warning = rate_warning(config["task"], store.fps)

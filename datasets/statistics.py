@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..spec import DataError, IntArray
 from .episodes import ACTION, Dataset, first_not_finite
 from .kinds import check_numbers
+from .windows import Windows
 
 CONSTANT_STATE = 1e-5
 """A state whose scale is below this share of its size, or of 1, is constant.
@@ -66,7 +67,9 @@ def statistics(array: NDArray[Any]) -> Statistics:
     }
 
 
-def dataset_statistics(dataset: Dataset, index: IntArray | None = None) -> dict[str, Statistics]:
+def dataset_statistics(
+    dataset: Dataset, index: IntArray | Windows | None = None
+) -> dict[str, Statistics]:
     """Statistics of `action` and of every state; images have a fixed range and need none.
 
     `index` holds the steps that count, for instance the windows (N, T) of the training episodes;
@@ -77,7 +80,9 @@ def dataset_statistics(dataset: Dataset, index: IntArray | None = None) -> dict[
         if key.kind == "state":
             keys.append(name)
     steps: IntArray | slice = slice(None)
-    if index is not None:
+    if isinstance(index, Windows):
+        steps = index.used_steps()
+    elif index is not None:
         steps = np.unique(index)
     found: dict[str, Statistics] = {}
     for key in [*keys, ACTION]:

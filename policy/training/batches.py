@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...datasets.episodes import Dataset
 from ...datasets.frames import Frames, open_frames
+from ...datasets.windows import Windows
 from ...seeds import Purpose, torch_seed
 from ...spec import ConfigError, FloatArray, IntArray
 from ..model import ModelConfig
@@ -30,19 +31,22 @@ class WindowBatches:
         self,
         dataset: Dataset,
         config: ModelConfig,
-        index: IntArray,
+        index: IntArray | Windows,
         batch: int,
         seed: int,
         device: str,
         frames: dict[str, Frames] | None = None,
         weights: FloatArray | None = None,
     ) -> None:
-        """`index` (N, T) holds the windows; `batch` counts the rows of all processes together.
+        """`index` holds the windows, as (N, T) steps or computed when asked for.
+
+        `batch` counts the rows of all processes together.
 
         `weights` holds what each step of the data counts; their mean over the windows becomes 1.
         `frames` holds the pictures of every image key (default: all of them decoded in memory).
         """
-        self.index = torch.as_tensor(np.asarray(index))  # (N, T)
+        self.chosen = index
+        self.count = len(index)
         self.observed = config.horizon.observed
         self.batch, self.seed = batch, seed
         self.device = device
@@ -59,8 +63,13 @@ class WindowBatches:
         self.weights: Tensor | None = None
         if weights is not None:
             scaled = torch.as_tensor(weights, dtype=torch.float32)
-            self.weights = (scaled / scaled[self.index].mean()).to(device)
+            self.weights = (scaled / _find_mean(scaled, index)).to(device)
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
+
+    @property
+    def index(self) -> Tensor:
+        """The steps (N, T) of all windows; of many episodes they take much memory."""
+        return self._find_steps(slice(None))
 
     def at(self, step: int) -> Batch:
         """Observation key -> (B, To, ...) and actions (B, T, A), in their own units."""
@@ -74,12 +83,12 @@ class WindowBatches:
 
     def windows(self, step: int) -> Tensor:
         """The steps of the data (B, T) in this process's rows of the batch of `step`."""
-        return self.index[self.share.cut(self._rows(step))]
+        return self._find_steps(self.share.cut(self._rows(step)).numpy())
 
     def all(self, names: Sequence[str]) -> Iterator[Batch]:
         """Every window once, in order, at most `batch` at a time, with the keys `names`."""
-        for windows in self.index.split(self.batch):
-            yield self.of(windows, names)
+        for start in range(0, self.count, self.batch):
+            yield self.of(self._find_steps(slice(start, start + self.batch)), names)
 
     def of(self, windows: Tensor, names: Sequence[str] | None = None) -> Batch:
         """The observation (its keys `names`, default all) and the actions in windows (B, T)."""
@@ -88,6 +97,12 @@ class WindowBatches:
         for name in self.names if names is None else names:
             observation[name] = self._read(name, observed)
         return observation, self.arrays[ACTION][windows].float()
+
+    def _find_steps(self, rows: IntArray | slice) -> Tensor:
+        """The steps (n, T) of some windows."""
+        if isinstance(self.chosen, Windows):
+            return torch.from_numpy(self.chosen.steps(rows))
+        return torch.as_tensor(np.asarray(self.chosen)[rows])
 
     def _read(self, name: str, steps: Tensor) -> Tensor:
         """One key of the observation at steps (B, To) of the data, (B, To, ...)."""
@@ -102,18 +117,26 @@ class WindowBatches:
         """
         first = step * self.batch
         places = torch.arange(first, first + self.batch)
-        epochs = places // len(self.index)
+        epochs = places // self.count
         parts = []
         for epoch in epochs.unique().tolist():
-            parts.append(self._shuffle(epoch)[places[epochs == epoch] % len(self.index)])
+            parts.append(self._shuffle(epoch)[places[epochs == epoch] % self.count])
         return torch.cat(parts)
 
     def _shuffle(self, epoch: int) -> Tensor:
         """The order (N,) of the windows in an epoch; that of the newest epoch is kept."""
         if epoch != self._epoch:
             generator = torch.Generator().manual_seed(torch_seed(self.seed, Purpose.SHUFFLE, epoch))
-            self._epoch, self._order = epoch, torch.randperm(len(self.index), generator=generator)
+            self._epoch, self._order = epoch, torch.randperm(self.count, generator=generator)
         return self._order
+
+
+def _find_mean(values: Tensor, index: IntArray | Windows) -> Tensor:
+    """The mean of what each step has (steps,), over the steps of all windows."""
+    if isinstance(index, Windows):
+        uses = torch.from_numpy(index.count_uses())
+        return (values * uses).sum(dtype=torch.float64) / uses.sum()
+    return values[torch.as_tensor(np.asarray(index))].mean()
 
 
 class Prefetcher:
@@ -144,8 +167,8 @@ class Prefetcher:
         return batch.result()
 
 
-def balance_index(dataset: Dataset, config: ModelConfig, index: IntArray) -> IntArray:
-    """The windows (N, T) with those of rare tasks repeated.
+def balance_windows(dataset: Dataset, config: ModelConfig, windows: Windows) -> Windows:
+    """The windows with those of rare tasks repeated.
 
     Each task then has as many windows as the most frequent one. A window's task is the text of the
     observation's key of kind `language` at its first step. Raises ConfigError where there is none.
@@ -156,14 +179,15 @@ def balance_index(dataset: Dataset, config: ModelConfig, index: IntArray) -> Int
             "training.balanced=true balances tasks by their instruction, "
             "and the observation has none: leave it out"
         )
-    instructions = np.asarray(dataset.array(language[0]))[index[:, 0]]
+    first = np.concatenate([steps[:, 0] for steps in windows.blocks()])
+    instructions = np.asarray(dataset.array(language[0]))[first]
     found = np.unique(instructions, axis=0, return_inverse=True, return_counts=True)
     task, counts = found[1:]
     order = np.argsort(task, kind="stable")
     parts = []
     for part in np.split(order, np.cumsum(counts)[:-1]):
-        parts.append(index[np.resize(part, counts.max())])
-    return np.concatenate(parts)
+        parts.append(np.resize(part, counts.max()))
+    return windows.take(np.concatenate(parts))
 
 
 def image_keys(config: ModelConfig) -> list[str]:

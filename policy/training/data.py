@@ -11,11 +11,11 @@ import numpy as np
 from ...datasets.episodes import Dataset, count_steps
 from ...datasets.frames import Frames, open_frames
 from ...datasets.statistics import Statistics, dataset_statistics, statistics
-from ...datasets.windows import split_usable_episodes, window_index
-from ...spec import Actor, ConfigError, DataError, FloatArray, IntArray, shorten
+from ...datasets.windows import Windows, list_windows, split_usable_episodes
+from ...spec import Actor, ConfigError, DataError, FloatArray, shorten
 from ..model import ModelConfig, PolicyModel
 from ..normalizer import ACTION, COMMAND, Normalizer
-from .batches import WindowBatches, balance_index, image_keys
+from .batches import WindowBatches, balance_windows, image_keys
 from .settings import TrainingSettings
 
 ACTOR, WEIGHT = "actor", "weight"
@@ -36,16 +36,16 @@ def prepare_data(
 ) -> TrainingData:
     """Split the episodes, cut windows, decode pictures as `settings.cache` says.
 
-    Raises DataError where too few episodes are usable, ConfigError as `balance_index` does.
+    Raises DataError where too few episodes are usable, ConfigError as `balance_windows` does.
     """
     ends = dataset.episode_ends
     train, held_out = split_usable_episodes(ends, settings.validation_share, settings.seed)
-    index = window_index(ends, config.horizon, episodes=train)
+    index = list_windows(ends, config.horizon, episodes=train)
     found = dataset_statistics(dataset, index)
     weights = weigh_steps(dataset, settings)
     index = drop_weightless(index, weights)
     if settings.balanced:
-        index = balance_index(dataset, config, index)
+        index = balance_windows(dataset, config, index)
     make_batches = partial(
         WindowBatches,
         dataset,
@@ -58,9 +58,10 @@ def prepare_data(
     )
     validation = None
     if len(held_out):
-        others = window_index(ends, config.horizon, episodes=held_out)
-        if weights is None or weights[others].any():
-            validation = make_batches(drop_weightless(others, weights))
+        others = list_windows(ends, config.horizon, episodes=held_out)
+        others = drop_weightless(others, weights)
+        if len(others):
+            validation = make_batches(others)
     return TrainingData(make_batches(index), validation, found)
 
 
@@ -93,11 +94,12 @@ def weigh_steps(dataset: Dataset, settings: TrainingSettings) -> FloatArray | No
     return weights
 
 
-def drop_weightless(index: IntArray, weights: FloatArray | None) -> IntArray:
-    """The windows (N, T) in which some step counts."""
+def drop_weightless(windows: Windows, weights: FloatArray | None) -> Windows:
+    """The windows in which some step counts."""
     if weights is None:
-        return index
-    return index[(weights[index] > 0).any(1)]
+        return windows
+    kept = [(weights[steps] > 0).any(1) for steps in windows.blocks()]
+    return windows.take(np.concatenate(kept))
 
 
 def _open_pictures(

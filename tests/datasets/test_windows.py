@@ -1,6 +1,13 @@
+import warnings
+
 import numpy as np
 import pytest
-from hotstart.datasets.windows import split_episodes, split_usable_episodes, window_index
+from hotstart.datasets.windows import (
+    list_windows,
+    split_episodes,
+    split_usable_episodes,
+    window_index,
+)
 from hotstart.spec import ConfigError, DataError, Horizon
 
 
@@ -138,3 +145,20 @@ def test_split_sizes_and_seeds():
         split_episodes(5, 1.5, 0)
     with pytest.raises(DataError, match="no episodes"):
         split_episodes(0, 0.1, 0)
+
+
+def test_windows_are_held_as_one_number_each_and_computed_when_asked_for(monkeypatch):
+    monkeypatch.setattr("hotstart.datasets.windows.BLOCK", 7)
+    ends, horizon = np.array([30, 33, 60]), Horizon(2, 8, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        windows = list_windows(ends, horizon, episodes=[2, 1])
+        index = window_index(ends, horizon, episodes=[2, 1])
+    assert windows.newest.nbytes == 8 * len(index)
+    np.testing.assert_array_equal(np.concatenate(list(windows.blocks())), index)
+    rows = np.array([29, 3, 3, 0])
+    np.testing.assert_array_equal(windows.take(rows).steps(slice(None)), index[rows])
+    np.testing.assert_array_equal(windows.count_uses(), np.bincount(index.ravel(), minlength=60))
+    np.testing.assert_array_equal(windows.used_steps(), np.unique(index))
+    few = windows.take(np.array([2, 20]))
+    np.testing.assert_array_equal(few.used_steps(), np.unique(index[[2, 20]]))

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from hotstart.datasets.arrays import Arrays
+from hotstart.datasets.windows import Windows
 from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.policy.encoders.language import InstructionEncoder, WordEmbedding
 from hotstart.policy.encoders.state import StateEncoder
 from hotstart.policy.samplers.classifier_free import ClassifierFreeGuidance
-from hotstart.policy.training.batches import balance_index
+from hotstart.policy.training.batches import balance_windows
 from hotstart.policy.training.settings import TrainingSettings
 from hotstart.policy.training.trainer import Trainer
 from hotstart.spec import TEXT_KEY, ConfigError, ObsKey, ObsSpec, bytes_to_text, text_to_bytes
@@ -141,17 +142,18 @@ def test_an_observation_without_words_is_refused():
 def test_balanced_windows_give_each_task_as_many(tiny_config):
     data = two_tasks()
     config = tiny_config(dataset=data, encoder=INSTRUCTED)
-    index = np.arange(len(data))[:, None].repeat(12, 1)
+    windows = Windows(data.episode_ends, np.arange(len(data)), config.horizon)
     words = np.asarray(data.array("instruction"))
-    balanced = [bytes_to_text(each) for each in words[balance_index(data, config, index)[:, 0]]]
+    found = balance_windows(data, config, windows)
+    balanced = [bytes_to_text(each) for each in words[found.steps(slice(None))[:, 0]]]
     assert [balanced.count(text) for text in WORDS] == [18 * 14, 18 * 14]
-    kept = set(balance_index(data, config, index)[:, 0].tolist())
+    kept = set(found.newest.tolist())
     assert kept == set(range(len(data)))  # every window is still there
     plain = tiny_config()
     with pytest.raises(
         ConfigError, match="balances tasks by their instruction, and the observation has none"
     ):
-        balance_index(data, plain, index)
+        balance_windows(data, plain, windows)
 
 
 @pytest.mark.parametrize("kind", ["unet", "mode"])

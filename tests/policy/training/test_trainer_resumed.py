@@ -386,7 +386,7 @@ def test_a_horizon_that_the_network_cannot_take_is_refused_before_the_first_step
     kind, horizon, message, tmp_path, tiny_dataset, tiny_config, monkeypatch
 ):
     monkeypatch.setattr(
-        "hotstart.policy.training.data.window_index", None
+        "hotstart.policy.training.data.list_windows", None
     )  # nothing of the data was prepared in vain
     with pytest.raises(ConfigError, match=message):
         Trainer(tiny_dataset, tiny_config(kind, horizon=horizon), SETTINGS, tmp_path)
