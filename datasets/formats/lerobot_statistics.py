@@ -59,8 +59,12 @@ def describe_numbers_v2(values: NDArray[Any]) -> Statistics:
 
 
 def describe_frames_v2(frames: NDArray[np.uint8]) -> Statistics:
-    """Statistics of sampled pictures (n, H, W, C) by channel as version 2.1 has them."""
-    found = _describe_plainly(frames.reshape(-1, frames.shape[-1]))
+    """Statistics of sampled pictures (n, H, W, C) by channel as version 2.1 has them.
+
+    Channels stand first when summed, as in LeRobot 0.3.3: the order settles the last digit.
+    """
+    ordered = np.ascontiguousarray(frames.transpose(0, 3, 1, 2))
+    found = _describe_plainly(ordered, axis=(0, 2, 3))
     return _shape_channels(found, len(frames))
 
 
@@ -122,12 +126,12 @@ def from_plain(plain: Mapping[str, Sequence[Any]]) -> Statistics:
     return {name: np.array(values) for name, values in plain.items()}
 
 
-def _describe_plainly(values: NDArray[Any]) -> Statistics:
+def _describe_plainly(values: NDArray[Any], axis: int | tuple[int, ...] = 0) -> Statistics:
     return {
-        "min": values.min(axis=0),
-        "max": values.max(axis=0),
-        "mean": values.mean(axis=0),
-        "std": values.std(axis=0),
+        "min": values.min(axis=axis),
+        "max": values.max(axis=axis),
+        "mean": values.mean(axis=axis),
+        "std": values.std(axis=axis),
     }
 
 

@@ -1,8 +1,11 @@
 """Data sets written as LeRobot's, read back; what LeRobot itself makes of them."""
 
+import os
+
 import numpy as np
 import pytest
 from hotstart import Arrays
+from hotstart.benchmarks.lerobot_data import check
 from hotstart.datasets.formats import lerobot_parts, lerobot_writer
 from hotstart.datasets.formats.lerobot_statistics import choose_samples, describe_numbers
 from hotstart.datasets.formats.registry import find_writer, open_foreign
@@ -22,6 +25,8 @@ OBS_SPEC = ObsSpec(
 )
 LENGTHS = (5, 2, 7)
 FORMATS = ("lerobot-v3", "lerobot-v2.1")
+PEER = os.environ.get("HOTSTART_LEROBOT_PYTHON", "")
+"""A Python with LeRobot 0.6 installed, in an environment of its own."""
 
 
 def make_mixed(lengths=LENGTHS):
@@ -133,3 +138,20 @@ def test_statistics_by_hand():
     assert found["count"].tolist() == [4]
     assert describe_numbers(np.array([7]))["q99"] == 7
     assert choose_samples(1000).tolist() == np.round(np.linspace(0, 999, 177)).tolist()
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_lerobots_own_library_finds_the_same(format, tmp_path):
+    if not PEER:
+        pytest.skip("set HOTSTART_LEROBOT_PYTHON to a Python with lerobot 0.6")
+    data = make_mixed()
+    write(data, tmp_path / "out", format)
+    told = check(PEER, data, tmp_path / "out", format, "the task", 1)
+    assert told["episodes"] == 3
+    assert told["rows"] == {"rows": 14, "columns": 13, "wrong": []}
+    assert told["frames"]["frames"] == 14
+    assert told["frames"]["wrong_tasks"] == told["frames"]["unlike_ours"] == 0
+    assert told["frames"]["largest"]["observation.images.odd"] == 0
+    if format == "lerobot-v3":
+        assert told["statistics"]["numbers"] > 500
+        assert told["statistics"]["unequal"] == told["statistics"]["missing"] == 0
