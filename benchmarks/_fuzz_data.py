@@ -17,8 +17,9 @@ from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 from ..commands import data
 from ..configs.schema import Info
+from ..datasets.arrays import Arrays
 from ..datasets.checks.verify import verify
-from ..datasets.formats.conversion import convert
+from ..datasets.formats.conversion import convert, export
 from ..datasets.formats.foreign_data import ReadOptions
 from ..datasets.store import Store
 from ..spec import ActionSpec, ObsKey, ObsSpec
@@ -104,12 +105,24 @@ def make_valid_store(path: Path) -> None:
     store.release()
 
 
+def make_valid_lerobot(path: Path, to: str) -> None:
+    """LeRobot's form of the same, with pictures as PNG and as video."""
+    arrays = make_arrays()
+    arrays["top"] = np.pad(arrays["camera"], ((0, 0), (4, 4), (4, 3), (0, 0)))
+    episodes: list[dict[str, np.ndarray[Any, Any]]] = []
+    for start, stop in zip((0, *ENDS[:-1]), ENDS, strict=True):
+        episodes.append({name: values[start:stop] for name, values in arrays.items()})
+    export(Arrays(episodes, 10), path, to)
+
+
 VALID: dict[str, tuple[str, Callable[[Path], None]]] = {
     "npz": ("npz.npz", make_valid_npz),
     "zarr2": ("zarr2", lambda path: make_valid_zarr(path, 2)),
     "zarr3": ("zarr3", lambda path: make_valid_zarr(path, 3)),
     "zip": ("zip.zip", make_valid_zip),
     "store": ("store", make_valid_store),
+    "lerobot-v3": ("lerobot3", lambda path: make_valid_lerobot(path, "lerobot-v3")),
+    "lerobot-v2.1": ("lerobot2", lambda path: make_valid_lerobot(path, "lerobot-v2.1")),
 }
 """Kind -> name of its file or folder, and the function that makes it."""
 

@@ -21,7 +21,7 @@ from .lerobot_info import (
     TRUE_TIME,
     name_feature,
 )
-from .video_writer import CODEC, ENCODERS, PIXELS, can_encode
+from .video_writer import PIXELS, can_encode, choose_encoder
 
 CHUNK = 1000
 """Files per folder."""
@@ -165,11 +165,12 @@ def _describe_picture(spec: ObsKey, dtype: str, details: Mapping[str, Any]) -> d
 
 
 def _describe_video(spec: ObsKey, fps: float) -> dict[str, Any]:
-    options = dict(ENCODERS[CODEC].options)
+    encoder = choose_encoder()
+    options = dict(encoder.options)
     found: dict[str, Any] = {
         "video.height": spec.shape[0],
         "video.width": spec.shape[1],
-        "video.codec": ENCODERS[CODEC].codec,
+        "video.codec": encoder.codec,
         "video.pix_fmt": PIXELS,
         "video.fps": int(fps),
         "video.channels": 3,

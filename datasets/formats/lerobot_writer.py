@@ -24,7 +24,7 @@ from .lerobot_info import MARK
 from .lerobot_parts import Part, open_part, write_part
 from .lerobot_plan import CHUNK, TABLE_MB, VIDEO_MB, Plan, make_plan
 from .lerobot_statistics import Statistics, join_statistics, to_plain
-from .video_writer import CODEC, join_videos
+from .video_writer import choose_encoder, join_videos
 
 DATA_V3 = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_V3 = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
@@ -69,7 +69,7 @@ def _prepare(plan: Plan, working: Path) -> None:
         "data": describe_form(plan.dataset),
         "task": plan.task,
         "version": plan.version,
-        "codec": CODEC,
+        "codec": choose_encoder().codec,
     }
     place = working / "plan.json"
     try:

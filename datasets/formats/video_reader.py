@@ -212,8 +212,9 @@ def _open(path: Path) -> Any:
         container = av.open(str(path), format=CONTAINER)
     except _damage() as problem:
         raise _refuse(path, problem) from problem
-    if not container.streams.video:
-        raise DataError(f"{path} holds no video; {AGAIN}")
+    streams = container.streams.video
+    if not streams or streams[0].codec_context is None:
+        raise DataError(f"{path} holds no video that can be decoded; {AGAIN}")
     return container
 
 

@@ -42,6 +42,11 @@ CODEC = "av1"
 """Which of the encoders is used."""
 
 
+def choose_encoder() -> Encoder:
+    """The encoder that CODEC names."""
+    return ENCODERS[CODEC]
+
+
 def can_encode(shape: Sequence[int]) -> bool:
     """Whether frames (height, width, channels) fit into a video: even sides, not too small."""
     height, width = shape[:2]
@@ -63,7 +68,7 @@ def write_video(path: Path, blocks: Iterable[NDArray[np.uint8]], fps: float) -> 
     from av.error import FFmpegError
 
     os.environ.setdefault("SVT_LOG", "1")  # errors only; the library prints its settings else
-    encoder = ENCODERS[CODEC]
+    encoder = choose_encoder()
     rate = frame_rate(fps)
     count = 0
     try:
