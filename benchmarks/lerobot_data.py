@@ -22,6 +22,7 @@ from ..datasets.opening import open_dataset
 from ..spec import REQUIRED, ConfigError, bytes_to_text, option
 from ._lerobot_calls import call_lerobot
 
+BLOCK = 256
 VERSIONS = {"lerobot-v3": "v3.0", "lerobot-v2.1": "v2.1"}
 
 
@@ -30,7 +31,7 @@ class Options:
     """Write a data set in a format of LeRobot's and compare it with what LeRobot makes of it."""
 
     data: str = option(REQUIRED, "a data set in any format", positional=True)
-    target: str = option(REQUIRED, "where it is written; it is deleted first", positional=True)
+    target: str = option(REQUIRED, "where it is written, or is already", positional=True)
     peer: str = option(REQUIRED, "a Python with LeRobot 0.6")
     to: str = option("lerobot-v3", "lerobot-v3 or lerobot-v2.1")
     layout: str = option("auto", "layout of the source")
@@ -42,12 +43,12 @@ def run(options: Options) -> None:
     if options.to not in VERSIONS:
         raise ConfigError(f"to is {options.to!r}; it is one of {', '.join(VERSIONS)}")
     target = Path(options.target)
-    shutil.rmtree(target, ignore_errors=True)
     dataset = open_dataset(options.data, ReadOptions(layout=options.layout))
-    began = time.perf_counter()
     task = str(getattr(dataset, "task", ""))
-    export(dataset, target, options.to, task)
-    print(f"written in {time.perf_counter() - began:.1f} s, {count_bytes(target) / 1e6:.2f} MB")
+    if not target.exists():
+        began = time.perf_counter()
+        export(dataset, target, options.to, task)
+        print(f"written in {time.perf_counter() - began:.1f} s, {count_bytes(target) / 1e6:.2f} MB")
     told = check(options.peer, dataset, target, options.to, task, options.every)
     print(json.dumps(told, indent=1))
 
@@ -92,8 +93,18 @@ def gather_source(plan: Plan) -> dict[str, NDArray[Any]]:
         words = np.array([bytes_to_text(text) for text in dataset.array(INSTRUCTION)])
     source: dict[str, NDArray[Any]] = {"/ends": dataset.episode_ends, "/tasks": words}
     for key, name in {**plan.numbers, **plan.videos, **plan.pictures}.items():
-        source[name] = dataset.array(key)
+        source[name] = _read_all(dataset, key)
     return source
+
+
+def _read_all(dataset: Dataset, key: str) -> NDArray[Any]:
+    """All steps of a key, read some at a time: a reader may need several times their memory."""
+    steps = count_steps(dataset)
+    first = dataset.rows(key, 0, 1)
+    found = np.empty((steps, *first.shape[1:]), first.dtype)
+    for start in range(0, steps, BLOCK):
+        found[start : start + BLOCK] = dataset.rows(key, start, min(start + BLOCK, steps))
+    return found
 
 
 def count_bytes(folder: Path) -> int:
