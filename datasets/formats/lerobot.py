@@ -410,9 +410,10 @@ def _make_key(name: str, feature: Feature, options: ReadOptions, notes: list[str
             return ObsKey((*key.shape[:2], 1), "uint8", "image")
         return key
     dtype = np.dtype(feature.dtype)
-    if feature.mark is not None and name not in options.kinds:
+    kinds = options.kinds or {}
+    if feature.mark is not None and name not in kinds:
         return _read_mark(feature, feature.mark)
-    key = decide_key(name, feature.shape, dtype, options.kinds.get(name))
+    key = decide_key(name, feature.shape, dtype, kinds.get(name))
     if said := explain_key(name, feature.shape, dtype, key):
         notes.append(said)
     return key
