@@ -19,7 +19,7 @@ from ..datasets.formats.foreign_data import ReadOptions
 from ..datasets.opening import open_dataset
 from ..datasets.selection import read_origin
 from ..datasets.store import Store
-from . import data_edit
+from . import data_edit, data_recompute
 from .data_diff import print_differences
 from .data_view import view_data
 from .next_steps import train_on, write_command, write_path
@@ -170,4 +170,5 @@ ACTIONS: dict[str, Callable[[Any], int]] = {
     **data_edit.ACTIONS,
     "diff": print_differences,
     "view": view_data,
+    "recompute": data_recompute.recompute,
 }

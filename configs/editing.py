@@ -153,3 +153,18 @@ class View:
     fps: float | None = option(None, "rate of the steps; needed where the format has none", "Hz")
     mapping: Path | None = option(None, "a file that says which topics become which keys (YAML)")
     overwrite: bool = option(False, "whether files of these names may be replaced")
+
+
+@dataclass
+class Recompute:
+    """Compute observations for a raw collection of robosuite (demo.hdf5 with states and actions).
+
+    Every recorded state is put into the installed robosuite, which says what the task observes
+    there. Of the recorded scene only names, positions and sizes are taken; no file that it names is
+    opened. The actions are also replayed, from the first state on, and the outcome is printed.
+    Known are Lift, Stack, Door, NutAssembly and PickPlace.
+    """
+
+    source: Path = option(REQUIRED, "demo.hdf5, or the folder that holds it", positional=True)
+    target: Path = option(REQUIRED, "the new data set's folder", positional=True)
+    replay: bool = option(True, "whether to replay the actions too")

@@ -13,7 +13,7 @@ from ..policy.training.settings import TrainingSettings
 from ..spec import LONGEST_EPISODE, REQUIRED, ConfigError, Horizon, option
 from .deploy import Deploy
 from .doctor import Examine
-from .editing import Diff, Drop, Filter, Merge, Relabel, Split, Trim, View
+from .editing import Diff, Drop, Filter, Merge, Recompute, Relabel, Split, Trim, View
 from .recording import Record, Replay
 from .robots import CalibrateArm, MeasureLatency, SimulateArm
 from .world_model import AuditWorldModel, DrawStrip, DreamDemo, LearnWorldModel, ViewWorldModel
@@ -499,6 +499,7 @@ VERBS: dict[str, Verb] = {
             "relabel": Relabel,
             "diff": Diff,
             "view": View,
+            "recompute": Recompute,
         },
     ),
     "train": Verb("train a policy on a data set", Train, composed=True),
