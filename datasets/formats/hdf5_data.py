@@ -336,6 +336,7 @@ def take_columns(path: Path, episode: Episode, options: ReadOptions) -> Taken:
     that fit none of them.
     """
     check_keys(list(episode))
+    kinds = options.kinds or {}
     specs: dict[str, ObsKey] = {}
     left_out: list[str] = []
     notes: list[str] = []
@@ -350,7 +351,7 @@ def take_columns(path: Path, episode: Episode, options: ReadOptions) -> Taken:
             left_out.append(name)
             notes.append(f"left out {name!r}: {why}")
         else:
-            specs[name] = decide_key(name, column.row, column.dtype, options.kinds.get(name))
+            specs[name] = decide_key(name, column.row, column.dtype, kinds.get(name))
     _check_kinds(options, specs)
     if not specs:
         raise ConfigError(f"{path}: no observation is left; name one with keys=, or images=true")
@@ -361,7 +362,7 @@ def take_columns(path: Path, episode: Episode, options: ReadOptions) -> Taken:
 
 def _why_not(name: str, column: Column, options: ReadOptions) -> str:
     """Why a column is not taken; empty for one that is."""
-    if name in options.kinds or not may_be_picture(column.row, column.dtype):
+    if name in (options.kinds or {}) or not may_be_picture(column.row, column.dtype):
         return ""
     if len(column.row) >= 3 and not options.images:
         return "a picture; images=true takes it"
@@ -371,7 +372,7 @@ def _why_not(name: str, column: Column, options: ReadOptions) -> str:
 
 
 def _check_kinds(options: ReadOptions, specs: Mapping[str, ObsKey]) -> None:
-    for name in options.kinds:
+    for name in options.kinds or {}:
         if name not in specs:
             raise ConfigError(f"kinds names {name!r}, which is not taken; taken are {list(specs)}")
 

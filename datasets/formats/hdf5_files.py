@@ -22,7 +22,15 @@ from typing import Any, Literal
 
 import h5py
 import numpy as np
-from h5py import h5a, h5d, h5g, h5l, h5o, h5t, h5z
+from h5py import (  # pyright: ignore[reportAttributeAccessIssue]: the stubs lack some
+    h5a,
+    h5d,
+    h5g,
+    h5l,
+    h5o,
+    h5t,
+    h5z,
+)
 from numpy.typing import NDArray
 
 from ...spec import DataError, cut

@@ -51,12 +51,14 @@ def _open(path: Path, options: ReadOptions, pool: FilePool) -> Hdf5Data:
     episodes: list[Episode] = []
     texts: list[str] = []
     notes: list[str] = []
+    env_args = ""
     for file in files:
         data = find_demos(Hdf5File(file, pool), "auto").data
         found = _read_demos(data, options)
         episodes += found
         texts += [_find_instruction(data)] * len(found)
         notes += _describe(data, options)
+        env_args = data.text("env_args")
     task = options.task
     if not task and len(set(texts)) == 1:
         task = texts[0]
@@ -64,10 +66,10 @@ def _open(path: Path, options: ReadOptions, pool: FilePool) -> Hdf5Data:
         for episode, text in zip(episodes, texts, strict=True):
             episode[INSTRUCTION] = Words(text, len(episode["action"]))
     taken = take_columns(path, episodes[0], options)
-    fps = require_fps(options.fps or find_rate(data.text("env_args")))
+    fps = require_fps(options.fps or find_rate(env_args))
     said = list(dict.fromkeys(notes))
     made = join_episodes(path, "libero", episodes, taken, fps, task, said, pool)
-    made.env_args = data.text("env_args")
+    made.env_args = env_args
     return made
 
 

@@ -65,7 +65,7 @@ def _open(path: Path, options: ReadOptions, pool: FilePool) -> Hdf5Data:
     named = choose_names(options, lambda: dict(ours.named or name_arrays(first)))
     episodes = [read_demo(demos.data.group(name), named) for name in demos.names]
     if options.keys is None and ours.specs is not None:
-        options = replace(options, kinds=_note_states(ours.specs[1]) | dict(options.kinds))
+        options = replace(options, kinds=_note_states(ours.specs[1]) | (options.kinds or {}))
     taken = take_columns(path, episodes[0], options)
     if options.keys is None and ours.specs is not None:
         taken = _take_ours(taken, ours.specs)
@@ -230,7 +230,7 @@ def read_ours(data: Hdf5Group) -> Ours:
         for name in found["extras"]:
             if not is_extra(name):
                 raise DataError(f"{where}: {shorten(name)} is no extra")
-            named[name] = NAMES.get(name, name)
+            named[name] = str(NAMES.get(name, name))
         return Ours(named, (action_spec, obs_spec), float(found["fps"]), str(found["task"]))
     except (HotstartError, LookupError, TypeError, ValueError) as problem:
         raise DataError(f"{where} is damaged ({cut(str(problem), 200)})") from problem

@@ -27,7 +27,7 @@ from .tasks import CanEnv, DoorEnv, LiftEnv, SquareEnv, StackEnv
 SCENE_BYTES = 4 << 20
 SIZES = {"free": (7, 6), "ball": (4, 3), "hinge": (1, 1), "slide": (1, 1)}
 """Type of a joint -> its numbers of position and of velocity."""
-FIXED = {"Door": "Door_main"}
+FIXED = {"Door": "Door_main", "peg1": "peg1", "peg2": "peg2"}
 """Bodies that stand where the scene says, not the state: old name -> the installed one."""
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -16,6 +17,11 @@ RNG = np.random.default_rng(0)
 RED = np.full((16, 24, 3), (250, 10, 20), np.uint8)
 
 
+def open_file(path, mode="r") -> Any:
+    """An HDF5 file; what lies in it may be anything."""
+    return h5py.File(path, mode)
+
+
 def make_jpeg(picture):
     packed = io.BytesIO()
     Image.fromarray(picture).save(packed, "JPEG", quality=95, subsampling=0)
@@ -26,9 +32,9 @@ def write_aloha(folder, jpeg, lengths=(3, 2)):
     """Episodes 2 and 10: their order is that of the numbers."""
     written = []
     for number, n in zip((2, 10), lengths, strict=True):
-        with h5py.File(folder / f"episode_{number}.hdf5", "w") as file:
+        with open_file(folder / f"episode_{number}.hdf5", "w") as file:
             file.attrs["sim"] = True
-            held = {
+            held: dict[str, Any] = {
                 "action": RNG.normal(size=(n, 14)),
                 "observations/qpos": RNG.normal(size=(n, 14)),
                 "observations/qvel": RNG.normal(size=(n, 14)),
@@ -63,14 +69,14 @@ def test_aloha(tmp_path, jpeg):
 
 def test_a_jpeg_that_is_cut_off_is_named(tmp_path):
     write_aloha(tmp_path, jpeg=True)
-    with h5py.File(tmp_path / "episode_2.hdf5", "a") as file:
+    with open_file(tmp_path / "episode_2.hdf5", "a") as file:
         file["observations/images/top"][1, 200:] = 0
     with pytest.raises(DataError, match=r"images/top\[1\] is no whole picture"):
         open_foreign(tmp_path).array("top")
 
 
 def write_libero(path, words):
-    with h5py.File(path, "w") as file:
+    with open_file(path, "w") as file:
         data = file.create_group("data")
         data.attrs["problem_info"] = json.dumps({"language_instruction": words})
         data.attrs["env_args"] = json.dumps({"env_kwargs": {"control_freq": 20}})
@@ -108,7 +114,7 @@ def write_minari(folder, episodes=2):
     place.mkdir()
     spec = json.dumps({"id": "Push-v0"})
     (place / "metadata.json").write_text(json.dumps({"total_episodes": 2, "env_spec": spec}))
-    with h5py.File(place / "main_data.hdf5", "w", track_order=True) as file:
+    with open_file(place / "main_data.hdf5", "w", track_order=True) as file:
         for number in range(episodes):
             n = 3 + number
             group = file.create_group(f"episode_{number}")
@@ -160,7 +166,7 @@ def test_minari_that_lost_an_episode_is_refused(tmp_path):
 
 def test_other_hdf5_is_explained_and_then_read(tmp_path):
     path = tmp_path / "mine.h5"
-    with h5py.File(path, "w") as file:
+    with open_file(path, "w") as file:
         for number in (0, 1):
             file[f"runs/{number}/joints"] = np.full((2, 6), number)
             file[f"runs/{number}/command"] = np.zeros((2, 3))

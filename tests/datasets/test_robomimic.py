@@ -1,6 +1,7 @@
 """robomimic's HDF5: what others wrote is read, and what is written others read."""
 
 import json
+from typing import Any
 
 import h5py
 import numpy as np
@@ -15,10 +16,15 @@ LENGTHS = (5, 3, 4)
 ENV_ARGS = {"env_name": "Lift", "env_version": "1.4.1", "type": 1, "env_kwargs": {}}
 
 
-def write_theirs(path, rate=20, **packing):
+def open_file(path, mode="r") -> Any:
+    """An HDF5 file; what lies in it may be anything."""
+    return h5py.File(path, mode)
+
+
+def write_theirs(path, rate: int | None = 20, **packing: Any):
     """A file as robomimic's documentation says: 11 demos, so that demo_10 comes after demo_9."""
     arrays = []
-    with h5py.File(path, "w") as file:
+    with open_file(path, "w") as file:
         kwargs = {"control_freq": rate} if rate else {}
         file.create_group("data").attrs["env_args"] = json.dumps({**ENV_ARGS, "env_kwargs": kwargs})
         for number in range(11):
@@ -46,7 +52,7 @@ def write_theirs(path, rate=20, **packing):
 def read_by_hand(path):
     """A walk by h5py alone, as the format's description says: key -> arrays of the demos."""
     found = {}
-    with h5py.File(path) as file:
+    with open_file(path) as file:
         count = len(file["data"])
         total = 0
         for number in range(count):
@@ -156,7 +162,7 @@ def test_env_args_and_masks_survive(tmp_path):
     write_theirs(tmp_path / "a.hdf5")
     data = open_foreign(tmp_path / "a.hdf5")
     find_writer("robomimic")(data, tmp_path / "b.hdf5", "", lambda *done: None)
-    with h5py.File(tmp_path / "b.hdf5") as file:
+    with open_file(tmp_path / "b.hdf5") as file:
         assert json.loads(file["data"].attrs["env_args"])["env_name"] == "Lift"
         assert file["mask/train"][()].tolist() == [b"demo_2", b"demo_10"]
 
@@ -164,11 +170,11 @@ def test_env_args_and_masks_survive(tmp_path):
 def test_demos_that_are_not_whole_are_refused(tmp_path):
     path = tmp_path / "a.hdf5"
     write_theirs(path)
-    with h5py.File(path, "a") as file:
+    with open_file(path, "a") as file:
         file["data/demo_3"].attrs["num_samples"] = 99
     with pytest.raises(DataError, match=r"demo_3 says that it has .*99.* steps"):
         open_foreign(path)
-    with h5py.File(path, "a") as file:
+    with open_file(path, "a") as file:
         del file["data/demo_3"].attrs["num_samples"]
         del file["data/demo_4/obs/object"]
         file["data/demo_4/obs/object"] = np.zeros((2, 3))

@@ -1,6 +1,7 @@
 """robosuite's raw collections: what the installed simulator sees at recorded states."""
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -15,6 +16,11 @@ LIFT = DEMOS / "panda_v1.0.1" / "lift" / "panda"
 SCENE = """<mujoco><asset><mesh file="/etc/passwd"/></asset><worldbody>
 <body name="robot0_base" pos="1 0 2"><joint name="a"/><body><joint name="b" type="slide"/></body>
 </body><body name="cube"><freejoint name="cube_jnt0"/></body></worldbody></mujoco>"""
+
+
+def open_file(path, mode="r") -> Any:
+    """An HDF5 file; what lies in it may be anything."""
+    return h5py.File(path, mode)
 
 
 def test_a_scene_gives_names_and_places_and_opens_nothing():
@@ -51,7 +57,7 @@ def test_joints_are_found_by_their_newer_names(old, new):
 
 
 def test_a_scene_elsewhere_is_not_opened(tmp_path):
-    with h5py.File(tmp_path / "demo.hdf5", "w") as file:
+    with open_file(tmp_path / "demo.hdf5", "w") as file:
         file.create_group("data").attrs["env"] = "Lift"
         demo = file.create_group("data/demo_1")
         demo.attrs["model_file"] = "../../etc/passwd"
@@ -66,7 +72,7 @@ def test_the_last_states_of_a_human_demonstration_lift_the_cube(tmp_path, capsys
         pytest.skip(f"{LIFT} is not there")
     pytest.importorskip("robosuite")
     (tmp_path / "models").symlink_to(LIFT / "models")
-    with h5py.File(LIFT / "demo.hdf5") as old, h5py.File(tmp_path / "demo.hdf5", "w") as new:
+    with open_file(LIFT / "demo.hdf5") as old, open_file(tmp_path / "demo.hdf5", "w") as new:
         new.create_group("data").attrs["env"] = "Lift"
         demo = new.create_group("data/demo_1")
         demo.attrs["model_file"] = old["data/demo_1"].attrs["model_file"]
