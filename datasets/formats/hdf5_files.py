@@ -6,6 +6,9 @@ are built into h5py are opened; no plug-in is loaded. HDF5 has no checksums unle
 for them: damage in the numbers of a file without them cannot be seen.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# The stubs of h5py lack its low-level modules.
+
 from __future__ import annotations
 
 import math
@@ -22,15 +25,7 @@ from typing import Any, Literal
 
 import h5py
 import numpy as np
-from h5py import (  # pyright: ignore[reportAttributeAccessIssue]: the stubs lack some
-    h5a,
-    h5d,
-    h5g,
-    h5l,
-    h5o,
-    h5t,
-    h5z,
-)
+from h5py import h5a, h5d, h5g, h5l, h5o, h5t, h5z
 from numpy.typing import NDArray
 
 from ...spec import DataError, cut

@@ -17,9 +17,9 @@ RNG = np.random.default_rng(0)
 RED = np.full((16, 24, 3), (250, 10, 20), np.uint8)
 
 
-def open_file(path, mode="r") -> Any:
+def open_file(path, mode="r", **settings: Any) -> Any:
     """An HDF5 file; what lies in it may be anything."""
-    return h5py.File(path, mode)
+    return h5py.File(path, mode, **settings)
 
 
 def make_jpeg(picture):
