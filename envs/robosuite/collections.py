@@ -234,7 +234,10 @@ class Replay:
             self.set_state(demo, number)
             rows.append(self.env._observe())
             successes.append(bool(self.env.simulation._check_success()))
-        return {key: np.stack([row[key] for row in rows]) for key in rows[0]}, successes
+        seen: dict[str, NDArray[Any]] = {}
+        for key in rows[0]:
+            seen[key] = np.stack([row[key] for row in rows])
+        return seen, successes
 
     def set_state(self, demo: RawDemo, number: int) -> None:
         """Put the simulation into a recorded state; DataError for joints that it does not have."""
@@ -252,9 +255,9 @@ class Replay:
                 values = state[position_at : position_at + positions].copy()
                 if kind == "free":
                     values[:3] += shift_m
-                data.set_joint_qpos(found, values if positions > 1 else values[0])
                 speeds = state[velocity_at : velocity_at + velocities]
-                data.set_joint_qvel(found, speeds if velocities > 1 else speeds[0])
+                data.set_joint_qpos(found, np.squeeze(values))
+                data.set_joint_qvel(found, np.squeeze(speeds))
             position_at += positions
             velocity_at += velocities
         sim.forward()
