@@ -21,6 +21,7 @@ from ..datasets.selection import read_origin
 from ..datasets.store import Store
 from . import data_edit, data_recompute
 from .data_diff import print_differences
+from .data_inspect import inspect_topics
 from .data_view import view_data
 from .next_steps import train_on, write_command, write_path
 
@@ -164,6 +165,7 @@ def _find_range(data: Dataset, key: str, block: int = 1024) -> tuple[str, str]:
 
 ACTIONS: dict[str, Callable[[Any], int]] = {
     "info": print_info,
+    "inspect": inspect_topics,
     "convert": convert_data,
     "verify": print_findings,
     "download": fetch,

@@ -339,6 +339,18 @@ class Info:
 
 
 @dataclass
+class Inspect:
+    """Print what a recording holds (MCAP, rosbag2), and draft a mapping of its topics to keys.
+
+    For each topic: type, messages, rate, longest gap, and by how much the recorder's clock is ahead
+    of the times in the headers.
+    """
+
+    path: Path = option(REQUIRED, "the recording, or a folder of them", positional=True)
+    out: Path | None = option(None, "a new file for the mapping; none prints it")
+
+
+@dataclass
 class ConversionEnds:
     """From what and to what is converted."""
 
@@ -488,6 +500,7 @@ VERBS: dict[str, Verb] = {
         "look at, convert, check, edit and download data sets",
         actions={
             "info": Info,
+            "inspect": Inspect,
             "convert": Convert,
             "verify": Verify,
             "download": Download,

@@ -25,11 +25,16 @@ class Resampled:
     """A data set at a fixed rate: step k of an episode lies k / fps after its first step.
 
     Actions and states of floats are interpolated linearly, rotations by slerp as their
-    specifications say; whole numbers, words, pictures and the extras are those of the newest step.
+    specifications say; whole numbers, numbers of two values, words, pictures and the extras are
+    those of the newest step.
     """
 
     def __init__(
-        self, source: Dataset, fps: float, most_gap_s: float | None, hold: Collection[str]
+        self,
+        source: Dataset,
+        fps: float,
+        most_gap_s: float | None = None,
+        hold: Collection[str] = (),
     ) -> None:
         self.source = source
         self.fps = check_fps(fps)
@@ -42,6 +47,9 @@ class Resampled:
         if TIMESTAMP not in source.keys:
             raise DataError("the data set has no timestamps; without them nothing can be resampled")
         self._lay_grid(most_gap_s)
+        self._parts: dict[str, list[Part]] = {}
+        for key in self.keys:
+            self._parts[key] = self._find_parts(key)
 
     def _lay_grid(self, most_gap_s: float | None) -> None:
         """Find the places of all steps among those of the source."""
@@ -56,13 +64,15 @@ class Resampled:
             self._check_times(times, number, most_gap_s)
             grid = make_grid(times[0], times[-1], self.fps)
             places = find_places(times, grid)
-            first = steps.start
-            parts.append(Places(places.before + first, places.after + first, places.share))
+            parts.append(places.cut(slice(None), -steps.start))
             starts.append(np.full(len(grid), times[0]))
             grids.append(np.arange(len(grid)) / self.fps)
-        self._before = _join([part.before for part in parts], np.int64)
-        self._after = _join([part.after for part in parts], np.int64)
-        self._share = _join([part.share for part in parts], np.float64)
+        self._places = Places(
+            _join([part.newest for part in parts], np.int64),
+            _join([part.before for part in parts], np.int64),
+            _join([part.after for part in parts], np.int64),
+            _join([part.share for part in parts], np.float64),
+        )
         self._times = _join(grids, np.float64)
         self._starts = _join(starts, np.float64)
         self.episode_ends: IntArray = np.cumsum([len(grid) for grid in grids]).astype(np.int64)
@@ -87,13 +97,12 @@ class Resampled:
         self._gap_s = max(self._gap_s, gap)
         self._drift_s = max(self._drift_s, float(np.abs(drift).max()))
 
-    @property
-    def notes(self) -> tuple[str, ...]:
+    def describe(self) -> str:
         """What was done, for people to read."""
         return (
             f"resampled to {self.fps:g} Hz by the timestamps: {count_steps(self.source):,} steps "
             f"became {count_steps(self):,}; the timestamps are up to {self._drift_s:.3g} s off "
-            f"frame / {self.source.fps:g} Hz, the longest gap is {self._gap_s:.3g} s",
+            f"frame / {self.source.fps:g} Hz, the longest gap is {self._gap_s:.3g} s"
         )
 
     def array(self, key: str) -> NDArray[Any]:
@@ -106,20 +115,17 @@ class Resampled:
         here = slice(start, min(stop, count_steps(self)))
         if key == TIMESTAMP:
             return self._times[here].copy()
-        before = self._before[here]
-        if not len(before):
+        newest = self._places.newest[here]
+        if not len(newest):
             return self.source.rows(key, 0, 0)
-        parts = self._find_parts(key)
+        parts = self._parts[key]
         if parts:
-            after = self._after[here]
+            first = int(self._places.before[here][0])
+            values = self.source.rows(key, first, int(self._places.after[here][-1]) + 1)
+            found = blend(values, self._places.cut(here, first), parts)
         else:
-            after = before
-        first = int(before[0])
-        values = self.source.rows(key, first, int(after[-1]) + 1)
-        if not parts:
-            found = values[before - first]
-        else:
-            found = blend(values[before - first], values[after - first], self._share[here], parts)
+            first = int(newest[0])
+            found = self.source.rows(key, first, int(newest[-1]) + 1)[newest - first]
         if key in TIME_EXTRAS or key.startswith(MADE):
             return found - self._starts[here]
         return found
@@ -133,10 +139,13 @@ class Resampled:
         """How the numbers of a key are interpolated; empty where the newest step's are taken."""
         if key in self._hold:
             return []
+        parts: list[Part] = []
         if key == ACTION:
-            return list_action_parts(self.action_spec)
-        if key in self.obs_spec.keys:
-            return list_state_parts(self.obs_spec.keys[key])
+            parts = list_action_parts(self.action_spec)
+        elif key in self.obs_spec.keys:
+            parts = list_state_parts(self.obs_spec.keys[key])
+        if parts:
+            return _hold_switches(parts, self.source.array(key))
         if key in TIME_EXTRAS:
             return [Part(1)]
         return []
@@ -192,6 +201,28 @@ def list_state_parts(key: ObsKey) -> list[Part]:
     for part in key.parts:
         parts.append(Part(part.size, OBS_WAYS.get(part.kind, "linear")))
     return parts or [Part(int(np.prod(key.shape)))]
+
+
+def _hold_switches(parts: list[Part], values: NDArray[Any]) -> list[Part]:
+    """Hold what takes two values at most, as a gripper that is open or shut: nothing lies between.
+
+    Data sets of other programs do not say which numbers are discrete.
+    """
+    if not len(values):
+        return parts
+    columns = values.reshape(len(values), -1)
+    found: list[Part] = []
+    for part in parts:
+        start = sum(earlier.size for earlier in found)
+        if part.how != "linear":
+            found.append(part)
+            continue
+        for column in columns[:, start : start + part.size].T:
+            if ((column == column.min()) | (column == column.max())).all():
+                found.append(Part(1, "hold"))
+            else:
+                found.append(Part(1))
+    return found
 
 
 def _split_rotations(width: int, unit: str) -> list[Part]:

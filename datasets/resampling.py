@@ -65,15 +65,26 @@ class Gap:
 class Places:
     """Where m wanted times lie among the steps of a stream.
 
-    The number is that of step `before` (m,), moved on to that of `after` by `share` in [0, 1].
+    A number that is interpolated is that of step `before` (m,), moved on to that of `after` by
+    `share` in [0, 1]; one that is held is that of step `newest` (m,).
     """
 
+    newest: IntArray
     before: IntArray
     after: IntArray
     share: FloatArray
 
+    def cut(self, here: slice, first: int) -> Places:
+        """Some of the places, among the steps from number `first` on."""
+        return Places(
+            self.newest[here] - first,
+            self.before[here] - first,
+            self.after[here] - first,
+            self.share[here],
+        )
 
-def order_times(times: FloatArray) -> IntArray:
+
+def order_times(times: FloatArray | IntArray) -> IntArray:
     """The steps in the order of their times; of those at the same time only the last is kept."""
     order = np.argsort(times, kind="stable")
     ordered = times[order]
@@ -123,12 +134,13 @@ def find_places(times: FloatArray, wanted: FloatArray) -> Places:
 
     `times` must rise. Before the first and after the last step, the nearest one counts alone.
     """
-    before = find_newest(times, wanted)
+    before = np.searchsorted(times, wanted, side="right") - 1
+    before = np.maximum(before, 0).astype(np.int64)
     after = np.minimum(before + 1, len(times) - 1)
     length = times[after] - times[before]
     share = np.zeros(len(wanted))
     np.divide(wanted - times[before], length, out=share, where=length > 0)
-    return Places(before, after, np.clip(share, 0, 1))
+    return Places(find_newest(times, wanted), before, after, np.clip(share, 0, 1))
 
 
 def resample_numbers(
@@ -140,33 +152,29 @@ def resample_numbers(
     exactly a recorded time stay as they are. Raises ConfigError where the parts have another
     number of numbers.
     """
-    places = find_places(times, wanted)
-    return blend(values[places.before], values[places.after], places.share, parts)
+    return blend(values, find_places(times, wanted), parts)
 
 
-def blend(
-    first: NDArray[Any], second: NDArray[Any], share: FloatArray, parts: Sequence[Part] = ()
-) -> NDArray[Any]:
-    """Numbers between two steps (m, ...) each, `share` (m,) of the way from the first."""
-    flat_first = first.reshape(len(first), -1)
-    flat_second = second.reshape(len(second), -1)
-    parts = parts or [Part(flat_first.shape[1])]
+def blend(values: NDArray[Any], places: Places, parts: Sequence[Part] = ()) -> NDArray[Any]:
+    """The numbers (n, ...) of the steps at m places, (m, ...); see `resample_numbers`."""
+    flat = values.reshape(len(values), -1)
+    parts = parts or [Part(flat.shape[1])]
     width = sum(part.size for part in parts)
-    if width != flat_first.shape[1]:
-        raise ConfigError(f"the parts have {width} numbers; a step has {flat_first.shape[1]}")
-    result = flat_first.copy()
-    column = share[:, None]
+    if width != flat.shape[1]:
+        raise ConfigError(f"the parts have {width} numbers; a step has {flat.shape[1]}")
+    result = flat[places.newest]
+    share = places.share[:, None]
     start = 0
     for part in parts:
         here = slice(start, start + part.size)
         start += part.size
         if part.how == "hold":
             continue
-        a = flat_first[:, here].astype(np.float64)
-        b = flat_second[:, here].astype(np.float64)
-        moved = _BLENDS[part.how](a, b, column)
-        result[:, here] = np.where(column == 0, flat_first[:, here], moved)
-    return result.reshape(first.shape)
+        first = flat[places.before, here]
+        second = flat[places.after, here].astype(np.float64)
+        moved = _BLENDS[part.how](first.astype(np.float64), second, share)
+        result[:, here] = np.where(share == 0, first, moved)
+    return result.reshape(len(result), *values.shape[1:])
 
 
 def _blend_linear(a: FloatArray, b: FloatArray, share: FloatArray) -> FloatArray:
@@ -234,7 +242,8 @@ def _join_columns(columns: FloatArray) -> FloatArray:
 
 def _angle(a: FloatArray, b: FloatArray) -> FloatArray:
     """Angles between unit vectors (m, d), (m, 1) [rad]; exact for small ones too (Kahan)."""
-    return 2 * np.arctan2(_norm(a - b), _norm(a + b))
+    half: FloatArray = np.arctan2(_norm(a - b), _norm(a + b))
+    return 2 * half
 
 
 def _dot(a: FloatArray, b: FloatArray) -> FloatArray:
@@ -242,7 +251,7 @@ def _dot(a: FloatArray, b: FloatArray) -> FloatArray:
 
 
 def _norm(a: FloatArray) -> FloatArray:
-    return np.linalg.norm(a, axis=1, keepdims=True)
+    return np.sqrt(_dot(a, a))
 
 
 def _length(a: FloatArray) -> FloatArray:

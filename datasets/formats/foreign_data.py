@@ -28,6 +28,9 @@ class ReadOptions:
         "auto", "what the arrays mean, where a format has several; auto finds out: plain, pusht"
     )
     mapping: Path | None = option(None, "a file that says which topics become which keys (YAML)")
+    resample: bool = option(
+        False, "whether to bring the steps to a fixed rate, fps, by their timestamps"
+    )
 
 
 class ForeignData(Dataset, Protocol):

@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+from .bag_storage import MCAP_MAGIC, METADATA, SQLITE_MAGIC
 from .files import DAMAGE
 
 ENDS = "meta/episode_ends"
@@ -78,3 +79,50 @@ def _is_store(folder: Path) -> bool:
             return b'"action_spec"' in file.read(HEAD_BYTES)
     except OSError:
         return False
+
+
+def holds_mcap(path: Path) -> bool:
+    """An MCAP file, or a folder of them that is no rosbag2."""
+    if path.is_dir():
+        return not holds_rosbag2(path) and any(map(_is_file, path.glob("*.mcap")))
+    return read_head(path, len(MCAP_MAGIC)) == MCAP_MAGIC
+
+
+def holds_rosbag2(path: Path) -> bool:
+    """A folder with rosbag2's metadata, a database of messages, or a folder of such."""
+    if path.is_dir():
+        for pattern in (METADATA, f"*/{METADATA}"):
+            if any(map(_names_rosbag2, path.glob(pattern))):
+                return True
+        return any(map(_is_file, path.glob("*.db3")))
+    return path.suffix == ".db3" and read_head(path, len(SQLITE_MAGIC)) == SQLITE_MAGIC
+
+
+def holds_rlds(path: Path) -> bool:
+    """A folder with features.json and shards of TFRecords, or one that holds it."""
+    if not path.is_dir():
+        return False
+    for pattern in ("features.json", "*/features.json", "*/*/features.json"):
+        for found in path.glob(pattern):
+            if any(found.parent.glob("*.tfrecord-*-of-*")):
+                return True
+    return False
+
+
+def _names_rosbag2(metadata: Path) -> bool:
+    return b"rosbag2_bagfile_information" in read_head(metadata, 4096)
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file()
+
+
+def read_head(path: Path, length: int) -> bytes:
+    """The first bytes of an ordinary file; none where it cannot be read."""
+    try:
+        if not path.is_file():
+            return b""
+        with path.open("rb") as file:
+            return file.read(length)
+    except OSError:
+        return b""

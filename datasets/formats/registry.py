@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,15 @@ from typing import Any
 from ...spec import ConfigError, DataError, unknown
 from ..foreign import refuse_foreign
 from .foreign_data import ForeignData, ReadOptions, Writer
-from .recognition import holds_hdf5, holds_lerobot_v2, holds_lerobot_v3, holds_replay_buffer
+from .recognition import (
+    holds_hdf5,
+    holds_lerobot_v2,
+    holds_lerobot_v3,
+    holds_mcap,
+    holds_replay_buffer,
+    holds_rlds,
+    holds_rosbag2,
+)
 
 Recognise = Callable[[Path], bool]
 """Whether a path holds the format: cheap, raises nothing, executes nothing."""
@@ -86,6 +94,21 @@ FORMATS: dict[str, Format] = {
         write="lerobot_writer:write_lerobot_v3",
         direct=True,
     ),
+    "mcap": Format(
+        title="MCAP recordings of ROS messages (.mcap, or a folder of them)",
+        recognise=holds_mcap,
+        open="bag_data:open_mcap",
+    ),
+    "rosbag2": Format(
+        title="rosbag2 (a folder with metadata.yaml, a .db3, or a folder of such)",
+        recognise=holds_rosbag2,
+        open="bag_data:open_rosbag2",
+    ),
+    "rlds": Format(
+        title="RLDS (TFRecords of TensorFlow Datasets with features.json)",
+        recognise=holds_rlds,
+        open="rlds:open_rlds",
+    ),
 }
 """In the order in which they are tried; no two recognise the same path."""
 
@@ -111,7 +134,13 @@ def open_foreign(path: Path, options: ReadOptions | None = None, format: str = "
         refuse_foreign(path)
         titles = "; ".join(f"{name}: {found.title}" for name, found in FORMATS.items())
         raise DataError(f"{path} is in no format that hotstart reads ({titles})")
-    return _load(_find(name).open)(path, options or ReadOptions())
+    options = options or ReadOptions()
+    opener = _load(_find(name).open)
+    if not options.resample:
+        return opener(path, options)
+    from .resampled_data import ResampledData  # scipy is slow to import
+
+    return ResampledData(opener(path, replace(options, fps=None)), options.fps)
 
 
 def find_writer(name: str) -> Writer:

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 from hotstart.datasets.arrays import Arrays
+from hotstart.datasets.formats import registry
+from hotstart.datasets.formats.foreign_data import ReadOptions
 from hotstart.datasets.resampled import list_action_parts, resample
 from hotstart.datasets.resampling import (
     Gap,
@@ -20,7 +22,7 @@ from scipy.spatial.transform import Rotation, Slerp
 RNG = np.random.default_rng(3)
 TIMES = np.cumsum(RNG.uniform(0.02, 0.2, 40))
 WANTED = make_grid(TIMES[0], TIMES[-1], 30)
-TURNS = Rotation.random(40, random_state=4)
+TURNS = Rotation.random(40, rng=np.random.default_rng(4))
 BETWEEN = Slerp(TIMES, TURNS)(np.clip(WANTED, TIMES[0], TIMES[-1]))
 
 
@@ -164,6 +166,16 @@ def test_a_data_set_at_a_fixed_rate():
     np.testing.assert_array_equal(held.rows("pose", 0, count), data.rows("pose", 0, 40)[newest])
 
 
+def test_a_number_of_two_values_is_held():
+    times = TIMES - TIMES[0]
+    action = np.stack([times, np.where(times > 1, 0.08, 0)], axis=1)
+    data = Arrays([{"s": action, "action": action, "timestamp": times}], 10)
+    even = resample(data, 30)
+    for key in ("s", "action"):
+        assert set(np.unique(even.array(key)[:, 1])) == {0, np.float32(0.08)}
+        np.testing.assert_allclose(even.array(key)[:, 0], even.array("timestamp"), atol=1e-6)
+
+
 def test_what_cannot_be_resampled_is_refused():
     data = _make_data()
     with pytest.raises(DataError, match=r"nothing for 0\.\d+ s after"):
@@ -180,3 +192,23 @@ def test_what_cannot_be_resampled_is_refused():
         list_action_parts(five)
     with pytest.raises(ConfigError, match="a quaternion has 4 numbers"):
         Part(3, "quaternion")
+
+
+def test_any_foreign_data_set_is_opened_at_a_fixed_rate(tmp_path, monkeypatch):
+    class Foreign(Arrays):
+        path, format, task, notes, closed = tmp_path, "drifting", "turn", ("as it is",), False
+
+        def close(self):
+            self.closed = True
+
+    data = _make_data()
+    source = Foreign([data.episode(0), data.episode(1)], 10, SPEC, OBS)
+    monkeypatch.setattr(registry, "_load", lambda target: lambda path, options: source)
+    found = registry.open_foreign(tmp_path, ReadOptions(fps=30, resample=True), "mcap")
+    assert (found.fps, found.task) == (30, "turn")
+    assert found.notes[0] == "as it is"
+    assert "resampled to 30 Hz" in found.notes[1]
+    np.testing.assert_array_equal(found.array("action"), resample(data, 30).array("action"))
+    found.close()
+    assert source.closed
+    assert registry.open_foreign(tmp_path, ReadOptions(resample=True), "mcap").fps == 10
