@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..configs.schema import Convert, Download, Info, Verify
-from ..datasets.checks.verify import verify
+from ..configs.schema import Convert, Download, Info
 from ..datasets.choosing import find_successes
 from ..datasets.download import SOURCES, download
 from ..datasets.editing import folder_bytes
@@ -19,7 +18,7 @@ from ..datasets.formats.foreign_data import ReadOptions
 from ..datasets.opening import open_dataset
 from ..datasets.selection import read_origin
 from ..datasets.store import Store
-from . import data_edit, data_recompute
+from . import data_check, data_edit, data_recompute
 from .data_diff import print_differences
 from .data_inspect import inspect_topics
 from .data_view import view_data
@@ -74,20 +73,6 @@ def _export(options: Convert) -> None:
             print(note)
     export(data, options.target, options.to, options.task or data.task)
     print(f"{options.target}: {len(data.episode_ends)} episodes in the format {options.to}")
-
-
-def print_findings(options: Verify) -> int:
-    """Print the findings; 1 when there are errors."""
-    store = Store.open(options.path)
-    findings = verify(store)
-    for finding in findings:
-        print(finding)
-    errors = sum(finding.severity == "error" for finding in findings)
-    print(f"{options.path}: {errors} errors, {len(findings) - errors} warnings")
-    if errors:
-        return 1
-    print(f"next: {train_on(store)}")
-    return 0
 
 
 def fetch(options: Download) -> int:
@@ -167,7 +152,7 @@ ACTIONS: dict[str, Callable[[Any], int]] = {
     "info": print_info,
     "inspect": inspect_topics,
     "convert": convert_data,
-    "verify": print_findings,
+    **data_check.ACTIONS,
     "download": fetch,
     **data_edit.ACTIONS,
     "diff": print_differences,

@@ -11,6 +11,7 @@ from ..datasets.formats.foreign_data import ReadOptions
 from ..datasets.formats.registry import FORMATS, list_written
 from ..policy.training.settings import TrainingSettings
 from ..spec import LONGEST_EPISODE, REQUIRED, ConfigError, Horizon, option
+from .checking import Repair, Verify
 from .deploy import Deploy
 from .doctor import Examine
 from .editing import Diff, Drop, Filter, Merge, Recompute, Relabel, Split, Trim, View
@@ -372,20 +373,6 @@ class Convert(ReadOptions, ConversionEnds):
 
 
 @dataclass
-class Verify:
-    """Look through a data set for what would spoil training; the exit status is 1 for errors.
-
-    Errors: numbers that are not finite, wrong ends and timestamps, parts that cannot be read, no
-    episode of two steps.
-    Warnings: action numbers that never change (a policy will command exactly these), states of a
-    tiny range, outliers, episodes that are too short, stand still or occur twice, cameras that
-    freeze or are black.
-    """
-
-    path: Path = option(REQUIRED, "the data set's folder", positional=True)
-
-
-@dataclass
 class Download:
     """Fetch a published data set, check it against its known contents, and convert it."""
 
@@ -503,6 +490,7 @@ VERBS: dict[str, Verb] = {
             "inspect": Inspect,
             "convert": Convert,
             "verify": Verify,
+            "repair": Repair,
             "download": Download,
             "split": Split,
             "merge": Merge,

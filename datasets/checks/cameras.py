@@ -26,16 +26,26 @@ LONGEST_LAG = 15
 """Steps that pictures and states may be apart."""
 LEAST_FRAMES = 30
 """An episode with fewer says nothing about a lag."""
+CHANCE = 4.0
+"""Unrelated series of n steps correlate by less than this / sqrt(n) in 99.99 %."""
 LAG_CORRELATION = 0.25
-"""Correlation at the lag: two unrelated series of 250 steps stay below in 99.99 %."""
+"""Correlation at the lag of a whole set: a camera that sees the arm reaches more."""
 LAG_T = 4.0
 """Student's t over episodes for "the lag correlates better than no lag"."""
-ALONE_CORRELATION = 0.5
-"""The same for one episode alone, ..."""
-ALONE_GAIN = 0.2
-"""... which must correlate so much better than at the lag of the whole set, ..."""
+ALONE_CORRELATION = 0.35
+"""The same for one episode alone."""
+ALONE_GAIN = 0.12
+"""It must correlate so much better than at the lag of the whole set, ..."""
+ALONE_GAINS = 3.0
+"""... and so many times what 90 % of the episodes gain by their own best lag, ..."""
 ALONE_LAG = 2
 """... so many steps away from it."""
+LEAST_EPISODES = 4
+"""So many episodes say how far lags spread; of fewer each must ..."""
+FEW_GAIN = 0.2
+"""... gain so much correlation."""
+LAG_SHARE = 6
+"""The longest lag is this part of an episode: motion that repeats fits at long ones by chance."""
 
 
 class Cameras:
@@ -171,14 +181,17 @@ class OutOfStep:
 
     def _report_alone(self, key: str, curves: list[Curve], usual: int) -> Iterator[Finding]:
         """Episodes whose own lag is another one."""
+        values = np.array([curve.values for curve in curves])  # (E, lags)
+        gains = values.max(1) - values[:, usual + LONGEST_LAG]
+        least = max(ALONE_GAIN, ALONE_GAINS * float(np.quantile(gains, 0.9, method="lower")))
+        if len(curves) < LEAST_EPISODES:
+            least = FEW_GAIN
         found: dict[int, int] = {}
-        for curve in curves:
-            place = int(np.argmax(curve.values))
-            lag = place - LONGEST_LAG
-            best = float(curve.values[place])
-            gain = best - float(curve.values[usual + LONGEST_LAG])
-            far = abs(lag - usual) >= ALONE_LAG
-            if far and best >= ALONE_CORRELATION and gain >= ALONE_GAIN:
+        for curve, gain in zip(curves, gains, strict=True):
+            lag = int(np.argmax(curve.values)) - LONGEST_LAG
+            bar = max(ALONE_CORRELATION, CHANCE / np.sqrt(curve.frames))
+            sure = curve.values.max() >= bar and gain >= least
+            if sure and abs(lag - usual) >= ALONE_LAG:
                 found[curve.episode] = lag
         if not found:
             return
@@ -195,15 +208,15 @@ class OutOfStep:
 def correlate(energy: FloatArray, motion: FloatArray) -> FloatArray:
     """Pearson's correlation of energy (n,) at step t + lag with motion (n,) at t, by lag.
 
-    Roots are compared, since single large changes would decide otherwise. A lag that leaves fewer
-    than half of the steps has none (0).
+    Roots are compared, since single large changes would decide otherwise. A lag of more than a part
+    of the episode has none (0).
     """
     shown = np.sqrt(energy)
     moved = np.sqrt(motion)
     values = np.zeros(2 * LONGEST_LAG + 1)
     for place in range(len(values)):
         lag = place - LONGEST_LAG
-        if 2 * abs(lag) > len(shown):
+        if LAG_SHARE * abs(lag) > len(shown):
             continue
         late = shown[max(lag, 0) : len(shown) + min(lag, 0)]
         early = moved[max(-lag, 0) : len(moved) + min(-lag, 0)]
@@ -229,10 +242,12 @@ def find_lag(curves: list[Curve]) -> Lag:
     place = int(np.argmax(mean))
     correlation = float(mean[place])
     gains = values[:, place] - values[:, LONGEST_LAG]
-    if len(curves) < 3:
-        better = bool((gains > ALONE_GAIN).all()) and correlation >= ALONE_CORRELATION
+    if len(curves) < LEAST_EPISODES:
+        better = bool((gains > FEW_GAIN).all())
     else:
         spread = float(gains.std(ddof=1)) / np.sqrt(len(gains))
         better = float(gains.mean()) > LAG_T * spread and gains.mean() > 0
-    sure = correlation >= LAG_CORRELATION and (place == LONGEST_LAG or better)
+    frames = sum(curve.frames for curve in curves)
+    bar = max(LAG_CORRELATION, CHANCE / np.sqrt(frames))
+    sure = correlation >= bar and (place == LONGEST_LAG or better)
     return Lag(place - LONGEST_LAG, sure, correlation)

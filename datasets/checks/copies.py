@@ -18,7 +18,7 @@ POINTS = 8
 """An episode is compared by so many of its steps, evenly spread."""
 PROJECTED = 12
 """Numbers that candidates are found by; the distance is then computed from all."""
-NEAR = 0.02
+NEAR = 0.05
 """Two episodes are nearly the same whose mean distance is below this share of the spread: two
 demonstrations by hand are 0.2 and more apart."""
 NEAR_USUAL = 0.1

@@ -1,4 +1,8 @@
-"""Checks of how numbers move: jumps, angles that wrap, episodes and sensors that stand still."""
+"""Checks of how numbers move: jumps, angles that wrap, episodes and sensors that stand still.
+
+A step is judged by how far it is from the mean of the steps beside it, here called its surprise:
+a fast motion speeds up and slows down, a jump does not.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,10 @@ from .reading import Episode, RowSample, Subject, name_dim
 
 FROZEN_SHARE = 0.2
 """Of the steps of an episode in which nothing at all changes: a pause, not a demonstration."""
-JUMP_STEPS = 4.0
-"""A jump is so many times what 99 % of the steps of its dimension stay below."""
+JUMP_SURPRISES = 6.0
+"""A jump surprises so many times as much as 99 % of the steps of its dimension."""
 JUMP_RANGE = 0.08
-"""And this share of the dimension's 1 % to 99 % range: smaller ones no policy notices."""
-JUMP_NEIGHBOURS = 3.0
-"""And so many times its neighbours in the same direction: a fast motion speeds up and down."""
+"""And by this share of the dimension's 1 % to 99 % range: smaller ones no policy notices."""
 JUMP_EPISODES = 0.25
 """What jumps in more episodes than this share is how the dimension moves, as a gripper's."""
 TURN_SHARE = 0.1
@@ -39,41 +41,38 @@ LEAST_EPISODES = 4
 
 @dataclass(frozen=True)
 class TopStep:
-    """The greatest step of every number of a key in one episode, each (D,)."""
+    """The most surprising step of every number of a key in one episode, each (D,)."""
 
     episode: int
-    start: int
-    size: FloatArray
-    """Its size."""
+    surprise: FloatArray
     at: NDArray[np.int64]
     """The step, within the episode, that it leads to."""
-    alone: FloatArray
-    """The larger of its two neighbours in the same direction."""
 
 
 class Jumps:
-    """Steps far larger than the others of their dimension, and angles that wrap."""
+    """Steps that surprise far more than the others of their dimension, and angles that wrap."""
 
     def __init__(self, subject: Subject) -> None:
         self._dataset = subject.dataset
-        self._steps: dict[str, RowSample] = {}
+        self._surprises: dict[str, RowSample] = {}
         self._values: dict[str, RowSample] = {}
         self._tops: dict[str, list[TopStep]] = {}
         self._wraps: dict[tuple[str, int], list[int]] = {}
 
     def look(self, episode: Episode) -> None:
-        """Note the greatest steps."""
+        """Note the most surprising steps."""
         for key, values in episode.sound.items():
-            if len(values) < LEAST_STEPS or not self._is_place(key):
+            if len(values) < LEAST_STEPS or not values.shape[1] or not self._is_place(key):
                 continue
             steps = np.diff(values, axis=0)
             wraps = _find_wraps(values, steps)
             for dim in np.flatnonzero(wraps.any(0)):
                 self._wraps.setdefault((key, int(dim)), []).append(episode.number)
-            steps = np.where(wraps, 0.0, steps)
-            self._steps.setdefault(key, RowSample()).add(np.abs(steps))
+            surprises = find_surprises(np.where(wraps, 0.0, steps))
+            self._surprises.setdefault(key, RowSample()).add(surprises)
             self._values.setdefault(key, RowSample()).add(values)
-            self._tops.setdefault(key, []).append(_find_top(episode, steps))
+            at = surprises.argmax(0)
+            self._tops.setdefault(key, []).append(TopStep(episode.number, surprises.max(0), at + 1))
 
     def _is_place(self, key: str) -> bool:
         """Whether a key's numbers are places: changes may jump."""
@@ -93,26 +92,25 @@ class Jumps:
             yield from self._report_jumps(key, tops)
 
     def _report_jumps(self, key: str, tops: list[TopStep]) -> Iterator[Finding]:
-        usual = np.quantile(self._steps[key].rows(), 0.99, axis=0)
+        usual = np.quantile(self._surprises[key].rows(), 0.99, axis=0, method="lower")
         values = self._values[key].rows()
         reach = np.quantile(values, 0.99, axis=0) - np.quantile(values, 0.01, axis=0)
-        least = np.maximum(JUMP_STEPS * usual, JUMP_RANGE * reach)
-        sizes = np.array([top.size for top in tops])
-        alone = sizes > JUMP_NEIGHBOURS * np.array([top.alone for top in tops])
-        jumps = (sizes > least) & alone & (reach > 0)
+        least = np.maximum(JUMP_SURPRISES * usual, JUMP_RANGE * reach)
+        jumps = (np.array([top.surprise for top in tops]) > least) & (reach > 0)
         rare = jumps.sum(0) <= max(JUMP_EPISODES * len(tops), 1)
         for dim in np.flatnonzero(jumps.any(0) & rare):
             if len(np.unique(values[:, dim])) <= 10:
                 continue
             found = [top for top, jump in zip(tops, jumps[:, dim], strict=True) if jump]
-            worst = max(found, key=lambda top: top.size[dim])
+            worst = max(found, key=lambda top: top.surprise[dim])
             episodes = [top.episode for top in found]
             message = (
-                f"{name_dim(key, int(dim), self._shape(key))} jumps by {worst.size[dim]:.3g} to "
-                f"step {worst.at[dim]} of episode {worst.episode}, where 99 % of its steps are "
-                f"below {usual[dim]:.3g}; it does so in episodes {list_episodes(episodes)}"
+                f"{name_dim(key, int(dim), self._shape(key))} jumps by {worst.surprise[dim]:.3g} "
+                f"to step {worst.at[dim]} of episode {worst.episode}, where it changes its speed "
+                f"by less than {usual[dim]:.3g} a step in 99 %; "
+                f"it jumps in episodes {list_episodes(episodes)}"
             )
-            numbers = {"dim": float(dim), "size": worst.size[dim], "usual": usual[dim]}
+            numbers = {"dim": float(dim), "size": worst.surprise[dim], "usual": usual[dim]}
             repair = "leave the episodes out (what=jumps)"
             yield Finding("jump", "warning", message, key, episodes, numbers, repair)
 
@@ -133,19 +131,13 @@ def _find_wraps(values: FloatArray, steps: FloatArray) -> NDArray[np.bool_]:
     return found
 
 
-def _find_top(episode: Episode, steps: FloatArray) -> TopStep:
-    """The greatest of (n - 1, D) steps."""
-    at = np.abs(steps).argmax(0)
-    dims = np.arange(steps.shape[1])
-    top = steps[at, dims]
-    alone = np.zeros(len(dims))
-    for offset in (-1, 1):
-        place = at + offset
-        inside = (place >= 0) & (place < len(steps))
-        beside = steps[np.clip(place, 0, len(steps) - 1), dims]
-        same = inside & (np.sign(beside) == np.sign(top))
-        alone = np.maximum(alone, np.where(same, np.abs(beside), 0.0))
-    return TopStep(episode.number, episode.start, np.abs(top), at + 1, alone)
+def find_surprises(steps: FloatArray) -> FloatArray:
+    """How far steps (n, D) are from the mean of those beside them, (n, D); the ends from one."""
+    before = np.concatenate([steps[1:2], steps[:-1]])
+    after = np.concatenate([steps[1:], steps[-2:-1]])
+    if len(steps) == 1:
+        return np.zeros(steps.shape)
+    return np.abs(steps - (before + after) / 2)
 
 
 class Stillness:

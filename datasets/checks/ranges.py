@@ -19,7 +19,7 @@ OUTLIER_RANGES = 10.0
 """An outlier lies this many times the 1 % to 99 % range beyond it: no motion goes there."""
 TINY = 1e-3
 """A state whose scale is below this share of its size, or of 1, is blown up by the normaliser."""
-SATURATED_SHARE = 0.1
+SATURATED_SHARE = 0.04
 """Share of the steps at one limit: a demonstrator who is cut off so often asked for more."""
 FEW_VALUES = 10
 """A number with at most so many values is discrete: a gripper is at its limit by design."""

@@ -31,8 +31,11 @@ OFFSET_SPREAD = 8.0
 """... and so many times as far as usual (median absolute deviation)."""
 RADIANS = 4 * math.pi
 """A joint turns by at most two turns either way; 30 degrees in a set of radians are more."""
-MOST_ROWS = 20_000
 LEAST_EPISODES = 4
+MOST_FITS = 300
+"""Episodes from which it is found what follows what."""
+MOST_PAIRS = 10_000
+"""Pairs of an action and a state that are compared; a set with more is left out."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,9 @@ class Units:
         self._spec = subject.dataset.action_spec
         self._states = subject.states
         self._sizes: dict[str, dict[int, float]] = {}
-        self._sample = RowSample(MOST_ROWS)
+        self._sample = RowSample()
         self._means: list[tuple[int, FloatArray]] = []
+        self._fits: list[tuple[FloatArray, FloatArray]] = []
         self._width = -1
 
     def look(self, episode: Episode) -> None:
@@ -65,8 +69,12 @@ class Units:
             parts = [episode.sound[key] for key in (ACTION, *self._states)]
             joined = np.concatenate(parts, axis=1)
             self._width = parts[0].shape[1]
+            if self._width * (joined.shape[1] - self._width) > MOST_PAIRS:
+                return
             self._sample.add(joined)
             self._means.append((episode.number, joined.mean(0)))
+            if len(self._fits) < MOST_FITS and episode.length > 2:
+                self._fits.append(_fit(joined, self._width))
 
     def report(self) -> Iterator[Finding]:
         """Episodes of another scale, then declared units, then actions against states."""
@@ -75,7 +83,7 @@ class Units:
         if self._means:
             rows = self._sample.rows()
             yield from self._report_declared(rows)
-            follows = _find_follows(rows, self._width)
+            follows = _find_follows(self._fits)
             yield from self._report_factor(follows)
             yield from self._report_offsets(rows, follows)
 
@@ -153,17 +161,27 @@ def _report_scale(key: str, sizes: dict[int, float]) -> Iterator[Finding]:
         yield Finding("scale", "warning", message, key, tuple(ratios), numbers, repair)
 
 
-def _find_follows(rows: FloatArray, width: int) -> list[Follow]:
-    """For every action the state that it correlates best with, where it does."""
-    moving = rows.std(0) > 0
-    if len(rows) < 3 or not moving[:width].any() or not moving[width:].any():
+def _fit(joined: FloatArray, width: int) -> tuple[FloatArray, FloatArray]:
+    """Correlations of actions with states and ratios of their spreads, each (A, S)."""
+    spread = joined.std(0)
+    centred = (joined - joined.mean(0)) / np.where(spread > 0, spread, 1)
+    correlation = centred[:, :width].T @ centred[:, width:] / len(joined)
+    states = np.where(spread[width:] > 0, spread[width:], np.inf)
+    return correlation, spread[:width, None] / states
+
+
+def _find_follows(fits: list[tuple[FloatArray, FloatArray]]) -> list[Follow]:
+    """For every action the state that it correlates best with, in the median over the episodes.
+
+    Judged within episodes, so that an episode with a fault does not hide what follows what.
+    """
+    if not fits:
         return []
-    with np.errstate(invalid="ignore", divide="ignore"):
-        correlation = np.nan_to_num(np.corrcoef(rows, rowvar=False)[:width, width:])
+    correlation = np.median([fit[0] for fit in fits], axis=0)
+    slopes = np.median([fit[1] for fit in fits], axis=0)
     found: list[Follow] = []
-    for action in range(width):
+    for action in range(len(correlation)):
         state = int(np.argmax(correlation[action]))
         if correlation[action, state] > FOLLOWS:
-            slope = float(rows[:, action].std() / rows[:, width + state].std())
-            found.append(Follow(action, state, slope))
+            found.append(Follow(action, state, float(slopes[action, state])))
     return found

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import signal
@@ -92,7 +93,9 @@ def test_info_of_an_empty_store(tmp_path, capsys):
 
 
 def test_wrong_arguments_are_refused_with_the_valid_ones():
-    with pytest.raises(ConfigError, match=r"no action .inform..*info, convert, verify, download"):
+    with pytest.raises(
+        ConfigError, match=r"no action .inform..*info, convert, verify, repair, download"
+    ):
         run_verb("data", ["inform"])
     with pytest.raises(
         ConfigError, match=r"did you mean 'layout'\?.*source, target, to, format, keys"
@@ -144,3 +147,19 @@ def test_a_pusht_npz_is_known_by_its_shapes(pusht, tmp_path):
         == 0
     )
     assert Store.open(tmp_path / "data").fps == 10
+
+
+def test_verify_writes_json_and_repair_mends(npz, tmp_path, capsys):
+    source = tmp_path / "data"
+    run_verb("data", ["convert", str(npz), str(source), "fps=20"])
+    state: Any = Store.open(source)._group["data/obs"]
+    state[2, 1] = np.nan
+    report = tmp_path / "report.json"
+    assert run_verb("data", ["verify", str(source), f"json={report}"]) == 1
+    found = json.loads(report.read_text())
+    assert [one["code"] for one in found["findings"]] == ["not-finite"]
+    assert run_verb("data", ["repair", str(source), str(tmp_path / "mended")]) == 0
+    shown = capsys.readouterr().out
+    assert "nan: left out 1 episodes (episodes 0)" in shown
+    assert "1 of 2 episodes" in shown
+    assert run_verb("data", ["verify", str(tmp_path / "mended"), "quick=true"]) == 0
