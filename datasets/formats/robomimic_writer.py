@@ -35,7 +35,7 @@ def write_robomimic(dataset: Dataset, target: Path, task: str, progress: Progres
     if target.exists():
         raise DataError(f"{target} is there already: choose another target, or delete it")
     making = target.with_name(target.name + ".converting")
-    with hold(target), refuse_full_disk(f"{target} cannot be written"):
+    with hold(target, shared=True), refuse_full_disk(f"{target} cannot be written"):
         making.unlink(missing_ok=True)
         with h5py.File(making, "w", libver=("v110", "v110")) as file:
             _write_file(file, dataset, task, progress)
