@@ -59,7 +59,7 @@ class FrankaServer:
         words = [str(self._python), franka_server.__file__, self.address]
         if self.strict:
             words.append("--strict")
-        self._told = tempfile.TemporaryFile("w+")  # noqa: SIM115: __exit__ closes it
+        self._told = tempfile.TemporaryFile("w+")  # __exit__ closes it
         self._process = subprocess.Popen(
             words,
             stdin=subprocess.PIPE,
