@@ -35,7 +35,7 @@ from .bag_episodes import plan_episodes
 from .bag_mapping import Mapping, Source, read_mapping
 from .bag_storage import list_recordings
 from .bag_tracks import Recording, Track
-from .files import check_memory
+from .files import check_memory, hash_file
 from .foreign_data import ReadOptions
 from .pictures import Picture, decode_message
 
@@ -48,7 +48,6 @@ HOWS: dict[str, How] = {
     "angle": "angle",
 }
 POSE_NAMES = ("x", "y", "z")
-BLOCK = 1 << 20
 
 
 class BagData:
@@ -109,9 +108,7 @@ class BagData:
         digest = hashlib.sha256(repr(replace(self._mapping, text="")).encode())
         for recording in self._recordings:
             for bag in recording.files:
-                with bag.path.open("rb") as file:
-                    while block := file.read(BLOCK):
-                        digest.update(block)
+                hash_file(bag.path, digest)
         return digest.hexdigest()
 
     def close(self) -> None:

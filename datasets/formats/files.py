@@ -28,11 +28,20 @@ DAMAGE = (
     MemoryError,
 )
 """What the standard library raises on files that are damaged or that it cannot read."""
+HASH_BYTES = 1 << 20
 FREE_BYTES = 1 << 30
 MOST_RATIO = 1000
 """Arrays above FREE_BYTES may be this many times as large as the files that hold them; images
 of one colour reach 100.
 """
+
+
+class Digest(Protocol):
+    """What hashlib's objects do."""
+
+    def update(self, data: bytes, /) -> None:
+        """Take further bytes."""
+        ...
 
 
 class Files(Protocol):
@@ -207,3 +216,12 @@ def memory_bytes() -> int:
 def _check_limit(where: str, size: int, limit: int) -> None:
     if size > limit:
         raise DataError(f"{where} has {size:,} bytes; at most {limit:,} are read of it")
+
+
+def hash_file(path: Path, digest: Digest) -> None:
+    """Put the bytes of a file into a digest, a block at a time; DataError where it is missing."""
+    if not path.is_file():
+        raise DataError(f"{path} is missing or no ordinary file")
+    with path.open("rb") as file:
+        while block := file.read(HASH_BYTES):
+            digest.update(block)

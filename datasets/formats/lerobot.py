@@ -44,6 +44,7 @@ from ..episodes import (
     list_extras,
 )
 from ..kinds import decide_key, explain_key, read_key
+from .files import hash_file
 from .foreign_data import ReadOptions
 from .lerobot_episodes import Episodes, Span, read_episodes
 from .lerobot_info import (
@@ -62,7 +63,6 @@ from .video_reader import Videos
 DRIFT_S = 1e-4
 """LeRobot's own tolerance."""
 MOST_LISTED = 8
-BLOCK_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class LeRobotData:
                 tables = self._episodes.tables.files
                 files.update(dict.fromkeys(file.path for file in tables))
         for path in files:
-            _hash_file(path, digest)
+            hash_file(path, digest)
         return digest.hexdigest()
 
     def close(self) -> None:
@@ -484,14 +484,6 @@ def _row_shape(feature: Feature) -> tuple[int, ...]:
     if feature.shape == (1,):
         return ()
     return feature.shape
-
-
-def _hash_file(path: Path, digest: Any) -> None:
-    if not path.is_file():
-        raise DataError(f"{path} is missing or no ordinary file")
-    with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            digest.update(block)
 
 
 def _shorten_list(said: list[str]) -> list[str]:

@@ -31,7 +31,7 @@ from ...spec import (
 from ...system.untrusted import read_json
 from ..episodes import ACTION, check_choice, count_steps, episode_slice
 from ..kinds import decide_key
-from .files import AGAIN, check_memory
+from .files import AGAIN, check_memory, hash_file
 from .foreign_data import ReadOptions
 from .pictures import Picture, decode_packed
 from .rlds_features import (
@@ -49,7 +49,6 @@ SHARD = re.compile(r"(?P<name>.+)-(?P<split>[^-]+)\.tfrecord-(?P<number>\d+)-of-
 TRAIN = "train"
 INSTRUCTION = "instruction"
 KEPT_RECORDS = 2
-BLOCK = 1 << 20
 
 
 class RldsData:
@@ -112,9 +111,7 @@ class RldsData:
         """Hex digest of the shards and of what is taken of them."""
         digest = hashlib.sha256(repr((self._choice, self.fps)).encode())
         for shard in self._files:
-            with shard.path.open("rb") as file:
-                while block := file.read(BLOCK):
-                    digest.update(block)
+            hash_file(shard.path, digest)
         return digest.hexdigest()
 
     def close(self) -> None:

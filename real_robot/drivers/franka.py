@@ -31,7 +31,7 @@ from ...spec import (
 from ..driver import ArmState, DriverError
 from .franka_hand import MAX_M
 from .franka_link import LinkOptions, Reading, Target
-from .link_process import LinkProcess
+from .link_process import LinkedArm, LinkProcess, check_option
 from .target_speeds import SpeedEstimate
 
 FCI_PORT = 1337
@@ -78,7 +78,7 @@ MODES = {
 """Modes in which the arm cannot move."""
 
 
-class Franka:
+class Franka(LinkedArm):
     """An FR3 or a Panda whose joints follow absolute targets, and the opening of its hand.
 
     `host`: its address. `servo_hz`: how often it is commanded, at most 500. `velocity`,
@@ -113,13 +113,13 @@ class Franka:
     ) -> None:
         if arm not in RANGES:
             raise ConfigError(unknown("arm", arm, list(RANGES)))
-        _check("servo_hz", servo_hz, 50.0, 500.0)
-        _check("stiffness", stiffness, 0.1, 2.0)
-        _check("watchdog_s", watchdog_s, 2.0 / servo_hz, 1.0)
-        _check("torque_threshold", torque_threshold, 1.0, 100.0)
-        _check("force_threshold", force_threshold, 1.0, 100.0)
-        _check("hand_speed", hand_speed, 0.001, 0.2)
-        _check("hand_force", hand_force, 1.0, 70.0)
+        check_option("servo_hz", servo_hz, 50.0, 500.0)
+        check_option("stiffness", stiffness, 0.1, 2.0)
+        check_option("watchdog_s", watchdog_s, 2.0 / servo_hz, 1.0)
+        check_option("torque_threshold", torque_threshold, 1.0, 100.0)
+        check_option("force_threshold", force_threshold, 1.0, 100.0)
+        check_option("hand_speed", hand_speed, 0.001, 0.2)
+        check_option("hand_force", hand_force, 1.0, 70.0)
         self.name = "franka"
         self.host = host
         self.hand = hand
@@ -143,7 +143,6 @@ class Franka:
             hand_speed=hand_speed,
             hand_force=hand_force,
         )
-        self._link: LinkProcess | None = None
         self._reference = np.asarray(tool_reference, np.float64)
         self._speeds = SpeedEstimate(self.limits.velocity[:7], SPEED_PERIODS / servo_hz)
 
@@ -246,29 +245,6 @@ class Franka:
             raise DriverError(f"the arm at {self.host}: {wrong}")
         return True
 
-    def close(self) -> None:
-        """See `Driver`."""
-        link = self._link
-        if link is not None:
-            self._link = None
-            link.close()
-
-    def _get_link(self) -> LinkProcess:
-        if self._link is None:
-            raise DriverError(f"there is no connection to the arm at {self.host}: `connect` first")
-        return self._link
-
-    def _drop_link(self) -> None:
-        link = self._link
-        self._link = None
-        if link is not None:
-            link.kill()
-
-
-def _check(name: str, value: float, low: float, high: float) -> None:
-    if not (math.isfinite(value) and low <= value <= high):
-        raise ConfigError(f"{name} is {value}; {low:g} to {high:g} are possible")
-
 
 def _make_action_spec(hand: bool) -> ActionSpec:
     dims = [ActionDim(name, "rad") for name in JOINTS]
@@ -280,7 +256,7 @@ def _make_action_spec(hand: bool) -> ActionSpec:
 def _make_limits(arm: str, rates: Mapping[str, float], hand: bool, hand_speed: float) -> Limits:
     """The joints' ranges without their ends, and the rates that the options say."""
     for name, value in rates.items():
-        _check(name, value, 0.001, MOST[name])
+        check_option(name, value, 0.001, MOST[name])
     lower, upper = np.array(RANGES[arm][0]) + MARGIN_RAD, np.array(RANGES[arm][1]) - MARGIN_RAD
     arrays = [lower, upper, *(np.full(7, value) for value in rates.values())]
     if hand:

@@ -6,6 +6,7 @@ limit, or abort its process; a driver ends the process where it does not answer.
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import socket
@@ -16,6 +17,7 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any
 
+from ...spec import ConfigError
 from ..driver import DriverError
 from .link_server import ENDED
 
@@ -113,3 +115,34 @@ class LinkProcess:
         self._process.kill()
         self._process.wait()
         self._pipe.close()
+
+
+class LinkedArm:
+    """The part of a driver that holds the process of a vendor's client."""
+
+    host: str
+    _link: LinkProcess | None = None
+
+    def close(self) -> None:
+        """See `Driver`."""
+        link = self._link
+        if link is not None:
+            self._link = None
+            link.close()
+
+    def _get_link(self) -> LinkProcess:
+        if self._link is None:
+            raise DriverError(f"there is no connection to the arm at {self.host}: `connect` first")
+        return self._link
+
+    def _drop_link(self) -> None:
+        link = self._link
+        self._link = None
+        if link is not None:
+            link.kill()
+
+
+def check_option(name: str, value: float, low: float, high: float) -> None:
+    """Raise ConfigError for an option that is not within what is possible."""
+    if not (math.isfinite(value) and low <= value <= high):
+        raise ConfigError(f"{name} is {value}; {low:g} to {high:g} are possible")

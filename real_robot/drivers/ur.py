@@ -29,7 +29,7 @@ from ...spec import (
     unknown,
 )
 from ..driver import ArmState, DriverError
-from .link_process import LinkProcess
+from .link_process import LinkedArm, LinkProcess, check_option
 from .ur_dashboard import Dashboard
 from .ur_link import LinkOptions, Reading
 
@@ -84,7 +84,7 @@ REMEDIES = {
 """What to do about a safety status of the dashboard."""
 
 
-class UR:
+class UR(LinkedArm):
     """A UR5e whose joints (`mode="joints"`) or tool (`mode="tool"`) follow absolute targets.
 
     `host`: its address. `servo_hz`: how often it is commanded, at most 500. `lookahead_s` (0.03 to
@@ -114,14 +114,14 @@ class UR:
         tool_reference: tuple[float, float, float] = DOWN,
         silence_s: float = SILENCE_S,
     ) -> None:
-        _check("servo_hz", servo_hz, 10.0, 500.0)
-        _check("lookahead_s", lookahead_s, 0.03, 0.2)
-        _check("gain", gain, 100.0, 2000.0)
-        _check("watchdog_s", watchdog_s, 2.0 / servo_hz, 1.0)
+        check_option("servo_hz", servo_hz, 10.0, 500.0)
+        check_option("lookahead_s", lookahead_s, 0.03, 0.2)
+        check_option("gain", gain, 100.0, 2000.0)
+        check_option("watchdog_s", watchdog_s, 2.0 / servo_hz, 1.0)
         if mode not in USUAL:
             raise ConfigError(unknown("mode", mode, list(USUAL)))
         if payload_kg is not None:
-            _check("payload_kg", payload_kg, 0.0, 5.0)
+            check_option("payload_kg", payload_kg, 0.0, 5.0)
         self.name = "ur5e"
         self.host = host
         self.mode = mode
@@ -143,7 +143,6 @@ class UR:
             payload_kg,
             payload_center_m,
         )
-        self._link: LinkProcess | None = None
         self._untold = ""  # why a stop has not reached the arm
         self._reference = np.asarray(tool_reference, np.float64)
 
@@ -309,31 +308,8 @@ class UR:
                 raise DriverError(f"the protective stop of {self.host} stays locked: {said}")
             time.sleep(0.1)
 
-    def close(self) -> None:
-        """See `Driver`."""
-        link = self._link
-        if link is not None:
-            self._link = None
-            link.close()
-
-    def _get_link(self) -> LinkProcess:
-        if self._link is None:
-            raise DriverError(f"there is no connection to the arm at {self.host}: `connect` first")
-        return self._link
-
     def _ask(self, kind: str, timeout_s: float) -> Any:
         return self._get_link().ask(kind, timeout_s)
-
-    def _drop_link(self) -> None:
-        link = self._link
-        self._link = None
-        if link is not None:
-            link.kill()
-
-
-def _check(name: str, value: float, low: float, high: float) -> None:
-    if not (math.isfinite(value) and low <= value <= high):
-        raise ConfigError(f"{name} is {value}; {low:g} to {high:g} are possible")
 
 
 def _make_action_spec(mode: str) -> ActionSpec:
@@ -354,7 +330,7 @@ def _make_limits(
         most = MOST[mode][name]
         if value is None:
             value = USUAL[mode][name]
-        _check(name, value, 0.001, most)
+        check_option(name, value, 0.001, most)
         chosen[name] = value
     scale = np.ones(6)
     high = JOINT_RANGE
