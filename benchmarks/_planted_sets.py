@@ -86,7 +86,7 @@ def make_arm(seed: int, count: int = EPISODES) -> Planted:
     episodes: list[Arrays] = []
     for _ in range(count):
         joints = _reach(rng, int(rng.integers(80, 140)), 6)
-        gripper = np.cumsum(rng.random(len(joints)) < 0.03) % 2
+        gripper = np.cumsum(rng.random(len(joints)) < 0.03).astype(np.float64) % 2
         state = np.concatenate([joints, gripper[:, None]], axis=1)
         state[:, :6] += rng.normal(scale=1e-4, size=joints.shape)  # an encoder's noise
         target = np.concatenate([joints[1:], joints[-1:]])

@@ -169,7 +169,7 @@ def _mend(dataset: Dataset, found: Report, chosen: Sequence[str], done: list[Don
     view: Dataset = select(dataset, pieces)
     if "resample" in chosen and _find_codes(found, RATES):
         resampled = resample(view, dataset.fps)
-        done.append(Done("resample", "; ".join(resampled.notes)))
+        done.append(Done("resample", resampled.describe()))
         view = resampled
     if "still" in chosen:
         trimmed = trim(view, Cut(still=STILL))

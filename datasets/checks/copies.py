@@ -7,9 +7,9 @@ import warnings
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
-from ...spec import DataError, FloatArray
+from ...spec import DataError, FloatArray, IntArray
 from ..windows import LEAST_STEPS, split_usable_episodes
 from .finding import Finding
 from .reading import Episode, Subject
@@ -114,13 +114,13 @@ class Copies:
         return [pair for pair in pairs if (pair[0] in held) != (pair[1] in held)]
 
 
-def _find_nearest(flat: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _find_nearest(flat: FloatArray) -> tuple[FloatArray, IntArray]:
     """Root mean square distance of each row (E, F) to the next one, and which that is."""
     projected = flat
     if flat.shape[1] > PROJECTED:
         directions = np.random.default_rng(0).normal(size=(flat.shape[1], PROJECTED))
         projected = flat @ directions
-    _, places = cKDTree(projected).query(projected, k=2)
+    places = np.asarray(KDTree(projected).query(projected, k=2)[1])
     own = np.arange(len(flat))
     others = np.where(places[:, 0] == own, places[:, 1], places[:, 0])
     return np.sqrt(((flat - flat[others]) ** 2).mean(1)), others

@@ -35,13 +35,14 @@ class Moments:
 
     def add(self, values: FloatArray) -> None:
         """Take (n, D); sums are of differences from the first mean, so that they stay exact."""
-        if self._shift is None:
-            self._shift = values.mean(0)
+        shift = self._shift
+        if shift is None:
+            shift = self._shift = values.mean(0)
             self._sum = np.zeros(values.shape[1])
             self._squares = np.zeros(values.shape[1])
             self._least = values.min(0)
             self._greatest = values.max(0)
-        moved = values - self._shift
+        moved = values - shift
         self._count += len(values)
         self._sum += moved.sum(0)
         self._squares += (moved**2).sum(0)
