@@ -41,6 +41,7 @@ class Purpose(IntEnum):
     DREAMS = 16  # which recorded steps imagined episodes begin at, and with which member
     SCENE = 17  # where arm, object and goal of an arm's scene begin
     FAULTS = 18  # which messages of a simulated device are lost, and how late they are
+    MIXTURE = 19  # from which data set of several each window of a training step is, and which
 
 
 def seed_sequence(seed: int, purpose: Purpose, step: int = 0) -> np.random.SeedSequence:

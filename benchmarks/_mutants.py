@@ -313,8 +313,8 @@ TRAINED = (
     Mutant(
         "statistics_of_held_out_episodes",
         "policy/training/data.py",
-        "found = dataset_statistics(dataset, index)",
-        "found = dataset_statistics(dataset)",
+        "found = dataset_statistics(dataset, index, weigh)",
+        "found = dataset_statistics(dataset, None, weigh)",
         TRAINS,
     ),
     Mutant(
@@ -564,15 +564,15 @@ KEPT = (
     Mutant(
         "window_runs_into_the_next_episode",
         "datasets/windows.py",
-        "np.clip(steps, 0, length - 1)",
-        "np.clip(steps, 0, length)",
+        "return first, self.ends[numbers] - 1",
+        "return first, self.ends[numbers]",
         ("datasets/test_windows.py",),
     ),
     Mutant(
         "window_begins_at_its_newest_observation",
         "datasets/windows.py",
-        "np.arange(count)[:, None] - horizon.past + np.arange(horizon.planned)",
-        "np.arange(count)[:, None] + np.arange(horizon.planned)",
+        "np.arange(self.horizon.planned) - self.horizon.past",
+        "np.arange(self.horizon.planned)",
         ("datasets/test_windows.py",),
     ),
     Mutant(

@@ -16,7 +16,8 @@ from ..configs.compose import fill
 from ..datasets.checks.verify import find_faults, shorten_findings
 from ..datasets.formats.foreign_data import ReadOptions
 from ..datasets.locks import hold
-from ..datasets.opening import Opened, open_for_training
+from ..datasets.mixture import Mixture
+from ..datasets.opening import Opened, open_mixture
 from ..datasets.store import Store
 from ..policy.denoisers.base import Network
 from ..policy.denoisers.mode import ModeTransformer
@@ -134,7 +135,8 @@ def open_data(config: Mapping[str, Any], folder: Path) -> tuple[Opened, LatentFi
     Then the data is a store of the run's own, `latents.zarr`: the data as the filter sees them.
     Raises ConfigError for a world model without a filter, or data in another format with one.
     """
-    store = open_for_training(config["data"], fill(ReadOptions, config["read"]))
+    read = fill(ReadOptions, config["read"])
+    store = open_mixture(config["data"], config["mixture"], read)
     if not config["filter"]:
         return store, None
     if not isinstance(store, Store):
@@ -212,6 +214,11 @@ def check_options(options: Mapping[str, Any], store: Opened) -> None:
 
     Another arm or another control is one. Options of an earlier version count by today's names.
     """
+    if isinstance(store, Mixture):
+        for source in store.sources:
+            if isinstance(source, Store):
+                check_options(options, source)
+        return
     collected = None
     if isinstance(store, Store):
         collected = convert_task_options(store.attrs.get("options"))

@@ -148,7 +148,12 @@ class Train(Learning):
     """
 
     data: str = option(
-        "data/${task.data}.zarr", "the data set to learn from, of any format", positional=True
+        "data/${task.data}.zarr",
+        "the data set to learn from, of any format; or several, as A.zarr,B.zarr",
+        positional=True,
+    )
+    mixture: list[float] = option(
+        [], "share of the windows that each of several data sets gives; empty: by their size"
     )
     read: ReadOptions = option(ReadOptions, "how a data set in another format is read")
     name: str = option("${task.name}", "the run's name")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..spec import DataError
+from ..spec import ConfigError, DataError
+from .episodes import Dataset
 from .formats.foreign_data import ForeignData, ReadOptions
 from .formats.registry import FORMATS, open_foreign, recognise
+from .mixture import Mixture
 from .store import Store
 
-Opened = Store | ForeignData
+Opened = Store | ForeignData | Mixture
 """A data set on disk, ours or another program's; both have a path and a task."""
 
 
@@ -39,3 +42,27 @@ def open_for_training(path: str | Path, options: ReadOptions | None = None) -> O
             f"of it first, hotstart data convert {path} {path.name}.converted.zarr"
         )
     return open_dataset(path, options)
+
+
+def open_mixture(
+    paths: str, shares: Sequence[float] = (), options: ReadOptions | None = None
+) -> Opened:
+    """The data set at one path, or a mixture of those at several, which commas separate.
+
+    `shares` are those of the training windows; without them all windows count the same. Raises
+    ConfigError for shares of one data set alone, and as `Mixture` does.
+    """
+    parts = paths.split(",")
+    if len(parts) == 1 or Path(paths).exists():
+        if shares:
+            raise ConfigError(
+                f"a mixture has several data sets, {paths} is one: data=A.zarr,B.zarr, or leave "
+                "mixture= out"
+            )
+        return open_for_training(paths, options)
+    sources: dict[str, Dataset] = {}
+    for part in parts:
+        if part in sources:
+            raise ConfigError(f"{part} stands twice in the mixture: raise its share instead")
+        sources[part] = open_for_training(part, options)
+    return Mixture(sources, shares)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spec import DataError, IntArray
-from .episodes import ACTION, Dataset, first_not_finite
+from ..spec import DataError, FloatArray, IntArray
+from .episodes import ACTION, Dataset, count_steps, first_not_finite
 from .kinds import check_numbers
 from .windows import Windows
 
@@ -37,8 +38,10 @@ def find_constants(low: NDArray[Any], high: NDArray[Any], *, commanded: bool) ->
     return half < CONSTANT_STATE * np.maximum(1.0, np.abs(high + low) / 2)
 
 
-def statistics(array: NDArray[Any]) -> Statistics:
+def statistics(array: NDArray[Any], weights: FloatArray | None = None) -> Statistics:
     """Statistics over the first axis of (N, ...), in float64.
+
+    `weights` (N,) says what each row counts for mean, std and quantiles; None: all the same.
 
     std is the population's (divided by N). q01 and q99 are the 1 % and 99 % quantiles, linear
     between neighbours: a range that single outliers do not stretch. Raises DataError for no rows,
@@ -55,6 +58,8 @@ def statistics(array: NDArray[Any]) -> Statistics:
             f"[{place}] is {bad[1]}: statistics need finite numbers (`hotstart data verify`)"
         )
     values = array.astype(np.float64)
+    if weights is not None:
+        return _weigh_statistics(values, weights)
     q01, q99 = np.quantile(values, (0.01, 0.99), axis=0)
     return {
         "min": np.asarray(values.min(0)),
@@ -67,13 +72,44 @@ def statistics(array: NDArray[Any]) -> Statistics:
     }
 
 
+def _weigh_statistics(values: NDArray[np.float64], weights: FloatArray) -> Statistics:
+    """Statistics of rows that do not count the same.
+
+    Quantiles are linear between rows, as those of `statistics` are; a row's place is the share of
+    the rows below it.
+    """
+    mean = np.average(values, axis=0, weights=weights)
+    variance = np.average((values - mean) ** 2, axis=0, weights=weights)
+    columns = values.reshape(len(values), -1)
+    quantiles = np.empty((2, columns.shape[1]))
+    share = weights / weights.sum()
+    for number, column in enumerate(columns.T):
+        order = np.argsort(column, kind="stable")
+        below = np.cumsum(share[order]) - share[order]
+        places = below / max(1 - share[order[-1]], 1e-12)
+        quantiles[:, number] = np.interp((0.01, 0.99), places, column[order])
+    shape = values.shape[1:]
+    return {
+        "min": np.asarray(values.min(0)),
+        "max": np.asarray(values.max(0)),
+        "mean": np.asarray(mean),
+        "std": np.asarray(np.sqrt(variance)),
+        "q01": quantiles[0].reshape(shape),
+        "q99": quantiles[1].reshape(shape),
+        "count": np.asarray(len(values), np.int64),
+    }
+
+
 def dataset_statistics(
-    dataset: Dataset, index: IntArray | Windows | None = None
+    dataset: Dataset,
+    index: IntArray | Windows | None = None,
+    weigh: Callable[[IntArray], FloatArray | None] | None = None,
 ) -> dict[str, Statistics]:
     """Statistics of `action` and of every state; images have a fixed range and need none.
 
     `index` holds the steps that count, for instance the windows (N, T) of the training episodes;
-    each step counts once, however many windows share it. Raises DataError as `statistics` does.
+    each step counts once, however many windows share it. `weigh` says what each of some steps
+    counts, as `Mixture.weigh` does. Raises DataError as `statistics` does.
     """
     keys: list[str] = []
     for name, key in dataset.obs_spec.keys.items():
@@ -84,10 +120,13 @@ def dataset_statistics(
         steps = index.used_steps()
     elif index is not None:
         steps = np.unique(index)
+    weights: FloatArray | None = None
+    if weigh is not None:
+        weights = weigh(np.arange(count_steps(dataset))[steps])
     found: dict[str, Statistics] = {}
     for key in [*keys, ACTION]:
         try:
-            found[key] = statistics(dataset.array(key)[steps])
+            found[key] = statistics(dataset.array(key)[steps], weights)
         except DataError as error:
             raise DataError(f"{key}: {error}") from error
     return found

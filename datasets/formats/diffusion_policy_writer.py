@@ -57,7 +57,7 @@ def write_replay_buffer(
     making = target.with_name(target.name + ".converting")
     with hold(target, shared=True), refuse_full_disk(f"{target} cannot be made"):
         group = _open_unfinished(making, dataset, task, pictures)
-        _write_episodes(group, dataset, progress)
+        _write_episodes(making, group, dataset, progress)
         if target.suffix == ".zip":
             _pack(making, target)
         else:
@@ -101,7 +101,7 @@ def _create_array(
     rows: int,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
-    codec: Codec | None,
+    codec: Any,
 ) -> None:
     group.create_array(
         name,
@@ -127,11 +127,10 @@ def _register_jpegxl() -> None:
     numcodecs.register_codec(Jpegxl)
 
 
-def _write_episodes(group: zarr.Group, dataset: Dataset, progress: Progress) -> None:
+def _write_episodes(making: Path, group: zarr.Group, dataset: Dataset, progress: Progress) -> None:
     """Every episode that is not there yet: numbers first, ends last."""
     with zarr.config.set(KEEP_ZEROS):
         arrays: dict[str, Any] = {key: group[f"data/{key}"] for key in dataset.keys}
-        folder = Path(group.store_path.store.root)
         ends: Any = group[ENDS]
         done, count = ends.shape[0], len(dataset.episode_ends)
         progress(done, count)
@@ -142,7 +141,7 @@ def _write_episodes(group: zarr.Group, dataset: Dataset, progress: Progress) -> 
                 rows = dataset.rows(key, start, stop)
                 if is_picture(dataset, key):
                     array.resize((stop, *array.shape[1:]))
-                    _write_frames(folder / "data" / key, array.compressors[0], rows, start)
+                    _write_frames(making / "data" / key, array.compressors[0], rows, start)
                 else:
                     write_rows(array, rows, start)
             write_rows(ends, dataset.episode_ends[first:last], first)

@@ -16,6 +16,7 @@ from ...seeds import Purpose, torch_seed
 from ...spec import ConfigError, FloatArray, IntArray
 from ..model import ModelConfig
 from ..normalizer import ACTION
+from .mixing import MixedDraw
 from .processes import current_share
 
 Batch = tuple[dict[str, Tensor], Tensor]
@@ -37,16 +38,19 @@ class WindowBatches:
         device: str,
         frames: dict[str, Frames] | None = None,
         weights: FloatArray | None = None,
+        mixed: MixedDraw | None = None,
     ) -> None:
         """`index` holds the windows, as (N, T) steps or computed when asked for.
 
         `batch` counts the rows of all processes together.
 
         `weights` holds what each step of the data counts; their mean over the windows becomes 1.
-        `frames` holds the pictures of every image key (default: all of them decoded in memory).
+        `mixed` draws the windows of a mixture. `frames` holds the pictures of every image key
+        (default: all of them decoded in memory).
         """
         self.chosen = index
         self.count = len(index)
+        self.mixed = mixed
         self.observed = config.horizon.observed
         self.batch, self.seed = batch, seed
         self.device = device
@@ -115,6 +119,8 @@ class WindowBatches:
 
         Shuffles follow each other without a gap, so no window is left out.
         """
+        if self.mixed is not None:
+            return self.mixed.draw(step, self.batch)
         first = step * self.batch
         places = torch.arange(first, first + self.batch)
         epochs = places // self.count

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from ...datasets.episodes import Dataset, count_steps
 from ...datasets.frames import Frames, open_frames
+from ...datasets.mixture import Mixture
 from ...datasets.statistics import Statistics, dataset_statistics, statistics
 from ...datasets.windows import Windows, list_windows, split_usable_episodes
-from ...spec import Actor, ConfigError, DataError, FloatArray, shorten
+from ...spec import Actor, ConfigError, DataError, FloatArray, IntArray, shorten
 from ..model import ModelConfig, PolicyModel
 from ..normalizer import ACTION, COMMAND, Normalizer
 from .batches import WindowBatches, balance_windows, image_keys
+from .mixing import MixedDraw
 from .settings import TrainingSettings
 
 ACTOR, WEIGHT = "actor", "weight"
@@ -29,6 +32,8 @@ class TrainingData:
     batches: WindowBatches
     held_out: WindowBatches | None  # None where no episode is held out
     statistics: Mapping[str, Statistics]  # of the training episodes, by key
+    sources: Mapping[str, Any] = field(default_factory=dict)
+    """Of a mixture: what is known of each source, plain values by its name."""
 
 
 def prepare_data(
@@ -39,9 +44,12 @@ def prepare_data(
     Raises DataError where too few episodes are usable, ConfigError as `balance_windows` does.
     """
     ends = dataset.episode_ends
-    train, held_out = split_usable_episodes(ends, settings.validation_share, settings.seed)
+    train, held_out = _split(dataset, settings)
     index = list_windows(ends, config.horizon, episodes=train)
-    found = dataset_statistics(dataset, index)
+    weigh = None
+    if isinstance(dataset, Mixture):
+        weigh = dataset.weigh
+    found = dataset_statistics(dataset, index, weigh)
     weights = weigh_steps(dataset, settings)
     index = drop_weightless(index, weights)
     if settings.balanced:
@@ -61,8 +69,53 @@ def prepare_data(
         others = list_windows(ends, config.horizon, episodes=held_out)
         others = drop_weightless(others, weights)
         if len(others):
-            validation = make_batches(others)
-    return TrainingData(make_batches(index), validation, found)
+            validation = make_batches(others, mixed=_mix(dataset, others, settings))
+    batches = make_batches(index, mixed=_mix(dataset, index, settings))
+    return TrainingData(batches, validation, found, describe_sources(dataset, index))
+
+
+def _split(dataset: Dataset, settings: TrainingSettings) -> tuple[IntArray, IntArray]:
+    """Episodes for training and for validation, of a mixture from each source."""
+    if isinstance(dataset, Mixture):
+        return dataset.split(settings.validation_share, settings.seed)
+    return split_usable_episodes(dataset.episode_ends, settings.validation_share, settings.seed)
+
+
+def _mix(dataset: Dataset, windows: Windows, settings: TrainingSettings) -> MixedDraw | None:
+    """How windows are drawn from a mixture with shares; None where all are shuffled together."""
+    if not isinstance(dataset, Mixture) or dataset.shares is None:
+        return None
+    if settings.balanced:
+        raise ConfigError("training.balanced=true and the shares of a mixture exclude each other")
+    return MixedDraw(dataset, windows, settings.seed)
+
+
+def describe_sources(dataset: Dataset, windows: Windows) -> dict[str, Any]:
+    """Share, windows and statistics of each source of a mixture; empty for other data."""
+    if not isinstance(dataset, Mixture):
+        return {}
+    used = windows.used_steps()
+    ends = np.searchsorted(windows.newest, dataset.step_ends)
+    counts = np.diff(ends, prepend=0)
+    shares = dataset.shares
+    if shares is None:
+        shares = counts / counts.sum()
+    found: dict[str, Any] = {}
+    before = 0
+    for number, name in enumerate(dataset.names):
+        end = int(dataset.step_ends[number])
+        steps = used[(used >= before) & (used < end)] - before
+        plain: dict[str, Any] = {}
+        if len(steps):
+            for key, values in dataset_statistics(dataset.sources[number], steps).items():
+                plain[key] = {word: array.tolist() for word, array in values.items()}
+        found[name] = {
+            "share": float(shares[number]),
+            "windows": int(counts[number]),
+            "statistics": plain,
+        }
+        before = end
+    return found
 
 
 def weigh_steps(dataset: Dataset, settings: TrainingSettings) -> FloatArray | None:
@@ -120,7 +173,10 @@ def fit_normalizer(model: PolicyModel, data: TrainingData) -> None:
             actions = model.actions.encode(commands, observation).cpu().numpy()
             encoded.append(actions.reshape(-1, actions.shape[-1]))
         found[COMMAND] = found[ACTION]
-        found[ACTION] = statistics(np.concatenate(encoded))
+        weights: FloatArray | None = None
+        if data.batches.mixed is not None:
+            weights = np.repeat(data.batches.mixed.weigh(), model.config.horizon.planned)
+        found[ACTION] = statistics(np.concatenate(encoded), weights)
     if ACTION in found:
         found[ACTION] = model.actions.set_known_ranges(found[ACTION])
     fitted = Normalizer.fit(found, model.normalizer.shapes, model.config.obs_spec)

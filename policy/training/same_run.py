@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from ...datasets.episodes import Dataset, content_hash
+from ...datasets.mixture import Mixture
 from ...spec import CheckpointError
 from .. import checkpoint
 from ..model import ModelConfig, PolicyModel
@@ -38,11 +40,19 @@ def load_finished(
         return None
     model, meta = checkpoint.load(last, settings.choose_device())
     if "numbers_hash" in meta:
-        same_data = meta["numbers_hash"] == content_hash(dataset, images=False)
+        same_data = meta["numbers_hash"] == hash_numbers(dataset)
     else:  # an older run
         same_data = meta.get("dataset_hash") == dataset.content_hash()
     check_same_run(last, meta, model.config, same_data, config, settings)
     return model, step
+
+
+def hash_numbers(dataset: Dataset) -> str:
+    """Hex digest of everything but pictures, and of a mixture's shares where it has any."""
+    found = content_hash(dataset, images=False)
+    if isinstance(dataset, Mixture) and dataset.shares is not None:
+        return sha256(f"{found} {dataset.describe_shares()}".encode()).hexdigest()
+    return found
 
 
 def check_same_run(

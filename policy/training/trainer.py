@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ...datasets.episodes import Dataset, content_hash
+from ...datasets.episodes import Dataset
 from ...datasets.locks import hold
 from ...seeds import Purpose, torch_seed
 from ...spec import CheckpointError, ConfigError, DataError, shorten
@@ -34,7 +34,7 @@ from .learner import Learner
 from .metrics import MetricsLog
 from .optimizer_state import load_optimizer, pack_optimizer, select_tensors
 from .processes import current_share
-from .same_run import check_same_run
+from .same_run import check_same_run, hash_numbers
 from .settings import TrainingSettings
 from .slow_steps import SlowSteps
 
@@ -91,9 +91,13 @@ class Trainer:
     def _describe(self, dataset: Dataset, data: TrainingData) -> dict[str, Any]:
         """What the checkpoints say about the run."""
         actions = data.statistics[ACTION]
+        mixed: dict[str, Any] = {}
+        if data.sources:
+            mixed["sources"] = dict(data.sources)
         return {
+            **mixed,
             "dataset_hash": dataset.content_hash(),
-            "numbers_hash": content_hash(dataset, images=False),
+            "numbers_hash": hash_numbers(dataset),
             "ledger": {"demonstrations": int(dataset.episode_ends[-1])},  # held out ones too
             "rate_hz": dataset.fps,
             "action_scale": ((actions["max"] - actions["min"]) / 2).tolist(),

@@ -1,6 +1,7 @@
 """Replay buffers that hotstart writes, UMI's, and pictures packed by JPEG XL and JPEG 2000."""
 
 import contextlib
+from typing import Any
 
 import numcodecs
 import numpy as np
@@ -33,7 +34,7 @@ def test_every_number_is_read_back_by_zarr_and_by_us(tmp_path, dataset, name, pi
     write_replay_buffer(dataset, target, "stack", ignore, pictures)
     assert list(tmp_path.iterdir()) == [target]
     store = zarr.storage.ZipStore(target) if name.endswith("zip") else str(target)
-    group = zarr.open_group(store, mode="r", zarr_format=2)
+    group: Any = zarr.open_group(store, mode="r", zarr_format=2)
     np.testing.assert_array_equal(group["meta/episode_ends"], dataset.episode_ends)
     assert group["data/image"].chunks == (1, 6, 5, 3)
     found = open_foreign(target)
@@ -83,7 +84,8 @@ def write_umi(path, codec, arms=1, steps=12):
             data[f"robot{arm}_{name}"] = rng.normal(size=(steps, 6))
         data[f"camera{arm}_rgb"] = rng.integers(0, 256, (steps, 16, 16, 3), np.uint8)
     for key, values in data.items():
-        chunks, packed = (7, *values.shape[1:]), numcodecs.Blosc("lz4")
+        chunks: tuple[int, ...] = (7, *values.shape[1:])
+        packed: Any = numcodecs.Blosc("lz4")
         if key.startswith("camera"):
             chunks, packed = (1, 16, 16, 3), numcodecs.get_codec(codec)
         group.create_array(
