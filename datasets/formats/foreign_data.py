@@ -46,8 +46,11 @@ class ForeignData(Dataset, Protocol):
     """The format's name in the registry."""
     task: str
     """What is demonstrated, as a sentence; empty where the format does not say it."""
-    notes: Sequence[str]
-    """What was decided while opening, for people to read."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was decided while opening, for people to read."""
+        ...
 
     def close(self) -> None:
         """Close the files."""

@@ -75,7 +75,7 @@ def test_a_stopped_writing_goes_on_and_other_data_begin_anew(
 def write_umi(path, codec, arms=1, steps=12):
     """A replay buffer as UMI's, written by zarr and imagecodecs alone."""
     rng = np.random.default_rng(0)
-    group = zarr.open_group(str(path), mode="w", zarr_format=2)
+    group: Any = zarr.open_group(str(path), mode="w", zarr_format=2)
     data = {}
     for arm in range(arms):
         for name, width in (("eef_pos", 3), ("eef_rot_axis_angle", 3), ("gripper_width", 1)):

@@ -70,7 +70,7 @@ def test_rules_hold_where_the_score_rests_or_an_alarm_came_and_take_over_once_an
     alarms = [1]
     stalled, alarmed = Stalled(0.35), Alarmed(alarms)
     keyboard = make("keyboard", arm.action_spec, box)
-    take_over = TakeOver(arm, keyboard, box, say=str, rules=[stalled, alarmed])
+    take_over = TakeOver(arm, keyboard, box, say=lambda line: None, rules=[stalled, alarmed])
 
     def live_through(scores):
         """Whether the operator had the arm in each turn."""
