@@ -109,10 +109,22 @@ def make_valid_lerobot(path: Path, to: str) -> None:
     """LeRobot's form of the same, with pictures as PNG and as video."""
     arrays = make_arrays()
     arrays["top"] = np.pad(arrays["camera"], ((0, 0), (4, 4), (4, 3), (0, 0)))
+    export(Arrays(cut_episodes(arrays), 10), path, to)
+
+
+def make_valid_robomimic(path: Path) -> None:
+    """robomimic's HDF5 of the same, as hotstart writes it."""
+    export(Arrays(cut_episodes(make_arrays()), 10), path, "robomimic")
+
+
+def cut_episodes(
+    arrays: dict[str, np.ndarray[Any, Any]],
+) -> list[dict[str, np.ndarray[Any, Any]]]:
+    """The steps of every array, episode by episode."""
     episodes: list[dict[str, np.ndarray[Any, Any]]] = []
     for start, stop in zip((0, *ENDS[:-1]), ENDS, strict=True):
         episodes.append({name: values[start:stop] for name, values in arrays.items()})
-    export(Arrays(episodes, 10), path, to)
+    return episodes
 
 
 VALID: dict[str, tuple[str, Callable[[Path], None]]] = {
@@ -121,10 +133,13 @@ VALID: dict[str, tuple[str, Callable[[Path], None]]] = {
     "zarr3": ("zarr3", lambda path: make_valid_zarr(path, 3)),
     "zip": ("zip.zip", make_valid_zip),
     "store": ("store", make_valid_store),
-    "lerobot-v3": ("lerobot3", lambda path: make_valid_lerobot(path, "lerobot-v3")),
-    "lerobot-v2.1": ("lerobot2", lambda path: make_valid_lerobot(path, "lerobot-v2.1")),
+    "lerobot-v3": ("lerobot-v3", lambda path: make_valid_lerobot(path, "lerobot-v3")),
+    "lerobot-v2.1": ("lerobot-v2.1", lambda path: make_valid_lerobot(path, "lerobot-v2.1")),
+    "robomimic": ("robomimic.hdf5", make_valid_robomimic),
 }
-"""Kind -> name of its file or folder, and the function that makes it."""
+"""Kind -> name of its file or folder, which is the kind or begins with it and a point, and the
+function that makes it.
+"""
 
 
 def read_foreign(path: Path) -> None:

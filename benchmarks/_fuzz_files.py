@@ -87,7 +87,9 @@ RESULT: dict[str, Any] = {
 
 def copy_good(kind: str, folder: Path) -> Path:
     """A fresh copy to be broken."""
-    good = next((folder / "good").glob(f"{kind}*"))
+    good = folder / "good" / kind
+    if not good.exists():
+        good = next((folder / "good").glob(f"{kind}.*"))
     shutil.copy(folder / "good" / "result.json", folder / "good.json")
     target = folder / f"broken_{good.name}"
     if target.is_dir():
