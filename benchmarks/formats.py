@@ -18,7 +18,7 @@ from ..datasets.formats.registry import list_written
 from ..datasets.opening import open_dataset
 from ..datasets.writing import write_store
 from ..spec import REQUIRED, ConfigError, option, unknown
-from ._lerobot_calls import call_lerobot
+from ._peer_calls import ROBOMIMIC, call_lerobot, call_peer
 
 STORE = "hotstart"
 OBSERVED = 2
@@ -39,6 +39,7 @@ class Options:
     layout: str = option("auto", "layout of the source")
     windows: int = option(500, "windows to take of each")
     lerobot: str = option("", "a Python with LeRobot 0.6; empty: without LeRobot's own library")
+    robomimic: str = option("", "a Python with robomimic 0.3; empty: without robomimic's library")
 
 
 @dataclass(frozen=True)
@@ -111,11 +112,22 @@ def measure_lerobot(options: Options, path: Path) -> Rates | None:
     if not options.lerobot:
         return None
     told = call_lerobot(options.lerobot, "speed", path, options.windows, OBSERVED, PLANNED)
+    return _read_rates(told)
+
+
+def measure_robomimic(options: Options, path: Path) -> Rates | None:
+    """robomimic's library in a process of its own, which takes the observations of all steps."""
+    if not options.robomimic:
+        return None
+    return _read_rates(call_peer(options.robomimic, ROBOMIMIC, path, options.windows, PLANNED))
+
+
+def _read_rates(told: str) -> Rates:
     found = json.loads(told.splitlines()[-1])
     return Rates(found["opened_s"], found["first"], found["second"])
 
 
-OWN: dict[str, Own] = {"lerobot-v3": measure_lerobot}
+OWN: dict[str, Own] = {"lerobot-v3": measure_lerobot, "robomimic": measure_robomimic}
 """By format: the function that measures its own library."""
 
 

@@ -20,7 +20,7 @@ from ..datasets.formats.lerobot_plan import Plan, make_plan
 from ..datasets.formats.registry import open_foreign
 from ..datasets.opening import open_dataset
 from ..spec import REQUIRED, ConfigError, bytes_to_text, option
-from ._lerobot_calls import call_lerobot
+from ._peer_calls import call_lerobot
 
 BLOCK = 256
 VERSIONS = {"lerobot-v3": "v3.0", "lerobot-v2.1": "v2.1"}
