@@ -37,7 +37,8 @@ class Moments:
         """Take (n, D); sums are of differences from the first mean, so that they stay exact."""
         shift = self._shift
         if shift is None:
-            shift = self._shift = values.mean(0)
+            shift = values.mean(0)
+            self._shift = shift
             self._sum = np.zeros(values.shape[1])
             self._squares = np.zeros(values.shape[1])
             self._least = values.min(0)
