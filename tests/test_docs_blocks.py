@@ -102,7 +102,10 @@ def short_episodes(monkeypatch):
 
 def put_in_place(words, tiny_run):
     """The runs and data sets that a command reads and the page has not made."""
-    for word in words:
+    read = words
+    if words[:2] == ["data", "repair"]:
+        read = words[:-1]  # the last one is written
+    for word in read:
         if word.startswith("out="):
             continue
         path = Path(word.rpartition("=")[2])
