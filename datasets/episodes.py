@@ -137,6 +137,12 @@ def check_episode(
     return checked
 
 
+def is_image(dataset: Dataset, key: str) -> bool:
+    """Whether a key of a data set holds pictures."""
+    spec = dataset.obs_spec.keys.get(key)
+    return spec is not None and spec.kind == "image"
+
+
 def is_extra(name: str) -> bool:
     """Whether a key is neither action nor observation."""
     return name in EXTRAS or name.startswith(MADE)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ..spec import DataError, HotstartError
 from ..system.untrusted import read_json
-from .episodes import Dataset, episode_slice
+from .episodes import Dataset, episode_slice, is_image
 from .locks import hold
 from .store import Store, refuse_full_disk
 
@@ -91,12 +91,6 @@ def _write_long_episode(dataset: Dataset, store: Store, steps: slice) -> None:
 
 def _read_keys(dataset: Dataset, keys: list[str] | tuple[str, ...], steps: slice) -> Episode:
     return {key: dataset.rows(key, steps.start, steps.stop) for key in keys}
-
-
-def is_image(dataset: Dataset, key: str) -> bool:
-    """Whether a key of a data set holds pictures."""
-    spec = dataset.obs_spec.keys.get(key)
-    return spec is not None and spec.kind == "image"
 
 
 def step_bytes(dataset: Dataset) -> int:

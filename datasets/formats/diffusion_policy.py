@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -11,13 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...spec import ActionDim, ActionSpec, ConfigError, DataError, IntArray, ObsKey, ObsSpec
-from ..episodes import ACTION, EXTRAS, check_choice, content_hash, count_steps, list_extras
+from ..episodes import (
+    ACTION,
+    EXTRAS,
+    check_choice,
+    content_hash,
+    count_steps,
+    is_image,
+    list_extras,
+)
 from ..kinds import check_numbers, decide_key, explain_key, may_be_picture, read_key
 from .foreign_data import ReadOptions
 from .replay_buffer import ReplayBuffer, read_replay_buffer
 from .replay_description import Description, read_description
 from .replay_meaning import Meaning, Translate
 from .umi import POSE, UMI_FPS, is_umi, make_umi_meaning
+from .zarr_reader import ZarrArray
 
 PUSHT_FPS = 10.0
 PUSHT_SHAPES = {"action": (2,), "state": (5,), "keypoint": (9, 2)}
@@ -56,8 +66,15 @@ class ReplayData:
         return values
 
     def content_hash(self) -> str:
-        """Hex digest of every array and of the episode ends."""
-        return content_hash(self)
+        """Hex digest of every array and of the episode ends; of pictures as they are packed."""
+        digest = hashlib.sha256(content_hash(self, images=False).encode())
+        for key, theirs in self._meaning.named.items():
+            array = self._buffer.arrays[theirs]
+            if is_image(self, key) and isinstance(array, ZarrArray):
+                array.hash_chunks(digest)
+            elif is_image(self, key):
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
     def close(self) -> None:
         """Nothing stays open."""

@@ -18,11 +18,9 @@ import numcodecs
 import numpy as np
 import zarr
 from numcodecs.abc import Codec
-from numcodecs.compat import ensure_bytes
-from numpy.typing import NDArray
 
 from ...spec import ConfigError, DataError
-from ..episodes import Dataset, episode_slice
+from ..episodes import Dataset, episode_slice, is_image
 from ..locks import hold
 from ..store import refuse_full_disk
 from ..store_format import KEEP_ZEROS, write_rows
@@ -57,7 +55,7 @@ def write_replay_buffer(
     making = target.with_name(target.name + ".converting")
     with hold(target, shared=True), refuse_full_disk(f"{target} cannot be made"):
         group = _open_unfinished(making, dataset, task, pictures)
-        _write_episodes(making, group, dataset, progress)
+        _write_episodes(group, dataset, progress)
         if target.suffix == ".zip":
             _pack(making, target)
         else:
@@ -87,7 +85,7 @@ def _create_group(making: Path, dataset: Dataset, attributes: dict[str, Any]) ->
         shape = row.shape[1:]
         rows = max(CHUNK_BYTES // max(row.nbytes, 1), 1)
         codec: Codec = numcodecs.Blosc("lz4", 5, numcodecs.Blosc.NOSHUFFLE)
-        if is_picture(dataset, key):
+        if is_image(dataset, key):
             rows = 1
             codec = _make_picture_codec(attributes["pictures"])
         _create_array(group, f"data/{key}", rows, shape, row.dtype, codec)
@@ -127,7 +125,7 @@ def _register_jpegxl() -> None:
     numcodecs.register_codec(Jpegxl)
 
 
-def _write_episodes(making: Path, group: zarr.Group, dataset: Dataset, progress: Progress) -> None:
+def _write_episodes(group: zarr.Group, dataset: Dataset, progress: Progress) -> None:
     """Every episode that is not there yet: numbers first, ends last."""
     with zarr.config.set(KEEP_ZEROS):
         arrays: dict[str, Any] = {key: group[f"data/{key}"] for key in dataset.keys}
@@ -139,25 +137,9 @@ def _write_episodes(making: Path, group: zarr.Group, dataset: Dataset, progress:
             stop = int(dataset.episode_ends[last - 1])
             for key, array in arrays.items():
                 rows = dataset.rows(key, start, stop)
-                if is_picture(dataset, key):
-                    array.resize((stop, *array.shape[1:]))
-                    _write_frames(making / "data" / key, array.compressors[0], rows, start)
-                else:
-                    write_rows(array, rows, start)
+                write_rows(array, rows, start)
             write_rows(ends, dataset.episode_ends[first:last], first)
             progress(last, count)
-
-
-def is_picture(dataset: Dataset, key: str) -> bool:
-    """Whether a key of a data set holds pictures."""
-    return key in dataset.obs_spec.keys and dataset.obs_spec.keys[key].kind == "image"
-
-
-def _write_frames(folder: Path, codec: Codec, frames: NDArray[Any], start: int) -> None:
-    """Pictures (n, H, W, C) as a chunk each; zarr takes ten times as long for many small ones."""
-    for number, frame in enumerate(np.ascontiguousarray(frames), start):
-        path = folder / f"{number}.0.0.0"
-        path.write_bytes(ensure_bytes(codec.encode(frame[None])))
 
 
 def _make_batches(dataset: Dataset, first: int) -> Iterator[tuple[int, int]]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ...spec import DataError, cut, shorten
 from ...system.untrusted import parse_json
 from .codecs import Stage, decode_chunk, make_stages
-from .files import AGAIN, Files, check_memory
+from .files import AGAIN, Digest, Files, check_memory
 from .zarr_metadata import CHUNK_BYTES, Metadata, parse_v2, parse_v3
 
 METADATA_BYTES = 16 << 20
@@ -161,6 +161,12 @@ class ZarrArray:
         axes = self.metadata.axes
         stored = [self.chunks[axis] for axis in axes]
         return np.frombuffer(plain, self.dtype).reshape(stored).transpose(np.argsort(axes))
+
+    def hash_chunks(self, digest: Digest) -> None:
+        """Put every chunk that is stored into a digest, as it is packed."""
+        for name in sorted(self.sizes):
+            digest.update(name.encode())
+            digest.update(self.files.read(f"{self.name}/{name}", PACKED_BYTES))
 
     def _fetch_chunk(self, place: tuple[int, ...]) -> NDArray[Any]:
         return self._cache.get(f"{self.name}/{place}", lambda: self.chunk(place))
