@@ -94,7 +94,7 @@ def test_info_of_an_empty_store(tmp_path, capsys):
 
 def test_wrong_arguments_are_refused_with_the_valid_ones():
     with pytest.raises(
-        ConfigError, match=r"no action .inform..*info, convert, verify, repair, download"
+        ConfigError, match=r"no action .inform..*info, inspect, convert, verify, repair, download"
     ):
         run_verb("data", ["inform"])
     with pytest.raises(

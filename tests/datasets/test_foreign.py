@@ -51,4 +51,4 @@ def test_hdf5_and_lerobot_are_named_at_both_doors(door, tmp_path):
 def test_the_commands_say_the_same(tmp_path, capsys):
     path = str(write_hdf5(tmp_path / "low_dim.hdf5"))
     assert main(["data", "info", path]) == 2
-    assert "is an HDF5 file: no store of hotstart" in capsys.readouterr().err
+    assert "is HDF5 of no program that hotstart knows" in capsys.readouterr().err
