@@ -40,14 +40,17 @@ class Rig:
         self.bus = SimulatedBus(wire, servos, mounts, self.body, self.faults)
 
     def connect(self, **options):
-        """A driver that is connected; it waits long for answers, as machines that test are busy."""
-        options = {"calibration": "nominal", "answer_s": 0.03, **options}
+        """A driver that is connected."""
         arm = self.make_arm(self.bus.path, **options)
         arm.connect()
         return arm
 
     def make_arm(self, port, calibration="nominal", **options):
-        """A driver of this kind of arm, not connected."""
+        """A driver of this kind of arm, not connected.
+
+        It waits long for answers, as machines that test are busy.
+        """
+        options = {"answer_s": 0.05, "patience_s": 1.0, **options}
         kind = type("Arm", (self.make,), {"standard": self.form})
         return kind(port, calibration, **options)
 
