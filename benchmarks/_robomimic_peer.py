@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from typing import Any
 
 import h5py
 import numpy as np
@@ -24,7 +25,7 @@ def find_keys(path: str) -> dict[str, list[str]]:
     """The observations of the first demo: pictures, and the rest."""
     found: dict[str, list[str]] = {"rgb": [], "low_dim": []}
     with h5py.File(path) as file:
-        demos = file["data"]
+        demos: Any = file["data"]
         for name, values in demos[next(iter(demos))]["obs"].items():
             if values.dtype == np.uint8 and values.ndim == 4:
                 found["rgb"].append(name)
