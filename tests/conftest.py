@@ -356,3 +356,15 @@ def hold_elsewhere():
     for process in running:
         process.kill()
         process.wait()
+
+
+WALL_CLOCK = ("tests/real_robot/", "tests/commands/test_deploy.py")
+"""Where simulated arms move by the wall clock: beside a busy program they fall silent."""
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests that must run with nothing beside them."""
+    for item in items:
+        place = item.path.relative_to(Path(__file__).parents[1]).as_posix()
+        if place.startswith(WALL_CLOCK):
+            item.add_marker(pytest.mark.wall_clock)
