@@ -63,7 +63,8 @@ class WindowBatches:
         self.arrays: dict[str, Tensor] = {}
         for key in (*self.names, ACTION):
             if key not in images:
-                self.arrays[key] = torch.as_tensor(np.asarray(dataset.array(key))).to(device)
+                values = np.require(dataset.array(key), requirements="W")  # else torch warns
+                self.arrays[key] = torch.as_tensor(values).to(device)
         self.weights: Tensor | None = None
         if weights is not None:
             scaled = torch.as_tensor(weights, dtype=torch.float32)
