@@ -174,12 +174,7 @@ class Franka(LinkedArm):
         `silence_s`, or the connection is lost.
         """
         reading = Reading(*self._get_link().ask("read", max(ANSWER_S, self.silence_s)))
-        silent = time.monotonic() - reading.made_s
-        if silent > self.silence_s:
-            raise DriverError(
-                f"{self.host}:{FCI_PORT} has told nothing for {silent:.2f} s: is the cable in, "
-                "and is the controller up?"
-            )
+        self._check_silence(reading.made_s, FCI_PORT)
         return self._make_state(reading)
 
     def _make_state(self, reading: Reading) -> ArmState:

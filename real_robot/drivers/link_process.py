@@ -121,6 +121,8 @@ class LinkedArm:
     """The part of a driver that holds the process of a vendor's client."""
 
     host: str
+    silence_s: float
+    """How long the arm may tell nothing."""
     _link: LinkProcess | None = None
 
     def close(self) -> None:
@@ -134,6 +136,15 @@ class LinkedArm:
         if self._link is None:
             raise DriverError(f"there is no connection to the arm at {self.host}: `connect` first")
         return self._link
+
+    def _check_silence(self, made_s: float, port: int) -> None:
+        """Raise DriverError where the newest state of the arm is too old."""
+        silent = time.monotonic() - made_s
+        if silent > self.silence_s:
+            raise DriverError(
+                f"{self.host}:{port} has told nothing for {silent:.2f} s: is the cable in, "
+                "and is the controller up?"
+            )
 
     def _drop_link(self) -> None:
         link = self._link
