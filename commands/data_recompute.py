@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..configs.editing import Recompute
 from ..datasets.editing import check_free
 from ..datasets.store import Store
+from ..datasets.writing import name_unfinished
 from ..envs.robosuite.collections import Outcome, RawDemo, Replay, find_rate_hz, read_collection
 from ..envs.robosuite.env import RATE_HZ, pose_spec
 from ..spec import ActionSpec
@@ -31,7 +32,7 @@ def recompute(options: Recompute) -> int:
         spec = ActionSpec.plain(demos[0].actions.shape[1])
         if demos[0].replayable and spec.width == pose_spec().width:
             spec = pose_spec()
-        making = options.target.with_name(options.target.name + ".converting")
+        making = name_unfinished(options.target)
         store = Store.create(
             making,
             fps=rate_hz,

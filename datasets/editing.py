@@ -12,7 +12,7 @@ from ..spec import DataError
 from .episodes import Dataset, count_steps
 from .selection import Selection
 from .store import Store
-from .writing import UNFINISHED, write_store
+from .writing import name_unfinished, write_store
 
 PICTURE_SHARE = 0.1
 """Pictures take at least so much of their bytes once they are compressed."""
@@ -29,7 +29,7 @@ def write_view(view: Selection, target: Path) -> Store:
     if not len(view.episode_ends):
         raise DataError(f"no episode is left, so {target} is not made")
     needed = sum(_count_bytes(source, steps) for source, steps in _list_sources(view))
-    written = folder_bytes(target.with_name(target.name + UNFINISHED))
+    written = folder_bytes(name_unfinished(target))
     check_room(target, needed - written)
     return write_store(
         view,

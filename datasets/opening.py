@@ -23,9 +23,10 @@ def open_dataset(path: str | Path, options: ReadOptions | None = None, format: s
     there, where no format knows it, or where it is damaged, and ConfigError for a missing option.
     """
     path = Path(path)
-    if format or recognise(path) is not None:
-        return open_foreign(path, options, format)
-    return Store.open(path)
+    name = format or recognise(path)
+    if name is None:
+        return Store.open(path)
+    return open_foreign(path, options, name)
 
 
 def open_for_training(path: str | Path, options: ReadOptions | None = None) -> Opened:
@@ -41,7 +42,9 @@ def open_for_training(path: str | Path, options: ReadOptions | None = None) -> O
             f"{path} is in the format {name}, whose steps are not read at random: make a store "
             f"of it first, hotstart data convert {path} {path.name}.converted.zarr"
         )
-    return open_dataset(path, options)
+    if name is None:
+        return Store.open(path)
+    return open_foreign(path, options, name)
 
 
 def open_mixture(

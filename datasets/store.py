@@ -152,8 +152,10 @@ class Store:
 
     @property
     def episode_ends(self) -> IntArray:
-        """First step after each episode, (E,) int64."""
-        return self._ends.copy()
+        """First step after each episode, (E,) int64, to be read only."""
+        ends = self._ends.view()
+        ends.flags.writeable = False  # no copy: loops over episodes ask for it each time
+        return ends
 
     @property
     def lengths(self) -> IntArray:

@@ -23,7 +23,6 @@ from .store import Store, refuse_full_disk
 Episode = dict[str, NDArray[Any]]
 BATCH_BYTES = 1 << 25
 """Episodes are read and written together up to so much; pictures of longer ones in pieces."""
-UNFINISHED = ".converting"
 """Behind the name of a target whose episodes are not all written yet."""
 
 
@@ -57,22 +56,23 @@ def write_store(
 def _write_episodes(dataset: Dataset, store: Store, name: str) -> None:
     """Write the episodes that the store does not hold yet, with a progress bar."""
     done, count = len(store.episode_ends), len(dataset.episode_ends)
+    per_step = step_bytes(dataset)
     batch: list[Episode] = []
     size = 0
     with tqdm(total=count, initial=done, desc=name, unit="episode", disable=None) as bar:
         for number in range(done, count):
             steps = episode_slice(dataset.episode_ends, number)
-            length = steps.stop - steps.start
-            if size + length * step_bytes(dataset) > BATCH_BYTES:
+            needed = (steps.stop - steps.start) * per_step
+            if size + needed > BATCH_BYTES:
                 store.extend(batch)
                 bar.update(len(batch))
                 batch, size = [], 0
-            if length * step_bytes(dataset) > BATCH_BYTES:
+            if needed > BATCH_BYTES:
                 _write_long_episode(dataset, store, steps)
                 bar.update()
             else:
                 batch.append(_read_keys(dataset, dataset.keys, steps))
-                size += length * step_bytes(dataset)
+                size += needed
         store.extend(batch)
         bar.update(len(batch))
 
@@ -93,6 +93,11 @@ def _read_keys(dataset: Dataset, keys: list[str] | tuple[str, ...], steps: slice
     return {key: dataset.rows(key, steps.start, steps.stop) for key in keys}
 
 
+def name_unfinished(target: Path) -> Path:
+    """Where a data set lies until it is whole, in every format that is written."""
+    return target.with_name(f"{target.name}.converting")
+
+
 def step_bytes(dataset: Dataset) -> int:
     """Bytes of one step of all keys, as they are in memory."""
     total = 8 * len(dataset.keys) + 4 * dataset.action_spec.width
@@ -108,7 +113,7 @@ def _open_unfinished(
 
     What is written of the data set is told beside it, in `TARGET.converting.json`.
     """
-    making, tell = target.with_name(target.name + UNFINISHED), _tell(target)
+    making, tell = name_unfinished(target), _tell(target)
     told = {"data": describe_form(dataset), "task": task, "source": source}
     if making.exists():
         try:
@@ -134,7 +139,7 @@ def _open_unfinished(
 
 
 def _tell(target: Path) -> Path:
-    return target.with_name(target.name + UNFINISHED + ".json")
+    return target.with_name(f"{name_unfinished(target).name}.json")
 
 
 def describe_form(dataset: Dataset) -> str:

@@ -24,6 +24,7 @@ from ..episodes import Dataset, episode_slice, is_image
 from ..locks import hold
 from ..store import refuse_full_disk
 from ..store_format import KEEP_ZEROS, write_rows
+from ..writing import name_unfinished
 from .foreign_data import Progress
 from .image_codecs import make_image_decoder
 from .replay_description import describe
@@ -52,7 +53,7 @@ def write_replay_buffer(
     if pictures == "jpegxl":
         make_image_decoder(JPEGXL, str(target))  # says what is missing
         _register_jpegxl()
-    making = target.with_name(target.name + ".converting")
+    making = name_unfinished(target)
     with hold(target, shared=True), refuse_full_disk(f"{target} cannot be made"):
         group = _open_unfinished(making, dataset, task, pictures)
         _write_episodes(group, dataset, progress)

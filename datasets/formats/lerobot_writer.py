@@ -18,7 +18,7 @@ from ...spec import DataError
 from ...system.untrusted import read_json
 from ..episodes import Dataset, count_steps
 from ..store import refuse_full_disk
-from ..writing import describe_form
+from ..writing import describe_form, name_unfinished
 from .foreign_data import Progress
 from .lerobot_info import MARK
 from .lerobot_parts import Part, open_part, write_part
@@ -47,7 +47,7 @@ def write_lerobot_v2(dataset: Dataset, target: Path, task: str, progress: Progre
 
 
 def _write(plan: Plan, target: Path, progress: Progress) -> None:
-    working = target.with_name(target.name + ".converting")
+    working = name_unfinished(target)
     with refuse_full_disk(f"{target} cannot be made"):
         _prepare(plan, working)
         tasks: dict[str, int] = {}

@@ -15,6 +15,7 @@ from ...spec import DataError
 from ..episodes import ACTION, Dataset, count_steps, episode_slice, list_extras
 from ..locks import hold
 from ..store import refuse_full_disk
+from ..writing import name_unfinished
 from .foreign_data import Progress
 from .robomimic import NAMES, OURS
 
@@ -34,7 +35,7 @@ def write_robomimic(dataset: Dataset, target: Path, task: str, progress: Progres
     """
     if target.exists():
         raise DataError(f"{target} is there already: choose another target, or delete it")
-    making = target.with_name(target.name + ".converting")
+    making = name_unfinished(target)
     with hold(target, shared=True), refuse_full_disk(f"{target} cannot be written"):
         making.unlink(missing_ok=True)
         with h5py.File(making, "w", libver=("v110", "v110")) as file:
