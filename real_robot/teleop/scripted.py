@@ -17,6 +17,8 @@ from .base import RobotView
 TOOL = ("x", "y", "z", "rx", "ry", "rz")
 TOOL_SCENE = "ur5e_push"
 """The scene of an arm whose actions are poses of its tool."""
+REACH_RAD = 0.3
+"""The first action is within this of every joint: an arm at rest refuses what is farther."""
 
 
 class SceneOperator:
@@ -36,22 +38,36 @@ class SceneOperator:
             raise ConfigError(f"pace is {pace}; a number above 0 is wanted")
         names = tuple(dim.name for dim in action_spec.dims)
         self._scene = find_scene(names)
-        self._demonstrator = DEMONSTRATORS[self._scene.name](names == TOOL, pace)
+        self._in_joints = names != TOOL
+        self._at_rest = True
+        self._demonstrator = DEMONSTRATORS[self._scene.name](not self._in_joints, pace)
 
     def start(self) -> None:
         """There is no device."""
 
     def begin(self, position: FloatArray) -> None:
         """The task is begun anew from where the arm is."""
+        self._at_rest = True
         self._demonstrator.begin()
 
     def read(self, now_s: float, view: RobotView) -> FloatArray:
         """What the demonstrator does where things are as they are seen."""
         pose_scene(self._scene, view.observation)
-        return self._demonstrator.move(self._scene).action
+        action = self._demonstrator.move(self._scene).action
+        if self._in_joints and self._at_rest:
+            action = _stay_near(action, view.position, self._scene.joints)
+        self._at_rest = False
+        return action
 
     def close(self) -> None:
         """There is no device."""
+
+
+def _stay_near(action: FloatArray, position: FloatArray, joints: int) -> FloatArray:
+    """The action (A,) with its first `joints` within REACH_RAD of where the arm is (A,)."""
+    here = position[:joints]
+    near = np.clip(action[:joints], here - REACH_RAD, here + REACH_RAD)
+    return np.concatenate((near, action[joints:]))
 
 
 def find_scene(names: tuple[str, ...]) -> Scene:

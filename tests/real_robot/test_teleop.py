@@ -24,9 +24,11 @@ from hotstart.real_robot.driver import ArmState
 from hotstart.real_robot.keys import KEPT_S, KeyBox, TerminalKeys, read_keys
 from hotstart.real_robot.overlay import Overlay
 from hotstart.real_robot.recorder import Recorder
+from hotstart.real_robot.safety import JUMPS
 from hotstart.real_robot.session import Session, SessionEnd
 from hotstart.real_robot.teleop import OperatorPolicy, RobotView, Scripted, make
 from hotstart.real_robot.teleop.leader import LeaderArm
+from hotstart.real_robot.teleop.scripted import REACH_RAD
 from hotstart.spec import ActionDim, ActionSpec, Actor, ConfigError, Feedback, HotstartError, Part
 
 from .bench_arm import Arm, wait_for
@@ -353,6 +355,21 @@ def test_a_scripted_operator_does_from_measurements_what_the_demonstrator_of_a_s
         operator.read(0.0, RobotView({"joints": scene.action}, scene.action))
     with pytest.raises(ConfigError, match="told shoulder, elbow, gripper; scenes are ur5e_push"):
         make("scripted", Arm.action_spec, KeyBox())
+
+
+def test_a_scripted_operator_begins_near_where_the_arm_is():
+    scene = make_scene("so101_lift")
+    operator = make("scripted", scene.arm.action_spec, KeyBox())
+    scene.reset(18)
+    yaw = [np.sin(scene.object_yaw), np.cos(scene.object_yaw)]
+    measured = scene.action
+    seen = {"joints": measured, "object": np.array([*scene.object_position, *yaw])}
+    view = RobotView(seen, measured)
+    operator.begin(measured)
+    action = read(operator, 0.0, view)
+    far = np.abs(action - measured)[: scene.joints]
+    assert far.max() == pytest.approx(REACH_RAD)
+    assert far.max() < JUMPS["rad"] < np.abs(read(operator, 0.1, view) - measured).max()
 
 
 class Stage(Arm):
