@@ -89,6 +89,8 @@ class DiscPusher(ArmDemonstrator):
         step = self._step(way)
         aside = push * self.step_m * [1.0, 1.0, 0.0]
         intended = self._make_action(scene, here[:3] + step)
+        if not aside.any():
+            return Move(intended, intended)
         return Move(intended, self._make_action(scene, here[:3] + step + aside))
 
     def _aim(self, tip: FloatArray, disc: FloatArray, goal: FloatArray) -> FloatArray:
@@ -146,6 +148,8 @@ class CubeLifter(ArmDemonstrator):
         aside = push * self.step_m * calm
         yaw = heading + float(np.clip(turn, -0.15, 0.15)) * (self._closing == 0)
         intended = self._make_action(scene, here[:3] + step, yaw)
+        if not aside.any():
+            return Move(intended, intended)
         return Move(intended, self._make_action(scene, here[:3] + step + aside, yaw))
 
     def _follow(self, offset: FloatArray, turn: float) -> None:
