@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 SCENES = {
     "ur5e_push": "ur5e:PushScene",
     "so101_lift": "so101:LiftScene",
+    "franka_push": "franka:FrankaPushScene",
 }
 """Scene -> "module:Class" of this folder."""
 

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ..spec import FloatArray
+from . import franka
 from .kinematics import ReachError
 from .scene import Scene
 from .so101 import HALF_OPEN, LiftScene
@@ -178,6 +179,49 @@ class CubeLifter(ArmDemonstrator):
         return np.array([*scene.hold_up(joints), opening])
 
 
+class PuckPusher(ArmDemonstrator):
+    """Comes from behind the puck, takes it between the fingers, and goes where the region is."""
+
+    step_m = 0.012
+    nest_m = 0.041
+    """From the tool to the middle of a puck that both fingers touch."""
+    back_m = 0.06
+    """So much farther behind the puck it comes from the side."""
+    straight_m = 0.02
+    """As far aside it comes from the side only."""
+    near_m = 0.012
+    """As far from the puck's nest it begins to push."""
+
+    def begin(self) -> None:
+        """It remembers nothing."""
+
+    def move(self, scene: Scene, push: FloatArray = NO_PUSH) -> Move:
+        """Joint angles and the hand's opening (8,)."""
+        here = scene.tool
+        aim = self._aim(here[:2], scene.object_position[:2], scene.goal[:2])
+        step = self._step(np.array([*aim, franka.TIP_HEIGHT_M]) - here[:3])
+        aside = push * self.step_m * [1.0, 1.0, 0.5]
+        intended = self._make_action(scene, here[:3] + step)
+        return Move(intended, self._make_action(scene, here[:3] + step + aside))
+
+    def _aim(self, tip: FloatArray, puck: FloatArray, goal: FloatArray) -> FloatArray:
+        """Where the tip (2,) should go."""
+        aside = min(1.0, abs(float(puck[1] - tip[1])) / self.straight_m)
+        nest = puck - [self.nest_m + self.back_m * aside, 0.0]
+        away = float(np.linalg.norm(nest - tip))
+        return nest + (goal - puck) * max(0.0, 1.0 - away / self.near_m)
+
+    def _make_action(self, scene: Scene, position: FloatArray) -> FloatArray:
+        """The open hand points down at a position (3,)."""
+        pose = np.array([*position, *scene.arm.tool_reference])
+        if self.tool_actions:
+            return pose
+        try:
+            return np.array([*scene.solve_joints(pose, franka.HOME), 1.0])
+        except ReachError:
+            return scene.target
+
+
 def _solve_joints(scene: Scene, pose: FloatArray, near: FloatArray) -> FloatArray:
     """Joint angles (J,) for a pose (6,); `near` (J,), where the arm is, for one out of reach."""
     try:
@@ -200,5 +244,6 @@ def _read_heading(tool: FloatArray) -> float:
 DEMONSTRATORS: dict[str, type[ArmDemonstrator]] = {
     "ur5e_push": DiscPusher,
     "so101_lift": CubeLifter,
+    "franka_push": PuckPusher,
 }
 """Scene -> the demonstrator for it."""

@@ -59,13 +59,17 @@ def read_stl(path: Path) -> tuple[FloatArray, IntArray]:
 
 
 def read_obj(path: Path) -> tuple[FloatArray, IntArray]:
-    """Corners (V, 3) and faces (F, 3) of an OBJ file of triangles, `f 1//1 2//2 3//3`."""
+    """Corners (V, 3) and faces (F, 3) of an OBJ file of triangles.
+
+    A face is `f 1//1 2//2 3//3`, or `f 1/1/1 2/2/2 3/3/3` with corners of a texture.
+    """
     lines = path.read_text().splitlines()
     corners = " ".join([line[2:] for line in lines if line.startswith("v ")])
     faces = " ".join([line[2:] for line in lines if line.startswith("f ")])
-    # Of each corner of a face the first number is its place, from 1, the second its normal's.
-    places = np.fromstring(faces.replace("//", " "), np.int64, sep=" ").reshape(-1, 6)
-    return np.fromstring(corners, np.float64, sep=" ").reshape(-1, 3), places[:, ::2] - 1
+    # Of each corner of a face the first number is its place, from 1, the last its normal's.
+    numbers = faces.replace("//", "/0/").replace("/", " ")
+    places = np.fromstring(numbers, np.int64, sep=" ").reshape(-1, 9)
+    return np.fromstring(corners, np.float64, sep=" ").reshape(-1, 3), places[:, ::3] - 1
 
 
 def join_corners(

@@ -134,11 +134,22 @@ class Scene(ABC):
 
     def put_object(self, position: Sequence[float], yaw: float) -> None:
         """The object lies at a position (3,), turned by `yaw` about z, at rest."""
-        place = self.model.jnt_qposadr[self._object]
-        speed = self.model.jnt_dofadr[self._object]
-        self.data.qpos[place : place + 3] = position
-        self.data.qpos[place + 3 : place + 7] = [np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)]
-        self.data.qvel[speed : speed + 6] = 0.0
+        turn = [np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)]
+        self.put_object_pose(np.array([*position, *turn]), np.zeros(6))
+
+    def put_object_pose(self, pose: FloatArray, speed: FloatArray) -> None:
+        """The object is at a position with a quaternion (7,), w first, and moves with (6,)."""
+        self.data.joint(self._object).qpos[:] = pose
+        self.data.joint(self._object).qvel[:] = speed
+
+    def put_speeds(self, velocities: FloatArray) -> None:
+        """The joints move with these speeds (J,) [rad/s]."""
+        self.data.qvel[self._speeds[: self.joints]] = velocities
+
+    @property
+    def object_pose(self) -> FloatArray:
+        """(7,): the object's position [m] and quaternion, w first."""
+        return np.array(self.data.joint(self._object).qpos)
 
     def put_goal(self, position: Sequence[float]) -> None:
         """The goal is at a position (3,)."""

@@ -227,3 +227,20 @@ class So101LiftEnv(ArmEnv):
         render_size: side of the pictures of a video [px]
         """
         super().__init__(max_steps, cameras, "joints", render_size)
+
+
+class FrankaPushEnv(ArmEnv):
+    """A Franka pushes a puck over the table into a marked region, with its open hand, at 10 Hz."""
+
+    scene_name = "franka_push"
+
+    def __init__(
+        self, max_steps: int = 120, cameras: CameraChoice = None, render_size: int = 256
+    ) -> None:
+        """Make the task with these options.
+
+        max_steps: length of an episode [ticks of 0.1 s]
+        cameras: cameras to observe, names or {name: side in px}: front, wrist
+        render_size: side of the pictures of a video [px]
+        """
+        super().__init__(max_steps, cameras, "joints", render_size)

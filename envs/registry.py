@@ -39,6 +39,7 @@ REGISTRY = Registry(
         "gate": Entry(f"{PACKAGE}.envs.gate:GateEnv", f'pip install "{PACKAGE}"'),
         "ur5e_push": Entry(f"{PACKAGE}.envs.arm:Ur5ePushEnv", f'pip install "{PACKAGE}"'),
         "so101_lift": Entry(f"{PACKAGE}.envs.arm:So101LiftEnv", f'pip install "{PACKAGE}[so101]"'),
+        "franka_push": Entry(f"{PACKAGE}.envs.arm:FrankaPushEnv", f'pip install "{PACKAGE}"'),
         "gymnasium": Entry(f"{PACKAGE}.envs.gymnasium:GymnasiumEnv", f'pip install "{PACKAGE}"'),
     },
 )

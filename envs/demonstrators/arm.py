@@ -47,3 +47,9 @@ class ArmLiftDemonstrator(ArmDemonstrator):
     """Lifts the cube of `so101_lift`."""
 
     scene = "so101_lift"
+
+
+class PuckDemonstrator(ArmDemonstrator):
+    """Pushes the puck of `franka_push`."""
+
+    scene = "franka_push"

@@ -44,6 +44,7 @@ DEMONSTRATORS = {
     "door": f"{_HERE}.door:DoorDemonstrator",
     "ur5e_push": f"{_HERE}.arm:PushDemonstrator",
     "so101_lift": f"{_HERE}.arm:ArmLiftDemonstrator",
+    "franka_push": f"{_HERE}.arm:PuckDemonstrator",
     "gate": f"{_HERE}.gate:GateDemonstrator",
     "metaworld": f"{_HERE}.metaworld:MetaWorldDemonstrator",
 }

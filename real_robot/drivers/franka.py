@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ...arms.franka_ranges import JOINTS, MARGIN_RAD, RANGES
 from ...arms.poses import align_rotvec
 from ...spec import (
     ActionDim,
@@ -36,25 +37,11 @@ from .target_speeds import SpeedEstimate
 
 FCI_PORT = 1337
 HINT = 'franky is not installed: pip install "hotstart[franka]"'
-JOINTS = tuple(f"joint{number}" for number in range(1, 8))
 CONNECT_S = 15.0
 ANSWER_S = 0.3
 STOP_S = 2.5
 WATCHDOG_S = 0.2
 SILENCE_S = 0.5
-MARGIN_RAD = 0.1
-"""Nearer to its ends a joint of an FR3 may move but slowly, and none is driven there."""
-RANGES = {
-    "fr3": (
-        (-2.7437, -1.7837, -2.9007, -3.0421, -2.8065, 0.5445, -3.0159),
-        (2.7437, 1.7837, 2.9007, -0.1518, 2.8065, 4.5169, 3.0159),
-    ),
-    "panda": (
-        (-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973),
-        (2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973),
-    ),
-}
-"""Of the joints [rad], as the maker states them."""
 MOST = {"velocity": 2.0, "acceleration": 7.0, "jerk": 1000.0}
 """What the options may be set to [rad/s, s^2, s^3]: less than every joint can."""
 HAND_ACCELERATION = 20.0
