@@ -6,6 +6,7 @@ import select
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from ..configs.reader import read_value
@@ -16,7 +17,6 @@ from ..real_robot.drivers import registry
 from ..real_robot.drivers.bus_arm import BusArm
 from ..real_robot.latency import find_lag, make_chirp, record_motion, save_latencies
 from ..real_robot.sim.faults import Link
-from ..real_robot.sim.franka import FrankaServer
 from ..real_robot.sim.rehearsal import Rehearsal, RehearsalOptions
 from ..spec import ConfigError, unknown
 from ..system import outputs
@@ -33,11 +33,11 @@ OFFSET_SIGNS = {"feetech": 1, "dynamixel": -1}
 
 def simulate(options: SimulateArm) -> int:
     """Run a simulated arm until it is interrupted."""
-    if options.arm == "franka":
-        return simulate_franka(options)
     wanted = RehearsalOptions(
         arm=options.arm,
         address=options.address,
+        environment=options.environment,
+        strict=options.strict,
         link_path=options.path,
         stage_port=options.stage_port,
         camera_port=options.camera_port,
@@ -48,22 +48,9 @@ def simulate(options: SimulateArm) -> int:
     )
     with Rehearsal(wanted) as rehearsal:
         print(rehearsal.describe(), flush=True)
-        try:
+        with suppress(KeyboardInterrupt):
             rehearsal.wait()
-        except KeyboardInterrupt:
-            print("the simulated arm ends")
-    return 0
-
-
-def simulate_franka(options: SimulateArm) -> int:
-    """The same for an arm whose simulator lives in an environment of its own."""
-    with FrankaServer(options.environment, options.address, options.strict) as server:
-        print(server.describe(), flush=True)
-        try:
-            server.wait()
-        except KeyboardInterrupt:
-            print("the simulated arm ends")
-    print(f"it moved at {server.share:.2f} of real time")
+    print(rehearsal.describe_end())
     return 0
 
 

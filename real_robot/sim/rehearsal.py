@@ -6,15 +6,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
+from ...arms import make_scene
 from ...spec import ConfigError, unknown
 from ..drivers.arm_form import KOCH, SO101
 from .bus import BusOptions
 from .bus_arms import make_bus
 from .camera_server import CameraServer, CameraSettings
 from .faults import Faults, Link
+from .franka import FrankaServer
+from .franka_world import SCENE as FRANKA_SCENE
+from .franka_world import FrankaWorld, describe_object
 from .stage import Stage
 from .ur_server import Ports, UrServer
 from .world import World
@@ -26,7 +31,11 @@ class RehearsalOptions:
 
     arm: str
     address: str = "127.0.0.1"
-    """A simulated UR5e has the ports of a real one, so each needs an address of its own."""
+    """A simulated UR5e or Franka has the ports of a real one: each needs an address of its own."""
+    environment: str = ""
+    """Of franky-sim, see `franka.find_python`."""
+    strict: bool = False
+    """See `FrankaServer`."""
     link_path: Path | None = None
     """Where the terminal of a servo bus is to be found; None: its own name is printed."""
     stage_port: int = 0
@@ -64,18 +73,42 @@ def open_koch(world: World, faults: Faults, options: RehearsalOptions) -> Iterat
         yield f"robot=koch robot.port={bus.link or bus.path} robot.calibration=nominal"
 
 
+@contextmanager
+def open_franka(world: World, faults: Faults, options: RehearsalOptions) -> Iterator[str]:
+    """A Franka: its world is at the wire already."""
+    yield f"robot=franka robot.host={options.address}"
+
+
+@contextmanager
+def open_world(scene: str, options: RehearsalOptions) -> Iterator[World]:
+    """The world of a scene, which runs by the wall clock."""
+    with World(scene, options.seed) as world:
+        yield world
+
+
+@contextmanager
+def open_franka_world(options: RehearsalOptions) -> Iterator[World]:
+    """The world of franky-sim, which answers libfranka's protocol."""
+    scene = make_scene(FRANKA_SCENE)
+    things = describe_object(scene)
+    server = FrankaServer(options.environment, options.address, options.strict, things)
+    with server, FrankaWorld(scene, server, options.seed) as world:
+        yield world
+
+
 @dataclass(frozen=True)
 class SimulatedArm:
     """How an arm is simulated."""
 
-    scene: str
+    open_world: Callable[[RehearsalOptions], AbstractContextManager[World]]
     open_device: Callable[[World, Faults, RehearsalOptions], Device]
 
 
 ARMS: Mapping[str, SimulatedArm] = {
-    "ur5e": SimulatedArm("ur5e_push", open_ur5e),
-    "so101": SimulatedArm("so101_lift", open_so101),
-    "dynamixel": SimulatedArm("so101_lift", open_koch),
+    "ur5e": SimulatedArm(partial(open_world, "ur5e_push"), open_ur5e),
+    "so101": SimulatedArm(partial(open_world, "so101_lift"), open_so101),
+    "dynamixel": SimulatedArm(partial(open_world, "so101_lift"), open_koch),
+    "franka": SimulatedArm(open_franka_world, open_franka),
 }
 
 
@@ -91,6 +124,7 @@ class Rehearsal:
         self.device_words = ""
         """The words of a command that reach the device, as `robot=ur5e robot.host=127.0.0.1`."""
         self.stage_address = ""
+        self.world: World | None = None
         self.camera_urls: dict[str, str] = {}
         self._open = ExitStack()
 
@@ -106,7 +140,8 @@ class Rehearsal:
     def _start(self, stack: ExitStack) -> None:
         options = self.options
         arm = ARMS[options.arm]
-        world = stack.enter_context(World(arm.scene, options.seed))
+        world = stack.enter_context(arm.open_world(options))
+        self.world = world
         self.device_words = stack.enter_context(arm.open_device(world, self.faults, options))
         stage = stack.enter_context(Stage(world, self.faults, options.stage_port))
         self.stage_address = f"127.0.0.1:{stage.port}"
@@ -131,7 +166,15 @@ class Rehearsal:
             f"  {command}"
         )
 
+    def describe_end(self) -> str:
+        """What to say when it has ended."""
+        if isinstance(self.world, FrankaWorld):
+            return f"the simulated arm has ended; it moved at {self.world.share:.2f} of real time"
+        return "the simulated arm has ended"
+
     def wait(self) -> None:
-        """Until the program is interrupted."""
+        """Until the program is interrupted; raises HotstartError where the simulation fails."""
+        assert self.world is not None
         while True:
+            self.world.read()
             time.sleep(1.0)

@@ -79,10 +79,14 @@ class World:
         Whoever commands the arm should be at rest meanwhile, and keep no old target.
         """
         with self._turn():
-            self.scene.reset(seed, arm)
+            self._put(seed, arm)
             self._fastest = 0.0
             self._resets += 1
             self._publish()
+
+    def _put(self, seed: int, arm: bool) -> None:
+        """Put the things of an episode where they begin."""
+        self.scene.reset(seed, arm)
 
     def read(self) -> BodyState:
         """How it is now; raises HotstartError where the simulation has failed."""
@@ -166,15 +170,19 @@ class World:
             self._asking.pop()
 
     def _run(self) -> None:
-        """Step until the end; a failure is kept for those who read."""
+        """Go on until the end; a failure is kept for those who read."""
         try:
             while not self._ended.is_set():
-                self._catch_up(time.monotonic())
-                left = self._now_s + STEP_S - time.monotonic()
-                if left > 0:
-                    time.sleep(left)
+                self._go_on()
         except Exception as error:
             self._failure = error
+
+    def _go_on(self) -> None:
+        """Simulate up to now, and wait for the next step."""
+        self._catch_up(time.monotonic())
+        left = self._now_s + STEP_S - time.monotonic()
+        if left > 0:
+            time.sleep(left)
 
     def _catch_up(self, now_s: float) -> None:
         """Simulate up to now, a step at a time, so that commands come in between."""

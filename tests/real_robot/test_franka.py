@@ -12,14 +12,17 @@ import time
 
 import numpy as np
 import pytest
+from hotstart.arms.franka_ranges import MARGIN_RAD, RANGES
 from hotstart.configs.compose import compose_config
 from hotstart.real_robot.driver import DriverError
 from hotstart.real_robot.drivers import registry
-from hotstart.real_robot.drivers.franka import GUIDING, MARGIN_RAD, MOST, RANGES, Franka
+from hotstart.real_robot.drivers.franka import GUIDING, MOST, Franka
 from hotstart.real_robot.drivers.franka_link import Pace, Reading, make_rotvec
 from hotstart.real_robot.drivers.target_speeds import SpeedEstimate
-from hotstart.real_robot.sim.franka import VARIABLE, FrankaServer, find_python
-from hotstart.spec import ConfigError
+from hotstart.real_robot.sim.franka import VARIABLE, find_python
+from hotstart.real_robot.sim.rehearsal import Rehearsal, RehearsalOptions
+from hotstart.real_robot.sim.stage import StageClient
+from hotstart.spec import ConfigError, HotstartError
 from scipy.spatial.transform import Rotation
 
 ADDRESS = f"127.21.{os.getpid() // 250 % 250}.{os.getpid() % 250 + 1}"
@@ -127,9 +130,14 @@ def test_a_missing_environment_is_named_and_how_to_make_it(monkeypatch, named):
 
 
 @pytest.fixture(scope="module")
-def server():
-    with FrankaServer(address=ADDRESS) as server:
-        yield server
+def rehearsal():
+    with Rehearsal(RehearsalOptions("franka", ADDRESS, cameras=False)) as rehearsal:
+        yield rehearsal
+
+
+@pytest.fixture
+def server(rehearsal):
+    return rehearsal.world.server
 
 
 @contextlib.contextmanager
@@ -163,7 +171,7 @@ def wait_for_rest(driver, within_s):
 
 
 @at_the_wire
-def test_the_arm_follows_a_sine_and_the_hand_opens(server):
+def test_the_arm_follows_a_sine_and_the_hand_closes(server):
     with connected() as driver:
         start = driver.read().positions
         begun = time.monotonic()
@@ -171,14 +179,14 @@ def test_the_arm_follows_a_sine_and_the_hand_opens(server):
         while (passed := time.monotonic() - begun) < 1.5:
             target = start.copy()
             target[0] += 0.1 * (1 - np.cos(2 * passed))
-            target[7] = 1.0
+            target[7] = 0.0
             driver.command(target)
             state = driver.read()
             errors.append(abs(state.positions[0] - target[0]))
             assert state.fault == ""
             time.sleep(1 / driver.servo_hz)
         assert np.median(errors) < 0.03
-        assert state.positions[7] > start[7] + 0.2
+        assert state.positions[7] < start[7] - 0.2
         assert state.observation["joints"] == pytest.approx(state.positions)
         driver.stop()
         wait_for_rest(driver, 0.5)
@@ -249,6 +257,30 @@ def test_a_client_that_has_hung_finds_its_motion_ended(server):
         assert "communication_constraints_violation" in state.fault
         assert np.abs(state.velocities).max() < 0.05
         driver.recover()
+
+
+@at_the_wire
+def test_the_stage_puts_arm_and_puck_where_an_episode_begins_and_sees_the_arm_push(rehearsal):
+    stage = StageClient(int(rehearsal.stage_address.rpartition(":")[2]))
+    with stage, connected() as driver:
+        begun = stage.ask("reset", seed=3)
+        time.sleep(0.1)
+        start = driver.read().positions
+        assert start == pytest.approx(begun["start"], abs=2e-3)
+        assert stage.ask("look")["object"] == pytest.approx(begun["object"], abs=2e-3)
+        aim = [*begun["object"][:2], *begun["tool"][2:]]
+        way = rehearsal.world.scene.solve_joints(aim, start[:7]) - start[:7]
+        for step in np.linspace(0, np.pi, 500):
+            driver.command(start + np.append(way, 0.0) * (1 - np.cos(step)) / 2)
+            time.sleep(0.004)
+        with pytest.raises(HotstartError, match="stop it before"):
+            stage.ask("reset", seed=4)
+        driver.stop()
+        assert stage.ask("look")["object"][0] > begun["object"][0] + 0.03
+        again = stage.ask("reset", seed=3)
+        assert again["object"] == pytest.approx(begun["object"], abs=1e-3)
+        time.sleep(0.1)
+        assert driver.read().positions == pytest.approx(begun["start"], abs=2e-3)
 
 
 @at_the_wire
