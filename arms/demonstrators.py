@@ -202,6 +202,8 @@ class PuckPusher(ArmDemonstrator):
         step = self._step(np.array([*aim, franka.TIP_HEIGHT_M]) - here[:3])
         aside = push * self.step_m * [1.0, 1.0, 0.5]
         intended = self._make_action(scene, here[:3] + step)
+        if not aside.any():
+            return Move(intended, intended)
         return Move(intended, self._make_action(scene, here[:3] + step + aside))
 
     def _aim(self, tip: FloatArray, puck: FloatArray, goal: FloatArray) -> FloatArray:
@@ -214,8 +216,6 @@ class PuckPusher(ArmDemonstrator):
     def _make_action(self, scene: Scene, position: FloatArray) -> FloatArray:
         """The open hand points down at a position (3,)."""
         pose = np.array([*position, *scene.arm.tool_reference])
-        if self.tool_actions:
-            return pose
         try:
             return np.array([*scene.solve_joints(pose, franka.HOME), 1.0])
         except ReachError:
