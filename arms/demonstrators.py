@@ -182,13 +182,15 @@ class CubeLifter(ArmDemonstrator):
 class PuckPusher(ArmDemonstrator):
     """Comes from behind the puck, takes it between the fingers, and goes where the region is."""
 
-    step_m = 0.012
+    step_m = 0.010
     nest_m = 0.041
     """From the tool to the middle of a puck that both fingers touch."""
     back_m = 0.06
     """So much farther behind the puck it comes from the side."""
-    straight_m = 0.02
-    """As far aside it comes from the side only."""
+    straight_m, aside_m = 0.01, 0.03
+    """It goes straight on where it is less aside than the first, and from the side alone at the
+    second.
+    """
     near_m = 0.012
     """As far from the puck's nest it begins to push."""
 
@@ -208,7 +210,7 @@ class PuckPusher(ArmDemonstrator):
 
     def _aim(self, tip: FloatArray, puck: FloatArray, goal: FloatArray) -> FloatArray:
         """Where the tip (2,) should go."""
-        aside = min(1.0, abs(float(puck[1] - tip[1])) / self.straight_m)
+        aside = np.interp(abs(puck[1] - tip[1]), [self.straight_m, self.aside_m], [0.0, 1.0])
         nest = puck - [self.nest_m + self.back_m * aside, 0.0]
         away = float(np.linalg.norm(nest - tip))
         return nest + (goal - puck) * max(0.0, 1.0 - away / self.near_m)

@@ -73,11 +73,11 @@ TIP_HEIGHT_M = 0.03
 PUCK_RADIUS_M, PUCK_HEIGHT_M = 0.05, 0.05
 PUCK_KG = 0.2
 PUCK_RGBA = [0.85, 0.25, 0.15, 1.0]
-GOAL_RADIUS_M = 0.09
-START = np.array([0.39, 0.0])
+GOAL_RADIUS_M = 0.10
+START = np.array([0.38, 0.0])
 """About where the tool begins (x, y)."""
-PUCKS = np.array([[0.48, -0.07], [0.53, 0.07]])
-GOALS = np.array([[0.59, -0.10], [0.65, 0.10]])
+PUCKS = np.array([[0.50, -0.07], [0.55, 0.07]])
+GOALS = np.array([[0.62, -0.10], [0.68, 0.10]])
 """Corners of the parts of the table where puck and goal are put, ((x, y), (x, y))."""
 STEEPEST = 1.0
 """The goal lies no more than so far aside, per way ahead, of the puck."""

@@ -31,7 +31,7 @@ from ...spec import (
 )
 from ..driver import ArmState, DriverError
 from .franka_hand import MAX_M
-from .franka_link import LinkOptions, Reading, Target
+from .franka_link import FASTEST, LinkOptions, Reading, Target
 from .link_process import LinkedArm, LinkProcess, check_option
 from .target_speeds import SpeedEstimate
 
@@ -42,7 +42,7 @@ ANSWER_S = 0.3
 STOP_S = 2.5
 WATCHDOG_S = 0.2
 SILENCE_S = 0.5
-MOST = {"velocity": 2.0, "acceleration": 7.0, "jerk": 1000.0}
+MOST = {"velocity": FASTEST, "acceleration": 7.0, "jerk": 1000.0}
 """What the options may be set to [rad/s, s^2, s^3]: less than every joint can."""
 HAND_ACCELERATION = 20.0
 HAND_JERK = 400.0

@@ -35,6 +35,10 @@ CHECKS = 4
 PACE_S = 0.1
 """The arm's time is compared with ours over so long [s]."""
 SLOWEST = 0.2
+FASTEST = 2.0
+"""Dampers are told no higher speed, however slow the arm's time runs [rad/s]: every joint can do
+that, and after a short halt of its time it would be too fast.
+"""
 RESTING = (1, 2)
 """Modes of an arm without a fault: idle, moving."""
 
@@ -140,8 +144,9 @@ class Link:
         if self._fault:
             return  # until `rearm`
         self._told_s = time.monotonic()
+        speeds = np.array(target.joint_speeds) / self._pace.share
         reference = self._franky.JointReference(
-            q=np.array(target.joints), dq=np.array(target.joint_speeds) / self._pace.share
+            q=np.array(target.joints), dq=np.clip(speeds, -FASTEST, FASTEST)
         )
         if self._hand is not None:
             self._hand.goal = target.opening
