@@ -44,6 +44,7 @@ def simulate(options: SimulateArm) -> int:
         camera_px=options.camera_px,
         camera_fps=options.camera_fps,
         link=Link(options.delay_ms / 1000, options.jitter_ms / 1000, options.loss),
+        gripper=options.gripper,
         seed=options.seed,
     )
     with Rehearsal(wanted) as rehearsal:

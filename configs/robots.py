@@ -27,6 +27,7 @@ class SimulateArm:
         "", "Franka: virtual environment with franky-sim; empty: $HOTSTART_FRANKY_SIM"
     )
     strict: bool = option(False, "Franka: whether 20 ms without a command are a reflex")
+    gripper: bool = option(False, "UR5e: whether a gripper of Robotiq answers, outside the scene")
     path: Path | None = option(None, "link to the terminal of a servo bus; none: its own name")
     stage_port: int = option(0, "port that begins episodes, judges them, injects faults; 0: free")
     camera_port: int = option(0, "port of the cameras' pictures (MJPEG over HTTP); 0: free")

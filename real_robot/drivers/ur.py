@@ -30,6 +30,7 @@ from ...spec import (
 )
 from ..driver import ArmState, DriverError
 from .link_process import LinkedArm, LinkProcess, check_option
+from .robotiq import MOST_SPEED, RobotiqHand
 from .ur_dashboard import Dashboard
 from .ur_link import LinkOptions, Reading
 
@@ -47,6 +48,9 @@ WATCHDOG_S = 0.2
 UNLOCK_S = 8.0
 """A protective stop can be unlocked 5 s after it came."""
 SILENCE_S = 0.5
+GRIPPERS = ("none", "robotiq")
+HAND_ACCELERATION = 20.0
+HAND_JERK = 400.0
 
 MOST = {
     "joints": {"velocity": 3.14, "acceleration": 15.0, "jerk": 300.0},
@@ -111,6 +115,9 @@ class UR(LinkedArm):
         power_on: bool = False,
         payload_kg: float | None = None,
         payload_center_m: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        gripper: Literal["none", "robotiq"] = "none",
+        gripper_speed: float = 1.0,
+        gripper_force: float = 0.3,
         tool_reference: tuple[float, float, float] = DOWN,
         silence_s: float = SILENCE_S,
     ) -> None:
@@ -120,6 +127,10 @@ class UR(LinkedArm):
         check_option("watchdog_s", watchdog_s, 2.0 / servo_hz, 1.0)
         if mode not in USUAL:
             raise ConfigError(unknown("mode", mode, list(USUAL)))
+        if gripper not in GRIPPERS:
+            raise ConfigError(unknown("gripper", gripper, GRIPPERS))
+        check_option("gripper_speed", gripper_speed, 0.01, 1.0)
+        check_option("gripper_force", gripper_force, 0.01, 1.0)
         if payload_kg is not None:
             check_option("payload_kg", payload_kg, 0.0, 5.0)
         self.name = "ur5e"
@@ -129,10 +140,14 @@ class UR(LinkedArm):
         self.watchdog_s: float | None = watchdog_s
         self.silence_s = silence_s
         self.power_on = power_on
-        self.action_spec = _make_action_spec(mode)
-        parts = (ObsPart("tool", 3, "position"), ObsPart("rotation", 3))
-        self.obs_spec = ObsSpec({"joints": ObsKey((6,)), "tool": ObsKey((6,), parts=parts)})
+        self.gripped = gripper != "none"
+        self.action_spec = _make_action_spec(mode, self.gripped)
+        self.obs_spec = _make_obs_spec(self.gripped)
         self.limits = _make_limits(mode, velocity, acceleration, jerk)
+        if self.gripped:
+            self.limits = _add_hand(self.limits, gripper_speed)
+        self._hand: RobotiqHand | None = None
+        self._hand_options = (gripper_speed, gripper_force)
         self._options = LinkOptions(
             host,
             servo_hz,
@@ -155,7 +170,26 @@ class UR(LinkedArm):
             self._check_control(dashboard)
             self._check_safety(dashboard)
             self._check_power(dashboard)
+        self._open_hand()
         self._open_link()
+
+    def close(self) -> None:
+        """See `Driver`."""
+        super().close()
+        hand = self._hand
+        self._hand = None
+        if hand is not None:
+            hand.close()
+
+    def _open_hand(self) -> None:
+        """Connect to the gripper, where there is one and none is connected, or its fault stays."""
+        if not self.gripped or (self._hand is not None and not self._hand.fault):
+            return
+        if self._hand is not None:
+            self._hand.close()
+            self._hand = None
+        speed, force = self._hand_options
+        self._hand = RobotiqHand(self.host, speed, force, self.power_on)
 
     def _open_link(self) -> None:
         self._link = LinkProcess("ur_link", self._options.to_word(), f"{self.host}:{RTDE_PORT}")
@@ -224,24 +258,30 @@ class UR(LinkedArm):
             positions = tool
             velocities = np.array(reading.tool_speeds)
         observation = {"joints": joints.astype(np.float32), "tool": tool.astype(np.float32)}
-        return ArmState(
-            reading.made_s,
-            positions,
-            velocities,
-            observation,
-            _name_fault(reading),
-            _list_notes(reading),
-        )
+        fault = _name_fault(reading)
+        if self._hand is not None:
+            opening = self._hand.opening
+            positions = np.append(positions, opening)
+            velocities = np.append(velocities, 0.0)
+            observation["gripper"] = np.array([opening], np.float32)
+            fault = fault or self._hand.fault
+        notes = _list_notes(reading)
+        return ArmState(reading.made_s, positions, velocities, observation, fault, notes)
 
     def command(self, target: FloatArray) -> None:
         """See `Driver`: servoj or servol over one period; a kick of the watchdog too."""
-        self._get_link().send("servo", np.asarray(target, np.float64).tolist())
+        numbers = np.asarray(target, np.float64).tolist()
+        self._get_link().send("servo", numbers[:6])
+        if self._hand is not None:
+            self._hand.goal = numbers[6]
 
     def stop(self) -> None:
         """See `Driver`: servoStop and stopJ; where the client fails, the dashboard ends the
         program. Ends within some 4 s in any case, and raises DriverError where the arm could not
-        be told: its watchdog then stops it.
+        be told: its watchdog then stops it. A gripper goes on holding what it holds.
         """
+        if self._hand is not None:
+            self._hand.hold()
         link = self._link
         if link is not None:
             try:
@@ -278,6 +318,7 @@ class UR(LinkedArm):
             self._check_control(dashboard)
             self._check_safety(dashboard)
             self._check_power(dashboard)
+        self._open_hand()
         try:
             wrong = self._ask("rearm", CONNECT_S)
         except DriverError as error:
@@ -307,12 +348,23 @@ class UR(LinkedArm):
         return self._get_link().ask(kind, timeout_s)
 
 
-def _make_action_spec(mode: str) -> ActionSpec:
-    if mode == "joints":
-        return ActionSpec(tuple(ActionDim(name, "rad") for name in JOINTS))
-    places = [ActionDim(name, "m") for name in TOOL[:3]]
-    turns = [ActionDim(name, "rad", "rotation") for name in TOOL[3:]]
-    return ActionSpec((*places, *turns))
+def _make_action_spec(mode: str, gripped: bool) -> ActionSpec:
+    dims = [ActionDim(name, "rad") for name in JOINTS]
+    if mode == "tool":
+        places = [ActionDim(name, "m") for name in TOOL[:3]]
+        turns = [ActionDim(name, "rad", "rotation") for name in TOOL[3:]]
+        dims = [*places, *turns]
+    if gripped:
+        dims.append(ActionDim("gripper", ""))
+    return ActionSpec(tuple(dims))
+
+
+def _make_obs_spec(gripped: bool) -> ObsSpec:
+    parts = (ObsPart("tool", 3, "position"), ObsPart("rotation", 3))
+    keys = {"joints": ObsKey((6,)), "tool": ObsKey((6,), parts=parts)}
+    if gripped:
+        keys["gripper"] = ObsKey((1,))
+    return ObsSpec(keys)
 
 
 def _make_limits(
@@ -334,6 +386,13 @@ def _make_limits(
         high = np.array([REACH_M, REACH_M, 1.1, 2 * np.pi, 2 * np.pi, 2 * np.pi])
     rates = [chosen[name] * scale for name in ("velocity", "acceleration", "jerk")]
     return Limits(-high, high, rates[0], rates[1], rates[2])
+
+
+def _add_hand(limits: Limits, speed: float) -> Limits:
+    """The same with a gripper that opens from 0 to 1, at a share of its speed."""
+    ends = (0.0, 1.0, speed * MOST_SPEED, HAND_ACCELERATION, HAND_JERK)
+    arrays = (limits.lower, limits.upper, limits.velocity, limits.acceleration, limits.jerk)
+    return Limits(*(np.append(array, end) for array, end in zip(arrays, ends, strict=True)))
 
 
 def _name_fault(reading: Reading) -> str:

@@ -20,6 +20,7 @@ from .faults import Faults, Link
 from .franka import FrankaServer
 from .franka_world import SCENE as FRANKA_SCENE
 from .franka_world import FrankaWorld, describe_object
+from .robotiq import RobotiqServer
 from .stage import Stage
 from .ur_server import Ports, UrServer
 from .world import World
@@ -45,6 +46,8 @@ class RehearsalOptions:
     camera_px: int = 96
     camera_fps: float = 30.0
     link: Link = Link()
+    gripper: bool = False
+    """Whether a UR5e has a gripper of Robotiq; its fingers are not in the scene."""
     seed: int = 0
 
 
@@ -55,8 +58,13 @@ Device = AbstractContextManager[str]
 @contextmanager
 def open_ur5e(world: World, faults: Faults, options: RehearsalOptions) -> Iterator[str]:
     """A UR5e: RTDE, dashboard and script ports."""
-    with UrServer(world, Ports(options.address), faults=faults) as server:
-        yield f"robot=ur5e robot.host={server.ports.address} robot.power_on=true"
+    words = f"robot=ur5e robot.host={options.address} robot.power_on=true"
+    with ExitStack() as stack:
+        stack.enter_context(UrServer(world, Ports(options.address), faults=faults))
+        if options.gripper:
+            stack.enter_context(RobotiqServer(options.address, faults=faults))
+            words += " robot.gripper=robotiq"
+        yield words
 
 
 @contextmanager

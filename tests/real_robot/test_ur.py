@@ -317,7 +317,7 @@ def test_local_control_and_a_wrong_host_are_refused_with_what_to_do(server):
             UR(ADDRESS).connect()
     finally:
         server.controller.remote = True
-    with pytest.raises(DriverError, match=r"no controller .* 127.18.255.254:29999"):
+    with pytest.raises(DriverError, match=r"127.18.255.254:29999 does not answer .* switched on"):
         UR("127.18.255.254").connect()
 
 
