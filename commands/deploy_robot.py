@@ -17,9 +17,12 @@ from ..real_robot.safety import SafetyOptions
 from ..real_robot.servo import DriverFactory, ServoOptions
 from ..real_robot.servo_robot import ServoRobot
 from ..real_robot.staged_robot import StagedRobot
+from ..real_robot.watchdogs import Thresholds
 from ..spec import ConfigError, FloatArray, ObsSpec
 from .arm_robot import make_workspace, put_on_stage, start_cameras
 
+STALE_S = Thresholds().camera_s
+"""A policy may act on a picture as old as the arm's own watch allows."""
 Ranges = dict[str, tuple[FloatArray, FloatArray]]
 
 
@@ -84,7 +87,7 @@ def make_cameras(config: Mapping[str, Any], wanted: ObsSpec) -> dict[str, Camera
     cameras: dict[str, Camera] = {}
     for name, text in given.items():
         height, width = images[name].shape[:2]
-        cameras[name] = read_camera(name, text, height=height, width=width)
+        cameras[name] = read_camera(name, text, height=height, width=width, stale_s=STALE_S)
     return cameras
 
 

@@ -24,7 +24,6 @@ class Deploy:
     cameras: dict[str, str] = option(
         {}, "cameras by the observation that they are, each KIND:PLACE, as cameras.front=opencv:0"
     )
-    camera_px: int = option(0, "height and width of pictures; 0: as the policy wants", "px")
     stage: str = option(
         "",
         "control port of a simulated arm, HOST:PORT: begins episodes and judges them; empty: none",

@@ -2,14 +2,18 @@
 
 import json
 from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
 
 import hotstart
 import numpy as np
 import pytest
 from hotstart.cli import main
 from hotstart.commands import deploy
+from hotstart.commands.deploy_robot import make_cameras
 from hotstart.commands.evaluate import evaluate, find_weights_hash
 from hotstart.configs.compose import compose_config
+from hotstart.configs.deploy import Deploy
 from hotstart.control import LoopSettings, VirtualClock, run
 from hotstart.datasets.store import Store
 from hotstart.envs.simulated_robot import SimulatedRobot
@@ -18,9 +22,11 @@ from hotstart.planners import ImmediatePlanner
 from hotstart.policy import checkpoint
 from hotstart.policy.diffusion_policy import DiffusionPolicy
 from hotstart.policy.failure import Detector
+from hotstart.real_robot.cameras import CameraProcess
 from hotstart.real_robot.driver import DriverError
 from hotstart.real_robot.sim.rehearsal import Rehearsal, RehearsalOptions
-from hotstart.spec import Actor, ConfigError
+from hotstart.real_robot.watchdogs import Thresholds
+from hotstart.spec import Actor, ConfigError, ObsKey, ObsSpec
 
 ADDRESS = "127.0.0.41"
 KEYS = ("joints", "tool", "object", "goal")
@@ -204,6 +210,20 @@ def test_an_operator_takes_over_where_there_is_no_progress(arm, trained, tmp_pat
 def test_what_cannot_be_is_refused_before_anything_is_connected(trained, tmp_path, words, expected):
     with pytest.raises(ConfigError, match=expected):
         deploy.deploy(compose(trained, tmp_path, *words))
+
+
+def test_a_picture_is_refused_when_the_arms_watch_refuses_it_and_no_earlier():
+    wanted = ObsSpec({"front": ObsKey((24, 32, 3), "uint8", "image")})
+    camera = make_cameras({"cameras": {"front": "opencv:0"}}, wanted)["front"]
+    assert isinstance(camera, CameraProcess)
+    assert (camera.shape, camera.stale_s) == ((24, 32, 3), Thresholds().camera_s)
+
+
+def test_every_option_is_read():
+    folder = Path(deploy.__file__).parent
+    text = "".join(path.read_text() for path in folder.glob("deploy*.py"))
+    unread = [field.name for field in fields(Deploy) if f'"{field.name}"' not in text]
+    assert unread == []
 
 
 def test_an_arm_must_be_given(trained, tmp_path):

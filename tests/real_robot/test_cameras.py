@@ -18,7 +18,7 @@ from hotstart.real_robot.cameras import CameraError, make, read_camera
 from hotstart.real_robot.cameras.frame_ring import FrameRing
 from hotstart.real_robot.cameras.network import read_stamp
 from hotstart.real_robot.cameras.opencv import OpenCVSource
-from hotstart.real_robot.cameras.pictures import encode_jpeg, fit_picture
+from hotstart.real_robot.cameras.pictures import decode_jpeg, encode_jpeg, fit_picture
 from hotstart.real_robot.cameras.realsense import RealSenseSource
 from hotstart.spec import ConfigError
 
@@ -269,6 +269,13 @@ def test_pictures_are_cut_to_the_wanted_proportions():
     wide[:, 16:80] = 200
     assert (fit_picture(wide, 24, 32) == 200).all()
     assert fit_picture(np.zeros((10, 10, 3), np.uint8), 24, 32).shape == (24, 32, 3)
+
+
+def test_a_jpeg_keeps_the_edges_of_small_coloured_things():
+    picture = np.full((64, 64, 3), 230, np.uint8)
+    picture[21:30, 21:30] = (50, 90, 200)
+    off = np.abs(decode_jpeg(encode_jpeg(picture, 95)).astype(int) - picture)
+    assert off.max() < 20
 
 
 def test_pictures_and_words_cross_by_inherited_files():
