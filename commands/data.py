@@ -15,6 +15,7 @@ from ..datasets.editing import folder_bytes
 from ..datasets.episodes import Dataset, count_steps, lengths_of
 from ..datasets.formats.conversion import convert, export
 from ..datasets.formats.foreign_data import ReadOptions
+from ..datasets.formats.remote import show_path
 from ..datasets.opening import open_dataset
 from ..datasets.selection import read_origin
 from ..datasets.store import Store
@@ -33,8 +34,11 @@ def print_info(options: Info) -> int:
     source = origin.source or "(no source given)"
     if not isinstance(data, Store):
         source = f"{source}, in the format {data.format}"
-    print(f"{options.path}  {task}  from {source}")
-    print(_count(data, folder_bytes(options.path)))
+    print(f"{show_path(options.path)}  {task}  from {source}")
+    size: int | None = None
+    if options.path.exists():
+        size = folder_bytes(options.path)
+    print(_count(data, size))
     if "success" in data.keys and count_steps(data):
         print(_count_successes(data))
     rows = [("key", "shape", "dtype", "kind", "min", "max")]
@@ -61,7 +65,8 @@ def convert_data(options: Convert) -> int:
             print(f"{options.target}: {_count(store)}")
         else:
             _export(options)
-    print(f"next: {write_command('data verify', write_path(options.target))}")
+    target = write_path(show_path(options.target))
+    print(f"next: {write_command('data verify', target)}")
     return 0
 
 
@@ -72,7 +77,8 @@ def _export(options: Convert) -> None:
         for note in data.notes:
             print(note)
     export(data, options.target, options.to, options.task or data.task)
-    print(f"{options.target}: {len(data.episode_ends)} episodes in the format {options.to}")
+    target = show_path(options.target)
+    print(f"{target}: {len(data.episode_ends)} episodes in the format {options.to}")
 
 
 def fetch(options: Download) -> int:

@@ -15,6 +15,8 @@ from ..checks import rates_differ
 from ..configs.compose import fill
 from ..datasets.checks.verify import find_faults, shorten_findings
 from ..datasets.formats.foreign_data import ReadOptions
+from ..datasets.formats.remote import show_path
+from ..datasets.formats.shards import ShardData
 from ..datasets.locks import hold
 from ..datasets.mixture import Mixture
 from ..datasets.opening import Opened, open_mixture
@@ -60,7 +62,7 @@ def run(config: Mapping[str, Any]) -> int:
         trainer = build(config, store, folder, latent)
         print(
             f"{folder}: {trainer.model.parameter_count / 1e6:.2f} M parameters, "
-            f"{trainer.batches.count} windows of {store.path}, "
+            f"{trainer.batches.count} windows of {show_path(store.path)}, "
             f"{trainer.settings.steps} steps on {trainer.device}"
         )
         warning = rate_warning(config["task"], store.fps)
@@ -216,11 +218,11 @@ def check_options(options: Mapping[str, Any], store: Opened) -> None:
     """
     if isinstance(store, Mixture):
         for source in store.sources:
-            if isinstance(source, Store):
+            if isinstance(source, Store | ShardData):
                 check_options(options, source)
         return
     collected = None
-    if isinstance(store, Store):
+    if isinstance(store, Store | ShardData):
         collected = convert_task_options(store.attrs.get("options"))
     if collected is None:  # not collected here: nobody knows
         return
@@ -233,6 +235,6 @@ def check_options(options: Mapping[str, Any], store: Opened) -> None:
         if have is not None:
             mend = f"task.options.{name}={have}"
         raise DataError(
-            f"{store.path} was collected with {name} {have or 'as it is'}, "
+            f"{show_path(store.path)} was collected with {name} {have or 'as it is'}, "
             f"the task says {want}: train with {mend}"
         )

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ..spec import DataError, HotstartError
 from ..system.untrusted import read_json
 from .episodes import Dataset, episode_slice, is_image
+from .formats.remote import find_url, show_path
 from .locks import hold
 from .store import Store, refuse_full_disk
 
@@ -41,6 +42,11 @@ def write_store(
     those of `Store.create`. Raises DataError where the target is there already, where something
     cannot be read or stored, and where the disk is full.
     """
+    if find_url(target) is not None:
+        raise DataError(
+            f"{show_path(target)} is no folder: hotstart data convert SOURCE "
+            f"{show_path(target)} to=shards writes a data set there"
+        )
     if target.exists():
         raise DataError(f"{target} is there already: choose another target, or delete it")
     with hold(target):

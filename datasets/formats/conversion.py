@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from tqdm import tqdm
 
-from ...spec import DataError
+from ...spec import ConfigError, DataError
 from ..episodes import Dataset
 from ..locks import hold
 from ..store import Store
@@ -16,6 +17,7 @@ from ..writing import write_store
 from .diffusion_policy import open_buffer
 from .foreign_data import ForeignData, ReadOptions
 from .registry import find_writer, open_foreign
+from .remote import find_url, show_path
 from .replay_buffer import ReplayBuffer
 
 
@@ -56,7 +58,12 @@ def export(dataset: Dataset, target: str | Path, to: str, task: str = "") -> Non
     write = find_writer(to)
     if target.exists():
         raise DataError(f"{target} is there already: choose another target, or delete it")
-    with hold(target), tqdm(desc=f"writing {target.name}", unit="episode", disable=None) as bar:
+    lock: AbstractContextManager[object] = nullcontext()
+    if find_url(target) is None:
+        lock = hold(target)
+    elif to != "shards":
+        raise ConfigError(f"{show_path(target)} is written as to=shards, not as {to}")
+    with lock, tqdm(desc=f"writing {target.name}", unit="episode", disable=None) as bar:
 
         def tell(done: int, count: int) -> None:
             bar.total = count

@@ -31,6 +31,10 @@ class ReadOptions:
     resample: bool = option(
         False, "whether to bring the steps to a fixed rate, fps, by their timestamps"
     )
+    cache: Path | None = option(
+        None, "folder that keeps shards of object storage; none: ~/.cache/hotstart/shards"
+    )
+    cache_gb: float = option(10.0, "what the kept shards may take on disk", "GB")
 
 
 class ForeignData(Dataset, Protocol):

@@ -9,9 +9,17 @@ from pathlib import Path
 
 from .bag_storage import MCAP_MAGIC, METADATA, SQLITE_MAGIC
 from .files import DAMAGE
+from .remote import find_url
 
 ENDS = "meta/episode_ends"
 HEAD_BYTES = 1 << 20
+
+
+def holds_shards(path: Path) -> bool:
+    """An address, which is not looked at, or a folder with the index of a sharded data set."""
+    if find_url(path) is not None:
+        return True
+    return b'"hotstart-shards"' in read_head(path / "index.json", 4096)
 
 
 def holds_hdf5(kind: str) -> Callable[[Path], bool]:

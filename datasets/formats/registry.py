@@ -19,7 +19,9 @@ from .recognition import (
     holds_replay_buffer,
     holds_rlds,
     holds_rosbag2,
+    holds_shards,
 )
+from .remote import find_url
 
 Recognise = Callable[[Path], bool]
 """Whether a path holds the format: cheap, raises nothing, executes nothing."""
@@ -40,6 +42,13 @@ class Format:
 
 
 FORMATS: dict[str, Format] = {
+    "shards": Format(
+        title="hotstart's shards, in a folder or on object storage (s3://bucket/folder)",
+        recognise=holds_shards,
+        open="shards:open_shards",
+        write="shards_writer:write_shards",
+        direct=True,
+    ),
     "dp-zarr": Format(
         title="Diffusion Policy's replay buffer (.zarr, .zarr.zip, .npz)",
         recognise=holds_replay_buffer,
@@ -127,7 +136,7 @@ def open_foreign(path: Path, options: ReadOptions | None = None, format: str = "
     Raises DataError where nothing is there, where no format knows it, and where it is damaged, and
     ConfigError where an option is missing or there is no such format.
     """
-    if not path.exists():
+    if find_url(path) is None and not path.exists():
         raise DataError(f"{path} does not exist; `hotstart data download pusht` fetches Push-T's")
     name = format or recognise(path)
     if name is None:

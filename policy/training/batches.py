@@ -18,6 +18,7 @@ from ..model import ModelConfig
 from ..normalizer import ACTION
 from .mixing import MixedDraw
 from .processes import current_share
+from .streaming import ShardOrder
 
 Batch = tuple[dict[str, Tensor], Tensor]
 
@@ -39,18 +40,20 @@ class WindowBatches:
         frames: dict[str, Frames] | None = None,
         weights: FloatArray | None = None,
         mixed: MixedDraw | None = None,
+        streamed: ShardOrder | None = None,
     ) -> None:
         """`index` holds the windows, as (N, T) steps or computed when asked for.
 
         `batch` counts the rows of all processes together.
 
         `weights` holds what each step of the data counts; their mean over the windows becomes 1.
-        `mixed` draws the windows of a mixture. `frames` holds the pictures of every image key
+        `mixed` draws the windows of a mixture, `streamed` orders those of shards. `frames` holds the pictures of every image key
         (default: all of them decoded in memory).
         """
         self.chosen = index
         self.count = len(index)
         self.mixed = mixed
+        self.streamed = streamed
         self.observed = config.horizon.observed
         self.batch, self.seed = batch, seed
         self.device = device
@@ -127,15 +130,26 @@ class WindowBatches:
         epochs = places // self.count
         parts = []
         for epoch in epochs.unique().tolist():
-            parts.append(self._shuffle(epoch)[places[epochs == epoch] % self.count])
+            order = self._shuffle(epoch)
+            here = places[epochs == epoch] % self.count
+            if self.streamed is not None:
+                self.streamed.fetch_ahead(int(here[0]))
+            parts.append(order[here])
         return torch.cat(parts)
 
     def _shuffle(self, epoch: int) -> Tensor:
         """The order (N,) of the windows in an epoch; that of the newest epoch is kept."""
         if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(torch_seed(self.seed, Purpose.SHUFFLE, epoch))
-            self._epoch, self._order = epoch, torch.randperm(self.count, generator=generator)
+            self._epoch = epoch
+            self._order = self._draw_order(epoch)
         return self._order
+
+
+    def _draw_order(self, epoch: int) -> Tensor:
+        if self.streamed is not None:
+            return self.streamed.shuffle(epoch)
+        generator = torch.Generator().manual_seed(torch_seed(self.seed, Purpose.SHUFFLE, epoch))
+        return torch.randperm(self.count, generator=generator)
 
 
 def _find_mean(values: Tensor, index: IntArray | Windows) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...datasets.episodes import Dataset, count_steps
-from ...datasets.frames import Frames, open_frames
+from ...datasets.frames import ChunkFrames, Frames, open_frames
 from ...datasets.mixture import Mixture
 from ...datasets.statistics import Statistics, dataset_statistics, statistics
 from ...datasets.windows import Windows, list_windows, split_usable_episodes
@@ -20,6 +20,7 @@ from ..normalizer import ACTION, COMMAND, Normalizer
 from .batches import WindowBatches, balance_windows, image_keys
 from .mixing import MixedDraw
 from .settings import TrainingSettings
+from .streaming import ShardOrder, order_shards
 
 ACTOR, WEIGHT = "actor", "weight"
 """Extras of a data set: who acted in a step, and what it counts."""
@@ -54,6 +55,7 @@ def prepare_data(
     index = drop_weightless(index, weights)
     if settings.balanced:
         index = balance_windows(dataset, config, index)
+    frames = _open_pictures(dataset, config, settings)
     make_batches = partial(
         WindowBatches,
         dataset,
@@ -61,16 +63,23 @@ def prepare_data(
         batch=settings.batch,
         seed=settings.seed,
         device=device,
-        frames=_open_pictures(dataset, config, settings),
+        frames=frames,
         weights=weights,
     )
+
+    def order(windows: Windows) -> dict[str, Any]:
+        return {
+            "mixed": _mix(dataset, windows, settings),
+            "streamed": _stream(dataset, windows, settings, frames),
+        }
+
     validation = None
     if len(held_out):
         others = list_windows(ends, config.horizon, episodes=held_out)
         others = drop_weightless(others, weights)
         if len(others):
-            validation = make_batches(others, mixed=_mix(dataset, others, settings))
-    batches = make_batches(index, mixed=_mix(dataset, index, settings))
+            validation = make_batches(others, **order(others))
+    batches = make_batches(index, **order(index))
     return TrainingData(batches, validation, found, describe_sources(dataset, index))
 
 
@@ -88,6 +97,16 @@ def _mix(dataset: Dataset, windows: Windows, settings: TrainingSettings) -> Mixe
     if settings.balanced:
         raise ConfigError("training.balanced=true and the shares of a mixture exclude each other")
     return MixedDraw(dataset, windows, settings.seed)
+
+
+def _stream(
+    dataset: Dataset, windows: Windows, settings: TrainingSettings, frames: Mapping[str, Frames]
+) -> ShardOrder | None:
+    """The order of windows whose pictures come from shards; None where there are none."""
+    if not frames:
+        return None
+    held = not any(isinstance(found, ChunkFrames) for found in frames.values())
+    return order_shards(dataset, windows, settings.seed, settings.buffer, held)
 
 
 def describe_sources(dataset: Dataset, windows: Windows) -> dict[str, Any]:

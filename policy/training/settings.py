@@ -15,7 +15,7 @@ PRECISIONS = ("auto", "fp32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 WARMUP = 250
 """Most steps of a warm-up that is not given; a run below 2,500 steps takes a tenth of them."""
-WHOLE = ("steps", "batch", "log_every", "validate_every", "save_every")
+WHOLE = ("steps", "batch", "buffer", "log_every", "validate_every", "save_every")
 MOST = {"steps": 10**9, "batch": 10**6, "loaders": 256, "threads": 1024}
 ABOVE_ZERO = ("learning_rate", "clip_norm", "memory_gb")
 FREE = {
@@ -69,6 +69,11 @@ class TrainingSettings:
     )
     cache: str = option("auto", "where decoded pictures are held: ram, disk, none or auto")
     memory_gb: float = option(4.0, "what the cache may take [GB]")
+    buffer: int = option(
+        16_384,
+        "windows with pictures that are shuffled together where they come from shards; a larger "
+        "number needs more of them on disk",
+    )
     loaders: int = option(1, "threads that put batches with pictures together")
     regimes: Regimes = option(Regimes, "shares of the noise level regimes")
     validation_share: float = option(0.05, "share of the episodes held out for the validation loss")
