@@ -47,8 +47,8 @@ class WindowBatches:
         `batch` counts the rows of all processes together.
 
         `weights` holds what each step of the data counts; their mean over the windows becomes 1.
-        `mixed` draws the windows of a mixture, `streamed` orders those of shards. `frames` holds the pictures of every image key
-        (default: all of them decoded in memory).
+        `mixed` draws the windows of a mixture, `streamed` orders those of shards. `frames` holds
+        the pictures of every image key (default: all of them decoded in memory).
         """
         self.chosen = index
         self.count = len(index)
@@ -143,7 +143,6 @@ class WindowBatches:
             self._epoch = epoch
             self._order = self._draw_order(epoch)
         return self._order
-
 
     def _draw_order(self, epoch: int) -> Tensor:
         if self.streamed is not None:

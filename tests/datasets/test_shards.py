@@ -103,7 +103,7 @@ def test_a_target_is_an_address_only_as_shards(data: Arrays):
         export(data, ADDRESS, "dp-zarr")
     with pytest.raises(DataError, match="to=shards"):
         write_store(data, ADDRESS)
-    with pytest.raises(DataError, match="memory://bucket/set/index.json.*no such file"):
+    with pytest.raises(DataError, match=r"memory://bucket/set/index.json.*no such file"):
         open_dataset(ADDRESS)
 
 
@@ -186,7 +186,7 @@ def test_what_is_kept_is_not_fetched_again(
         path.unlink()
     assert_equal(found, data)
     found.close()
-    with pytest.raises(DataError, match="memory://bucket/set/.*no such file"):
+    with pytest.raises(DataError, match=r"memory://bucket/set/.*no such file"):
         found.array("image")
 
 
@@ -205,7 +205,9 @@ def test_reading_is_tried_again(data: Arrays, tmp_path: Path, monkeypatch: pytes
     assert_equal(fetch(tmp_path), data)
     calls.clear()
     monkeypatch.setattr(remote, "TRIES", 2)
-    with pytest.raises(DataError, match="memory://bucket/set/index.json.*slow line.*tried 2 times"):
+    with pytest.raises(
+        DataError, match=r"memory://bucket/set/index.json.*slow line.*tried 2 times"
+    ):
         fetch(tmp_path)
 
     def refuse(self: Any, path: str, **options: Any) -> bytes:
@@ -214,7 +216,7 @@ def test_reading_is_tried_again(data: Arrays, tmp_path: Path, monkeypatch: pytes
 
     calls.clear()
     monkeypatch.setattr(MemoryFileSystem, "cat_file", refuse)
-    with pytest.raises(DataError, match="memory://bucket/set/index.json.*Access Denied"):
+    with pytest.raises(DataError, match=r"memory://bucket/set/index.json.*Access Denied"):
         fetch(tmp_path)
     assert len(calls) == 1
 
@@ -227,14 +229,14 @@ def test_a_damaged_shard_is_refused(data: Arrays, written: Path, tmp_path: Path)
     shard.write_bytes(raw)
     found = open_dataset(copy)
     found.array("state")
-    with pytest.raises(DataError, match="pictures-000002-.* is missing or damaged"):
+    with pytest.raises(DataError, match=r"pictures-000002-.* is missing or damaged"):
         found.array("image")
     put(data, ADDRESS)
     for name, file in list_memory():
         if "pictures-000002" in name:
             file.seek(0)
             file.write(bytes(raw))
-    with pytest.raises(DataError, match="memory://bucket/set/pictures-000002-.*sha256"):
+    with pytest.raises(DataError, match=r"memory://bucket/set/pictures-000002-.*sha256"):
         fetch(tmp_path).array("image")
     assert shard_cache.TRIES == 4
 
