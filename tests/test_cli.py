@@ -204,7 +204,7 @@ def test_unknown_verb_names_the_nearest(capsys):
     [
         (
             ["train", "task=push"],
-            r"task=push is unknown (did you mean 'pusht'?); valid: can, door, franka_push, gate",
+            r"task=push is unknown (did you mean 'pusht'?); valid: can, door, franka_push, ",
         ),
         (["train", "denoiser.chanels=[8]"], "did you mean 'channels'?"),
         (["train", "training.stps=5"], "did you mean 'steps'?"),

@@ -96,7 +96,12 @@ def open_world(scene: str, options: RehearsalOptions) -> Iterator[World]:
 
 @contextmanager
 def open_franka_world(options: RehearsalOptions) -> Iterator[World]:
-    """The world of franky-sim, which answers libfranka's protocol."""
+    """The world of franky-sim, which answers libfranka's protocol.
+
+    Raises ConfigError for a connection with faults, which it does not simulate.
+    """
+    if options.link != Link():
+        raise ConfigError("a simulated Franka has no delay_ms, jitter_ms and loss: leave them at 0")
     scene = make_scene(FRANKA_SCENE)
     things = describe_object(scene)
     server = FrankaServer(options.environment, options.address, options.strict, things)

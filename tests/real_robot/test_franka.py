@@ -19,6 +19,7 @@ from hotstart.real_robot.drivers import registry
 from hotstart.real_robot.drivers.franka import GUIDING, MOST, Franka
 from hotstart.real_robot.drivers.franka_link import Pace, Reading, make_rotvec
 from hotstart.real_robot.drivers.target_speeds import SpeedEstimate
+from hotstart.real_robot.sim.faults import Link
 from hotstart.real_robot.sim.franka import VARIABLE, find_python
 from hotstart.real_robot.sim.rehearsal import Rehearsal, RehearsalOptions
 from hotstart.real_robot.sim.stage import StageClient
@@ -127,6 +128,12 @@ def test_a_missing_environment_is_named_and_how_to_make_it(monkeypatch, named):
     monkeypatch.delenv(VARIABLE, raising=False)
     with pytest.raises(ConfigError, match="pip install franky-sim"):
         find_python(named)
+
+
+def test_a_connection_with_faults_is_not_simulated():
+    options = RehearsalOptions("franka", link=Link(delay_s=0.01))
+    with pytest.raises(ConfigError, match="no delay_ms"), Rehearsal(options):
+        pass
 
 
 @pytest.fixture(scope="module")
