@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import numpy as np
+
+from ...spec import shorten
 from ..statistics import Statistics
 
 Severity = Literal["error", "warning"]
@@ -63,7 +66,19 @@ class StoresStatistics(Protocol):
     """A foreign data set whose files hold statistics of its numbers."""
 
     def stored_statistics(self) -> Mapping[str, Statistics]:
-        """Our key -> min, max, mean, std as far as they are stored, each of the key's shape."""
+        """Our key -> min, max, mean, std as far as they are stored, each of the key's shape.
+
+        Raises DataError where they cannot be read.
+        """
+        ...
+
+
+@runtime_checkable
+class StoresEpisodeStatistics(Protocol):
+    """A foreign data set whose files hold statistics of every episode's numbers."""
+
+    def episode_statistics(self, number: int) -> Mapping[str, Statistics]:
+        """The same of one episode; DataError where they cannot be read."""
         ...
 
 
@@ -73,3 +88,11 @@ def list_episodes(numbers: Sequence[int], most: int = 10) -> str:
     if len(numbers) > most:
         return f"{text} and {len(numbers) - most} more"
     return text
+
+
+def compare_count(where: str, name: str, declared: object, found: int) -> Iterator[Finding]:
+    """A warning where a file says another number of something than there is; None says nothing."""
+    count = isinstance(declared, int | float | np.number)
+    if declared is not None and not (count and declared == found):
+        message = f"{where} says that {name} is {shorten(declared)}; there are {found:,}"
+        yield Finding("index-differs", "warning", message, numbers={"found": found})

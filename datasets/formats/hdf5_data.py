@@ -24,6 +24,7 @@ from ...spec import (
     text_to_bytes,
 )
 from ..arrays import check_fps
+from ..checks.finding import Finding
 from ..episodes import (
     ACTION,
     BLOCK_ROWS,
@@ -232,9 +233,15 @@ class Hdf5Data:
         """How the environment was made, as the format's own JSON; empty where it holds none."""
         self.masks: Mapping[str, Sequence[int]] = {}
         """Named parts of the data set: the numbers of their episodes."""
+        self.faults: Sequence[Finding] = ()
+        """What the format found wrong with its own counts."""
         lengths = [_check_columns(path, n, each, episodes[0]) for n, each in enumerate(episodes)]
         self.episode_ends: IntArray = np.cumsum(lengths).astype(np.int64)
         self._episodes, self._pool = episodes, pool
+
+    def check_files(self) -> Sequence[Finding]:
+        """Counts in the files that are not those of their arrays."""
+        return self.faults
 
     def array(self, key: str) -> NDArray[Any]:
         """All steps of one key, (N, ...)."""

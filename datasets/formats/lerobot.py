@@ -10,7 +10,7 @@ says so. LeRobot itself takes the frame nearest to the timestamp, at most 0.1 ms
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,7 @@ from ...spec import (
     ObsSpec,
     cut,
 )
+from ..checks.finding import Finding
 from ..episodes import (
     ACTION,
     TIMESTAMP,
@@ -46,6 +47,7 @@ from ..episodes import (
 from ..kinds import decide_key, explain_key, read_key
 from .files import hash_file
 from .foreign_data import ReadOptions
+from .lerobot_checks import Match, Misfit, StoredNumbers, check_files, explain_misfit
 from .lerobot_episodes import Episodes, Span, read_episodes
 from .lerobot_info import (
     INSTRUCTION,
@@ -79,18 +81,6 @@ class Meaning:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Match:
-    """Which frames of a video belong to the rows of an episode."""
-
-    frames: IntArray
-    """By row, (n,)."""
-    count: int
-    """Frames of the episode's stretch of the video."""
-    distance: float
-    """The largest between a row and its frame [s], where they are not as many."""
-
-
 class LeRobotData:
     """A data set of LeRobot; rows are read, and frames decoded, when asked for."""
 
@@ -112,6 +102,12 @@ class LeRobotData:
         self._meaning = meaning
         self._videos = Videos()
         self._matches: dict[tuple[str, int], IntArray] = {}
+        numbers = {
+            key: feature
+            for key, feature in meaning.features.items()
+            if feature.is_number and not is_extra(key)
+        }
+        self._stored = StoredNumbers(info, episodes, numbers)
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
@@ -123,10 +119,21 @@ class LeRobotData:
                 f"meta/info.json counts {declared} episodes, there are {len(self.episode_ends)}"
             )
         found.extend(self._note_drift())
-        for name, feature in self._meaning.features.items():
-            if feature.dtype == "video":
-                found.extend(self._note_frames(name))
+        for name in self._cameras():
+            found.extend(_shorten_list([each.said for each in self._misfits if each.key == name]))
         return tuple(found)
+
+    def check_files(self) -> Iterable[Finding]:
+        """Videos, tables and lists that do not fit each other; no frame is decoded."""
+        return check_files(self._info, self._episodes, self._misfits)
+
+    def stored_statistics(self) -> Mapping[str, Mapping[str, NDArray[Any]]]:
+        """Those of states and actions over all episodes; DataError where they are damaged."""
+        return self._stored.whole
+
+    def episode_statistics(self, number: int) -> Mapping[str, Mapping[str, NDArray[Any]]]:
+        """Those of one episode."""
+        return self._stored.of_episode(number)
 
     def array(self, key: str) -> NDArray[Any]:
         """All steps of one key, (N, ...)."""
@@ -247,8 +254,9 @@ class LeRobotData:
         if span.stop is not None:
             last = int(np.searchsorted(index.times, span.stop - half))
         length = self._length(number)
+        lost = int(((index.lost >= first) & (index.lost < last)).sum())
         if last - first == length:
-            return Match(np.arange(first, last), length, 0.0)
+            return Match(np.arange(first, last), length, 0.0, lost)
         if last <= first:
             raise DataError(
                 f"{span.path} has no frame after {span.start:g} s, where episode {number} begins; "
@@ -262,24 +270,29 @@ class LeRobotData:
         by_time, other = _pick_nearest(times, recorded)
         if other < distance:
             best, distance = by_time, other
-        return Match(best + first, last - first, distance)
+        return Match(best + first, last - first, distance, lost)
 
-    def _note_frames(self, key: str) -> list[str]:
+    def _cameras(self) -> list[str]:
+        """Keys whose pictures are videos."""
+        features = self._meaning.features
+        return [key for key, feature in features.items() if feature.dtype == "video"]
+
+    @cached_property
+    def _misfits(self) -> list[Misfit]:
         """Episodes with other numbers of frames than of rows, and those that cannot be opened."""
-        said: list[str] = []
-        for number in range(len(self.episode_ends)):
-            try:
-                match = self._compare(key, number)
-            except DataError as error:
-                said.append(f"{key} of episode {number} cannot be read: {error}")
-                continue
-            length = self._length(number)
-            if match.count != length:
-                said.append(
-                    f"{key} of episode {number} has {match.count} frames for {length} "
-                    f"rows: each row takes the nearest, at most {match.distance:.3f} s away"
-                )
-        return _shorten_list(said)
+        found: list[Misfit] = []
+        for key in self._cameras():
+            for number in range(len(self.episode_ends)):
+                try:
+                    match = self._compare(key, number)
+                except DataError as error:
+                    said = f"{key} of episode {number} cannot be read: {error}"
+                    found.append(Misfit(key, number, said, True))
+                    continue
+                misfit = explain_misfit(key, number, self._length(number), match, self._info.fps)
+                if misfit is not None:
+                    found.append(misfit)
+        return found
 
     def _note_drift(self) -> list[str]:
         """How far the recorded times are from frame / fps, per episode."""

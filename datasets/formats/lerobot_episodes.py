@@ -48,6 +48,10 @@ class Episodes:
     used_tasks: Sequence[str]
     """Those that an episode says it has; all where none says anything."""
     notes: Sequence[str]
+    numbers: Sequence[int]
+    """The `episode_index` of each."""
+    wrong_lengths: Sequence[int]
+    """Episodes of which the list below `meta` says another length than their rows have."""
 
 
 def read_episodes(info: Info, cameras: Sequence[str]) -> Episodes:
@@ -87,22 +91,28 @@ def _read_joined(info: Info, cameras: Sequence[str]) -> Episodes:
     for name in cameras:
         spans[name] = [_make_span(info, name, row) for row in rows]
     tasks = _read_task_table(info)
-    return Episodes(tables, ends, spans, tasks, _list_used(rows, tasks), notes)
+    used = _list_used(rows, tasks)
+    return Episodes(tables, ends, spans, tasks, used, notes, numbers, wrong)
 
 
 def _read_episode_rows(info: Info) -> list[dict[str, Any]]:
     """The rows of the episodes' tables, by episode."""
-    paths = sorted((info.root / EPISODE_TABLES).glob("chunk-*/file-*.parquet"))
+    paths = find_episode_tables(info)
     if not paths:
         raise DataError(f"{info.root / EPISODE_TABLES} holds no table: {UNFINISHED}")
     rows: list[dict[str, Any]] = []
     for path in paths:
-        table = read_table(path, skip="stats/")
+        table = read_table(path, lambda name: not name.startswith("stats/"))
         names = list(table)
         for values in zip(*table.values(), strict=True):
             rows.append(dict(zip(names, values, strict=True)))
     rows.sort(key=lambda row: _whole(row, "episode_index", info))
     return rows
+
+
+def find_episode_tables(info: Info) -> list[Path]:
+    """Version 3: the tables that list the episodes, in order."""
+    return sorted((info.root / EPISODE_TABLES).glob("chunk-*/file-*.parquet"))
 
 
 def _find_runs(info: Info, tables: Tables) -> tuple[list[int], IntArray]:
@@ -125,8 +135,10 @@ def _find_runs(info: Info, tables: Tables) -> tuple[list[int], IntArray]:
 
 def _find_wrong_lengths(rows: Sequence[Mapping[str, Any]], ends: IntArray) -> list[int]:
     wrong: list[int] = []
-    for number, (row, length) in enumerate(zip(rows, np.diff(ends, prepend=0), strict=True)):
-        if row.get("length") is not None and row["length"] != length:
+    lengths = np.diff(ends, prepend=0).tolist()
+    for number, (row, length, end) in enumerate(zip(rows, lengths, ends.tolist(), strict=True)):
+        said = {"length": length, "dataset_to_index": end}
+        if any(row.get(name) not in (None, value) for name, value in said.items()):
             wrong.append(number)
     return wrong
 
@@ -165,7 +177,7 @@ def _read_task_table(info: Info) -> list[str]:
 
 def _read_single(info: Info, cameras: Sequence[str]) -> Episodes:
     """Versions before 3: a file for each episode."""
-    rows = _read_lines(info, "episodes")
+    rows = read_lines(info, "episodes")
     rows.sort(key=lambda row: _whole(row, "episode_index", info))
     numbers = [_whole(row, "episode_index", info) for row in rows]
     if not numbers:
@@ -191,7 +203,8 @@ def _read_single(info: Info, cameras: Sequence[str]) -> Episodes:
         paths = [_place_single(info, info.video_path, number, chunk, name) for number in numbers]
         spans[name] = [Span(path) for path in paths]
     tasks = _read_task_lines(info)
-    return Episodes(Tables(files), ends, spans, tasks, _list_used(rows, tasks), notes)
+    used = _list_used(rows, tasks)
+    return Episodes(Tables(files), ends, spans, tasks, used, notes, numbers, wrong)
 
 
 def _place_single(info: Info, template: str, number: int, chunk: int, camera: str = "") -> Path:
@@ -202,14 +215,14 @@ def _place_single(info: Info, template: str, number: int, chunk: int, camera: st
 
 def _read_task_lines(info: Info) -> list[str]:
     found: dict[int, str] = {}
-    for row in _read_lines(info, "tasks"):
+    for row in read_lines(info, "tasks"):
         if not isinstance(row.get("task"), str):
             raise DataError(f"{info.root / 'meta/tasks.jsonl'}: a task is {shorten(row)}; {AGAIN}")
         found[_whole(row, "task_index", info)] = row["task"]
     return _order_tasks(found, f"{info.root / 'meta/tasks.jsonl'}")
 
 
-def _read_lines(info: Info, name: str) -> list[dict[str, Any]]:
+def read_lines(info: Info, name: str) -> list[dict[str, Any]]:
     """The JSON objects in the lines of a file below `meta`."""
     path = info.root / "meta" / f"{name}.jsonl"
     if not path.exists():

@@ -81,6 +81,8 @@ class Info:
     video_path: str
     episodes: int | None
     """How many there should be; None where it is not said."""
+    steps: int | None
+    """Of all episodes, likewise."""
     robot: str
 
     @property
@@ -106,9 +108,6 @@ def read_info(root: Path) -> Info:
     else:
         data = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
         video = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
-    episodes = content.get("total_episodes")
-    if type(episodes) is not int:
-        episodes = None
     return Info(
         root=root,
         version=version,
@@ -116,7 +115,8 @@ def read_info(root: Path) -> Info:
         features=_read_features(content.get("features"), where),
         data_path=_text(content.get("data_path"), data),
         video_path=_text(content.get("video_path"), video),
-        episodes=episodes,
+        episodes=_find_count(content, "total_episodes"),
+        steps=_find_count(content, "total_frames"),
         robot=cut(_text(content.get("robot_type"), "")),
     )
 
@@ -186,6 +186,14 @@ def _check_fps(fps: Any, where: str) -> float:
     if isinstance(fps, int | float) and not isinstance(fps, bool) and 0 < fps <= MOST_FPS:
         return float(fps)
     raise DataError(f"{where}: fps is {shorten(fps)}; it is a positive number of steps per second")
+
+
+def _find_count(content: Mapping[str, Any], name: str) -> int | None:
+    """A number of things; None where it is not said."""
+    count = content.get(name)
+    if type(count) is int:
+        return count
+    return None
 
 
 def _text(value: Any, otherwise: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ...spec import ConfigError, DataError, cut, shorten
 from ...system.untrusted import parse_json, read_json
+from ..checks.finding import compare_count
 from ..episodes import ACTION
 from .foreign_data import ReadOptions
 from .hdf5_data import (
@@ -62,7 +63,11 @@ def _open(path: Path, options: ReadOptions, pool: FilePool) -> Hdf5Data:
         "the observation after the last action of an episode is left out",
     ]
     task = options.task
-    return join_episodes(path, "minari", episodes, taken, fps, task, notes, pool)
+    data = join_episodes(path, "minari", episodes, taken, fps, task, notes, pool)
+    steps = int(data.episode_ends[-1])
+    declared = metadata.get("total_steps")
+    data.faults = list(compare_count("metadata.json", "total_steps", declared, steps))
+    return data
 
 
 def _name_arrays(group: Hdf5Group) -> dict[str, str]:

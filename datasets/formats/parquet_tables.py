@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,10 +62,12 @@ def read_footer(path: Path) -> TableFile:
     return TableFile(path, tuple(groups), columns, size)
 
 
-def read_table(path: Path, skip: str = "") -> dict[str, list[Any]]:
-    """All columns of a small file as plain values, but for those whose name begins with `skip`."""
+def read_table(
+    path: Path, choose: Callable[[str], bool] = lambda name: True
+) -> dict[str, list[Any]]:
+    """The columns of a small file whose names are chosen, as plain values."""
     found = read_footer(path)
-    wanted = sorted(name for name in found.columns if not skip or not name.startswith(skip))
+    wanted = sorted(name for name in found.columns if choose(name))
     check_inflation(f"{path}", found.rows * NUMBER_BYTES * len(wanted), found.size)
     table: dict[str, list[Any]] = {}
     with _open(path) as file, _explain(path):

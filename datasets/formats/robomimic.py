@@ -15,6 +15,7 @@ import numpy as np
 
 from ...spec import ActionSpec, ConfigError, DataError, HotstartError, ObsSpec, cut, shorten
 from ...system.untrusted import parse_json
+from ..checks.finding import Finding, compare_count
 from ..episodes import ACTION, is_extra
 from .foreign_data import ReadOptions
 from .hdf5_data import (
@@ -75,7 +76,15 @@ def _open(path: Path, options: ReadOptions, pool: FilePool) -> Hdf5Data:
     data = join_episodes(path, "robomimic", episodes, taken, fps, task, notes, pool)
     data.env_args = env_args
     data.masks = demos.masks
+    if options.layout == "auto":
+        data.faults = check_total(demos.data, int(data.episode_ends[-1]))
     return data
+
+
+def check_total(data: Hdf5Group, steps: int) -> list[Finding]:
+    """Whether the steps of all demos are as many as the file says."""
+    declared = data.attribute("total")
+    return list(compare_count(f"{data.file.path}", "data's attribute total", declared, steps))
 
 
 def choose_file(path: Path) -> Path:

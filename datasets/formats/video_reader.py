@@ -46,6 +46,8 @@ class VideoIndex:
     """[s]"""
     height: int
     width: int
+    lost: IntArray
+    """Numbers of the frames whose bytes lie beyond the end of the file, ascending."""
 
     def __len__(self) -> int:
         return len(self.pts)
@@ -225,21 +227,26 @@ def _read_index(container: Any, stream: Any, path: Path) -> VideoIndex:
     context = stream.codec_context
     if not (0 < context.width <= MOST_SIDE and 0 < context.height <= MOST_SIDE):
         raise DataError(f"{path} is {context.width} x {context.height}; {AGAIN}")
-    times: list[tuple[int, bool]] = []
+    size = path.stat().st_size
+    times: list[tuple[int, bool, bool]] = []
     if context.codec.name in ORDERED and hasattr(stream, "index_entries"):
-        times = [(entry.timestamp, entry.is_keyframe) for entry in stream.index_entries]
+        for entry in stream.index_entries:
+            lost = entry.pos + entry.size > size
+            times.append((entry.timestamp, entry.is_keyframe, lost))
     if not times or len(times) != stream.frames:
         times = []
         for packet in container.demux(stream):
             if packet.pts is not None:
-                times.append((packet.pts, packet.is_keyframe))
+                times.append((packet.pts, packet.is_keyframe, packet.is_corrupt))
     times.sort()
-    pts = np.array([time for time, _ in times], np.int64)
+    pts = np.array([time for time, _, _ in times], np.int64)
     if not len(pts) or bool((np.diff(pts) <= 0).any()):
         raise DataError(f"{path} holds no frames, or several at the same time; {AGAIN}")
-    starts = [number for number, (_, key) in enumerate(times) if key or number == 0]
+    starts = [number for number, (_, key, _) in enumerate(times) if key or number == 0]
     keys = np.array(starts, np.int64)
-    return VideoIndex(pts, keys, float(stream.time_base), context.height, context.width)
+    beyond = np.flatnonzero([lost for _, _, lost in times])
+    unit = float(stream.time_base)
+    return VideoIndex(pts, keys, unit, context.height, context.width, beyond)
 
 
 def _damage() -> tuple[type[BaseException], ...]:

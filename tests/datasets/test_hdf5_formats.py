@@ -113,7 +113,9 @@ def write_minari(folder, episodes=2):
     place = folder / "data"
     place.mkdir()
     spec = json.dumps({"id": "Push-v0"})
-    (place / "metadata.json").write_text(json.dumps({"total_episodes": 2, "env_spec": spec}))
+    (place / "metadata.json").write_text(
+        json.dumps({"total_episodes": 2, "total_steps": 8, "env_spec": spec})
+    )
     with open_file(place / "main_data.hdf5", "w", track_order=True) as file:
         for number in range(episodes):
             n = 3 + number
@@ -154,6 +156,8 @@ def test_minari(tmp_path):
     )
     assert np.abs(data.rows("camera", 1, 2).astype(int) - RED // 2).max() <= 3
     assert any("Push-v0" in note for note in data.notes)
+    (found,) = data.check_files()
+    assert "total_steps is 8; there are 7" in found.message
     with pytest.raises(ConfigError, match="fps=20"):
         open_foreign(tmp_path)
 
