@@ -47,9 +47,12 @@ ODD: tuple[Any, ...] = (
 )
 
 
-def damage(kind: str, folder: Path, rng: np.random.Generator) -> Path:
-    """A copy of the good file or folder with one to three faults."""
+def damage(kind: str, folder: Path, rng: np.random.Generator, bad_copy: bool = False) -> Path:
+    """A copy of the good file or folder with one to three faults; `bad_copy`: cut or flipped."""
     path = copy_good(kind, folder)
+    if bad_copy:
+        _fuzz_data.damage_copy(path, rng)
+        return path
     if kind in _fuzz_data.VALID:
         _fuzz_data.damage(path, rng)
         return path

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,10 +21,10 @@ from ..commands import data
 from ..configs.schema import Info
 from ..datasets.arrays import Arrays
 from ..datasets.checks.verify import verify
-from ..datasets.formats.conversion import convert, export
-from ..datasets.formats.foreign_data import ReadOptions
+from ..datasets.formats.conversion import export
 from ..datasets.store import Store
 from ..spec import ActionSpec, ObsKey, ObsSpec
+from . import _fuzz_formats
 
 ENDS = np.array([4, 9, 15])
 ODD: tuple[Any, ...] = (
@@ -136,33 +138,42 @@ VALID: dict[str, tuple[str, Callable[[Path], None]]] = {
     "lerobot-v3": ("lerobot-v3", lambda path: make_valid_lerobot(path, "lerobot-v3")),
     "lerobot-v2.1": ("lerobot-v2.1", lambda path: make_valid_lerobot(path, "lerobot-v2.1")),
     "robomimic": ("robomimic.hdf5", make_valid_robomimic),
+    **_fuzz_formats.VALID,
 }
 """Kind -> name of its file or folder, which is the kind or begins with it and a point, and the
 function that makes it.
 """
 
 
-def read_foreign(path: Path) -> None:
-    """Convert, as `hotstart data convert` does."""
-    with tempfile.TemporaryDirectory() as folder:
-        convert(
-            path, Path(folder) / "made", ReadOptions(fps=10, images=True), say=lambda note: None
-        )
-
-
-def read_store(path: Path) -> None:
+def read_store(path: Path) -> str:
     """Look at, check, hash and append to a data set, as the verbs do."""
     store = Store.open(path)
     data.print_info(Info(path))
-    verify(store)
-    store.content_hash()
+    findings = hashlib.sha256(repr(verify(store)).encode()).hexdigest()
+    digest = store.content_hash()
     keys = {name: np.zeros((2, *key.shape), key.dtype) for name, key in store.obs_spec.keys.items()}
     store.append({**keys, "action": np.zeros((2, store.action_spec.width), np.float32)})
     store.release()
+    return f"{digest} {findings}"
 
 
-READERS = {**dict.fromkeys(VALID, read_foreign), "store": read_store}
-"""Kind -> function that reads it, raising HotstartError or nothing."""
+READERS: dict[str, Callable[[Path], str]] = {
+    **{kind: partial(_fuzz_formats.read_foreign, kind) for kind in VALID},
+    "store": read_store,
+}
+"""Kind -> function that reads it, raising HotstartError, or saying what it read."""
+
+
+def damage_copy(path: Path, rng: np.random.Generator) -> None:
+    """What a bad copy does to one file: it is cut off, or 1 to 3 bits are flipped."""
+    if path.is_dir():
+        files = list_files(path)
+        path = files[int(rng.integers(len(files)))]
+    raw = path.read_bytes()
+    if rng.random() < 0.5:
+        path.write_bytes(_cut(raw, rng))
+    else:
+        path.write_bytes(flip_bits(raw, rng, 3))
 
 
 def damage(path: Path, rng: np.random.Generator) -> None:
@@ -277,11 +288,11 @@ def _change(name: str, raw: bytes, rng: np.random.Generator) -> bytes:
     return changes[int(rng.integers(len(changes)))](raw, rng)
 
 
-def flip_bits(raw: bytes, rng: np.random.Generator) -> bytes:
-    """The bytes with 1 to 19 bits flipped at random places; nothing of no bytes."""
+def flip_bits(raw: bytes, rng: np.random.Generator, most: int = 19) -> bytes:
+    """The bytes with 1 to `most` bits flipped at random places; nothing of no bytes."""
     changed = bytearray(raw)
     if raw:
-        for place in rng.integers(8 * len(raw), size=int(rng.integers(1, 20))).tolist():
+        for place in rng.integers(8 * len(raw), size=int(rng.integers(1, most + 1))).tolist():
             changed[place // 8] ^= 1 << place % 8
     return bytes(changed)
 

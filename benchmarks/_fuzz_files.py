@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +105,8 @@ def write_marking(folder: Path) -> None:
     (folder / f"{MARKING}.py").write_text(f"{mark}def run(*_, **__):\n    MARK.touch()\n")
 
 
-def write_good(folder: Path) -> None:
-    """One good file or folder of every kind."""
+def write_good(folder: Path, kinds: Collection[str] = tuple(_fuzz_data.VALID)) -> None:
+    """One good file or folder of every kind, of data sets only of these kinds."""
     torch.manual_seed(0)
     folder.mkdir()
     _write_native(folder / "native")
@@ -119,8 +120,9 @@ def write_good(folder: Path) -> None:
         }
     }
     (folder / "profile.json").write_text(json.dumps(profile))
-    for name, make in _fuzz_data.VALID.values():
-        make(folder / name)
+    for kind, (name, make) in _fuzz_data.VALID.items():
+        if kind in kinds:
+            make(folder / name)
 
 
 def _write_native(folder: Path) -> None:

@@ -65,7 +65,7 @@ def outcome(kind: str, path: Path) -> tuple[str, str]:
     """`read`, `refused` or `traceback`, and what was said."""
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            READERS[kind](path)
+            said = READERS[kind](path)
     except HotstartError as error:
         if len(str(error)) > 3000:
             return "traceback", f"a message of {len(str(error)):,} characters"
@@ -77,6 +77,8 @@ def outcome(kind: str, path: Path) -> tuple[str, str]:
             f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}: "
             f"{str(error)[:100]}",
         )
+    if isinstance(said, str):
+        return "read", said
     return "read", ""
 
 

@@ -132,12 +132,21 @@ def _find_wraps(values: FloatArray, steps: FloatArray) -> NDArray[np.bool_]:
 
 
 def find_surprises(steps: FloatArray) -> FloatArray:
-    """How far steps (n, D) are from the mean of those beside them, (n, D); the ends from one."""
-    before = np.concatenate([steps[1:2], steps[:-1]])
-    after = np.concatenate([steps[1:], steps[-2:-1]])
+    """How far steps (n, D) are from the mean of those beside them, (n, D).
+
+    The first and the last step have one beside them. Motion may begin or end there within a step,
+    and many recorders repeat the last action: how far such a step lies beyond the range from
+    standing still to the step beside it is what counts.
+    """
     if len(steps) == 1:
         return np.zeros(steps.shape)
-    return np.abs(steps - (before + after) / 2)
+    found = np.zeros(steps.shape)
+    found[1:-1] = np.abs(steps[1:-1] - (steps[:-2] + steps[2:]) / 2)
+    for end, beside in ((0, 1), (-1, -2)):
+        low = np.minimum(steps[beside], 0)
+        high = np.maximum(steps[beside], 0)
+        found[end] = np.maximum(np.maximum(low - steps[end], steps[end] - high), 0)
+    return found
 
 
 class Stillness:

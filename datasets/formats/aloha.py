@@ -22,7 +22,7 @@ from .hdf5_data import (
     make_column,
     take_columns,
 )
-from .hdf5_files import FilePool, Hdf5Array, Hdf5File, Hdf5Group, list_hdf5
+from .hdf5_files import FilePool, Hdf5Array, Hdf5File, Hdf5Group, choose_files
 
 FPS = 50.0
 """ACT's constants.py, DT = 0.02 s; the files do not say it."""
@@ -46,9 +46,7 @@ def open_aloha(path: Path, options: ReadOptions) -> Hdf5Data:
 def _open(path: Path, options: ReadOptions, pool: FilePool) -> Hdf5Data:
     if options.layout not in LAYOUTS:
         raise ConfigError(f"layout is {shorten(options.layout)}; ALOHA's is one of {LAYOUTS}")
-    files = [path]
-    if path.is_dir():
-        files = list_hdf5(path)
+    files = choose_files(path)
     episodes: list[Episode] = []
     for file in files:
         root = Hdf5File(file, pool).root()

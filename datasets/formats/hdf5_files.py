@@ -91,6 +91,16 @@ def list_hdf5(folder: Path) -> list[Path]:
     return [found[name] for name in sort_naturally(found)]
 
 
+def choose_files(path: Path) -> list[Path]:
+    """A file itself, or those of a folder; DataError where it has none."""
+    if not path.is_dir():
+        return [path]
+    found = list_hdf5(path)
+    if not found:
+        raise DataError(f"{path} holds no HDF5 file of this format that can be read; {AGAIN}")
+    return found
+
+
 def sort_naturally(names: Iterable[str]) -> list[str]:
     """Names in the order of the numbers in them: demo_2 before demo_10."""
     return sorted(names, key=_split_numbers)

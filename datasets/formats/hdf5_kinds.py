@@ -24,8 +24,10 @@ def find_kind(path: Path) -> str | None:
     pool = FilePool()
     try:
         return _find_kind(Hdf5File(file, pool).root())
-    except DataError:
-        return OTHER  # to open it says what is wrong
+    except DataError:  # to open it says what is wrong
+        if file.name == MINARI_FILE:
+            return "minari"
+        return OTHER
     finally:
         pool.close()
 

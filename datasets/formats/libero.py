@@ -25,7 +25,7 @@ from .hdf5_data import (
     require_fps,
     take_columns,
 )
-from .hdf5_files import FilePool, Hdf5File, Hdf5Group, list_hdf5
+from .hdf5_files import FilePool, Hdf5File, Hdf5Group, choose_files
 from .robomimic import find_demos, find_rate, name_arrays, read_demo
 
 LAYOUTS = ("auto", "upright")
@@ -45,9 +45,7 @@ def open_libero(path: Path, options: ReadOptions) -> Hdf5Data:
 def _open(path: Path, options: ReadOptions, pool: FilePool) -> Hdf5Data:
     if options.layout not in LAYOUTS:
         raise ConfigError(f"layout is {shorten(options.layout)}; LIBERO's is one of {LAYOUTS}")
-    files = [path]
-    if path.is_dir():
-        files = list_hdf5(path)
+    files = choose_files(path)
     episodes: list[Episode] = []
     texts: list[str] = []
     notes: list[str] = []

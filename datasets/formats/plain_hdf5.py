@@ -9,7 +9,7 @@ from ...spec import ConfigError, DataError, cut, shorten
 from ..episodes import ACTION
 from .foreign_data import ReadOptions
 from .hdf5_data import Episode, Hdf5Data, join_episodes, make_column, require_fps, take_columns
-from .hdf5_files import FilePool, Hdf5Array, Hdf5File, Hdf5Group, list_hdf5
+from .hdf5_files import FilePool, Hdf5Array, Hdf5File, Hdf5Group, choose_files
 
 DEEPEST = 3
 """Groups below the root in which episodes, and arrays for a message, are looked for."""
@@ -28,9 +28,7 @@ def open_plain_hdf5(path: Path, options: ReadOptions) -> Hdf5Data:
 
 
 def _open(path: Path, options: ReadOptions, pool: FilePool) -> Hdf5Data:
-    files = [path]
-    if path.is_dir():
-        files = list_hdf5(path)
+    files = choose_files(path)
     first = Hdf5File(files[0], pool).root()
     if not options.keys or ACTION not in options.keys:
         raise DataError(f"{path} is HDF5 of no program that hotstart knows: {_explain(first)}")

@@ -62,8 +62,8 @@ class SqliteBag:
             for number, topic, log_ns, data in cursor:
                 if not isinstance(data, bytes) or topic not in self._numbers:
                     raise self._damaged(f"message {number} is of no topic")
-                if not isinstance(log_ns, int):
-                    raise self._damaged(f"message {number} has no time")
+                if not isinstance(log_ns, int) or not isinstance(number, int):
+                    raise self._damaged(f"message {number} has no time or no number")
                 yield Message(self._numbers[topic], log_ns, (0, number), self._unpack(data))
         except (sqlite3.Error, MemoryError) as problem:
             raise self._damaged(problem) from problem

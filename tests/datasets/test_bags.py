@@ -258,3 +258,14 @@ def test_messages_with_more_entries_than_bytes_are_refused():
         kind.decode(b"\xff\xff\xff\xffabcd")
     with pytest.raises(DataError, match="few has 4 entries in 6 bytes"):
         kind.decode(b"\0\0\0\0ab")
+
+
+def test_a_message_without_a_number_is_damage(bags, tmp_path):
+    place = tmp_path / "torn.db3"
+    shutil.copy(bags / "database" / "database.db3", place)
+    with sqlite3.connect(place) as base:
+        base.execute("ALTER TABLE messages RENAME TO stored")
+        columns = "NULL AS id, topic_id, timestamp, data"
+        base.execute(f"CREATE TABLE messages AS SELECT {columns} FROM stored")
+    with pytest.raises(DataError, match="no time or no number"):
+        open_foreign(place, ReadOptions(mapping=bags / "map.yaml"))

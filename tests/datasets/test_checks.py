@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from hotstart.datasets.arrays import Arrays
+from hotstart.datasets.checks.motion import find_surprises
 from hotstart.datasets.checks.verify import verify
 from hotstart.datasets.store import Store
 from hotstart.spec import TEXT_KEY, ActionSpec, ObsKey, ObsSpec, text_to_bytes
@@ -153,3 +154,12 @@ def test_the_words_of_a_task_need_not_change():
             {**{key: walk(seed)[key] for key in ("state", "action")}, "instruction": words}
         )
     assert verify(Arrays(episodes, fps=10, obs_spec=spec)) == []
+
+
+def test_a_motion_that_ends_within_a_step_is_no_jump():
+    ramp = np.array([[1.0], [1.1], [0.9], [1.0]])
+    stop = np.concatenate([[[0.0]], ramp, [[0.0]]])
+    assert find_surprises(stop)[[0, -1]].max() == 0
+    jump = np.concatenate([[[-0.5]], ramp, [[3.0]]])
+    np.testing.assert_allclose(find_surprises(jump)[[0, -1], 0], [0.5, 2])
+    assert find_surprises(np.ones((1, 2))).tolist() == [[0, 0]]

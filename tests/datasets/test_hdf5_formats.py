@@ -168,6 +168,20 @@ def test_minari_that_lost_an_episode_is_refused(tmp_path):
         open_foreign(tmp_path, ReadOptions(fps=20))
 
 
+def test_a_damaged_file_of_minari_is_named(tmp_path):
+    write_minari(tmp_path)
+    file = tmp_path / "data" / "main_data.hdf5"
+    file.write_bytes(file.read_bytes()[:3000])
+    with pytest.raises(DataError, match=r"main_data\.hdf5"):
+        open_foreign(tmp_path, ReadOptions(fps=20))
+
+
+@pytest.mark.parametrize("format", ["aloha", "libero", "hdf5"])
+def test_a_folder_without_hdf5_is_refused(tmp_path, format):
+    with pytest.raises(DataError, match="holds no HDF5 file"):
+        open_foreign(tmp_path, ReadOptions(keys={"action": "a"}, fps=20), format)
+
+
 def test_other_hdf5_is_explained_and_then_read(tmp_path):
     path = tmp_path / "mine.h5"
     with open_file(path, "w") as file:

@@ -2,52 +2,21 @@
 
 import io
 import json
-import struct
 
 import numpy as np
 import pytest
+from hotstart.benchmarks._fuzz_formats import (
+    write_example,
+    write_feature,
+    write_field,
+    write_records,
+    write_varint,
+)
 from hotstart.datasets.formats.foreign_data import ReadOptions
 from hotstart.datasets.formats.registry import open_foreign, recognise
-from hotstart.datasets.formats.tfrecord import decode_varints, mask_crc, parse_example
+from hotstart.datasets.formats.tfrecord import decode_varints, parse_example
 from hotstart.spec import ConfigError, DataError, bytes_to_text
 from PIL import Image
-
-
-def _varint(value):
-    value &= (1 << 64) - 1
-    found = bytearray()
-    while value > 127:
-        found.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*found, value])
-
-
-def _field(number, content):
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
-
-
-def _feature(values):
-    if isinstance(values[0], bytes):
-        return _field(1, b"".join(_field(1, value) for value in values))
-    values = np.asarray(values)
-    if values.dtype.kind == "f":
-        return _field(2, _field(1, values.astype("<f4").tobytes()))
-    return _field(3, _field(1, b"".join(_varint(int(value)) for value in values.ravel())))
-
-
-def write_example(features):
-    entries = b""
-    for name, values in features.items():
-        entries += _field(1, _field(1, name.encode()) + _field(2, _feature(values)))
-    return _field(1, entries)
-
-
-def write_records(path, records):
-    with path.open("wb") as file:
-        for raw in records:
-            head = struct.pack("<Q", len(raw))
-            file.write(head + struct.pack("<I", mask_crc(head)))
-            file.write(raw + struct.pack("<I", mask_crc(raw)))
 
 
 def _tensor(dtype, *shape):
@@ -170,9 +139,11 @@ def test_a_missing_shard_and_damage_are_found(made, tmp_path):
 
 def test_wire_format():
     numbers = [0, 1, -1, 127, 128, 2**62, -(2**63)]
-    np.testing.assert_array_equal(decode_varints(b"".join(map(_varint, numbers))), numbers)
-    step = _field(1, _feature(np.array([0.5], np.float32)))
-    sequence = _field(2, _field(1, _field(1, b"steps/x") + _field(2, step + step)))
+    np.testing.assert_array_equal(decode_varints(b"".join(map(write_varint, numbers))), numbers)
+    step = write_field(1, write_feature(np.array([0.5], np.float32)))
+    sequence = write_field(
+        2, write_field(1, write_field(1, b"steps/x") + write_field(2, step + step))
+    )
     assert list(parse_example(sequence, "here")["steps/x"]) == [0.5, 0.5]
     whole = write_example({"a": [b"xyz"], "b": np.arange(300)})
     rng = np.random.default_rng(0)
