@@ -18,9 +18,10 @@ from ..datasets.merging import merge
 from ..datasets.opening import open_dataset
 from ..datasets.relabelling import Labels, relabel
 from ..datasets.selection import Selection, choose_episodes, leave_out, select
+from ..datasets.store import Store
 from ..datasets.trimming import Cut, trim
 from ..datasets.windows import split_usable_episodes
-from ..spec import ConfigError, DataError, IntArray
+from ..spec import ConfigError, DataError, HotstartError, IntArray
 from ..system.interrupts import explain
 from .next_steps import write_command, write_path
 
@@ -42,17 +43,32 @@ def merge_sources(options: Merge) -> int:
 
 
 def split_source(options: Split) -> int:
-    """Write two data sets; both are checked before one is written."""
-    for target in (options.first, options.second):
-        check_free(target)
+    """Write two data sets; both are checked before one is written.
+
+    The second one is written first. Where a kill left it behind, whole and the same, it stays.
+    """
+    check_free(options.first)
     dataset = open_source(options.path)
     first, second = _divide(dataset, options)
     for name, numbers in (("first", first), ("second", second)):
         if not len(numbers):
             raise DataError(f"the {name} data set would have no episode")
-    for target, numbers in ((options.second, second), (options.first, first)):
-        write_edit(select(dataset, choose_episodes(dataset, numbers)), target)
-    return 0
+    held_out = select(dataset, choose_episodes(dataset, second))
+    if options.second.exists() and _holds(options.second, held_out):
+        print(f"{options.second} is written already")
+    else:
+        write_edit(held_out, options.second)
+    return write_edit(select(dataset, choose_episodes(dataset, first)), options.first)
+
+
+def _holds(target: Path, view: Selection) -> bool:
+    """Whether a store with the same steps lies at the target."""
+    try:
+        store = Store.open(target)
+    except HotstartError:
+        return False
+    same = np.array_equal(store.episode_ends, view.episode_ends)
+    return same and store.content_hash() == view.content_hash()
 
 
 def filter_source(options: Filter) -> int:

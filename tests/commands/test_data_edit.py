@@ -1,6 +1,7 @@
 """Edits from the command line: the new store holds what was asked, sources are as before."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -81,6 +82,24 @@ def test_a_split_by_share_is_that_of_training(make_store, tmp_path):
         run_verb("data", words)
     with pytest.raises(ConfigError, match="says how to split"):
         run_verb("data", ["split", str(store.path), "x", "y"])
+
+
+def test_a_split_that_was_killed_between_its_stores_goes_on(make_store, tmp_path, capsys):
+    store = make_store("a", (3, 4, 5))
+    first, second = tmp_path / "train", tmp_path / "test"
+    words = ["split", str(store.path), str(first), str(second), "share=0.4"]
+    run_verb("data", words)
+    wanted = [Store.open(path).content_hash() for path in (first, second)]
+    shutil.rmtree(first)  # the second one is written first
+    assert run_verb("data", words) == 0
+    assert f"{second} is written already" in capsys.readouterr().out
+    assert [Store.open(path).content_hash() for path in (first, second)] == wanted
+    shutil.rmtree(first)
+    shutil.rmtree(second)
+    make_store("test", (4,), seed=1)
+    with pytest.raises(DataError, match="is there already"):
+        run_verb("data", words)
+    assert not first.exists()
 
 
 def test_filter_drop_trim_and_relabel_write_stores(make_store, tmp_path, capsys):
