@@ -247,10 +247,10 @@ def compare_base(
         imagined for comparison
     """
     recorded = np.flatnonzero(~play.explored[play.first])
-    if len(recorded) < settings.least_episodes:
+    if len(recorded) == 0:
         raise ConfigError(
-            f"the held-out play has {len(recorded)} undisturbed episodes of the base, "
-            f"{settings.least_episodes} are wanted: record more, as with play.undisturbed=0.25"
+            "the held-out play has no undisturbed episode of the base to compare with: record "
+            "some, as with play.undisturbed=0.25"
         )
     outcome = _any_by_episode(play.reached, play.episode_of, len(play.episode_ends))[recorded]
     interval = wilson(int(outcome.sum()), len(outcome))
@@ -326,6 +326,12 @@ def audit(
 def list_faults(found: Mapping[str, Any], settings: AuditSettings) -> list[str]:
     """Why a model fails its audit, in words; empty where it passes."""
     faults: list[str] = []
+    starts = found["base"]["starts"]
+    if starts < settings.least_episodes:
+        faults.append(
+            f"the held-out play has {starts} undisturbed episodes of the base, and "
+            f"{settings.least_episodes} are wanted: record more, as with play.undisturbed=0.25"
+        )
     recorded = found["base"]["true"]
     if recorded < settings.least_success:
         faults.append(

@@ -107,19 +107,21 @@ def test_a_policy_that_stands_still_is_found_to_differ_from_the_recorded_one(lea
     assert any("of its dreams" in fault for fault in report["faults"])
     assert 0 <= report["base"]["agreement"] <= report["base"]["self_agreement"] <= 1
     assert json.loads(json.dumps(report)) == report
-    with pytest.raises(ConfigError, match="undisturbed episodes"):
-        strict = AuditSettings(least_episodes=500)
-        audit(found.model, found.judge, held_out, {"base": policy}, 40, strict)
+    with pytest.raises(ConfigError, match="no undisturbed episode"):
+        explored = replace(held_out, explored=np.ones_like(held_out.explored))
+        audit(found.model, found.judge, explored, {"base": policy}, 40, settings)
 
 
 def test_every_criterion_can_fail_an_audit():
     good = {
         "open_loop": [{"part": "hand", "steps": 4, "error": 1.0, "persistence": 2.0}],
         "success_model": {"replays_right": 0.9},
-        "base": {"bias": 0.05, "imagined": 0.55, "true": 0.5},
+        "base": {"bias": 0.05, "imagined": 0.55, "true": 0.5, "starts": 40},
     }
     settings = AuditSettings()
     assert list_faults(good, settings) == []
+    few = {**good, "base": {**good["base"], "starts": 29}}
+    assert "29 undisturbed episodes of the base, and 30 are wanted" in list_faults(few, settings)[0]
     for error, faults in ((2.1, 0), (2.3, 1)):  # what nothing predicts is predicted to stand still
         row = {**good["open_loop"][0], "error": error}
         assert len(list_faults({**good, "open_loop": [row]}, settings)) == faults
