@@ -14,6 +14,7 @@ from ..configs.editing import Drop, Filter, Merge, Relabel, Split, Trim
 from ..datasets.choosing import Wish, choose, find_successes, read_numbers
 from ..datasets.editing import check_free, write_view
 from ..datasets.episodes import Dataset, check_choice, count_steps
+from ..datasets.formats.remote import show_path
 from ..datasets.merging import merge
 from ..datasets.opening import open_dataset
 from ..datasets.relabelling import Labels, relabel
@@ -149,7 +150,7 @@ def keep_finished(target: Path) -> Iterator[None]:
         if target.exists():
             raise
         message = (
-            f"stopped; {target} appears when it is whole; "
+            f"stopped; {show_path(target)} appears when it is whole; "
             "the same command goes on behind the last finished episode"
         )
         raise explain(interrupt, message) from None

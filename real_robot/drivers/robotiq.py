@@ -122,8 +122,8 @@ class RobotiqHand:
     def _get(self, name: str) -> int:
         """A register; DriverError for an answer that is none."""
         said = self._port.ask(f"GET {name}")
-        before, _, number = said.partition(" ")
-        if before != name or not number.isdecimal():
+        number = said.removeprefix(f"{name} ")
+        if number == said or not number.isdecimal():
             raise DriverError(f"the gripper of Robotiq answers {said!r} to GET {name}")
         return int(number)
 

@@ -17,7 +17,9 @@ FULL_S = 0.6
 ACTIVATION_S = 0.5
 """A real one takes 2 to 3 s."""
 SETTABLE = ("ACT", "GTO", "POS", "SPE", "FOR", "ATR", "ADR")
-AT_GOAL, MOVING, ON_CLOSING = 3, 0, 2
+MOVING = 0
+ON_CLOSING = 2
+AT_GOAL = 3
 
 
 class Fingers:
