@@ -189,7 +189,10 @@ class ShardData:
 
     def _read_group(self, name: str, keys: tuple[str, ...], plain: Any) -> Group:
         """A group as the index describes it; DataError where its numbers cannot be."""
-        rows, lead, chunk, listed = (plain[word] for word in ("rows", "lead", "chunk", "shards"))
+        listed = plain["shards"]
+        rows = plain["rows"]
+        lead = plain["lead"]
+        chunk = plain["chunk"]
         steps = count_steps(self)
         whole = all(type(number) is int for number in (rows, lead, chunk))
         if not whole or not 0 <= lead <= rows or chunk < 1 or rows % chunk or lead % chunk:

@@ -8,6 +8,7 @@ shuffle buffer. Each epoch takes every window once, and its order depends on see
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +20,14 @@ from ...datasets.mixture import Mixture
 from ...datasets.windows import Windows
 from ...seeds import Purpose, numpy_generator
 from ...spec import ConfigError, IntArray
+
+
+class Use(NamedTuple):
+    """When a shard is wanted: the places of its first and its last window in an epoch's order."""
+
+    first: int
+    last: int
+    shard: int
 
 
 class ShardOrder:
@@ -39,7 +48,7 @@ class ShardOrder:
         self._cache = data.cache
         self._held = held
         self._ahead = math.ceil(THREADS * len(windows) / max(len(used), 1))
-        self._queue: list[tuple[int, int, int]] = []
+        self._queue: list[Use] = []
         if not held and data.cache.place.folder is None:
             self._check_cache()
 
@@ -59,20 +68,20 @@ class ShardOrder:
 
     def fetch_ahead(self, place: int) -> None:
         """Begin to fetch the shards of windows soon after a place of the epoch's order."""
-        while self._queue and self._queue[0][0] <= place + self._ahead:
-            _, last, shard = self._queue.pop(0)
-            if last >= place and not self._held:
-                self._cache.fetch_ahead(self._shards[shard])
+        while self._queue and self._queue[0].first <= place + self._ahead:
+            use = self._queue.pop(0)
+            if use.last >= place and not self._held:
+                self._cache.fetch_ahead(self._shards[use.shard])
 
-    def _list_uses(self, order: IntArray) -> list[tuple[int, int, int]]:
-        """The places of each shard's first and last window, and the shard, by the first."""
+    def _list_uses(self, order: IntArray) -> list[Use]:
+        """When each shard is wanted, by its first window."""
         shards = self._shard[order]
         count = len(self._shards)
         first = np.full(count, len(order))
         last = np.zeros(count, np.int64)
         np.minimum.at(first, shards, np.arange(len(order)))
         np.maximum.at(last, shards, np.arange(len(order)))
-        return sorted(zip(first.tolist(), last.tolist(), range(count), strict=True))
+        return sorted(map(Use, first.tolist(), last.tolist(), range(count)))
 
     def _check_cache(self) -> None:
         """At both ends of an epoch two buffers' shards are in use."""
