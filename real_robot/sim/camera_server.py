@@ -12,8 +12,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
-from contextlib import suppress
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -186,7 +187,7 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Shot:
-    """The JPEGs of all cameras of one moment."""
+    """The JPEGs of one moment, of the cameras that somebody reads."""
 
     number: int
     made_s: float
@@ -201,6 +202,7 @@ class Studio:
         self._scene, self._ring = scene, ring
         self._settings = settings
         self._news = threading.Condition()
+        self._readers: Counter[str] = Counter()
         self._waiting: deque[Shot] = deque()
         self._due: Shot | None = None
         self._shot = Shot(0, 0.0, {})  # the last that was handed out
@@ -214,8 +216,19 @@ class Studio:
         """Draw a picture that nobody gets: the first one takes seconds."""
         record = self._ring.newest()
         if record is not None:
-            self._draw(record)
+            self._draw(record, self.cameras)
         self._next_s = time.monotonic()
+
+    @contextmanager
+    def reading(self, camera: str) -> Iterator[None]:
+        """Somebody reads a camera meanwhile; those that nobody reads are not drawn."""
+        with self._news:
+            self._readers[camera] += 1
+        try:
+            yield
+        finally:
+            with self._news:
+                self._readers[camera] -= 1
 
     def work(self) -> None:
         """Draw the newest state, and hand out the picture whose time has come."""
@@ -225,7 +238,7 @@ class Studio:
         if record is None:
             return
         if not record["stale"]:
-            self._waiting.append(self._draw(record))
+            self._waiting.append(self._draw(record, self._list_read()))
         while self._waiting and self._waiting[0].made_s + self._settings.delay_s <= now_s:
             self._due = self._waiting.popleft()
         if record["hang"] or self._due is None:
@@ -241,11 +254,15 @@ class Studio:
                 return self._shot
         return None
 
-    def _draw(self, record: Any) -> Shot:
+    def _list_read(self) -> list[str]:
+        with self._news:
+            return [camera for camera in self.cameras if self._readers[camera]]
+
+    def _draw(self, record: Any, cameras: Sequence[str]) -> Shot:
         settings = self._settings
         self._scene.show(record["state"])
         pictures = {}
-        for camera in self.cameras:
+        for camera in cameras:
             picture = self._scene.render(camera, settings.width, settings.height)
             pictures[camera] = encode_jpeg(picture, settings.quality)
         return Shot(0, float(record["made_s"]), pictures)
@@ -281,7 +298,8 @@ class _Reader(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.SERVICE_UNAVAILABLE, "too many readers")
             return
         try:
-            self._send_pictures(camera)
+            with self.server.studio.reading(camera):
+                self._send_pictures(camera)
         finally:
             self.server.free.release()
 
@@ -299,6 +317,8 @@ class _Reader(BaseHTTPRequestHandler):
             if shot is None:
                 continue
             number = shot.number
+            if camera not in shot.pictures:  # drawn before this reader came
+                continue
             data = shot.pictures[camera]
             head = (
                 f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n"

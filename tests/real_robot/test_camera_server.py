@@ -9,7 +9,13 @@ import pytest
 from hotstart.arms import make_scene
 from hotstart.arms.rendering import choose_gl
 from hotstart.real_robot.cameras.network import NetworkSource
-from hotstart.real_robot.sim.camera_server import CameraServer, CameraSettings
+from hotstart.real_robot.shared_memory import Ring
+from hotstart.real_robot.sim.camera_server import (
+    CameraServer,
+    CameraSettings,
+    Studio,
+    _record_type,
+)
 from hotstart.real_robot.sim.faults import Faults
 from hotstart.real_robot.sim.world import World
 from hotstart.spec import ConfigError, HotstartError
@@ -79,6 +85,25 @@ def test_stale_cameras_repeat_a_picture_with_its_time_and_hanging_ones_send_noth
         gaps.append(time.monotonic() - last_s)
         last_s = time.monotonic()
     assert 0.2 < max(gaps) < 1.5
+
+
+def test_a_camera_that_nobody_reads_is_not_drawn():
+    scene = make_scene("so101_lift")
+    ring = Ring.create(_record_type(scene), slots=2)
+    record = ring.blank()
+    record["made_s"], record["state"] = time.monotonic(), scene.visible_state
+    ring.write(record)
+    studio = Studio(scene, ring, CameraSettings(height=8, width=8))
+    with studio.reading("front"):
+        studio.work()
+        seen = studio.wait(0, 1.0)
+    studio.work()
+    alone = studio.wait(1, 1.0)
+    ring.close()
+    scene.close()
+    assert seen is not None
+    assert alone is not None
+    assert (list(seen.pictures), list(alone.pictures)) == (["front"], [])
 
 
 def test_an_unknown_camera_is_answered_with_the_known_ones(server):
