@@ -18,6 +18,7 @@ from ..configs.schema import VERBS, Compare, PlaySettings
 from ..datasets.store import Store
 from ..evaluation.result_types import EvaluationResult
 from ..policy.registry import describe_part
+from ..policy.runtime.base import Runtime
 from ..policy.samplers.base import Sampler
 from ..spec import ConfigError
 from ..system.options import read_options
@@ -54,6 +55,7 @@ def evaluate(
     planner: Literal["sync", "async"] = "sync",
     device: str = "cpu",
     precision: Literal["fp32", "bf16"] = "fp32",
+    runtime: Literal["eager", "compiled", "cuda_graph", "openvino", "onnx"] | Runtime = "eager",
     out: Path | str | None = None,
     overwrite: bool = False,
     video: Path | str | None = None,
@@ -83,6 +85,8 @@ def evaluate(
         planner: "sync" asks when a chunk is used up, "async" before
         device: torch device of the network
         precision: numbers of the denoiser's weights
+        runtime: what evaluates the denoiser network: a name, or a Runtime with its options, as
+            hotstart.policy.runtime.openvino.OpenVino(precision="bf16")
         out: file for the result; None writes none
         overwrite: whether a result, videos and their page may be replaced
         video: folder for videos of the first episodes and a page that shows them; None makes none
@@ -99,7 +103,11 @@ def evaluate(
     """
     given = _name_options(locals())
     del given["inference"]
+    if isinstance(runtime, Runtime):
+        del given["runtime"]
     config = _compose("evaluate", given)
+    if isinstance(runtime, Runtime):
+        config["runtime"] = describe_part(runtime)
     if inference is not None:
         config["inference"] = describe_part(inference)
         config["choices"]["inference"] = name_sampler(config["inference"])

@@ -31,6 +31,7 @@ from ..policy.failure import (
     WatchedPlanner,
 )
 from ..policy.model import PolicyModel
+from ..policy.runtime.warm_up import warm_up
 from ..real_robot.recorder import Recorder
 from ..real_robot.servo_robot import ServoRobot
 from ..real_robot.staged_robot import StagedRobot
@@ -46,12 +47,14 @@ from ..spec import (
 )
 from ..system import outputs
 from .arm_robot import find_stage, make_workspace
+from .certify import check_certificate
 from .deploy_page import write_deployment
 from .deploy_robot import open_robot
 from .deploy_takeover import Operator, check_operator, join_interventions, open_operator
 from .deploy_times import LoopTimes, describe_plans, join_times
 from .evaluate import find_action_scale, find_weights_hash
 from .rollouts import label
+from .runtimes import set_up_model
 
 RESULT, TIMING = "result.json", "timing.json"
 PAGE = "page.html"
@@ -150,12 +153,13 @@ def deploy(config: Mapping[str, Any]) -> Deployed:
     What ends a later one is kept beside the episodes that are finished.
     """
     check(config)
+    check_certificate(config)
     detector = read_detector(config)
     model, meta = checkpoint.load(config["checkpoint"], config["device"])
     began = time.monotonic()
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
-        rig = set_up(config, model.set_precision(config["precision"]), meta, detector, stack)
+        rig = set_up(config, set_up_model(config, model), meta, detector, stack)
         logs, ended_by = run_episodes(config, rig)
         if not logs:
             raise ConfigError("no episode was run")
@@ -178,6 +182,7 @@ def set_up(
     rate_hz = float(config["rate_hz"] or meta["rate_hz"])
     robot = stack.enter_context(open_robot(config, model, rate_hz))
     first = DiffusionPolicy(model, sampler, config["executed"])
+    warm_up(first, [1])  # nothing is compiled from now on
     replan_at = choose_replan_at(config, first, robot)
     policy = DiffusionPolicy(model, sampler, config["executed"], replan_at)
     policy.rate_hz = float(meta["rate_hz"])

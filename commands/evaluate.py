@@ -25,6 +25,7 @@ from ..system import outputs
 from .after_evaluation import advise_after_evaluation
 from .gallery import PAGE, write_gallery
 from .rollouts import label, measure, start_robot
+from .runtimes import build_runtime, set_up_model
 from .unfinished import Unfinished
 
 RATES = ("same", "any")
@@ -79,7 +80,7 @@ def evaluate(
     with begun.told(config["episodes"]), _open_robot(task, config, shared) as robot:
         timing = PlannerTiming.of(config, label(config), robot.rate_hz)
         policy = DiffusionPolicy(
-            model.set_precision(config["precision"]),
+            set_up_model(config, model),
             sampler,
             config["executed"],
             timing.replan_at,
@@ -137,6 +138,7 @@ def _list_origins(
         "weights_hash": find_weights_hash(meta),
         "data_rate_hz": float(meta["rate_hz"]),
         "precision": config["precision"],
+        "runtime": build_runtime(config).label,
         "sampler_settings": results.plain(_list_settings(config["inference"], policy.sampler)),
     }
 

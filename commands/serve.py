@@ -8,10 +8,12 @@ from typing import Any
 
 from ..policy import checkpoint
 from ..policy.diffusion_policy import DiffusionPolicy, build_sampler
+from ..policy.runtime.warm_up import list_rows, warm_up
 from ..spec import ConfigError
 from ..system.interrupts import Interrupted
 from ..system.versions import versions
 from .rollouts import label
+from .runtimes import set_up_model
 
 
 def run(config: Mapping[str, Any]) -> int:
@@ -55,12 +57,13 @@ def load_policy(config: Mapping[str, Any]) -> DiffusionPolicy:
     """The policy of a composed configuration."""
     model, meta = checkpoint.load(config["checkpoint"], config["device"])
     policy = DiffusionPolicy(
-        model.set_precision(config["precision"]),
+        set_up_model(config, model),
         build_sampler(config["inference"]),
         config["executed"],
         config["delay"],
     )
     policy.rate_hz = meta.get("rate_hz")
+    warm_up(policy, list_rows(config["batch"]))
     return policy
 
 

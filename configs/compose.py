@@ -38,6 +38,7 @@ OUTPUT = {
     "finetune": ("name",),
     "serve": (),
     "deploy": ("name",),
+    "certify": (),
 }
 """Verb -> the options that say where it writes."""
 ENVIRONMENT = "task.options."

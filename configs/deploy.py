@@ -81,3 +81,4 @@ class Deploy:
     precision: Literal["fp32", "bf16"] = option(
         "fp32", "numbers of the denoiser's weights; bf16 (denoiser=mode) takes half the bytes"
     )
+    runtime: Any = option("???", "what evaluates the denoiser network")

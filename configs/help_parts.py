@@ -17,7 +17,7 @@ from .compose import (
 from .help import describe_choices, describe_head, describe_options
 from .schema import AXES, VERBS
 
-PARTS = ("encoder", "denoiser", "schedule", "actions", "inference", "method", "robot")
+PARTS = ("encoder", "denoiser", "schedule", "actions", "inference", "runtime", "method", "robot")
 """Axes whose choices become objects with options of their own."""
 EXAMPLES = {"denoiser", "inference"}
 

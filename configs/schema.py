@@ -206,6 +206,7 @@ class Evaluate:
     precision: Literal["fp32", "bf16"] = option(
         "fp32", "numbers of the denoiser's weights; bf16 (denoiser=mode) takes half the bytes"
     )
+    runtime: Any = option(MISSING, "what evaluates the denoiser network")
     out: str = option("result.json", "result file; empty: not written")
     overwrite: bool = option(
         False, "whether a result, videos and their page may be replaced by new ones"
@@ -251,6 +252,30 @@ class Serve:
     precision: Literal["fp32", "bf16"] = option(
         "fp32", "numbers of the denoiser's weights; bf16 (denoiser=mode) takes half the bytes"
     )
+    runtime: Any = option(MISSING, "what evaluates the denoiser network")
+
+
+@dataclass
+class Certify:
+    """Compare a runtime's plans with PyTorch's over recorded observations.
+
+    The certificate is written beside the weights; `hotstart deploy runtime=...` asks for it.
+
+      hotstart certify runs/push data=data/push.zarr runtime=openvino inference=rti
+    """
+
+    checkpoint: str = option(REQUIRED, "a checkpoint or a run", positional=True)
+    data: str = option(REQUIRED, "a store with observations to plan from, as that of its training")
+    inference: Any = option(MISSING, "sampler: how a plan is initialised and updated")
+    runtime: Any = option(MISSING, "what evaluates the denoiser network")
+    plans: int = option(100, "plans to compare, 10 of an episode at most")
+    tolerance: float | None = option(
+        None,
+        "greatest difference of plans that is passed; none: 0.001 in fp32, 0.1 in other formats",
+        "normalised units",
+    )
+    seed: int = option(0, "seed of the noise and of the order of the episodes")
+    device: str = option("cpu", "where the network runs: cpu or cuda")
 
 
 @dataclass
@@ -528,6 +553,11 @@ VERBS: dict[str, Verb] = {
         actions={"sim": SimulateArm, "calibrate": CalibrateArm, "latency": MeasureLatency},
     ),
     "deploy": Verb("run a checkpoint on an arm", Deploy, composed=True),
+    "certify": Verb(
+        "compare the plans of a runtime with PyTorch's, which deploy asks for",
+        Certify,
+        composed=True,
+    ),
     "checkpoint": Verb(
         "import a policy that was trained elsewhere; fit what warm and anchored starts need",
         actions={"import": Import, "calibrate": Calibrate, "anchors": Anchors},

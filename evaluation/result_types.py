@@ -110,6 +110,7 @@ class EvaluationResult(TypedDict):
     weights_hash: str | None
     data_rate_hz: float | None
     precision: str | None
+    runtime: NotRequired[str | None]
     sampler_settings: dict[str, Any]
     ledger: NotRequired[dict[str, Any]]
     identity: NotRequired[str]

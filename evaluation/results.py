@@ -66,6 +66,7 @@ KINDS: dict[str, Any] = {
     "machine": dict | None,
     "checkpoint_step": int | None,
     "precision": str | None,
+    "runtime": str | None,
 }
 """Types of the values of a result, of keys that it may lack too."""
 EPISODE: dict[str, Any] = {"seed": int, "success": bool | None, "score": float, "steps": int}
@@ -74,7 +75,7 @@ LARGEST = 1e12
 """No number of a result is larger."""
 NOT_REPORTED = "not reported"
 """Stands for a success rate where the environment does not report success."""
-POLICY_KEYS = ("executed", "precision", "checkpoint_step")
+POLICY_KEYS = ("executed", "precision", "runtime", "checkpoint_step")
 """What a result says of its policy beside the settings of its sampler."""
 
 

@@ -47,6 +47,12 @@ TARGETS: dict[str, tuple[str, ...]] = {
         f"{_HERE}.diffusion.solvers.PLMS",
     ),
     "actions": (f"{_HERE}.actions.Representation",),
+    "runtime": (
+        f"{_HERE}.runtime.eager.Eager",
+        f"{_HERE}.runtime.compiled.Compiled",
+        f"{_HERE}.runtime.openvino.OpenVino",
+        f"{_HERE}.runtime.onnx.Onnx",
+    ),
     "inference": (
         f"{_HERE}.samplers.fresh.Fresh",
         f"{_HERE}.samplers.warm_start.WarmStart",
@@ -60,7 +66,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     ),
 }
 """Axis of the configuration -> the classes that it may name. A new one is one line here."""
-Axis = Literal["encoder", "denoiser", "schedule", "solver", "actions", "inference"]
+Axis = Literal["encoder", "denoiser", "schedule", "solver", "actions", "inference", "runtime"]
 Class = TypeVar("Class", bound=type)
 _OWN: dict[str, dict[str, type]] = {}
 """Axis -> dotted name -> class, of those that this program has registered."""

@@ -184,6 +184,11 @@ class ModuleSequence(nn.ModuleList, Generic[M]):
         def __iter__(self) -> Iterator[M]: ...
 
 
+def is_traced() -> bool:
+    """Whether a graph is being made: no shape and no branch may then depend on values."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
 def layer_weights(module: nn.Module) -> list[nn.Parameter]:
     """Weights of all linear and convolution layers: no biases, norms, positions or other tables."""
     layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d)

@@ -19,6 +19,7 @@ from torch.nn.functional import linear, silu
 
 from ...spec import ConfigError
 from ..training.processes import draw_rows
+from .base import is_traced
 
 
 @dataclass(frozen=True)
@@ -164,10 +165,10 @@ class Experts(nn.Module):
     def apply_routes(self, h: Tensor, routes: Routes) -> Tensor:
         """h (N, E) by routes (N, k) of each token's own: tokens are sorted by expert.
 
-        Under `torch.compile` the lengths of the sorted parts are not known, and every expert works
-        on every token instead.
+        In a graph the lengths of the sorted parts are not known, and every expert works on every
+        token instead.
         """
-        if torch.compiler.is_compiling():
+        if is_traced():
             return self._apply_all(h, routes)
         expert = routes.expert.flatten()  # (N k,)
         order = expert.argsort(stable=True)

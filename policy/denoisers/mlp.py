@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ...spec import ConfigError
-from .base import LevelEmbedding, ModuleSequence, Network
+from .base import LevelEmbedding, ModuleSequence, Network, is_traced
 
 
 class DiffusionMLP(Network[Tensor, Tensor]):
@@ -60,7 +60,7 @@ class DiffusionMLP(Network[Tensor, Tensor]):
         plan: that is half of the network's work.
         """
         embedding = self.levels[0]
-        if bool((level == level[:, :1]).all()):
+        if not is_traced() and bool((level == level[:, :1]).all()):
             embedded = embedding(level[:, :1]).expand(-1, level.shape[1], -1)
         else:
             embedded = embedding(level)

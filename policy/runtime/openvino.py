@@ -1,0 +1,118 @@
+"""OpenVINO on a CPU."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from ...spec import ConfigError
+from .base import Graph, Runtime
+
+Precision = Literal["fp32", "bf16"]
+HINTS = {"fp32": "f32", "bf16": "bf16"}
+
+
+class OpenVino(Runtime):
+    """A network as OpenVINO compiles it from PyTorch's trace, in fp32 or bf16."""
+
+    def __init__(self, precision: Precision = "fp32", threads: int = 0) -> None:
+        """Build it with these options.
+
+        precision: numbers that layers compute in
+        threads: threads of an evaluation; 0: as many as PyTorch uses
+        """
+        if precision not in get_args(Precision):
+            raise ConfigError(
+                f"runtime.precision is {precision}; choose one of {', '.join(get_args(Precision))}"
+            )
+        check_threads(threads)
+        self.precision = precision
+        self.threads = threads
+
+    @property
+    def label(self) -> str:
+        """Name and number format."""
+        return f"openvino-{self.precision}"
+
+    def compile(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Graph:
+        """The module's trace, compiled for least latency; inputs are read where they lie."""
+        openvino = import_openvino()
+        model = convert(openvino, trace(module, inputs), inputs)
+        for port, leaf in zip(model.inputs, inputs, strict=True):
+            port.get_node().set_partial_shape(openvino.PartialShape(list(leaf.shape)))
+        model.validate_nodes_and_infer_types()
+        settings = {
+            "INFERENCE_PRECISION_HINT": HINTS[self.precision],
+            "INFERENCE_NUM_THREADS": choose_threads(self.threads),
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+        }
+        request = compile_model(openvino, model, settings).create_infer_request()
+
+        def evaluate(leaves: Sequence[Tensor]) -> Tensor:
+            arrays = [leaf.contiguous().numpy() for leaf in leaves]
+            (found,) = request.infer(arrays, share_inputs=True, share_outputs=True).values()
+            return torch.from_numpy(found).clone()  # the next evaluation writes to the same place
+
+        evaluate(inputs)
+        return evaluate
+
+
+def convert(openvino: Any, traced: Any, inputs: tuple[Tensor, ...]) -> Any:
+    """A trace as OpenVINO's model, by its frontend.
+
+    `openvino.convert_model` does the same and reports its use to a server on the internet.
+    """
+    from openvino.frontend.pytorch.ts_decoder import (  # pyright: ignore[reportMissingImports]
+        TorchScriptPythonDecoder,
+    )
+
+    frontend = openvino.frontend.FrontEndManager().load_by_framework("pytorch")
+    decoder = TorchScriptPythonDecoder(traced, example_input=inputs)
+    return frontend.convert(frontend.load(decoder))
+
+
+def compile_model(openvino: Any, model: Any, settings: Mapping[str, Any]) -> Any:
+    """The compiled model, without fused elementwise kernels where these lack an operator.
+
+    OpenVINO 2026.4 fails on a fused Mish.
+    """
+    try:
+        return openvino.compile_model(model, "CPU", settings)
+    except RuntimeError as error:
+        if "snippets" not in str(error):
+            raise
+        return openvino.compile_model(model, "CPU", {**settings, "SNIPPETS_MODE": "DISABLE"})
+
+
+def import_openvino() -> Any:
+    """OpenVINO; raises ConfigError where it is not installed."""
+    try:
+        import openvino  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise ConfigError(
+            "runtime=openvino needs the package openvino: pip install 'hotstart[openvino]'"
+        ) from error
+    return openvino
+
+
+def trace(module: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
+    """The module's operators for inputs of these shapes."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of branches on shapes, which a graph fixes on purpose
+        return torch.jit.trace(module, inputs, check_trace=False)
+
+
+def check_threads(threads: int) -> None:
+    """Raise ConfigError for a negative number."""
+    if threads < 0:
+        raise ConfigError(f"runtime.threads is {threads}; give 1 or more, or 0 for PyTorch's own")
+
+
+def choose_threads(threads: int) -> int:
+    """As many threads as asked for, or as PyTorch uses."""
+    return threads or torch.get_num_threads()
