@@ -14,11 +14,13 @@ import torch
 from ..policy.diffusion.solvers import DDIM
 from ..policy.diffusion_policy import DiffusionPolicy
 from ..policy.foreign.lerobot import import_policy
+from ..policy.runtime.base import use_runtime
 from ..policy.samplers.base import Sampler
 from ..policy.samplers.fresh import Fresh
 from ..policy.samplers.warm_start import WarmStart
 from ..spec import REQUIRED, option
 from .call_time import two_calls
+from .inference import RUNTIMES
 
 PEER = Path(__file__).with_name("_lerobot_peer.py")
 
@@ -35,6 +37,7 @@ class Options:
     channels: tuple[int, ...] = option((64, 128, 256), "the U-Net's channels")
     calls: int = option(20, "chunks by each")
     threads: int = option(1, "threads of either")
+    runtimes: tuple[str, ...] = option((), f"runtimes of the warm start too: {', '.join(RUNTIMES)}")
 
 
 def run(options: Options) -> None:
@@ -65,12 +68,20 @@ def run(options: Options) -> None:
         "imported, RTI, later plans": WarmStart(2),
     }
     for name, sampler in samplers.items():
-        seconds: list[float] = []
-        nfe = 0
-        for seed in range(options.calls + 1):
-            took_s, nfe = two_calls(DiffusionPolicy(model, sampler), 1, seed)[1]
-            seconds.append(took_s)
-        _print_row(name, nfe, np.array(seconds[1:]), base)  # the first one warms up
+        _time_calls(options, name, DiffusionPolicy(model, sampler), base)
+    for runtime in options.runtimes:
+        use_runtime(model, RUNTIMES[runtime](options.threads))
+        _time_calls(options, f"the same, {runtime}", DiffusionPolicy(model, WarmStart(2)), base)
+
+
+def _time_calls(options: Options, name: str, policy: DiffusionPolicy, base: float) -> None:
+    """Time later plans and print their row; the first call warms up."""
+    seconds: list[float] = []
+    nfe = 0
+    for seed in range(options.calls + 1):
+        took_s, nfe = two_calls(policy, 1, seed)[1]
+        seconds.append(took_s)
+    _print_row(name, nfe, np.array(seconds[1:]), base)
 
 
 def _print_row(name: str, nfe: int, seconds: np.ndarray, base: float | None) -> float:

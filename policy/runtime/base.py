@@ -62,10 +62,11 @@ class Traced(nn.Module):
 
     def forward(self, *leaves: Tensor) -> Tensor:
         """F of the leaves, (R, T, A)."""
-        x, level, context, prepared = join_leaves(self.structure, leaves)
+        arguments = join_leaves(self.structure, leaves)
+        x, level = arguments[:2]
         if level is None:
             level = x.new_ones(x.shape[:2])  # the network reads `prepared` in its place
-        return self.network(x, level, context, prepared)
+        return self.network(x, level, *arguments[2:])
 
 
 class EngineNetwork(Network[Any, Any]):

@@ -70,6 +70,11 @@ def export(module: nn.Module, inputs: tuple[Tensor, ...]) -> bytes:
             )
     except ModuleNotFoundError as error:
         raise _explain_missing(error) from error
+    except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
+        raise ConfigError(
+            f"this network cannot be written as ONNX by PyTorch {torch.__version__}: take "
+            "runtime=openvino"
+        ) from error
     return file.getvalue()
 
 
