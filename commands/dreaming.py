@@ -153,10 +153,10 @@ def note_dreams(
 
 
 def open_play(config: Mapping[str, Any], base: PolicyModel, named: Learned | None = None) -> Play:
-    """The play, with what the base observes; raises ConfigError where none is named.
+    """The play, with what the base observes and what the world model that is `named` reads.
 
-    Of a base with a filter it holds what the world model that is `named` reads, and what the filter
-    says.
+    Of a base with a filter it also holds what the filter says. Raises ConfigError where no play is
+    named.
     """
     if not config["play"]:
         raise ConfigError(
@@ -165,7 +165,10 @@ def open_play(config: Mapping[str, Any], base: PolicyModel, named: Learned | Non
         )
     store = Store.open(config["play"])
     if base.filter is None:
-        return read_play(store, list(base.config.obs_spec.keys))
+        keys = list(base.config.obs_spec.keys)
+        if named is not None:
+            keys = list(dict.fromkeys((*keys, *named.model.obs_spec.keys)))
+        return read_play(store, keys)
     if named is None or not isinstance(named.model, LatentModel):
         raise ConfigError(
             "the policy follows the filter of a latent world model: name it, as world_model=FOLDER"

@@ -13,11 +13,14 @@ from hotstart.commands.dream_demo import (
     run_stages,
     write_page,
 )
-from hotstart.commands.dreaming import AuditFailed
+from hotstart.commands.dreaming import AuditFailed, open_play
 from hotstart.configs.compose import compose_config
 from hotstart.configs.world_model import DreamDemo
+from hotstart.datasets.store import Store
 from hotstart.finetuning.outcome import load_finetuned
 from hotstart.policy import checkpoint
+from hotstart.spec import ObsKey, ObsSpec
+from hotstart.world_model import files
 
 from .dream_world import save_base, save_play, save_world_model
 
@@ -181,3 +184,19 @@ def test_the_demo_of_a_world_model_has_options_of_its_own(capsys):
     assert "play_episodes=" in capsys.readouterr().out
     assert main(["demo", "world-model", "charged=[]"]) == 2
     assert "hotstart demo world-model: " in capsys.readouterr().err
+
+
+def test_play_holds_what_the_base_observes_and_what_a_named_world_model_reads(tiny_model, tmp_path):
+    base, _ = checkpoint.load(save_base(tiny_model, tmp_path))
+    old = Store.open(save_play(tmp_path, episodes=80))
+    keys = {**old.obs_spec.keys, "far": ObsKey((2,))}
+    words = {"fps": old.fps, "action_spec": old.action_spec, "task": "gate"}
+    store = Store.create(tmp_path / "wide.zarr", obs_spec=ObsSpec(keys), **words)
+    for number in range(len(old.lengths)):
+        episode = dict(old.episode(number))
+        store.append({**episode, "far": episode["state"][:, :2]})
+    named = files.load(save_world_model(tmp_path / "play.zarr", tmp_path))
+    named.model.obs_spec = ObsSpec({"far": ObsKey((2,))})
+    config = {"play": str(store.path)}
+    assert list(open_play(config, base).observations) == ["state"]
+    assert list(open_play(config, base, named).observations) == ["state", "far"]
