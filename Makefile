@@ -59,7 +59,7 @@ docs-sources:
 	@touch build/docs/hotstart/datasets/__init__.py
 
 # One file for both Pythons. CUDA libraries are left out: they belong to the build of torch, and come with it.
-EXTRAS := pusht metaworld gymnasium-robotics pretrained images rosbag ur so101 dynamixel serve docs dev
+EXTRAS := pusht metaworld gymnasium-robotics pretrained images rosbag openvino ur so101 dynamixel serve docs dev
 CUDA := cuda-bindings cuda-toolkit nvidia-cudnn-cu13 nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvshmem-cu13 triton
 requirements:
 	$(PYTHON) -m venv build/uv
