@@ -89,7 +89,7 @@ def run(options: Options) -> None:
     for chosen, valid in ((options.networks, NETWORKS), (options.runtimes, RUNTIMES)):
         for name in chosen:
             if name not in valid:
-                raise ConfigError(unknown("choice", name, valid))
+                raise ConfigError(unknown("choice", name, list(valid)))
     torch.set_num_threads(options.threads)
     print(
         f"{'network':<14}{'rows':>5}  {'runtime':<15}{'p50 ms':>9}{'p99 ms':>9}{'ratio':>7}"

@@ -130,9 +130,8 @@ class Bench:
             self.video = self.folder / "gray.mp4"
             write_video(self.video)
             arm = ARMS[self.arm]
-            link = self.folder / "bus"
-            self.world = stack.enter_context(World(arm.scene))
-            options = RehearsalOptions(self.arm, ADDRESS, link)
+            options = RehearsalOptions(self.arm, ADDRESS, link_path=self.folder / "bus")
+            self.world = stack.enter_context(arm.open_world(options))
             stack.enter_context(arm.open_device(self.world, self.faults, options))
             self._open = stack.pop_all()
         return self

@@ -186,7 +186,7 @@ class ModuleSequence(nn.ModuleList, Generic[M]):
 
 def is_traced() -> bool:
     """Whether a graph is being made: no shape and no branch may then depend on values."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
 
 
 def layer_weights(module: nn.Module) -> list[nn.Parameter]:

@@ -98,7 +98,7 @@ class EngineNetwork(Network[Any, Any]):
         self.sealed = False
         self.eager_calls = 0
         self._graphs: dict[Any, dict[int, Graph]] = {}
-        self._version = network.weights_version
+        self._made_for = network.weights_version
         self.eval()
 
     @property
@@ -120,7 +120,7 @@ class EngineNetwork(Network[Any, Any]):
 
         Raises ConfigError where the weights have changed since the graphs were made.
         """
-        if self.weights_version != self._version:
+        if self.weights_version != self._made_for:
             raise ConfigError(
                 f"the weights have changed since runtime={self.runtime.label} compiled them: call "
                 "forget() on the network, then warm it up again"
@@ -195,7 +195,7 @@ class EngineNetwork(Network[Any, Any]):
     def forget(self) -> None:
         """Drop all graphs; the next ones are of the weights as they are now."""
         self._graphs = {}
-        self._version = self.network.weights_version
+        self._made_for = self.network.weights_version
         self.sealed = False
 
 

@@ -66,7 +66,12 @@ def export(module: nn.Module, inputs: tuple[Tensor, ...]) -> bytes:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                module, inputs, file, input_names=names, opset_version=OPSET, dynamo=False
+                module,
+                inputs,
+                file,  # pyright: ignore[reportArgumentType] a file is taken where dynamo is False
+                input_names=names,
+                opset_version=OPSET,
+                dynamo=False,
             )
     except ModuleNotFoundError as error:
         raise _explain_missing(error) from error

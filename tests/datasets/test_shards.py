@@ -93,6 +93,7 @@ def test_a_folder_an_address_of_files_and_one_of_memory_hold_the_same(
         assert found.content_hash() == open_dataset(written).content_hash()
     wanted = dataset_statistics(data)
     assert found.statistics["state"]["mean"] == wanted["state"]["mean"].tolist()
+    assert found.pictures is not None
     assert len(found.pictures.shards) == 7
     with pytest.raises(DataError, match="is there already"):
         put(data, ADDRESS)

@@ -41,7 +41,8 @@ def make_data() -> Arrays:
     generator = np.random.default_rng(0)
     episodes: list[dict[str, Any]] = []
     for steps in (30, 21):
-        episode = {"image": generator.integers(0, 256, (steps, 8, 8, 3), dtype=np.uint8)}
+        episode: dict[str, Any] = {}
+        episode["image"] = generator.integers(0, 256, (steps, 8, 8, 3), dtype=np.uint8)
         for key in ("state", "action"):
             episode[key] = generator.normal(size=(steps, 2)).astype(np.float32)
         episodes.append(episode)

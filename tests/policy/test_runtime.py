@@ -76,6 +76,13 @@ def plan_twice(model, sampler, watched, rows=1):
 
 
 @pytest.mark.parametrize("kind", ["unet", "transformer", "mlp", "mode"])
+def get_engine(model):
+    """The engine that a model runs on."""
+    engine = find_engine(model)
+    assert engine is not None
+    return engine
+
+
 def test_openvino_gives_the_plans_of_pytorch(kind, make, watched):
     need("openvino")
     model = make(kind)
@@ -84,7 +91,7 @@ def test_openvino_gives_the_plans_of_pytorch(kind, make, watched):
     for name, sampler in SAMPLERS.items():
         got = plan_twice(model, sampler(), watched)
         np.testing.assert_allclose(got, wanted[name], atol=1e-4, err_msg=name)
-    assert find_engine(model).eager_calls == 0
+    assert get_engine(model).eager_calls == 0
 
 
 def test_bf16_stays_near(make, watched):
@@ -130,7 +137,7 @@ def test_a_warm_policy_compiles_nothing_and_plans_the_same(kind, make, watched, 
     got = plan_twice(model, WarmStart(2, cold=2), watched, rows=5)
     np.testing.assert_allclose(got, wanted, atol=1e-5)
     assert runtime.shapes == made
-    assert find_engine(model).eager_calls == 0
+    assert get_engine(model).eager_calls == 0
     assert not [each for each in recwarn if "warmed up" in str(each.message)]
 
 
@@ -143,10 +150,10 @@ def test_torch_compile_takes_the_graph(make, watched):
 
 def test_an_evaluation_without_a_graph_is_counted_and_warned_of(make, watched):
     model = use_runtime(make(), Counting())
-    find_engine(model).seal()
+    get_engine(model).seal()
     with pytest.warns(UserWarning, match="not warmed up"):
         plan_twice(model, Fresh(2), watched)
-    assert find_engine(model).eager_calls == 4
+    assert get_engine(model).eager_calls == 4
 
 
 def test_changed_weights_are_noticed(make, watched):
@@ -155,7 +162,7 @@ def test_changed_weights_are_noticed(make, watched):
     next(model.network.parameters()).add_(1)
     with pytest.raises(ConfigError, match="weights have changed"):
         plan_twice(model, Fresh(2), watched)
-    find_engine(model).forget()
+    get_engine(model).forget()
     changed = plan_twice(model, Fresh(2), watched)
     np.testing.assert_array_equal(
         changed, plan_twice(use_runtime(model, Eager()), Fresh(2), watched)
@@ -222,10 +229,13 @@ def test_deploy_wants_a_certificate_of_this_checkpoint(make, tiny_dataset, tmp_p
     config = compose_config("deploy", [str(tmp_path / "last"), "runtime=compiled"])
     with pytest.raises(ConfigError, match=r"hotstart certify .*data=DATA runtime=compiled"):
         check_certificate(config)
-    differences = compare_plans(*[DiffusionPolicy(model, Fresh(2))] * 2, tiny_dataset, 1)
+    policy = DiffusionPolicy(model, Fresh(2))
+    differences = compare_plans(policy, policy, tiny_dataset, 1)
     folder = checkpoint.find(tmp_path / "last")
+    weights = find_weights_hash(checkpoint.read_meta(folder))
+    assert weights is not None
     right = Certificate(
-        find_weights_hash(checkpoint.read_meta(folder)),
+        weights,
         "compiled-fp32",
         label(config),
         config["inference"],

@@ -29,7 +29,8 @@ def data() -> Arrays:
     generator = np.random.default_rng(0)
     episodes: list[dict[str, Any]] = []
     for _ in range(16):
-        episode = {"image": generator.integers(0, 256, (20, 12, 12, 3), dtype=np.uint8)}
+        episode: dict[str, Any] = {}
+        episode["image"] = generator.integers(0, 256, (20, 12, 12, 3), dtype=np.uint8)
         for key in ("state", "action"):
             episode[key] = generator.normal(size=(20, 2)).astype(np.float32)
         episodes.append(episode)
