@@ -41,6 +41,13 @@ SAMPLERS = {
 }
 
 
+def get_engine(model):
+    """The engine that a model runs on."""
+    engine = find_engine(model)
+    assert engine is not None
+    return engine
+
+
 def need(package):
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"the package {package} is not installed: pip install 'hotstart[{package}]'")
@@ -76,13 +83,6 @@ def plan_twice(model, sampler, watched, rows=1):
 
 
 @pytest.mark.parametrize("kind", ["unet", "transformer", "mlp", "mode"])
-def get_engine(model):
-    """The engine that a model runs on."""
-    engine = find_engine(model)
-    assert engine is not None
-    return engine
-
-
 def test_openvino_gives_the_plans_of_pytorch(kind, make, watched):
     need("openvino")
     model = make(kind)
