@@ -94,6 +94,15 @@ def test_openvino_gives_the_plans_of_pytorch(kind, make, watched):
     assert get_engine(model).eager_calls == 0
 
 
+def test_openvino_compiles_an_mlp_of_usual_size(tiny_model, watched):
+    need("openvino")
+    wide = {**MLP, "hidden": 192, "layers": 2}
+    model = tiny_model("unet", horizon=Horizon(2, LENGTH, 4), denoiser=wide)
+    wanted = plan_twice(model, Fresh(2), watched)
+    got = plan_twice(use_runtime(model, OpenVino(threads=1)), Fresh(2), watched)
+    np.testing.assert_allclose(got, wanted, atol=1e-4)
+
+
 def test_bf16_stays_near(make, watched):
     need("openvino")
     model = make("unet")
