@@ -347,5 +347,5 @@ def test_functions_have_the_options_and_defaults_of_the_command_line(verb):
         del parameters[name]
     assert set(parameters) == set(options) - {"task"}
     for name, parameter in parameters.items():
-        if name not in ("checkpoint", "inference", "out", "video"):
+        if name not in ("checkpoint", "inference", "runtime", "out", "video"):
             assert parameter.default == options[name].default

@@ -118,7 +118,7 @@ def test_help_names_every_action(arguments, status, capsys):
 
 def test_help_of_one_action(capsys):
     assert run_verb("data", ["convert", "--help"]) == 0
-    assert "none finds it out: dp-zarr" in capsys.readouterr().out
+    assert "none finds it out: shards, dp-zarr" in capsys.readouterr().out
 
 
 def test_a_pusht_zip_fetched_by_hand_becomes_a_data_set(pusht, tmp_path, capsys):

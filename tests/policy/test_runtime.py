@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hotstart.cli import main
 from hotstart.commands.certify import check_certificate
 from hotstart.commands.evaluate import find_weights_hash
 from hotstart.commands.rollouts import label
@@ -265,3 +266,17 @@ def test_deploy_wants_a_certificate_of_this_checkpoint(make, tiny_dataset, tmp_p
         replace(right, **wrong).save(folder)
         with pytest.raises(ConfigError, match=words):
             check_certificate(config)
+
+
+def test_certify_compares_a_checkpoint_by_the_command_line(make, store_tiny, tmp_path, capsys):
+    need("openvino")
+    checkpoint.save(tmp_path / "last", make(), {"step": 1, "task": "toy", "rate_hz": 10})
+    store_tiny(tmp_path / "data.zarr", 2)
+    words = [str(tmp_path / "last"), f"data={tmp_path / 'data.zarr'}", "plans=3"]
+    words += ["runtime=openvino", "inference=ddim", "inference.steps=2"]
+    assert main(["certify", *words]) == 0
+    assert "openvino-fp32, ddim-2: plans differ from PyTorch's by" in capsys.readouterr().out
+    found = Certificate.load(
+        find_path(checkpoint.find(tmp_path / "last"), "openvino-fp32", "ddim-2")
+    )
+    assert found.passed and found.differences.plans == 3
