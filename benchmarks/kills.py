@@ -153,6 +153,15 @@ class Bench:
                 print(f"begun anew: {error}", flush=True)
         return self.kill(kind, rng)
 
+    def _wait_until_fast(self) -> None:
+        """Until the first joint is fast; raises UnmovedError where it never is."""
+        try:
+            wait_until(lambda: abs(self.world.read().velocities[0]) > FAST_RAD_S, START_S)
+        except TimeoutError as error:
+            raise UnmovedError(
+                f"the arm has begun to move, and not become fast: {error}"
+            ) from error
+
     def kill(self, kind: str, rng: np.random.Generator) -> Trial:
         """One trial, from a fresh process to its end."""
         self.faults.clear()
@@ -165,7 +174,7 @@ class Bench:
             mover = stack.enter_context(Mover(self._make_job(store, host)))
             mover.wait_until_it_moves()
             time.sleep(rng.uniform(0.3, 1.3))
-            wait_until(lambda: abs(self.world.read().velocities[0]) > FAST_RAD_S, START_S)
+            self._wait_until_fast()
             members = find_members(mover.token)
             blows = {
                 "policy": lambda: mover.process.kill(),
