@@ -7,6 +7,7 @@ They move an environment's arm, or a real one whose scene is a mirror of what is
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -89,10 +90,7 @@ class DiscPusher(ArmDemonstrator):
         way = np.array([*(aim - here[:2]), TIP_HEIGHT_M - here[2]])
         step = self._step(way)
         aside = push * self.step_m * [1.0, 1.0, 0.0]
-        intended = self._make_action(scene, here[:3] + step)
-        if not aside.any():
-            return Move(intended, intended)
-        return Move(intended, self._make_action(scene, here[:3] + step + aside))
+        return _move_aside(lambda place: self._make_action(scene, place), here[:3] + step, aside)
 
     def _aim(self, tip: FloatArray, disc: FloatArray, goal: FloatArray) -> FloatArray:
         """Where the tip (2,) should go."""
@@ -148,10 +146,9 @@ class CubeLifter(ArmDemonstrator):
         calm = min(1.0, float(np.linalg.norm(offset)) / 0.1) * (self._closing == 0)
         aside = push * self.step_m * calm
         yaw = heading + float(np.clip(turn, -0.15, 0.15)) * (self._closing == 0)
-        intended = self._make_action(scene, here[:3] + step, yaw)
-        if not aside.any():
-            return Move(intended, intended)
-        return Move(intended, self._make_action(scene, here[:3] + step + aside, yaw))
+        return _move_aside(
+            lambda place: self._make_action(scene, place, yaw), here[:3] + step, aside
+        )
 
     def _follow(self, offset: FloatArray, turn: float) -> None:
         """Count the ticks since the gripper began to close; 0: it has not."""
@@ -203,10 +200,7 @@ class PuckPusher(ArmDemonstrator):
         aim = self._aim(here[:2], scene.object_position[:2], scene.goal[:2])
         step = self._step(np.array([*aim, franka.TIP_HEIGHT_M]) - here[:3])
         aside = push * self.step_m * [1.0, 1.0, 0.5]
-        intended = self._make_action(scene, here[:3] + step)
-        if not aside.any():
-            return Move(intended, intended)
-        return Move(intended, self._make_action(scene, here[:3] + step + aside))
+        return _move_aside(lambda place: self._make_action(scene, place), here[:3] + step, aside)
 
     def _aim(self, tip: FloatArray, puck: FloatArray, goal: FloatArray) -> FloatArray:
         """Where the tip (2,) should go."""
@@ -222,6 +216,16 @@ class PuckPusher(ArmDemonstrator):
             return np.array([*scene.solve_joints(pose, franka.HOME), 1.0])
         except ReachError:
             return scene.target
+
+
+def _move_aside(
+    make_action: Callable[[FloatArray], FloatArray], place: FloatArray, aside: FloatArray
+) -> Move:
+    """The move to a place (3,), and to one so far aside (3,) [m]; solved once where both agree."""
+    intended = make_action(place)
+    if not aside.any():
+        return Move(intended, intended)
+    return Move(intended, make_action(place + aside))
 
 
 def _solve_joints(scene: Scene, pose: FloatArray, near: FloatArray) -> FloatArray:

@@ -15,6 +15,10 @@ import numpy as np
 
 from ..spec import ActionSpec, FloatArray, HotstartError, Limits, Observation, ObsSpec
 
+HAND_ACCELERATION = 20.0
+HAND_JERK = 400.0
+"""Of a gripper's opening [1/s^2, 1/s^3]."""
+
 
 class DriverError(HotstartError):
     """An arm or its connection failed; the message says what, where, and what to do."""
@@ -84,3 +88,10 @@ class Driver(Protocol):
 def hold(state: ArmState) -> FloatArray:
     """The target (A,) that keeps an arm where it was measured."""
     return np.array(state.positions, np.float64)
+
+
+def add_gripper(limits: Limits, speed: float) -> Limits:
+    """The limits of an arm and its gripper, which opens from 0 to 1 at `speed` at most [1/s]."""
+    ends = (0.0, 1.0, speed, HAND_ACCELERATION, HAND_JERK)
+    arrays = (limits.lower, limits.upper, limits.velocity, limits.acceleration, limits.jerk)
+    return Limits(*(np.append(array, end) for array, end in zip(arrays, ends, strict=True)))

@@ -29,7 +29,7 @@ from ...spec import (
     ObsSpec,
     unknown,
 )
-from ..driver import ArmState, DriverError
+from ..driver import ArmState, DriverError, add_gripper
 from .franka_hand import MAX_M
 from .franka_link import FASTEST, LinkOptions, Reading, Target
 from .link_process import LinkedArm, LinkProcess, check_option
@@ -44,8 +44,6 @@ WATCHDOG_S = 0.2
 SILENCE_S = 0.5
 MOST = {"velocity": FASTEST, "acceleration": 7.0, "jerk": 1000.0}
 """What the options may be set to [rad/s, s^2, s^3]: less than every joint can."""
-HAND_ACCELERATION = 20.0
-HAND_JERK = 400.0
 SPEED_PERIODS = 0.2
 """Targets nearer in time than this share of a period tell no speed."""
 DOWN = (math.pi, 0.0, 0.0)
@@ -240,11 +238,10 @@ def _make_limits(arm: str, rates: Mapping[str, float], hand: bool, hand_speed: f
     for name, value in rates.items():
         check_option(name, value, 0.001, MOST[name])
     lower, upper = np.array(RANGES[arm][0]) + MARGIN_RAD, np.array(RANGES[arm][1]) - MARGIN_RAD
-    arrays = [lower, upper, *(np.full(7, value) for value in rates.values())]
+    limits = Limits(lower, upper, *(np.full(7, value) for value in rates.values()))
     if hand:
-        ends = (0.0, 1.0, hand_speed / MAX_M, HAND_ACCELERATION, HAND_JERK)
-        arrays = [np.append(array, end) for array, end in zip(arrays, ends, strict=True)]
-    return Limits(*arrays)
+        return add_gripper(limits, hand_speed / MAX_M)
+    return limits
 
 
 def _name_fault(reading: Reading) -> str:

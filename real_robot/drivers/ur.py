@@ -28,7 +28,7 @@ from ...spec import (
     ObsSpec,
     unknown,
 )
-from ..driver import ArmState, DriverError
+from ..driver import ArmState, DriverError, add_gripper
 from .link_process import LinkedArm, LinkProcess, check_option
 from .robotiq import MOST_SPEED, RobotiqHand
 from .ur_dashboard import Dashboard
@@ -49,8 +49,6 @@ UNLOCK_S = 8.0
 """A protective stop can be unlocked 5 s after it came."""
 SILENCE_S = 0.5
 GRIPPERS = ("none", "robotiq")
-HAND_ACCELERATION = 20.0
-HAND_JERK = 400.0
 
 MOST = {
     "joints": {"velocity": 3.14, "acceleration": 15.0, "jerk": 300.0},
@@ -145,7 +143,7 @@ class UR(LinkedArm):
         self.obs_spec = _make_obs_spec(self.gripped)
         self.limits = _make_limits(mode, velocity, acceleration, jerk)
         if self.gripped:
-            self.limits = _add_hand(self.limits, gripper_speed)
+            self.limits = add_gripper(self.limits, gripper_speed * MOST_SPEED)
         self._hand: RobotiqHand | None = None
         self._hand_options = (gripper_speed, gripper_force)
         self._options = LinkOptions(
@@ -386,13 +384,6 @@ def _make_limits(
         high = np.array([REACH_M, REACH_M, 1.1, 2 * np.pi, 2 * np.pi, 2 * np.pi])
     rates = [chosen[name] * scale for name in ("velocity", "acceleration", "jerk")]
     return Limits(-high, high, rates[0], rates[1], rates[2])
-
-
-def _add_hand(limits: Limits, speed: float) -> Limits:
-    """The same with a gripper that opens from 0 to 1, at a share of its speed."""
-    ends = (0.0, 1.0, speed * MOST_SPEED, HAND_ACCELERATION, HAND_JERK)
-    arrays = (limits.lower, limits.upper, limits.velocity, limits.acceleration, limits.jerk)
-    return Limits(*(np.append(array, end) for array, end in zip(arrays, ends, strict=True)))
 
 
 def _name_fault(reading: Reading) -> str:
