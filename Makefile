@@ -34,7 +34,7 @@ demo: setup
 	$(BIN)/hotstart demo
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=25 -m "not wall_clock"
+	$(BIN)/python -m pytest -n 2 --max-worker-restart=0 --dist loadfile --durations=25 -m "not wall_clock"
 	$(BIN)/python -m pytest --durations=10 -m wall_clock
 
 lint: setup

@@ -124,7 +124,10 @@ def time_network(options: Options, name: str, rows: int) -> list[Cell]:
     network = NETWORKS[name]().eval().requires_grad_(False)
     networks: dict[str, Network[Any, Any]] = {EAGER: network}
     for runtime in options.runtimes:
-        networks[runtime] = EngineNetwork(network, RUNTIMES[runtime](options.threads))
+        try:
+            networks[runtime] = EngineNetwork(network, RUNTIMES[runtime](options.threads))
+        except ConfigError as error:
+            print(f"{runtime} is left out: {error}", flush=True)
     x = torch.randn(rows, options.planned, WIDTH)
     level = torch.full((rows, options.planned), 0.5)
     context = network.encode_context(torch.randn(rows, TOKENS, TOKEN_WIDTH))

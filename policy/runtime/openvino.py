@@ -38,6 +38,18 @@ class OpenVino(Runtime):
         """Name and number format."""
         return f"openvino-{self.precision}"
 
+    def check_device(self, device: torch.device) -> None:
+        """Raise ConfigError for a GPU, and for a processor without the numbers asked for.
+
+        OpenVINO itself would compute in fp32 there, in silence.
+        """
+        super().check_device(device)
+        if self.precision == "bf16" and not has_bf16():
+            raise ConfigError(
+                "runtime.precision=bf16 wants a processor with AVX-512 or AMX, which this one has "
+                "not: take runtime.precision=fp32"
+            )
+
     def compile(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Graph:
         """The module's trace, compiled for least latency; inputs are read where they lie."""
         openvino = import_openvino()
@@ -62,6 +74,11 @@ class OpenVino(Runtime):
 
         evaluate(inputs)
         return evaluate
+
+
+def has_bf16() -> bool:
+    """Whether OpenVINO computes in bf16 on this processor; raises ConfigError without OpenVINO."""
+    return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def convert(openvino: Any, traced: Any, inputs: tuple[Tensor, ...]) -> Any:

@@ -18,7 +18,7 @@ from hotstart.policy.runtime.certificate import Certificate, compare_plans, find
 from hotstart.policy.runtime.compiled import Compiled
 from hotstart.policy.runtime.eager import Eager
 from hotstart.policy.runtime.onnx import Onnx
-from hotstart.policy.runtime.openvino import OpenVino
+from hotstart.policy.runtime.openvino import OpenVino, has_bf16
 from hotstart.policy.runtime.warm_up import warm_up
 from hotstart.policy.samplers.fresh import Fresh
 from hotstart.policy.samplers.real_time_chunking import RealTimeChunking
@@ -104,9 +104,13 @@ def test_openvino_compiles_an_mlp_of_usual_size(tiny_model, watched):
     np.testing.assert_allclose(got, wanted, atol=1e-4)
 
 
-def test_bf16_stays_near(make, watched):
+def test_bf16_stays_near_where_the_processor_has_it(make, watched):
     need("openvino")
     model = make("unet")
+    if not has_bf16():
+        with pytest.raises(ConfigError, match="take runtime.precision=fp32"):
+            use_runtime(model, OpenVino("bf16", 1))
+        return
     wanted = plan_twice(model, Fresh(2), watched)
     got = plan_twice(use_runtime(model, OpenVino("bf16", 1)), Fresh(2), watched)
     difference = np.abs(got - wanted).max()
