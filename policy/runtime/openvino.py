@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Literal, get_args
 
 import torch
@@ -65,7 +66,7 @@ class OpenVino(Runtime):
             # OpenVINO 2026.4 fails, or crashes, on fused elementwise kernels with Mish in them
             "SNIPPETS_MODE": "DISABLE",
         }
-        request = openvino.compile_model(model, "CPU", settings).create_infer_request()
+        request = open_core().compile_model(model, "CPU", settings).create_infer_request()
 
         def evaluate(leaves: Sequence[Tensor]) -> Tensor:
             arrays = [leaf.contiguous().numpy() for leaf in leaves]
@@ -78,7 +79,18 @@ class OpenVino(Runtime):
 
 def has_bf16() -> bool:
     """Whether OpenVINO computes in bf16 on this processor; raises ConfigError without OpenVINO."""
-    return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in open_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@cache
+def open_core() -> Any:
+    """The process's OpenVINO, kept until its end; raises ConfigError where it is not installed.
+
+    In OpenVINO 2026.4 each core gives the thread a stack for signal handlers, and the one before
+    it back when it goes. Of two cores the older may have gone by then: its stack is unmapped, and
+    the next signal, as SIGTERM, crashes the process.
+    """
+    return import_openvino().Core()
 
 
 def convert(openvino: Any, traced: Any, inputs: tuple[Tensor, ...]) -> Any:

@@ -1,6 +1,8 @@
 """Runtimes: every network by an engine gives the plans that PyTorch gives."""
 
 import importlib.util
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -115,6 +117,30 @@ def test_bf16_stays_near_where_the_processor_has_it(make, watched):
     got = plan_twice(use_runtime(model, OpenVino("bf16", 1)), Fresh(2), watched)
     difference = np.abs(got - wanted).max()
     assert 1e-5 < difference < 0.1
+
+
+def test_a_signal_is_handled_after_two_graphs_have_gone():
+    need("openvino")
+    subprocess.run([sys.executable, "-c", ENGINE_THEN_SIGNAL], check=True)
+
+
+ENGINE_THEN_SIGNAL = """
+import gc, signal
+import torch
+from hotstart.policy.runtime.openvino import OpenVino
+
+graphs = []
+for _ in range(2):
+    module = torch.nn.Linear(2, 2).eval()
+    graphs.append(OpenVino(threads=1).compile(module, (torch.zeros(1, 2),)))
+while graphs:
+    del graphs[0]  # the oldest first
+    gc.collect()
+heard = []
+signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+signal.raise_signal(signal.SIGTERM)
+assert heard == [signal.SIGTERM]
+"""
 
 
 def test_onnx_gives_the_plans_of_pytorch(make, watched):
