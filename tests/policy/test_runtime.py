@@ -110,7 +110,7 @@ def test_bf16_stays_near_where_the_processor_has_it(make, watched):
     need("openvino")
     model = make("unet")
     if not has_bf16():
-        with pytest.raises(ConfigError, match="take runtime.precision=fp32"):
+        with pytest.raises(ConfigError, match=r"take runtime\.precision=fp32"):
             use_runtime(model, OpenVino("bf16", 1))
         return
     wanted = plan_twice(model, Fresh(2), watched)
