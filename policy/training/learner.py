@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 
@@ -11,7 +13,7 @@ from ..diffusion.objective import draw_times
 from ..model import PolicyModel
 from .batches import Batch
 from .ema import EMA
-from .processes import current_share, draw_rows, synchronize
+from .processes import Share, current_share, draw_rows, synchronize, work_on_part
 from .settings import TrainingSettings
 
 
@@ -32,15 +34,44 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.model.train()
-        noise = self.settings.observation_noise
-        loss, numbers = self.compute_loss(self.synchronized, batch, step, noise, step_weight)
-        loss.backward()
+        numbers = self._learn_in_parts(batch, step, step_weight)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.optimizer.step()
         self.model.network.note_written()
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update(self.model, step)
         return {**numbers, "gradient_norm": norm}
+
+    def _learn_in_parts(
+        self, batch: Batch, step: int, step_weight: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Gradients of the batch, whose rows go through the network in equal parts.
+
+        Returns the means of the parts' numbers.
+        """
+        parts = self.settings.accumulate
+        noise = self.settings.observation_noise
+        found: list[dict[str, Tensor]] = []
+        for part in range(parts):
+            own = Share(part, parts)
+            weight = None
+            if step_weight is not None:
+                weight = own.cut(step_weight)
+            with work_on_part(part, parts), self._hold_back(part + 1 < parts):
+                rows = cut_batch(batch, own)
+                loss, numbers = self.compute_loss(self.synchronized, rows, step, noise, weight)
+                (loss / parts).backward()
+            found.append(numbers)
+        means: dict[str, Tensor] = {}
+        for name in found[0]:
+            means[name] = torch.stack([numbers[name] for numbers in found]).mean(0)
+        return means
+
+    def _hold_back(self, more: bool) -> AbstractContextManager[None]:
+        """Where more parts follow, gradients stay in their process until the last one."""
+        if more and isinstance(self.synchronized, nn.parallel.DistributedDataParallel):
+            return self.synchronized.no_sync()
+        return nullcontext()
 
     def compute_loss(
         self,
@@ -82,6 +113,12 @@ class Learner:
     def _generator(self, purpose: Purpose, step: int) -> torch.Generator:
         """A generator on the CPU at the beginning of a step's stream."""
         return torch.Generator().manual_seed(torch_seed(self.settings.seed, purpose, step))
+
+
+def cut_batch(batch: Batch, share: Share) -> Batch:
+    """The rows of a share."""
+    observation, commands = batch
+    return {name: share.cut(value) for name, value in observation.items()}, share.cut(commands)
 
 
 def _make_optimizer(model: PolicyModel, settings: TrainingSettings) -> torch.optim.AdamW:

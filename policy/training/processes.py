@@ -2,12 +2,15 @@
 
 Every process draws for the whole batch and keeps its own rows. So windows, levels, noise, crops
 and colours do not depend on the number of processes, and DistributedDataParallel's mean of the
-gradients is the gradient of the whole batch.
+gradients is the gradient of the whole batch. A process may take its rows in parts, one after the
+other; each part draws in the same way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from torch import Tensor, distributed, nn
@@ -22,14 +25,22 @@ class Share:
     rank: int = 0
     world: int = 1
 
-    def check(self, batch: int) -> None:
-        """Raise ConfigError where `batch` rows cannot be shared evenly."""
-        if batch % self.world:
-            fits = -(-batch // self.world) * self.world
-            raise ConfigError(
-                f"training.batch is {batch}, which {self.world} processes cannot share evenly: "
-                f"give training.batch={fits}"
-            )
+    def check(self, batch: int, parts: int = 1) -> None:
+        """Raise ConfigError where `batch` rows cannot be shared evenly, each share in `parts`."""
+        shares = self.world * parts
+        if batch % shares == 0:
+            return
+        sharers = f"{self.world} processes"
+        if parts > 1:
+            sharers = f"{sharers} of {parts} parts (training.accumulate) each"
+        raise ConfigError(
+            f"training.batch is {batch}, which {sharers} cannot share evenly: "
+            f"give training.batch={-(-batch // shares) * shares}"
+        )
+
+    def take_part(self, part: int, parts: int) -> Share:
+        """The share of one of `parts` equal parts of these rows."""
+        return Share(self.rank * parts + part, self.world * parts)
 
     def cut(self, whole: Tensor, dim: int = 0) -> Tensor:
         """This process's rows of a tensor whose axis `dim` holds the rows of the whole batch."""
@@ -37,11 +48,26 @@ class Share:
         return whole.narrow(dim, self.rank * rows, rows)
 
 
+_PART: ContextVar[tuple[int, int]] = ContextVar("part", default=(0, 1))
+"""Which part of its rows this process works on, and of how many."""
+
+
+@contextmanager
+def work_on_part(part: int, parts: int) -> Iterator[None]:
+    """Within it `current_share` is one of `parts` equal parts of this process's rows."""
+    token = _PART.set((part, parts))
+    try:
+        yield
+    finally:
+        _PART.reset(token)
+
+
 def current_share() -> Share:
     """The share of this process in torch's default group; all of the batch where there is none."""
+    share = Share()
     if distributed.is_available() and distributed.is_initialized():
-        return Share(distributed.get_rank(), distributed.get_world_size())
-    return Share()
+        share = Share(distributed.get_rank(), distributed.get_world_size())
+    return share.take_part(*_PART.get())
 
 
 def draw_rows(draw: Callable[[int], Tensor], rows: int, dim: int = 0) -> Tensor:

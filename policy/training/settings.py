@@ -15,10 +15,11 @@ PRECISIONS = ("auto", "fp32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 WARMUP = 250
 """Most steps of a warm-up that is not given; a run below 2,500 steps takes a tenth of them."""
-WHOLE = ("steps", "batch", "buffer", "log_every", "validate_every", "save_every")
+WHOLE = ("steps", "batch", "accumulate", "buffer", "log_every", "validate_every", "save_every")
 MOST = {"steps": 10**9, "batch": 10**6, "loaders": 256, "threads": 1024}
 ABOVE_ZERO = ("learning_rate", "clip_norm", "memory_gb")
 FREE = {
+    "accumulate",
     "log_every",
     "validate_every",
     "save_every",
@@ -55,6 +56,9 @@ class TrainingSettings:
 
     steps: int = option(10_000, "optimiser steps; more of them go on with a run that is done")
     batch: int = option(128, "windows in a step, of all processes together")
+    accumulate: int = option(
+        1, "parts that a step's windows go through the network in, where memory is short"
+    )
     learning_rate: float = option(3e-4, "highest learning rate (AdamW)")
     warmup: int | None = option(
         None, "steps until the learning rate is reached; none: 250, but at most a tenth of steps"

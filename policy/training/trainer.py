@@ -66,7 +66,7 @@ class Trainer:
         torch.set_num_threads(settings.threads or choose_threads(torch.get_num_threads()))
         check_specs(dataset, config)
         self.share = current_share()
-        self.share.check(settings.batch)
+        self.share.check(settings.batch, settings.accumulate)
         self.settings, self.folder = settings, Path(folder)
         self.device = settings.choose_device()
         torch.manual_seed(torch_seed(settings.seed, Purpose.INITIALISATION))

@@ -70,6 +70,11 @@ def train(made_by):
 
 if rank == 0:
     train("alone")
+    whole = cases
+    cases = {kind: (*case[:2], replace(case[2], accumulate=4)) for kind, case in whole.items()}
+    train("parts")
+    cases = whole
+cases = {kind: (*case[:2], replace(case[2], accumulate=2)) for kind, case in cases.items()}
 meeting = f"file://{folder}/meeting"
 torch.distributed.init_process_group("gloo", meeting, rank=rank, world_size=2)
 trainer = train(rank)
@@ -85,6 +90,7 @@ for refused in (trainer.run, lambda: Trainer(data, make_config(dataset=data), un
 def test_two_processes_train_as_one(tmp_path, fresh_python):
     """Everything that a step draws, and losses that are ratios over the batch.
 
+    So does one process that takes the batch in parts; the two take theirs in parts too.
     What several processes cannot do is refused in each.
     """
     with ThreadPoolExecutor(2) as pool:
@@ -98,12 +104,15 @@ def test_two_processes_train_as_one(tmp_path, fresh_python):
             torch.load(tmp_path / f"{kind}-{made_by}", weights_only=True)
             for made_by in ("alone", 0, 1)
         )
+        parts = torch.load(tmp_path / f"{kind}-parts", weights_only=True)
+        torch.testing.assert_close(parts["losses"], alone["losses"])
         mean = (first["losses"] + second["losses"]) / 2
         torch.testing.assert_close(mean, alone["losses"])
         assert not torch.allclose(first["losses"], mean, rtol=1e-3)
         for part in ("weights", "average"):
             torch.testing.assert_close(first[part], second[part], rtol=0, atol=0)
             torch.testing.assert_close(first[part], alone[part], rtol=0, atol=1e-6)
+            torch.testing.assert_close(parts[part], alone[part], rtol=0, atol=1e-6)
 
 
 def test_shares_are_the_rows_of_the_batch_in_order():
@@ -118,3 +127,6 @@ def test_a_batch_that_cannot_be_shared_evenly_is_refused():
     Share(0, 3).check(9)
     with pytest.raises(ConfigError, match=r"batch is 7, which 3 .* give training\.batch=9"):
         Share(1, 3).check(7)
+    Share(0, 3).check(12, 4)
+    with pytest.raises(ConfigError, match=r"which 3 processes of 2 parts .* training\.batch=12"):
+        Share(1, 3).check(9, 2)
