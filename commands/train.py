@@ -26,6 +26,7 @@ from ..policy.denoisers.mode import ModeTransformer
 from ..policy.filters.latent import LatentFilter
 from ..policy.model import ModelConfig
 from ..policy.training.metrics import read_metrics
+from ..policy.training.processes import find_greatest, join_processes
 from ..policy.training.same_run import find_last, load_finished
 from ..policy.training.settings import TrainingSettings
 from ..policy.training.trainer import Trainer
@@ -43,12 +44,32 @@ LATENTS = "latents.zarr"
 
 
 def run(config: Mapping[str, Any]) -> int:
-    """Train as the configuration says, or go on where the run of that name stopped."""
+    """Train as the configuration says, or go on where the run of that name stopped.
+
+    Of several processes, as torchrun starts them, the first one writes and prints.
+    """
     folder = Path(config["runs"]) / config["name"]
+    with join_processes() as share:
+        if share.leads:
+            return lead(config, folder)
+        return follow(config, folder)
+
+
+def follow(config: Mapping[str, Any], folder: Path) -> int:
+    """Train in a further process, once the first one has found something to train."""
+    if find_greatest(0):
+        store, latent = open_data(config, folder)
+        build(config, store, folder, latent).run()
+    return 0
+
+
+def lead(config: Mapping[str, Any], folder: Path) -> int:
+    """Train, and say what comes of it."""
     store, latent = open_data(config, folder)
     settings = fill(TrainingSettings, config["training"])
     finished = load_finished(folder, store, model_config(config, store, latent), settings)
     if finished is not None:
+        find_greatest(0)
         print_finished(config, folder, finished[1])
         print_next(folder, settings.choose_device(), rate_warning(config["task"], store.fps))
         return 0
@@ -59,6 +80,7 @@ def run(config: Mapping[str, Any]) -> int:
         if report.sampled:
             print(f"looked for faults in {report.sampled}; `hotstart data verify` looks at all")
     with hold(folder, CheckpointError, shared=True):
+        find_greatest(1)
         trainer = build(config, store, folder, latent)
         print(
             f"{folder}: {trainer.model.parameter_count / 1e6:.2f} M parameters, "
@@ -170,8 +192,9 @@ def build(
         for model in (trainer.model, trainer.ema.model):
             assert model.filter is not None
             model.filter.load_state_dict(latent.state_dict())
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
+    if trainer.share.leads:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
     return trainer
 
 

@@ -8,11 +8,13 @@ other; each part draws in the same way.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, distributed, nn
 
 from ...spec import ConfigError
@@ -38,6 +40,11 @@ class Share:
             f"give training.batch={-(-batch // shares) * shares}"
         )
 
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the files and speaks for all."""
+        return self.rank == 0
+
     def take_part(self, part: int, parts: int) -> Share:
         """The share of one of `parts` equal parts of these rows."""
         return Share(self.rank * parts + part, self.world * parts)
@@ -46,6 +53,46 @@ class Share:
         """This process's rows of a tensor whose axis `dim` holds the rows of the whole batch."""
         rows = whole.shape[dim] // self.world
         return whole.narrow(dim, self.rank * rows, rows)
+
+
+@contextmanager
+def join_processes() -> Iterator[Share]:
+    """The group of processes that `torchrun` has started, left at the end.
+
+    Yields this process's share; all of the batch for a program that was started by itself.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1 or "LOCAL_RANK" not in os.environ:
+        yield Share()
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        distributed.init_process_group("cpu:gloo,cuda:nccl")
+    else:
+        distributed.init_process_group("gloo")
+    try:
+        yield current_share()
+    finally:
+        distributed.destroy_process_group()
+
+
+def find_greatest(value: int) -> int:
+    """The greatest of the numbers that all processes give."""
+    if current_share().world == 1:
+        return value
+    shared = torch.tensor(value)
+    distributed.all_reduce(shared, distributed.ReduceOp.MAX)
+    return int(shared)
+
+
+def find_mean(value: float) -> float:
+    """The mean of the numbers that all processes give."""
+    world = current_share().world
+    if world == 1:
+        return value
+    shared = torch.tensor(value, dtype=torch.float64)
+    distributed.all_reduce(shared)
+    return float(shared) / world
 
 
 _PART: ContextVar[tuple[int, int]] = ContextVar("part", default=(0, 1))

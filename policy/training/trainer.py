@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from ...datasets.episodes import Dataset
 from ...datasets.locks import hold
 from ...seeds import Purpose, torch_seed
-from ...spec import CheckpointError, ConfigError, DataError, shorten
+from ...spec import CheckpointError, DataError, shorten
 from ...system.interrupts import Interrupted, stop_flag
 from ...system.threads import choose_threads
 from ...system.versions import versions
@@ -33,7 +34,7 @@ from .data import TrainingData, check_specs, fit_normalizer, prepare_data
 from .learner import Learner
 from .metrics import MetricsLog
 from .optimizer_state import load_optimizer, pack_optimizer, select_tensors
-from .processes import current_share
+from .processes import current_share, find_greatest, find_mean
 from .same_run import check_same_run, hash_numbers
 from .settings import TrainingSettings
 from .slow_steps import SlowSteps
@@ -46,8 +47,8 @@ class Trainer:
     """Model, average, optimiser and data of one run.
 
     `run` trains, saving to and resuming from `folder`/checkpoints. In each of several processes of
-    a torch.distributed group `advance` takes the step that one process would take with the whole
-    batch. Files are written by one process alone.
+    a torch.distributed group it takes the steps that one process would take with the whole batch,
+    and the first process writes the files. Another number of processes may go on.
     """
 
     def __init__(
@@ -112,19 +113,17 @@ class Trainer:
 
         SIGINT, SIGTERM and SIGHUP save first, then stop the run with `Interrupted`.
 
-        Raises CheckpointError, at once, where another process trains in this folder, and
-        ConfigError in one of several processes of a group.
+        Raises CheckpointError, at once, where another process trains in this folder.
         """
-        if self.share.world > 1:
-            raise ConfigError(
-                "run() writes its folder from one process; in several call advance() in each"
-            )
-        with hold(self.folder, CheckpointError, shared=True):
-            return self._run(progress, on_log)
+        with ExitStack() as stack:
+            if self.share.leads:
+                stack.enter_context(hold(self.folder, CheckpointError, shared=True))
+                checkpoint.recover(self.folder / "checkpoints" / "last")
+            find_greatest(0)  # all processes read what the first one has put right
+            return self._run(progress and self.share.leads, on_log)
 
     def _run(self, progress: bool, on_log: OnLog | None) -> PolicyModel:
         self._resume()
-        log = MetricsLog(self.folder, self.step)
         bar = tqdm(
             total=self.settings.steps,
             initial=self.step,
@@ -132,12 +131,16 @@ class Trainer:
             unit="step",
             disable=not progress,
         )
-        with stop_flag() as asked, log, bar:
+        with stop_flag() as asked, bar, ExitStack() as stack:
+            log = None
+            if self.share.leads:
+                log = stack.enter_context(MetricsLog(self.folder, self.step))
             while self.step < self.settings.steps:
                 numbers = self.advance()
                 self._report(numbers, log, bar, on_log)
-                if asked():
-                    self._stop(numbers, asked())
+                signal = find_greatest(asked())
+                if signal:
+                    self._stop(numbers, signal)
                 bar.update()
         return self.ema.model
 
@@ -164,7 +167,7 @@ class Trainer:
         self.step += 1
         notice = self.slow_steps.note(taken_s)
         if notice:
-            tqdm.write(f"step {self.step}: {notice}")
+            self._say(f"step {self.step}: {notice}")
         return numbers
 
     def _train_step(self) -> dict[str, Tensor]:
@@ -186,10 +189,14 @@ class Trainer:
             weight = self.held_out.weigh(step)
             _, numbers = self.learner.compute_loss(self.ema.model, batch, step, 0.0, weight)
             losses.append(numbers["loss"])
-        return float(torch.stack(losses).mean())
+        return find_mean(float(torch.stack(losses).mean()))
 
     def _report(
-        self, numbers: Mapping[str, Tensor], log: MetricsLog, bar: tqdm[Any], on_log: OnLog | None
+        self,
+        numbers: Mapping[str, Tensor],
+        log: MetricsLog | None,
+        bar: tqdm[Any],
+        on_log: OnLog | None,
     ) -> None:
         """Write metrics and checkpoints where they are due.
 
@@ -208,7 +215,8 @@ class Trainer:
         if validate_due:
             record |= self._validate_and_keep()
         if record:
-            log.write(self.step, record)
+            if log is not None:
+                log.write(self.step, record)
             if on_log is not None:
                 on_log(self.step, record)
         if save_due:
@@ -225,13 +233,13 @@ class Trainer:
         """
         record: dict[str, float] = {}
         for name, value in numbers.items():
-            record[name] = float(value)
+            record[name] = find_mean(float(value))
         record["learning_rate"] = self.settings.rate(self.step - 1)
         record["seconds"] = self.seconds
         health = self.model.network.health()
         if health.warning and not self.warned and self.step >= self.settings.steps / 5:
             self.warned = True
-            tqdm.write(f"step {self.step}: {health.warning}")
+            self._say(f"step {self.step}: {health.warning}")
         return {**record, **health.numbers}
 
     def _check_finite(self, numbers: Mapping[str, Tensor]) -> None:
@@ -257,8 +265,19 @@ class Trainer:
             self._save("best")
         return {"validation_loss": loss}
 
+    def _say(self, words: str) -> None:
+        """A line above the progress bar, once for all processes."""
+        if self.share.leads:
+            tqdm.write(words)
+
     def _save(self, name: str) -> None:
-        """Write a checkpoint; `best` is for use only, `last` holds the training state too."""
+        """Write a checkpoint from the first process; the others wait for it."""
+        if self.share.leads:
+            self._write_checkpoint(name)
+        find_greatest(0)
+
+    def _write_checkpoint(self, name: str) -> None:
+        """`best` is for use only, `last` holds the training state too."""
         meta = {**self.meta, "step": self.step, "training_seconds": round(self.seconds, 1)}
         target = self.folder / "checkpoints" / name
         if name == "best":
@@ -319,7 +338,7 @@ class Trainer:
     def _say_extended(self, before: int) -> None:
         """Say what becomes of the learning rate where the run is to be longer than it was."""
         if before < self.settings.steps:
-            tqdm.write(
+            self._say(
                 f"{self.folder} goes on from step {self.step} to {self.settings.steps} in place of "
                 f"{before}: the learning rate follows the longer cosine from here, beginning at "
                 f"{self.settings.rate(self.step):.2e}"
