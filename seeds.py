@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from .spec import ConfigError
+from .spec import ConfigError, IntArray
 
 LARGEST = 2**64 - 1
 """The largest seed, and the largest step."""
@@ -78,6 +78,22 @@ def counter_generator(
     """
     words = np.array([0, *counter], np.uint64)
     return np.random.Generator(np.random.Philox(key=_philox_key(seed, purpose), counter=words))
+
+
+def draw_plan_noise(
+    seeds: IntArray, plans: IntArray, branches: IntArray, draw: int, shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """Standard normal noise (R, *shape) for R rows: draw number `draw` of a plan.
+
+    A row's numbers follow from its seed, its number of plans and its branch, (R,) each, whatever
+    the rows beside it.
+    """
+    rows = []
+    for seed, plan, branch in zip(seeds, plans, branches, strict=True):
+        counter = (int(branch), draw, int(plan))
+        generator = counter_generator(int(seed), Purpose.PLANS, counter)
+        rows.append(generator.standard_normal(shape, np.float32))
+    return np.stack(rows)
 
 
 @lru_cache(maxsize=4096)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..rows import Array
-from ..spec import ConfigError, Executed, FloatArray, Observation, ObsKey, text_to_bytes
-from .diffusion_policy import DiffusionPolicy
-from .samplers.base import Sampler
+from ..spec import ConfigError, Executed, FloatArray, Observation, ObsKey, Policy, text_to_bytes
 from .state import read_observation
+
+if TYPE_CHECKING:
+    from .samplers.base import Sampler
 
 
 class Agent:
@@ -24,7 +25,7 @@ class Agent:
     `hotstart.checks.check_fit(robot, agent.policy)` compares the rest.
     """
 
-    def __init__(self, policy: DiffusionPolicy, seed: int = 0) -> None:
+    def __init__(self, policy: Policy, seed: int = 0) -> None:
         self.policy = policy
         self.reset(seed)
 
@@ -134,4 +135,6 @@ def load(
         >>> agent.reset(seed=0)
         >>> action = agent.act(observation)  # once per control period
     """
+    from .diffusion_policy import DiffusionPolicy  # torch, which an exported policy does without
+
     return Agent(DiffusionPolicy.load(path, inference, device))

@@ -15,8 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from ..spec import HotstartError, cut, shorten
 
 __all__ = [
@@ -38,14 +36,7 @@ NESTED = 40
 NODES = 2_000_000
 YAML_NODES = 100_000
 WHOLE_BITS = 64
-PARSER_ERRORS = (
-    ValueError,
-    TypeError,
-    AttributeError,
-    LookupError,
-    ArithmeticError,
-    yaml.YAMLError,
-)
+PARSER_ERRORS = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError)
 """What parsers raise for text that they cannot read."""
 UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 Value = TypeVar("Value")
@@ -92,7 +83,9 @@ def parse_json(raw: bytes | str, where: str, error: type[HotstartError]) -> Any:
 
 def parse_yaml(raw: bytes | str, where: str, error: type[HotstartError]) -> Any:
     """Plain values of YAML that is at hand; `where` names it in messages."""
-    return _parse(_load_yaml, raw, where, error, YAML_NODES)
+    from .yaml_values import load_yaml  # who reads JSON alone needs no PyYAML
+
+    return _parse(load_yaml, raw, where, error, YAML_NODES)
 
 
 def check_plain(value: Any, where: str, error: type[HotstartError], nodes: int = NODES) -> None:
@@ -168,19 +161,3 @@ def _decode(raw: bytes, where: str, error: type[HotstartError]) -> str:
             f"{where} cannot be read: it is no UTF-8 text "
             f"({problem.reason} at byte {problem.start})"
         ) from None
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """YAML's plain values; merge keys, which can multiply their content, are refused."""
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Refuse `<<`."""
-        for key, _ in node.value:
-            if key.tag == "tag:yaml.org,2002:merge":
-                raise yaml.YAMLError(
-                    f"merge keys (<<) are not read, line {key.start_mark.line + 1}"
-                )
-
-
-def _load_yaml(text: str) -> Any:
-    return yaml.load(text, Loader=_PlainLoader)

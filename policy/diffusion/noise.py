@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...seeds import Purpose, counter_generator
+from ...seeds import draw_plan_noise
 from ...spec import IntArray
 
 
@@ -38,13 +38,9 @@ class RowNoise:
 
     def normal(self, *shape: int) -> Tensor:
         """The next draw of every row, (R, *shape) float32."""
-        rows: list[np.ndarray] = []
-        for seed, plan, branch in zip(self.seeds, self.plans, self.branches, strict=True):
-            counter = (int(branch), self.draws, int(plan))
-            generator = counter_generator(int(seed), Purpose.PLANS, counter)
-            rows.append(generator.standard_normal(shape, np.float32))
+        drawn = draw_plan_noise(self.seeds, self.plans, self.branches, self.draws, shape)
         self.draws += 1
-        return torch.from_numpy(np.stack(rows)).to(self.device)
+        return torch.from_numpy(drawn).to(self.device)
 
     def restart(self) -> RowNoise:
         """The same noise from its first draw on."""
