@@ -39,6 +39,7 @@ OUTPUT = {
     "serve": (),
     "deploy": ("name",),
     "certify": (),
+    "export": ("out",),
 }
 """Verb -> the options that say where it writes."""
 ENVIRONMENT = "task.options."

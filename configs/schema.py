@@ -15,6 +15,7 @@ from .checking import Repair, Verify
 from .deploy import Deploy
 from .doctor import Examine
 from .editing import Diff, Drop, Filter, Merge, Recompute, Relabel, Split, Trim, View
+from .exporting import Export
 from .recording import Record, Replay
 from .robots import CalibrateArm, MeasureLatency, SimulateArm
 from .world_model import AuditWorldModel, DrawStrip, DreamDemo, LearnWorldModel, ViewWorldModel
@@ -558,6 +559,7 @@ VERBS: dict[str, Verb] = {
         Certify,
         composed=True,
     ),
+    "export": Verb("write a policy that runs without torch", Export, composed=True),
     "checkpoint": Verb(
         "import a policy that was trained elsewhere; fit what warm and anchored starts need",
         actions={"import": Import, "calibrate": Calibrate, "anchors": Anchors},

@@ -198,7 +198,7 @@ class DiffusionPolicy:
         outcome = self.sampler(PlanRequest(conditioned, noise, previous, trace))
         check_finite(outcome.plan)
         corrected = self.correct_plan(rows, outcome.plan, conditioned.tokens)
-        chunk = self._decode(corrected[:, self._executable_steps(outcome)], observed)
+        chunk = self.decode_plan(corrected[:, self._executable_steps(outcome)], observed)
         made = self._remember(state, rows, outcome)
         return Planned(rows, chunk.cpu().numpy(), made, outcome.nfe.cpu().numpy())
 
@@ -254,7 +254,7 @@ class DiffusionPolicy:
                 count = int(noisy[0])
         return slice(first, first + count)
 
-    def _decode(self, plan: Tensor, observed: Mapping[str, Tensor]) -> Tensor:
+    def decode_plan(self, plan: Tensor, observed: Mapping[str, Tensor]) -> Tensor:
         """Normalised steps (R, Ta, A') as actions (R, Ta, A) in the robot's units.
 
         A discrete number takes the one of its two values that lies on its side of 0.

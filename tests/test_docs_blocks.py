@@ -26,6 +26,7 @@ SMALL = {
         *("episodes=2", "num_envs=2", "workers=0"),
     ],
     "checkpoint": ["count=2", "steps=2"],
+    "export": ["plans=2"],
     "bench": ["calls=1"],
 }
 """Verb -> options that take the place of a page's own ones."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,6 +34,12 @@ class Runtime(ABC):
     """Whether it makes graphs; PyTorch alone does not."""
     gradients = False
     """Whether guidance may differentiate through the network."""
+    engine = ""
+    """What opens the graphs that it writes, see `engines`; empty: it writes none."""
+    file_type = ""
+    """How the names of these files end."""
+    threads = 0
+    """Threads of an evaluation; 0: as many as PyTorch uses."""
 
     @property
     @abstractmethod
@@ -45,6 +52,15 @@ class Runtime(ABC):
 
         Raises ConfigError where the engine is not installed.
         """
+
+    def write(self, module: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:
+        """Write the graph of a module for inputs of these shapes, for an exported policy.
+
+        Raises ConfigError for a runtime that writes none, and where the engine is not installed.
+        """
+        raise ConfigError(
+            f"runtime={self.label} writes no graphs: take runtime=openvino or runtime=onnx"
+        )
 
     def check_device(self, device: torch.device) -> None:
         """Raise ConfigError for a device that it does not run on."""

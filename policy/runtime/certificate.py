@@ -7,15 +7,18 @@ the same noise. So a difference is the engine's own and does not add up over an 
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from ...datasets.episodes import Dataset
-from ...spec import ConfigError, DataError, Executed, FloatArray, Planned, unknown
+from ...datasets.arrays import Arrays
+from ...datasets.episodes import ACTION, Dataset
+from ...spec import ConfigError, DataError, Executed, FloatArray, Planned, Policy, unknown
 from ...system import outputs
 from ..diffusion_policy import DiffusionPolicy
 from ..state import PolicyState
@@ -107,7 +110,7 @@ def find_tolerance(runtime: str, wanted: float | None) -> float:
 
 
 def compare_plans(
-    eager: DiffusionPolicy, other: DiffusionPolicy, dataset: Dataset, plans: int, seed: int = 0
+    eager: DiffusionPolicy, other: Policy, dataset: Dataset, plans: int, seed: int = 0
 ) -> Differences:
     """Plan `plans` times by both policies, in turns, along the episodes of a data set.
 
@@ -143,6 +146,30 @@ def compare_plans(
     return summarise(pairs, np.array(seconds))
 
 
+def draw_observations(policy: DiffusionPolicy, plans: int, seed: int = 0) -> Arrays:
+    """Observations to plan from where none are recorded: enough for `plans` plans.
+
+    States are drawn evenly within the range that the checkpoint's statistics give, pictures at
+    random; an instruction is empty.
+    """
+    generator = np.random.default_rng(seed)
+    steps = EPISODE_PLANS * policy.horizon.executed
+    episodes = []
+    for _ in range(math.ceil(plans / EPISODE_PLANS)):
+        episode: dict[str, Any] = {ACTION: np.zeros((steps, policy.action_spec.width))}
+        for name, key in policy.obs_spec.keys.items():
+            shape = (steps, *key.shape)
+            if key.kind == "state":
+                drawn = torch.as_tensor(generator.uniform(-1, 1, shape), dtype=torch.float32)
+                episode[name] = policy.model.normalizer.denormalize(name, drawn).cpu().numpy()
+            elif key.kind == "image":
+                episode[name] = generator.integers(0, 256, shape, np.uint8)
+            else:
+                episode[name] = np.zeros(shape, np.uint8)
+        episodes.append(episode)
+    return Arrays(episodes, 1.0, policy.action_spec, policy.obs_spec)
+
+
 def observe_tick(
     policy: DiffusionPolicy, state: PolicyState, dataset: Dataset, tick: int
 ) -> PolicyState:
@@ -154,7 +181,7 @@ def observe_tick(
 
 
 def plan_by_both(
-    eager: DiffusionPolicy, other: DiffusionPolicy, state: PolicyState
+    eager: DiffusionPolicy, other: Policy, state: PolicyState
 ) -> tuple[tuple[Planned, Planned], tuple[float, float]]:
     """The plans of one state by both policies, and the seconds that each took."""
     executed = np.full(1, eager.horizon.executed)

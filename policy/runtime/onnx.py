@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from ...spec import ConfigError
 from .base import Graph, Runtime
+from .engines import name_input, name_output, start_session
 from .openvino import check_threads, choose_threads
 
 OPSET = 17
@@ -19,6 +21,9 @@ OPSET = 17
 
 class Onnx(Runtime):
     """A network as ONNX Runtime runs it, in fp32."""
+
+    engine = "onnx"
+    file_type = ".onnx"
 
     def __init__(self, threads: int = 0) -> None:
         """Build it with these options.
@@ -36,32 +41,26 @@ class Onnx(Runtime):
     def compile(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Graph:
         """The module's trace as ONNX, in a session of its own."""
         runtime = import_runtime()
-        settings = runtime.SessionOptions()
-        settings.intra_op_num_threads = choose_threads(self.threads)
-        settings.inter_op_num_threads = 1
-        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        session = runtime.InferenceSession(
-            export(module, inputs), settings, providers=["CPUExecutionProvider"]
-        )
-        names = [each.name for each in session.get_inputs()]
-        places = [int(name.removeprefix("leaf")) for name in names]
+        graph = start_session(runtime, export(module, inputs), choose_threads(self.threads))
 
         def evaluate(leaves: Sequence[Tensor]) -> Tensor:
-            given = {}
-            for name, place in zip(names, places, strict=True):
-                given[name] = leaves[place].contiguous().numpy()
-            return torch.from_numpy(session.run(None, given)[0])
+            (found,) = graph([leaf.numpy() for leaf in leaves])
+            return torch.from_numpy(found)
 
         return evaluate
 
+    def write(self, module: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:
+        """The module's trace in ONNX's format."""
+        path.write_bytes(export(module, inputs))
+
 
 def export(module: nn.Module, inputs: tuple[Tensor, ...]) -> bytes:
-    """The module as an ONNX model, with inputs leaf0, leaf1, ...; raises ConfigError without onnx.
+    """The module as an ONNX model, its ports named by place; raises ConfigError without onnx.
 
     The exporter by traces is taken: the newer one takes a minute for a network of 60 M weights.
     """
     file = io.BytesIO()
-    names = [f"leaf{number}" for number in range(len(inputs))]
+    names = [name_input(place) for place in range(len(inputs))]
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
@@ -70,6 +69,7 @@ def export(module: nn.Module, inputs: tuple[Tensor, ...]) -> bytes:
                 inputs,
                 file,  # pyright: ignore[reportArgumentType] a file is taken where dynamo is False
                 input_names=names,
+                output_names=_name_outputs(module, inputs),
                 opset_version=OPSET,
                 dynamo=False,
             )
@@ -81,6 +81,14 @@ def export(module: nn.Module, inputs: tuple[Tensor, ...]) -> bytes:
             "runtime=openvino"
         ) from error
     return file.getvalue()
+
+
+def _name_outputs(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[str]:
+    """The names of all that a module returns."""
+    found = module(*inputs)
+    if isinstance(found, Tensor):
+        return [name_output(0)]
+    return [name_output(place) for place in range(len(found))]
 
 
 def import_runtime() -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from functools import cache
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
@@ -12,13 +12,23 @@ from torch import Tensor, nn
 
 from ...spec import ConfigError
 from .base import Graph, Runtime
+from .engines import (
+    describe_openvino,
+    has_bf16,
+    import_openvino,
+    name_input,
+    name_output,
+    open_core,
+)
 
 Precision = Literal["fp32", "bf16"]
-HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
 class OpenVino(Runtime):
     """A network as OpenVINO compiles it from PyTorch's trace, in fp32 or bf16."""
+
+    engine = "openvino"
+    file_type = ".xml"
 
     def __init__(self, precision: Precision = "fp32", threads: int = 0) -> None:
         """Build it with these options.
@@ -54,18 +64,8 @@ class OpenVino(Runtime):
     def compile(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Graph:
         """The module's trace, compiled for least latency; inputs are read where they lie."""
         openvino = import_openvino()
-        model = convert(openvino, trace(module, inputs), inputs)
-        for port, leaf in zip(model.inputs, inputs, strict=True):
-            port.get_node().set_partial_shape(openvino.PartialShape(list(leaf.shape)))
-        model.validate_nodes_and_infer_types()
-        settings = {
-            "INFERENCE_PRECISION_HINT": HINTS[self.precision],
-            "INFERENCE_NUM_THREADS": choose_threads(self.threads),
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": 1,
-            # OpenVINO 2026.4 fails, or crashes, on fused elementwise kernels with Mish in them
-            "SNIPPETS_MODE": "DISABLE",
-        }
+        model = build_model(openvino, module, inputs)
+        settings = describe_openvino(self.precision, choose_threads(self.threads))
         request = open_core().compile_model(model, "CPU", settings).create_infer_request()
 
         def evaluate(leaves: Sequence[Tensor]) -> Tensor:
@@ -76,21 +76,24 @@ class OpenVino(Runtime):
         evaluate(inputs)
         return evaluate
 
+    def write(self, module: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:
+        """The module's trace in OpenVINO's format, weights as they are in a file beside it."""
+        openvino = import_openvino()
+        model = build_model(openvino, module, inputs)
+        for place, port in enumerate(model.inputs):
+            port.get_tensor().set_names({name_input(place)})
+        for place, port in enumerate(model.outputs):
+            port.get_tensor().add_names({name_output(place)})
+        openvino.save_model(model, path, compress_to_fp16=False)
 
-def has_bf16() -> bool:
-    """Whether OpenVINO computes in bf16 on this processor; raises ConfigError without OpenVINO."""
-    return "BF16" in open_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
-
-@cache
-def open_core() -> Any:
-    """The process's OpenVINO, kept until its end; raises ConfigError where it is not installed.
-
-    In OpenVINO 2026.4 each core gives the thread a stack for signal handlers, and the one before
-    it back when it goes. Of two cores the older may have gone by then: its stack is unmapped, and
-    the next signal, as SIGTERM, crashes the process.
-    """
-    return import_openvino().Core()
+def build_model(openvino: Any, module: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
+    """OpenVINO's model of a module, for inputs of exactly these shapes."""
+    model = convert(openvino, trace(module, inputs), inputs)
+    for port, leaf in zip(model.inputs, inputs, strict=True):
+        port.get_node().set_partial_shape(openvino.PartialShape(list(leaf.shape)))
+    model.validate_nodes_and_infer_types()
+    return model
 
 
 def convert(openvino: Any, traced: Any, inputs: tuple[Tensor, ...]) -> Any:
@@ -105,17 +108,6 @@ def convert(openvino: Any, traced: Any, inputs: tuple[Tensor, ...]) -> Any:
     frontend = openvino.frontend.FrontEndManager().load_by_framework("pytorch")
     decoder = TorchScriptPythonDecoder(traced, example_input=inputs)
     return frontend.convert(frontend.load(decoder))
-
-
-def import_openvino() -> Any:
-    """OpenVINO; raises ConfigError where it is not installed."""
-    try:
-        import openvino  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise ConfigError(
-            "runtime=openvino needs the package openvino: pip install 'hotstart[openvino]'"
-        ) from error
-    return openvino
 
 
 def trace(module: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
