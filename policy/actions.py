@@ -15,7 +15,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -24,6 +23,8 @@ from ..spec import ActionDim, ActionSpec, BoolArray, ConfigError, ObsSpec, short
 
 MATRIX_UNIT = "of the rotation matrix"
 """Unit of the six numbers of a rotation; their range is known, so they are not scaled."""
+Pose = tuple[Tensor, Tensor]
+"""A position (..., 3) or (..., 0), and a rotation: a matrix, or six or three numbers."""
 
 
 @dataclass(frozen=True)
@@ -139,15 +140,11 @@ class Representation:
             return actions
         if self.frame == "joints":
             return actions - self._read_joints(observation)
-        hand = self._read_hand(observation)
         poses = []
         for group in self.groups:
-            position = actions[..., group.position]
             matrix = axis_angle_to_matrix(actions[..., group.rotation])
-            if hand is not None:
-                position, matrix = hand.express(position, matrix)
-            poses.append((position, matrix_to_rotation_6d(matrix)))
-        return _replace_poses(actions, self.groups, poses)
+            poses.append((actions[..., group.position], matrix))
+        return _replace_poses(actions, self.groups, self._express(poses, observation))
 
     def decode(self, plan: Tensor, observation: Mapping[str, Tensor]) -> Tensor:
         """The network's actions (B, T, A') as the robot's (B, T, A): the inverse of `encode`."""
@@ -155,16 +152,10 @@ class Representation:
             return plan
         if self.frame == "joints":
             return plan + self._read_joints(observation)
-        hand = self._read_hand(observation)
-        groups = _shift_groups(self.groups)
         poses = []
-        for group in groups:
-            position = plan[..., group.position]
-            matrix = rotation_6d_to_matrix(plan[..., group.rotation])
-            if hand is not None:
-                position, matrix = hand.restore(position, matrix)
+        for position, matrix in self._restore(plan, observation):
             poses.append((position, matrix_to_axis_angle(matrix)))
-        return _replace_poses(plan, groups, poses)
+        return _replace_poses(plan, _shift_groups(self.groups), poses)
 
     def rebase(
         self, plan: Tensor, before: Mapping[str, Tensor], now: Mapping[str, Tensor]
@@ -173,9 +164,34 @@ class Representation:
 
         It asks the robot to do the same.
         """
-        if self.reads:
-            return self.encode(self.decode(plan, before), now)
+        if self.frame == "joints":
+            return plan + self._read_joints(before) - self._read_joints(now)
+        if self.frame == "hand":
+            poses = self._express(self._restore(plan, before), now)
+            return _replace_poses(plan, _shift_groups(self.groups), poses)
         return plan
+
+    def _express(self, poses: Sequence[Pose], observation: Mapping[str, Tensor]) -> list[Pose]:
+        """Positions and matrices in the world as the network sees them: with six numbers each."""
+        hand = self._read_hand(observation)
+        found = []
+        for position, matrix in poses:
+            if hand is not None:
+                position, matrix = hand.express(position, matrix)
+            found.append((position, matrix_to_rotation_6d(matrix)))
+        return found
+
+    def _restore(self, plan: Tensor, observation: Mapping[str, Tensor]) -> list[Pose]:
+        """The positions and matrices of a plan (B, T, A') in the world."""
+        hand = self._read_hand(observation)
+        found = []
+        for group in _shift_groups(self.groups):
+            position = plan[..., group.position]
+            matrix = rotation_6d_to_matrix(plan[..., group.rotation])
+            if hand is not None:
+                position, matrix = hand.restore(position, matrix)
+            found.append((position, matrix))
+        return found
 
     def set_known_ranges(self, found: Statistics) -> Statistics:
         """Statistics of encoded actions, with the ranges that are known by nature.
@@ -331,10 +347,44 @@ def axis_angle_to_matrix(vector: Tensor) -> Tensor:
 
 
 def matrix_to_axis_angle(matrix: Tensor) -> Tensor:
-    """Rotation vectors (..., 3) [rad], angle at most pi, of rotation matrices (..., 3, 3)."""
-    flat = matrix.detach().reshape(-1, 3, 3).cpu().double().numpy()
-    vectors = torch.as_tensor(Rotation.from_matrix(flat).as_rotvec(), dtype=matrix.dtype)
-    return vectors.reshape(*matrix.shape[:-2], 3).to(matrix.device)
+    """Rotation vectors (..., 3) [rad], angle at most pi, of rotation matrices (..., 3, 3).
+
+    By the quaternion whose largest entry is taken from the matrix's diagonal, so that no angle is
+    ill-conditioned (Markley, Journal of Guidance 31(2), 2008); in float64.
+    """
+    quaternion = _matrix_to_quaternion(matrix.double())
+    vector = quaternion[..., :3]
+    scalar = quaternion[..., 3:]
+    sine = vector.norm(dim=-1, keepdim=True)  # of half the angle
+    angle = 2 * torch.atan2(sine, scalar.abs())
+    small = sine < 1e-9
+    factor = torch.where(small, 2.0, angle / torch.where(small, 1.0, sine))
+    return (factor * torch.where(scalar < 0, -vector, vector)).to(matrix.dtype)
+
+
+def _matrix_to_quaternion(matrix: Tensor) -> Tensor:
+    """Quaternions (..., 4), xyzw, of length 1, of rotation matrices (..., 3, 3)."""
+    diagonal = torch.stack([matrix[..., i, i] for i in range(3)], -1)
+    trace = diagonal.sum(-1, keepdim=True)
+    turned = matrix.transpose(-1, -2)
+    sums = matrix + turned
+    differences = turned - matrix
+    xx = 1 - trace + 2 * diagonal  # (..., 3): four times the squares of x, y and z
+    ww = (1 + trace).squeeze(-1)
+    xy, xz = sums[..., 0, 1], sums[..., 0, 2]
+    yz, xw = sums[..., 1, 2], differences[..., 1, 2]
+    yw, zw = differences[..., 2, 0], differences[..., 0, 1]
+    # Row i is the quaternion times four of its entry i.
+    rows = (
+        *(xx[..., 0], xy, xz, xw),
+        *(xy, xx[..., 1], yz, yw),
+        *(xz, yz, xx[..., 2], zw),
+        *(xw, yw, zw, ww),
+    )
+    candidates = torch.stack(rows, -1).unflatten(-1, (4, 4))
+    largest = torch.cat((diagonal, trace), -1).argmax(-1)[..., None, None]
+    chosen = candidates.gather(-2, largest.expand(*largest.shape[:-1], 4))
+    return normalize(chosen.squeeze(-2), dim=-1)
 
 
 def matrix_to_rotation_6d(matrix: Tensor) -> Tensor:

@@ -188,7 +188,7 @@ class DiffusionPolicy:
         if frozen is None:
             frozen = np.zeros_like(executed)
         previous = PreviousPlan(
-            plan=self._rebase_plan(state, rows, observed),
+            plan=self._rebase_plans(state, rows, observed),
             level=torch.as_tensor(state.plan.level[rows]).to(device),
             executed=torch.as_tensor(executed).to(device),
             frozen=torch.as_tensor(frozen).to(device),
@@ -225,7 +225,7 @@ class DiffusionPolicy:
         """The `state` with the plans of `planned` in its rows; histories and memory stay."""
         return adopt_plans(state, planned.rows, planned.plan)
 
-    def _rebase_plan(
+    def _rebase_plans(
         self, state: PolicyState, rows: IntArray, observed: Mapping[str, Tensor]
     ) -> Tensor:
         """The plans before (R, T, A'), relative to what is observed now; NaN in rows with none."""
@@ -238,11 +238,17 @@ class DiffusionPolicy:
         for name, values in state.plan.observed.items():
             before[name] = torch.as_tensor(values[rows]).to(previous.device)[has_plan]
             now[name] = observed[name][has_plan]
-        plan = self.model.normalizer.denormalize(ACTION, previous[has_plan])
-        rebased = self.model.actions.rebase(plan, before, now)
-        normalised = self.model.normalizer.normalize(ACTION, rebased)
-        previous[has_plan] = normalised.to(previous.dtype)
+        rebased = self.rebase_plan(previous[has_plan], before, now)
+        previous[has_plan] = rebased.to(previous.dtype)
         return previous
+
+    def rebase_plan(
+        self, plan: Tensor, before: Mapping[str, Tensor], now: Mapping[str, Tensor]
+    ) -> Tensor:
+        """A normalised plan (R, T, A') made at the observation `before`, relative to `now`."""
+        asked = self.model.normalizer.denormalize(ACTION, plan)
+        rebased = self.model.actions.rebase(asked, before, now)
+        return self.model.normalizer.normalize(ACTION, rebased)
 
     def _executable_steps(self, outcome: PlanOutcome) -> slice:
         """The steps to hand out: Ta and the delay, up to the first one that is noisy in any row."""

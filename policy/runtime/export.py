@@ -43,16 +43,33 @@ class TracedEncoder(nn.Module):
 
 
 class TracedDecoder(nn.Module):
-    """Normalised plans -> actions in the robot's units."""
+    """Normalised plans, and what relative actions refer to -> actions in the robot's units."""
 
     def __init__(self, policy: DiffusionPolicy) -> None:
         super().__init__()
         self.model = policy.model
         self.policy = policy
 
-    def forward(self, plan: Tensor) -> Tensor:
-        """(R, T, A') -> (R, T, A)."""
-        return self.policy.decode_plan(plan, {})
+    def forward(self, plan: Tensor, *observed: Tensor) -> Tensor:
+        """(R, T, A') and (R, To, ...) of each key that is read -> (R, T, A)."""
+        reads = self.model.actions.reads
+        return self.policy.decode_plan(plan, dict(zip(reads, observed, strict=True)))
+
+
+class TracedRebase(nn.Module):
+    """Plans relative to one observation -> the same, relative to another."""
+
+    def __init__(self, policy: DiffusionPolicy) -> None:
+        super().__init__()
+        self.model = policy.model
+        self.policy = policy
+
+    def forward(self, plan: Tensor, *observed: Tensor) -> Tensor:
+        """(R, T, A') and (R, To, ...) of each key, before and then now -> (R, T, A')."""
+        reads = self.model.actions.reads
+        before = dict(zip(reads, observed[: len(reads)], strict=True))
+        now = dict(zip(reads, observed[len(reads) :], strict=True))
+        return self.policy.rebase_plan(plan, before, now)
 
 
 def check_model(model: PolicyModel) -> None:
@@ -68,8 +85,6 @@ def check_model(model: PolicyModel) -> None:
         found.append("a residual")
     if any(key.kind == "language" for key in model.config.obs_spec.keys.values()):
         found.append("an instruction, which is read word by word")
-    if model.actions.changes:
-        found.append("actions in another form than the robot's (actions.rotation, actions.frame)")
     if found:
         raise ConfigError(
             f"this checkpoint has {' and '.join(found)}, which cannot be exported yet: hotstart "
@@ -92,14 +107,20 @@ def export_policy(
     check_model(policy.model)
     runtime.check_device(next(policy.model.parameters()).device)
     first, later, level_rows = record_parts(policy.model, policy.sampler, policy.horizon)
-    histories = _make_histories(policy, rows)
-    encoder = TracedEncoder(policy.model).eval()
+    observed = _make_observations(policy, rows)
     suffix = runtime.file_type
-    runtime.write(encoder, histories, path / f"encode{suffix}")
+    encoder = TracedEncoder(policy.model).eval()
+    runtime.write(encoder, tuple(observed.values()), path / f"encode{suffix}")
     with torch.no_grad():
-        context = policy.model.encode(dict(zip(policy.obs_spec.keys, histories, strict=True)))
+        context = policy.model.encode(observed)
     plan = torch.zeros(rows, policy.horizon.planned, policy.model.actions.spec.width)
-    runtime.write(TracedDecoder(policy).eval(), (plan,), path / f"decode{suffix}")
+    reads = policy.model.actions.reads
+    read = [observed[name] for name in reads]
+    runtime.write(TracedDecoder(policy).eval(), (plan, *read), path / f"decode{suffix}")
+    rebase = None
+    if reads:
+        rebase = f"rebase{suffix}"
+        runtime.write(TracedRebase(policy).eval(), (plan, *read, *read), path / rebase)
     levels, names = _write_network(policy.model, runtime, path, plan, context, level_rows)
     contents = Contents(
         obs_spec=policy.obs_spec,
@@ -114,16 +135,18 @@ def export_policy(
         encode=f"encode{suffix}",
         denoise=tuple(names),
         decode=f"decode{suffix}",
+        rebase=rebase,
+        reads=reads,
         program=Program(first, later, levels),
     )
     plain, numbers = contents.to_plain()
     write_folder(path, {**(about or {}), **plain}, numbers)
 
 
-def _make_histories(policy: DiffusionPolicy, rows: int) -> tuple[Tensor, ...]:
+def _make_observations(policy: DiffusionPolicy, rows: int) -> dict[str, Tensor]:
     """Observations of zeros, (R, To, ...) each, in the order of the specification."""
     state = policy.initial_state(range(rows))
-    return tuple(torch.as_tensor(state.history[name]) for name in policy.obs_spec.keys)
+    return {name: torch.as_tensor(state.history[name]) for name in policy.obs_spec.keys}
 
 
 def _write_network(

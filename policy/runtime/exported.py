@@ -62,6 +62,9 @@ class ExportedPolicy:
 
         self._encode = open_one(found.encode, "fp32")
         self._decode = open_one(found.decode, "fp32")
+        self._rebase = None
+        if found.rebase is not None:
+            self._rebase = open_one(found.rebase, "fp32")
         self._denoise = [open_one(name, found.precision) for name in found.denoise]
         explain_damage(folder.path, self._try_graphs)
 
@@ -79,12 +82,17 @@ class ExportedPolicy:
             row = int(np.argmax(levels.graphs == number))
             (output,) = self._run(graph, [plan, *context], levels.prepared[row])
             _check_shape(output, plan.shape)
-        (actions,) = self._run(self._decode, [plan], ())
+        read = [state.history[name] for name in found.reads]
+        (actions,) = self._run(self._decode, [plan, *read], ())
         _check_shape(actions, (*plan.shape[:2], self.action_spec.width))
+        if self._rebase is not None:
+            (rebased,) = self._run(self._rebase, [plan, *read, *read], ())
+            _check_shape(rebased, plan.shape)
 
     def initial_state(self, seeds: Sequence[int]) -> PolicyState:
         """A state with one row per seed, nothing observed and nothing planned."""
-        return create_state(self.obs_spec, self.horizon, self.contents.width, seeds)
+        found = self.contents
+        return create_state(self.obs_spec, self.horizon, found.width, seeds, found.reads)
 
     def reset_rows(self, state: PolicyState, rows: IntArray, seeds: Sequence[int]) -> PolicyState:
         """Forget everything in `rows` (R,) and give them new seeds; the other rows stay bit-equal.
@@ -122,13 +130,17 @@ class ExportedPolicy:
             raise ConfigError(
                 "plan() was asked for a row that has observed nothing: call observe() first"
             )
+        rows = np.asarray(rows)
         histories = [state.history[name][rows] for name in self.obs_spec.keys]
         context = self._run(self._encode, histories, ())
         x = np.zeros((len(rows), self.horizon.planned, self.contents.width), np.float32)
         level = np.zeros(x.shape[:2], np.float32)
         nfe = np.zeros(len(rows), np.int64)
-        for group in self._group_rows(state, rows, executed):
-            x[group.rows] = self._sample(state, rows, group, context)
+        before = self._rebase_plans(state, rows)
+        for group in self._group_rows(before, executed):
+            shifted = shift_plans(before[group.rows], group.executed)
+            leaves = [leaf[group.rows] for leaf in context]
+            x[group.rows] = self._sample(state, rows[group.rows], group, shifted, leaves)
             level[group.rows] = group.part.level
             nfe[group.rows] = group.part.nfe
         if not np.isfinite(x).all():
@@ -136,24 +148,37 @@ class ExportedPolicy:
                 "the policy's plan is not finite: the observation or the weights hold NaN or "
                 "infinity"
             )
-        (actions,) = self._run(self._decode, [x], ())
+        observed = {name: state.history[name][rows] for name in self.contents.reads}
+        (actions,) = self._run(self._decode, [x, *observed.values()], ())
         first = self.horizon.past
         chunk = actions[:, first : first + self._count_clean(level)]
-        plan = Plan(x, level, state.plan.count[rows] + 1, {})
-        return Planned(np.asarray(rows), chunk, plan, nfe)
+        plan = Plan(x, level, state.plan.count[rows] + 1, observed)
+        return Planned(rows, chunk, plan, nfe)
 
     def adopt(self, state: PolicyState, planned: Planned) -> PolicyState:
         """The `state` with the plans of `planned` in its rows; histories and memory stay."""
         return adopt_plans(state, planned.rows, planned.plan)
 
-    def _group_rows(self, state: PolicyState, rows: IntArray, executed: IntArray) -> list[Group]:
-        """The rows by the way in which their plans are sampled."""
-        has_plan = np.isfinite(state.plan.x[rows]).all((1, 2))
+    def _rebase_plans(self, state: PolicyState, rows: IntArray) -> FloatArray:
+        """The plans before (R, T, A'), relative to what is observed now; NaN in rows with none."""
+        previous = state.plan.x[rows]
+        if self._rebase is None:
+            return previous
+        before = [state.plan.observed[name][rows] for name in self.contents.reads]
+        now = [state.history[name][rows] for name in self.contents.reads]
+        known = np.isfinite(previous)
+        (rebased,) = self._run(self._rebase, [np.where(known, previous, 0), *before, *now], ())
+        return np.where(known, rebased, previous)
+
+    def _group_rows(self, before: FloatArray, executed: IntArray) -> list[Group]:
+        """The rows by the way in which their plans are sampled; `before` as of `_rebase_plans`."""
+        has_plan = np.isfinite(before).all((1, 2))
         found: dict[tuple[bool, int], list[int]] = {}
-        for row, (known, steps) in enumerate(
-            zip(has_plan.tolist(), executed.tolist(), strict=True)
-        ):
-            found.setdefault((known, steps * known), []).append(row)
+        for row, known in enumerate(has_plan.tolist()):
+            steps = 0
+            if known:
+                steps = int(executed[row])
+            found.setdefault((known, steps), []).append(row)
         groups = []
         for (known, steps), mine in found.items():
             part = self.contents.program.first
@@ -163,16 +188,19 @@ class ExportedPolicy:
         return groups
 
     def _sample(
-        self, state: PolicyState, rows: IntArray, group: Group, context: Sequence[Array]
+        self,
+        state: PolicyState,
+        rows: IntArray,
+        group: Group,
+        previous: FloatArray,
+        leaves: Sequence[Array],
     ) -> FloatArray:
-        """The plans (R', T, A) of a group of rows."""
-        mine = np.asarray(rows)[group.rows]
-        leaves = [leaf[group.rows] for leaf in context]
-        previous = np.nan_to_num(shift_plans(state.plan.x[mine], group.executed))
-        seeds, plans = state.seeds[mine], state.plan.count[mine]
+        """Plans for `rows` (R') of a group, from their shifted plans and their context's leaves."""
+        seeds = state.seeds[rows]
+        plans = state.plan.count[rows]
+        branches = np.zeros_like(seeds)
         noise = np.zeros((group.part.draws, *previous.shape), np.float32)
         for draw in range(len(noise)):
-            branches = np.zeros_like(seeds)
             noise[draw] = draw_plan_noise(seeds, plans, branches, draw, previous.shape[1:])
 
         def estimate(x: FloatArray, row: int) -> FloatArray:
@@ -182,7 +210,7 @@ class ExportedPolicy:
             (output,) = self._run(denoise, [scales[0] * x, *leaves], levels.prepared[row])
             return scales[1] * x + scales[2] * output
 
-        return group.part.sample(group.variant, previous, noise, estimate)
+        return group.part.sample(group.variant, np.nan_to_num(previous), noise, estimate)
 
     def _run(self, graph: Graph, own: Sequence[Array], shared: Sequence[Array]) -> list[Array]:
         """The outputs of all rows of `own` (R, ...), by a graph for a fixed number of rows."""

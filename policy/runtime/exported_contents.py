@@ -35,6 +35,8 @@ class Contents:
     encode: str
     denoise: tuple[str, ...]
     decode: str
+    rebase: str | None  # None: actions are not relative to what is observed
+    reads: tuple[str, ...]  # observations that actions are relative to
     program: Program
 
     def to_plain(self) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -49,10 +51,12 @@ class Contents:
             "threads": self.threads,
             "rows": self.rows,
             "width": self.width,
+            "reads": list(self.reads),
             "graphs": {
                 "encode": self.encode,
                 "denoise": list(self.denoise),
                 "decode": self.decode,
+                "rebase": self.rebase,
             },
         }
         numbers: dict[str, Array] = {}
@@ -98,6 +102,8 @@ def read_contents(folder: Folder) -> Contents:
         encode=graphs["encode"],
         denoise=denoise,
         decode=graphs["decode"],
+        rebase=graphs["rebase"],
+        reads=tuple(plain["reads"]),
         program=Program(
             _read_part(folder, "first"),
             _read_part(folder, "later"),
@@ -154,6 +160,7 @@ def _check_program(found: Contents, folder: Folder) -> None:
     planned = found.horizon.planned
     count = len(levels.graphs)
     good = levels.scales.shape == (count, 3, planned)
+    good = good and set(found.reads) <= set(found.obs_spec.keys)
     for part in (found.program.first, found.program.later):
         shape = part.weights.shape
         good = good and len(shape) == 5 and min(shape[:3]) > 0 and part.draws >= 0
@@ -164,5 +171,5 @@ def _check_program(found: Contents, folder: Folder) -> None:
         good = good and bool(np.isfinite(part.weights).all())
     if not good:
         raise CheckpointError(
-            f"{folder.path / MANIFEST} is damaged: the sampler's numbers do not fit its plans"
+            f"{folder.path / MANIFEST} is damaged: its numbers do not fit its plans"
         )

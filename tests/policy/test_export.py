@@ -10,6 +10,7 @@ from hotstart.policy.agent import Agent
 from hotstart.policy.diffusion.noise import RowNoise
 from hotstart.policy.diffusion.solvers import DDIM, PLMS, DPMSolverPP
 from hotstart.policy.diffusion_policy import DiffusionPolicy
+from hotstart.policy.model import ModelConfig, PolicyModel
 from hotstart.policy.runtime.certificate import compare_plans, draw_observations
 from hotstart.policy.runtime.compiled import Compiled
 from hotstart.policy.runtime.export import export_policy
@@ -203,6 +204,53 @@ def test_an_agent_acts_as_with_the_checkpoint(make, write, observation):
                 [agent.act({"state": observation(1, tick)["state"][0]}) for tick in range(12)]
             )
         np.testing.assert_allclose(acted[0], acted[1], rtol=1e-4, atol=1e-3)
+
+
+POSE = ActionSpec(
+    (
+        *(ActionDim(name, "m") for name in "xyz"),
+        *(ActionDim(f"r{name}", "rad", "rotation") for name in "xyz"),
+        ActionDim("gripper", "", "discrete"),
+    )
+)
+HAND = ObsSpec({"eef_pos": ObsKey((3,)), "eef_quat_site": ObsKey((4,))})
+JOINTS = ActionSpec(
+    (ActionDim("shoulder", "rad"), ActionDim("elbow", "rad"), ActionDim("lift", "m"))
+)
+FORMS = {
+    "rotation_6d": (POSE, HAND, {"rotation": "rotation_6d", "discrete_size": 0.2}),
+    "hand": (POSE, HAND, {"rotation": "rotation_6d", "frame": "hand"}),
+    "joints": (JOINTS, ObsSpec({"joints": ObsKey((3,))}), {"frame": "joints"}),
+}
+
+
+@pytest.mark.parametrize("name", list(FORMS))
+def test_actions_in_another_form_are_decoded_and_rebased_by_graphs(name, write):
+    """A later plan continues one that was made at another pose of the hand, or of the joints."""
+    action_spec, obs_spec, options = FORMS[name]
+    torch.manual_seed(0)
+    config = ModelConfig(
+        encoder={"_target_": "hotstart.policy.encoders.state.StateEncoder"},
+        denoiser=MLP,
+        schedule={"_target_": "hotstart.policy.diffusion.schedule.VPCosine"},
+        obs_spec=obs_spec,
+        action_spec=action_spec,
+        horizon=Horizon(2, LENGTH, 4),
+        actions={"_target_": "hotstart.policy.actions.Representation", **options},
+    )
+    model = PolicyModel(config).eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(2)
+    for weight in model.network.parameters():
+        weight.add_(0.1 * torch.randn(weight.shape, generator=generator))
+    for key, shape in model.normalizer.shapes.items():
+        model.normalizer.set_range(key, np.full(shape, -0.8), np.full(shape, 1.1))
+    policy = DiffusionPolicy(model, WarmStart(2, cold=3))
+    exported = load_policy(write(policy, rows=2))
+    data = draw_observations(policy, 20)
+    found = compare_plans(policy, exported, data, 20)
+    assert 0 < found.plan_max < 1e-4
+    assert max(found.action_mean) < 1e-4
+    assert exported.contents.reads == model.actions.reads
 
 
 @pytest.mark.parametrize("backbone", ["resnet", "vit"])
