@@ -106,7 +106,7 @@ def export_policy(
     """
     check_model(policy.model)
     runtime.check_device(next(policy.model.parameters()).device)
-    first, later, level_rows = record_parts(policy.model, policy.sampler, policy.horizon)
+    recorded = record_parts(policy.model, policy.sampler, policy.horizon)
     observed = _make_observations(policy, rows)
     suffix = runtime.file_type
     encoder = TracedEncoder(policy.model).eval()
@@ -121,7 +121,7 @@ def export_policy(
     if reads:
         rebase = f"rebase{suffix}"
         runtime.write(TracedRebase(policy).eval(), (plan, *read, *read), path / rebase)
-    levels, names = _write_network(policy.model, runtime, path, plan, context, level_rows)
+    levels, names = _write_network(policy.model, runtime, path, plan, context, recorded.levels)
     contents = Contents(
         obs_spec=policy.obs_spec,
         action_spec=policy.action_spec,
@@ -137,7 +137,7 @@ def export_policy(
         decode=f"decode{suffix}",
         rebase=rebase,
         reads=reads,
-        program=Program(first, later, levels),
+        program=Program(recorded.first, recorded.later, levels),
     )
     plain, numbers = contents.to_plain()
     write_folder(path, {**(about or {}), **plain}, numbers)

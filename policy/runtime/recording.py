@@ -9,7 +9,7 @@ written a second time. A last call with random numbers checks that the sums say 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -300,10 +300,17 @@ def _is_same(one: Variant, other: Variant) -> bool:
     return np.array_equal(one.weights, other.weights) and np.array_equal(one.rows, other.rows)
 
 
-def record_parts(
-    model: PolicyModel, sampler: Sampler, horizon: Horizon
-) -> tuple[Part, Part, list[FloatArray]]:
-    """The parts for first and for later plans, and the rows of levels (T,) that they meet.
+class Recorded(NamedTuple):
+    """A sampler as numbers."""
+
+    first: Part
+    later: Part
+    levels: list[FloatArray]
+    """The rows of levels (T,) that the parts meet."""
+
+
+def record_parts(model: PolicyModel, sampler: Sampler, horizon: Horizon) -> Recorded:
+    """The parts for first and for later plans.
 
     Raises ConfigError for a sampler that cannot be exported.
     """
@@ -316,4 +323,5 @@ def record_parts(
     same = all(np.array_equal(each.level, first.level) for each in later)
     if not same or len({each.clip for each in later}) != 1:
         raise ConfigError("this sampler cannot be exported: its plans leave noise of several kinds")
-    return join_variants([first], levels), join_variants(later, levels), levels.rows
+    parts = join_variants([first], levels), join_variants(later, levels)
+    return Recorded(*parts, levels.rows)
