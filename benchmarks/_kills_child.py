@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import os
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -89,20 +92,29 @@ class Swing:
         """There is nothing to remember."""
 
 
-def main() -> None:
-    """Entry: the job is a line of JSON; what happens is said by lines of JSON."""
-    job: dict[str, Any] = json.loads(sys.argv[1])
+def run_job(job: dict[str, Any], variables: dict[str, str], terminal: str, out: Connection) -> None:
+    """A forked process: work, and say over a pipe what happens.
+
+    It becomes a session of its own with this terminal; empty: it stays in its parent's.
+    `variables` are for the environment of the processes that it starts.
+    """
+    if terminal:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored
+        os.setsid()
+        os.dup2(os.open(terminal, os.O_RDWR), 0)
+    os.environ.update(variables)
+    say = partial(_say, out)
     status = 0
     try:
         with signals_raise(interrupt_verb):
-            move(job)
+            move(job, say)
     except (HotstartError, KeyboardInterrupt) as error:
-        _say(ended=f"{type(error).__name__}: {error}")
+        say(ended=f"{type(error).__name__}: {error}")
         status = 3
     sys.exit(status)
 
 
-def move(job: dict[str, Any]) -> None:
+def move(job: dict[str, Any], say: Callable[..., None]) -> None:
     """Finish an episode, begin another one, and move until something ends it."""
     camera = read_camera("front", job["camera"], height=32, width=32)
     camera.start()
@@ -117,21 +129,17 @@ def move(job: dict[str, Any]) -> None:
             for ticks in (SHORT, LONG):
                 recorder.begin()
                 settings = LoopSettings(ticks, replan_at=4)
-                _say(controller=robot.pid, moves=ticks == LONG)
+                say(controller=robot.pid, moves=ticks == LONG)
                 planner = ImmediatePlanner(policy)
                 run_loop(robot, policy, planner, RealClock(), [0], settings, [recorder])
                 recorder.finish(True)
                 recorder.wait()
-                _say(finished=recorder.episodes)
+                say(finished=recorder.episodes)
     finally:
         camera.close()
 
 
-def _say(**words: object) -> None:
-    """A line for who reads; nobody may."""
+def _say(out: Connection, **words: object) -> None:
+    """Tell who listens; nobody may."""
     with contextlib.suppress(OSError):
-        print(json.dumps(words), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+        out.send(words)

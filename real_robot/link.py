@@ -28,6 +28,7 @@ class Order(IntEnum):
     STOP = 3  # come to rest, and let the driver stop the arm
     RECOVER = 4  # somebody has looked at the fault
     CLOSE = 5  # STOP, and end the process
+    STOP_AT_ONCE = 6  # let the driver stop the arm, without slowing down first
 
 
 class Mode(IntEnum):

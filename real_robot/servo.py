@@ -35,9 +35,11 @@ from .watchdogs import Stage, Thresholds, judge_policy, judge_state
 SOFT_SHARE = 0.1
 """A start begins with this share of the limits of velocity and acceleration."""
 BRAKE_S = 1.0
-"""An orderly stop slows down for so long [s] at most, before the driver stops the arm."""
-ORPHAN_BRAKE_S = 0.05
-"""The same when the policy's process has died."""
+"""An orderly stop slows down for so long [s] at most, before the driver stops the arm.
+
+What cannot wait (the policy's process is dead, a camera is blind, a signal came) is left to the
+driver at once: it stops the arm as fast as its motors brake.
+"""
 LATE_PERIODS = 0.5
 """A turn that begins later than this share of a period counts as late."""
 REPORT_S = 0.5
@@ -164,11 +166,8 @@ class Controller:
 
     def turn(self, now_s: float) -> None:
         """One period: read, listen, judge, move, tell."""
-        if self.watch.asked:
+        if self.watch.asked or self.watch.is_orphan():
             self.leave_at_once()
-        elif self.watch.is_orphan() and not self.leaving:
-            self.leaving = True
-            self._begin_stop(now_s, ORPHAN_BRAKE_S, "")
         try:
             self._read()
             self._listen(now_s)
@@ -222,6 +221,8 @@ class Controller:
                 self._start(now_s)
             elif order == Order.RECOVER:
                 self._recover()
+            elif order == Order.STOP_AT_ONCE:
+                self._stop_driver("")
             else:
                 self.leaving = self.leaving or order == Order.CLOSE
                 self.stop_number = number

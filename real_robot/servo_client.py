@@ -159,16 +159,20 @@ class ServoClient:
                 )
             time.sleep(POLL_S)
 
-    def stop(self) -> None:
+    def stop(self, at_once: bool = False) -> None:
         """Bring the arm to rest, and let its driver stop it; returns when that is done.
 
+        `at_once`: as fast as the driver does it, instead of within the limits of the arm's motion.
         Raises DriverError where it cannot be known to be done.
         """
         if self._closed:
             return
+        order = Order.STOP
+        if at_once:
+            order = Order.STOP_AT_ONCE
         if self.is_alive():
             try:
-                self.wait(self.put(Order.STOP))
+                self.wait(self.put(order))
                 return
             except DriverError:
                 if self.is_alive():

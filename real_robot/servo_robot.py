@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -218,9 +219,10 @@ class ServoRobot(Robot):
     def stop(self) -> None:
         """Slow down, and let the driver stop the arm; returns when it rests. `reset` goes on.
 
-        Raises DriverError where it cannot be known to rest.
+        While an error or a signal is under way (a blind camera, Ctrl-C, a terminal that is gone)
+        the driver stops the arm at once. Raises DriverError where it cannot be known to rest.
         """
-        self._client.stop()
+        self._client.stop(at_once=sys.exc_info()[1] is not None)
 
     def recover(self) -> None:
         """Clear a fault that somebody has looked at; the arm stays at rest until `reset`.

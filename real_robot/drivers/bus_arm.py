@@ -27,6 +27,7 @@ from ..calibration import (
 )
 from ..driver import ArmState, DriverError, Limits
 from .arm_form import ArmForm, read_form
+from .bus_braking import Brake, Goals, Seen
 from .motor_bus import BusError, MotorBus, Reply
 from .motor_search import check_motors
 
@@ -43,6 +44,8 @@ SPEED_HEADROOM = 1.5
 """The same for the speed: motors catch up where they are behind."""
 GRIPPER_GAIN = 1.5
 """A gripper's opening of 1 is about 1.5 rad or more of its motor."""
+BRAKE_S = 0.3
+"""A stop waits so long at most until no joint moves."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +56,6 @@ class Present:
     speed: float
     """Steps a second."""
     notes: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What is known of one motor."""
-
-    reading: float
-    """Counted on over the encoder's wrap-around."""
-    speed: float
-    """Steps a second."""
-    seen_s: float
-    error: int = 0
 
 
 class BusArm(ABC):
@@ -123,6 +114,7 @@ class BusArm(ABC):
         self._lock = threading.RLock()
         self._bus: MotorBus | None = None
         self._seen: dict[str, Seen] = {}
+        self._goals = Goals()
         self._silent_s: dict[str, float] = {}
         """Since when joints that do not answer have been asked."""
         self._halted = False
@@ -159,6 +151,16 @@ class BusArm(ABC):
     def _begin(self, bus: MotorBus) -> None:  # noqa: B027 (most have nothing to do)
         """The motors hold, and commands may come."""
 
+    def _clear_watchdogs(self, bus: MotorBus) -> None:  # noqa: B027 (most have none)
+        """Let motors that their watchdog has stopped take goals again."""
+
+    profile = ""
+    """The register of the acceleration within which a motor goes to its goal; 0: its greatest."""
+
+    @abstractmethod
+    def _find_acceleration(self, name: str) -> int:
+        """What that register holds while the arm is moved."""
+
     @property
     @abstractmethod
     def bauds(self) -> tuple[int, ...]:
@@ -187,6 +189,7 @@ class BusArm(ABC):
         """
         with self._using() as bus:
             notes = self._poll(bus, 0.5 / self.servo_hz)
+            self._goals.note_seen(self._seen)
             self._check_patience()
             return self._make_state(bus, notes)
 
@@ -200,22 +203,21 @@ class BusArm(ABC):
                 raise DriverError(f"{self.name} was stopped: recover() lets it move again")
             goals = {}
             for name, value in zip(self.names, values, strict=True):
-                motor = self.motors[name]
-                goals[motor.id] = self._fit_goal(name, motor.to_reading(float(value)))
-            bus.write_all("goal_position", goals)
+                goals[name] = float(self.motors[name].to_reading(float(value)))
+            self._send(bus, goals)
 
     def stop(self) -> None:
-        """Hold where the arm comes to rest; with `limp_on_stop` switch the torque off then.
+        """Bring the arm to rest as fast as its motors brake, see `bus_braking`, and hold it there.
 
-        Raises DriverError for motors that did not acknowledge it: call it again.
+        Returns when it rests, within 0.3 s; with `limp_on_stop` the torque is off then. Raises
+        DriverError for motors that did not acknowledge it: call it again.
         """
         self._halted = True
         with self._lock:
             if self._bus is None or not self._seen:
                 return  # nothing holds
             with self._using() as bus:
-                self._poll(bus, 0.02)
-                failed = self._hold(bus, braking=True)
+                failed = self._brake(bus)
                 if self.limp_on_stop and not failed:
                     self._wait_for_rest(bus)
                     failed = self._set_torque(bus, 0)
@@ -237,7 +239,8 @@ class BusArm(ABC):
                     if self._fault_of(bus, name):
                         self._clear_fault(bus, motor.id)
                 self._poll(bus, 0.02)
-                failed = self._hold(bus, braking=False) or self._set_torque(bus, 1)
+                self._set_profile(bus, braking=False)
+                failed = self._hold(bus) or self._set_torque(bus, 1)
                 if failed:
                     raise DriverError(f"{self.name}: {', '.join(failed)} did not answer")
                 time.sleep(0.02)  # errors show up in the next answers
@@ -331,7 +334,7 @@ class BusArm(ABC):
             self._check_place(name, motor, reading)
             self._seen[name] = Seen(reading, 0.0, time.monotonic())
         was_limp = [name for name in self.names if not self._has_torque(bus, name)]
-        failed = self._hold(bus, braking=False) or self._set_torque(bus, 1)
+        failed = self._hold(bus) or self._set_torque(bus, 1)
         if failed:
             self._set_torque(bus, 0, was_limp)
             raise DriverError(f"{self.name}: {', '.join(failed)} did not take a goal")
@@ -459,24 +462,53 @@ class BusArm(ABC):
             return round(self._seen[name].reading) % STEPS_PER_TURN
         return min(max(goal, motor.range_min), motor.range_max)
 
-    def _hold(self, bus: MotorBus, braking: bool) -> list[str]:
-        """Make each motor's goal where it stands, or where it can come to rest from its speed.
+    def _send(self, bus: MotorBus, goals: Mapping[str, float]) -> dict[str, int]:
+        """Send goals by name [steps]; returns them as they were sent, within the ranges."""
+        sent = {}
+        for name, goal in goals.items():
+            sent[name] = self._fit_goal(name, round(goal))
+        bus.write_all("goal_position", {self.motors[name].id: sent[name] for name in sent})
+        self._goals.note_sent(sent, time.monotonic())
+        return sent
+
+    def _hold(self, bus: MotorBus) -> list[str]:
+        """Make each motor's goal where it stands.
 
         Returns the names of those that did not acknowledge it.
         """
-        goals = {}
+        self._clear_watchdogs(bus)
+        goals = {name: seen.reading for name, seen in self._seen.items()}
+        return self._confirm(bus, self._send(bus, goals))
+
+    def _brake(self, bus: MotorBus) -> list[str]:
+        """Bring the arm to rest; returns the names of motors that did not acknowledge it."""
+        self._clear_watchdogs(bus)
+        until = time.monotonic() + BRAKE_S
+        brake = Brake(self._goals, self._seen)
+        self._set_profile(bus, braking=True)
+        while True:
+            self._poll(bus, 0.0)
+            sent = self._send(bus, brake.choose(self._seen))
+            if brake.done or time.monotonic() > until:
+                break
+        self._set_profile(bus, braking=False)
+        return self._confirm(bus, sent)
+
+    def _set_profile(self, bus: MotorBus, braking: bool) -> None:
+        """How fast motors may change their speed on the way to a goal: as fast as they can."""
+        values = {}
         for name, motor in self.motors.items():
-            seen = self._seen[name]
-            goal = seen.reading
-            if braking:
-                most = HEADROOM * abs(self.form.acceleration / motor.scale)
-                goal += seen.speed * abs(seen.speed) / (2 * most)
-            goals[motor.id] = self._fit_goal(name, round(goal))
-        bus.write_all("goal_position", goals)  # at once; then each confirms it
+            values[motor.id] = 0
+            if not braking:
+                values[motor.id] = self._find_acceleration(name)
+        bus.write_all(self.profile, values)
+
+    def _confirm(self, bus: MotorBus, goals: Mapping[str, int]) -> list[str]:
+        """Send goals that each motor acknowledges; returns the names of those that did not."""
         failed = []
-        for name, motor in self.motors.items():
+        for name, goal in goals.items():
             try:
-                bus.write(motor.id, "goal_position", goals[motor.id])
+                bus.write(self.motors[name].id, "goal_position", goal)
             except BusError:
                 failed.append(name)
         return failed

@@ -59,6 +59,7 @@ class DynamixelArm(BusArm):
     """One arm of X motors."""
 
     vendor = "dynamixel"
+    profile = "profile_acceleration"
 
     def __init__(
         self,
@@ -135,9 +136,12 @@ class DynamixelArm(BusArm):
         self._write_kept(bus, name, id, "drive_mode", mode & ~BY_TIME)
         scale = abs(self.motors[name].scale)
         speed = SPEED_HEADROOM * self.form.velocity / scale / SPEED_UNIT
-        acceleration = HEADROOM * self.form.acceleration / scale / ACCELERATION_UNIT
         bus.write(id, "profile_velocity", min(round(speed), bus.read(id, "velocity_limit")))
-        bus.write(id, "profile_acceleration", max(round(acceleration), 1))
+        bus.write(id, "profile_acceleration", self._find_acceleration(name))
+
+    def _find_acceleration(self, name: str) -> int:
+        scale = abs(self.motors[name].scale)
+        return max(round(HEADROOM * self.form.acceleration / scale / ACCELERATION_UNIT), 1)
 
     def _write_kept(self, bus: MotorBus, name: str, id: int, register: str, value: int) -> None:
         if bus.read(id, register) == value:
@@ -216,11 +220,10 @@ class DynamixelArm(BusArm):
                 return
             time.sleep(0.02)
 
-    def _hold(self, bus: MotorBus, braking: bool) -> list[str]:
+    def _clear_watchdogs(self, bus: MotorBus) -> None:
         # a motor that its watchdog has stopped holds already, and takes a goal once it is cleared
         bus.write_all("bus_watchdog", dict.fromkeys((m.id for m in self.motors.values()), 0))
         self._tripped.clear()
-        return super()._hold(bus, braking)
 
     def _begin(self, bus: MotorBus) -> None:
         for motor in self.motors.values():

@@ -2,8 +2,8 @@
 
 STS motors have no watchdog: when the computer dies or the cable is cut, each motor goes on to its
 last goal and holds it, with torque, until its power is switched off. `watchdog_s` is therefore
-None. Goals are sent every period and lie one period ahead, so the arm comes to rest within one
-period's way of where it was.
+None. Goals are sent every period and lie one period ahead of where the joints would be without
+their lag, so the arm comes to rest where it was going: after that lag and what it takes to brake.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ class FeetechArm(BusArm):
     """One arm of STS motors."""
 
     vendor = "feetech"
+    profile = "acceleration"
     watchdog_s = None
 
     @property
@@ -51,9 +52,12 @@ class FeetechArm(BusArm):
         phase = bus.read(id, "phase")
         self._write_kept(bus, name, id, "phase", phase & ~MULTI_TURN)
         scale = abs(self.motors[name].scale)
-        steps = HEADROOM * self.form.acceleration / scale
-        bus.write(id, "acceleration", min(max(round(steps / 100), 1), 254))
+        bus.write(id, "acceleration", self._find_acceleration(name))
         bus.write(id, "goal_speed", round(SPEED_HEADROOM * self.form.velocity / scale))
+
+    def _find_acceleration(self, name: str) -> int:
+        steps = HEADROOM * self.form.acceleration / abs(self.motors[name].scale)
+        return min(max(round(steps / 100), 1), 254)
 
     def _write_kept(self, bus: MotorBus, name: str, id: int, register: str, value: int) -> None:
         if bus.read(id, register) == value:

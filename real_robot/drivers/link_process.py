@@ -42,7 +42,7 @@ class LinkProcess:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for the controller, which stops the arm by itself
+            process_group=0,  # Ctrl-C is for the controller, which stops the arm by itself
         )
         theirs.close()
         self._pipe = Connection(ours.detach())

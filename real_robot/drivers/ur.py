@@ -45,6 +45,10 @@ ANSWER_S = 0.3
 STOP_S = 1.5
 WATCHDOG_S = 0.2
 """Twice what a busy machine with two cores was seen to hold a process up for."""
+STOP_ACCELERATION, MOST_STOP_ACCELERATION = 15.0, 40.0
+"""Of the leading joint in a stop [rad/s^2]: what the base can brake with 5 kg at full reach, where
+arm and load have some 8.5 kg m^2 and its motor 150 N m, and what the controller takes.
+"""
 UNLOCK_S = 8.0
 """A protective stop can be unlocked 5 s after it came."""
 SILENCE_S = 0.5
@@ -118,11 +122,13 @@ class UR(LinkedArm):
         gripper_force: float = 0.3,
         tool_reference: tuple[float, float, float] = DOWN,
         silence_s: float = SILENCE_S,
+        stop_acceleration: float = STOP_ACCELERATION,
     ) -> None:
         check_option("servo_hz", servo_hz, 10.0, 500.0)
         check_option("lookahead_s", lookahead_s, 0.03, 0.2)
         check_option("gain", gain, 100.0, 2000.0)
         check_option("watchdog_s", watchdog_s, 2.0 / servo_hz, 1.0)
+        check_option("stop_acceleration", stop_acceleration, 1.0, MOST_STOP_ACCELERATION)
         if mode not in USUAL:
             raise ConfigError(unknown("mode", mode, list(USUAL)))
         if gripper not in GRIPPERS:
@@ -155,6 +161,7 @@ class UR(LinkedArm):
             watchdog_s,
             payload_kg,
             payload_center_m,
+            stop_acceleration,
         )
         self._untold = ""  # why a stop has not reached the arm
         self._reference = np.asarray(tool_reference, np.float64)

@@ -32,10 +32,8 @@ VARIABLES = [
 """What the controller is asked to tell: no more than the driver reads."""
 STATE_HZ = 500.0
 """How often it tells: the rate of an e-Series, so that states are fresh at any servo rate."""
-STOP_TOOL = 10.0
-"""Deceleration of the tool when servoing ends [m/s^2]."""
-STOP_JOINTS = 5.0
-"""Of the leading joint, should it still move [rad/s^2]."""
+REACH_M = 0.85
+"""Servoing ends by a deceleration of the tool, which is taken to be so far from the base."""
 REST_SPEED = 0.02
 """Of every joint of an arm that is said to rest [rad/s]."""
 REST_S = 0.7
@@ -58,6 +56,8 @@ class LinkOptions:
     watchdog_s: float
     payload_kg: float | None
     payload_center_m: Sequence[float]
+    stop_acceleration: float
+    """Of the leading joint [rad/s^2]."""
 
     def to_word(self) -> str:
         """For the command line."""
@@ -134,7 +134,7 @@ class Link:
         The mark is the number of asynchronous operations, which a new program counts from 0: the
         client restarts a lost program by itself, then without a watchdog.
         """
-        self._control.stopJ(STOP_JOINTS, True)
+        self._control.stopJ(self._options.stop_acceleration, True)
         if not self._control.setWatchdog(1.0 / self._options.watchdog_s):
             raise RuntimeError("the controller does not take the watchdog")
 
@@ -184,8 +184,9 @@ class Link:
         self.servoing = False
         if not self._control.isProgramRunning():
             return ""
-        stopped = self._control.servoStop(STOP_TOOL)
-        self._control.stopJ(STOP_JOINTS)
+        acceleration = self._options.stop_acceleration
+        stopped = self._control.servoStop(REACH_M * acceleration)
+        self._control.stopJ(acceleration)
         if self._receive.isProtectiveStopped() or self._receive.isEmergencyStopped():
             return ""
         if not self._control.isProgramRunning():

@@ -114,6 +114,7 @@ class Controller:
         self._shown = body.read()
         self._shown_before = self._shown
         self._looked_s = 0.0
+        self._resets = self._shown.resets
         self._outputs = self._list_outputs()
         if self.options.powered:
             self._release_brakes()
@@ -162,7 +163,11 @@ class Controller:
             self.end_program("the program ended")
 
     def drive(self) -> None:
-        """Hand the target to the arm's motors."""
+        """Hand the target to the arm's motors: where the arm is, if the scene has begun anew."""
+        state = self.body.read()
+        if state.resets != self._resets:
+            self._resets = state.resets
+            self.motion.reset(state.positions)
         if self.robot_mode == RobotMode.RUNNING:
             self.body.command(self.motion.q)
 

@@ -37,7 +37,7 @@ def test_an_arm_rests_where_it_stays_at_rest():
 
 
 def test_a_row_counts_who_rests_in_time_and_what_is_left():
-    trials = [kills.Trial(0.25, 0, 0, 0), kills.Trial(0.35, 1, 1, 2, ["why"])]
+    trials = [kills.Trial(0.25, 0.01, 0, 0, 0), kills.Trial(0.35, 0.04, 1, 1, 2, ["why"])]
     row = kills.summarise("ur5e", "network", trials)
     assert (row["in_time"], row["lost"], row["left"]) == (1, 1, 3)
     assert (row["p50_ms"], row["max_ms"], row["said"]) == (350, 350, ["why"])
