@@ -170,6 +170,12 @@ class Bench:
         driver.connect()
         driver.close()
 
+    def _recover(self) -> None:
+        """Clear what the arm may have latched: a protective stop would end every later trial."""
+        driver = DriverFactory(self.arm, self._find_options(ADDRESS))()
+        driver.recover()
+        driver.close()
+
     def _find_options(self, host: str) -> dict[str, Any]:
         """The driver's options for our arm."""
         place = {"host": host}
@@ -188,6 +194,7 @@ class Bench:
             except UnmovedError as error:
                 self.unmoved.append(str(error))
                 print(f"begun anew: {error}", flush=True)
+                self._recover()
         return self.kill(kind, rng)
 
     def _wait_until_fast(self, mover: Mover) -> None:

@@ -6,6 +6,7 @@ its own: 127.0.0.1, 127.0.0.2, ...
 
 from __future__ import annotations
 
+import math
 import selectors
 import socket
 import struct
@@ -34,7 +35,7 @@ Where packets come every few milliseconds, the next ones that are acknowledged r
 last one of a burst is sent again after some 10 ms (RFC 8985).
 """
 MOST_LATE_PERIODS = 100
-"""A process that was held up for longer advances only so far."""
+"""A process that was held up for longer advances only so far; its clock goes on all the same."""
 MOST_WAITING = 1 << 20
 CHUNK = 65536
 
@@ -194,16 +195,32 @@ class RtdeConnection(Connection):
         self._every = 1
         self._started = False
         self._periods = 0
+        self._arrived: deque[tuple[int, bytes]] = deque()
 
     def advance(self, now: float) -> None:
-        """Answer every whole packet; data are for the controller."""
+        """Take in every whole packet."""
         super().advance(now)
         try:
-            for kind, payload in split_packets(self.buffer):
+            self._arrived += split_packets(self.buffer)
+        except struct.error:
+            self._let_go()
+
+    def handle(self, now: float, periods: int) -> None:
+        """Answer packets; data are for the controller.
+
+        `periods` are to be made up for: this one deals with its share of what came meanwhile, as if
+        the controller had not been held up.
+        """
+        try:
+            for _ in range(math.ceil(len(self._arrived) / max(1, periods))):
+                kind, payload = self._arrived.popleft()
                 self._handle(kind, payload, now)
         except (struct.error, IndexError, UnicodeDecodeError):
-            self._controller.log("an RTDE packet could not be read; its client is let go")
-            self.open = False
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._controller.log("an RTDE packet could not be read; its client is let go")
+        self.open = False
 
     def _handle(self, kind: int, payload: bytes, now: float) -> None:
         if kind == Kind.DATA:
@@ -318,8 +335,12 @@ class UrServer:
             self._wait(max(0.0, next_s - time.monotonic()))
             now = time.monotonic()
             due = int((now - begun) / PERIOD_S)
-            self._advance(min(due - done, MOST_LATE_PERIODS), now)
+            late = due - done
             done = due
+            if late > MOST_LATE_PERIODS:
+                self.controller.skip(late - MOST_LATE_PERIODS)
+                late = MOST_LATE_PERIODS
+            self._advance(late, now)
 
     def _wait(self, timeout_s: float) -> None:
         """Take what arrives, until the next period begins."""
@@ -342,7 +363,10 @@ class UrServer:
         """What arrived is dealt with, the controller goes on, and the clients are told."""
         for connection in self.connections:
             connection.advance(now)
-        for _ in range(periods):
+        if periods == 0:
+            self._handle(now, 1)
+        for left in range(periods, 0, -1):
+            self._handle(now, left)
             self.controller.step()
         if periods:
             self.controller.drive()
@@ -351,6 +375,11 @@ class UrServer:
                 connection.tell(now)
             connection.flush(now)
         self._drop_closed()
+
+    def _handle(self, now: float, periods: int) -> None:
+        for connection in self.connections:
+            if isinstance(connection, RtdeConnection):
+                connection.handle(now, periods)
 
     def _drop_closed(self) -> None:
         for connection in [each for each in self.connections if not each.open]:
