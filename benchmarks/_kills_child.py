@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -117,7 +118,8 @@ def run_job(job: dict[str, Any], variables: dict[str, str], terminal: str, out: 
 def move(job: dict[str, Any], say: Callable[..., None]) -> None:
     """Finish an episode, begin another one, and move until something ends it."""
     camera = read_camera("front", job["camera"], height=32, width=32)
-    camera.start()
+    starting = Thread(target=camera.start)  # two processes start in the time of one
+    starting.start()
     factory = DriverFactory(job["robot"], job["options"])
     options = ServoOptions(soft_start_s=0.2)
     try:
@@ -126,6 +128,7 @@ def move(job: dict[str, Any], say: Callable[..., None]) -> None:
             Recorder(job["store"], robot, planner=Actor.POLICY) as recorder,
         ):
             policy = Swing(robot)
+            starting.join()
             for ticks in (SHORT, LONG):
                 recorder.begin()
                 settings = LoopSettings(ticks, replan_at=4)
@@ -136,6 +139,7 @@ def move(job: dict[str, Any], say: Callable[..., None]) -> None:
                 recorder.wait()
                 say(finished=recorder.episodes)
     finally:
+        starting.join()
         camera.close()
 
 

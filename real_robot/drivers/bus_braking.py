@@ -90,7 +90,7 @@ class Brake:
         self._chosen: dict[str, float] = {}
         self._sags: dict[str, float] = {}
         self._ends: dict[str, float] = {}
-        """Where each joint was sent: none is sent further."""
+        """Where each joint was sent, or is: it is sent no further."""
         self._seen_s: dict[str, float] = {}
         self._calm = 0
         for name, motor in seen.items():
@@ -125,6 +125,7 @@ class Brake:
         if way == 0.0:
             way = math.copysign(1.0, motor.speed)
             self._ways[name] = way
+            self._ends[name] = way * max(way * goal, way * self._ends[name])
         elif motor.speed * way < 0 or (goal - self._chosen[name]) * way < 0:
             return
         self._chosen[name] = way * min(way * goal, way * self._ends[name])
