@@ -196,6 +196,8 @@ class RtdeConnection(Connection):
         self._started = False
         self._periods = 0
         self._arrived: deque[tuple[int, bytes]] = deque()
+        self._count = 0
+        """How many had arrived when the periods began that are being made up for."""
 
     def advance(self, now: float) -> None:
         """Take in every whole packet."""
@@ -204,15 +206,16 @@ class RtdeConnection(Connection):
             self._arrived += split_packets(self.buffer)
         except struct.error:
             self._let_go()
+        self._count = len(self._arrived)
 
-    def handle(self, now: float, periods: int) -> None:
-        """Answer packets; data are for the controller.
+    def handle(self, now: float, share: float) -> None:
+        """Answer packets, up to a share of those that have arrived; data are for the controller.
 
-        `periods` are to be made up for: this one deals with its share of what came meanwhile, as if
-        the controller had not been held up.
+        Where periods are made up for, each one deals with what came in its time.
         """
+        left = math.floor(self._count * (1.0 - share))
         try:
-            for _ in range(math.ceil(len(self._arrived) / max(1, periods))):
+            while len(self._arrived) > left:
                 kind, payload = self._arrived.popleft()
                 self._handle(kind, payload, now)
         except (struct.error, IndexError, UnicodeDecodeError):
@@ -364,9 +367,9 @@ class UrServer:
         for connection in self.connections:
             connection.advance(now)
         if periods == 0:
-            self._handle(now, 1)
-        for left in range(periods, 0, -1):
-            self._handle(now, left)
+            self._handle(now, 1.0)
+        for number in range(1, periods + 1):
+            self._handle(now, number / periods)
             self.controller.step()
         if periods:
             self.controller.drive()
@@ -376,10 +379,10 @@ class UrServer:
             connection.flush(now)
         self._drop_closed()
 
-    def _handle(self, now: float, periods: int) -> None:
+    def _handle(self, now: float, share: float) -> None:
         for connection in self.connections:
             if isinstance(connection, RtdeConnection):
-                connection.handle(now, periods)
+                connection.handle(now, share)
 
     def _drop_closed(self) -> None:
         for connection in [each for each in self.connections if not each.open]:

@@ -19,8 +19,10 @@ from hotstart.real_robot.drivers.ur import UR
 from hotstart.real_robot.drivers.ur_link import ClockMap
 from hotstart.real_robot.sim.faults import Faults
 from hotstart.real_robot.sim.plain_body import PlainBody
-from hotstart.real_robot.sim.ur_controller import ControllerOptions, RobotMode
+from hotstart.real_robot.sim.ur_controller import ControllerOptions, RobotMode, SafetyMode
+from hotstart.real_robot.sim.ur_script import Watchdog
 from hotstart.real_robot.sim.ur_server import Ports, RtdeConnection, UrServer
+from hotstart.real_robot.sim.ur_wire import INPUTS, make_recipe
 from hotstart.real_robot.sim.world import World
 from hotstart.spec import ConfigError
 
@@ -127,6 +129,80 @@ def test_stop_brings_a_moving_arm_to_rest_and_may_be_repeated(server):
         assert driver.read().fault == ""
         swing(driver, 0.5, 0.3)
         assert not server.controller.motion.resting
+
+
+def test_a_stop_brakes_as_strongly_as_it_was_told(server, monkeypatch):
+    asked = []
+    stop = server.controller.motion.stop
+
+    def note(acceleration=None):
+        asked.append(acceleration)
+        stop(acceleration)
+
+    with connected(stop_acceleration=30.0) as driver:
+        swing(driver, 1.8, 0.4)
+        monkeypatch.setattr(server.controller.motion, "stop", note)
+        driver.stop()
+        monkeypatch.undo()
+    assert asked == pytest.approx([30.0, 30.0])
+
+
+def test_motors_hold_the_arm_where_its_scene_begins_anew(server):
+    """Targets of before would throw it back to where it was."""
+    before = server.controller.motion.q.copy()
+    server.controller.body.reset(3)
+    wait_for(lambda: not np.array_equal(server.controller.motion.q, before))
+    time.sleep(0.1)
+    start = server.controller.body.scene.start
+    assert server.controller.body.read().positions == pytest.approx(start, abs=0.01)
+    assert server.controller.motion.q == pytest.approx(start, abs=0.01)
+
+
+def make_queue(server, count):
+    """A client whose targets for joint 1 came while the controller was held up, 8 ms apart."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        far = socket.create_connection(listener.getsockname())
+        near, _ = listener.accept()
+    connection = RtdeConnection(near, server.controller, [])
+    server.connections.append(connection)
+    names = ["input_int_register_0", *(f"input_double_register_{n}" for n in range(11))]
+    recipe = make_recipe(1, ",".join(names), INPUTS, set())
+    connection.inputs.append(recipe)
+    for number in range(count):
+        values = np.append(server.controller.motion.q, [0.0, 0.0, 0.008, 0.1, 300.0])
+        values[0] += 3.0 * 0.008 * number
+        far.sendall(recipe.pack([11, *values.tolist()]))
+    size = count * len(recipe.pack([11, *values.tolist()]))
+    while connection.inward.size < size:
+        connection.receive(0.0)
+    return far
+
+
+def test_a_controller_that_was_held_up_makes_up_for_it_period_by_period():
+    """All targets at once would be a jump, and then a silence."""
+    server = UrServer(PlainBody(6, np.zeros(6)), Ports("127.0.0.1", 0, 0, 0, 0))
+    controller = server.controller
+    controller.run_program("rtde_cmd reg_offset_int = 0")
+    controller.script.watchdog = Watchdog("input_int_register_0", 10.0)
+    with make_queue(server, 37):
+        server._advance(150, time.monotonic())  # 0.3 s
+        assert controller.messages == []
+        assert controller.safety_mode == SafetyMode.NORMAL
+        assert controller.motion.q[0] == pytest.approx(3.0 * (0.3 - 0.1), abs=0.15)
+    server.close()
+
+
+def test_the_clock_of_a_controller_goes_on_while_it_is_held_up():
+    """Its clients know the age of what it tells by it."""
+    with UrServer(PlainBody(6, np.zeros(6)), Ports("127.0.0.1", 0, 0, 0, 0)) as server:
+        controller = server.controller
+        drive = controller.drive
+        begun = controller.time_s - time.monotonic()
+        controller.drive = lambda: time.sleep(0.6)
+        time.sleep(0.1)
+        controller.drive = drive
+        wait_for(lambda: controller.time_s - time.monotonic() < begun - 0.3)
+        wait_for(lambda: controller.time_s - time.monotonic() > begun - 0.1)
 
 
 def test_a_client_process_that_is_killed_leaves_the_arm_to_its_watchdog(server):
