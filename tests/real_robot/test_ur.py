@@ -135,9 +135,9 @@ def test_a_stop_brakes_as_strongly_as_it_was_told(server, monkeypatch):
     asked = []
     stop = server.controller.motion.stop
 
-    def note(acceleration=None):
-        asked.append(acceleration)
-        stop(acceleration)
+    def note(*acceleration):
+        asked.extend(acceleration)
+        stop(*acceleration)
 
     with connected(stop_acceleration=30.0) as driver:
         swing(driver, 1.8, 0.4)
