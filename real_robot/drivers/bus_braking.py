@@ -40,7 +40,7 @@ class Seen:
 
 
 @dataclass
-class _Goal:
+class Goal:
     """Where a motor was sent, and what it has shown of its load."""
 
     value: float
@@ -53,14 +53,14 @@ class Goals:
     """The newest goals of an arm's motors, and how far each rests off its goal under its weight."""
 
     def __init__(self) -> None:
-        self._goals: dict[str, _Goal] = {}
+        self._goals: dict[str, Goal] = {}
 
     def note_sent(self, goals: Mapping[str, float], now_s: float) -> None:
         """Goals were sent."""
         for name, value in goals.items():
             known = self._goals.get(name)
             if known is None:
-                self._goals[name] = _Goal(value, now_s)
+                self._goals[name] = Goal(value, now_s)
                 continue
             if abs(value - known.value) > 1:
                 known.since_s = now_s
@@ -73,12 +73,9 @@ class Goals:
             if goal is not None and _is_settled(goal, motor):
                 goal.sag = _clip(goal.value - motor.reading)
 
-    def find(self, name: str, motor: Seen) -> tuple[float, float, bool]:
-        """A motor's goal, its sag, and whether it rests there; without a goal: where it stands."""
-        goal = self._goals.get(name)
-        if goal is None:
-            return motor.reading, 0.0, False
-        return goal.value, goal.sag, _is_settled(goal, motor)
+    def find(self, name: str, motor: Seen) -> Goal:
+        """A motor's goal; without one: where it stands."""
+        return self._goals.get(name) or Goal(motor.reading, motor.seen_s)
 
 
 class Brake:
@@ -94,12 +91,12 @@ class Brake:
         self._seen_s: dict[str, float] = {}
         self._calm = 0
         for name, motor in seen.items():
-            value, sag, settled = goals.find(name, motor)
-            self._sags[name] = sag
-            self._ends[name] = value
-            if not settled:
-                value = motor.reading + _clip(value - motor.reading)
-            self._chosen[name] = value
+            goal = goals.find(name, motor)
+            self._sags[name] = goal.sag
+            self._ends[name] = goal.value
+            self._chosen[name] = goal.value
+            if not _is_settled(goal, motor):
+                self._chosen[name] = motor.reading + _clip(goal.value - motor.reading)
 
     @property
     def done(self) -> bool:
@@ -116,7 +113,9 @@ class Brake:
             if motor.seen_s != self._seen_s.get(name):
                 self._seen_s[name] = motor.seen_s
                 self._follow(name, motor)
-        self._calm = 0 if fast else self._calm + 1
+        self._calm += 1
+        if fast:
+            self._calm = 0
         return self._chosen
 
     def _follow(self, name: str, motor: Seen) -> None:
@@ -131,7 +130,7 @@ class Brake:
         self._chosen[name] = way * min(way * goal, way * self._ends[name])
 
 
-def _is_settled(goal: _Goal, motor: Seen) -> bool:
+def _is_settled(goal: Goal, motor: Seen) -> bool:
     return motor.seen_s - goal.since_s > SETTLED_S and abs(motor.speed) < RESTING
 
 

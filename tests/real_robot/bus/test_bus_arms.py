@@ -50,6 +50,8 @@ def test_stop_holds_and_close_leaves_the_torque_on(rig, await_state):
     await_state(arm, lambda state: state.positions[0] > 0.6)
     arm.stop()
     arm.stop()
+    for name, servo in zip(arm.names, rig.servos, strict=True):
+        assert servo.get(arm.profile) == arm._find_acceleration(name) > 0  # as before the stop
     with pytest.raises(DriverError, match="recover"):
         arm.command(np.zeros(6))
     await_state(arm, lambda state: abs(state.velocities[0]) < 0.05)

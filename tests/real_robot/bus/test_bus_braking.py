@@ -182,5 +182,6 @@ def test_a_joint_that_does_not_answer_keeps_its_goal_and_a_stop_lasts_while_one_
         brake.choose({"joint": Seen(MIDDLE, FAST + 1, 0.02)})
     assert not brake.done
     for _ in range(3):
+        assert not brake.done
         brake.choose({"joint": Seen(MIDDLE, 0.0, 0.03)})
     assert brake.done
