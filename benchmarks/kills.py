@@ -122,17 +122,20 @@ def run(options: Options) -> None:
         f"{'died':>7}{'max':>7}{'in time':>9}{'lost':>6}{'left':>6}"
     )
     rng = np.random.default_rng(options.seed)
-    rows = []
+    kept: dict[str, Any] = {"begun_anew": {}, "machine": machine(), "versions": versions()}
+    rows: list[dict[str, Any]] = []
     for arm in options.arms:
         with Bench(arm) as bench:
             for kind in options.kinds:
-                trials = [bench.kill_moving(kind, rng) for _ in range(options.count)]
-                rows.append(summarise(arm, kind, trials))
+                trials: list[Trial] = []
+                for _ in range(options.count):
+                    trials.append(bench.kill_moving(kind, rng))
+                    kept["rows"] = [*rows, summarise(arm, kind, trials)]
+                    kept["begun_anew"][arm] = bench.unmoved
+                    if options.out:
+                        outputs.write_text(Path(options.out), json.dumps(kept, indent=1))
+                rows = kept["rows"]
                 print(describe(rows[-1]), flush=True)
-                if options.out:
-                    kept = {"rows": rows, "begun_anew": bench.unmoved}
-                    kept |= {"machine": machine(), "versions": versions()}
-                    outputs.write_text(Path(options.out), json.dumps(kept, indent=1))
 
 
 class UnmovedError(HotstartError):
