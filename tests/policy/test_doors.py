@@ -4,6 +4,7 @@ and training goes on.
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def known(tmp_path_factory, tiny_model, tiny_dataset):
     return folder
 
 
-def acted(policy: DiffusionPolicy, watched) -> np.ndarray:
+def acted(policy: Any, watched) -> np.ndarray:
     """Actions (R, Ta, A) of a first plan and of the one that goes on from it."""
     state = watched(policy, [3, 4])
     rows, executed = np.arange(2), np.full(2, policy.horizon.executed)

@@ -183,6 +183,7 @@ def test_a_controller_that_was_held_up_makes_up_for_it_period_by_period():
     server = UrServer(PlainBody(6, np.zeros(6)), Ports("127.0.0.1", 0, 0, 0, 0))
     controller = server.controller
     controller.run_program("rtde_cmd reg_offset_int = 0")
+    assert controller.script is not None
     controller.script.watchdog = Watchdog("input_int_register_0", 10.0)
     with make_queue(server, 37):
         server._advance(150, time.monotonic())  # 0.3 s
