@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..rows import put_rows
 from ..spec import (
     ActionSpec,
     BoolArray,
@@ -46,6 +45,7 @@ from .state import (
     create_state,
     push_observation,
     read_observations,
+    restart_rows,
 )
 
 
@@ -113,11 +113,7 @@ class DiffusionPolicy:
 
         Raises ConfigError unless there is one seed per row.
         """
-        if len(seeds) != len(rows):
-            raise ConfigError(
-                f"{len(rows)} rows are to be reset with {len(seeds)} seeds; give one seed per row"
-            )
-        return put_rows(state, np.asarray(rows), self.initial_state(seeds))
+        return restart_rows(state, rows, seeds, self.initial_state)
 
     def observe(
         self,

@@ -6,7 +6,7 @@ a servo process needs no torch. Letters of the shapes: see `spec`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -47,6 +47,23 @@ class PolicyState:
     plan: Plan
     memory: RowArrays = field(default_factory=dict)
     """Name -> (B, ...): what else `observe` updates, as a filter's or a recurrent hidden state."""
+
+
+def restart_rows(
+    state: PolicyState,
+    rows: IntArray,
+    seeds: Sequence[int],
+    begin: Callable[[Sequence[int]], PolicyState],
+) -> PolicyState:
+    """`state` with the states that `begin` makes of the seeds in `rows` (R,).
+
+    Raises ConfigError unless there is one seed per row.
+    """
+    if len(seeds) != len(rows):
+        raise ConfigError(
+            f"{len(rows)} rows are to be reset with {len(seeds)} seeds; give one seed per row"
+        )
+    return put_rows(state, np.asarray(rows), begin(seeds))
 
 
 def create_state(

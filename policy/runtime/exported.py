@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...rows import Array, put_rows
+from ...rows import Array
 from ...seeds import draw_plan_noise
 from ...spec import (
     ActionSpec,
@@ -23,7 +23,14 @@ from ...spec import (
     Planned,
 )
 from ..agent import Agent
-from ..state import Plan, PolicyState, adopt_plans, create_state, push_observation
+from ..state import (
+    Plan,
+    PolicyState,
+    adopt_plans,
+    create_state,
+    push_observation,
+    restart_rows,
+)
 from .engines import Graph, open_graph
 from .exported_contents import Contents, read_contents
 from .exported_folder import Folder, explain_damage, read_folder
@@ -99,11 +106,7 @@ class ExportedPolicy:
 
         Raises ConfigError unless there is one seed per row.
         """
-        if len(seeds) != len(rows):
-            raise ConfigError(
-                f"{len(rows)} rows are to be reset with {len(seeds)} seeds; give one seed per row"
-            )
-        return put_rows(state, np.asarray(rows), self.initial_state(seeds))
+        return restart_rows(state, rows, seeds, self.initial_state)
 
     def observe(
         self,

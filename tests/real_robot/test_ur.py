@@ -82,7 +82,9 @@ def test_the_arm_follows_a_sine_with_the_lag_of_its_lookahead(server):
     with connected(servo_hz=125.0, lookahead_s=0.1) as driver:
         start = driver.read().positions
         begun = time.monotonic()
-        times, targets, states = [], [], []
+        times = []
+        targets = []
+        states = []
         while time.monotonic() - begun < 1.0:
             times.append(time.monotonic())
             targets.append(start + 0.3 * np.sin(np.pi * (times[-1] - begun)))
