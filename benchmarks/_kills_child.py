@@ -8,9 +8,9 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from multiprocessing.connection import Connection
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -118,8 +118,8 @@ def run_job(job: dict[str, Any], variables: dict[str, str], terminal: str, out: 
 def move(job: dict[str, Any], say: Callable[..., None]) -> None:
     """Finish an episode, begin another one, and move until something ends it."""
     camera = read_camera("front", job["camera"], height=32, width=32)
-    starting = Thread(target=camera.start)  # two processes start in the time of one
-    starting.start()
+    pool = ThreadPoolExecutor(1)
+    starting = pool.submit(camera.start)  # two processes start in the time of one
     factory = DriverFactory(job["robot"], job["options"])
     options = ServoOptions(soft_start_s=0.2)
     try:
@@ -128,7 +128,7 @@ def move(job: dict[str, Any], say: Callable[..., None]) -> None:
             Recorder(job["store"], robot, planner=Actor.POLICY) as recorder,
         ):
             policy = Swing(robot)
-            starting.join()
+            starting.result()
             for ticks in (SHORT, LONG):
                 recorder.begin()
                 settings = LoopSettings(ticks, replan_at=4)
@@ -139,7 +139,7 @@ def move(job: dict[str, Any], say: Callable[..., None]) -> None:
                 recorder.wait()
                 say(finished=recorder.episodes)
     finally:
-        starting.join()
+        pool.shutdown()
         camera.close()
 
 
