@@ -69,7 +69,7 @@ def lead(config: Mapping[str, Any], folder: Path) -> int:
     settings = fill(TrainingSettings, config["training"])
     finished = load_finished(folder, store, model_config(config, store, latent), settings)
     if finished is not None:
-        find_greatest(0)
+        find_greatest(0)  # further processes have nothing to do
         print_finished(config, folder, finished[1])
         print_next(folder, settings.choose_device(), rate_warning(config["task"], store.fps))
         return 0
@@ -80,7 +80,7 @@ def lead(config: Mapping[str, Any], folder: Path) -> int:
         if report.sampled:
             print(f"looked for faults in {report.sampled}; `hotstart data verify` looks at all")
     with hold(folder, CheckpointError, shared=True):
-        find_greatest(1)
+        find_greatest(1)  # further processes build theirs too
         trainer = build(config, store, folder, latent)
         print(
             f"{folder}: {trainer.model.parameter_count / 1e6:.2f} M parameters, "
